@@ -1,0 +1,177 @@
+"""Every number of the project, with its unit and its reason.
+
+Two kinds, kept apart. *Protocol constants* are the same on every node of every cluster: what a node
+accepts from others depends on nothing else. *Settings* are this node's own: they pace it and lower
+what it submits, and no two nodes need agree on them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+# --- Protocol constants -----------------------------------------------------------------------
+
+WIRE_VERSION = 1
+"""First byte of every datagram. Version N speaks N-1."""
+
+ID_BYTES = 8
+"""Node and log ids: at a million logs the chance of any two alike is 3e-8."""
+
+HASH_BYTES = 8
+"""BLAKE2b digests of messages, log heads and roots: found by accident, not by attack; who holds
+the cluster key is trusted."""
+
+LABEL_BYTES_MAX = 128
+"""Room, author and node names, in bytes of UTF-8."""
+
+BODY_BYTES_MAX = 1 << 20
+"""Body of a message, in bytes."""
+
+CAUSES_MAX = 16_384
+"""Concurrent heads one message can join: more than any room has authors at once."""
+
+MESSAGE_BYTES_MAX = BODY_BYTES_MAX + CAUSES_MAX * 19 + 4_096
+"""An encoded message: body, causes at their longest (10 bytes of id, 9 of seq), the rest."""
+
+SEQ_LIMIT = 1 << 53
+"""Sequence numbers stay exact in a double, so any JSON reader can hold them."""
+
+STAMP_LIMIT = 1 << 62
+"""Stamps stay inside SQLite's signed 64 bits with room to spare."""
+
+INCARNATION_LIMIT = 1 << 48
+"""Incarnations start at the wall clock's seconds; far above that one is malformed."""
+
+DATAGRAM_BYTES_MAX = 65_507
+"""What UDP over IPv4 can carry; nothing larger is even looked at."""
+
+PIECE_BYTES = 1_024
+"""Offsets at which a message too large for a datagram is cut: fixed, so that any teller's pieces
+fit any other's."""
+
+# --- Settings ---------------------------------------------------------------------------------
+
+
+def setting(
+    default: Any,  # noqa: ANN401  # as dataclasses.field itself
+    why: str,
+    *,
+    low: int | None = None,
+    high: int | None = None,
+    choices: tuple[str, ...] = (),
+) -> Any:  # noqa: ANN401  # as dataclasses.field itself
+    """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three."""
+    metadata = {"why": why, "low": low, "high": high, "choices": choices}
+    if isinstance(default, tuple):
+        return field(default_factory=lambda: default, metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """What an operator may set. Times in ms, sizes in bytes, unless the name says otherwise."""
+
+    # Who and where.
+    name: str = setting("", "label people see; default the host's name")
+    data: str = setting("", "directory of the log, keys, lock and control socket")
+    bind: str = setting("127.0.0.1:7352", "UDP address to listen on")
+    advertise: str = setting("", "address others reach this node by; default the bound one")
+    join: tuple[str, ...] = setting((), "seeds: any members' HOST:PORT")
+    cluster: str = setting("flc", "clusters of other names are not heard, with the same key too")
+    key_file: str = setting("", "one base64 key of 32 bytes a line; the first seals, any opens")
+    insecure: bool = setting(False, "allow other addresses than loopback without a key")
+    profile: str = setting("lan", "set of probe intervals", choices=("local", "lan", "wan"))
+    control_group: str = setting("", "group that may use the control socket too")
+    log_format: str = setting(
+        "auto", "console on a terminal, else json", choices=("auto", "console", "json")
+    )
+    log_level: str = setting(
+        "info", "least level logged", choices=("debug", "info", "warning", "error")
+    )
+
+    # What this node submits.
+    body_bytes_max: int = setting(
+        65_536, "body accepted from this node's own users", low=1, high=BODY_BYTES_MAX
+    )
+    disk_free_bytes_min: int = setting(
+        64 << 20, "posts are refused below this much free space", low=0, high=1 << 50
+    )
+
+    # Liveness.
+    probe_interval_ms: int = setting(
+        1_000, "one member is probed each interval", low=20, high=60_000
+    )
+    probe_timeout_ms: int = setting(400, "a ping unanswered so long has failed", low=5, high=30_000)
+    suspect_timeout_ms: int = setting(
+        4_000, "a suspect that has not refuted is dead", low=50, high=300_000
+    )
+    rejoin_interval_ms: int = setting(
+        60_000,
+        "longest gap between probes of a dead member, so islands merge",
+        low=100,
+        high=60_000,
+    )
+    members_max: int = setting(
+        10_000, "rows of the member table, dead ones included", low=2, high=1 << 20
+    )
+
+    # Dissemination and repair.
+    packet_bytes_max: int = setting(
+        1_400,
+        "UDP payload of a datagram, seal included: fits an Ethernet frame",
+        low=512,
+        high=8_192,
+    )
+    links_max: int = setting(8, "peers that new messages are pushed to", low=1, high=64)
+    pull_grace_ms: int = setting(
+        20, "a gap may be mere reordering for so long before it is asked for", low=0, high=10_000
+    )
+    pull_timeout_ms: int = setting(
+        400, "a pull unanswered so long is asked of another peer", low=10, high=60_000
+    )
+    pull_bytes_max: int = setting(
+        131_072, "credit of one pull: fits a default receive buffer", low=2_048, high=16 << 20
+    )
+    exchange_interval_ms: int = setting(
+        2_000, "unequal roots start at most one digest exchange so often", low=50, high=60_000
+    )
+    exchange_backoff_ms: int = setting(
+        16_000, "… and no oftener than this while exchanges find nothing", low=50, high=600_000
+    )
+    holdback_messages_max: int = setting(
+        16_384,
+        "early messages kept; beyond it the latest are dropped and pulled again",
+        low=16,
+        high=1 << 20,
+    )
+    holdback_bytes_max: int = setting(
+        32 << 20, "the same, in bytes: at least one largest message", low=2 << 20, high=1 << 32
+    )
+
+    # Batching.
+    commit_messages_max: int = setting(
+        4_096, "messages of one transaction: bounds the stall of one commit", low=1, high=1 << 20
+    )
+    post_queue_max: int = setting(
+        16_384, "posts that wait for a commit before clients are slowed", low=1, high=1 << 20
+    )
+
+
+PROFILES: dict[str, dict[str, int]] = {
+    # One machine: round trips under a millisecond, though a busy core may stall a process longer.
+    "local": {"probe_interval_ms": 500, "probe_timeout_ms": 200, "suspect_timeout_ms": 2_000},
+    # One site: the defaults above.
+    "lan": {},
+    # Across oceans: 300 ms round trips with loss.
+    "wan": {
+        "probe_interval_ms": 3_000,
+        "probe_timeout_ms": 1_500,
+        "suspect_timeout_ms": 15_000,
+        "pull_grace_ms": 100,
+        "pull_timeout_ms": 1_500,
+    },
+}
+"""What a profile changes against the defaults of `Settings`."""
+
+SETTING_NAMES = tuple(f.name for f in fields(Settings))

@@ -1,0 +1,196 @@
+"""Anti-entropy: digests that find what is missing anywhere, and pulls that fetch it.
+
+    probes carry roots ─▶ unequal ─▶ digest ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
+    hold-back and `have` tell of live gaps sooner ──────▲
+
+Rules. A digest says what is durable here; what is asked for is what is not decided here. At most
+one exchange an interval, rarer while exchanges find nothing. Whatever was lost, this finds it:
+everything else in the core is only quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from random import Random
+
+from flc_udp.config import ID_BYTES, Settings
+from flc_udp.core.causal import Causal
+from flc_udp.core.effects import Effect, Notice, Replay, Send
+from flc_udp.core.members import Member, Members
+from flc_udp.core.pieces import Pieces
+from flc_udp.core.standing import Standing
+from flc_udp.core.wants import Wants
+from flc_udp.model.address import Address
+from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, Spans
+from flc_udp.wire.packets import Digest, DigestRow, Have, Pull, ReplayEnd, Want
+
+MS = 1_000
+
+DIGEST_GRACE = 10
+"""Graces a gap found by a digest is given: under load the digest is only ahead of the rumors."""
+
+DIGEST_ROW_BYTES = 31
+"""A row at its longest: ids and hashes of 10 bytes, a seq of 9, headers."""
+
+DIGEST_HEAD_BYTES = 64
+"""Seal's payload head and the digest's other fields, rounded up."""
+
+PIECE_SPANS_MAX = 24
+"""Spans of missing pieces one want names."""
+
+SPANS_PER_LOG = 4
+"""Gaps of one log that one pull names; the rest is asked for when these are filled."""
+
+CATCHING_UP_MESSAGES = 1_000
+"""A node that lacks so many says `catching up`, and nobody starts an exchange with it."""
+
+FIRST_LOG = bytes(ID_BYTES)
+LAST_LOG = b"\xff" * ID_BYTES
+
+
+class AntiEntropy:
+    """The repair half of a Replica. Effects go to `out`, the list the Replica hands round."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        standing: Standing,
+        causal: Causal,
+        members: Members,
+        random: Random,
+        out: list[Effect],
+        now: int,
+    ) -> None:
+        self.pieces = Pieces()
+        self.wants = Wants(settings.pull_timeout_ms * MS)
+        self.forks = 0
+        self._standing = standing
+        self._causal = causal
+        self._members = members
+        self._random = random
+        self._out = out
+        self._grace = settings.pull_grace_ms * MS
+        self._credit = settings.pull_bytes_max
+        self._rows_max = (settings.packet_bytes_max - 45 - DIGEST_HEAD_BYTES) // DIGEST_ROW_BYTES
+        self._shortest = settings.exchange_interval_ms * MS
+        self._longest = settings.exchange_backoff_ms * MS
+        self._pause = self._shortest
+        self._next_exchange = now
+
+    @property
+    def wake_at(self) -> int | None:
+        """When a gap is due or a pull has been silent too long."""
+        return self.wants.wake_at
+
+    # --- Gaps -------------------------------------------------------------------------------
+
+    def held_back(self, log: LogId, seq: int, teller: NodeId, now: int) -> None:
+        """A message came before its causes: its teller holds them all."""
+        self.wants.add(log, seq, teller, now + self._grace)
+        arrival = self._causal.held.get(Dot(log, seq))
+        if arrival is not None:
+            for dot in self._causal.missing(arrival.message):
+                self.wants.add(dot.log, dot.seq, teller, now + self._grace)
+
+    def not_taken(self, log: LogId, seq: int, teller: NodeId, now: int) -> None:
+        """A message came that there was no room for."""
+        self.wants.add(log, seq, teller, now + self._grace)
+
+    def wake(self, now: int, is_busy: bool) -> None:
+        """Ask for what is due; `is_busy` while too much that came waits for the disk."""
+        causal = self._causal
+        self.wants.close_silent(now, causal.gaps)
+        live = [member.row.id for member in self._members.live()]
+        pulls, found = self.wants.take_due(now, causal.gaps, live, is_busy)
+        for peer, spans in pulls:
+            self._pull(self._members[peer], spans, now)
+        if found:
+            self._pause = self._shortest
+        self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
+
+    # --- The network ------------------------------------------------------------------------
+
+    def compare(
+        self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
+    ) -> None:
+        """A probe told a peer's root: start an exchange if it differs and one is due."""
+        if sender == VISITOR or root == self._standing.root.value():
+            return
+        if catching_up or now < self._next_exchange:
+            return
+        self._next_exchange = now + self._pause
+        self._pause = min(2 * self._pause, self._longest)
+        rows = self._standing.rows(FIRST_LOG, LAST_LOG)
+        self._send_digest(source, FIRST_LOG, LAST_LOG, rows, reply=True)
+
+    def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
+        """Want what its teller leads in; tell it of what it lacks."""
+        due = now + DIGEST_GRACE * self._grace
+        theirs = {row.log: row for row in digest.rows}
+        for row in digest.rows:
+            head = self._causal.head(row.log)
+            if row.seq > head.seq:
+                self.wants.add(row.log, row.seq, sender, due, by_digest=True)
+            elif row.seq == head.seq and row.hash != head.hash:
+                self._tell_fork(Dot(row.log, row.seq))
+        if digest.reply:
+            ahead = [
+                row
+                for row in self._standing.rows(digest.low, digest.high)
+                if row.log not in theirs or theirs[row.log].seq < row.seq
+            ]
+            if ahead:
+                self._send_digest(source, digest.low, digest.high, ahead, reply=False)
+
+    def receive_have(self, have: Have, sender: NodeId, now: int) -> None:
+        """A peer holds these durably: ask for what is unknown here, at once."""
+        for dot in have.dots:
+            if not self._causal.knows(dot):
+                self.wants.add(dot.log, dot.seq, sender, now)
+
+    def receive_pull(self, pull: Pull, source: Address) -> None:
+        """Somebody asks: the Node reads it from the log."""
+        self._out.append(Replay(source, pull.nonce, pull.wants, pull.credit))
+
+    def receive_end(self, end: ReplayEnd, sender: NodeId, now: int) -> None:
+        """A replay ended: what it did not bring is asked for again."""
+        self.wants.ended(end.nonce, sender, now, self._causal.gaps)
+
+    # --- Packets ----------------------------------------------------------------------------
+
+    def _send_digest(
+        self, to: Address, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
+    ) -> None:
+        """Rows in as many digests as it takes; together their ranges cover low..high."""
+        start = low
+        for at in range(0, max(len(rows), 1), self._rows_max):
+            part = tuple(rows[at : at + self._rows_max])
+            is_last = at + self._rows_max >= len(rows)
+            end = high if is_last else part[-1].log
+            self._out.append(Send((to,), (Digest(start, end, reply, part),)))
+            start = _after(end)
+
+    def _pull(self, peer: Member, spans: list[tuple[LogId, Spans]], now: int) -> None:
+        nonce = self._random.getrandbits(64)
+        wants = [want for log, missing in spans for want in self._wants_of(log, missing)]
+        self.wants.asked(nonce, peer.row.id, spans, now)
+        self._out.append(Send((peer.row.address,), (Pull(nonce, self._credit, tuple(wants)),)))
+
+    def _wants_of(self, log: LogId, missing: Spans) -> Iterable[Want]:
+        for low, high in list(missing)[:SPANS_PER_LOG]:
+            pieces = self.pieces.missing(Dot(log, low))[: 2 * PIECE_SPANS_MAX]
+            if not pieces:
+                yield Want(log, low, high)
+                continue
+            yield Want(log, low, low, pieces)
+            if low < high:
+                yield Want(log, low + 1, high)
+
+    def _tell_fork(self, dot: Dot) -> None:
+        self.forks += 1
+        self._out.append(Notice("log_forked", {"dot": str(dot)}))
+
+
+def _after(log: LogId) -> LogId:
+    following = int.from_bytes(log, "big") + 1
+    return LAST_LOG if following >> (8 * ID_BYTES) else following.to_bytes(ID_BYTES, "big")

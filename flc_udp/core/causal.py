@@ -1,0 +1,187 @@
+"""Causal delivery: a message is decided when its predecessor and all its causes are.
+
+Rules. What came early waits, bounded; beyond the bound the latest stamps go first, which costs a
+later pull and nothing else. What is decided is decided in an order that respects causality, and
+never twice. Nothing here knows who sent what or when.
+
+Each waiting message hangs on one missing dot at a time, so a decision wakes only those that hang
+on it and the work is linear in messages and causes, however tangled the arrival.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from enum import Enum
+from typing import NamedTuple
+
+from flc_udp.model.dots import Dot, LogId, NodeId, Spans
+from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, History, advance
+from flc_udp.model.message import Message, Origin
+
+DROPPED_SHARE = 8
+"""An overflowing hold-back sheds an eighth at once, so that shedding costs little a message."""
+
+
+class Verdict(Enum):
+    """What became of a message that was offered."""
+
+    DECIDED = "decided"
+    HELD = "held"
+    DUPLICATE = "duplicate"
+    FORKED = "forked"
+    """Same dot, other bytes: refused, and an alarm."""
+
+
+class Arrival(NamedTuple):
+    """A message and how it came: who told of it (None: said here), and what is owed for it."""
+
+    message: Message
+    teller: NodeId | None = None
+    forward: bool = False
+    receipt: bool = False
+
+
+class Causal:
+    """Decided heads and frontiers, and the hold-back of what came before its causes."""
+
+    def __init__(self, history: History, messages_max: int, bytes_max: int) -> None:
+        self.heads: dict[LogId, Head] = dict(history.heads)
+        self.origins: dict[LogId, Origin] = dict(history.origins)
+        self.frontiers: dict[str, Frontier] = {r: dict(f) for r, f in history.frontiers.items()}
+        self.held: dict[Dot, Arrival] = {}
+        self.held_bytes = 0
+        self.dropped = 0
+        self.refused = 0
+        self._held_of: dict[LogId, Spans] = {}
+        self._waiting_for: dict[Dot, list[Dot]] = {}
+        self._messages_max = messages_max
+        self._bytes_max = bytes_max
+
+    def head(self, log: LogId) -> Head:
+        """The last decided message of a log; NO_HEAD where there is none."""
+        return self.heads.get(log, NO_HEAD)
+
+    def knows(self, dot: Dot) -> bool:
+        """Whether the message is decided or waiting here, so that another copy says nothing."""
+        return dot.seq <= self.head(dot.log).seq or dot in self.held
+
+    def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
+        """{dot: stamp} of the room's frontier as an author of `log` names it: without its own."""
+        frontier: dict[LogId, Edge] = self.frontiers.get(room, {})
+        return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
+
+    def offer(self, arrival: Arrival) -> tuple[Verdict, list[Arrival]]:
+        """Take one message in: what became of it, and all that is decided thereby, in order."""
+        message = arrival.message
+        head = self.head(message.log)
+        if message.seq <= head.seq:
+            forked = message.seq == head.seq and message.hash != head.hash
+            return (Verdict.FORKED if forked else Verdict.DUPLICATE), []
+        twin = self.held.get(message.dot)
+        if twin is not None:
+            same = twin.message.hash == message.hash
+            return (Verdict.DUPLICATE if same else Verdict.FORKED), []
+        blocker = self._blocker(message)
+        if blocker is not None:
+            self._hold(arrival, blocker)
+            return Verdict.HELD, []
+        decided = self._decide(arrival)
+        return (Verdict.DECIDED if decided else Verdict.FORKED), decided
+
+    def missing(self, message: Message) -> list[Dot]:
+        """What a waiting message itself names and is not decided: where to start asking."""
+        head = self.head(message.log).seq
+        wants = [Dot(message.log, message.seq - 1)] if message.seq > head + 1 else []
+        wants += [dot for dot in message.causes if self.head(dot.log).seq < dot.seq]
+        return wants
+
+    def gaps(self, log: LogId, upper: int) -> Spans:
+        """Which of `log`'s messages up to `upper` are neither decided nor waiting here."""
+        head = self.head(log).seq
+        if upper <= head:
+            return Spans()
+        gaps = Spans([(head + 1, upper)])
+        held = self._held_of.get(log)
+        return gaps.minus(held) if held else gaps
+
+    def _blocker(self, message: Message) -> Dot | None:
+        """The first dot that is to be decided before this message, or None."""
+        if self.head(message.log).seq != message.seq - 1:
+            return Dot(message.log, message.seq - 1)
+        for dot in message.causes:
+            if self.head(dot.log).seq < dot.seq:
+                return dot
+        return None
+
+    def _decide(self, arrival: Arrival) -> list[Arrival]:
+        decided = []
+        ready = deque((arrival,))
+        while ready:
+            arrival = ready.popleft()
+            message = arrival.message
+            if not self._fits_chain(message):
+                self.refused += 1
+                continue
+            self.heads[message.log] = Head(message.seq, message.hash, message.stamp)
+            if message.origin is not None:
+                self.origins[message.log] = message.origin
+            advance(self.frontiers.setdefault(message.room, {}), message)
+            decided.append(arrival)
+            if self._waiting_for:
+                ready.extend(self._wake(message.dot))
+        return decided
+
+    def _fits_chain(self, message: Message) -> bool:
+        # A pure function of the log so far, so every node refuses the same messages.
+        head = self.head(message.log)
+        return message.parent == head.hash and message.stamp > head.stamp
+
+    def _wake(self, dot: Dot) -> list[Arrival]:
+        """Those that hung on `dot` and now lack nothing; the others hang on their next."""
+        ready = []
+        for waiting in self._waiting_for.pop(dot, ()):
+            arrival = self.held.get(waiting)
+            if arrival is None:
+                continue  # Shed while it waited.
+            blocker = self._blocker(arrival.message)
+            if blocker is None:
+                self._release(arrival.message)
+                ready.append(arrival)
+            else:
+                self._waiting_for.setdefault(blocker, []).append(waiting)
+        return ready
+
+    def _hold(self, arrival: Arrival, blocker: Dot) -> None:
+        message = arrival.message
+        self.held[message.dot] = arrival
+        self.held_bytes += len(message.encoded)
+        self._held_of.setdefault(message.log, Spans()).add(message.seq)
+        self._waiting_for.setdefault(blocker, []).append(message.dot)
+        if len(self.held) > self._messages_max or self.held_bytes > self._bytes_max:
+            self._shed()
+
+    def _release(self, message: Message) -> None:
+        del self.held[message.dot]
+        self.held_bytes -= len(message.encoded)
+        spans = self._held_of[message.log]
+        spans.remove(message.seq)
+        if not spans:
+            del self._held_of[message.log]
+
+    def _shed(self) -> None:
+        """Drop the latest stamps: what is nearest to being decided stays."""
+        by_stamp = sorted((held.message for held in self.held.values()), key=lambda m: m.stamp)
+        keep_messages = self._messages_max - self._messages_max // DROPPED_SHARE
+        keep_bytes = self._bytes_max - self._bytes_max // DROPPED_SHARE
+        while by_stamp and (len(self.held) > keep_messages or self.held_bytes > keep_bytes):
+            self._release(by_stamp.pop())
+            self.dropped += 1
+        self._forget_shed()
+
+    def _forget_shed(self) -> None:
+        for blocker, waiting in list(self._waiting_for.items()):
+            still = [dot for dot in waiting if dot in self.held]
+            if still:
+                self._waiting_for[blocker] = still
+            else:
+                del self._waiting_for[blocker]

@@ -1,0 +1,83 @@
+"""Receipts: which members durably hold this node's own log, and who is waiting to know.
+
+`say --wait N` waits for N other members, `--wait all` for those alive or suspect when it was said;
+who dies or leaves meanwhile is dropped from it and named. Heads come in receipts and in the acks
+of probes, so a lost receipt costs one probe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from flc_udp.model.dots import NodeId
+
+
+@dataclass(slots=True)
+class Wait:
+    """One message that is waited for; done when `needed` members hold it or nobody is left."""
+
+    seq: int
+    needed: int
+    waited_for: dict[NodeId, None]
+    held_by: list[NodeId] = field(default_factory=list)
+    gone: list[NodeId] = field(default_factory=list)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether there is nothing more to wait for."""
+        return len(self.held_by) >= self.needed or not self.waited_for
+
+
+@dataclass(slots=True)
+class Receipts:
+    """Durable heads of this node's log at others, and the waits on them."""
+
+    held: dict[NodeId, int] = field(default_factory=dict)
+    _waits: list[Wait] = field(default_factory=list)
+
+    def watch(self, seq: int, needed: int, members: Iterable[NodeId]) -> Wait:
+        """Wait until `needed` of `members` hold `seq`; the caller looks at the Wait it gets."""
+        wait = Wait(seq, needed, dict.fromkeys(members))
+        for node in list(wait.waited_for):
+            self._tell(wait, node)
+        self._waits.append(wait)
+        self._tidy()
+        return wait
+
+    def receive(self, node: NodeId, seq: int) -> None:
+        """A member durably holds this node's log up to `seq`."""
+        if seq > self.held.get(node, 0):
+            self.held[node] = seq
+            for wait in self._waits:
+                self._tell(wait, node)
+            self._tidy()
+
+    def drop(self, node: NodeId) -> None:
+        """A member died or left: nobody waits for it."""
+        for wait in self._waits:
+            if node in wait.waited_for:
+                del wait.waited_for[node]
+                wait.gone.append(node)
+        self._tidy()
+
+    def forget(self, wait: Wait) -> None:
+        """Its time is out."""
+        self._waits = [other for other in self._waits if other is not wait]
+
+    def restart(self) -> None:
+        """A new log begins: what was held of the old says nothing of it."""
+        self.held.clear()
+        self._waits.clear()
+
+    def missing(self) -> list[NodeId]:
+        """Members somebody waits for, each once, in the order they were first waited for."""
+        return list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
+
+    def _tell(self, wait: Wait, node: NodeId) -> None:
+        if node in wait.waited_for and self.held.get(node, 0) >= wait.seq:
+            del wait.waited_for[node]
+            wait.held_by.append(node)
+
+    def _tidy(self) -> None:
+        self._waits = [wait for wait in self._waits if not wait.is_done]

@@ -1,0 +1,391 @@
+"""The Replica: one node's every decision, and the only file that sees all the machines at once.
+
+Three things drive it, and nothing else ever moves it: people (`post`, `join`, `leave`), the network
+(`receive`) and the timer (`wake`, due at `wake_at`). What it decides accumulates until the end of
+the turn and is taken as effects, so that whatever came in one turn is sent, kept and forwarded in
+batches. Two sets of heads are kept apart: *decided* (`Causal`) and *durable* (`Standing`); the
+second moves in `committed` alone.
+
+Rules. Nothing of this node's own leaves before its commit. A foreign message is forwarded once it
+is decided, for its author holds it; any claim to hold it waits for the commit. After a failed
+commit the log side is reborn from the log (`rebuild`), under a new log id: a dot that was minted
+and may or may not have reached the disk is never minted again. Members and probes stay.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from random import Random
+from typing import assert_never
+
+from flc_udp.config import ID_BYTES, Settings
+from flc_udp.core.anti_entropy import AntiEntropy
+from flc_udp.core.causal import Arrival, Causal, Verdict
+from flc_udp.core.effects import Append, Deliver, Effect, Notice, Send
+from flc_udp.core.liveness import Liveness
+from flc_udp.core.receipts import Receipts, Wait
+from flc_udp.core.rumors import ANNOUNCE_BYTES, Links, Rumors
+from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.model.address import Address
+from flc_udp.model.clocks import next_stamp
+from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.history import History
+from flc_udp.model.message import Message, Origin, decode, peek_dot, write
+from flc_udp.wire.packets import (
+    Ack,
+    Digest,
+    Have,
+    Join,
+    Leave,
+    MemberRow,
+    Members,
+    Packet,
+    Piece,
+    Ping,
+    Pull,
+    Receipt,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    State,
+    Update,
+)
+
+MS = 1_000
+
+RECEIPT_PROBE = 200 * MS
+"""While somebody waits for receipts, members that owe one are probed so often."""
+
+REPAIR_MESSAGES_MAX = 64
+"""A pull of at most so many repairs live traffic and is forwarded; a larger one is catch-up."""
+
+
+class Replica:
+    """Decides; carries nothing out. Times are integers, µs of one monotonic clock."""
+
+    def __init__(
+        self, settings: Settings, me: MemberRow, history: History, random: Random, now: int
+    ) -> None:
+        self.drops: Counter[str] = Counter()
+        self.receipts = Receipts()
+        self._settings = settings
+        self._random = random
+        self._out: list[Effect] = []
+        self._links = Links(random, settings.links_max)
+        self._live_then: tuple[NodeId, ...] = ()
+        self._receipt_probe_at: int | None = None
+        self._begin(history, me, now)
+
+    def _begin(self, history: History, me: MemberRow, now: int) -> None:
+        self.standing = Standing(history.heads)
+        self.liveness = Liveness(self._settings, me, self.standing, self._random, self._out, now)
+        self._begin_log_side(history, now)
+
+    def _begin_log_side(self, history: History, now: int) -> None:
+        settings = self._settings
+        self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
+        self.anti_entropy = AntiEntropy(
+            settings,
+            self.standing,
+            self.causal,
+            self.liveness.members,
+            self._random,
+            self._out,
+            now,
+        )
+        self.uncommitted = 0
+        self._rumors = Rumors()
+        self._decided: list[Message] = []
+        self._receipts_due: dict[LogId, None] = {}
+        self._own_receipts: set[int] = set()
+
+    def rebuild(self, history: History, now: int) -> None:
+        """After a failed commit: heads, hold-back and rumors from what the log really holds."""
+        self._out[:] = [effect for effect in self._out if not isinstance(effect, Append | Deliver)]
+        self.standing = self.liveness.standing = Standing(history.heads)
+        self.receipts.restart()
+        self._begin_log_side(history, now)
+
+    # --- The user ---------------------------------------------------------------------------
+
+    def join(self, seeds: Iterable[Address], now: int) -> None:
+        """Ask all seeds at once for the member table."""
+        self.liveness.join(seeds, now)
+
+    def leave(self, now: int) -> None:
+        """Go in order; `liveness.has_left` tells when."""
+        self.liveness.leave(now)
+
+    def post(
+        self, room: str, author: str, body: str | bytes, wall: int, *, receipt: bool = False
+    ) -> Message:
+        """Say something: decided now, sent after its commit. `wall` in ms since 1970.
+
+        `receipt` asks every member for a receipt. Raises FlcError; a refusal leaves no gap.
+        """
+        self._check_size(body)
+        log = self.standing.log if self.standing.log != NO_LOG else self._random.randbytes(ID_BYTES)
+        head = self.causal.head(log)
+        causes = self.causal.causes_of_next(room, log)
+        message = write(
+            log=log,
+            seq=head.seq + 1,
+            room=room,
+            author=author,
+            wall=wall,
+            stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
+            causes=tuple(causes),
+            parent=head.hash,
+            body=body,
+            origin=self._origin() if head.seq == 0 else None,
+        )
+        self.standing.log = log
+        verdict, decided = self.causal.offer(Arrival(message))
+        assert verdict is Verdict.DECIDED
+        if receipt:
+            self._own_receipts.add(message.seq)
+        self._keep(decided)
+        return message
+
+    def watch(self, seq: int, needed: int | None, now: int) -> Wait:
+        """Wait until others durably hold this run's `seq`: so many, or all that live now."""
+        live = [member.row.id for member in self.liveness.members.live()]
+        wait = self.receipts.watch(seq, len(live) if needed is None else needed, live)
+        if not wait.is_done:
+            self._receipt_probe_at = now + RECEIPT_PROBE
+        return wait
+
+    # --- The timer --------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> int:
+        """When `wake` is due; a time in the past is due at once."""
+        times = (self.liveness.wake_at, self.anti_entropy.wake_at, self._receipt_probe_at)
+        return min(at for at in times if at is not None)
+
+    def wake(self, now: int) -> None:
+        """Do what is due at `now`."""
+        self.liveness.wake(now)
+        self.anti_entropy.wake(now, self._is_busy)
+        if self._receipt_probe_at is not None and self._receipt_probe_at <= now:
+            missing = self.receipts.missing()
+            self.liveness.probe_now(missing, now)
+            self._receipt_probe_at = now + RECEIPT_PROBE if missing else None
+
+    # --- The network ------------------------------------------------------------------------
+
+    def receive(self, packets: Iterable[Packet], sender: NodeId, source: Address, now: int) -> None:
+        """Packets of one opened datagram, from the node `sender` at the address `source`."""
+        if sender == self.liveness.me.id:
+            self.drops["own datagram"] += 1
+            return
+        for packet in packets:
+            self._receive(packet, sender, source, now)
+
+    def _receive(  # noqa: C901, PLR0912  # one arm a packet kind: the protocol on one screen
+        self, packet: Packet, sender: NodeId, source: Address, now: int
+    ) -> None:
+        match packet:
+            case Rumor():
+                self._receive_rumor(packet, sender, now)
+            case Replay():
+                self._receive_replay(packet, sender, now)
+            case Piece():
+                self._receive_piece(packet, sender, now)
+            case Ping():
+                self.liveness.receive_ping(packet, sender, source, now)
+                self._compare(packet, sender, source, now)
+            case Ack():
+                self.liveness.receive_ack(packet, sender, source, now)
+                self._compare(packet, sender, source, now)
+                self._receive_held(sender, packet.held)
+            case Join():
+                self.liveness.receive_join(packet, sender, source, now)
+            case Members(rows) | Update(rows):
+                self.liveness.receive_rows(rows, source, now)
+            case Leave():
+                self.liveness.receive_leave(packet, sender, source, now)
+            case Have():
+                self.anti_entropy.receive_have(packet, sender, now)
+            case Digest():
+                self.anti_entropy.receive_digest(packet, sender, source, now)
+            case Pull():
+                self.anti_entropy.receive_pull(packet, source)
+            case ReplayEnd():
+                self.anti_entropy.receive_end(packet, sender, now)
+            case Receipt(log, seq):
+                if log == self.standing.log:
+                    self._receive_held(sender, seq)
+            case _:
+                assert_never(packet)
+
+    def _compare(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+        self.anti_entropy.compare(probe.root, probe.catching_up, sender, source, now)
+
+    def _receive_held(self, sender: NodeId, seq: int) -> None:
+        # An ack may speak of the log of a former life of ours, but never above what is durable.
+        if 0 < seq <= self.standing.held(self.standing.log):
+            self.receipts.receive(sender, seq)
+
+    def _receive_rumor(self, rumor: Rumor, sender: NodeId, now: int) -> None:
+        for encoded in rumor.messages:
+            self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
+
+    def _receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
+        wants = self.anti_entropy.wants
+        if not wants.heard(replay.nonce, sender, now):
+            self.drops["replay not asked for"] += 1
+            return
+        asked = sum(wants.pulls[replay.nonce].missing.values())
+        for encoded in replay.messages:
+            self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+
+    def _receive_piece(self, piece: Piece, sender: NodeId, now: int) -> None:
+        if self.causal.knows(Dot(piece.log, piece.seq)):
+            self.drops["duplicate piece"] += 1
+            return
+        whole = self.anti_entropy.pieces.add(piece)
+        asked = self.anti_entropy.wants.heard_any(sender, now)
+        if whole is not None:
+            self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+        else:
+            self.anti_entropy.not_taken(piece.log, piece.seq, sender, now)
+
+    # --- Messages ---------------------------------------------------------------------------
+
+    def _offer(
+        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
+    ) -> None:
+        dot = peek_dot(encoded)
+        if dot is not None and self.causal.knows(dot):
+            self.drops["duplicate message"] += 1
+            self._owe_receipt(dot, receipt)
+            return
+        try:
+            message = decode(encoded)
+        except Malformed as error:
+            self.drops[error.reason] += 1
+            return
+        if self.uncommitted >= self._settings.holdback_messages_max:
+            self.drops["waiting for the disk"] += 1
+            self.anti_entropy.not_taken(message.log, message.seq, sender, now)
+            return
+        verdict, decided = self.causal.offer(Arrival(message, sender, forward, receipt))
+        match verdict:
+            case Verdict.DECIDED:
+                self._keep(decided)
+            case Verdict.HELD:
+                self.anti_entropy.held_back(message.log, message.seq, sender, now)
+            case Verdict.DUPLICATE:
+                self.drops["duplicate message"] += 1
+            case Verdict.FORKED:
+                self.drops["forked log"] += 1
+                self._out.append(Notice("log_forked", {"dot": str(message.dot)}))
+            case _:
+                assert_never(verdict)
+
+    def _keep(self, decided: list[Arrival]) -> None:
+        self.uncommitted += len(decided)
+        for arrival in decided:
+            message = arrival.message
+            self._decided.append(message)
+            if arrival.receipt:
+                self._receipts_due[message.log] = None
+            if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
+                writer = self._writer(message.log)
+                self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+
+    def committed(self, messages: Sequence[Message], now: int) -> None:
+        """These are durable: send what is ours, say what we hold, show them all."""
+        self.uncommitted -= len(messages)
+        self.standing.commit(messages)
+        own = self.standing.log
+        for message in messages:
+            if len(message.encoded) > ANNOUNCE_BYTES:
+                self._rumors.announce(message, self._writer(message.log))
+            elif message.log == own:
+                self._push_own(message)
+        self._send_receipts()
+        self.anti_entropy.wants.look_again(now)
+        self._out.append(Deliver(tuple(messages)))
+
+    def _push_own(self, message: Message) -> None:
+        receipt = message.seq in self._own_receipts
+        self._own_receipts.discard(message.seq)
+        self._rumors.push(message, None, None, receipt=receipt)
+
+    def _owe_receipt(self, dot: Dot, receipt: bool) -> None:
+        """A copy of what is held already asks for a receipt: it is due now if it is durable."""
+        if receipt and dot.seq <= self.standing.held(dot.log):
+            self._receipts_due[dot.log] = None
+            self._send_receipts()
+
+    def _send_receipts(self) -> None:
+        for log in self._receipts_due:
+            writer = self._writer(log)
+            member = None if writer is None else self.liveness.members.get(writer)
+            held = self.standing.held(log)
+            if member is not None and held:
+                self._out.append(Send((member.row.address,), (Receipt(log, held),)))
+        self._receipts_due.clear()
+
+    def _writer(self, log: LogId) -> NodeId | None:
+        origin = self.causal.origins.get(log)
+        return None if origin is None else origin.node
+
+    # --- The end of a turn ------------------------------------------------------------------
+
+    def take(self, now: int) -> list[Effect]:
+        """Everything decided since the last time, in the order it is to be carried out."""
+        self._follow_members()
+        if self._wants_due(now):
+            self.anti_entropy.wake(now, self._is_busy)
+        self.liveness.push_news()
+        effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
+        effects += self._out
+        effects += self._rumors.take(self._links)
+        self._out.clear()
+        self._decided = []
+        return effects
+
+    def _wants_due(self, now: int) -> bool:
+        due = self.anti_entropy.wake_at
+        return due is not None and due <= now
+
+    def _follow_members(self) -> None:
+        if not self.liveness.changed:
+            return
+        live = self.liveness.members.live()
+        ids = tuple(member.row.id for member in live)
+        self._links.refill(live)
+        for node in self._live_then:
+            if node not in ids:
+                self.receipts.drop(node)
+        self._live_then = ids
+
+    @property
+    def _is_busy(self) -> bool:
+        return self.uncommitted >= 2 * self._settings.commit_messages_max
+
+    # --- Small things -----------------------------------------------------------------------
+
+    def _origin(self) -> Origin:
+        me = self.liveness.me
+        return Origin(me.id, me.name)
+
+    def _check_size(self, body: str | bytes) -> None:
+        limit = self._settings.body_bytes_max
+        if len(body) * 4 > limit:  # A character is at most 4 bytes: only long texts are measured.
+            size = len(body.encode("utf-8", "replace")) if isinstance(body, str) else len(body)
+            if size > limit:
+                raise FlcError(
+                    f"body has {size} bytes, allowed are {limit}",
+                    "send it in parts, or raise body_bytes_max on this node (at most 1 MiB)",
+                )
+
+
+def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
+    """A node's row about itself at its start; `boot` is a nonce of this run."""
+    return MemberRow(node, incarnation, State.ALIVE, address, name, boot)

@@ -1,0 +1,1 @@
+"""What is talked about: ids, dots, spans, clocks, addresses and messages. Values only."""

@@ -1,0 +1,27 @@
+"""Whose fault it is, as a type.
+
+Junk from the network is `Malformed`: caught at one door, counted by reason, dropped. A caller's
+mistake is `FlcError`: it names the thing and carries a hint. A broken invariant is an `assert`.
+"""
+
+
+class Malformed(Exception):  # noqa: N818  # the design's word for it
+    """Bytes that are no message or packet of ours. Nothing was changed by them.
+
+    `reason` is a short fixed phrase, fit to be a counter's label.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(reason)
+        self.reason = reason
+
+
+class FlcError(Exception):
+    """What a person asked for cannot be done; nothing was changed unless the text says so.
+
+    `str(error)` names the thing and what is allowed, `hint` is the way out.
+    """
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint

@@ -1,0 +1,351 @@
+"""The Node: a small waist between the Replica, which decides, and the ground, which acts.
+
+    datagram ─▶ open ─▶ replica ─▶ commit ─▶ send ─▶ show
+
+It carries out what the Replica decided in one fixed order. One *turn* takes all that came in since
+the last: one opening of each datagram, one commit for everything, one sealing of what goes to
+many. At most one commit is under way; what is decided meanwhile goes into the next, so the slower
+the disk the larger the batches.
+
+What turns the node is its *ground*: asyncio in the daemon, a heap of virtual time in the simulator.
+Both run this same file.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from random import Random
+from typing import Protocol, assert_never
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
+from flc_udp.core.replica import Replica
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.history import History
+from flc_udp.model.message import Message
+from flc_udp.wire import codec
+from flc_udp.wire.packets import MemberRow, Packet, Piece, ReplayEnd, Want
+from flc_udp.wire.packets import Replay as ReplayPacket
+from flc_udp.wire.packing import pack, pieces_of
+from flc_udp.wire.seal import SEAL_BYTES, Seal
+
+INBOX_MAX = 8_192
+"""Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
+
+RETRY_US = 1_000_000
+"""After a failed commit the disk is left alone for so long, and posts are refused."""
+
+Once = tuple[str, int]
+"""(client, n): makes a repeated say return the first dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A post is durable: its dot, and its position in this node's local order."""
+
+    dot: Dot
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What somebody says; `done` is called once, with Said or with why not."""
+
+    room: str
+    author: str
+    body: str | bytes
+    done: Callable[[Said | FlcError], None]
+    receipt: bool = False
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One transaction: messages in causal order, and the once-keys of those that had one."""
+
+    messages: tuple[Message, ...]
+    once: tuple[tuple[str, int, Dot], ...]
+
+
+class Reads(Protocol):
+    """What the Node reads from the log; `store.log.Reader` is one."""
+
+    def replay(
+        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
+    ) -> tuple[list[bytes], bool]:
+        """Messages of the spans in (stamp, log, seq) order; whether the credit sufficed."""
+
+    def message(self, dot: Dot) -> bytes | None:
+        """One encoded message."""
+
+
+class Ground(Protocol):
+    """What a node stands on: clocks, a socket, a disk, and somebody to tell."""
+
+    def now(self) -> int:
+        """Monotonic time in µs."""
+
+    def wall(self) -> int:
+        """Milliseconds since 1970."""
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram; it may be lost."""
+
+    def commit(self, batch: Batch) -> None:
+        """Start one commit; ends in `Node.committed` or `Node.commit_failed`."""
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remember it for the next start, soon."""
+
+    def free_bytes(self) -> int:
+        """Free space where the log lives."""
+
+    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+        """These are durable, at consecutive positions."""
+
+    def tell(self, notice: Notice) -> None:
+        """A fact for people."""
+
+
+class Node:
+    """One node on its ground. Every method runs to its end without waiting for anything."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        me: MemberRow,
+        history: History,
+        reader: Reads,
+        seal: Seal,
+        ground: Ground,
+        random: Random,
+    ) -> None:
+        self.replica = Replica(settings, me, history, random, ground.now())
+        self.drops: Counter[str] = Counter()
+        self.counts: Counter[str] = Counter()
+        self.failing: str | None = None
+        self._settings = settings
+        self._me = me.id
+        self._reader = reader
+        self._seal = seal
+        self._ground = ground
+        self._payload_max = settings.packet_bytes_max - SEAL_BYTES
+        self._inbox: list[tuple[bytes, Address]] = []
+        self._posts: list[Post] = []
+        self._said: dict[Dot, Post] = {}
+        self._decided: deque[Message] = deque()
+        self._committing: Batch | None = None
+        self._retry_at: int | None = None
+        self._saved_incarnation = me.incarnation
+
+    # --- What comes in ----------------------------------------------------------------------
+
+    def datagram_received(self, datagram: bytes, source: Address) -> None:
+        """One datagram for the next turn."""
+        if len(self._inbox) < INBOX_MAX:
+            self._inbox.append((datagram, source))
+        else:
+            self.drops["inbox full"] += 1
+
+    def post(self, post: Post) -> None:
+        """One post for the next turn."""
+        self._posts.append(post)
+
+    def committed(self, batch: Batch, first_position: int) -> None:
+        """The commit under way is durable."""
+        assert batch is self._committing
+        self._committing = None
+        self.failing = None
+        self.counts["commits"] += 1
+        self.counts["messages committed"] += len(batch.messages)
+        now = self._ground.now()
+        self.replica.committed(batch.messages, now)
+        answers = [
+            (post, Said(message.dot, first_position + at))
+            for at, message in enumerate(batch.messages)
+            if (post := self._said.pop(message.dot, None)) is not None
+        ]
+        self._carry_out(now, first_position, answers)
+
+    def commit_failed(self, reason: str, history: History) -> None:
+        """The commit under way failed; `history` is what the log really holds."""
+        self._committing = None
+        self.failing = reason
+        self.drops["undone by a failed commit"] += len(self._decided)
+        self.counts["failed commits"] += 1
+        self._decided.clear()
+        now = self._ground.now()
+        self._retry_at = now + RETRY_US
+        self.replica.rebuild(history, now)
+        waiting, self._said = list(self._said.values()), {}
+        for post in waiting:
+            post.done(self._refusal())
+        self._ground.tell(Notice("commit_failed", {"reason": reason}))
+        self._carry_out(now)
+
+    # --- The turn ---------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> int:
+        """When a turn is due even if nothing comes in, in µs of the ground's clock."""
+        due = self.replica.wake_at
+        return due if self._retry_at is None else min(due, self._retry_at)
+
+    @property
+    def queued(self) -> dict[str, int]:
+        """Depths of everything that waits here."""
+        replica = self.replica
+        return {
+            "inbox": len(self._inbox),
+            "posts": len(self._posts) + len(self._said),
+            "uncommitted": replica.uncommitted,
+            "holdback": len(replica.causal.held),
+            "wanted": replica.anti_entropy.wants.to_go,
+            "pulls": len(replica.anti_entropy.wants.pulls),
+        }
+
+    def turn(self) -> None:
+        """Take all that came in, decide, and carry it out."""
+        now = self._ground.now()
+        inbox, self._inbox = self._inbox, []
+        for datagram, source in inbox:
+            self._receive(datagram, source, now)
+        posts, self._posts = self._posts, []
+        if posts:
+            self._decide_posts(posts)
+        if self._retry_at is not None and self._retry_at <= now:
+            self._retry_at = None
+        if self.replica.wake_at <= now:
+            self.replica.wake(now)
+        self._carry_out(now)
+
+    def _receive(self, datagram: bytes, source: Address, now: int) -> None:
+        self.counts["datagrams received"] += 1
+        self.counts["bytes received"] += len(datagram)
+        try:
+            opened = self._seal.open(datagram)
+            sender, packets, unknown = codec.read(opened.payload)
+        except Malformed as error:
+            self.drops[error.reason] += 1
+            return
+        if unknown:
+            self.drops["packet kind unknown"] += unknown
+        self.replica.receive(packets, sender, source, now)
+
+    def _decide_posts(self, posts: list[Post]) -> None:
+        refusal = self._refusal_now()
+        wall = self._ground.wall()
+        for post in posts:
+            if refusal is not None:
+                post.done(refusal)
+                continue
+            try:
+                message = self.replica.post(
+                    post.room, post.author, post.body, wall, receipt=post.receipt
+                )
+            except FlcError as error:
+                post.done(error)
+            else:
+                self._said[message.dot] = post
+
+    def _refusal_now(self) -> FlcError | None:
+        if self._retry_at is not None:
+            return self._refusal()
+        free, least = self._ground.free_bytes(), self._settings.disk_free_bytes_min
+        if free >= least:
+            return None
+        return FlcError(
+            f"not said: {free} bytes of disk are free, {least} are kept free",
+            "make room on the disk of the data directory; reading and repair go on meanwhile",
+        )
+
+    def _refusal(self) -> FlcError:
+        return FlcError(
+            f"not said: the log cannot be written ({self.failing})",
+            "see `flc status`; the node goes on read-only and tries again by itself",
+        )
+
+    # --- What goes out ----------------------------------------------------------------------
+
+    def _carry_out(
+        self,
+        now: int,
+        first_position: int = 0,
+        answers: Iterable[tuple[Post, Said]] = (),
+    ) -> None:
+        """Commit, send, show: the one order, whatever order it was decided in."""
+        effects = self.replica.take(now)
+        shows: list[Deliver] = []
+        for effect in effects:
+            self._do(effect, shows)
+        self._start_commit()
+        for post, said in answers:
+            post.done(said)
+        for show in shows:
+            self._ground.show(first_position, show.messages)
+        incarnation = self.replica.liveness.me.incarnation
+        if incarnation != self._saved_incarnation:
+            self._saved_incarnation = incarnation
+            self._ground.save_incarnation(incarnation)
+
+    def _do(self, effect: Effect, shows: list[Deliver]) -> None:
+        match effect:
+            case Append(messages):
+                self._decided.extend(messages)
+            case Send(to, packets):
+                self._send(to, packets)
+            case Replay():
+                self._replay(effect)
+            case Deliver():
+                shows.append(effect)
+            case Notice():
+                self._ground.tell(effect)
+            case _:
+                assert_never(effect)
+
+    def _start_commit(self) -> None:
+        if self._committing is not None or not self._decided or self._retry_at is not None:
+            return
+        count = min(len(self._decided), self._settings.commit_messages_max)
+        messages = tuple(self._decided.popleft() for _ in range(count))
+        self._committing = Batch(messages, self._once_of(messages))
+        self._ground.commit(self._committing)
+
+    def _once_of(self, messages: tuple[Message, ...]) -> tuple[tuple[str, int, Dot], ...]:
+        posts = ((message.dot, self._said.get(message.dot)) for message in messages)
+        return tuple((*post.once, dot) for dot, post in posts if post is not None and post.once)
+
+    def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
+        for payload in pack(self._me, packets, self._payload_max):
+            datagram = self._seal.close(payload)
+            self.counts["datagrams sent"] += len(to)
+            self.counts["bytes sent"] += len(datagram) * len(to)
+            for address in to:
+                self._ground.transmit(datagram, address)
+
+    def _replay(self, replay: Replay) -> None:
+        """Read what was asked for from the log and stream it, up to the credit."""
+        credit = min(replay.credit, self._settings.pull_bytes_max)
+        packets: list[Packet] = []
+        for want in replay.wants:
+            if want.pieces and credit > 0:
+                pieces = self._pieces(want)
+                packets += pieces
+                credit -= sum(len(piece.data) for piece in pieces)
+        spans = [want[:3] for want in replay.wants if not want.pieces]
+        complete = credit > 0
+        if spans and complete:
+            messages, complete = self._reader.replay(spans, credit)
+            packets.append(ReplayPacket(replay.nonce, tuple(messages)))
+        self.counts["messages replayed"] += sum(
+            len(p.messages) for p in packets if isinstance(p, ReplayPacket)
+        )
+        self._send((replay.to,), [*packets, ReplayEnd(replay.nonce, complete)])
+
+    def _pieces(self, want: Want) -> list[Piece]:
+        encoded = self._reader.message(Dot(want.log, want.low))
+        return [] if encoded is None else list(pieces_of(encoded, want.pieces))

@@ -1,0 +1,280 @@
+"""Packets to msgpack values and back. Every limit is checked here, once, on the way in.
+
+`read` raises Malformed and nothing else, whatever the bytes: a sealed datagram with one bad packet
+is dropped whole, since its sender holds the key and is either broken or ahead of us.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any
+
+import msgpack
+
+from flc_udp.config import (
+    HASH_BYTES,
+    ID_BYTES,
+    INCARNATION_LIMIT,
+    MESSAGE_BYTES_MAX,
+    PIECE_BYTES,
+    SEQ_LIMIT,
+)
+from flc_udp.model.address import parse_numeric
+from flc_udp.model.dots import Dot
+from flc_udp.model.errors import Malformed
+from flc_udp.model.message import label_problem
+from flc_udp.wire.packets import (
+    KIND_OF,
+    Ack,
+    Digest,
+    DigestRow,
+    Have,
+    Join,
+    Kind,
+    Leave,
+    MemberRow,
+    Members,
+    Packet,
+    Piece,
+    Ping,
+    Pull,
+    Receipt,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    State,
+    Update,
+    Want,
+)
+
+NUMBER_LIMIT = 1 << 64
+PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
+
+Fields = tuple[Any, ...]
+
+
+# --- Fields -----------------------------------------------------------------------------------
+
+
+def _number(value: object, limit: int = NUMBER_LIMIT) -> int:
+    # `type(x) is int`: msgpack's true must not pass for 1.
+    if type(value) is not int or not 0 <= value < limit:
+        raise Malformed("number out of range")
+    return value
+
+
+def _flag(value: object) -> bool:
+    if type(value) is not bool:
+        raise Malformed("flag is not true or false")
+    return value
+
+
+def _id(value: object) -> bytes:
+    if type(value) is not bytes or len(value) != ID_BYTES:
+        raise Malformed("id is not 8 bytes")
+    return value
+
+
+def _hash(value: object) -> bytes:
+    if type(value) is not bytes or len(value) != HASH_BYTES:
+        raise Malformed("hash is not 8 bytes")
+    return value
+
+
+def _bytes(value: object) -> bytes:
+    if type(value) is not bytes:
+        raise Malformed("bytes expected")
+    return value
+
+
+def _array(value: object, at_least: int = 0) -> Fields:
+    if type(value) is not tuple or len(value) < at_least:
+        raise Malformed("array expected")
+    return value
+
+
+def _seq(value: object) -> int:
+    seq = _number(value, SEQ_LIMIT)
+    if seq == 0:
+        raise Malformed("number out of range")
+    return seq
+
+
+# --- Rows -------------------------------------------------------------------------------------
+
+
+def _member_row(value: object) -> MemberRow:
+    node, incarnation, state, address, name, boot = _array(value, 6)[:6]
+    if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
+        raise Malformed("member state unknown")
+    parsed = parse_numeric(address) if type(address) is str else None
+    if parsed is None:
+        raise Malformed("member address is not numeric and canonical")
+    if type(name) is not str or label_problem(name) is not None:
+        raise Malformed("member name not allowed")
+    if _id(node) == bytes(ID_BYTES):
+        raise Malformed("member id is a visitor's")
+    incarnation = _number(incarnation, INCARNATION_LIMIT)
+    return MemberRow(node, incarnation, State(state), parsed, name, _number(boot))
+
+
+def _write_row(row: MemberRow) -> Fields:
+    return (row.id, row.incarnation, int(row.state), str(row.address), row.name, row.boot)
+
+
+def _want(value: object) -> Want:
+    log, low, high, *pieces = _array(value, 3)
+    want = Want(_id(log), _seq(low), _seq(high), tuple(_number(p, PIECES_MAX) for p in pieces))
+    ascending = all(a <= b for a, b in pairwise(pieces))
+    if low > high or len(pieces) % 2 or not ascending or (pieces and low != high):
+        raise Malformed("want is not a span")
+    return want
+
+
+def _digest_row(value: object) -> DigestRow:
+    log, seq, head = _array(value, 3)[:3]
+    return DigestRow(_id(log), _seq(seq), _hash(head))
+
+
+def _dot(value: object) -> Dot:
+    log, seq = _array(value, 2)[:2]
+    return Dot(_id(log), _seq(seq))
+
+
+# --- Packets, in --------------------------------------------------------------------------------
+
+
+def _read_ping(f: Fields) -> Ping:
+    return Ping(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _id(f[4]))
+
+
+def _read_ack(f: Fields) -> Ack:
+    return Ack(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _number(f[4], SEQ_LIMIT))
+
+
+def _read_join(f: Fields) -> Join:
+    return Join(_member_row(f[0]))
+
+
+def _read_members(f: Fields) -> Members:
+    return Members(tuple(map(_member_row, _array(f[0]))))
+
+
+def _read_update(f: Fields) -> Update:
+    return Update(tuple(map(_member_row, _array(f[0]))))
+
+
+def _read_leave(f: Fields) -> Leave:
+    return Leave(_number(f[0]), _member_row(f[1]))
+
+
+def _read_rumor(f: Fields) -> Rumor:
+    return Rumor(_flag(f[0]), tuple(map(_bytes, _array(f[1]))))
+
+
+def _read_piece(f: Fields) -> Piece:
+    log, seq, digest, total, number, data = f[:6]
+    total = _number(total, MESSAGE_BYTES_MAX + 1)
+    number = _number(number, PIECES_MAX)
+    if len(_bytes(data)) != min(PIECE_BYTES, total - number * PIECE_BYTES) or not data:
+        raise Malformed("piece does not fit its message")
+    return Piece(_id(log), _seq(seq), _hash(digest), total, number, data)
+
+
+def _read_have(f: Fields) -> Have:
+    return Have(tuple(map(_dot, _array(f[0]))))
+
+
+def _read_digest(f: Fields) -> Digest:
+    low, high, rows = _id(f[0]), _id(f[1]), tuple(map(_digest_row, _array(f[3])))
+    logs = [low, *(row.log for row in rows), high]
+    if any(a > b for a, b in pairwise(logs)):
+        raise Malformed("digest rows out of order")
+    return Digest(low, high, _flag(f[2]), rows)
+
+
+def _read_pull(f: Fields) -> Pull:
+    return Pull(_number(f[0]), _number(f[1]), tuple(map(_want, _array(f[2]))))
+
+
+def _read_replay(f: Fields) -> Replay:
+    return Replay(_number(f[0]), tuple(map(_bytes, _array(f[1]))))
+
+
+def _read_replay_end(f: Fields) -> ReplayEnd:
+    return ReplayEnd(_number(f[0]), _flag(f[1]))
+
+
+def _read_receipt(f: Fields) -> Receipt:
+    return Receipt(_id(f[0]), _seq(f[1]))
+
+
+READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
+    Kind.PING: (5, _read_ping),
+    Kind.ACK: (5, _read_ack),
+    Kind.JOIN: (1, _read_join),
+    Kind.MEMBERS: (1, _read_members),
+    Kind.UPDATE: (1, _read_update),
+    Kind.LEAVE: (2, _read_leave),
+    Kind.RUMOR: (2, _read_rumor),
+    Kind.PIECE: (6, _read_piece),
+    Kind.HAVE: (1, _read_have),
+    Kind.DIGEST: (4, _read_digest),
+    Kind.PULL: (3, _read_pull),
+    Kind.REPLAY: (2, _read_replay),
+    Kind.REPLAY_END: (2, _read_replay_end),
+    Kind.RECEIPT: (2, _read_receipt),
+}
+"""Kind → (least number of fields after the kind, reader of those fields)."""
+
+
+def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
+    """Take an opened payload apart: (sender's node id, packets, how many kinds were unknown)."""
+    try:
+        parts = msgpack.unpackb(payload, use_list=False)
+    except (ValueError, TypeError, msgpack.UnpackException) as error:
+        raise Malformed("payload is not msgpack") from error
+    sender, *bodies = _array(parts, 1)
+    packets = []
+    unknown = 0
+    for body in bodies:
+        kind, *_ = _array(body, 1)
+        count, reader = READERS.get(kind, (0, None)) if type(kind) is int else (0, None)
+        if reader is None:
+            unknown += 1
+        elif len(body) <= count:
+            raise Malformed("packet is too short")
+        else:
+            packets.append(reader(body[1:]))
+    return _id(sender), packets, unknown
+
+
+# --- Packets, out -------------------------------------------------------------------------------
+
+
+def fields_of(packet: Packet) -> Fields:
+    """`[kind, field, …]` as msgpack will write it."""
+    kind = KIND_OF[type(packet)]
+    match packet:
+        case Join(row):
+            return (kind, _write_row(row))
+        case Leave(nonce, row):
+            return (kind, nonce, _write_row(row))
+        case Members(rows) | Update(rows):
+            return (kind, tuple(map(_write_row, rows)))
+        case Pull(nonce, credit, wants):
+            return (kind, nonce, credit, tuple(map(item_of, wants)))
+        case _:
+            return (kind, *packet)
+
+
+def item_of(item: MemberRow | Want | DigestRow | Dot | bytes) -> Fields | bytes:
+    """One item of a packet's tuple as msgpack will write it."""
+    match item:
+        case MemberRow():
+            return _write_row(item)
+        case Want():
+            return (*item[:3], *item.pieces)
+        case _:
+            return item

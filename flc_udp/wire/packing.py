@@ -1,0 +1,134 @@
+"""Packets into payloads that never outgrow their budget: add until it says no, then begin anew.
+
+Packets that carry a tuple of items are spread over as many payloads as it takes; a message too
+large for any payload is cut into pieces. So the size of a datagram is a property of this file and
+nobody else has to think of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import msgpack
+
+from flc_udp.config import ID_BYTES, PIECE_BYTES
+from flc_udp.model.dots import NodeId
+from flc_udp.model.message import hash_of, peek_dot
+from flc_udp.wire.codec import fields_of, item_of
+from flc_udp.wire.packets import KIND_OF, Have, Members, Packet, Piece, Pull, Replay, Rumor, Update
+
+_pack = msgpack.Packer(autoreset=True).pack
+
+HEAD_BYTES = 3 + 2 + ID_BYTES
+"""Payload's own array header at its longest, and the sender's id."""
+
+LIST_BYTES = 3
+"""Header of an array of items at its longest."""
+
+
+def _array_header(count: int) -> bytes:
+    if count < 16:  # noqa: PLR2004  # msgpack fixarray
+        return bytes((0x90 | count,))
+    return b"\xdc" + count.to_bytes(2, "big")
+
+
+class Packer:
+    """Fills payloads one after another; `packets` in, `payloads` out."""
+
+    def __init__(self, sender: NodeId, payload_bytes_max: int) -> None:
+        self.payloads: list[bytes] = []
+        self._sender = _pack(sender)
+        self._budget = payload_bytes_max - HEAD_BYTES
+        self._parts: list[bytes] = []
+        self._room = self._budget
+
+    def add(self, packet: Packet) -> None:
+        """Put one packet in, spread over several payloads where it needs them."""
+        match packet:
+            case Rumor() | Replay():
+                self._add_messages(packet)
+            case Members() | Update() | Pull() | Have():
+                self._add_items(packet, [_pack(item_of(item)) for item in packet[-1]])
+            case _:
+                self._add_part(_pack(fields_of(packet)))
+
+    def finish(self) -> list[bytes]:
+        """All payloads, each within the budget."""
+        self._close()
+        return self.payloads
+
+    def _close(self) -> None:
+        if self._parts:
+            self.payloads.append(
+                b"".join((_array_header(1 + len(self._parts)), self._sender, *self._parts))
+            )
+            self._parts = []
+            self._room = self._budget
+
+    def _add_part(self, part: bytes) -> None:
+        assert len(part) <= self._budget, f"a packet of {len(part)} bytes"
+        if len(part) > self._room:
+            self._close()
+        self._parts.append(part)
+        self._room -= len(part)
+
+    def _add_messages(self, packet: Rumor | Replay) -> None:
+        head = _head_of(packet)
+        limit = self._budget - len(head) - LIST_BYTES
+        small: list[bytes] = []
+        for encoded in packet.messages:
+            item = _pack(encoded)
+            if len(item) <= limit:
+                small.append(item)
+                continue
+            # Flushed first, so that what is replayed in order travels in order.
+            self._add_items(packet, small)
+            small = []
+            for piece in pieces_of(encoded):
+                self._add_part(_pack(fields_of(piece)))
+        self._add_items(packet, small)
+
+    def _add_items(self, packet: Any, items: list[bytes]) -> None:  # noqa: ANN401  # any packet of items
+        head = _head_of(packet)
+        overhead = len(head) + LIST_BYTES
+        start, size = 0, overhead
+        for at, item in enumerate(items):
+            if size + len(item) > self._room:
+                self._add_list(head, items[start:at], size)
+                self._close()
+                start, size = at, overhead
+            size += len(item)
+        self._add_list(head, items[start:], size)
+
+    def _add_list(self, head: bytes, items: list[bytes], size: int) -> None:
+        if items:
+            assert size <= self._room, f"an item of {size} bytes"
+            self._parts.append(b"".join((head, _array_header(len(items)), *items)))
+            self._room -= size
+
+
+def _head_of(packet: Any) -> bytes:  # noqa: ANN401  # any packet of items
+    """The packet's bytes up to its last field, the items."""
+    fields = (KIND_OF[type(packet)], *packet[:-1])
+    return b"".join((_array_header(len(fields) + 1), *map(_pack, fields)))
+
+
+def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> list[bytes]:
+    """Payloads that carry all of `packets`, in order, none longer than the budget."""
+    packer = Packer(sender, payload_bytes_max)
+    for packet in packets:
+        packer.add(packet)
+    return packer.finish()
+
+
+def pieces_of(encoded: bytes, numbers: tuple[int, ...] = ()) -> Iterator[Piece]:
+    """Pieces of one encoded message: all, or those in the flat (first, last, …) `numbers`."""
+    dot = peek_dot(encoded)
+    assert dot is not None
+    digest = hash_of(encoded)
+    count = -(-len(encoded) // PIECE_BYTES)
+    for first, last in zip(numbers[::2] or (0,), numbers[1::2] or (count - 1,), strict=True):
+        for number in range(first, min(last, count - 1) + 1):
+            data = encoded[number * PIECE_BYTES : (number + 1) * PIECE_BYTES]
+            yield Piece(dot.log, dot.seq, digest, len(encoded), number, data)
