@@ -171,20 +171,28 @@ class Node:
         ]
         self._carry_out(now, first_position, answers)
 
-    def commit_failed(self, reason: str, history: History) -> None:
-        """The commit under way failed; `history` is what the log really holds."""
-        self._committing = None
-        self.failing = reason
-        self.drops["undone by a failed commit"] += len(self._decided)
-        self.counts["failed commits"] += 1
-        self._decided.clear()
+    def commit_failed(self, reason: str, history: History | None) -> None:
+        """The commit under way failed; `history` is what the log really holds.
+
+        None where even that cannot be read yet: then this is called again when it can. Posts that
+        wait are refused at once either way, and those that come while it lasts.
+        """
+        assert self._committing is not None
         now = self._ground.now()
         self._retry_at = now + RETRY_US
-        self.replica.rebuild(history, now)
+        if self.failing is None:
+            self._ground.tell(Notice("commit_failed", {"reason": reason}))
+        self.failing = reason
+        self.counts["failed commits"] += 1
         waiting, self._said = list(self._said.values()), {}
         for post in waiting:
             post.done(self._refusal())
-        self._ground.tell(Notice("commit_failed", {"reason": reason}))
+        if history is None:
+            return
+        self._committing = None
+        self.drops["undone by a failed commit"] += len(self._decided)
+        self._decided.clear()
+        self.replica.rebuild(history, now)
         self._carry_out(now)
 
     # --- The turn ---------------------------------------------------------------------------

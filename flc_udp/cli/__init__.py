@@ -1,0 +1,1 @@
+"""What people type: one small file a family of commands, each imported only when it is run."""

@@ -1,0 +1,87 @@
+"""`flc rooms` and `flc members`: what a node knows, as a table or as one JSON object a line."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import sys
+
+from flc_udp.cli import text
+from flc_udp.cli.connect import with_daemon
+from flc_udp.client import Client, Record, compact
+
+WATCH_SECONDS = 1.0
+"""Between two pictures of `--watch`: as often as a probe interval changes anything."""
+
+
+def add_rooms(parser: argparse.ArgumentParser) -> None:
+    """`flc rooms`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def rooms(args: argparse.Namespace) -> int:
+    """Print the rooms."""
+
+    async def use(client: Client) -> int:
+        items = await client.rooms()
+        print(_lines(items) if args.json else rooms_table(items), end="\n" if items else "")
+        return 0
+
+    return with_daemon(args, use)
+
+
+def rooms_table(items: list[Record]) -> str:
+    """Rooms with how much was said in them and when last."""
+    local = sys.stdout.isatty()
+    rows = [
+        (r["room"], r["messages"], r["logs"], text.time_text(r.get("last_said_at"), local=local))
+        for r in items
+    ]
+    return text.table(("ROOM", "MESSAGES", "LOGS", "LAST SAID"), rows) if rows else ""
+
+
+def add_members(parser: argparse.ArgumentParser) -> None:
+    """`flc members`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("-w", "--watch", action="store_true", help="again every second")
+
+
+def members(args: argparse.Namespace) -> int:
+    """Print the members, once or until interrupted."""
+
+    async def use(client: Client) -> int:
+        while True:
+            items = await client.members()
+            if args.watch and not args.json:
+                print(text.clear_screen(), end="")
+            print(_lines(items) if args.json else members_table(items), flush=True)
+            if not args.watch:
+                return 0
+            await asyncio.sleep(WATCH_SECONDS)
+
+    return with_daemon(args, use)
+
+
+def members_table(items: list[Record]) -> str:
+    """Members by name, this node marked with a star."""
+    local = sys.stdout.isatty()
+    heads = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE")
+    return text.table(heads, [_member_row(item, local=local) for item in items])
+
+
+def _member_row(item: Record, *, local: bool) -> tuple[object, ...]:
+    rtt = item.get("rtt_ms")
+    return (
+        item["name"] + ("*" if item.get("self") else ""),
+        item["id"],
+        item["state"],
+        item["address"],
+        None if rtt is None else f"{rtt:.1f} ms",
+        item.get("health"),
+        item.get("incarnation"),
+        text.time_text(item.get("since"), local=local),
+    )
+
+
+def _lines(items: list[Record]) -> str:
+    return "\n".join(map(compact, items))

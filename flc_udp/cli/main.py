@@ -1,0 +1,173 @@
+"""`flc`: finds the command, parses its line, and turns every end into an exit code.
+
+Rules. Nothing is imported before it is known to be needed, so `flc --version` is immediate and no
+client command pays for the daemon. A command NAME is two functions of its module:
+`add_NAME(parser)`, and `NAME(args)`, which returns the exit code. People get one `error:` and one
+`hint:` line; a traceback is a bug of ours.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import os
+import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from typing import NamedTuple
+
+from flc_udp import __version__
+from flc_udp.model.errors import FlcError
+
+DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+
+class Command(NamedTuple):
+    """A command of `flc`: the module of its two functions, what it is, and how it looks in use."""
+
+    module: str
+    summary: str
+    example: str
+
+
+COMMANDS = {
+    "run": Command(
+        "flc_udp.cli.run",
+        "run a node in the foreground",
+        "flc run --name ann\n  flc run --data /tmp/ben --bind 127.0.0.1:0 --join 127.0.0.1:7352",
+    ),
+    "nc": Command(
+        "flc_udp.cli.nc",
+        "netcat for a room: lines of stdin are said, what others say is printed",
+        "flc nc ops\n  journalctl -f | flc nc -N ops\n  flc nc -d --json ops | jq .body",
+    ),
+    "say": Command(
+        "flc_udp.cli.say",
+        "say one message and print its dot once it is durable here",
+        "flc say ops deploy is done\n  git log -1 | flc say ops - --wait all",
+    ),
+    "log": Command(
+        "flc_udp.cli.log",
+        "print the converged history of a room, or of all",
+        "flc log ops -n 100\n  flc log --since 2h --json | jq -r .author | sort | uniq -c",
+    ),
+    "rooms": Command(
+        "flc_udp.cli.lists", "list the rooms", "flc rooms\n  flc rooms --json | jq -r .room"
+    ),
+    "members": Command(
+        "flc_udp.cli.lists",
+        "list the members of the cluster as this node sees them",
+        "flc members\n  flc members --watch",
+    ),
+    "status": Command(
+        "flc_udp.cli.status",
+        "say how the node is; exit 1 if it is not healthy",
+        "flc status\n  flc status --json | jq .reasons",
+    ),
+    "digest": Command(
+        "flc_udp.cli.status",
+        "print the roots: nodes with equal roots have equal histories and members",
+        "flc digest\n  flc digest --json",
+    ),
+    "leave": Command(
+        "flc_udp.cli.status", "make the node leave the cluster and end its daemon", "flc leave"
+    ),
+    "keygen": Command(
+        "flc_udp.cli.keygen",
+        "print a new key for a cluster",
+        "(umask 077; flc keygen > cluster.key); flc run --key-file cluster.key",
+    ),
+    "demo": Command(
+        "flc_udp.cli.demo",
+        "a cluster on this machine in one terminal: chat, kill -9, catch up, equal histories",
+        "flc demo\n  flc demo --nodes 5",
+    ),
+    "sim": Command(
+        "flc_udp.cli.sim",
+        "the same code under a virtual clock and a lossy network",
+        "flc sim --nodes 50 --loss 5 --seed 7",
+    ),
+}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run `flc` with these arguments (default: the process's) and return its exit code."""
+    words = sys.argv[1:] if argv is None else list(argv)
+    _open_missing_streams()
+    name = _top_parser().parse_args(words[:1]).command
+    command = COMMANDS[name]
+    module = import_module(command.module)
+    parser = _command_parser(name, command)
+    getattr(module, f"add_{name}")(parser)
+    return _ended(getattr(module, name), parser.parse_args(words[1:]))
+
+
+def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+    try:
+        code = call(args)
+        sys.stdout.flush()
+    except FlcError as error:
+        return _fail(str(error), error.hint)
+    except KeyboardInterrupt:
+        return INTERRUPTED
+    except BrokenPipeError:
+        _discard_output()
+        return DONE
+    except OSError as error:
+        return _fail(str(error), "the operating system refused it; that is all it said")
+    return code
+
+
+def _fail(problem: str, hint: str) -> int:
+    print(f"error: {problem}\nhint: {hint}", file=sys.stderr)
+    return FAILED
+
+
+def _discard_output() -> None:
+    """Nobody reads any more: what is still buffered must not complain again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
+def _open_missing_streams() -> None:
+    """Put /dev/null where a standard stream is closed, or the next socket would take its number."""
+    for fd in range(3):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
+    sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # a descriptor
+    sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # a descriptor
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
+
+
+def _top_parser() -> argparse.ArgumentParser:
+    width = max(map(len, COMMANDS))
+    listing = "\n".join(f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items())
+    parser = argparse.ArgumentParser(
+        prog="flc",
+        usage="flc COMMAND [ARGUMENT]...",
+        description="Chat rooms kept together by nodes that gossip, with no server in the middle.",
+        epilog=f"commands:\n{listing}\n\nflc COMMAND --help tells more, with an example.",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=f"flc {__version__}")
+    parser.add_argument(
+        "command", metavar="COMMAND", choices=list(COMMANDS), help=argparse.SUPPRESS
+    )
+    return parser
+
+
+def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog=f"flc {name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"example:\n  {command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        conflict_handler="resolve",  # a command may tell its own story about --data
+    )
+    parser.add_argument(
+        "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
+    )
+    return parser

@@ -1,0 +1,144 @@
+"""`flc status`, `flc digest` and `flc leave`: how one node is, and its orderly end.
+
+The text shows what it knows of and passes over the rest; `--json` passes everything on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from collections.abc import Iterator
+
+from flc_udp.cli import text
+from flc_udp.cli.connect import with_daemon
+from flc_udp.client import Client, DaemonGoneError, Record, compact
+from flc_udp.model.errors import FlcError
+
+WATCH_SECONDS = 1.0
+"""Between two pictures of `--watch`."""
+
+LEAVE_SECONDS = 15.0
+"""The longest an orderly departure takes: its own deadline and a last commit."""
+
+DIGEST_KEYS = ("root", "members_root", "logs", "messages")
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """`flc status`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+    parser.add_argument("-w", "--watch", action="store_true", help="again every second")
+
+
+def status(args: argparse.Namespace) -> int:
+    """Print how the node is; exit 1 if it is not healthy."""
+
+    async def use(client: Client) -> int:
+        while True:
+            record = await client.status()
+            if args.watch and not args.json:
+                print(text.clear_screen(), end="")
+            print(compact(record) if args.json else status_text(record), flush=True)
+            if not args.watch:
+                return 0 if record["healthy"] else 1
+            await asyncio.sleep(WATCH_SECONDS)
+
+    return with_daemon(args, use)
+
+
+def status_text(record: Record) -> str:
+    """One screen; a line whose facts are not there is left out."""
+    node = record.get("node", {})
+    health = "healthy" if record["healthy"] else "NOT HEALTHY"
+    title = f"{node.get('name', 'node')} ({node.get('id', '?')}) is {health}"
+    lines = [text.visible(title)]
+    lines += [f"  ! {text.visible(str(reason))}" for reason in record.get("reasons", ())]
+    lines += [f"  {label:<12}{text.visible(words)}" for label, words in _facts(record) if words]
+    return "\n".join(lines)
+
+
+def _facts(record: Record) -> Iterator[tuple[str, str]]:
+    node = record.get("node", {})
+    if node:
+        sealed = "sealed" if node.get("sealed") else "open, authenticates nobody"
+        yield "cluster", f"{node.get('cluster')}, {sealed}"
+        yield "address", str(node.get("address"))
+        up = text.duration_text(node.get("uptime_s", 0))
+        yield "running", f"version {node.get('version')}, up {up}"
+    states = record.get("members", {}).items()
+    yield "members", ", ".join(f"{count} {state}" for state, count in states)
+    yield "history", _history(record)
+    if record.get("catching_up"):
+        yield "catching up", f"{record['catching_up']} messages to go"
+    yield "held back", text.counters_text(record.get("holdback", {}))
+    yield "queues", text.counters_text(record.get("queues", {}))
+    yield "sent", text.counters_text(record.get("sent", {}))
+    yield "received", text.counters_text(record.get("received", {}))
+    drops = {reason: count for reason, count in record.get("drops", {}).items() if count}
+    yield "dropped", text.counters_text(drops)
+    yield "disk", _disk(record.get("disk", {}))
+
+
+def _history(record: Record) -> str:
+    counts = [f"{record[key]} {key}" for key in ("messages", "logs", "rooms") if key in record]
+    return ", ".join(counts + [f"root {record['root']}" for _ in range("root" in record)])
+
+
+def _disk(disk: Record) -> str:
+    words = []
+    if "database_bytes" in disk:
+        words.append(f"database {text.size_text(disk['database_bytes'])}")
+    if "free_bytes" in disk:
+        words.append(f"{text.size_text(disk['free_bytes'])} free")
+    if disk.get("writable") is False:
+        words.append("READ-ONLY")
+    return ", ".join(words)
+
+
+def add_digest(parser: argparse.ArgumentParser) -> None:
+    """`flc digest`."""
+    parser.add_argument("--json", action="store_true", help="one JSON object")
+
+
+def digest(args: argparse.Namespace) -> int:
+    """Print the two roots and what they are made of."""
+
+    async def use(client: Client) -> int:
+        answer = await client.digest()
+        known = {key: answer[key] for key in DIGEST_KEYS}
+        print(compact(known) if args.json else _digest_text(known))
+        return 0
+
+    return with_daemon(args, use)
+
+
+def _digest_text(digest: Record) -> str:
+    return "\n".join(f"{name.replace('_', ' '):<14}{value}" for name, value in digest.items())
+
+
+def add_leave(parser: argparse.ArgumentParser) -> None:
+    """It has no arguments of its own."""
+
+
+def leave(args: argparse.Namespace) -> int:
+    """Ask the node to leave, and wait until its daemon has closed the connection."""
+
+    async def use(client: Client) -> int:
+        try:
+            async with asyncio.timeout(LEAVE_SECONDS):
+                await _until_gone(client)
+        except TimeoutError as error:
+            raise FlcError(
+                "the node was asked to leave and its daemon has not ended",
+                "its own log says what it waits for",
+            ) from error
+        return 0
+
+    return with_daemon(args, use)
+
+
+async def _until_gone(client: Client) -> None:
+    try:
+        await client.leave()
+    except DaemonGoneError:
+        return  # it was quicker to end than to answer
+    await client.closed()

@@ -1,0 +1,107 @@
+"""Followers: positions in the local order that move as fast as their reader takes what they see.
+
+Rules. A follower that has seen all gets new messages as they are shown, encoded once for everybody.
+One that lags, because it began in the past or reads slowly, is never buffered for: it reads on from
+the log whenever its reader has room. So a follower costs a few numbers, however far behind it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol
+
+from flc_udp.daemon.records import encode, message_record
+from flc_udp.model.dots import LogId, Spans
+from flc_udp.model.message import Message, decode
+from flc_udp.store.log import Reader
+
+PAGE_MESSAGES = 256
+"""Messages a lagging follower reads in one go, before others have their turn."""
+
+Own = dict[LogId, Spans]
+"""What was said over one connection."""
+
+
+class Line:
+    """A message on its way to followers: its record is encoded at most once."""
+
+    __slots__ = ("_json", "message", "position")
+
+    def __init__(self, position: int, message: Message) -> None:
+        self.position = position
+        self.message = message
+        self._json: str | None = None
+
+    def json(self) -> str:
+        """The message's record."""
+        if self._json is None:
+            self._json = encode(message_record(self.message))
+        return self._json
+
+
+class Outlet(Protocol):
+    """Where a follower's lines go: a connection."""
+
+    own: Own
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the reader at the other end does not keep up."""
+
+    def write(self, line: str) -> None:
+        """Send one line."""
+
+
+class Follow:
+    """One follower of one room, or of all."""
+
+    def __init__(
+        self, outlet: Outlet, reader: Reader, tag: str, room: str | None, position: int
+    ) -> None:
+        self._outlet = outlet
+        self._reader = reader
+        self._tag = tag
+        self._room = room
+        self._position = position
+        self._catching_up_to: int | None = reader.last_position()
+
+    def pump(self, call_again: Callable[[], object]) -> None:
+        """Read on from the log while the outlet has room; `call_again` when there may be more."""
+        if self._outlet.is_full:
+            return  # It pumps again when it has room.
+        last = self._reader.last_position()
+        page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
+        for position, encoded in page:
+            self._write(Line(position, decode(encoded)))
+        if page:
+            self._position = page[-1][0]
+            call_again()
+        else:
+            self._position = max(self._position, last)
+        self._say_caught_up()
+
+    def show(self, lines: Sequence[Line]) -> bool:
+        """Take what has just become durable; False where this follower lags and must pump."""
+        if not lines:
+            return True
+        if self._position < lines[0].position - 1 or self._outlet.is_full:
+            return False
+        for line in lines:
+            if line.position > self._position and self._room in (None, line.message.room):
+                self._write(line)
+        self._position = max(self._position, lines[-1].position)
+        self._say_caught_up()
+        return True
+
+    def _write(self, line: Line) -> None:
+        spans = self._outlet.own.get(line.message.log)
+        own = "true" if spans and line.message.seq in spans else "false"
+        self._outlet.write(
+            f'{{"message":{line.json()},"position":{line.position},"own":{own}{self._tag}}}'
+        )
+
+    def _say_caught_up(self) -> None:
+        if self._catching_up_to is not None and self._position >= self._catching_up_to:
+            self._catching_up_to = None
+            position = self._position
+            self._outlet.write(f'{{"caught_up":true,"position":{position}{self._tag}}}')

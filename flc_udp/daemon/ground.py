@@ -1,0 +1,203 @@
+"""The ground the daemon's Node stands on: one loop, one socket, one writer thread.
+
+Rules. The loop decides, sends and reads; the writer thread alone commits, one batch at a time, so a
+slow disk never stalls a probe. All that came in since the last turn is taken in one turn. There is
+one timer, for the Node's one deadline.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+
+import structlog
+
+from flc_udp.core.effects import Notice
+from flc_udp.daemon.udp import Datagrams
+from flc_udp.model.address import Address
+from flc_udp.model.history import History
+from flc_udp.model.message import Message
+from flc_udp.node import Batch, Node
+from flc_udp.store.directory import DataDirectory
+from flc_udp.store.log import Log, StoreFailed
+
+Show = Callable[[int, Sequence[Message]], None]
+
+RECOVER_S = 1.0
+"""While a failed log cannot even be reopened, it is tried so often."""
+
+WARNINGS = {"member_suspected", "member_died", "refuted"}
+ERRORS = {"commit_failed", "log_forked"}
+
+
+class LoopGround:
+    """asyncio under one Node. Made before the Node; `start` joins the two."""
+
+    def __init__(self, log: Log, directory: DataDirectory, show: Show) -> None:
+        self.node: Node
+        self.after_turn: list[Callable[[], None]] = []
+        """Called at the end of each turn: what waits for something to have happened looks."""
+        self.members_changed = False
+        self._log = log
+        self._directory = directory
+        self._show = show
+        self._loop = asyncio.get_running_loop()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
+        self._datagrams: Datagrams | None = None
+        self._logger = structlog.get_logger()
+        self._writes = 0
+        self._wrote = asyncio.Event()
+        self._turn_is_due = False
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_at = 0
+
+    async def drained(self) -> None:
+        """Wait until all that is decided is on disk."""
+        while self._writes > 0 or self.node.replica.uncommitted > 0:
+            self._wrote.clear()
+            await self._wrote.wait()
+
+    def start(self, node: Node, datagrams: Datagrams) -> None:
+        """The Node stands; the first turn is due."""
+        self.node = node
+        self._datagrams = datagrams
+        self.turn_soon()
+
+    async def stop(self) -> None:
+        """No more turns; what was given to the writer is finished."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._turn_is_due = True  # So that no other is called for.
+        await self._loop.run_in_executor(None, self._writer.shutdown)
+
+    # --- Turns ------------------------------------------------------------------------------
+
+    def turn_soon(self) -> None:
+        """One turn for all that comes in until the loop gets to it."""
+        if not self._turn_is_due:
+            self._turn_is_due = True
+            self._loop.call_soon(self._turn)
+
+    def received(self, datagram: bytes, source: Address) -> None:
+        """A datagram for the next turn."""
+        self.node.datagram_received(datagram, source)
+        self.turn_soon()
+
+    def _turn(self) -> None:
+        self._turn_is_due = False
+        self.node.turn()
+        self._end_turn()
+
+    def _end_turn(self) -> None:
+        for look in list(self.after_turn):
+            look()
+        self._set_timer()
+
+    def _set_timer(self) -> None:
+        at = self.node.wake_at
+        if self._timer is not None:
+            if at == self._timer_at and not self._timer.cancelled():
+                return
+            self._timer.cancel()
+        self._timer_at = at
+        self._timer = self._loop.call_later(max(at - self.now(), 0) / 1e6, self._wake)
+
+    def _wake(self) -> None:
+        self._timer = None
+        self.turn_soon()
+
+    # --- What the Node asks for ---------------------------------------------------------------
+
+    def now(self) -> int:
+        """Monotonic µs."""
+        return time.monotonic_ns() // 1_000
+
+    def wall(self) -> int:
+        """Milliseconds since 1970."""
+        return time.time_ns() // 1_000_000
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram."""
+        assert self._datagrams is not None
+        self._datagrams.send(datagram, to)
+
+    def commit(self, batch: Batch) -> None:
+        """Append in the writer thread."""
+        future = self._loop.run_in_executor(
+            self._writer, self._log.append, batch.messages, batch.once
+        )
+        future.add_done_callback(partial(self._committed, batch))
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remember it, after what is being written."""
+        self.write_later(partial(self._log.save_incarnation, incarnation))
+
+    def write_later(self, write: Callable[[], None]) -> None:
+        """Do a small write in the writer thread; that it failed is logged and nothing more."""
+        self._writes += 1
+        future = self._loop.run_in_executor(self._writer, write)
+        future.add_done_callback(self._written)
+
+    def free_bytes(self) -> int:
+        """Free space of the data directory's file system."""
+        return self._directory.free_bytes()
+
+    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+        """To the followers."""
+        self._show(first_position, messages)
+
+    def tell(self, notice: Notice) -> None:
+        """To the log, by its name and weight."""
+        if notice.name.startswith("member_"):
+            self.members_changed = True
+        if notice.name in ERRORS:
+            self._logger.error(notice.name, **notice.fields)
+        elif notice.name in WARNINGS:
+            self._logger.warning(notice.name, **notice.fields)
+        else:
+            self._logger.info(notice.name, **notice.fields)
+
+    # --- Commits ------------------------------------------------------------------------------
+
+    def _committed(self, batch: Batch, future: asyncio.Future[int]) -> None:
+        self._wrote.set()
+        error = future.exception()
+        if error is None:
+            self.node.committed(batch, future.result())
+            self._end_turn()
+        elif isinstance(error, StoreFailed):
+            self._recover(str(error))
+        else:
+            raise error
+
+    def _recover(self, reason: str) -> None:
+        """Reopen the log and read what it really holds, however often that takes."""
+        future = self._loop.run_in_executor(self._writer, self._reopen)
+        future.add_done_callback(partial(self._recovered, reason))
+
+    def _reopen(self) -> History:
+        self._log.recover()
+        return self._log.load()
+
+    def _recovered(self, reason: str, future: asyncio.Future[History]) -> None:
+        error = future.exception()
+        if error is None:
+            self.node.commit_failed(reason, future.result())
+        elif isinstance(error, StoreFailed):
+            self.node.commit_failed(f"{reason}; {error}", None)
+            self._loop.call_later(RECOVER_S, self._recover, reason)
+        else:
+            raise error
+        self._end_turn()
+
+    def _written(self, future: asyncio.Future[None]) -> None:
+        self._writes -= 1
+        self._wrote.set()
+        error = future.exception()
+        if isinstance(error, StoreFailed):
+            self._logger.warning("write_failed", reason=str(error))
+        elif error is not None:
+            raise error

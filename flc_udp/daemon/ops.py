@@ -1,0 +1,184 @@
+"""What can be asked on the control socket besides say and follow: answers, and lists of items."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+from collections.abc import AsyncIterator, Callable
+
+from flc_udp import __version__
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.records import (
+    Record,
+    clock_record,
+    member_record,
+    message_record,
+    rfc3339,
+)
+from flc_udp.daemon.status import Status
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.dots import parse_dot
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import check_label, decode
+from flc_udp.model.past import Past
+from flc_udp.store.log import Reader
+
+ITEMS_A_TURN = 256
+"""Items of a list before the loop's other work has its turn."""
+
+LOG_LINES = 20
+
+SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
+
+Answer = Callable[[Record], Record]
+List = Callable[[Record], AsyncIterator[Record]]
+
+
+class Ops:
+    """The table of ops, and what they read from."""
+
+    def __init__(
+        self, ground: LoopGround, reader: Reader, status: Status, leave: Callable[[], None]
+    ) -> None:
+        self.reader = reader
+        self._ground = ground
+        self._status = status
+        self._leave = leave
+        self.answers: dict[str, Answer] = {
+            "hello": self._hello,
+            "status": lambda _request: status.record(),
+            "digest": lambda _request: status.digest(),
+            "leave": self._do_leave,
+        }
+        self.lists: dict[str, List] = {
+            "log": self._log,
+            "rooms": self._rooms,
+            "members": self._members,
+        }
+
+    @property
+    def names(self) -> str:
+        """All of them, for the text of an error."""
+        return ", ".join((*self.answers, *self.lists))
+
+    def follow_from(self, request: Record) -> tuple[str | None, int]:
+        """(room or None for all, position) of a follow; raises FlcError."""
+        room = _room_of(request)
+        start, last = request.get("from"), request.get("last")
+        if start is not None and last is not None:
+            raise FlcError("from and last exclude each other", "give one of them")
+        if last is not None:
+            return room, self.reader.before_last(room, _number("last", last))
+        newest = self.reader.last_position()
+        if start is None:
+            return room, newest
+        position = _number("from", start)
+        if position > newest:
+            raise FlcError(
+                f"position {position} is not reached yet, the last one is {newest}",
+                "follow without a position, or from 0 for all: the disk may have been restored",
+            )
+        self._check_dot(position, request.get("dot"))
+        return room, position
+
+    def _check_dot(self, position: int, text: object) -> None:
+        if text is None or position == 0:
+            return
+        dot, found = parse_dot(str(text)), self.reader.dot_at(position)
+        if dot != found:
+            raise FlcError(
+                f"position {position} holds {found or 'nothing'}, not {dot}",
+                "the disk was restored: follow from 0, or --last N, to go on",
+            )
+
+    # --- Answers ------------------------------------------------------------------------------
+
+    def _hello(self, _request: Record) -> Record:
+        me = self._ground.node.replica.liveness.me
+        return {"node": me.id.hex(), "name": me.name, "version": __version__}
+
+    def _do_leave(self, _request: Record) -> Record:
+        asyncio.get_running_loop().call_soon(self._leave)
+        return {}
+
+    # --- Lists --------------------------------------------------------------------------------
+
+    async def _rooms(self, _request: Record) -> AsyncIterator[Record]:
+        for row in self.reader.rooms():
+            yield {
+                "room": row.room,
+                "messages": row.messages,
+                "logs": row.logs,
+                "last_said_at": rfc3339(row.last_stamp >> STAMP_WALL_SHIFT),
+                "position": row.position,
+            }
+
+    async def _members(self, _request: Record) -> AsyncIterator[Record]:
+        members = self._ground.node.replica.liveness.members
+        wall, now = self._ground.wall(), self._ground.now()
+        for member in list(members):
+            yield member_record(member, wall, now, is_self=member is members.me)
+
+    async def _log(self, request: Record) -> AsyncIterator[Record]:
+        room = _room_of(request)
+        n = _number("n", request.get("n", LOG_LINES))
+        since = _wall_of(request.get("since"))
+        with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
+        last_position = self.reader.last_position()
+        past = Past() if with_clock else None
+        if past is not None and (n or since is not None):
+            await self._walk_to(past, room, n, since)
+        rows = self.reader.history(room, last=n or None, since_wall_ms=since)
+        for at, (position, encoded) in enumerate(rows):
+            message = decode(encoded)
+            record = message_record(message)
+            if past is not None:
+                record["clock"] = clock_record(past.pass_over(message))
+            if with_position:
+                record["position"] = position
+            yield record
+            if at % ITEMS_A_TURN == ITEMS_A_TURN - 1:
+                await asyncio.sleep(0)
+        yield {"end": True, "position": last_position}
+
+    async def _walk_to(self, past: Past, room: str | None, n: int, since: int | None) -> None:
+        """Pass over all that stands before the lines asked for: their clocks rest on it."""
+        wanted = self.reader.history(room, last=n or None, since_wall_ms=since)
+        first = next(wanted, None)
+        if first is None:
+            return
+        stop = decode(first[1]).dot
+        for at, (_, encoded) in enumerate(self.reader.history(room)):
+            message = decode(encoded)
+            if message.dot == stop:
+                return
+            past.pass_over(message)
+            if at % ITEMS_A_TURN == ITEMS_A_TURN - 1:
+                await asyncio.sleep(0)
+
+
+def _room_of(request: Record) -> str | None:
+    room = request.get("room")
+    if room is not None and not isinstance(room, str):
+        raise FlcError(f"room is {room!r}", "a text is allowed")
+    if room is not None:
+        check_label("room", room)
+    return room
+
+
+def _number(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
+    return value
+
+
+def _wall_of(text: object) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise FlcError(f"since is {text!r}", SINCE) from error
+    if moment.tzinfo is None:
+        raise FlcError(f"since is {text!r} without a zone", SINCE)
+    return max(int(moment.timestamp() * 1_000), 0)

@@ -1,0 +1,291 @@
+"""`flc run`: one node in the foreground, from its settings to its orderly leave.
+
+Rules. The data directory is locked before anything else is touched. What cannot work is refused
+before the node is seen by anybody. SIGTERM and SIGINT leave in order; a broken invariant ends the
+process with its traceback, because a restart from the log is safer than going on.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import random
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import structlog
+import uvloop
+
+from flc_udp import __version__
+from flc_udp.config import ID_BYTES, Settings
+from flc_udp.core.replica import alive_row
+from flc_udp.daemon.control import Control
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.ops import Ops
+from flc_udp.daemon.says import Says
+from flc_udp.daemon.status import Status
+from flc_udp.daemon.udp import Datagrams, bind, resolve
+from flc_udp.model.address import Address, parse_numeric, split_host_port
+from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import Message, check_label
+from flc_udp.node import Node
+from flc_udp.store.directory import DataDirectory, default_directory
+from flc_udp.store.log import Log
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+
+DRAIN_S = 5.0
+"""A leaving node waits so long for commits that are under way."""
+
+SEED_RETRY_S = 5.0
+"""Seeds whose names do not resolve are looked up again so often."""
+
+PEERS_SAVED_MAX = 256
+"""Members remembered for a start without seeds."""
+
+
+def main(settings: Settings) -> int:
+    """Run a node until it is told to leave; raises FlcError where it cannot begin."""
+    _log_to_stderr(settings)
+    directory = DataDirectory.open(settings.data or default_directory(os.environ))
+    try:
+        return uvloop.run(_run(settings, directory))
+    finally:
+        directory.release()
+
+
+async def _run(settings: Settings, directory: DataDirectory) -> int:
+    name = settings.name or socket.gethostname()
+    check_label("node name", name)
+    seeds = [(seed, *split_host_port(seed))[0] for seed in settings.join]
+    ring = _ring(settings, directory)
+    sock, bound = await bind(settings.bind)
+    try:
+        _check_exposure(settings, ring, bound)
+        address = await _advertised(settings, bound)
+        log = Log.open(directory.database)
+    except FlcError:
+        sock.close()
+        raise
+    daemon = Daemon(settings, directory, log, ring, name)
+    try:
+        await daemon.start(sock, address)
+        daemon.join(seeds)
+        return await daemon.until_left()
+    finally:
+        await daemon.stop()
+
+
+class Daemon:
+    """The parts of a running node, joined."""
+
+    def __init__(
+        self, settings: Settings, directory: DataDirectory, log: Log, ring: Keyring, name: str
+    ) -> None:
+        self._settings = settings
+        self._directory = directory
+        self._log = log
+        self._ring = ring
+        self._name = name
+        self._logger = structlog.get_logger()
+        self._reader = log.reader()
+        self._ground = LoopGround(log, directory, self._show)
+        status = Status(settings, self._ground, directory, self._reader, is_sealed=not ring.is_open)
+        ops = Ops(self._ground, self._reader, status, self.leave)
+        says = Says(self._ground, self._reader, name)
+        self._control = Control(ops, says, self._broke)
+        self._datagrams: Datagrams | None = None
+        self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+        self._joining: asyncio.Task[None] | None = None
+        self._ground.after_turn += [self._end_if_left, self._save_peers]
+
+    async def start(self, sock: socket.socket, address: Address) -> None:
+        """From here on the node is seen."""
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(self._loop_broke)
+        _, self._datagrams = await loop.create_datagram_endpoint(
+            partial(Datagrams, self._ground.received, maps_v4=sock.family == socket.AF_INET6),
+            sock=sock,
+        )
+        node = self._make_node(address)
+        self._ground.start(node, self._datagrams)
+        await self._control.listen(self._directory.socket_path(), self._settings.control_group)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self.leave)
+        self._logger.info(
+            "node_started",
+            id=node.replica.liveness.me.id.hex(),
+            address=str(address),
+            data=str(self._directory.path),
+            cluster=self._settings.cluster,
+            sealed=not self._ring.is_open,
+            messages=node.replica.standing.messages,
+            version=__version__,
+        )
+
+    def join(self, seeds: list[str]) -> None:
+        """Ask remembered peers and seeds, all at once; names that do not resolve are retried."""
+        remembered = [parse_numeric(address) for _, _, address in self._log.peers()]
+        self._join_addresses([address for address in remembered if address is not None])
+        self._joining = asyncio.get_running_loop().create_task(self._join_seeds(seeds))
+
+    async def until_left(self) -> int:
+        """The exit code, when the node has left."""
+        return await self._ended
+
+    def leave(self) -> None:
+        """Leave in order; asked twice, at once."""
+        node = self._ground.node
+        if node.replica.liveness.is_leaving:
+            self._end(0)
+            return
+        self._logger.info("node_leaving")
+        node.replica.leave(self._ground.now())
+        self._ground.turn_soon()
+
+    async def stop(self) -> None:
+        """Finish what is being written and let go of everything."""
+        if self._joining is not None:
+            self._joining.cancel()
+        # Posts that were taken are answered before the socket closes; a failing disk answers none.
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self._ground.drained(), DRAIN_S)
+        await self._control.close()
+        self._directory.remove_socket()
+        await self._ground.stop()
+        if self._datagrams is not None:
+            self._datagrams.close()
+        self._reader.close()
+        self._log.close()
+        self._logger.info("node_stopped")
+
+    # --- Inside -------------------------------------------------------------------------------
+
+    def _make_node(self, address: Address) -> Node:
+        node_id = self._log.identity(_fresh_id())
+        # Above all that was ever said of this id: by its former runs, and by their accusers.
+        incarnation = max(self._log.incarnation() + 1, int(time.time()))
+        self._log.save_incarnation(incarnation)
+        boot = secrets.randbits(63)
+        return Node(
+            self._settings,
+            alive_row(node_id, incarnation, address, self._name, boot),
+            self._log.load(),
+            self._reader,
+            Seal(self._ring, secrets.token_bytes(SESSION_BYTES)),
+            self._ground,
+            random.SystemRandom(),
+        )
+
+    async def _join_seeds(self, seeds: list[str]) -> None:
+        unresolved = seeds
+        while unresolved:
+            failed = []
+            for seed in unresolved:
+                try:
+                    self._join_addresses(await resolve(seed))
+                except FlcError as error:
+                    self._logger.warning("seed_unresolved", seed=seed, error=str(error))
+                    failed.append(seed)
+            unresolved = failed
+            if unresolved:
+                await asyncio.sleep(SEED_RETRY_S)
+
+    def _join_addresses(self, addresses: list[Address]) -> None:
+        self._ground.node.replica.join(addresses, self._ground.now())
+        self._ground.turn_soon()
+
+    def _show(self, first_position: int, messages: Sequence[Message]) -> None:
+        self._control.show(first_position, messages)
+
+    def _end_if_left(self) -> None:
+        if self._ground.node.replica.liveness.has_left(self._ground.now()):
+            self._end(0)
+
+    def _end(self, code: int) -> None:
+        if not self._ended.done():
+            self._ended.set_result(code)
+
+    def _save_peers(self) -> None:
+        if not self._ground.members_changed:
+            return
+        self._ground.members_changed = False
+        live = self._ground.node.replica.liveness.members.live()
+        rows = [(m.row.id, m.row.name, str(m.row.address)) for m in live[:PEERS_SAVED_MAX]]
+        if rows:
+            self._ground.write_later(partial(self._log.save_peers, rows))
+
+    def _loop_broke(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+        error = context.get("exception")
+        self._broke(error if isinstance(error, BaseException) else None, str(context["message"]))
+
+    def _broke(self, error: BaseException | None, message: str = "") -> None:
+        if not self._ended.done():
+            failure = error or RuntimeError(message)
+            self._ended.set_exception(failure)
+
+
+def _ring(settings: Settings, directory: DataDirectory) -> Keyring:
+    """The keys of the data directory, seeded by --key-file; without either, the open ring."""
+    if settings.key_file:
+        keys = read_keys(Path(settings.key_file))
+        if not directory.keys.exists():
+            text = Path(settings.key_file).read_bytes()
+            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
+            with os.fdopen(os.open(directory.keys, flags, 0o600), "wb") as file:
+                file.write(text)
+        return keyring(keys, settings.cluster)
+    keys = read_keys(directory.keys) if directory.keys.exists() else ()
+    return keyring(keys, settings.cluster)
+
+
+def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:
+    if ring.is_open and not bound.is_loopback and not settings.insecure:
+        raise FlcError(
+            f"{bound} is not loopback and there is no key: anybody could read and write",
+            "make a key with `flc keygen > FILE` and give --key-file FILE, or say --insecure",
+        )
+
+
+async def _advertised(settings: Settings, bound: Address) -> Address:
+    """What others reach this node by; a wildcard bind learns it from its seeds."""
+    if not settings.advertise:
+        return bound
+    address = (await resolve(settings.advertise))[0]
+    return address if address.port else Address(address.host, bound.port)
+
+
+def _fresh_id() -> NodeId:
+    while not any(node := secrets.token_bytes(ID_BYTES)):
+        pass
+    return node
+
+
+def _log_to_stderr(settings: Settings) -> None:
+    is_console = settings.log_format == "console" or (
+        settings.log_format == "auto" and sys.stderr.isatty()
+    )
+    renderer: structlog.typing.Processor = (
+        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+        if is_console
+        else structlog.processors.JSONRenderer()
+    )
+    structlog.configure(
+        processors=[
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
+            renderer,
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(
+            logging.getLevelNamesMapping()[settings.log_level.upper()]
+        ),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )

@@ -1,0 +1,93 @@
+"""Settings from four places, the nearer overriding the farther: flag, environment, file, default.
+
+Names, types and limits are those of `config.Settings`, here is only the reading. A profile changes
+defaults, so anything said explicitly anywhere overrides it.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from flc_udp.config import PROFILES, SETTING_NAMES, Settings
+from flc_udp.model.errors import FlcError
+
+ENVIRONMENT_PREFIX = "FLC_"
+
+FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
+
+
+def load(
+    config_file: str | None, environ: Mapping[str, str], overrides: Mapping[str, object]
+) -> Settings:
+    """The settings of a node; raises FlcError naming the place, the key and what is allowed."""
+    said: dict[str, Any] = {}
+    if config_file is not None:
+        for key, value in _read_file(config_file).items():
+            said[_known(key, config_file)] = _check(key, value, f"{config_file}: {key}")
+    for name in SETTING_NAMES:
+        key = ENVIRONMENT_PREFIX + name.upper()
+        if environ.get(key):
+            said[name] = _check(name, _from_text(name, environ[key]), key)
+    for name, value in overrides.items():
+        said[name] = _check(name, value, "--" + name.replace("_", "-"))
+    profile = said.get("profile", Settings().profile)
+    return Settings(**{**PROFILES[profile], **said})
+
+
+def _read_file(config_file: str) -> dict[str, Any]:
+    try:
+        return tomllib.loads(Path(config_file).read_text("utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        raise FlcError(
+            f"cannot read {config_file}: {reason}", "give a readable TOML file with --config"
+        ) from error
+    except tomllib.TOMLDecodeError as error:
+        raise FlcError(
+            f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
+        ) from error
+
+
+def _known(key: str, where: str) -> str:
+    if key in FIELDS:
+        return key
+    near = difflib.get_close_matches(key, SETTING_NAMES, 1)
+    hint = f"did you mean {near[0]}?" if near else "allowed are: " + ", ".join(SETTING_NAMES)
+    raise FlcError(f"{where}: unknown key {key!r}", hint)
+
+
+def _from_text(name: str, text: str) -> object:
+    """What an environment variable says, by the type of the setting."""
+    default = getattr(Settings(), name)
+    if isinstance(default, bool):
+        return TRUTH.get(text.lower(), text)
+    if isinstance(default, int):
+        return int(text) if text.lstrip("-").isdecimal() and text.isascii() else text
+    if isinstance(default, tuple):
+        return tuple(text.replace(",", " ").split())
+    return text
+
+
+def _check(name: str, value: object, where: str) -> object:
+    """The value, if it is of the setting's type and within its limits."""
+    default = getattr(Settings(), name)
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
+            return tuple(value)
+        raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
+    if type(value) is not type(default):
+        kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
+        raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
+    limits = FIELDS[name].metadata
+    low, high, choices = limits["low"], limits["high"], limits["choices"]
+    if isinstance(value, int) and low is not None and not low <= value <= high:
+        raise FlcError(f"{where} is {value}", f"{low} to {high} is allowed: {limits['why']}")
+    if choices and value not in choices:
+        raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
+    return value

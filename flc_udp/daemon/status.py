@@ -1,0 +1,125 @@
+"""What `flc status` shows: is this node healthy, why not, and what it holds, awaits and drops."""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+
+from flc_udp import __version__
+from flc_udp.config import Settings
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.records import Record, plain
+from flc_udp.node import Node
+from flc_udp.store.directory import DataDirectory
+from flc_udp.store.log import Reader
+from flc_udp.wire.packets import State
+
+
+class Status:
+    """Asks every part of a running node for its figures."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        ground: LoopGround,
+        directory: DataDirectory,
+        reader: Reader,
+        *,
+        is_sealed: bool,
+    ) -> None:
+        self._settings = settings
+        self._ground = ground
+        self._directory = directory
+        self._reader = reader
+        self._is_sealed = is_sealed
+        self._started = time.monotonic()
+
+    @property
+    def _node(self) -> Node:
+        return self._ground.node
+
+    def digest(self) -> Record:
+        """Roots, and the number of logs and messages they stand for."""
+        standing = self._node.replica.standing
+        return {
+            "root": standing.root.value().hex(),
+            "members_root": self._node.replica.liveness.members.root.value().hex(),
+            "logs": standing.logs,
+            "messages": standing.messages,
+        }
+
+    def record(self) -> Record:
+        """The whole of it."""
+        node = self._node
+        reasons = self.reasons()
+        digest = self.digest()
+        return {
+            "healthy": not reasons,
+            "reasons": reasons,
+            "node": self._node_record(),
+            "members": self._members(),
+            "messages": digest["messages"],
+            "logs": digest["logs"],
+            "rooms": len(node.replica.causal.frontiers),
+            "root": digest["root"],
+            "members_root": digest["members_root"],
+            "catching_up": node.replica.anti_entropy.wants.to_go,
+            "holdback": {
+                "messages": len(node.replica.causal.held),
+                "bytes": node.replica.causal.held_bytes,
+                "dropped": node.replica.causal.dropped,
+            },
+            "queues": node.queued,
+            "drops": plain(self._drops()),
+            "disk": self._disk(),
+            "counts": plain(node.counts),
+        }
+
+    def reasons(self) -> list[str]:
+        """What is wrong, in words; empty when the node is healthy."""
+        node = self._node
+        reasons = []
+        if node.failing is not None:
+            reasons.append(f"the log cannot be written: {node.failing}")
+        free = self._directory.free_bytes()
+        if free < self._settings.disk_free_bytes_min:
+            reasons.append(f"{free} bytes of disk are free: posts are refused")
+        if node.drops["seal broken"]:
+            reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
+        if node.replica.anti_entropy.forks or node.replica.drops["forked log"]:
+            reasons.append("a log was forked: two messages with one name")
+        members = node.replica.liveness.members
+        gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
+        if gone and not members.live():
+            reasons.append(f"no other member is alive, {len(gone)} are known")
+        if self._settings.join and not list(members)[1:]:
+            reasons.append("no seed has answered: " + ", ".join(self._settings.join))
+        return reasons
+
+    def _node_record(self) -> Record:
+        me = self._node.replica.liveness.me
+        return {
+            "id": me.id.hex(),
+            "name": me.name,
+            "address": str(me.address),
+            "cluster": self._settings.cluster,
+            "sealed": self._is_sealed,
+            "version": __version__,
+            "uptime_s": round(time.monotonic() - self._started, 1),
+            "incarnation": me.incarnation,
+        }
+
+    def _members(self) -> dict[str, int]:
+        states = Counter(m.row.state for m in self._node.replica.liveness.members)
+        return {state.name.lower(): states[state] for state in State}
+
+    def _drops(self) -> Counter[str]:
+        return self._node.drops + self._node.replica.drops
+
+    def _disk(self) -> Record:
+        sizes = (self._directory.database, self._directory.database.with_name("flc.db-wal"))
+        return {
+            "free_bytes": self._directory.free_bytes(),
+            "database_bytes": sum(path.stat().st_size for path in sizes if path.exists()),
+            "writable": self._node.failing is None,
+        }

@@ -1,0 +1,97 @@
+"""The UDP socket: datagrams in and out, addresses folded to one spelling, and nothing else."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+from collections.abc import Callable
+from contextlib import suppress
+from typing import cast
+
+from flc_udp.model.address import Address, fold, split_host_port
+from flc_udp.model.errors import FlcError
+
+RECEIVE_BUFFER_BYTES = 8 << 20
+"""Asked of the kernel, which grants at most rmem_max: here waits what comes while Python works."""
+
+
+class Datagrams(asyncio.DatagramProtocol):
+    """Hands every datagram with its folded source to `receive`; sends what it is given."""
+
+    def __init__(self, receive: Callable[[bytes, Address], None], *, maps_v4: bool) -> None:
+        self._receive = receive
+        self._maps_v4 = maps_v4
+        self._transport: asyncio.DatagramTransport | None = None
+        self._targets: dict[Address, tuple[str, int]] = {}
+        self.errors = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """The socket is ready."""
+        # A cast, because uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+        """One datagram."""
+        self._receive(data, fold(addr[0].partition("%")[0], addr[1]))
+
+    def error_received(self, exc: Exception) -> None:
+        """An earlier send was refused, by ICMP say: probes find out what that means."""
+        self.errors += 1
+
+    def send(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram; an address this socket cannot reach is a counted loss."""
+        if self._transport is None or self._transport.is_closing():
+            return
+        target = self._targets.get(to)
+        if target is None:
+            target = self._targets[to] = self._target(to)
+        try:
+            self._transport.sendto(datagram, target)
+        except (OSError, ValueError):
+            self.errors += 1
+
+    def close(self) -> None:
+        """No more datagrams."""
+        if self._transport is not None:
+            self._transport.close()
+
+    def _target(self, to: Address) -> tuple[str, int]:
+        if len(self._targets) > 1 << 16:
+            self._targets.clear()
+        mapped = self._maps_v4 and ":" not in to.host
+        return (f"::ffff:{to.host}" if mapped else to.host, to.port)
+
+
+async def resolve(text: str) -> list[Address]:
+    """All addresses of `host:port`; raises FlcError where it is none or has none."""
+    host, port = split_host_port(text)
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+    except OSError as error:
+        raise FlcError(
+            f"{text!r} has no address: {error.strerror}", "write HOST:PORT of a host that resolves"
+        ) from error
+    return list(dict.fromkeys(fold(str(at[4][0]).partition("%")[0], int(at[4][1])) for at in found))
+
+
+async def bind(text: str) -> tuple[socket.socket, Address]:
+    """A bound UDP socket with a large receive buffer, and its address; raises FlcError."""
+    address = (await resolve(text))[0]
+    is_v6 = ":" in address.host
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    try:
+        if is_v6:
+            # One socket for both families where it is bound to every address.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
+        with suppress(OSError):
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+        sock.setblocking(False)
+        sock.bind(address)
+    except OSError as error:
+        sock.close()
+        raise FlcError(
+            f"cannot listen on {address}: {error.strerror}",
+            "another node may run there: give another port with --bind, or port 0 for any",
+        ) from error
+    host, port = sock.getsockname()[:2]
+    return sock, fold(host, port)

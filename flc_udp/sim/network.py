@@ -1,0 +1,156 @@
+"""The virtual network, and `Faults`: the threat model as one record.
+
+A datagram may be lost, doubled, damaged, late, or overtaken by one sent after it; a way between two
+nodes may be cut, in one direction or both; the nodes may be split into islands. What arrives is
+exactly the bytes that were sent, unless they were damaged.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from random import Random
+
+from flc_udp.model.address import Address
+from flc_udp.sim.heap import MS, Heap
+from flc_udp.sim.trace import Trace
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults:
+    """What may go wrong, and how often. Chances are 0 to 1; an interval of 0 means never."""
+
+    # Each datagram. The spread of the delay is what reorders.
+    loss: float = 0.0
+    duplicate: float = 0.0
+    corrupt: float = 0.0
+    delay_us_min: int = 200
+    delay_us_max: int = 2_000
+    late: float = 0.0
+    late_ms_max: int = 3_000
+
+    # The ways between nodes, over the whole cluster: mean time from one cut to the next.
+    cut_interval_ms: int = 0
+    cut_ms_max: int = 6_000
+    partition_interval_ms: int = 0
+    partition_ms_max: int = 10_000
+
+    # Each commit. A crash before it leaves nothing on the disk, after it everything but the word.
+    commit_us_min: int = 300
+    commit_us_max: int = 4_000
+    commit_stall: float = 0.0
+    commit_stall_ms_max: int = 2_000
+    commit_failure: float = 0.0
+    crash_before_commit: float = 0.0
+    crash_after_commit: float = 0.0
+
+    # The machines, over the whole cluster: crashes at any moment, pauses, disks put back.
+    crash_interval_ms: int = 0
+    restart_ms_max: int = 4_000
+    pause_interval_ms: int = 0
+    pause_ms_max: int = 3_000
+    snapshot_interval_ms: int = 0
+    put_back: float = 0.0
+
+    # The clocks people set.
+    wall_offset_ms_max: int = 500
+    wall_drift_ppm_max: int = 100
+
+
+CALM = Faults()
+"""A good network, good disks, and nobody trips over a cable."""
+
+Receive = Callable[[bytes, Address, int], None]
+"""(datagram, source address, sender's number)."""
+
+Way = tuple[int, int]
+
+
+class Network:
+    """Carries datagrams between addresses; nodes are numbers here."""
+
+    def __init__(self, heap: Heap, trace: Trace, random: Random, faults: Faults) -> None:
+        self.faults = faults
+        self.datagrams = 0
+        self.bytes = 0
+        self._heap = heap
+        self._trace = trace
+        self._random = random
+        self._numbers: dict[Address, int] = {}
+        self._ends: list[tuple[Address, Receive]] = []
+        self._cuts: dict[Way, int] = {}
+        self._islands: list[int] = []
+
+    def attach(self, address: Address, receive: Receive) -> int:
+        """One more node; its number is answered."""
+        number = self._numbers[address] = len(self._ends)
+        self._ends.append((address, receive))
+        self._islands.append(0)
+        return number
+
+    def cut(self, sender: int, receiver: int) -> None:
+        """Nothing gets from the one to the other; the way back is another way."""
+        self._cuts[sender, receiver] = self._cuts.get((sender, receiver), 0) + 1
+
+    def mend(self, sender: int, receiver: int) -> None:
+        """Undo one cut of this way, if it is cut."""
+        left = self._cuts.pop((sender, receiver), 0) - 1
+        if left > 0:
+            self._cuts[sender, receiver] = left
+
+    def split(self, islands: Iterable[Iterable[int]]) -> None:
+        """Nothing crosses between islands; nodes that are not named are one more island."""
+        self._islands = [0] * len(self._ends)
+        for island, numbers in enumerate(islands, 1):
+            for number in numbers:
+                self._islands[number] = island
+
+    def join_islands(self) -> None:
+        """One sea again; cuts stay."""
+        self._islands = [0] * len(self._ends)
+
+    def heal(self) -> None:
+        """Every way is open."""
+        self._cuts.clear()
+        self.join_islands()
+
+    def transmit(self, sender: int, datagram: bytes, to: Address) -> None:
+        """Send one datagram and decide its fate."""
+        self.datagrams += 1
+        self.bytes += len(datagram)
+        receiver = self._numbers[to]
+        faults, chance = self.faults, self._random.random
+        if (sender, receiver) in self._cuts or self._islands[sender] != self._islands[receiver]:
+            self._trace.packet(self._heap.now, sender, receiver, "x", "cut", datagram)
+            return
+        if chance() < faults.duplicate:
+            self._carry(sender, receiver, datagram)
+        if chance() < faults.loss:
+            self._trace.packet(self._heap.now, sender, receiver, "x", "lost", datagram)
+            return
+        self._carry(sender, receiver, datagram)
+
+    def _carry(self, sender: int, receiver: int, datagram: bytes) -> None:
+        faults, chance = self.faults, self._random.random
+        spread = faults.delay_us_max - faults.delay_us_min
+        delay = faults.delay_us_min + int(spread * chance())
+        if chance() < faults.late:
+            delay += int(faults.late_ms_max * MS * chance())
+        if chance() < faults.corrupt:
+            datagram = self._damage(datagram)
+        self._heap.after(delay, self._arrive, sender, receiver, datagram)
+
+    def _damage(self, datagram: bytes) -> bytes:
+        """Cut short, or one bit turned."""
+        at = self._random.randrange(len(datagram))
+        if self._random.random() < 1 / 4:
+            return datagram[:at]
+        bit = 1 << self._random.randrange(8)
+        return datagram[:at] + bytes((datagram[at] ^ bit,)) + datagram[at + 1 :]
+
+    def _arrive(self, sender: int, receiver: int, datagram: bytes) -> None:
+        is_running = self._trace.running >> receiver & 1
+        mark, fate = (">", "") if is_running else ("x", "down")
+        self._trace.packet(self._heap.now, sender, receiver, mark, fate, datagram)
+        if is_running:
+            self._ends[receiver][1](datagram, self._ends[sender][0], sender)

@@ -1,0 +1,109 @@
+"""The trace: one line for each thing that happened, one column for each node.
+
+    time ms     abc
+      12.345    S||  says in ops: 'hi'
+      13.001    C||  commits 1 from position 1
+      13.402    o>|  a to b, 231 bytes: rumor
+      13.402    o x  a to c, 231 bytes, down: rumor
+
+Rules. Every line enters the hash, and all that a line is made of comes from the seed, so one seed
+has one hash. Only the last lines are kept. Sealed datagrams are opened when a line is printed, not
+when it is written: what nobody looks at costs next to nothing.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Sequence
+from hashlib import blake2b
+from itertools import groupby
+from typing import NamedTuple
+
+from flc_udp.model.errors import Malformed
+from flc_udp.wire import codec
+from flc_udp.wire.packets import KIND_OF
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
+
+LINES_KEPT = 4_000
+HASH_BYTES = 16
+NAMED_COLUMNS_MAX = 26
+"""Up to so many nodes a column is headed by its node's name, beyond it by a digit."""
+
+
+class Line(NamedTuple):
+    """One thing that happened; `running` has a bit for each node."""
+
+    at: int
+    running: int
+    node: int
+    mark: str
+    text: str
+    sender: int | None = None
+    datagram: bytes = b""
+
+
+class Trace:
+    """The run as lines, hashed as they come; `echo` gets each one that is to be seen at once."""
+
+    def __init__(self, names: Sequence[str], ring: Keyring) -> None:
+        self.names = list(names)
+        self.running = 0
+        self.lines = 0
+        self.echo: Callable[[str], object] | None = None
+        self._hash = blake2b(digest_size=HASH_BYTES)
+        self._kept: deque[Line] = deque(maxlen=LINES_KEPT)
+        self._opener = Seal(ring, bytes(SESSION_BYTES))
+
+    def add(self, at: int, node: int, mark: str, text: str) -> None:
+        """Something happened at a node."""
+        self._hash.update(f"{at} {node} {mark} {text}\n".encode())
+        self._keep(Line(at, self.running, node, mark, text))
+
+    def packet(self, at: int, sender: int, node: int, mark: str, fate: str, data: bytes) -> None:
+        """A datagram came, or did not. The seal's last bytes stand for its contents."""
+        tag = data[-4:].hex()
+        self._hash.update(f"{at} {sender} {node} {mark} {fate} {len(data)} {tag}\n".encode())
+        self._keep(Line(at, self.running, node, mark, fate, sender, data))
+
+    def _keep(self, line: Line) -> None:
+        self.lines += 1
+        self._kept.append(line)
+        if self.echo is not None:
+            self.echo(self._render(line))
+
+    def hash(self) -> str:
+        """The hash of all lines so far."""
+        return self._hash.hexdigest()
+
+    def tail(self, count: int) -> list[str]:
+        """The last lines, under a heading."""
+        lines = list(self._kept)[-count:]
+        return [self.heading(), *map(self._render, lines)]
+
+    def heading(self) -> str:
+        """What stands above the columns."""
+        named = len(self.names) <= NAMED_COLUMNS_MAX
+        heads = (name[0] if named else str(n % 10) for n, name in enumerate(self.names))
+        return f"{'time ms':>12}  {''.join(heads)}"
+
+    def _render(self, line: Line) -> str:
+        columns = ["|" if line.running >> n & 1 else " " for n in range(len(self.names))]
+        if line.sender is not None:
+            columns[line.sender] = "o"
+        columns[line.node] = line.mark
+        text = line.text if line.sender is None else self._packet_text(line, line.sender)
+        return f"{line.at / 1000:>12.3f}  {''.join(columns)}  {text}"
+
+    def _packet_text(self, line: Line, sender: int) -> str:
+        names = f"{self.names[sender]} to {self.names[line.node]}"
+        fate = f", {line.text}" if line.text else ""
+        return f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"
+
+    def _contents(self, datagram: bytes) -> str:
+        try:
+            _, packets, _ = codec.read(self._opener.open(datagram).payload)
+        except Malformed as error:
+            return error.reason
+        kinds = (KIND_OF[type(packet)].name.lower() for packet in packets)
+        runs = ((kind, len(list(run))) for kind, run in groupby(kinds))
+        return ", ".join(kind if count == 1 else f"{count} {kind}s" for kind, count in runs)

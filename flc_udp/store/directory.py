@@ -1,0 +1,157 @@
+"""The data directory of a daemon: one running node owns it, or nobody does.
+
+Rules. The lock is taken before anything else in the directory is touched, and held by an open
+file: it ends with the process, however that ends. Everything in it is for its owner alone.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import pwd
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from hashlib import blake2b
+from pathlib import Path
+
+from flc_udp.model.errors import FlcError
+
+DIRECTORY_MODE = 0o700
+FILE_MODE = 0o600
+
+SOCKET_PATH_BYTES_MAX = 103
+"""`sun_path` holds 108 bytes on Linux and 104 on macOS and BSD, the closing zero included."""
+
+SYSTEM_DIRECTORY = Path("/run/flc")
+"""Where a client looks for the socket of a daemon that systemd runs."""
+
+
+class DataDirectory:
+    """A directory that is locked for this process until `release`, or the process's end."""
+
+    def __init__(self, path: Path, lock: int) -> None:
+        self.path = path
+        self.database = path / "flc.db"
+        self.keys = path / "keys"
+        self._control = path / "control.sock"
+        self._lock = lock
+
+    @classmethod
+    def open(cls, path: str | Path) -> DataDirectory:
+        """Make the directory where there is none and lock it; raises FlcError, naming it."""
+        path = Path(path).absolute()
+        try:
+            _make(path)
+            return cls(path, _lock(path))
+        except OSError as error:
+            raise FlcError(
+                f"data directory {path} cannot be used: {error.strerror}",
+                "give one that the user who runs flc can write to, with --data",
+            ) from error
+
+    def release(self) -> None:
+        """Unlock. The lock file stays: to remove it would let two processes hold two of them."""
+        os.close(self._lock)
+
+    def free_bytes(self) -> int:
+        """Space left on the file system, as far as this user may take it."""
+        found = os.statvfs(self.path)
+        return found.f_bavail * found.f_frsize
+
+    def socket_path(self) -> Path:
+        """Where to bind the control socket, clear of what an earlier run left there.
+
+        A path too long for a socket becomes a symbolic link in the data directory, to a short one
+        in a directory of this user's own. Raises FlcError where another user sits there.
+        """
+        self._control.unlink(missing_ok=True)
+        if len(os.fsencode(self._control)) <= SOCKET_PATH_BYTES_MAX:
+            return self._control
+        short = _short_directory(self.path) / "control.sock"
+        short.unlink(missing_ok=True)
+        self._control.symlink_to(short)
+        return short
+
+    def remove_socket(self) -> None:
+        """Take away what `socket_path` gave and was bound: the daemon listens no more."""
+        if self._control.is_symlink():
+            short = self._control.readlink()
+            short.unlink(missing_ok=True)
+            with suppress(OSError):
+                short.parent.rmdir()
+        self._control.unlink(missing_ok=True)
+
+
+def control_socket(directory: Path) -> Path:
+    """The path by which a client reaches the daemon of a data directory; it may not exist."""
+    path = directory.absolute() / "control.sock"
+    return path.readlink() if path.is_symlink() else path
+
+
+def default_directory(environ: Mapping[str, str]) -> Path:
+    """The data directory of a daemon that was not given --data."""
+    if given := environ.get("FLC_DATA"):
+        return Path(given)
+    # systemd lists several, separated by colons, where a unit has several.
+    if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
+        return Path(given)
+    return _user_directory(environ)
+
+
+def client_directories(environ: Mapping[str, str], data: str | Path | None) -> list[Path]:
+    """Where a client command looks for a daemon: the first one with a control socket is meant."""
+    given = data or environ.get("FLC_DATA")
+    return [Path(given)] if given else [_user_directory(environ), SYSTEM_DIRECTORY]
+
+
+def _user_directory(environ: Mapping[str, str]) -> Path:
+    state = environ.get("XDG_STATE_HOME", "")
+    if Path(state).is_absolute():  # the XDG specification: a relative path is to be ignored
+        return Path(state, "flc")
+    home = environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    return Path(home, ".local", "state", "flc")
+
+
+def _make(path: Path) -> None:
+    missing = [place for place in (path, *path.parents) if not place.exists()]
+    for place in reversed(missing):
+        place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+
+
+def _lock(path: Path) -> int:
+    flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
+    lock = os.open(path / "lock", flags, FILE_MODE)
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except BlockingIOError as error:
+        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+        os.close(lock)
+        raise FlcError(
+            f"data directory {path} is in use by a running node, process {holder}",
+            "stop that one first, or give this one another directory with --data",
+        ) from error
+    except OSError:
+        os.close(lock)
+        raise
+    return lock
+
+
+def _short_directory(path: Path) -> Path:
+    run = Path(f"/run/user/{os.getuid()}")
+    base = run if os.access(run, os.W_OK | os.X_OK) else Path("/tmp")  # noqa: S108  # checked below
+    name = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
+    short = base / f"flc-{os.getuid()}-{name}"
+    with suppress(FileExistsError):
+        short.mkdir(mode=DIRECTORY_MODE)
+    # /tmp is everybody's: the directory must be one that we made, and a real one.
+    found = short.lstat()
+    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
+    if not ours or stat.S_IMODE(found.st_mode) & 0o077:
+        raise FlcError(
+            f"{short}, where the control socket would be, is not this user's alone",
+            "give a data directory with a shorter path, with --data",
+        )
+    return short

@@ -1,0 +1,292 @@
+"""Reading the log: by dot, by position (what is live), by stamp (what is history).
+
+Rules. No read holds more in memory than it answers with, and none keeps a transaction open after
+it returned: long histories are read in pages, each its own short transaction, so a slow reader
+never keeps the WAL from being folded in. They still show one moment: messages are immutable and
+positions only grow, so "up to the position that was last when I began" is a snapshot.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, closing
+from heapq import merge
+from typing import Any, NamedTuple
+
+from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
+from flc_udp.model.dots import Dot, LogId
+from flc_udp.store.once import find
+from flc_udp.store.schema import failing
+
+PAGE_ROWS = 256
+PAGE_BYTES = 1 << 20
+"""A page of messages ends with the row that reaches either."""
+
+Values = Sequence[Any] | Mapping[str, Any]
+
+SELECT_SPAN = """
+    SELECT stamp, ?1, seq, position, length(encoded) FROM message
+    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3 ORDER BY seq
+"""
+SELECT_AFTER = """
+    SELECT position, encoded FROM message
+    WHERE position > ? ORDER BY position LIMIT ?
+"""
+SELECT_AFTER_IN_ROOM = """
+    SELECT position, encoded FROM message
+    WHERE position > ? AND position <= ? AND room_no = ? ORDER BY position LIMIT ?
+"""
+# Rows are to come out of the history index in order, so that only equal stamps are sorted and a
+# LIMIT ends the walk: hence the index by name, and CROSS, which keeps the log second.
+SELECT_HISTORY = """
+    SELECT position, encoded, message.stamp, log.id, message.seq
+    FROM message INDEXED BY message_history CROSS JOIN log ON log.no = log_no
+    WHERE message.stamp BETWEEN :stamp AND :stamp_last AND position <= :position
+        AND (message.stamp, log.id, message.seq) > (:stamp, :log, :seq)
+        AND (:room_no IS NULL OR room_no = :room_no)
+    ORDER BY message.stamp, log.id, message.seq LIMIT :limit
+"""
+SELECT_NTH_LAST = """
+    SELECT message.stamp, log.id, message.seq - 1
+    FROM message INDEXED BY message_history CROSS JOIN log ON log.no = log_no
+    WHERE message.stamp <= :stamp_last AND position <= :position
+        AND (:room_no IS NULL OR room_no = :room_no)
+    ORDER BY message.stamp DESC, log.id DESC, message.seq DESC LIMIT 1 OFFSET :n - 1
+"""
+
+
+class RoomRow(NamedTuple):
+    """A room: messages held, logs that spoke in it, its greatest stamp and position."""
+
+    room: str
+    messages: int
+    logs: int
+    last_stamp: int
+    position: int
+
+
+class _Room(NamedTuple):
+    """A room's row as reads need it."""
+
+    no: int
+    messages: int
+    stamp: int
+    position: int
+
+
+class _Place(NamedTuple):
+    """A place in the history: what comes after it is greater."""
+
+    stamp: int
+    log: LogId
+    seq: int
+
+
+BEGINNING = _Place(0, b"", 0)
+
+
+class Reader:
+    """Reads on one connection, from one thread at a time. Failures are `StoreFailed`."""
+
+    def __init__(self, connection: sqlite3.Connection, *, lent: bool = False) -> None:
+        self._connection = connection
+        self._lent = lent
+
+    def close(self) -> None:
+        """Close the connection, unless it was lent."""
+        if not self._lent:
+            self._connection.close()
+
+    def message(self, dot: Dot) -> bytes | None:
+        """The encoded message of that name, if it is held."""
+        encoded: bytes | None = self._value(
+            """SELECT encoded FROM message
+               WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?""",
+            dot,
+        )
+        return encoded
+
+    def replay(
+        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
+    ) -> tuple[list[bytes], bool]:
+        """Encoded messages of the spans (log, low, high) in (stamp, log, seq) order.
+
+        At least one if any is held, else as many as `bytes_max` takes; and whether that was all.
+        What is not held is skipped.
+        """
+        positions: list[int] = []
+        size = 0
+        for *_, position, length in self._merged(spans):
+            size += length
+            if positions and size > bytes_max:
+                return self._at(positions), False
+            positions.append(position)
+        return self._at(positions), True
+
+    def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
+        """(position, encoded) of what was appended after `position`, of one room or of all.
+
+        At most `limit`, and fewer where messages are large; empty only if there is nothing.
+        """
+        if room is None:
+            return self._page(SELECT_AFTER, (position, limit))
+        row = self._room(room)
+        # Costs a walk over what other rooms said in between; a follower makes that walk once.
+        if row is None or row.position <= position:
+            return []
+        return self._page(SELECT_AFTER_IN_ROOM, (position, row.position, row.no, limit))
+
+    def before_last(self, room: str | None, n: int) -> int:
+        """The position after which the last `n` messages of the room, or of all, were appended."""
+        if n <= 0:
+            return self.last_position()
+        if room is None:
+            nth = "SELECT position FROM message ORDER BY position DESC LIMIT 1 OFFSET ? - 1"
+            return int(self._value(nth, (n,)) or 1) - 1
+        row = self._room(room)
+        if row is None or row.messages <= n:
+            return 0
+        nth = """SELECT position FROM message WHERE position <= ? AND room_no = ?
+                 ORDER BY position DESC LIMIT 1 OFFSET ? - 1"""
+        return int(self._value(nth, (row.position, row.no, n)) or 1) - 1
+
+    def dot_at(self, position: int) -> Dot | None:
+        """The dot that stands at a position."""
+        rows = self._rows(
+            """SELECT log.id, message.seq FROM message JOIN log ON log.no = log_no
+               WHERE position = ?""",
+            (position,),
+        )
+        return Dot(*rows[0]) if rows else None
+
+    def position_of(self, dot: Dot) -> int | None:
+        """The position at which a message was appended, if it is held."""
+        position: int | None = self._value(
+            """SELECT position FROM message
+               WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?""",
+            dot,
+        )
+        return position
+
+    def last_position(self) -> int:
+        """The greatest position ever given, or 0."""
+        return int(self._value("SELECT max(position) FROM room") or 0)
+
+    def history(
+        self, room: str | None, *, last: int | None = None, since_wall_ms: int | None = None
+    ) -> Iterator[tuple[int, bytes]]:
+        """(position, encoded) in (stamp, log, seq) order, of one room or of all.
+
+        `last` is how many at most, the latest; `since_wall_ms` compares with the stamp's wall. What
+        is appended after the call is not in it.
+        """
+        # First the position, then the room's greatest stamp: so none up to there is above it.
+        position = self.last_position()
+        row = None if room is None else self._room(room)
+        if room is not None and row is None:
+            return iter(())
+        bounds = {
+            "room_no": row.no if row else None,
+            "stamp_last": row.stamp if row else STAMP_LIMIT,
+            "position": position,
+        }
+        place = BEGINNING
+        if since_wall_ms is not None:
+            stamp = min(max(since_wall_ms, 0) << STAMP_WALL_SHIFT, STAMP_LIMIT)
+            place = _Place(stamp, b"", 0)
+        if last is not None:
+            place = max(place, self._before_last_in_history(bounds, last))
+        return self._pages(bounds, place)
+
+    def rooms(self) -> list[RoomRow]:
+        """All rooms, by name."""
+        rows = self._rows(
+            """SELECT name, messages, count(*), stamp, position
+               FROM room JOIN clock ON room_no = room.no GROUP BY room.no ORDER BY name"""
+        )
+        return [RoomRow(*row) for row in rows]
+
+    def clock(self, room: str) -> VectorClock:
+        """The room's vector clock: for each log, the last seq held in that room."""
+        return VectorClock(
+            dict(
+                self._rows(
+                    """SELECT log.id, clock.seq FROM clock JOIN log ON log.no = log_no
+                       WHERE room_no = (SELECT no FROM room WHERE name = ?)""",
+                    (room,),
+                )
+            )
+        )
+
+    def counts(self) -> tuple[int, int]:
+        """How many messages and logs are held."""
+        messages = self._value("SELECT sum(messages) FROM room")
+        return int(messages or 0), int(self._value("SELECT count(*) FROM log"))
+
+    def once(self, client: str, n: int) -> Dot | None:
+        """The dot the client said under `n`, None for a new number.
+
+        Raises `once.Forgotten`, an FlcError, where it is neither remembered nor new.
+        """
+        said = self._value("SELECT said FROM once WHERE client = ?", (client,))
+        return find(client, said or b"", n)
+
+    # How it is read.
+
+    def _merged(
+        self, spans: Sequence[tuple[LogId, int, int]]
+    ) -> Iterator[tuple[int, LogId, int, int, int]]:
+        # (stamp, log, seq, position, length): bodies are read only for those that are chosen.
+        with failing("read"), ExitStack() as stack:
+            cursors = [
+                stack.enter_context(closing(self._connection.execute(SELECT_SPAN, span)))
+                for span in spans
+            ]
+            yield from merge(*cursors)
+
+    def _at(self, positions: Sequence[int]) -> list[bytes]:
+        with failing("read"):
+            find_one = self._connection.execute
+            sql = "SELECT encoded FROM message WHERE position = ?"
+            found = [find_one(sql, (position,)).fetchone() for position in positions]
+        # Retention may prune between the choice and the reading.
+        return [row[0] for row in found if row is not None]
+
+    def _before_last_in_history(self, bounds: dict[str, int | None], n: int) -> _Place:
+        if n <= 0:
+            return _Place(STAMP_LIMIT, b"", 0)
+        rows = self._rows(SELECT_NTH_LAST, {**bounds, "n": n})
+        return _Place(*rows[0]) if rows else BEGINNING
+
+    def _pages(self, bounds: dict[str, int | None], place: _Place) -> Iterator[tuple[int, bytes]]:
+        while True:
+            page = self._page(SELECT_HISTORY, {**bounds, **place._asdict(), "limit": PAGE_ROWS})
+            if not page:
+                return
+            yield from ((position, encoded) for position, encoded, *_ in page)
+            place = _Place(*page[-1][2:])
+
+    def _room(self, name: str) -> _Room | None:
+        rows = self._rows("SELECT no, messages, stamp, position FROM room WHERE name = ?", (name,))
+        return _Room(*rows[0]) if rows else None
+
+    def _page(self, sql: str, values: Values) -> list[Any]:
+        # Rows whose second column is an encoded message, up to a bounded sum of their sizes.
+        page, size = [], 0
+        with failing("read"), closing(self._connection.execute(sql, values)) as cursor:
+            for row in cursor:
+                page.append(row)
+                size += len(row[1])
+                if size >= PAGE_BYTES:
+                    break
+        return page
+
+    def _rows(self, sql: str, values: Values = ()) -> list[Any]:
+        with failing("read"):
+            return self._connection.execute(sql, values).fetchall()
+
+    def _value(self, sql: str, values: Values = ()) -> Any:  # noqa: ANN401  # as SQLite answers
+        rows = self._rows(sql, values)
+        return rows[0][0] if rows else None

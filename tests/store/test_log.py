@@ -1,0 +1,351 @@
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from flc_udp.model.clocks import VectorClock
+from flc_udp.model.dots import Dot
+from flc_udp.model.history import Head
+from flc_udp.model.message import Message, Origin, history_key
+from flc_udp.store.kept import Kept
+from flc_udp.store.log import Log, Reader, StoreFailed
+from flc_udp.store.once import REMEMBERED, Forgotten
+
+Authors = Any  # the class of the fixture: a conftest cannot be imported
+
+AUTHORS = ("ann", "bob", "cyd")
+ROOMS = ("lobby", "ops")
+
+steps = st.lists(
+    st.one_of(
+        st.tuples(
+            st.just("say"),
+            st.sampled_from(AUTHORS),
+            st.sampled_from(ROOMS),
+            st.integers(1_000, 1_004),
+        ),
+        st.tuples(st.just("listen"), st.sampled_from(AUTHORS), st.sampled_from(ROOMS)),
+        st.tuples(st.sampled_from(["commit", "fail", "crash", "reopen"])),
+    ),
+    max_size=40,
+)
+
+
+def check_all(reader: Reader, log: Log, authors: Authors, kept: list[Message]) -> None:
+    """Compare everything that can be read with a list of messages."""
+    history = log.load()
+    last = {m.log: m for m in kept}
+    assert {i: Head(m.seq, m.hash, m.stamp) for i, m in last.items()} == history.heads
+    assert {m.log: m.origin for m in kept if m.origin} == history.origins
+    assert (len(kept), len(last)) == reader.counts()
+    assert len(kept) == reader.last_position()
+    assert [m.encoded for m in sorted(kept, key=history_key)] == read(reader, None)
+    for room in {m.room for m in kept}:
+        inside = [m for m in kept if m.room == room]
+        assert authors.edges(room) == history.frontiers[room]
+        assert VectorClock({m.log: m.seq for m in inside}) == reader.clock(room)
+        ordered = [m.encoded for m in sorted(inside, key=history_key)]
+        assert ordered == read(reader, room)
+        assert ordered[-2:] == read(reader, room, last=2)
+        assert [m.encoded for m in inside] == [e for _, e in reader.after(0, room, 1_000)]
+        after = reader.before_last(room, 2)
+        assert [m.encoded for m in inside][-2:] == [e for _, e in reader.after(after, room, 9)]
+    spans = [(i, 2, 5) for i in last]
+    wanted = [m.encoded for m in sorted(kept, key=history_key) if 2 <= m.seq <= 5]
+    assert (wanted, True) == reader.replay(spans, 1 << 20)
+
+
+def read(reader: Reader, room: str | None, **limits: int) -> list[bytes]:
+    """The encoded messages of a history."""
+    return [encoded for _, encoded in reader.history(room, **limits)]
+
+
+@settings(max_examples=150, deadline=None)
+@given(steps=steps)
+def test_it_holds_what_was_committed_and_nothing_else(
+    new_authors: Callable[[], Any], steps: list[tuple[Any, ...]]
+) -> None:
+    """After any commits, failures, crashes and restarts, every read agrees with a plain list."""
+    authors, disk = new_authors(), sqlite3.connect(":memory:")
+    log, kept = Log.over(disk), 0
+    for step, *rest in [*steps, ("commit",), ("reopen",)]:
+        waiting = authors.said[kept:]
+        match step:
+            case "say":
+                author, room, wall = rest
+                authors.say(author, room, wall=wall)
+            case "listen":
+                authors.listen(*rest)
+            case "commit":
+                assert kept + 1 == log.append(waiting)
+                kept = len(authors.said)
+            case "fail":
+                dot = Dot(bytes(8), 1)
+                with pytest.raises(AssertionError):
+                    log.append(waiting, once=[("bot", 1, dot), ("bot", 1, dot)])
+            case "crash":
+                disk.execute("BEGIN IMMEDIATE")
+                Kept(disk).append(waiting)
+                log = Log.over(disk)
+            case "reopen":
+                log = Log.over(disk)
+    check_all(log.reader(), log, authors, authors.said)
+    disk.close()
+
+
+def test_a_log_on_disk_survives_a_restart(tmp_path: Path, authors: Authors) -> None:
+    """What was appended before a close is read after an open, and appending goes on."""
+    log = Log.open(tmp_path / "a.db")
+    assert log.append([authors.say("ann"), authors.say("bob", "ops")]) == 1
+    log.close()
+    log = Log.open(tmp_path / "a.db")
+    authors.listen("ann", "lobby")
+    assert log.append([authors.say("ann"), authors.say("bob", "ops")]) == 3
+    reader = log.reader()
+    check_all(reader, log, authors, authors.said)
+    reader.close()
+    log.close()
+
+
+def test_a_reader_sees_commits_at_once_and_cannot_write(log: Log, authors: Authors) -> None:
+    """A reader on its own connection sees each commit of the writer, and is read only."""
+    reader = log.reader()
+    log.append([authors.say("ann")])
+    assert reader.message(Dot(authors.log("ann"), 1)) == authors.said[0].encoded
+    assert reader.dot_at(1) == authors.said[0].dot
+    assert reader.dot_at(2) is None
+    assert reader.message(Dot(authors.log("ann"), 2)) is None
+    with pytest.raises(sqlite3.OperationalError, match="readonly"):
+        reader._connection.execute("DELETE FROM message")  # noqa: SLF001  # that it cannot
+    reader.close()
+
+
+def test_a_gap_in_a_log_is_a_broken_invariant(log: Log, authors: Authors) -> None:
+    """A message that is not its log's next is refused, and so is its whole batch."""
+    first, _, third = (authors.say("ann") for _ in range(3))
+    with pytest.raises(AssertionError):
+        log.append([first, third])
+    assert log.load().heads == {}
+    assert log.append([first]) == 1
+
+
+def test_positions_are_never_used_twice(log: Log, authors: Authors) -> None:
+    """A position stays used when the last messages were pruned, also after a restart."""
+    log.append([authors.say("ann") for _ in range(3)])
+    log._connection.execute("DELETE FROM message WHERE position > 1")  # noqa: SLF001  # to prune
+    log.recover()
+    reader = log.reader()
+    assert reader.last_position() == 3
+    assert log.append([authors.say("ann")]) == 4
+    reader.close()
+
+
+def test_origins_are_told_by_first_messages(log: Log, authors: Authors) -> None:
+    """A log's node and name are known from its message with seq 1 on."""
+    log.append([authors.say("ann"), authors.say("ann")])
+    assert log.load().origins == {authors.log("ann"): Origin(authors.log("ann")[::-1], "ann")}
+
+
+def test_what_load_gave_is_the_callers_own(log: Log, authors: Authors) -> None:
+    """Appending does not change a history that was loaded before."""
+    log.append([authors.say("ann")])
+    history = log.load()
+    before = dict(history.frontiers["lobby"])
+    log.append([authors.say("ann")])
+    assert before == history.frontiers["lobby"]
+
+
+class TestReplay:
+    def test_it_stops_at_the_credit_and_says_so(self, log: Log, authors: Authors) -> None:
+        """As many messages as the credit takes, in order; then False, for there is more."""
+        log.append([authors.say("ann", body="x" * 100) for _ in range(10)])
+        reader = log.reader()
+        sizes = [len(m.encoded) for m in authors.said]
+        spans = [(authors.log("ann"), 1, 10)]
+        assert reader.replay(spans, sum(sizes[:4])) == (
+            [m.encoded for m in authors.said[:4]],
+            False,
+        )
+        assert reader.replay(spans, sum(sizes)) == ([m.encoded for m in authors.said], True)
+        reader.close()
+
+    def test_one_message_is_given_however_large(self, log: Log, authors: Authors) -> None:
+        """A message above the credit is still given, or it could never be had."""
+        log.append([authors.say("ann", body="x" * 5_000), authors.say("ann")])
+        reader = log.reader()
+        spans = [(authors.log("ann"), 1, 2)]
+        assert reader.replay(spans, 10) == ([authors.said[0].encoded], False)
+        reader.close()
+
+    def test_what_is_not_held_is_empty(self, log: Log, authors: Authors) -> None:
+        """Spans of unknown logs or beyond heads, and no spans at all, give nothing, completely."""
+        log.append([authors.say("ann")])
+        reader = log.reader()
+        assert reader.replay([(b"nobodys!", 1, 9), (authors.log("ann"), 2, 9)], 99) == ([], True)
+        assert reader.replay([], 99) == ([], True)
+        reader.close()
+
+
+class TestHistory:
+    def test_pages_join_without_a_seam(self, log: Log, authors: Authors) -> None:
+        """A history longer than many pages is whole, though stamps are equal across page ends."""
+        for n in range(700):
+            authors.say(f"a{n % 350}", ROOMS[n % 2], wall=1_000 + n // 400)
+        log.append(authors.said)
+        reader = log.reader()
+        ordered = [m.encoded for m in sorted(authors.said, key=history_key)]
+        assert ordered == read(reader, None)
+        assert ordered[-600:] == read(reader, None, last=600)
+        assert read(reader, None, last=0) == []
+        reader.close()
+
+    def test_it_shows_the_moment_it_was_asked(self, log: Log, authors: Authors) -> None:
+        """Messages appended while a history is read are not in it, wherever they would stand."""
+        log.append([authors.say("ann", wall=2_000 + n) for n in range(300)])
+        reader = log.reader()
+        history = reader.history("lobby")
+        next(history)
+        log.append([authors.say("bob", wall=1_000), authors.say("ann", wall=9_000)])
+        assert len(list(history)) == 299
+        reader.close()
+
+    def test_a_reading_left_halfway_does_not_hold_the_wal(self, log: Log, authors: Authors) -> None:
+        """A slow reader of a long history never keeps the WAL from being folded in."""
+        log.append([authors.say("ann") for _ in range(600)])
+        reader = log.reader()
+        history = reader.history(None)
+        next(history)
+        pragma = "PRAGMA wal_checkpoint(TRUNCATE)"
+        assert log._connection.execute(pragma).fetchone() == (0, 0, 0)  # noqa: SLF001  # no door
+        assert len(list(history)) == 599
+        reader.close()
+
+    def test_since_goes_by_the_stamps_wall(self, log: Log, authors: Authors) -> None:
+        """`since_wall_ms` begins with the first stamp of that millisecond; any integer will do."""
+        log.append([authors.say("ann", wall=1_000 + n) for n in range(5)])
+        reader = log.reader()
+        assert [m.encoded for m in authors.said[3:]] == read(reader, None, since_wall_ms=1_003)
+        assert len(read(reader, "lobby", since_wall_ms=-5)) == 5
+        assert read(reader, None, since_wall_ms=1 << 80) == []
+        assert len(read(reader, None, since_wall_ms=1_001, last=2)) == 2
+        assert read(reader, "nowhere") == []
+        reader.close()
+
+
+class TestFollow:
+    def test_a_room_is_followed_past_what_others_say(self, log: Log, authors: Authors) -> None:
+        """`after` skips other rooms, respects its limit, and ends empty."""
+        log.append([authors.say("ann", ROOMS[n % 2]) for n in range(10)])
+        reader = log.reader()
+        assert [p for p, _ in reader.after(0, "ops", 3)] == [2, 4, 6]
+        assert [p for p, _ in reader.after(6, "ops", 9)] == [8, 10]
+        assert [p for p, _ in reader.after(7, None, 2)] == [8, 9]
+        assert reader.after(10, "ops", 9) == []
+        assert reader.after(0, "nowhere", 9) == []
+        reader.close()
+
+    def test_large_messages_come_a_few_at_a_time(self, log: Log, authors: Authors) -> None:
+        """One answer is bounded in bytes too, and following its end leads to all."""
+        log.append([authors.say("ann", body="x" * 400_000) for _ in range(7)])
+        reader = log.reader()
+        first = reader.after(0, None, 100)
+        assert 1 <= len(first) < 7
+        seen = position = 0
+        while answer := reader.after(position, None, 100):
+            seen, position = seen + len(answer), answer[-1][0]
+        assert seen == 7
+        reader.close()
+
+    def test_the_last_n_begin_where_before_last_says(self, log: Log, authors: Authors) -> None:
+        """`before_last` gives 0 where fewer are held, and the very end for none."""
+        log.append([authors.say("ann", ROOMS[n % 2]) for n in range(10)])
+        reader = log.reader()
+        assert [reader.before_last(None, n) for n in (0, 1, 10, 99)] == [10, 9, 0, 0]
+        assert [reader.before_last("ops", n) for n in (1, 2, 5, 99)] == [9, 7, 0, 0]
+        assert reader.before_last("nowhere", 1) == 0
+        reader.close()
+
+
+def test_rooms_are_listed_with_their_counts(log: Log, authors: Authors) -> None:
+    """A room's row: messages, logs that spoke there, greatest stamp, last position."""
+    log.append([authors.say("ann"), authors.say("ann", "ops"), authors.say("bob", wall=3_000)])
+    reader = log.reader()
+    assert reader.rooms() == [
+        ("lobby", 2, 2, authors.said[2].stamp, 3),
+        ("ops", 1, 1, authors.said[1].stamp, 2),
+    ]
+    reader.close()
+
+
+class TestOnce:
+    def test_a_repeated_number_finds_the_first_dot(self, log: Log, authors: Authors) -> None:
+        """A number said is found again, also after a restart; a higher one is new."""
+        one, two = authors.say("ann"), authors.say("ann")
+        log.append([one, two], once=[("bot", 7, one.dot), ("bot", 9, two.dot)])
+        log.recover()
+        reader = log.reader()
+        assert reader.once("bot", 7) == one.dot
+        assert reader.once("bot", 9) == two.dot
+        assert reader.once("bot", 10) is None
+        assert reader.once("other", 1) is None
+        with pytest.raises(Forgotten):
+            reader.once("bot", 8)
+        reader.close()
+
+    def test_what_is_older_than_remembered_is_refused(self, log: Log, authors: Authors) -> None:
+        """Whether a number below the last 1,024 was said cannot be known: an error says so."""
+        messages = [authors.say("ann") for _ in range(REMEMBERED + 1)]
+        log.append(messages, once=[("bot", m.seq, m.dot) for m in messages])
+        reader = log.reader()
+        assert reader.once("bot", 2) == messages[1].dot
+        with pytest.raises(Forgotten, match="number 1 of client 'bot' is below 2"):
+            reader.once("bot", 1)
+        reader.close()
+
+
+class TestFacts:
+    def test_the_identity_is_drawn_once(self, log: Log) -> None:
+        """The first bytes offered are the node's id, until it takes another."""
+        assert log.identity(b"first id") == b"first id"
+        assert log.identity(b"second!!") == b"first id"
+        log.save_identity(b"a third!")
+        assert log.identity(b"fourth!!") == b"a third!"
+
+    def test_the_incarnation_is_never_lowered(self, log: Log) -> None:
+        """Saving a lower incarnation changes nothing."""
+        assert log.incarnation() == 0
+        log.save_incarnation(9)
+        log.save_incarnation(4)
+        assert log.incarnation() == 9
+
+    def test_peers_are_replaced_as_a_whole(self, log: Log) -> None:
+        """What was remembered before and is not in the new rows is gone."""
+        log.save_peers([(b"11111111", "one", "[::1]:1"), (b"22222222", "two", "10.0.0.2:2")])
+        log.save_peers([(b"33333333", "three", "10.0.0.3:3"), (b"22222222", "two", "10.0.0.2:9")])
+        assert log.peers() == [
+            (b"22222222", "two", "10.0.0.2:9"),
+            (b"33333333", "three", "10.0.0.3:3"),
+        ]
+
+
+def test_the_simulators_connection_outlives_its_log(authors: Authors) -> None:
+    """Closing a log over a lent connection, or its reader, leaves the connection open."""
+    disk = sqlite3.connect(":memory:")
+    log = Log.over(disk)
+    log.append([authors.say("ann")])
+    log.reader().close()
+    log.close()
+    assert Log.over(disk).reader().counts() == (1, 1)
+    disk.close()
+
+
+def test_a_failed_read_is_the_stores_failure(log: Log) -> None:
+    """A reader whose connection is gone raises StoreFailed, not an error of sqlite3."""
+    reader = log.reader()
+    reader.close()
+    with pytest.raises(StoreFailed, match="read: "):
+        reader.counts()
