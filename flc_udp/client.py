@@ -20,8 +20,8 @@ import base64
 import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager
-from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack
+from contextlib import contextmanager, suppress
+from typing import Any, Literal, NamedTuple, Self, TypedDict, Unpack, cast
 
 from flc_udp.model.errors import FlcError
 
@@ -37,7 +37,7 @@ ANSWER_BYTES_MAX = 32 << 20
 UNREAD_CHARS_MAX = 1 << 20
 """Of records that nobody has taken yet; beyond it the socket is not read."""
 
-FLUSH_REQUESTS = 256
+FLUSH_REQUESTS = 64
 """Requests collected in one turn; with more they are written before it ends."""
 
 SOCKET_PATH_BYTES_MAX = 107
@@ -133,7 +133,7 @@ class Client(asyncio.Protocol):
     def __init__(self, path: str) -> None:
         self.path = path
         self._loop = asyncio.get_running_loop()
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._closed = self._loop.create_future()
         self._gone: DaemonGoneError | None = None
         self._last_id = 0
@@ -166,13 +166,8 @@ class Client(asyncio.Protocol):
 
     async def close(self) -> None:
         """Send what is still here and end the connection; open requests fail."""
-        if self._transport is not None:
-            self._flush()
-            self._transport.close()
-            await asyncio.shield(self._closed)
-
-    async def closed(self) -> None:
-        """Wait until the connection has ended, from either side."""
+        self._flush()
+        self._transport.close()
         await asyncio.shield(self._closed)
 
     def say_nowait(
@@ -227,8 +222,10 @@ class Client(asyncio.Protocol):
         return await self.request("digest")
 
     async def leave(self) -> None:
-        """Ask the node to leave the cluster and its daemon to end; see `closed`."""
-        await self.request("leave")
+        """Ask the node to leave the cluster; returns when its daemon has ended the connection."""
+        with suppress(DaemonGoneError):  # it may be quicker to end than to answer
+            await self.request("leave")
+        await asyncio.shield(self._closed)
 
     async def request(self, op: str, **arguments: object) -> Record:
         """Ask for one record; raises FlcError with the daemon's words where it refuses."""
@@ -245,9 +242,9 @@ class Client(asyncio.Protocol):
         """Ask for a list that is short enough to be held as a whole."""
         return [record["item"] async for record in self.stream(op, **arguments)]
 
-    async def drain(self, in_flight_max: int = 1024) -> None:
+    async def drain(self, in_flight_max: int = 4096) -> None:
         """Wait until no more requests than that are unanswered and the socket takes more."""
-        if len(self._out) >= FLUSH_REQUESTS:
+        if len(self._out) >= FLUSH_REQUESTS:  # or a tight loop would collect without limit
             self._flush()
         while self._gone is None:
             if self._writable and len(self._answers) <= in_flight_max:
@@ -273,14 +270,14 @@ class Client(asyncio.Protocol):
         return self._last_id
 
     def _flush(self) -> None:
-        if self._out and self._transport is not None and not self._transport.is_closing():
+        if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ours."""
-        assert isinstance(transport, asyncio.Transport)
-        self._transport = transport
+        # A cast, because uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
         """Read the whole lines; what is cut off waits for its rest."""
@@ -346,20 +343,15 @@ class Client(asyncio.Protocol):
     def _break(self, what: str) -> None:
         problem = f"the daemon at {self.path} sent {what}"
         self._gone = DaemonGoneError(problem, "is it of another version? see flc --version")
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _regulate(self) -> None:
         """Read on only while records are taken, or an answer is awaited."""
         unread = sum(stream.chars for stream in self._streams.values())
         full = unread > UNREAD_CHARS_MAX and not self._answers
-        if self._transport is None or full == self._paused or self._transport.is_closing():
-            return
-        self._paused = full
-        if full:
-            self._transport.pause_reading()
-        else:
-            self._transport.resume_reading()
+        if full != self._paused and not self._transport.is_closing():
+            self._paused = full
+            (self._transport.pause_reading if full else self._transport.resume_reading)()
 
 
 async def _shown(stream: Stream) -> AsyncIterator[Shown]:

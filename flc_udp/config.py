@@ -153,6 +153,12 @@ class Settings:
     commit_messages_max: int = setting(
         4_096, "messages of one transaction: bounds the stall of one commit", low=1, high=1 << 20
     )
+    commit_bytes_max: int = setting(
+        8 << 20, "the same, in bytes: a larger message goes alone", low=1_024, high=1 << 30
+    )
+    commit_pause_ms: int = setting(
+        2, "between the starts of two commits: under load more share one sync", low=0, high=1_000
+    )
     post_queue_max: int = setting(
         16_384, "posts that wait for a commit before clients are slowed", low=1, high=1 << 20
     )

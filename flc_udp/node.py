@@ -140,6 +140,8 @@ class Node:
         self._decided: deque[Message] = deque()
         self._committing: Batch | None = None
         self._retry_at: int | None = None
+        self._commit_pause = settings.commit_pause_ms * 1_000
+        self._next_commit = ground.now()
         self._saved_incarnation = me.incarnation
 
     # --- What comes in ----------------------------------------------------------------------
@@ -201,6 +203,8 @@ class Node:
     def wake_at(self) -> int:
         """When a turn is due even if nothing comes in, in µs of the ground's clock."""
         due = self.replica.wake_at
+        if self._decided and self._committing is None:
+            due = min(due, self._next_commit)
         return due if self._retry_at is None else min(due, self._retry_at)
 
     @property
@@ -290,7 +294,7 @@ class Node:
         shows: list[Deliver] = []
         for effect in effects:
             self._do(effect, shows)
-        self._start_commit()
+        self._start_commit(now)
         for post, said in answers:
             post.done(said)
         for show in shows:
@@ -315,13 +319,32 @@ class Node:
             case _:
                 assert_never(effect)
 
-    def _start_commit(self) -> None:
+    def _start_commit(self, now: int) -> None:
+        """Commit what is decided: at once after a quiet moment, else a pause after the last start.
+
+        So a lone message waits for nothing, and under load a disk that syncs quickly is not made
+        to sync for every datagram.
+        """
         if self._committing is not None or not self._decided or self._retry_at is not None:
             return
-        count = min(len(self._decided), self._settings.commit_messages_max)
-        messages = tuple(self._decided.popleft() for _ in range(count))
+        if now < self._next_commit:
+            return
+        self._next_commit = now + self._commit_pause
+        messages = self._next_batch()
         self._committing = Batch(messages, self._once_of(messages))
         self._ground.commit(self._committing)
+
+    def _next_batch(self) -> tuple[Message, ...]:
+        """At least one message, at most what one transaction may hold in number and bytes."""
+        settings = self._settings
+        messages: list[Message] = []
+        size = 0
+        while self._decided and len(messages) < settings.commit_messages_max:
+            size += len(self._decided[0].encoded)
+            if messages and size > settings.commit_bytes_max:
+                break
+            messages.append(self._decided.popleft())
+        return tuple(messages)
 
     def _once_of(self, messages: tuple[Message, ...]) -> tuple[tuple[str, int, Dot], ...]:
         posts = ((message.dot, self._said.get(message.dot)) for message in messages)

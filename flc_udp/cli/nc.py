@@ -23,8 +23,8 @@ from flc_udp.model.errors import FlcError
 
 STDIN, STDOUT = 0, 1
 
-IN_FLIGHT_MAX = 1024
-"""Lines said and not yet answered: several commits' worth."""
+IN_FLIGHT_MAX = 4096
+"""Lines said and not yet answered: more than the daemon takes from one client at a time."""
 
 FAILED, SILENT = 1, 3
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
-from flc_udp.client import Client, DaemonGoneError, Record, compact
+from flc_udp.client import Client, Record, compact
 from flc_udp.model.errors import FlcError
 
 WATCH_SECONDS = 1.0
@@ -71,16 +71,19 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "catching up", f"{record['catching_up']} messages to go"
     yield "held back", text.counters_text(record.get("holdback", {}))
     yield "queues", text.counters_text(record.get("queues", {}))
-    yield "sent", text.counters_text(record.get("sent", {}))
-    yield "received", text.counters_text(record.get("received", {}))
+    for name in ("sent", "received", "counts"):
+        yield name, text.counters_text(record.get(name, {}))
     drops = {reason: count for reason, count in record.get("drops", {}).items() if count}
     yield "dropped", text.counters_text(drops)
     yield "disk", _disk(record.get("disk", {}))
 
 
 def _history(record: Record) -> str:
-    counts = [f"{record[key]} {key}" for key in ("messages", "logs", "rooms") if key in record]
-    return ", ".join(counts + [f"root {record['root']}" for _ in range("root" in record)])
+    kinds = [key for key in ("messages", "logs", "rooms") if key in record]
+    words = [f"{record[key]} {key[:-1] if record[key] == 1 else key}" for key in kinds]
+    if "root" in record:
+        words.append(f"root {record['root']}")
+    return ", ".join(words)
 
 
 def _disk(disk: Record) -> str:
@@ -125,7 +128,7 @@ def leave(args: argparse.Namespace) -> int:
     async def use(client: Client) -> int:
         try:
             async with asyncio.timeout(LEAVE_SECONDS):
-                await _until_gone(client)
+                await client.leave()
         except TimeoutError as error:
             raise FlcError(
                 "the node was asked to leave and its daemon has not ended",
@@ -134,11 +137,3 @@ def leave(args: argparse.Namespace) -> int:
         return 0
 
     return with_daemon(args, use)
-
-
-async def _until_gone(client: Client) -> None:
-    try:
-        await client.leave()
-    except DaemonGoneError:
-        return  # it was quicker to end than to answer
-    await client.closed()

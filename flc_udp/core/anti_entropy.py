@@ -35,6 +35,12 @@ DIGEST_ROW_BYTES = 31
 DIGEST_HEAD_BYTES = 64
 """Seal's payload head and the digest's other fields, rounded up."""
 
+WANT_BYTES = 29
+"""A want at its longest: an id of 10 bytes, two seqs of 9, a header."""
+
+PIECE_NUMBER_BYTES = 3
+"""A piece's number in a want at its longest."""
+
 PIECE_SPANS_MAX = 24
 """Spans of missing pieces one want names."""
 
@@ -71,7 +77,8 @@ class AntiEntropy:
         self._out = out
         self._grace = settings.pull_grace_ms * MS
         self._credit = settings.pull_bytes_max
-        self._rows_max = (settings.packet_bytes_max - 45 - DIGEST_HEAD_BYTES) // DIGEST_ROW_BYTES
+        self._payload_bytes = settings.packet_bytes_max - 45 - DIGEST_HEAD_BYTES
+        self._rows_max = self._payload_bytes // DIGEST_ROW_BYTES
         self._shortest = settings.exchange_interval_ms * MS
         self._longest = settings.exchange_backoff_ms * MS
         self._pause = self._shortest
@@ -172,8 +179,17 @@ class AntiEntropy:
 
     def _pull(self, peer: Member, spans: list[tuple[LogId, Spans]], now: int) -> None:
         nonce = self._random.getrandbits(64)
-        wants = [want for log, missing in spans for want in self._wants_of(log, missing)]
-        self.wants.asked(nonce, peer.row.id, spans, now)
+        wants: list[Want] = []
+        asked: list[tuple[LogId, Spans]] = []
+        room = self._payload_bytes
+        for log, missing in spans:
+            more = list(self._wants_of(log, missing))
+            room -= sum(WANT_BYTES + PIECE_NUMBER_BYTES * len(want.pieces) for want in more)
+            if asked and room < 0:
+                break  # Still due: asked for when this pull ends.
+            asked.append((log, missing))
+            wants += more
+        self.wants.asked(nonce, peer.row.id, asked, now)
         self._out.append(Send((peer.row.address,), (Pull(nonce, self._credit, tuple(wants)),)))
 
     def _wants_of(self, log: LogId, missing: Spans) -> Iterable[Want]:

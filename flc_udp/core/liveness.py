@@ -129,7 +129,7 @@ class Liveness:
     def wake_at(self) -> int:
         """The next deadline of any of the machines."""
         if self._leaving is not None:
-            return min(self._leaving.retry_at, self._leaving.give_up)
+            return self._leaving.retry_at
         times = (self._probe.wake_at, self._suspicions.wake_at, self._rejoin.wake_at)
         return min(at for at in times if at is not None)
 
@@ -322,7 +322,8 @@ class Liveness:
         assert leaving is not None
         if now < leaving.retry_at:
             return
-        leaving.retry_at = now + LEAVE_RETRY
+        retry = now + LEAVE_RETRY
+        leaving.retry_at = min(retry, leaving.give_up) if now < leaving.give_up else retry
         live = [m for m in self.members.live() if m.row.id not in leaving.witnesses]
         chosen = self._random.sample(live, min(2 * LEAVE_WITNESSES, len(live)))
         if chosen:

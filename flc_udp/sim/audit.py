@@ -32,15 +32,14 @@ def by_position(reader: Reader) -> Iterator[tuple[int, Message]]:
 
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
     """Compare the disks of all running nodes; raises Violation."""
-    first: list[bytes] | None = None
+    reckoned: Reckoned | None = None
     for name, log in logs:
         history = [encoded for _, encoded in log.reader().history(None)]
-        if first is None:
-            first = history
+        if reckoned is None:
             reckoned = Reckoned(history)
             reckoned.demand_causal()
-        if history != first:
-            raise Violation(f"{name}: {_difference(history, first)}")
+        if history != reckoned.history:
+            raise Violation(f"{name}: {_difference(history, reckoned.history)}")
         reckoned.compare(name, log)
     checks.demand_rest()
 
@@ -55,6 +54,7 @@ class Reckoned:
     """A history, and all that follows from its messages."""
 
     def __init__(self, history: list[bytes]) -> None:
+        self.history = history
         self.messages = [decode(encoded) for encoded in history]
         self.heads: dict[LogId, Head] = {}
         self.clocks: dict[str, dict[LogId, int]] = {}

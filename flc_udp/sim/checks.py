@@ -38,8 +38,14 @@ class Utterance:
     at: int
     seen: Clock
     """{log: last seq} of what its author had been shown in the room."""
+    dot: Dot | None = None
+    """Its message, once that is on its author's disk."""
     said: Said | None = None
     error: FlcError | None = None
+
+    def says(self, message: Message) -> bool:
+        """Whether the message may be this."""
+        return (message.room, message.body) == (self.room, self.body)
 
     @property
     def is_answered(self) -> bool:
@@ -67,7 +73,7 @@ class Follower:
     unshown: deque[tuple[int, Dot]] = field(default_factory=deque)
     shown: Clock = field(default_factory=dict)
     rooms: dict[str, Clock] = field(default_factory=dict)
-    unanswered: dict[int, Utterance] = field(default_factory=dict)
+    unanswered: list[Utterance] = field(default_factory=list)
 
     def holds(self, dot: Dot) -> bool:
         """Whether its disk has the message."""
@@ -119,7 +125,7 @@ class Checks:
         """Somebody speaks, having seen what this node has shown."""
         follower = self.followers[number]
         utterance = Utterance(room, body, at, dict(follower.rooms.get(room, {})))
-        follower.unanswered[id(utterance)] = utterance  # an identity, never an order
+        follower.unanswered.append(utterance)
         return utterance
 
     def answered(self, number: int, utterance: Utterance, answer: Said | FlcError) -> None:
@@ -127,12 +133,14 @@ class Checks:
         follower = self.followers[number]
         if utterance.is_answered:
             raise Violation(f"{follower.name}: {utterance.body!r} was answered twice")
-        follower.unanswered.pop(id(utterance), None)
+        follower.unanswered = [other for other in follower.unanswered if other is not utterance]
         if isinstance(answer, FlcError):
             utterance.error = answer
+            if utterance.dot is not None:
+                raise Violation(f"{follower.name}: {utterance.dot} refused and on its disk")
             return
         utterance.said = answer
-        if not follower.holds(answer.dot):
+        if utterance.dot != answer.dot:
             raise Violation(f"{follower.name}: {answer.dot} acknowledged and not on its disk")
         self.acknowledged[answer.dot] = number
 
@@ -174,13 +182,17 @@ class Checks:
 
     def crashed(self, number: int) -> None:
         """Nobody will be told any more what became of what was said."""
-        self.followers[number].unanswered.clear()
+        follower = self.followers[number]
+        follower.unanswered.clear()
+        follower.unshown.clear()
 
     def demand_rest(self) -> None:
         """After the play: everything is shown and answered, and no acknowledged message is gone."""
         for follower in self.followers:
             if follower.unanswered:
                 raise Violation(f"{follower.name}: {len(follower.unanswered)} posts unanswered")
+            if follower.unshown:
+                raise Violation(f"{follower.name}: {follower.unshown[0]} was never shown")
         for dot, number in self.acknowledged.items():
             held = any(follower.holds(dot) for follower in self.followers)
             if not held and dot not in self.lost_with_a_disk:
@@ -188,13 +200,12 @@ class Checks:
 
     def _mint(self, number: int, message: Message, at: int) -> None:
         follower = self.followers[number]
-        utterance = next(iter(follower.unanswered.values()), None)
-        named = (message.room, message.body)
-        is_own = utterance is not None and (utterance.room, utterance.body) == named
+        first = (said for said in follower.unanswered if said.dot is None)
+        utterance = next(first, None)
+        is_own = utterance is not None and utterance.says(message)
         follower.demand(is_own, message, "came from a node that has not committed it")
         assert utterance is not None
-        # Answered soon: what is minted is no longer first in the row of what is to be minted.
-        del follower.unanswered[id(utterance)]
+        utterance.dot = message.dot
         for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
             rises = self.minted[dot].stamp < message.stamp
             follower.demand(rises, message, f"has a stamp that is not above that of {dot}")

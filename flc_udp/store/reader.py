@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, closing
+from contextlib import closing
 from heapq import merge
 from typing import Any, NamedTuple
 
@@ -24,11 +24,15 @@ PAGE_ROWS = 256
 PAGE_BYTES = 1 << 20
 """A page of messages ends with the row that reaches either."""
 
+SPAN_ROWS_FIRST = 4
+"""Most spans of a replay of thousands give only a few messages before the credit is used up."""
+
 Values = Sequence[Any] | Mapping[str, Any]
 
 SELECT_SPAN = """
     SELECT stamp, ?1, seq, position, length(encoded) FROM message
-    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3 ORDER BY seq
+    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3
+    ORDER BY seq LIMIT ?4
 """
 SELECT_AFTER = """
     SELECT position, encoded FROM message
@@ -118,7 +122,7 @@ class Reader:
         """
         positions: list[int] = []
         size = 0
-        for *_, position, length in self._merged(spans):
+        for *_, position, length in merge(*(self._span(*span) for span in spans)):
             size += length
             if positions and size > bytes_max:
                 return self._at(positions), False
@@ -235,16 +239,17 @@ class Reader:
 
     # How it is read.
 
-    def _merged(
-        self, spans: Sequence[tuple[LogId, int, int]]
-    ) -> Iterator[tuple[int, LogId, int, int, int]]:
-        # (stamp, log, seq, position, length): bodies are read only for those that are chosen.
-        with failing("read"), ExitStack() as stack:
-            cursors = [
-                stack.enter_context(closing(self._connection.execute(SELECT_SPAN, span)))
-                for span in spans
-            ]
-            yield from merge(*cursors)
+    def _span(self, log: LogId, low: int, high: int) -> Iterator[tuple[int, LogId, int, int, int]]:
+        # (stamp, log, seq, position, length): bodies are read only for those that are chosen. A few
+        # rows at a time, then more: a cursor left open for each of thousands of spans would pin
+        # more pages than the cache holds, and be prepared anew for each.
+        limit = SPAN_ROWS_FIRST
+        while True:
+            rows = self._rows(SELECT_SPAN, (log, low, high, limit))
+            yield from rows
+            if len(rows) < limit:
+                return
+            low, limit = rows[-1][2] + 1, min(2 * limit, PAGE_ROWS)
 
     def _at(self, positions: Sequence[int]) -> list[bytes]:
         with failing("read"):

@@ -5,6 +5,7 @@ its author had heard in the room, and the past of these. It is the oracle that f
 delivery orders are held against.
 """
 
+from collections import defaultdict
 from collections.abc import Iterable
 
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ class Story:
     def __init__(self, steps: Iterable[tuple[str, str, int | None]] = ()) -> None:
         self.said: list[Message] = []
         self.past: dict[Dot, frozenset[Dot]] = {}
-        self.heard: dict[str, set[Dot]] = {author: set() for author in AUTHORS}
+        self.heard: defaultdict[str, set[Dot]] = defaultdict(set)
         for author, room, hears in steps:
             if hears is not None and self.said:
                 self.hear(author, self.said[hears % len(self.said)])

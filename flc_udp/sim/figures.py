@@ -1,0 +1,101 @@
+"""What a play measured: copies, bytes, packets, and how long until everybody had seen a message."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import median
+from typing import NamedTuple
+
+import msgpack
+
+from flc_udp.model.dots import Dot
+from flc_udp.model.message import Message
+from flc_udp.sim.heap import MS
+from flc_udp.sim.world import World
+
+
+class Figures(NamedTuple):
+    """The result of a play that kept every promise; `trace` is the hash of all its lines."""
+
+    nodes: int
+    messages: int
+    converged_after_ms: int
+    latency_p50_ms: float | None
+    latency_p99_ms: float | None
+    copies_per_node: float | None
+    causes_bytes_p50: int | None
+    bytes_per_message_per_node: int | None
+    packets: int
+    trace: str
+
+
+class Meter:
+    """Watches what is shown, from its making until it is asked."""
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        self._everybody = (1 << len(world.machines)) - 1
+        self._seen_by: dict[Dot, int] = {}
+        self._latencies: list[int] = []
+        self._causes_bytes: list[int] = []
+        self._copies = 0
+        self._firsts = 0
+        self._before = (world.network.datagrams, world.network.bytes, self._duplicates())
+        world.stage.watchers.append(self._watch)
+
+    @property
+    def messages(self) -> int:
+        """How many were shown by any node."""
+        return len(self._seen_by)
+
+    def read(self, converged_after_ms: int) -> Figures:
+        """What there is to tell."""
+        nodes, messages = len(self._world.machines), len(self._seen_by)
+        datagrams, size, duplicates = self._before
+        sent = self._world.network.bytes - size
+        copies = self._firsts + self._duplicates() - duplicates
+        latencies = sorted(self._latencies)
+        return Figures(
+            nodes=nodes,
+            messages=messages,
+            converged_after_ms=converged_after_ms,
+            latency_p50_ms=_share(latencies, 0.5),
+            latency_p99_ms=_share(latencies, 0.99),
+            copies_per_node=round(copies / self._firsts, 2) if self._firsts else None,
+            causes_bytes_p50=int(median(self._causes_bytes)) if self._causes_bytes else None,
+            bytes_per_message_per_node=sent // messages // nodes if messages else None,
+            packets=self._world.network.datagrams - datagrams,
+            trace=self._world.trace.hash(),
+        )
+
+    def _watch(self, number: int, messages: Sequence[Message]) -> None:
+        minted, now = self._world.checks.minted, self._world.heap.now
+        for message in messages:
+            dot = message.dot
+            seen_by = self._seen_by.get(dot, 0)
+            if not seen_by:
+                self._causes_bytes.append(_causes_bytes(message))
+            self._firsts += minted[dot].author != number
+            self._seen_by[dot] = after = seen_by | 1 << number
+            if after == self._everybody != seen_by:
+                self._latencies.append(now - minted[dot].at)
+
+    def _duplicates(self) -> int:
+        total = 0
+        for machine in self._world.machines.values():
+            total += machine.drops["duplicate message"]
+            if machine.node is not None:
+                total += machine.node.replica.drops["duplicate message"]
+        return total
+
+
+def _causes_bytes(message: Message) -> int:
+    flat = [part for dot in message.causes for part in dot]
+    return len(msgpack.packb(flat)) - 1  # the empty array, which costs a byte, is no cause
+
+
+def _share(ordered: Sequence[int], share: float) -> float | None:
+    """Return the value, in ms, below which this share of them lies."""
+    if not ordered:
+        return None
+    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] / MS, 1)

@@ -1,0 +1,287 @@
+"""A machine: a disk and clocks that stay, and a node that runs on them until it crashes.
+
+It is the ground of its node (`node.Ground`), as the daemon is: datagrams and posts ask for a turn,
+a commit takes time and ends in `committed` or `commit_failed`, one timer follows `wake_at`. Beyond
+that it only breaks: it can crash at any moment, also between a decision and its commit and between
+the commit and what it would have sent, its disk can fail, and it can stand still for a while.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from random import Random
+
+from flc_udp.config import ID_BYTES, Settings
+from flc_udp.core.effects import Notice
+from flc_udp.core.replica import alive_row
+from flc_udp.model.address import Address
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import Message
+from flc_udp.node import Batch, Node, Post, Said
+from flc_udp.sim.audit import by_position
+from flc_udp.sim.checks import Checks, Utterance, Violation
+from flc_udp.sim.disk import Disk, Fate
+from flc_udp.sim.heap import MS, Heap
+from flc_udp.sim.network import Network
+from flc_udp.sim.trace import Trace
+from flc_udp.store.log import Log, StoreFailed
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
+
+EPOCH_MS = 1_767_225_600_000
+"""What clocks that are right show when a play begins: the first of January 2026."""
+
+TURN_US = 150
+"""From the first datagram to the turn that takes it; others may come in between."""
+
+TURNS_MAX = 20_000
+"""Turns a second; a node that needs more spins."""
+
+SECOND = 1_000 * MS
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """What all machines of one play share."""
+
+    seed: int
+    heap: Heap
+    network: Network
+    trace: Trace
+    checks: Checks
+    settings: Settings
+    ring: Keyring
+    watchers: list[Callable[[int, Sequence[Message]], object]] = field(default_factory=list)
+    """Told of all that is shown: (node's number, messages)."""
+
+    def random(self, concern: str) -> Random:
+        """Chance for one concern: what one draws does not move another."""
+        return Random(f"{self.seed}/{concern}")
+
+
+class Machine:
+    """One machine of the play. `node` is None while nothing runs on it."""
+
+    def __init__(self, stage: Stage, name: str, address: Address, seeds: Sequence[Address]) -> None:
+        self.name = name
+        self.address = address
+        self.disk = Disk(stage.random(f"{name}/disk"))
+        self.node: Node | None = None
+        self.counts: Counter[str] = Counter()
+        self.drops: Counter[str] = Counter()
+        self.number = stage.network.attach(address, self._receive)
+        stage.checks.add(name)
+        self._stage = stage
+        self._heap = stage.heap
+        self._seeds = seeds
+        faults, random = stage.network.faults, stage.random(f"{name}/clock")
+        self._wall_offset = random.randint(-faults.wall_offset_ms_max, faults.wall_offset_ms_max)
+        self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
+        self._life = 0
+        self._paused_until = 0
+        self._turn_due = False
+        self._timer_at: int | None = None
+        self._turns = 0
+        self._turns_since = 0
+        self.log = Log.over(self.disk.connection)
+
+    # --- Its fate ---------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Run a node from what the disk holds."""
+        assert self.node is None, f"{self.name} runs already"
+        self._life += 1
+        self._turn_due, self._timer_at, self._paused_until = False, None, 0
+        random = self._stage.random(f"{self.name}/{self._life}")
+        self.log = log = Log.over(self.disk.connection)
+        identity = log.identity(random.randbytes(ID_BYTES))
+        incarnation = max(log.incarnation() + 1, self.wall() // 1000)
+        log.save_incarnation(incarnation)
+        row = alive_row(identity, incarnation, self.address, self.name, random.getrandbits(63))
+        seal = Seal(self._stage.ring, random.randbytes(SESSION_BYTES))
+        self._stage.trace.running |= 1 << self.number
+        self.node = Node(
+            self._stage.settings, row, log.load(), log.reader(), seal, self, random
+        )
+        self._tell("^", f"starts, life {self._life}")
+        self._stage.checks.started(self.number, by_position(log.reader()))
+        self.node.replica.join(self._seeds, self.now())
+        self._turn_soon()
+
+    def crash(self, when: str = "") -> None:
+        """Lose everything but the disk."""
+        if self.node is None:
+            return
+        self._tell("X", f"crashes {when}".rstrip())
+        self._stop()
+
+    def leave(self) -> None:
+        """Go in order: tell the others, then stop."""
+        if self.node is not None:
+            self._tell("L", "leaves")
+            self.node.replica.leave(self.now())
+            self._turn_soon()
+
+    def pause(self, duration: int) -> None:
+        """Stand still; what comes in meanwhile waits."""
+        self._paused_until = self.now() + duration
+        self._tell("Z", f"stands still for {duration // MS} ms")
+
+    def put_back(self) -> None:
+        """Give the disk of a machine that is down an earlier state."""
+        assert self.node is None, "a disk is put back while nothing runs on it"
+        self.disk.put_back()
+        self.log = Log.over(self.disk.connection)
+        self._tell("R", "has its disk put back")
+        self._stage.checks.put_back(self.number, by_position(self.log.reader()))
+
+    def _stop(self) -> None:
+        node = self.node
+        assert node is not None
+        self.counts += node.counts
+        self.drops += node.drops + node.replica.drops
+        self.node = None
+        self._stage.trace.running &= ~(1 << self.number)
+        self._stage.checks.crashed(self.number)
+
+    def _tell(self, mark: str, text: str) -> None:
+        self._stage.trace.add(self._heap.now, self.number, mark, text)
+
+    # --- What comes in ----------------------------------------------------------------------
+
+    def say(self, room: str, body: str | bytes, author: str) -> Utterance:
+        """Say something here; what is returned tells what became of it."""
+        utterance = self._stage.checks.utters(self.number, room, body, self.now())
+        self._tell("S", f"says in {room}: {body[:24]!r}")
+        if self.node is None:
+            self._answered(utterance, FlcError(f"{self.name} is down", "start it"))
+            return utterance
+        self.node.post(Post(room, author, body, partial(self._answered, utterance)))
+        self._turn_soon()
+        return utterance
+
+    def _answered(self, utterance: Utterance, answer: Said | FlcError) -> None:
+        self._tell("A", f"is told {answer.dot if isinstance(answer, Said) else answer}")
+        self._stage.checks.answered(self.number, utterance, answer)
+
+    def _receive(self, datagram: bytes, source: Address, _sender: int) -> None:
+        assert self.node is not None
+        self.node.datagram_received(datagram, source)
+        self._turn_soon()
+
+    # --- The turn ---------------------------------------------------------------------------
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._heap.after(TURN_US, self._turn, self._life)
+
+    def _turn(self, life: int) -> None:
+        if life != self._life or self.node is None:
+            return
+        if self._heap.now < self._paused_until:
+            self._heap.at(self._paused_until, self._turn, life)
+            return
+        self._turn_due = False
+        self._count_turn()
+        self.node.turn()
+        self._after_turn()
+
+    def _after_turn(self) -> None:
+        node = self.node
+        if node is None:
+            return
+        if node.replica.liveness.has_left(self._heap.now):
+            self._tell("L", "has left")
+            self._stop()
+            return
+        due = max(node.wake_at, self._heap.now + TURN_US)
+        if self._timer_at is None or due < self._timer_at:
+            self._timer_at = due
+            self._heap.at(due, self._timer, self._life, due)
+
+    def _timer(self, life: int, due: int) -> None:
+        if life == self._life and due == self._timer_at:
+            self._timer_at = None
+            self._turn(life)
+
+    def _count_turn(self) -> None:
+        self._turns += 1
+        if self._heap.now - self._turns_since >= SECOND:
+            self._turns, self._turns_since = 0, self._heap.now
+        elif self._turns > TURNS_MAX:
+            raise Violation(f"{self.name}: more than {TURNS_MAX} turns in a second: it spins")
+
+    # --- The ground -------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Monotonic time in µs, the same for all: nothing compares it between machines."""
+        return self._heap.now
+
+    def wall(self) -> int:
+        """Milliseconds since 1970, as wrong as this machine's clock is."""
+        true = self._heap.now / MS
+        return EPOCH_MS + self._wall_offset + int(true * (1 + self._wall_ppm / 1e6))
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram."""
+        self._stage.network.transmit(self.number, datagram, to)
+
+    def commit(self, batch: Batch) -> None:
+        """Start one commit."""
+        delay = self.disk.commit_us(self._stage.network.faults)
+        self._heap.after(delay, self._write, self._life, batch)
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remember it, soon: a crash may come first."""
+        self._heap.after(MS, self._save_incarnation, self._life, incarnation)
+
+    def free_bytes(self) -> int:
+        """Free space of the disk."""
+        return self.disk.free_bytes
+
+    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+        """These are durable; who follows this node sees them."""
+        last = first_position + len(messages) - 1
+        self._tell("*", f"shows {first_position} to {last}")
+        self._stage.checks.showed(self.number, first_position, messages)
+        for watch in self._stage.watchers:
+            watch(self.number, messages)
+
+    def tell(self, notice: Notice) -> None:
+        """Put a fact for people into the trace."""
+        fields = " ".join(f"{name}={value}" for name, value in notice.fields.items())
+        self._tell("!", f"{notice.name} {fields}")
+
+    # --- The disk ---------------------------------------------------------------------------
+
+    def _save_incarnation(self, life: int, incarnation: int) -> None:
+        if life == self._life and self.node is not None:
+            self.log.save_incarnation(incarnation)
+
+    def _write(self, life: int, batch: Batch) -> None:
+        if life != self._life or self.node is None:
+            return
+        if self._heap.now < self._paused_until:
+            self._heap.at(self._paused_until, self._write, life, batch)
+            return
+        fate = self.disk.next_fate(self._stage.network.faults)
+        if fate is Fate.CRASH_BEFORE:
+            self.crash("between decision and commit")
+            return
+        try:
+            first = self.disk.append(self.log, batch, fails=fate is Fate.FAILED)
+        except StoreFailed as error:
+            self._tell("F", f"fails to commit: {error}")
+            self.log.recover()
+            self.node.commit_failed(str(error), self.log.load())
+        else:
+            self._tell("C", f"commits {len(batch.messages)} from position {first}")
+            self._stage.checks.wrote(self.number, first, batch.messages, self._heap.now)
+            if fate is Fate.CRASH_AFTER:
+                self.crash("between commit and send")
+                return
+            self.node.committed(batch, first)
+        self._after_turn()

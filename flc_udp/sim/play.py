@@ -1,0 +1,247 @@
+"""A play from a seed: first safety, then liveness (after TigerBeetle's VOPR).
+
+While people talk everything goes wrong that the plan allows; what must never happen is checked at
+every step. Then the ways are opened, the machines started, and the nodes must come to agree within
+a bound of virtual time: first their histories, while datagrams are still lost, then, on a calm
+network, all they believe of each other. Last the disks are audited.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from flc_udp.model.message import Message
+from flc_udp.sim.figures import Figures, Meter
+from flc_udp.sim.heap import MS
+from flc_udp.sim.machine import Machine
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import World
+
+ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
+"""Half of all is said in one room."""
+
+REPLY_SHARE = 0.3
+"""Of all that is said, so much answers what was just shown."""
+
+LARGE_SHARE = 0.03
+"""Under faults so many bodies need pieces."""
+
+GATHER_MS = 20_000
+"""At most so long nodes may get to know each other before somebody speaks."""
+
+CONVERGE_MS = 120_000
+"""Bound of liveness, in virtual time."""
+
+FAULTS = ("all", "network", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a play depends on. Shares in percent, `rate` in messages a second."""
+
+    nodes: int = 5
+    loss: float = 0
+    duplicate: float = 0
+    seconds: float = 10
+    seed: int = 0
+    rate: float = 20
+    faults: str = "none"
+
+    def command(self) -> str:
+        """Return the command that plays it again."""
+        return (
+            f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
+            f" --seconds {self.seconds:g} --rate {self.rate:g} --faults {self.faults}"
+            f" --seed {self.seed}"
+        )
+
+
+def draw_faults(plan: Plan) -> Faults:
+    """Which faults this seed has, and how bad: not all at once, or they would hide each other."""
+    random = Random(f"{plan.seed}/faults")
+    loss, duplicate = plan.loss / 100, plan.duplicate / 100
+    if plan.faults == "none":
+        return Faults(loss=loss, duplicate=duplicate)
+
+    def sometimes(low: float, high: float) -> float:
+        value = random.uniform(low, high)
+        return value if random.random() < 2 / 3 else 0
+
+    faults = Faults(
+        loss=loss,
+        duplicate=duplicate,
+        corrupt=sometimes(0, 0.05),
+        delay_us_max=random.choice((2_000, 20_000, 80_000)),
+        late=sometimes(0, 0.02),
+        cut_interval_ms=int(sometimes(500, 5_000)),
+        partition_interval_ms=int(sometimes(2_000, 10_000)),
+    )
+    if plan.faults == "network":
+        return faults
+    return Faults(
+        loss=faults.loss,
+        duplicate=faults.duplicate,
+        corrupt=faults.corrupt,
+        delay_us_max=faults.delay_us_max,
+        late=faults.late,
+        cut_interval_ms=faults.cut_interval_ms,
+        partition_interval_ms=faults.partition_interval_ms,
+        commit_us_max=random.choice((1_000, 4_000, 60_000)),
+        commit_stall=sometimes(0, 0.02),
+        commit_failure=sometimes(0, 0.05),
+        crash_before_commit=sometimes(0, 0.01),
+        crash_after_commit=sometimes(0, 0.01),
+        crash_interval_ms=int(sometimes(1_000, 8_000)),
+        pause_interval_ms=int(sometimes(1_000, 8_000)),
+        snapshot_interval_ms=1_000,
+        put_back=sometimes(0.1, 0.7),
+        wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
+    )
+
+
+class Play:
+    """One run of a plan."""
+
+    def __init__(self, plan: Plan) -> None:
+        self.plan = plan
+        self.world = World(plan.nodes, plan.seed, draw_faults(plan))
+        self.world.stage.watchers.append(self._think_of_a_reply)
+        self._talk = Random(f"{plan.seed}/talk")
+        self._chaos = Random(f"{plan.seed}/chaos")
+        self._is_on = False
+        self._said = 0
+
+    def run(self, tell: Callable[[str], object] = lambda _: None) -> Figures:
+        """Play it; `tell` hears how far it is. Raises Violation; within `world` all is seen."""
+        with self.world as world:
+            self._gather()
+            meter = Meter(world)
+            self._is_on = True
+            self._start_talk()
+            self._start_chaos()
+            end = world.now_ms + int(self.plan.seconds * 1000)
+            while world.now_ms < end:
+                world.run(min(1_000, end - world.now_ms))
+                tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
+            self._is_on = False
+            self._heal()
+            tell("converging")
+            took = world.run_until_quiet(CONVERGE_MS, members_too=False)
+            figures = meter.read(took)
+            world.calm()
+            tell("agreeing on who is alive")
+            world.settle(CONVERGE_MS)
+            return figures._replace(trace=world.trace.hash())
+
+    def _gather(self) -> None:
+        """Let the nodes find each other, unless finding each other is what is tried."""
+        world, others = self.world, self.plan.nodes - 1
+        while self.plan.faults != "all" and world.now_ms < GATHER_MS:
+            nodes = [machine.node for machine in world.machines.values()]
+            if all(n and len(n.replica.liveness.members.live()) == others for n in nodes):
+                return
+            world.run(100)
+
+    def _heal(self) -> None:
+        self.world.heal()
+        for machine in self.world.machines.values():
+            machine.disk.free_bytes = 1 << 40
+            if machine.node is None:
+                machine.start()
+
+    def _every(self, random: Random, mean_ms: float, action: Callable[[], object]) -> None:
+        """Do it again and again, at random, while the play is on."""
+
+        def act() -> None:
+            if self._is_on:
+                action()
+                self._every(random, mean_ms, action)
+
+        if mean_ms > 0:
+            self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS), act)
+
+    # --- People -----------------------------------------------------------------------------
+
+    def _start_talk(self) -> None:
+        if self.plan.rate > 0:
+            pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
+            self._every(self._talk, pause_ms, self._somebody_speaks)
+
+    def _somebody_speaks(self) -> None:
+        running = self._running()
+        if running:
+            self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
+
+    def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
+        for message in messages if self._is_on else ():
+            if self._talk.random() < REPLY_SHARE / self.plan.nodes:
+                machine = list(self.world.machines.values())[number]
+                pause = int(self._talk.expovariate(1 / 20) * MS)
+                self.world.heap.after(pause, self._speak, machine, message.room)
+
+    def _speak(self, machine: Machine, room: str) -> None:
+        if machine.node is None or not self._is_on:
+            return
+        random = self._talk
+        size = int(random.expovariate(1 / 80))
+        if self.plan.faults != "none" and random.random() < LARGE_SHARE:
+            size = int(random.uniform(1_000, 60_000))
+        self._said += 1
+        self.world.say(machine.name, room, f"{self._said} ".ljust(size, "."))
+
+    def _running(self) -> list[Machine]:
+        return [machine for machine in self.world.machines.values() if machine.node is not None]
+
+    # --- Misfortune -------------------------------------------------------------------------
+
+    def _start_chaos(self) -> None:
+        faults = self.world.network.faults
+        for mean_ms, action in (
+            (faults.cut_interval_ms, self._cut),
+            (faults.partition_interval_ms, self._split),
+            (faults.crash_interval_ms, self._crash),
+            (faults.pause_interval_ms, self._pause),
+            (faults.snapshot_interval_ms, self._snapshot),
+            # Machines may also crash by themselves, at a commit: somebody comes and looks.
+            (faults.restart_ms_max / 2, self._start_one),
+        ):
+            self._every(self._chaos, mean_ms, action)
+
+    def _cut(self) -> None:
+        random, network = self._chaos, self.world.network
+        if self.plan.nodes < 2:  # noqa: PLR2004  # a way has two ends
+            return
+        one, other = random.sample(range(self.plan.nodes), 2)
+        ways = [(one, other)] if random.random() < 1 / 2 else [(one, other), (other, one)]
+        duration = random.randint(1, self.world.network.faults.cut_ms_max) * MS
+        for way in ways:
+            network.cut(*way)
+            self.world.heap.after(duration, network.mend, *way)
+
+    def _split(self) -> None:
+        random, world = self._chaos, self.world
+        world.network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
+        duration = random.randint(1, world.network.faults.partition_ms_max) * MS
+        world.heap.after(duration, world.network.join_islands)
+
+    def _crash(self) -> None:
+        self._chaos.choice(list(self.world.machines.values())).crash()
+
+    def _pause(self) -> None:
+        machine = self._chaos.choice(list(self.world.machines.values()))
+        if machine.node is not None:
+            machine.pause(self._chaos.randint(1, self.world.network.faults.pause_ms_max) * MS)
+
+    def _snapshot(self) -> None:
+        self._chaos.choice(list(self.world.machines.values())).disk.keep_snapshot()
+
+    def _start_one(self) -> None:
+        down = [machine for machine in self.world.machines.values() if machine.node is None]
+        if not down:
+            return
+        machine = self._chaos.choice(down)
+        if machine.disk.snapshots and self._chaos.random() < self.world.network.faults.put_back:
+            machine.put_back()
+        machine.start()

@@ -1,0 +1,259 @@
+"""The world: machines, a network between them, and one seed; its methods read as a play.
+
+    world = World("abc", seed=7)
+    world.cut("a", "b")
+    world.say("a", "ops", "hi")
+    world.run(2_000)
+    world.heal()
+    world.settle()
+
+Rules. Everything that happens is in the seed: virtual time is the only clock, every concern draws
+from its own random, and nothing is iterated in hash order. What the node runs on here is the code
+that the daemon runs: Node, Replica, wire and the SQLite log; only the ground is another.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from random import Random
+from string import ascii_lowercase
+from types import TracebackType
+from typing import Self
+
+from flc_udp.config import Settings
+from flc_udp.model.address import Address
+from flc_udp.model.message import decode
+from flc_udp.node import Node
+from flc_udp.sim.audit import audit, by_position
+from flc_udp.sim.checks import Checks, Utterance, Violation
+from flc_udp.sim.disk import Fate
+from flc_udp.sim.heap import MS, Heap
+from flc_udp.sim.machine import Machine, Stage
+from flc_udp.sim.network import CALM, Faults, Network
+from flc_udp.sim.trace import Trace
+from flc_udp.store.log import Log
+from flc_udp.wire.packets import State
+from flc_udp.wire.seal import KEY_BYTES, keyring
+
+PORT = 7352
+SEEDS = 2
+"""The first machines are those that all others join by."""
+
+LOOK_US = 50 * MS
+"""How often it is looked whether all is quiet."""
+
+TAIL_LINES = 40
+
+
+class NotConverged(Violation):
+    """The nodes did not come to agree in time."""
+
+
+class World:
+    """Machines by name: all that `nodes` names are started at once."""
+
+    def __init__(
+        self,
+        nodes: int | Sequence[str],
+        seed: int = 0,
+        faults: Faults = CALM,
+        settings: Settings | None = None,
+    ) -> None:
+        names = names_of(nodes) if isinstance(nodes, int) else list(nodes)
+        self.heap = Heap()
+        self.checks = Checks()
+        ring = keyring((seed.to_bytes(KEY_BYTES, "big"),), "sim")
+        self.trace = Trace([], ring)
+        stage = Stage(
+            seed=seed,
+            heap=self.heap,
+            network=Network(self.heap, self.trace, Random(f"{seed}/network"), faults),
+            trace=self.trace,
+            checks=self.checks,
+            settings=settings or Settings(),
+            ring=ring,
+        )
+        self.stage = stage
+        self.network = stage.network
+        self.machines: dict[str, Machine] = {}
+        for name in names:
+            self.add(name)
+        for name in names:
+            self.start(name)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if isinstance(error, Violation):
+            error.add_note("\n".join(self.trace.tail(TAIL_LINES)))
+        for machine in self.machines.values():
+            machine.disk.close()
+
+    # --- The machines -----------------------------------------------------------------------
+
+    def add(self, name: str) -> None:
+        """One more machine, with an empty disk; `start` it."""
+        number = len(self.machines)
+        address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
+        seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
+        self.trace.names.append(name)
+        self.machines[name] = Machine(self.stage, name, address, seeds)
+
+    def start(self, *names: str) -> None:
+        """Run nodes from what their disks hold."""
+        for name in names:
+            self.machines[name].start()
+
+    restart = start
+
+    def crash(self, *names: str) -> None:
+        """They lose everything but the disk."""
+        for name in names:
+            self.machines[name].crash()
+
+    def leave(self, name: str) -> None:
+        """It goes in order."""
+        self.machines[name].leave()
+
+    def pause(self, name: str, duration_ms: int) -> None:
+        """It stands still."""
+        self.machines[name].pause(duration_ms * MS)
+
+    def fate(self, name: str, *fates: Fate) -> None:
+        """So its next commits end."""
+        self.machines[name].disk.fates.extend(fates)
+
+    def fill(self, name: str, free_bytes: int = 0) -> None:
+        """Its disk has so much space left."""
+        self.machines[name].disk.free_bytes = free_bytes
+
+    def snapshot(self, name: str) -> None:
+        """Remember how its disk is now."""
+        self.machines[name].disk.keep_snapshot()
+
+    def rollback(self, name: str) -> None:
+        """Put its disk back to the oldest snapshot kept; it must be down."""
+        self.machines[name].put_back()
+
+    # --- The network ------------------------------------------------------------------------
+
+    def cut(self, sender: str, receiver: str, *, one_way: bool = False) -> None:
+        """Nothing gets through from the one to the other, nor back unless `one_way`."""
+        self.network.cut(self._number(sender), self._number(receiver))
+        if not one_way:
+            self.network.cut(self._number(receiver), self._number(sender))
+
+    def partition(self, *islands: Iterable[str]) -> None:
+        """Nothing crosses between islands; who is not named is on one more of them."""
+        self.network.split([sorted(map(self._number, island)) for island in islands])
+
+    def heal(self) -> None:
+        """Every way is open again."""
+        self.network.heal()
+
+    def calm(self) -> None:
+        """Nothing goes wrong by chance any more; delays stay as they are."""
+        old = self.network.faults
+        self.network.faults = replace(
+            CALM, delay_us_min=old.delay_us_min, delay_us_max=old.delay_us_max
+        )
+
+    def _number(self, name: str) -> int:
+        return self.machines[name].number
+
+    # --- People -----------------------------------------------------------------------------
+
+    def say(self, name: str, room: str, body: str | bytes) -> Utterance:
+        """Somebody says something at a node; what is returned tells what became of it."""
+        return self.machines[name].say(room, body, name)
+
+    def shown(self, name: str, room: str) -> list[str | bytes]:
+        """Bodies in the order who follows the node saw them, from the beginning of its disk."""
+        rows = by_position(self._log(name).reader())
+        return [message.body for _, message in rows if message.room == room]
+
+    def history(self, name: str, room: str) -> list[str | bytes]:
+        """Bodies in the order that all nodes print them in."""
+        rows = self._log(name).reader().history(room)
+        return [decode(encoded).body for _, encoded in rows]
+
+    def view(self, name: str) -> dict[str, State]:
+        """What a running node believes of all members, itself too."""
+        members = self._node(name).replica.liveness.members
+        return {member.row.name: member.row.state for member in members}
+
+    def _log(self, name: str) -> Log:
+        return self.machines[name].log
+
+    def _node(self, name: str) -> Node:
+        node = self.machines[name].node
+        assert node is not None, f"{name} is down"
+        return node
+
+    # --- Time -------------------------------------------------------------------------------
+
+    @property
+    def now_ms(self) -> int:
+        """Virtual time since the beginning."""
+        return self.heap.now // MS
+
+    def run(self, duration_ms: int) -> None:
+        """Let time pass."""
+        self.heap.run_until(self.heap.now + duration_ms * MS)
+
+    def settle(self, limit_ms: int = 60_000) -> int:
+        """Run until all running nodes agree and rest, and audit them; the ms it took.
+
+        Raises NotConverged, or the Violation that was found.
+        """
+        took = self.run_until_quiet(limit_ms, members_too=True)
+        running = [machine for machine in self.machines.values() if machine.node is not None]
+        audit(self.checks, [(machine.name, machine.log) for machine in running])
+        return took
+
+    def run_until_quiet(self, limit_ms: int, *, members_too: bool) -> int:
+        """Run until histories agree and nothing waits, and the members do; the ms it took."""
+        began, end = self.heap.now, self.heap.now + limit_ms * MS
+        while (why := self.unrest(members_too=members_too)) is not None:
+            if self.heap.now >= end:
+                raise NotConverged(f"not converged after {limit_ms} ms: {why}")
+            self.heap.run_until(min(self.heap.now + LOOK_US, end))
+        return (self.heap.now - began) // MS
+
+    def unrest(self, *, members_too: bool) -> str | None:
+        """Why the running nodes are not at rest, in words; None if they are."""
+        running = {m.name: m.node for m in self.machines.values() if m.node is not None}
+        roots: dict[bytes, str] = {}
+        for name, node in running.items():
+            for what in ("posts", "uncommitted", "wanted", "pulls"):
+                if node.queued[what]:
+                    return f"{name} has {node.queued[what]} {what}"
+            roots.setdefault(node.replica.standing.root.value(), name)
+        if len(roots) > 1:
+            return f"histories differ between {' and '.join(roots.values())}"
+        return self._disagreement(running) if members_too else None
+
+    def _disagreement(self, running: dict[str, Node]) -> str | None:
+        """Whether all know exactly the running ones as alive, by the row each has of itself."""
+        rows = [node.replica.liveness.me for node in running.values()]
+        expected = {row.id: row for row in rows}
+        for name, node in running.items():
+            members = node.replica.liveness.members
+            believed = {member.row.id: member.row for member in members if member.is_live}
+            if believed != expected:
+                return f"{name} does not see exactly the running nodes as alive"
+        roots = {node.replica.liveness.members.root.value() for node in running.values()}
+        return "member roots differ" if len(roots) > 1 else None
+
+
+def names_of(count: int) -> list[str]:
+    """Return a, b, … z; more nodes are numbered."""
+    letters = list(ascii_lowercase[:count])
+    return letters if count <= len(letters) else [f"n{number}" for number in range(count)]

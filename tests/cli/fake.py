@@ -1,0 +1,229 @@
+"""A daemon that only talks.
+
+The fake keeps messages in a list and speaks the control socket's protocol for real, so that what is
+tested is the client's side of every line.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+LOG = "9f2c61d0a47be813"
+
+BODY_CHARS_MAX = 65_536
+
+MEMBERS = [
+    {
+        "id": "00000000000000aa",
+        "name": "ann",
+        "address": "127.0.0.1:7352",
+        "state": "alive",
+        "incarnation": 1_800_000_000,
+        "since": "2026-01-02T03:04:05.678Z",
+        "rtt_ms": None,
+        "health": 0,
+        "self": True,
+    },
+    {
+        "id": "00000000000000bb",
+        "name": "ben",
+        "address": "127.0.0.1:7353",
+        "state": "suspect",
+        "incarnation": 1_800_000_001,
+        "since": "2026-01-02T03:04:05.678Z",
+        "rtt_ms": 0.25,
+        "health": 2,
+        "self": False,
+    },
+]
+
+STATUS = {
+    "healthy": True,
+    "reasons": [],
+    "node": {
+        "id": "00000000000000aa",
+        "name": "ann",
+        "address": "127.0.0.1:7352",
+        "cluster": "flc",
+        "sealed": False,
+        "version": "0.1.0",
+        "uptime_s": 3_700,
+        "incarnation": 1_800_000_000,
+    },
+    "members": {"alive": 1, "suspect": 1, "dead": 0, "left": 0},
+    "messages": 12,
+    "logs": 2,
+    "rooms": 1,
+    "root": "0123456789abcdef",
+    "members_root": "fedcba9876543210",
+    "catching_up": 0,
+    "drops": {"not ours": 3, "too large": 0},
+    "disk": {"free_bytes": 5_000_000_000, "database_bytes": 40_960, "writable": True},
+    "novelty": {"nobody": "knows"},
+}
+
+
+class FakeDaemon:
+    """Rooms in memory behind a real Unix socket in `data`."""
+
+    def __init__(self, data: Path) -> None:
+        self.data = data
+        self.messages: list[dict[str, Any]] = []
+        self.requests: list[dict[str, Any]] = []
+        self.status = dict(STATUS)
+        self.held_by: dict[str, Any] = {}
+        self.answers_says = True
+        self.changed = asyncio.Condition()
+        self._writers: set[asyncio.StreamWriter] = set()
+        self._followers: list[tuple[asyncio.StreamWriter, str | None, int | None]] = []
+
+    async def start(self) -> None:
+        """Listen."""
+        self.server = await asyncio.start_unix_server(
+            self._serve, str(self.data / "control.sock"), limit=16 << 20
+        )
+
+    def drop_all(self) -> None:
+        """Go away, as `kill -9` would."""
+        self.server.close()
+        for writer in self._writers:
+            writer.transport.abort()
+
+    def hear(self, author: str, body: object, room: str = "lobby") -> dict[str, Any]:
+        """A message from elsewhere."""
+        return self._append(None, {"room": room, "as": author, "body": body})
+
+    async def until(self, condition: Callable[[], bool]) -> None:
+        """Wait until what came makes `condition` true."""
+        async with self.changed:
+            await self.changed.wait_for(condition)
+
+    @property
+    def bodies(self) -> list[object]:
+        """All that was said."""
+        return [message["body"] for message in self.messages]
+
+    def asked(self, op: str) -> list[dict[str, Any]]:
+        """The requests of one op."""
+        return [request for request in self.requests if request["op"] == op]
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self._writers.add(writer)
+        with suppress(ConnectionError):
+            while line := await reader.readline():
+                request = json.loads(line)
+                self.requests.append(request)
+                for answer in self._answers(writer, request):
+                    self._send(writer, {**answer, "id": request.get("id")})
+                await writer.drain()
+                async with self.changed:
+                    self.changed.notify_all()
+        writer.close()
+
+    def _send(self, writer: asyncio.StreamWriter, record: dict[str, Any]) -> None:
+        if not writer.is_closing():
+            writer.write(json.dumps(record).encode() + b"\n")
+
+    def _answers(
+        self, writer: asyncio.StreamWriter, request: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        op = request["op"]
+        if op == "say":
+            return self._say(writer, request) if self.answers_says else []
+        if op == "follow":
+            return self._follow(writer, request)
+        if op == "leave":
+            asyncio.get_running_loop().call_later(0.01, self.drop_all)
+            return [{"ok": True}]
+        return {"log": self._log, "rooms": self._rooms}.get(op, lambda _: _records(self, op))(
+            request
+        )
+
+    def _say(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> list[dict[str, Any]]:
+        if isinstance(request["body"], str) and len(request["body"]) > BODY_CHARS_MAX:
+            hint = "say it in pieces"
+            return [{"ok": False, "error": "body has more than 65536 bytes", "hint": hint}]
+        message = self._append(writer, request)
+        answer = {"ok": True, "dot": message["dot"], "position": message["seq"]}
+        return [{**answer, **(self.held_by if "wait" in request else {})}]
+
+    def _append(
+        self, writer: asyncio.StreamWriter | None, request: dict[str, Any]
+    ) -> dict[str, Any]:
+        seq = len(self.messages) + 1
+        message = {
+            "dot": f"{LOG}:{seq}",
+            "log": LOG,
+            "seq": seq,
+            "room": request["room"],
+            "author": request.get("as", "ann"),
+            "body": request["body"],
+            "said_at": "2026-01-02T03:04:05.678Z",
+            "stamp": 115_000_000_000_000 + seq,
+            "causes": [],
+        }
+        self.messages.append(message)
+        for follower, room, number in self._followers:
+            if room in (None, message["room"]):
+                record = {"message": message, "position": seq, "own": follower is writer}
+                self._send(follower, {**record, "id": number})
+        return message
+
+    def _follow(
+        self, writer: asyncio.StreamWriter, request: dict[str, Any]
+    ) -> list[dict[str, Any]]:
+        room = request["room"]
+        self._followers.append((writer, room, request.get("id")))
+        if "dot" in request and request["dot"] != f"{LOG}:{request['from']}":
+            hint = "follow from --last"
+            return [{"ok": False, "error": f"position {request['from']} is another", "hint": hint}]
+        old = [m for m in self.messages if room in (None, m["room"])]
+        if "from" in request:
+            old = [m for m in old if m["seq"] > request["from"]]
+        else:
+            old = old[-request["last"] :] if request.get("last") else []
+        shown = [{"message": m, "position": m["seq"], "own": False} for m in old]
+        return [*shown, {"caught_up": True, "position": len(self.messages)}]
+
+    def _log(self, request: dict[str, Any]) -> list[dict[str, Any]]:
+        items = [dict(m) for m in self.messages if request["room"] in (None, m["room"])]
+        for item in items:
+            seq = item["seq"]
+            item.update({"clock": {LOG: seq}} if request["clock"] else {})
+            item.update({"position": seq} if request["positions"] else {})
+        end = {"ok": True, "end": True, "position": len(self.messages)}
+        return [*({"item": item} for item in items[-request["n"] :]), end]
+
+    def _rooms(self, _request: dict[str, Any]) -> list[dict[str, Any]]:
+        said_at = "2026-01-02T03:04:05.678Z"
+        rooms = dict.fromkeys(m["room"] for m in self.messages)
+        counts = [(room, sum(m["room"] == room for m in self.messages)) for room in rooms]
+        items = [
+            {"room": room, "messages": n, "logs": 1, "last_said_at": said_at, "position": n}
+            for room, n in counts
+        ]
+        return [*({"item": item} for item in items), {"ok": True, "end": True}]
+
+
+def _records(daemon: FakeDaemon, op: str) -> list[dict[str, Any]]:
+    root, other = "0123456789abcdef", "fedcba9876543210"
+    one = {"ok": True, "root": root, "members_root": other, "logs": 2, "messages": 12}
+    many = [*({"item": member} for member in MEMBERS), {"ok": True, "end": True}]
+    return {"status": [{"ok": True, **daemon.status}], "digest": [one], "members": many}[op]
+
+
+class Ended(NamedTuple):
+    """How a run of flc ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Flc = Callable[..., Awaitable[Ended]]
+Spawn = Callable[..., Awaitable[asyncio.subprocess.Process]]

@@ -1,0 +1,351 @@
+"""Replicas and a link between them, so that a test reads as a dialogue.
+
+    talk = Talk("ann", "bob")
+    talk.meet()
+    talk.lose(Rumor)
+    talk.say("ann", "hi")
+    talk.settle()
+
+Time is virtual and starts at 0; a datagram takes LATENCY. Everything that is sent goes through
+packing and codec, as on the wire. A party's disk is a list, and it commits at once unless
+`commits_alone` is unset. What every party says of itself is checked against its disk, always.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from random import Random
+from typing import Any
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
+from flc_udp.core.replica import Replica, alive_row
+from flc_udp.core.roots import Root, log_hash
+from flc_udp.core.standing import NO_LOG
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot
+from flc_udp.model.history import Head, History, advance
+from flc_udp.model.message import Message, decode, history_key
+from flc_udp.wire import codec
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Receipt, ReplayEnd, Rumor, State
+from flc_udp.wire.packets import Replay as ReplayPacket
+from flc_udp.wire.packing import pack, pieces_of
+
+MS = 1_000
+LATENCY = MS
+WALL = 1_700_000_000_000
+PAYLOAD_BYTES = 1_355
+STEPS_MAX = 100
+"""More steps in one moment are a loop."""
+
+
+def history_of(messages: Iterable[Message]) -> History:
+    """What a log with these messages tells a newborn core."""
+    history = History()
+    for message in messages:
+        history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
+        if message.origin is not None:
+            history.origins[message.log] = message.origin
+        advance(history.frontiers.setdefault(message.room, {}), message)
+    return history
+
+
+class Party:
+    """One replica with its disk; `shown` are the bodies it showed, in order."""
+
+    def __init__(self, talk: Talk, name: str, number: int, settings: Settings) -> None:
+        self.talk = talk
+        self.name = name
+        self.id = bytes([number]) * 8
+        self.address = Address(f"10.0.0.{number}", 7352)
+        self.settings = settings
+        self.disk: list[Message] = []
+        self.pending: list[Message] = []
+        self.commits_alone = True
+        self.lives = True
+        self.lives_lived = 0
+        self.shown: list[str | bytes] = []
+        self.notices: list[Notice] = []
+        self.start()
+
+    def start(self) -> None:
+        """Begin a run: all there is of the former ones is the disk."""
+        self.lives_lived += 1
+        self.lives = True
+        self.pending = []
+        me = alive_row(self.id, self.lives_lived * 100, self.address, self.name, self.lives_lived)
+        random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
+        self.replica = Replica(
+            self.settings, me, history_of(self.disk), random, self.talk.now
+        )
+
+    def told(self, name: str) -> list[str]:
+        """The members that notices of one name were about, in order."""
+        return [str(n.fields.get("member")) for n in self.notices if n.name == name]
+
+    def believes(self, other: str) -> State:
+        """What this party holds of another."""
+        member = self.replica.liveness.members.get(self.talk[other].id)
+        assert member is not None
+        return member.row.state
+
+    def history(self) -> list[str | bytes]:
+        """Bodies in the converged order."""
+        return [m.body for m in sorted(self.disk, key=history_key)]
+
+    def commit(self) -> None:
+        """Everything that waits for the disk becomes durable."""
+        batch, self.pending = self.pending, []
+        self.disk += batch
+        self.replica.committed(tuple(batch), self.talk.now)
+        self.carry_out()
+
+    def fail_commit(self) -> None:
+        """The disk refused what waits for it."""
+        self.pending = []
+        self.replica.rebuild(history_of(self.disk), self.talk.now)
+        self.carry_out()
+
+    def carry_out(self) -> None:
+        """Commit, send, show."""
+        effects = self.replica.take(self.talk.now)
+        for effect in effects:
+            self._do(effect)
+        if self.pending and self.commits_alone:
+            self.commit()
+
+    def _do(self, effect: Effect) -> None:
+        match effect:
+            case Append(messages):
+                self._check_closed(messages)
+                self.pending += messages
+            case Send(to, packets):
+                self._check_honest(packets)
+                self.talk.send(self, to, packets)
+            case Replay():
+                self._replay(effect)
+            case Deliver(messages):
+                assert set(messages) <= set(self.disk)
+                self.shown += [message.body for message in messages]
+            case Notice():
+                self.notices.append(effect)
+
+    def _replay(self, replay: Replay) -> None:
+        by_dot = {message.dot: message.encoded for message in self.disk}
+        packets: list[Packet] = []
+        size, complete = 0, True
+        wanted: list[Message] = []
+        for want in replay.wants:
+            encoded = by_dot.get(Dot(want.log, want.low))
+            if want.pieces and encoded is not None:
+                packets += pieces_of(encoded, want.pieces)
+            elif not want.pieces:
+                wanted += [
+                    m for m in self.disk if m.log == want.log and want.low <= m.seq <= want.high
+                ]
+        chosen: list[bytes] = []
+        for message in sorted(wanted, key=history_key):
+            size += len(message.encoded)
+            if chosen and size > replay.credit:
+                complete = False
+                break
+            chosen.append(message.encoded)
+        packets += [ReplayPacket(replay.nonce, tuple(chosen)), ReplayEnd(replay.nonce, complete)]
+        self.talk.send(self, (replay.to,), packets)
+
+    # --- What must hold in every dialogue ---------------------------------------------------
+
+    def _check_closed(self, messages: Iterable[Message]) -> None:
+        """What is to be kept stands after its predecessor and its causes."""
+        held = {message.dot for message in (*self.disk, *self.pending)}
+        for message in messages:
+            assert message.dot not in held
+            assert message.seq == 1 or Dot(message.log, message.seq - 1) in held
+            assert set(message.causes) <= held
+            held.add(message.dot)
+
+    def _check_honest(self, packets: Iterable[Packet]) -> None:
+        """Nothing of its own leaves before its commit; it claims to hold what is durable only."""
+        heads = {message.log: Head(message.seq, message.hash, 0) for message in self.disk}
+        for packet in packets:
+            match packet:
+                case Rumor(_, messages):
+                    own = self.replica.standing.log
+                    dots = [decode(encoded).dot for encoded in messages]
+                    assert all(d.log != own or d.seq <= heads[own].seq for d in dots)
+                case Digest():
+                    assert all((heads[r.log].seq, heads[r.log].hash) == r[1:] for r in packet.rows)
+                case Have(dots):
+                    assert all(dot.seq <= heads[dot.log].seq for dot in dots)
+                case Receipt(log, seq):
+                    assert seq <= heads[log].seq
+                case Ping() | Ack():
+                    root = Root()
+                    for log, head in heads.items():
+                        root.toggle(log_hash(log, head))
+                    assert root.value() == packet.root
+                    if isinstance(packet, Ping) and packet.log != NO_LOG:
+                        assert packet.log in heads or self.pending
+                case _:
+                    pass
+
+
+Lost = Callable[[Party, Party, list[Packet]], bool]
+
+
+class Talk:
+    """Parties by name, the clock, and the link between them."""
+
+    def __init__(self, *names: str, seed: int = 0, **settings: Any) -> None:
+        self.seed = seed
+        self.now = 0
+        self.settings = Settings(**settings)
+        self.sent: Counter[str] = Counter()
+        self.heard: list[tuple[str, str, Packet]] = []
+        self._lost: list[Lost] = []
+        self._flying: list[tuple[int, int, Party, Party, bytes]] = []
+        self._serial = 0
+        self._parties = {
+            name: Party(self, name, number, self.settings) for number, name in enumerate(names, 1)
+        }
+
+    def __getitem__(self, name: str) -> Party:
+        return self._parties[name]
+
+    @property
+    def parties(self) -> list[Party]:
+        """Those that live."""
+        return [party for party in self._parties.values() if party.lives]
+
+    # --- What happens -----------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """All join the first and come to know each other."""
+        first, *others = self.parties
+        for party in others:
+            party.replica.join([first.address], self.now)
+            party.carry_out()
+        self.settle()
+
+    def say(self, name: str, body: str | bytes, room: str = "lobby", **how: bool) -> Message:
+        """Somebody says something; it is on its way when it is committed."""
+        party = self[name]
+        message = party.replica.post(room, name, body, WALL + self.now // MS, **how)
+        party.carry_out()
+        return message
+
+    def kill(self, name: str) -> None:
+        """The process ends; its disk stays."""
+        self[name].lives = False
+
+    def restart(self, name: str, seed: str | None = None) -> None:
+        """A new run on the old disk, which asks one address it remembers."""
+        party = self[name]
+        party.start()
+        if seed is not None:
+            party.replica.join([self[seed].address], self.now)
+        party.carry_out()
+
+    # --- The link ---------------------------------------------------------------------------
+
+    def drop(self, lost: Lost) -> None:
+        """Lose datagrams for which this is true."""
+        self._lost.append(lost)
+
+    def lose(self, *kinds: type[Packet]) -> None:
+        """Lose every datagram that carries a packet of these kinds."""
+        self.drop(lambda _a, _b, packets: any(isinstance(p, kinds) for p in packets))
+
+    def cut(self, *names: str) -> None:
+        """Nothing passes between these and the others."""
+        island = set(names)
+        self.drop(lambda a, b, _: (a.name in island) != (b.name in island))
+
+    def heal(self) -> None:
+        """The link loses nothing any more."""
+        self._lost.clear()
+
+    def send(self, sender: Party, to: Iterable[Address], packets: Iterable[Packet]) -> None:
+        """Put packets on the link, as payloads."""
+        packets = tuple(packets)
+        payloads = pack(sender.id, packets, PAYLOAD_BYTES)
+        for address in to:
+            self.sent.update(type(packet).__name__ for packet in packets)
+            for party in self._parties.values():
+                if party.address == address:
+                    for payload in payloads:
+                        self._serial += 1
+                        flight = (self.now + LATENCY, self._serial, sender, party, payload)
+                        heappush(self._flying, flight)
+
+    # --- Time -------------------------------------------------------------------------------
+
+    def run(self, ms: int) -> None:
+        """Let so much time pass."""
+        until = self.now + ms * MS
+        moment, steps = self.now, 0
+        while self._step(until):
+            moment, steps = self.now, steps + 1 if moment == self.now else 0
+            assert steps < STEPS_MAX, "a loop: the same moment again and again"
+        self.now = until
+
+    def settle(self, ms: int = 120_000) -> None:
+        """Let time pass until all that live agree on messages and members."""
+        until = self.now + ms * MS
+        while self.now < until:
+            self.run(50)
+            if self.agree():
+                return
+        raise AssertionError(f"no agreement after {ms} ms: {self.picture()}")
+
+    def agree(self) -> bool:
+        """Whether all that live hold the same messages, members, and nothing waits."""
+        replicas = [party.replica for party in self.parties]
+        roots = {
+            (r.standing.root.value(), r.liveness.members.root.value()) for r in replicas
+        }
+        waits = any(r.causal.held or r.uncommitted for r in replicas)
+        return len(roots) == 1 and not waits and not self._flying
+
+    def picture(self) -> dict[str, object]:
+        """Where everybody stands, for a failing test's report."""
+        return {
+            p.name: (
+                [str(m.dot) for m in p.disk],
+                [str(dot) for dot in p.replica.causal.held],
+                [(m.row.name, m.row.state.name) for m in p.replica.liveness.members],
+                dict(p.replica.drops),
+            )
+            for p in self.parties
+        }
+
+    def _step(self, until: int) -> bool:
+        flight = self._flying[0][0] if self._flying else until + 1
+        wake = min((party.replica.wake_at for party in self.parties), default=until + 1)
+        at = min(flight, max(wake, self.now))
+        if at > until:
+            return False
+        self.now = at
+        touched: dict[str, Party] = {}
+        while self._flying and self._flying[0][0] <= at:
+            _, _, sender, party, payload = heappop(self._flying)
+            if self._receive(sender, party, payload):
+                touched[party.name] = party
+        for party in self.parties:
+            if party.replica.wake_at <= at:
+                party.replica.wake(at)
+                touched[party.name] = party
+        for party in touched.values():
+            party.carry_out()
+        return True
+
+    def _receive(self, sender: Party, party: Party, payload: bytes) -> bool:
+        node, packets, unknown = codec.read(payload)
+        assert (sender.id, 0) == (node, unknown)
+        if not party.lives or any(lost(sender, party, packets) for lost in self._lost):
+            return False
+        self.heard += [(sender.name, party.name, packet) for packet in packets]
+        party.replica.receive(packets, node, sender.address, self.now)
+        return True

@@ -1,0 +1,793 @@
+"""Two and three nodes and a link that can lose: each test a play."""
+
+from collections import Counter
+from random import Random
+
+import pytest
+
+from flc_udp.core.rumors import ANNOUNCE_BYTES
+from flc_udp.core.standing import NO_LOG
+from flc_udp.model.errors import FlcError
+from flc_udp.wire.packets import (
+    Ack,
+    Digest,
+    Join,
+    Leave,
+    MemberRow,
+    Members,
+    Piece,
+    Ping,
+    Pull,
+    Receipt,
+    Replay,
+    Rumor,
+    State,
+    Update,
+)
+from tests.core.dialogue import Talk
+from tests.model.stories import Story
+
+
+def pair(**settings: int) -> Talk:
+    """Ann and bob, who know each other."""
+    talk = Talk("ann", "bob", **settings)
+    talk.meet()
+    return talk
+
+
+def trio(**settings: int) -> Talk:
+    """Ann, bob and cyd, who know each other."""
+    talk = Talk("ann", "bob", "cyd", **settings)
+    talk.meet()
+    return talk
+
+
+class TestJoining:
+    def test_a_newcomer_and_its_seed_know_each_other(self) -> None:
+        """One join and one answer make two members."""
+        talk = Talk("ann", "bob")
+        talk["bob"].replica.join([talk["ann"].address], talk.now)
+        talk["bob"].carry_out()
+        talk.run(10)
+
+        assert State.ALIVE is talk["ann"].believes("bob")
+        assert State.ALIVE is talk["bob"].believes("ann")
+        assert {"Join": 1, "Members": 1} == {k: talk.sent[k] for k in ("Join", "Members")}
+
+    def test_members_of_one_seed_come_to_know_each_other(self) -> None:
+        """Who joined the same node hears of each other through it."""
+        talk = trio()
+
+        assert State.ALIVE is talk["bob"].believes("cyd")
+        assert State.ALIVE is talk["cyd"].believes("bob")
+
+    def test_all_seeds_are_asked_at_once_and_one_that_lives_is_enough(self) -> None:
+        """Dead seeds do not slow a join."""
+        talk = Talk("ann", "bob", "cyd")
+        talk.kill("bob")
+        talk["cyd"].replica.join([talk["bob"].address, talk["ann"].address], talk.now)
+        talk["cyd"].carry_out()
+        talk.run(10)
+
+        assert State.ALIVE is talk["cyd"].believes("ann")
+
+    def test_a_seed_that_was_silent_is_asked_again(self) -> None:
+        """A lost join costs a second, not the membership."""
+        talk = Talk("ann", "bob")
+        talk.lose(Join)
+        talk["bob"].replica.join([talk["ann"].address], talk.now)
+        talk["bob"].carry_out()
+        talk.run(5_000)
+        talk.heal()
+        talk.run(1_100)
+
+        assert State.ALIVE is talk["ann"].believes("bob")
+
+    def test_a_lost_answer_is_made_good(self) -> None:
+        """A newcomer whose answer was lost is probed by its seed and hears of it."""
+        talk = Talk("ann", "bob")
+        talk.lose(Members)
+        talk["bob"].replica.join([talk["ann"].address], talk.now)
+        talk["bob"].carry_out()
+        talk.run(10)
+        talk.heal()
+        talk.settle(10_000)
+
+        assert State.ALIVE is talk["bob"].believes("ann")
+
+    def test_a_newcomer_gets_the_history(self) -> None:
+        """Who joins late ends with every message, in the same order."""
+        talk = Talk("ann", "bob")
+        for number in range(300):
+            talk.say("ann", f"{number}")
+        talk.meet()
+
+        assert [str(n) for n in range(300)] == talk["bob"].shown
+        assert talk["ann"].history() == talk["bob"].history()
+
+
+class TestSaying:
+    def test_what_is_said_is_shown_to_all(self) -> None:
+        """One push, milliseconds later everybody has it, once."""
+        talk = trio()
+        talk.say("ann", "hi")
+        talk.run(5)
+
+        assert [["hi"]] * 3 == [party.shown for party in talk.parties]
+
+    def test_a_reply_waits_for_what_it_replies_to(self) -> None:
+        """A message is shown only after its causes, whatever order the datagrams came in."""
+        talk = trio()
+        talk.drop(lambda a, b, _: {a.name, b.name} == {"ann", "cyd"})
+        talk.drop(
+            lambda _a, b, packets: b.name == "cyd"
+            and any(isinstance(p, Rumor | Replay) and b"question" in p.messages[0] for p in packets)
+        )
+        talk.say("ann", "question")
+        talk.run(5)
+        talk.say("bob", "answer")
+        talk.run(10)
+
+        assert [] == talk["cyd"].shown
+        assert 1 == len(talk["cyd"].replica.causal.held)
+
+        talk.heal()
+        talk.settle()
+
+        assert ["question", "answer"] == talk["cyd"].shown
+
+    def test_what_a_reply_waits_for_is_asked_of_its_teller_at_once(self) -> None:
+        """A gap seen in the hold-back is filled within grace and a round trip, without digests."""
+        talk = trio()
+        talk.lose(Rumor)
+        talk.say("ann", "lost")
+        talk.run(5)
+        talk.heal()
+        talk.lose(Ping, Digest)
+        talk.say("ann", "found")
+        talk.run(talk.settings.pull_grace_ms + 5)
+
+        assert [["lost", "found"]] * 3 == [party.shown for party in talk.parties]
+        assert 0 == talk.sent["Digest"]
+
+    def test_a_room_is_a_context_of_its_own(self) -> None:
+        """Frontiers are of one room: nothing said elsewhere is a cause."""
+        talk = pair()
+        talk.say("ann", "hi", "ops")
+        talk.settle()
+
+        assert () == talk.say("bob", "hi", "lobby").causes
+        assert 1 == len(talk.say("bob", "yes", "ops").causes)
+
+    def test_a_refused_post_leaves_no_gap(self) -> None:
+        """The next message takes the seq the refused one would have had."""
+        talk = pair()
+        talk.say("ann", "one")
+        with pytest.raises(FlcError) as too_long:
+            talk.say("ann", "x" * 65_537)
+        with pytest.raises(FlcError):
+            talk.say("ann", "room", "no\nroom")
+        second = talk.say("ann", "two")
+        talk.settle()
+
+        assert 2 == second.seq
+        assert "65536" in str(too_long.value)
+        assert too_long.value.hint
+        assert ["one", "two"] == talk["bob"].shown
+
+    def test_a_refused_first_post_leaves_no_log(self) -> None:
+        """A log begins with its first message, not with an attempt."""
+        talk = pair()
+        with pytest.raises(FlcError):
+            talk.say("ann", "room", "")
+
+        assert NO_LOG == talk["ann"].replica.standing.log
+
+
+class TestRepair:
+    def test_a_lost_rumor_is_repaired_by_roots_digest_and_pull(self) -> None:
+        """When no later message betrays the gap, the next probe's root does."""
+        talk = pair()
+        talk.lose(Rumor)
+        talk.say("ann", "hi")
+        talk.settle(10_000)
+
+        assert ["hi"] == talk["bob"].shown
+        assert {"Digest", "Pull", "Replay"} <= set(talk.sent)
+
+    @pytest.mark.parametrize("kind", [Rumor, Digest, Pull, Replay, Ping, Ack])
+    def test_the_loss_of_any_kind_of_packet_for_a_while_is_repaired(self, kind: type) -> None:
+        """Whatever was lost, anti-entropy finds it."""
+        talk = trio()
+        talk.lose(kind)
+        for number in range(5):
+            talk.say("ann", f"a{number}")
+            talk.say("bob", f"b{number}")
+            talk.run(700)
+        talk.heal()
+        talk.settle()
+
+        for party in talk.parties:
+            assert talk["ann"].history() == party.history()
+            assert 10 == len(party.shown)
+
+    @pytest.mark.parametrize("seed", range(6))
+    def test_a_link_that_loses_a_third_is_survived(self, seed: int) -> None:
+        """Three who talk over a bad link end with the same history."""
+        talk = Talk("ann", "bob", "cyd", seed=seed)
+        talk.meet()
+        random = Random(seed)
+        talk.drop(lambda _a, _b, _p: random.random() < 0.33)
+        for number in range(40):
+            talk.say(("ann", "bob", "cyd")[number % 3], f"{number}", ("lobby", "ops")[number % 2])
+            talk.run(100)
+        talk.heal()
+        talk.settle()
+
+        assert 40 == len(talk["ann"].disk)
+        assert talk["ann"].history() == talk["bob"].history() == talk["cyd"].history()
+
+    def test_two_islands_merge(self) -> None:
+        """After a cut both sides hold what was said on either."""
+        talk = trio()
+        talk.cut("cyd")
+        talk.say("ann", "here")
+        talk.say("cyd", "there")
+        talk.run(30_000)
+
+        assert State.DEAD is talk["ann"].believes("cyd")
+
+        talk.heal()
+        talk.settle(10_000)
+
+        assert State.ALIVE is talk["ann"].believes("cyd")
+        assert talk["ann"].history() == talk["bob"].history() == talk["cyd"].history()
+        assert 2 == len(talk["ann"].disk)
+
+    def test_a_replay_of_much_is_not_forwarded(self) -> None:
+        """Catch-up goes from teller to puller and no further."""
+        talk = trio()
+        talk.cut("cyd")
+        for number in range(200):
+            talk.say("ann", f"{number}")
+        talk.run(2_000)
+        pushed = talk.sent["Rumor"]
+        talk.heal()
+        talk.settle()
+
+        assert 200 == len(talk["cyd"].disk)
+        assert pushed == talk.sent["Rumor"]
+
+    def test_a_replay_nobody_asked_for_is_dropped_and_counted(self) -> None:
+        """Only a pull makes a replay welcome."""
+        talk = Talk("ann", "bob", "cyd")
+        message = talk.say("ann", "hi")
+        bob = talk["bob"].replica
+        bob.receive([Replay(7, (message.encoded,))], talk["ann"].id, talk["ann"].address, talk.now)
+
+        assert [] == [e for e in bob.take(talk.now) if getattr(e, "messages", ())]
+        assert {"replay not asked for": 1} == dict(bob.drops)
+
+    def test_a_pull_fits_a_datagram_however_many_gaps_there_are(self) -> None:
+        """A pull in two datagrams would be answered twice, and the second answer dropped."""
+        talk = pair()
+        story = Story()
+        said = [story.say(f"bot{number}") for _ in range(10) for number in range(100)]
+        every_other = tuple(m.encoded for m in said if m.seq % 2 == 0)
+        talk["bob"].replica.receive(
+            [Rumor(False, every_other)], talk["ann"].id, talk["ann"].address, talk.now
+        )
+        talk["bob"].carry_out()
+        talk["ann"].disk += said
+        talk["ann"].start()
+        talk.meet()
+        talk.settle()
+        pulls = Counter(p.nonce for _, to, p in talk.heard if isinstance(p, Pull) and to == "ann")
+
+        assert {1} == set(pulls.values())
+        assert 1_000 == len(talk["bob"].disk)
+        assert 0 == talk["bob"].replica.drops["replay not asked for"]
+
+    def test_junk_inside_a_rumor_is_dropped_and_counted(self) -> None:
+        """What is no message changes nothing, and its neighbours in the packet are taken."""
+        talk = pair()
+        talk.cut("bob")
+        message = talk.say("ann", "hi")
+        bob = talk["bob"]
+        bob.replica.receive(
+            [Rumor(False, (b"junk", message.encoded))], talk["ann"].id, bob.address, talk.now
+        )
+        bob.carry_out()
+
+        assert ["hi"] == bob.shown
+        assert 1 == sum(bob.replica.drops.values())
+
+
+class TestLiveness:
+    def test_who_does_not_answer_is_suspected_and_dies(self) -> None:
+        """Alive, suspect, dead: in that order and told once each."""
+        talk = trio()
+        talk.kill("cyd")
+        talk.run(3_000)
+
+        assert State.SUSPECT is talk["ann"].believes("cyd")
+
+        talk.run(7_000)
+
+        for name in ("ann", "bob"):
+            assert State.DEAD is talk[name].believes("cyd")
+            assert ["cyd"] == talk[name].told("member_suspected")
+            assert ["cyd"] == talk[name].told("member_died")
+
+    def test_who_was_dead_comes_back(self) -> None:
+        """A member that was cut off is alive again for all when it can be reached."""
+        talk = trio()
+        talk.cut("cyd")
+        talk.run(20_000)
+        talk.heal()
+        talk.settle(10_000)
+
+        for name in ("ann", "bob"):
+            assert State.ALIVE is talk[name].believes("cyd")
+        assert State.ALIVE is talk["cyd"].believes("ann")
+
+    def test_a_restart_of_a_dead_member_is_believed(self) -> None:
+        """A new run speaks at a higher incarnation and is alive at once."""
+        talk = pair()
+        talk.kill("bob")
+        talk.run(20_000)
+        talk.restart("bob", "ann")
+        talk.run(10)
+
+        assert State.ALIVE is talk["ann"].believes("bob")
+
+    def test_a_suspect_refutes(self) -> None:
+        """Its subject hears of a suspicion and is alive at a higher incarnation, never dead."""
+        talk = trio()
+        bob = talk["bob"].replica.liveness.me
+        before = bob.incarnation
+        talk["ann"].replica.receive(
+            [Update((bob._replace(state=State.SUSPECT),))],
+            talk["cyd"].id,
+            talk["cyd"].address,
+            talk.now,
+        )
+        talk["ann"].carry_out()
+
+        assert State.SUSPECT is talk["ann"].believes("bob")
+
+        talk.run(20_000)
+
+        assert before < talk["bob"].replica.liveness.me.incarnation
+        for name in ("ann", "cyd"):
+            assert State.ALIVE is talk[name].believes("bob")
+            assert [] == talk[name].told("member_died")
+
+    def test_an_alive_claim_from_a_former_life_is_outlived(self) -> None:
+        """Who hears itself at a higher incarnation goes above it."""
+        talk = pair()
+        bob = talk["bob"].replica.liveness.me
+        talk["bob"].replica.receive(
+            [Update((bob._replace(incarnation=bob.incarnation + 7),))],
+            talk["ann"].id,
+            talk["ann"].address,
+            talk.now,
+        )
+        talk["bob"].carry_out()
+        talk.settle()
+
+        assert bob.incarnation + 8 == talk["bob"].replica.liveness.me.incarnation
+
+    def test_a_stale_claim_changes_nothing(self) -> None:
+        """An accusation of an incarnation long refuted is not even answered."""
+        talk = pair()
+        bob = talk["bob"].replica.liveness.me
+        stale = bob._replace(state=State.DEAD, incarnation=bob.incarnation - 1)
+        for name in ("ann", "bob"):
+            talk[name].replica.receive([Update((stale,))], b"strange!", talk["ann"].address, 0)
+            talk[name].carry_out()
+
+        assert bob == talk["bob"].replica.liveness.me
+        assert State.ALIVE is talk["ann"].believes("bob")
+
+    def test_one_lost_probe_suspects_nobody(self) -> None:
+        """A probe asks three times before it has failed."""
+        talk = pair()
+        lost = iter([True, True])
+        talk.drop(lambda _a, _b, p: isinstance(p[0], Ping) and next(lost, False))
+        talk.run(10_000)
+
+        assert [] == talk["ann"].told("member_suspected") + talk["bob"].told("member_suspected")
+
+    def test_a_quiet_pair_sends_only_probes(self) -> None:
+        """After settling, a second costs each node one ping and one ack, and nothing else."""
+        talk = pair()
+        talk.say("ann", "hi")
+        talk.settle()
+        talk.run(30_000)
+        talk.sent.clear()
+        talk.run(60_000)
+
+        assert {"Ping", "Ack"} == set(talk.sent)
+        assert 118 <= talk.sent["Ping"] <= 122
+        assert talk.sent["Ping"] == talk.sent["Ack"]
+
+    def test_a_quiet_trio_after_a_death_sends_probes_and_ever_fewer_joins(self) -> None:
+        """One dead member costs each other at most one join in a tenth of its silence."""
+        talk = trio()
+        talk.kill("cyd")
+        talk.run(200_000)
+        talk.sent.clear()
+        talk.run(200_000)
+
+        assert {"Ping", "Ack", "Join", "Update"} >= set(talk.sent)
+        # At 200 s of silence every 20 s, at 400 s every 40 s, from two nodes.
+        assert 2 * 5 <= talk.sent["Join"] <= 2 * 11
+
+    def test_wakes_are_in_the_future_after_a_wake(self) -> None:
+        """No deadline that was served stays due: a node that has nothing to do sleeps."""
+        talk = trio()
+        talk.kill("cyd")
+        for _ in range(300):
+            talk.run(100)
+            for party in talk.parties:
+                assert talk.now < party.replica.wake_at
+
+
+class TestLeaving:
+    def test_a_leave_is_witnessed(self) -> None:
+        """Who leaves is acknowledged, is left for all, and never suspected."""
+        talk = trio()
+        talk["cyd"].replica.leave(talk.now)
+        talk["cyd"].carry_out()
+
+        assert not talk["cyd"].replica.liveness.has_left(talk.now)
+
+        talk.run(10)
+
+        assert talk["cyd"].replica.liveness.has_left(talk.now)
+        talk.kill("cyd")
+        talk.run(30_000)
+        for name in ("ann", "bob"):
+            assert State.LEFT is talk[name].believes("cyd")
+            assert [] == talk[name].told("member_suspected")
+
+    def test_a_lost_leave_is_said_again(self) -> None:
+        """A witness that did not hear is told again while patience lasts."""
+        talk = pair()
+        talk.lose(Leave)
+        talk["bob"].replica.leave(talk.now)
+        talk["bob"].carry_out()
+        talk.run(300)
+
+        assert not talk["bob"].replica.liveness.has_left(talk.now)
+
+        talk.heal()
+        talk.run(300)
+
+        assert talk["bob"].replica.liveness.has_left(talk.now)
+        assert State.LEFT is talk["ann"].believes("bob")
+
+    def test_who_is_alone_leaves_at_once(self) -> None:
+        """There is nobody to wait for."""
+        talk = Talk("ann")
+        talk["ann"].replica.leave(talk.now)
+
+        assert talk["ann"].replica.liveness.has_left(talk.now)
+
+    def test_patience_ends(self) -> None:
+        """Who is heard by nobody goes all the same, after a second."""
+        talk = pair()
+        talk.cut("bob")
+        talk["bob"].replica.leave(talk.now)
+        talk["bob"].carry_out()
+        talk.run(999)
+
+        assert not talk["bob"].replica.liveness.has_left(talk.now)
+
+        talk.run(1)
+
+        assert talk["bob"].replica.liveness.has_left(talk.now)
+
+
+class TestWaiting:
+    def test_all_hold_it(self) -> None:
+        """`--wait all` is over when every member's receipt is there."""
+        talk = trio()
+        message = talk.say("ann", "hi", receipt=True)
+        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+
+        assert not wait.is_done
+
+        talk.run(10)
+
+        assert wait.is_done
+        assert {talk["bob"].id, talk["cyd"].id} == set(wait.held_by)
+
+    def test_one_of_two_is_enough_for_one(self) -> None:
+        """`--wait 1` is over with the first receipt."""
+        talk = trio()
+        talk.cut("cyd")
+        message = talk.say("ann", "hi", receipt=True)
+        wait = talk["ann"].replica.watch(message.seq, 1, talk.now)
+        talk.run(10)
+
+        assert wait.is_done
+        assert [talk["bob"].id] == wait.held_by
+
+    def test_a_receipt_waits_for_the_disk(self) -> None:
+        """What is decided and not durable is not held."""
+        talk = pair()
+        talk["bob"].commits_alone = False
+        message = talk.say("ann", "hi", receipt=True)
+        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        talk.run(2_000)
+
+        assert not wait.is_done
+
+        talk["bob"].commit()
+        talk.run(5)
+
+        assert wait.is_done
+
+    def test_a_lost_receipt_costs_one_probe(self) -> None:
+        """Acks carry heads: without any receipt the wait ends with a probe."""
+        talk = trio()
+        talk.lose(Receipt)
+        message = talk.say("ann", "hi", receipt=True)
+        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        talk.run(210)
+
+        assert wait.is_done
+
+    def test_a_member_that_dies_meanwhile_is_dropped_and_named(self) -> None:
+        """`all` is those that lived when it was said, but for who dies."""
+        talk = trio()
+        talk.kill("cyd")
+        message = talk.say("ann", "hi", receipt=True)
+        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        talk.run(20_000)
+
+        assert wait.is_done
+        assert [talk["bob"].id] == wait.held_by
+        assert [talk["cyd"].id] == wait.gone
+
+    def test_an_old_message_is_waited_for_too(self) -> None:
+        """What others said they hold before the wait began counts."""
+        talk = pair()
+        message = talk.say("ann", "hi", receipt=True)
+        talk.run(10)
+
+        assert talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+
+    def test_nobody_to_wait_for_is_over_at_once(self) -> None:
+        """Alone, all others hold it."""
+        talk = Talk("ann")
+        message = talk.say("ann", "hi")
+
+        assert talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+
+    def test_a_copy_that_asks_is_answered_too(self) -> None:
+        """A rumor of what is held already owes its receipt all the same."""
+        talk = pair()
+        message = talk.say("ann", "hi")
+        talk.run(10)
+        talk.sent.clear()
+        talk["bob"].replica.receive(
+            [Rumor(True, (message.encoded,))], talk["ann"].id, talk["ann"].address, talk.now
+        )
+        talk["bob"].carry_out()
+
+        assert {"Receipt": 1} == dict(talk.sent)
+
+
+class TestLargeBodies:
+    def test_a_large_body_is_announced_and_pulled(self) -> None:
+        """Above ANNOUNCE_BYTES nothing is pushed but a dot; pieces come when asked for."""
+        talk = trio()
+        body = "x" * 60_000
+        talk.say("ann", body)
+        talk.settle(10_000)
+
+        assert [[body]] * 3 == [party.shown for party in talk.parties]
+        assert 0 == talk.sent["Rumor"]
+        assert 0 < talk.sent["Have"]
+
+    def test_a_body_larger_than_a_datagram_is_pushed_in_pieces(self) -> None:
+        """Between a datagram and ANNOUNCE_BYTES the pieces of a rumor are pushed."""
+        talk = trio()
+        body = "x" * (ANNOUNCE_BYTES - 1_000)
+        talk.say("ann", body)
+        talk.run(20)
+
+        assert [[body]] * 3 == [party.shown for party in talk.parties]
+        assert 0 == talk.sent["Pull"]
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_lost_pieces_are_asked_for_by_number(self, seed: int) -> None:
+        """Of a large body that lost a fifth on the way, most is sent once."""
+        talk = Talk("ann", "bob", seed=seed)
+        talk.meet()
+        random = Random(seed)
+        talk.drop(lambda _a, _b, p: isinstance(p[0], Piece) and random.random() < 0.2)
+        body = random.randbytes(60_000)
+        talk.say("ann", body)
+        talk.settle(60_000)
+        pieces = [p for _, to, p in talk.heard if isinstance(p, Piece)]
+
+        assert [body] == talk["bob"].shown
+        assert len({p.number for p in pieces}) + 5 >= len(pieces)
+
+    def test_the_newcomer_gets_large_bodies(self) -> None:
+        """Catch-up carries small and large messages, in causal order."""
+        talk = Talk("ann", "bob")
+        bodies = [f"{n}" * (1 if n % 3 else 20_000) for n in range(1, 10)]
+        for body in bodies:
+            talk.say("ann", body)
+        talk.meet()
+
+        assert bodies == talk["bob"].shown
+
+
+class TestCommits:
+    def test_nothing_of_its_own_leaves_before_its_commit(self) -> None:
+        """Said and not yet durable: no rumor, no head, no digest."""
+        talk = pair()
+        talk["ann"].commits_alone = False
+        talk.say("ann", "hi")
+        talk.run(10_000)
+
+        assert [] == talk["ann"].shown + talk["bob"].shown
+        assert 0 == talk.sent["Rumor"]
+
+        talk["ann"].commit()
+        talk.run(5)
+
+        assert [["hi"]] * 2 == [party.shown for party in talk.parties]
+
+    def test_a_foreign_message_is_forwarded_before_its_commit_and_not_shown(self) -> None:
+        """Its author holds it; who forwards it claims nothing."""
+        talk = trio(links_max=8)
+        talk.drop(lambda a, b, _: {a.name, b.name} == {"ann", "cyd"})
+        talk["bob"].commits_alone = False
+        talk.say("ann", "hi")
+        talk.run(10)
+
+        assert ["hi"] == talk["cyd"].shown
+        assert [] == talk["bob"].shown
+
+    def test_a_failed_commit_is_as_if_nothing_was_said(self) -> None:
+        """The message is gone, the node goes on, and its next one is of a new log."""
+        talk = pair()
+        talk.say("ann", "kept")
+        talk["ann"].commits_alone = False
+        lost = talk.say("ann", "lost")
+        talk["ann"].fail_commit()
+        talk["ann"].commits_alone = True
+        later = talk.say("ann", "later")
+        talk.settle()
+
+        assert ["kept", "later"] == talk["bob"].shown
+        assert lost.log != later.log
+        assert 1 == later.seq
+        assert 0 == talk["ann"].replica.uncommitted
+
+    def test_foreign_messages_lost_by_a_failed_commit_come_again(self) -> None:
+        """What others hold is pulled once the disk takes it."""
+        talk = pair()
+        talk["bob"].commits_alone = False
+        talk.say("ann", "hi")
+        talk.run(10)
+        talk["bob"].fail_commit()
+        talk["bob"].commits_alone = True
+        talk.settle()
+
+        assert ["hi"] == talk["bob"].shown
+
+    def test_members_survive_a_failed_commit(self) -> None:
+        """Only the log side is reborn: who is alive is still known, and nothing is suspected."""
+        talk = trio()
+        talk["ann"].commits_alone = False
+        talk.say("ann", "lost")
+        talk["ann"].fail_commit()
+
+        assert State.ALIVE is talk["ann"].believes("bob")
+
+        talk.run(20_000)
+
+        assert [] == [n for party in talk.parties for n in party.told("member_suspected")]
+
+    def test_a_wait_does_not_outlive_its_log(self) -> None:
+        """Receipts of the old log say nothing of the new one."""
+        talk = pair()
+        talk.say("ann", "one", receipt=True)
+        talk.say("ann", "two", receipt=True)
+        talk.run(10)
+        talk["ann"].commits_alone = False
+        talk.say("ann", "lost")
+        talk["ann"].fail_commit()
+        talk.cut("bob")
+        message = talk.say("ann", "new")
+        talk["ann"].commit()
+
+        assert not talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+
+    def test_every_run_has_a_log_of_its_own(self) -> None:
+        """After a restart the first message begins a new log that follows the old one."""
+        talk = pair()
+        first = talk.say("ann", "before")
+        talk.settle()
+        talk.kill("ann")
+        talk.restart("ann", "bob")
+        second = talk.say("ann", "after")
+        talk.settle()
+
+        assert first.log != second.log
+        assert (first.dot,) == second.causes
+        assert ["before", "after"] == talk["bob"].shown
+
+    def test_a_restored_disk_mints_no_dot_twice(self) -> None:
+        """A node thrown back to an old disk gets its own former messages from the others."""
+        talk = pair()
+        talk.say("ann", "one")
+        talk.say("ann", "two")
+        talk.settle()
+        talk.kill("ann")
+        del talk["ann"].disk[1:]
+        talk.restart("ann", "bob")
+        talk.say("ann", "three")
+        talk.settle()
+
+        assert {"one", "two", "three"} == set(talk["ann"].history())
+        assert talk["ann"].history() == talk["bob"].history()
+
+
+def test_own_datagrams_that_come_back_are_dropped() -> None:
+    """What bears this node's own id is not heard."""
+    talk = Talk("ann")
+    ann = talk["ann"]
+    ann.replica.receive([Join(ann.replica.liveness.me)], ann.id, ann.address, talk.now)
+
+    assert {"own datagram": 1} == dict(ann.replica.drops)
+    assert [] == ann.replica.take(talk.now)
+
+
+def test_a_visitor_is_answered_and_never_a_member() -> None:
+    """Sender id zero gets its ack and leaves no trace."""
+    talk = Talk("ann")
+    ann = talk["ann"]
+    ping = Ping(5, bytes(8), bytes(8), False, bytes(8))
+    ann.replica.receive([ping], bytes(8), talk["ann"].address, talk.now)
+    packets = [p for e in ann.replica.take(talk.now) for p in getattr(e, "packets", ())]
+
+    assert [Ack] == [type(p) for p in packets if not isinstance(p, Update)]
+    assert 1 == len(ann.replica.liveness.members.rows())
+
+
+def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
+    """A row without an address is taken with the one its datagram came from."""
+    talk = Talk("ann", "bob")
+    ann = talk["ann"]
+    row = MemberRow(talk["bob"].id, 5, State.ALIVE, type(ann.address)("0.0.0.0", 7352), "bob", 1)
+    ann.replica.receive([Join(row)], row.id, talk["bob"].address, talk.now)
+
+    assert talk["bob"].address == ann.replica.liveness.members[row.id].row.address
+
+
+def test_the_same_seed_gives_the_same_dialogue() -> None:
+    """Nothing depends on hash order or a clock: a run can be replayed."""
+
+    def run() -> list[object]:
+        talk = Talk("ann", "bob", "cyd", seed=3)
+        talk.meet()
+        talk.cut("cyd")
+        talk.say("ann", "hi")
+        talk.run(15_000)
+        talk.heal()
+        talk.settle()
+        return list(talk.heard)
+
+    heard = run()
+
+    assert heard == run()
+    assert len(heard) > 100
