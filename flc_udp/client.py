@@ -179,10 +179,7 @@ class Client(asyncio.Protocol):
         return self._ask({"op": "say", "room": room, "body": text, **_given(named)}, _said)
 
     async def say(self, room: str, body: str | bytes, **options: Unpack[SayOptions]) -> Said:
-        """Say `body` in `room` and wait until it is durable, on `wait` other nodes too.
-
-        With `wait`, nodes still missing after `timeout` seconds are named in the answer.
-        """
+        """Say `body`, wait until it is durable; with `wait` on others too, at most `timeout` s."""
         return await self.say_nowait(room, body, **options)
 
     def follow(
@@ -195,8 +192,7 @@ class Client(asyncio.Protocol):
     ) -> AsyncIterator[Shown]:
         """Messages as this node shows them: after `position`, or the `last` N, else only new ones.
 
-        `room` None is all rooms; `dot` is what stood at `position` when it was noted. Asked for at
-        once, not at the first `async for`.
+        `room` None is all rooms; `dot` is what stood at `position`. Asked for now, not at `anext`.
         """
         options = _given({"from": position, "dot": dot, "last": last})
         return _shown(self.stream("follow", room=room, **options))
@@ -206,7 +202,7 @@ class Client(asyncio.Protocol):
         return self.stream("log", room=room, n=n, since=since, clock=False, positions=False)
 
     async def rooms(self) -> list[Record]:
-        """Each room with `messages`, `logs`, `last_said_at`, `position`."""
+        """Each room, with how much was said in it."""
         return await self.listed("rooms")
 
     async def members(self) -> list[Record]:
@@ -289,7 +285,7 @@ class Client(asyncio.Protocol):
         try:
             for line in lines.decode().split("\n"):
                 self._answer(json.loads(line), len(line))
-        except (ValueError, LookupError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError):
             self._break("a line that is no answer")
         self._regulate()
         return _wake(self._progress)
@@ -306,8 +302,7 @@ class Client(asyncio.Protocol):
     def connection_lost(self, error: Exception | None) -> None:
         """Fail what is open."""
         problem = f"the daemon at {self.path} has gone away"
-        hint = "its own log says why; start it: flc run"
-        self._gone = self._gone or DaemonGoneError(problem, hint)
+        self._gone = self._gone or DaemonGoneError(problem, "its log says why; start it: flc run")
         self._refuse_all(self._gone)
         _wake(self._progress)
         self._closed.set_result(None)
@@ -318,14 +313,15 @@ class Client(asyncio.Protocol):
             stream.feed(record, chars)
             if stream.ended:
                 del self._streams[number]
-        elif (waiting := self._answers.pop(number, None)) is not None:
+        elif (waiting := self._answers.get(number)) is not None:
             future, convert = waiting
             if future.done():  # who asked has been cancelled
-                return
-            if record.pop("ok", None) is True:
+                pass
+            elif record.pop("ok", None) is True:
                 future.set_result(convert(record))
             else:
                 future.set_exception(_refusal(record))
+            del self._answers[number]
         elif record.get("ok") is False:
             # It could not even read whose line it was, so nobody's answer is certain to come.
             self._refuse_all(_refusal(record))
@@ -375,8 +371,7 @@ def _given(options: Record) -> Record:
 
 
 def _refusal(record: Record) -> FlcError:
-    hint = record.get("hint", "the daemon's log says more")
-    return FlcError(str(record.get("error", "refused without a word")), str(hint))
+    return FlcError(str(record.get("error", "refused")), str(record.get("hint", "see its log")))
 
 
 def _line(request: Record) -> bytes:

@@ -167,9 +167,11 @@ class Cluster:
         self._handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
 
     def __enter__(self) -> Self:
+        # All of them end as Ctrl-C does, which asyncio turns into an orderly cancel.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         for number in (signal.SIGTERM, signal.SIGHUP):
             if self._handlers[number] is not signal.SIG_IGN:  # nohup
-                signal.signal(number, signal.default_int_handler)
+                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
         return self
 
     def __exit__(self, *_exc: object) -> None:

@@ -170,7 +170,8 @@ class Connection(asyncio.Protocol):
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         room, position = self._control.ops.follow_from(request)
         tag = "" if request_id is None else f',"id":{encode(request_id)}'
-        follow = Follow(self, self._control.ops.reader, tag, room, position)
+        ops = self._control.ops
+        follow = Follow(self, ops.reader, tag, room, position, ops.shown)
         self._follows.append(follow)
         self.pump(follow)
 
@@ -277,6 +278,7 @@ class Control:
 
     def show(self, first_position: int, messages: Sequence[Message]) -> None:
         """New durable messages, for all who follow."""
+        self.ops.last_shown = first_position + len(messages) - 1
         if not self._connections:
             return
         lines = [Line(first_position + at, message) for at, message in enumerate(messages)]

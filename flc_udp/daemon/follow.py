@@ -1,8 +1,10 @@
 """Followers: positions in the local order that move as fast as their reader takes what they see.
 
-Rules. A follower that has seen all gets new messages as they are shown, encoded once for everybody.
-One that lags, because it began in the past or reads slowly, is never buffered for: it reads on from
-the log whenever its reader has room. So a follower costs a few numbers, however far behind it is.
+Rules. Nothing is shown that the Node has not shown, though the log may hold it a moment sooner:
+only then is it known who said it. A follower that has seen all gets new messages as they are shown,
+encoded once for everybody. One that lags, because it began in the past or reads slowly, is never
+buffered for: it reads on from the log whenever its reader has room. So a follower costs a few
+numbers, however far behind it is.
 """
 
 from __future__ import annotations
@@ -56,28 +58,36 @@ class Follow:
     """One follower of one room, or of all."""
 
     def __init__(
-        self, outlet: Outlet, reader: Reader, tag: str, room: str | None, position: int
+        self,
+        outlet: Outlet,
+        reader: Reader,
+        tag: str,
+        room: str | None,
+        position: int,
+        shown: Callable[[], int],
     ) -> None:
         self._outlet = outlet
         self._reader = reader
         self._tag = tag
         self._room = room
         self._position = position
-        self._catching_up_to: int | None = reader.last_position()
+        self._shown = shown
+        self._catching_up_to: int | None = shown()
 
     def pump(self, call_again: Callable[[], object]) -> None:
         """Read on from the log while the outlet has room; `call_again` when there may be more."""
         if self._outlet.is_full:
             return  # It pumps again when it has room.
-        last = self._reader.last_position()
+        shown = self._shown()
         page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
+        page = [row for row in page if row[0] <= shown]
         for position, encoded in page:
             self._write(Line(position, decode(encoded)))
         if page:
             self._position = page[-1][0]
             call_again()
         else:
-            self._position = max(self._position, last)
+            self._position = max(self._position, shown)
         self._say_caught_up()
 
     def show(self, lines: Sequence[Line]) -> bool:

@@ -41,6 +41,8 @@ class Ops:
         self, ground: LoopGround, reader: Reader, status: Status, leave: Callable[[], None]
     ) -> None:
         self.reader = reader
+        self.last_shown = reader.last_position()
+        """Up to this position the Node has shown its log; the log may hold more for a moment."""
         self._ground = ground
         self._status = status
         self._leave = leave
@@ -61,6 +63,10 @@ class Ops:
         """All of them, for the text of an error."""
         return ", ".join((*self.answers, *self.lists))
 
+    def shown(self) -> int:
+        """The last position that may be shown."""
+        return self.last_shown
+
     def follow_from(self, request: Record) -> tuple[str | None, int]:
         """(room or None for all, position) of a follow; raises FlcError."""
         room = _room_of(request)
@@ -68,8 +74,8 @@ class Ops:
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
         if last is not None:
-            return room, self.reader.before_last(room, _number("last", last))
-        newest = self.reader.last_position()
+            return room, min(self.reader.before_last(room, _number("last", last)), self.last_shown)
+        newest = self.last_shown
         if start is None:
             return room, newest
         position = _number("from", start)
@@ -124,11 +130,11 @@ class Ops:
         n = _number("n", request.get("n", LOG_LINES))
         since = _wall_of(request.get("since"))
         with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
-        last_position = self.reader.last_position()
+        last_position = self.last_shown
         past = Past() if with_clock else None
         if past is not None and (n or since is not None):
-            await self._walk_to(past, room, n, since)
-        rows = self.reader.history(room, last=n or None, since_wall_ms=since)
+            await self._walk_to(past, room, n, since, last_position)
+        rows = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=last_position)
         for at, (position, encoded) in enumerate(rows):
             message = decode(encoded)
             record = message_record(message)
@@ -141,9 +147,11 @@ class Ops:
                 await asyncio.sleep(0)
         yield {"end": True, "position": last_position}
 
-    async def _walk_to(self, past: Past, room: str | None, n: int, since: int | None) -> None:
+    async def _walk_to(
+        self, past: Past, room: str | None, n: int, since: int | None, up_to: int
+    ) -> None:
         """Pass over all that stands before the lines asked for: their clocks rest on it."""
-        wanted = self.reader.history(room, last=n or None, since_wall_ms=since)
+        wanted = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=up_to)
         first = next(wanted, None)
         if first is None:
             return

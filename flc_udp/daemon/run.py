@@ -65,6 +65,7 @@ def main(settings: Settings) -> int:
 async def _run(settings: Settings, directory: DataDirectory) -> int:
     name = settings.name or socket.gethostname()
     check_label("node name", name)
+    structlog.contextvars.bind_contextvars(node=name)
     seeds = [(seed, *split_host_port(seed))[0] for seed in settings.join]
     ring = _ring(settings, directory)
     sock, bound = await bind(settings.bind)
@@ -269,6 +270,14 @@ def _fresh_id() -> NodeId:
     return node
 
 
+def _event_first(
+    _logger: object, _method: str, record: structlog.typing.EventDict
+) -> dict[str, object]:
+    """When, how grave, what, where; then the details: a line is read from its left end."""
+    first = {key: record[key] for key in ("timestamp", "level", "event", "node") if key in record}
+    return {**first, **record}
+
+
 def _log_to_stderr(settings: Settings) -> None:
     is_console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
@@ -280,8 +289,10 @@ def _log_to_stderr(settings: Settings) -> None:
     )
     structlog.configure(
         processors=[
+            structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
+            _event_first,
             renderer,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(

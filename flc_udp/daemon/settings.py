@@ -29,7 +29,8 @@ def load(
     said: dict[str, Any] = {}
     if config_file is not None:
         for key, value in _read_file(config_file).items():
-            said[_known(key, config_file)] = _check(key, value, f"{config_file}: {key}")
+            name = _known(key, config_file)
+            said[name] = _check(name, value, f"{config_file}: {key}")
     for name in SETTING_NAMES:
         key = ENVIRONMENT_PREFIX + name.upper()
         if environ.get(key):

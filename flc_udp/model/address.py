@@ -12,6 +12,7 @@ from typing import NamedTuple
 from flc_udp.model.errors import FlcError
 
 PORT_LIMIT = 1 << 16
+PORT_DIGITS_MAX = 5
 
 
 class Address(NamedTuple):
@@ -48,7 +49,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
-    digits = port.isascii() and port.isdecimal()
+    digits = port.isascii() and port.isdecimal() and len(port) <= PORT_DIGITS_MAX
     bare_v6 = ":" in host and not bracketed
     if not colon or not host or bare_v6 or not digits or int(port) >= PORT_LIMIT:
         raise FlcError(

@@ -32,12 +32,14 @@ class Dot(NamedTuple):
 
 def parse_dot(text: str) -> Dot:
     """Read `9f2c61d0a47be813:17`; raises FlcError for anything else."""
-    log, colon, seq = text.partition(":")
+    log, _, seq = text.partition(":")
     try:
         dot = Dot(bytes.fromhex(log), int(seq))
     except ValueError:
         dot = Dot(b"", 0)
-    if not colon or len(dot.log) != ID_BYTES or not 0 < dot.seq < SEQ_LIMIT:
+    # One spelling: what `int` and `fromhex` are lenient about (signs, spaces, `_`) is no dot.
+    is_spelled = str(dot) == text.lower()
+    if not is_spelled or len(dot.log) != ID_BYTES or not 0 < dot.seq < SEQ_LIMIT:
         raise FlcError(
             f"{text!r} is not a dot",
             "a dot is 16 hex digits, a colon and a number, as `flc log --json` prints it",

@@ -7,7 +7,8 @@ A msgpack array of at least ten fields:
 `causes` is flat (log, seq, log, seq, …), sorted by dot; `parent` is the hash of the log's previous
 message (eight zero bytes before the first), which makes each log a hash chain; `origin` is
 [node id, node name] in the message with seq 1 and nil in all others. Unknown trailing fields are
-kept, because the bytes are kept, and ignored.
+kept, because the bytes are kept, and ignored; there is room for five, as the array's header is one
+byte and the log's id follows it: a message's first bytes name it (`peek_dot`).
 
 Rules. Acceptance is a pure function of the bytes: no setting, clock or table has a say, so all
 nodes accept the same messages. Everything that enters, from the network, the disk or this node's
@@ -101,13 +102,18 @@ def label_problem(label: str) -> str | None:
     return None
 
 
+def is_label(value: object) -> bool:
+    """Whether any value at all is a name; what is too long is not even remembered."""
+    return type(value) is str and len(value) <= LABEL_BYTES_MAX and label_problem(value) is None
+
+
 def check_label(kind: str, label: str) -> None:
     """Raise FlcError where `label` is no room, author or node name; `kind` says which it is."""
     problem = label_problem(label)
     if problem is not None:
         raise FlcError(
             f"{kind} {label[:40]!r} {problem}",
-            f"a {kind} is 1 to {LABEL_BYTES_MAX} bytes of UTF-8 without control characters",
+            f"1 to {LABEL_BYTES_MAX} bytes of UTF-8 without control characters are allowed",
         )
 
 
@@ -164,9 +170,11 @@ def decode(encoded: bytes) -> Message:
     _check_numbers(seq, wall, lift)
     if type(log) is not bytes or len(log) != ID_BYTES:
         raise Malformed("message log is not an id")
+    if peek_dot(encoded) != (log, seq):
+        raise Malformed("message does not begin with its dot")
     if type(parent) is not bytes or len(parent) != HASH_BYTES:
         raise Malformed("message parent is not a hash")
-    if not _is_label(room) or not _is_label(author):
+    if not is_label(room) or not is_label(author):
         raise Malformed("message room or author is not allowed")
     _check_body(body)
     stamp = (wall << STAMP_WALL_SHIFT) + lift
@@ -198,10 +206,6 @@ def _check_numbers(seq: object, wall: object, lift: object) -> None:
         raise Malformed("message clock out of range")
     if (wall << STAMP_WALL_SHIFT) + lift >= STAMP_LIMIT:
         raise Malformed("message stamp out of range")
-
-
-def _is_label(label: object) -> bool:
-    return type(label) is str and label_problem(label) is None
 
 
 def _check_body(body: object) -> None:
@@ -243,7 +247,7 @@ def _read_origin(origin: object, seq: int, parent: bytes) -> Origin | None:
     if type(origin) is not tuple or len(origin) < 2:  # noqa: PLR2004  # node and name
         raise Malformed("message origin is not a node")
     node, name = origin[:2]
-    if type(node) is not bytes or len(node) != ID_BYTES or not _is_label(name):
+    if type(node) is not bytes or len(node) != ID_BYTES or not is_label(name):
         raise Malformed("message origin is not a node")
     return Origin(node, name)
 

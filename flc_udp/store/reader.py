@@ -179,12 +179,17 @@ class Reader:
         return int(self._value("SELECT max(position) FROM room") or 0)
 
     def history(
-        self, room: str | None, *, last: int | None = None, since_wall_ms: int | None = None
+        self,
+        room: str | None,
+        *,
+        last: int | None = None,
+        since_wall_ms: int | None = None,
+        up_to: int | None = None,
     ) -> Iterator[tuple[int, bytes]]:
         """(position, encoded) in (stamp, log, seq) order, of one room or of all.
 
         `last` is how many at most, the latest; `since_wall_ms` compares with the stamp's wall. What
-        is appended after the call is not in it.
+        is appended after the call, or above the position `up_to`, is not in it.
         """
         # First the position, then the room's greatest stamp: so none up to there is above it.
         position = self.last_position()

@@ -26,7 +26,7 @@ async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
 
 @pytest.fixture
 def flc(capfd: pytest.CaptureFixture[str]) -> Flc:
-    """Run main() in a thread of this process: `await flc("log", "-n", "1")`."""
+    """Run `flc` in a thread of this process, with these words."""
 
     async def run(*words: str) -> Ended:
         code = await asyncio.to_thread(main, words)
@@ -38,7 +38,7 @@ def flc(capfd: pytest.CaptureFixture[str]) -> Flc:
 
 @pytest.fixture
 async def spawn() -> AsyncIterator[Spawn]:
-    """Start flc as a process with pipes, ended with the test: `await spawn("nc", "-d")`."""
+    """Start `flc` as a process with pipes, ended with the test."""
     started: list[asyncio.subprocess.Process] = []
 
     async def run(*words: str, **options: int) -> asyncio.subprocess.Process:
@@ -58,7 +58,7 @@ async def spawn() -> AsyncIterator[Spawn]:
 
 @pytest.fixture
 def nc(spawn: Spawn) -> Flc:
-    """Run `flc nc` to its end with stdin in a pipe: `await nc("-N", "ops", stdin=b"hi")`."""
+    """Run `flc nc` to its end, with stdin in a pipe."""
 
     async def run(*words: str, stdin: bytes = b"") -> Ended:
         process = await spawn("nc", *words)

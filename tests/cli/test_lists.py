@@ -1,0 +1,67 @@
+"""`flc rooms` and `flc members`."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+from tests.cli.fake import MEMBERS, Ended, FakeDaemon, Flc, Spawn
+
+
+async def test_rooms_as_a_table(daemon: FakeDaemon, flc: Flc) -> None:
+    """Each room with its messages and when the last was said."""
+    daemon.hear("ben", "hi", room="ops")
+
+    assert await flc("rooms") == Ended(
+        0,
+        "ROOM  MESSAGES  LOGS  LAST SAID\nops          1     1  2026-01-02T03:04:05.678Z\n",
+        "",
+    )
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize("words", [(), ("--json",)])
+async def test_no_rooms(flc: Flc, words: tuple[str, ...]) -> None:
+    """Where nothing was said nothing is printed."""
+    assert await flc("rooms", *words) == Ended(0, "", "")
+
+
+async def test_rooms_as_json(daemon: FakeDaemon, flc: Flc) -> None:
+    """One object a line, in the order the daemon gives."""
+    daemon.hear("ben", "hi", room="ops")
+    daemon.hear("ben", "hi", room="lobby")
+
+    lines = (await flc("rooms", "--json")).out.splitlines()
+
+    assert [json.loads(line)["room"] for line in lines] == ["ops", "lobby"]
+    assert list(json.loads(lines[0])) == ["room", "messages", "logs", "last_said_at", "position"]
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_members_as_a_table(flc: Flc) -> None:
+    """Each member in a row, this node with a star, what is unknown as a dash."""
+    head, ann, ben = (await flc("members")).out.splitlines()
+
+    assert head.split() == (
+        ["NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE"]
+    )
+    assert ann.split()[:5] == ["ann*", "00000000000000aa", "alive", "127.0.0.1:7352", "-"]
+    assert ben.split()[:6] == (
+        ["ben", "00000000000000bb", "suspect", "127.0.0.1:7353", "0.2", "ms"]
+    )
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_members_as_json(flc: Flc) -> None:
+    """One object a line, exactly as the daemon gives it."""
+    ended = await flc("members", "--json")
+
+    assert [json.loads(line) for line in ended.out.splitlines()] == MEMBERS
+
+
+async def test_watch_asks_again(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """--watch goes on until it is interrupted."""
+    await spawn("members", "--watch", "--json")
+
+    await daemon.until(lambda: len(daemon.asked("members")) == 2)

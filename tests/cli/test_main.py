@@ -1,0 +1,162 @@
+"""`flc` itself: help, exit codes, and what it imports."""
+
+from __future__ import annotations
+
+import base64
+import subprocess
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+
+import pytest
+
+from flc_udp import __version__
+from flc_udp.cli.connect import sockets
+from flc_udp.cli.main import COMMANDS, main
+from tests.cli.fake import Flc
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example(
+    name: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """--help of each command shows how it looks in use."""
+    if name == "sim" and find_spec("flc_udp.sim.run") is None:
+        pytest.skip("the simulator has no command line yet")
+    with pytest.raises(SystemExit) as ended:
+        main([name, "--help"])
+
+    out = capsys.readouterr().out
+    assert ended.value.code == 0
+    assert "example" in out.lower()
+    assert f"flc {name}" in out
+    assert "--data" in out
+
+
+def test_help_lists_the_commands(capsys: pytest.CaptureFixture[str]) -> None:
+    """`flc --help` names each command."""
+    with pytest.raises(SystemExit):
+        main(["--help"])
+
+    listed = [line.split()[0] for line in capsys.readouterr().out.splitlines() if line[:2] == "  "]
+    assert [name for name in listed if name in COMMANDS] == list(COMMANDS)
+
+
+def test_version(capsys: pytest.CaptureFixture[str]) -> None:
+    """`flc --version` is one line."""
+    with pytest.raises(SystemExit) as ended:
+        main(["--version"])
+
+    assert (ended.value.code, capsys.readouterr().out) == (0, f"flc {__version__}\n")
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        [],
+        ["fly"],
+        ["say"],
+        ["say", "ops"],
+        ["say", "ops", "hi", "--wait", "many"],
+        ["nc", "a", "b"],
+        ["nc", "--from", "x"],
+        ["nc", "--from", "1", "--last", "1"],
+        ["nc", "-c", "0"],
+        ["nc", "-w", "-1"],
+        ["log", "--since", "yesterday"],
+        ["log", "--pos"],
+        ["run", "--profile", "moon"],
+        ["demo", "--nodes", "2"],
+    ],
+)
+def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
+    """What the line does not allow is exit 2; abbreviations are no part of the contract."""
+    with pytest.raises(SystemExit) as ended:
+        main(words)
+
+    assert ended.value.code == 2
+
+
+async def test_no_daemon(flc: Flc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where no socket is, the error names what was looked at, and the hint what to do."""
+    monkeypatch.delenv("FLC_DATA", raising=False)
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    ended = await flc("rooms")
+
+    assert (ended.code, ended.out) == (1, "")
+    error, hint = ended.err.splitlines()
+    assert f"{tmp_path}/flc/control.sock" in error
+    assert "/run/flc/control.sock" in error
+    assert (error[:7], hint) == ("error: ", "hint: start one: flc run")
+
+
+async def test_no_daemon_where_one_was_named(flc: Flc, tmp_path: Path) -> None:
+    """A named directory is the only one looked at."""
+    ended = await flc("rooms", "--data", str(tmp_path))
+
+    assert ended.err == (
+        f"error: no daemon here: there is no {tmp_path}/control.sock\n"
+        f"hint: start one: flc run --data {tmp_path}\n"
+    )
+
+
+async def test_a_daemon_that_left_its_socket(flc: Flc, tmp_path: Path) -> None:
+    """A socket that nobody listens on is no daemon, too."""
+    import socket  # noqa: PLC0415
+
+    with socket.socket(socket.AF_UNIX) as stale:
+        stale.bind(str(tmp_path / "control.sock"))
+    ended = await flc("rooms", "--data", str(tmp_path))
+
+    assert ended.code == 1
+    assert ended.err.startswith(f"error: no daemon answers at {tmp_path}/control.sock: ")
+
+
+def test_which_sockets_are_looked_for() -> None:
+    """--data, then FLC_DATA, each alone; else the user's directory, then the system's."""
+    state = {"XDG_STATE_HOME": "/state"}
+
+    assert sockets("/d", {"FLC_DATA": "/e"}) == [Path("/d/control.sock")]
+    assert sockets(None, {"FLC_DATA": "/e", **state}) == [Path("/e/control.sock")]
+    assert sockets(None, state) == [
+        Path("/state/flc/control.sock"),
+        Path("/run/flc/control.sock"),
+    ]
+    assert sockets(None, {})[0] == Path.home() / ".local/state/flc/control.sock"
+
+
+def test_a_full_disk_is_an_error_without_a_traceback() -> None:
+    """What the operating system refuses is told in one line."""
+    with Path("/dev/full").open("wb") as full:
+        process = subprocess.run(
+            [sys.executable, "-m", "flc_udp", "keygen"],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            check=False,
+        )
+
+    assert process.returncode == 1
+    assert process.stderr.startswith(b"error: [Errno 28]")
+    assert b"Traceback" not in process.stderr
+
+
+async def test_keygen(flc: Flc) -> None:
+    """Each key is another line of base64, of 32 bytes."""
+    keys = [(await flc("keygen")).out for _ in range(2)]
+
+    assert keys[0] != keys[1]
+    assert [len(base64.b64decode(key, validate=False)) for key in keys] == [32, 32]
+    assert [key.count("\n") for key in keys] == [1, 1]
+
+
+@pytest.mark.parametrize("module", ["main", "nc", "say", "log", "lists", "status", "keygen"])
+def test_client_commands_are_light(module: str) -> None:
+    """No client command imports cryptography, SQLite, uvloop or the core; --version no asyncio."""
+    heavy = ["cryptography", "sqlite3", "uvloop", "structlog", "msgpack", "flc_udp.core"]
+    heavy += ["asyncio"] if module == "main" else []
+    script = f"import sys, flc_udp.cli.{module}; print([m for m in {heavy} if m in sys.modules])"
+    process = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True
+    )
+
+    assert process.stdout == "[]\n"

@@ -1,0 +1,83 @@
+"""How records look to people."""
+
+from __future__ import annotations
+
+import pytest
+
+from flc_udp.cli import text
+
+
+@pytest.mark.parametrize(
+    ("said", "shown"),
+    [
+        ("plain\ttext é 漢 🙂", "plain\ttext é 漢 🙂"),
+        ("\x00\n\r\x1b", "␀␊␍␛"),
+        ("\x7f", "␡"),
+        ("\x85\x9b", "\\x85\\x9b"),
+        ("\u202e\u2066\u200f", "\\u202e\\u2066\\u200f"),
+        ("\u2028", "\\u2028"),
+    ],
+)
+def test_control_characters_are_visible(said: str, shown: str) -> None:
+    """What could drive a terminal or reorder a line is shown as what it is; tab passes."""
+    assert text.visible(said) == shown
+
+
+def test_bytes_are_shown_as_text_where_they_are() -> None:
+    """A body of bytes keeps what is UTF-8 and escapes the rest."""
+    assert text.body_text({"body": {"base64": "YcOp/w=="}}) == "aé\\xff"
+
+
+def test_bodies_are_exact() -> None:
+    """The raw body is what was said, byte for byte."""
+    assert text.body_bytes({"body": "é\n"}) == b"\xc3\xa9\n"
+    assert text.body_bytes({"body": {"base64": "/wA="}}) == b"\xff\x00"
+
+
+def test_an_author_has_one_colour() -> None:
+    """The colour is a function of the name; without colour the name stands alone."""
+    assert text.author_text("ann", colour=True) == text.author_text("ann", colour=True)
+    assert text.author_text("ann", colour=True) != text.author_text("ben", colour=True)
+    assert text.author_text("a\x1bn", colour=False) == "a␛n"
+
+
+def test_times() -> None:
+    """In a pipe times are UTC with milliseconds; what never was is a dash."""
+    assert text.time_text("2026-01-02T03:04:05.678Z", local=False) == "2026-01-02T03:04:05.678Z"
+    assert text.time_text("2026-01-02T03:04:05+01:00", local=False) == "2026-01-02T02:04:05.000Z"
+    assert text.time_text(None, local=True) == "-"
+    assert len(text.time_text("2026-01-02T03:04:05.678Z", local=True)) == len("2026-01-02 03:04:05")
+
+
+def test_tables_are_aligned() -> None:
+    """Columns are as wide as they look, numbers right, and no line ends in spaces."""
+    assert text.table(("NAME", "N"), [("漢", 5), ("ann\n", 12)]) == "NAME   N\n漢     5\nann␊  12"
+
+
+def test_a_table_of_nothing() -> None:
+    """Without rows the heads stand alone."""
+    assert text.table(("A", "B"), []) == "A  B"
+
+
+@pytest.mark.parametrize(
+    ("size", "shown"),
+    [
+        (0, "0 bytes"),
+        (999, "999 bytes"),
+        (1000, "1.0 kB"),
+        (5 << 20, "5.2 MB"),
+        (10**15, "1000.0 TB"),
+    ],
+)
+def test_sizes(size: int, shown: str) -> None:
+    """Bytes with a unit that fits."""
+    assert text.size_text(size) == shown
+
+
+@pytest.mark.parametrize(
+    ("seconds", "shown"),
+    [(0, "0 s"), (59.9, "59 s"), (60, "1 min 0 s"), (3_700, "1 h 1 min"), (90_000, "1 d 1 h")],
+)
+def test_durations(seconds: float, shown: str) -> None:
+    """A span in its two largest units."""
+    assert text.duration_text(seconds) == shown
