@@ -18,13 +18,15 @@ import os
 import platform
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Iterable
+from functools import partial
 from pathlib import Path
 
-from flc_udp.client import Client
+from cluster import Cluster, progress
+
+from flc_udp.client import Client, Said
 
 NODES = 3
 READY_S = 15.0
@@ -60,13 +62,12 @@ def _arguments() -> argparse.Namespace:
 async def _measure(args: argparse.Namespace) -> dict[str, object]:
     with tempfile.TemporaryDirectory(prefix="flc-bench-") as base:
         baseline = _plain_inserts(Path(base), args.body)
-        _progress("plain SQLite", 1, 1)
-        cluster = Cluster(Path(base))
-        async with cluster as clients:
+        progress("plain SQLite", 1, 1)
+        async with Cluster(Path(base), NODES) as cluster:
             before = cluster.cpu_s()
-            rates = [await _round(args, clients, n) for n in range(args.rounds)]
+            rates = [await _round(args, cluster.clients, n) for n in range(args.rounds)]
             spent = [after - then for after, then in zip(cluster.cpu_s(), before, strict=True)]
-            latencies = await _latencies(args, clients)
+            latencies = await _latencies(args, cluster.clients)
     median = statistics.median(rates)
     return {
         "messages_per_s": round(median),
@@ -87,8 +88,9 @@ async def _measure(args: argparse.Namespace) -> dict[str, object]:
 
 
 def _plain_inserts(base: Path, body: int) -> float:
-    """Rows a second with synchronous=FULL, a thousand a transaction: a table keyed by name, with
-    an index by time, as a log of messages would be kept without this project.
+    """Rows a second with synchronous=FULL, a thousand a transaction.
+
+    Into a table keyed by name with an index by time, as one would keep messages without all this.
     """
     connection = sqlite3.connect(base / "plain.db", isolation_level=None)
     connection.execute("PRAGMA journal_mode=WAL")
@@ -107,86 +109,30 @@ def _plain_inserts(base: Path, body: int) -> float:
     return BASELINE_ROWS / took
 
 
-class Cluster:
-    """Three daemons as processes, and a client of each."""
-
-    def __init__(self, base: Path) -> None:
-        self._base = base
-        self._processes: list[asyncio.subprocess.Process] = []
-        self._clients: list[Client] = []
-
-    async def __aenter__(self) -> list[Client]:
-        seed: list[str] = []
-        for number in range(NODES):
-            data = self._base / f"node{number}"
-            command = [sys.executable, "-m", "flc_udp", "run", "--data", str(data)]
-            command += ["--bind", "127.0.0.1:0", "--name", f"node{number}", *seed]
-            self._processes.append(
-                await asyncio.create_subprocess_exec(*command, stderr=asyncio.subprocess.DEVNULL)
-            )
-            client = await _connect(data / "control.sock")
-            self._clients.append(client)
-            status = await client.status()
-            seed = seed or ["--join", status["node"]["address"]]
-        await _until(self._all_alive)
-        return self._clients
-
-    async def __aexit__(self, *_exc: object) -> None:
-        for client in self._clients:
-            await client.close()
-        for process in self._processes:
-            process.terminate()
-        for process in self._processes:
-            await process.wait()
-
-    def cpu_s(self) -> list[float]:
-        """CPU seconds each daemon has used, user and system (proc(5))."""
-        ticks = os.sysconf("SC_CLK_TCK")
-        stats = [Path(f"/proc/{process.pid}/stat").read_text() for process in self._processes]
-        fields = [stat.rpartition(")")[2].split() for stat in stats]
-        return [(int(field[11]) + int(field[12])) / ticks for field in fields]
-
-    async def _all_alive(self) -> bool:
-        statuses = [await client.status() for client in self._clients]
-        return all(status["members"]["alive"] == NODES for status in statuses)
-
-
-async def _connect(path: Path) -> Client:
-    deadline = time.monotonic() + READY_S
-    while True:
-        try:
-            return await Client.connect(path)
-        except Exception:  # noqa: BLE001  # not there yet, however that shows; the deadline decides
-            if time.monotonic() > deadline:
-                raise
-            await asyncio.sleep(0.02)
-
-
-async def _until(condition: object) -> None:
-    deadline = time.monotonic() + READY_S
-    while not await condition():  # type: ignore[operator]
-        if time.monotonic() > deadline:
-            raise SystemExit("error: the nodes did not find each other")
-        await asyncio.sleep(0.02)
-
-
 async def _round(args: argparse.Namespace, clients: list[Client], number: int) -> float:
     """Messages a second from the first say to the last node's commit of the last message."""
     publisher = clients[0]
     target = (await publisher.digest())["messages"] + args.messages
     body = "x" * args.body
     began = time.perf_counter()
-    answers = []
+    refused: list[asyncio.Future[Said]] = []
     for sent in range(args.messages):
-        answers.append(publisher.say_nowait("bench", body))
+        publisher.say_nowait("bench", body).add_done_callback(partial(_note_refusal, refused))
         if sent % 256 == 0:
             await publisher.drain(args.window)
-            _progress(f"round {number + 1} of {args.rounds}", sent, args.messages)
-    await asyncio.gather(*answers)
+            progress(f"round {number + 1} of {args.rounds}", sent, args.messages)
+    await publisher.drain(0)
+    if refused:
+        raise SystemExit(f"error: {len(refused)} says refused: {refused[0].exception()}")
     await _all_hold(clients, target)
     rate = args.messages / (time.perf_counter() - began)
-    _progress(f"round {number + 1}: {rate:,.0f} messages/s", 1, 1)
+    progress(f"round {number + 1}: {rate:,.0f} messages/s", 1, 1)
     return rate
+
+
+def _note_refusal(refused: list[asyncio.Future[Said]], answer: asyncio.Future[Said]) -> None:
+    if answer.exception() is not None:
+        refused.append(answer)
 
 
 async def _all_hold(clients: list[Client], target: int) -> None:
@@ -220,26 +166,16 @@ async def _latencies(args: argparse.Namespace, clients: list[Client]) -> list[fl
         sent[body] = time.perf_counter()
         clients[0].say_nowait("latency", body)
         await asyncio.sleep(1 / args.rate)
-        _progress(f"latency at {args.rate:.0f}/s", number, args.samples)
+        progress(f"latency at {args.rate:.0f}/s", number, args.samples)
     await asyncio.wait_for(done.wait(), READY_S)
     await follower
-    _progress("latency", 1, 1)
+    progress("latency", 1, 1)
     return took
 
 
 def _quantile(values: Iterable[float], q: float) -> float:
     ordered = sorted(values)
     return ordered[min(int(len(ordered) * q), len(ordered) - 1)]
-
-
-def _progress(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        share = done / total
-        bar = "#" * int(share * 30)
-        end = "\n" if done == total else ""
-        print(f"\r{what:<34} [{bar:<30}] {share:4.0%}", end=end, file=sys.stderr, flush=True)
-    elif done == total:
-        print(what, file=sys.stderr, flush=True)
 
 
 def _table(result: dict[str, object]) -> str:

@@ -119,8 +119,8 @@ class Settings:
     # Dissemination and repair.
     packet_bytes_max: int = setting(
         1_400,
-        "UDP payload of a datagram, seal included: fits an Ethernet frame",
-        low=512,
+        "UDP payload of a datagram, seal included: fits an Ethernet frame; the least holds a piece",
+        low=1_200,
         high=8_192,
     )
     links_max: int = setting(8, "peers that new messages are pushed to", low=1, high=64)

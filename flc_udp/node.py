@@ -203,9 +203,11 @@ class Node:
     def wake_at(self) -> int:
         """When a turn is due even if nothing comes in, in µs of the ground's clock."""
         due = self.replica.wake_at
-        if self._decided and self._committing is None:
-            due = min(due, self._next_commit)
-        return due if self._retry_at is None else min(due, self._retry_at)
+        if self._committing is not None:
+            return due  # Its end looks at what waits for the disk.
+        if self._retry_at is not None:
+            return min(due, self._retry_at)
+        return min(due, self._next_commit) if self._decided else due
 
     @property
     def queued(self) -> dict[str, int]:
@@ -229,7 +231,7 @@ class Node:
         posts, self._posts = self._posts, []
         if posts:
             self._decide_posts(posts)
-        if self._retry_at is not None and self._retry_at <= now:
+        if self._retry_at is not None and self._retry_at <= now and self._committing is None:
             self._retry_at = None
         if self.replica.wake_at <= now:
             self.replica.wake(now)

@@ -248,9 +248,10 @@ class Liveness:
         """Refute what is said of this node if it is not what this node says itself."""
         me = self.me
         seen_at = row.address if me.address.is_wildcard else me.address
-        accused = row.incarnation >= me.incarnation and row.state is not State.ALIVE
-        outlived = row.incarnation > me.incarnation
-        if self.is_leaving or not (accused or outlived or seen_at != me.address):
+        # Any difference counts, not the state alone: with a restored disk a run may begin at the
+        # incarnation of one that was lost with it.
+        contested = row.incarnation >= me.incarnation and row != me
+        if self.is_leaving or not (contested or seen_at != me.address):
             return
         incarnation = max(row.incarnation, me.incarnation) + 1
         self.members.refute(me._replace(incarnation=incarnation, address=seen_at), now)

@@ -1,9 +1,9 @@
 """The member table: what is believed of every node, by one total order of claims.
 
 Rules. A claim overrides another of the same member exactly when its (incarnation, state) is
-greater (SWIM, Das et al. 2002, section 4.2): so any two nodes that have heard the same claims
-believe the same, in whatever order they heard them. Only the subject raises its incarnation. The
-address and name travel with the claim and change with it.
+greater (SWIM, Das et al. 2002, section 4.2), the rest of the row breaking ties: so any two nodes
+that have heard the same claims believe the same, in whatever order they heard them. Only the
+subject raises its incarnation. The address and name travel with the claim and change with it.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ class Member:
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether `claim` replaces what is held of the same member."""
-    return (claim.incarnation, claim.state) > (held.incarnation, held.state)
+    # Address, name and boot only break ties: between honest claims there are none.
+    return claim[1:] > held[1:]
 
 
 class Members:
@@ -97,8 +98,9 @@ class Members:
         """Speak for this node: its own row replaced by a newer one."""
         assert row.id == self.me.row.id
         self.root.toggle(member_hash(self.me.row))
+        if row.state != self.me.row.state:
+            self.me.since = now
         self.me.row = row
-        self.me.since = now
         if row.state in LIVE:
             self.root.toggle(member_hash(row))
         self._news[row.id] = 0

@@ -22,6 +22,9 @@ FOREVER = 1 << 62
 REJOIN_SHARE = 10
 """An address silent for t is asked again after t/10: a cut heals within a tenth of its length."""
 
+REMEMBERED_MAX = 10_000
+"""Silent addresses at once; beyond it the one longest silent is forgotten."""
+
 
 @dataclass(slots=True)
 class _Asked:
@@ -139,6 +142,8 @@ class Rejoin:
         """Nobody answers there, since now."""
         for address in addresses:
             self._silent.setdefault(address, _Silent(now))
+            if len(self._silent) > REMEMBERED_MAX:
+                del self._silent[next(iter(self._silent))]
 
     def answered(self, address: Address) -> None:
         """Somebody lives there."""

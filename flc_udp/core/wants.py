@@ -17,7 +17,7 @@ PULLS_MAX = 3
 """Peers asked at once."""
 
 LOGS_PER_PULL = 40
-"""Logs one pull names, so that it fits one datagram."""
+"""Logs one pull names; fewer where their gaps would not fit a datagram."""
 
 TELLERS_MAX = 4
 """Peers remembered for one want."""

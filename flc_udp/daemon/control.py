@@ -101,10 +101,11 @@ class Connection(asyncio.Protocol):
         """Any number of lines, and parts of lines."""
         *lines, rest = data.split(b"\n")
         for line in lines:
+            size = self._partial_bytes + len(line)
             if self._partial:
                 line = b"".join((*self._partial, line))  # noqa: PLW2901  # the line made whole
                 self._partial.clear()
-            self._line(line, self._partial_bytes + len(line))
+            self._line(line, size)
             self._partial_bytes = 0
         self._partial_bytes += len(rest)
         if self._partial_bytes > LINE_BYTES_MAX:
@@ -241,7 +242,8 @@ class Connection(asyncio.Protocol):
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
             output.append("")
-            self._transport.write("\n".join(output).encode())
+            # Half a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
+            self._transport.write("\n".join(output).encode(errors="backslashreplace"))
 
 
 class Control:
@@ -261,7 +263,8 @@ class Control:
         # Made without rights for others: a moment between bind and chmod would be enough for them.
         before = os.umask(0o177)
         try:
-            self._server = await loop.create_unix_server(partial(Connection, self), str(path))
+            make = partial(Connection, self)
+            self._server = await loop.create_unix_server(make, str(path), backlog=CONNECTIONS_MAX)
         finally:
             os.umask(before)
         if group:

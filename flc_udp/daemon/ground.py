@@ -27,7 +27,7 @@ from flc_udp.store.log import Log, StoreFailed
 Show = Callable[[int, Sequence[Message]], None]
 
 RECOVER_S = 1.0
-"""While a failed log cannot even be reopened, it is tried so often."""
+"""While a failed log cannot be reopened, or written to, it is tried so often."""
 
 WARNINGS = {"member_suspected", "member_died", "refuted"}
 ERRORS = {"commit_failed", "log_forked"}
@@ -186,12 +186,29 @@ class LoopGround:
         error = future.exception()
         if error is None:
             self.node.commit_failed(reason, future.result())
+            self._loop.call_later(RECOVER_S, self._try_disk)
         elif isinstance(error, StoreFailed):
             self.node.commit_failed(f"{reason}; {error}", None)
             self._loop.call_later(RECOVER_S, self._recover, reason)
         else:
             raise error
         self._end_turn()
+
+    def _try_disk(self) -> None:
+        """Write a little, so that the node learns that the disk is well though nobody speaks."""
+        if self.node.failing is not None:
+            incarnation = self.node.replica.liveness.me.incarnation
+            save = partial(self._log.save_incarnation, incarnation)
+            self._loop.run_in_executor(self._writer, save).add_done_callback(self._tried_disk)
+
+    def _tried_disk(self, future: asyncio.Future[None]) -> None:
+        error = future.exception()
+        if error is None:
+            self.node.failing = None
+        elif isinstance(error, StoreFailed):
+            self._loop.call_later(RECOVER_S, self._try_disk)
+        else:
+            raise error
 
     def _written(self, future: asyncio.Future[None]) -> None:
         self._writes -= 1

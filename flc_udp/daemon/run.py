@@ -20,6 +20,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
+from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -278,6 +279,17 @@ def _event_first(
     return {**first, **record}
 
 
+class _Stderr:
+    """Standard error, unbuffered: what it does not take (a full disk, nobody reads) is lost."""
+
+    def write(self, text: str) -> None:
+        with suppress(OSError):
+            os.write(2, text.encode(errors="backslashreplace"))
+
+    def flush(self) -> None:
+        """Nothing is kept back."""
+
+
 def _log_to_stderr(settings: Settings) -> None:
     is_console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
@@ -298,5 +310,5 @@ def _log_to_stderr(settings: Settings) -> None:
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level.upper()]
         ),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
     )

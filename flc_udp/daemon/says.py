@@ -22,9 +22,14 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label
 from flc_udp.node import Once, Post, Said
 from flc_udp.store.log import Reader
+from flc_udp.store.once import Forgotten
 
 TIMEOUT_S = 10.0
 """How long a say with `wait` waits for others unless it says otherwise."""
+
+TIMEOUT_S_MAX = 86_400
+ONCE_LIMIT = 1 << 63
+"""Numbers of `once` are kept in 64 bits, signed."""
 
 
 @dataclass(slots=True)
@@ -60,7 +65,8 @@ class Says:
         self._reader = reader
         self._name = name
         self._waiting: list[_Waiting] = []
-        self._once: dict[Once, list[Say]] = {}
+        self._once: dict[str, dict[int, list[Say]]] = {}
+        """{client: {n: repeats}} of those under way: n rises, so the last is the greatest."""
         ground.after_turn.append(self._look)
 
     def begin(self, say: Say, request: Record) -> None:
@@ -84,28 +90,31 @@ class Says:
 
     def _was_said(self, say: Say, once: Once) -> bool:
         """Answer from the first time it was said; False if this is the first time."""
-        under_way = self._once.get(once)
-        if under_way is not None:
-            under_way.append(say)
+        client, n = once
+        under_way = self._once.get(client, {})
+        if n in under_way:
+            under_way[n].append(say)
             return True
-        dot = self._reader.once(*once)
+        dot = self._reader.once(client, n)
         if dot is not None:
-            say.remember(dot)
-            say.finish(
-                {
-                    "ok": True,
-                    "dot": str(dot),
-                    "position": self._reader.position_of(dot),
-                    "again": True,
-                }
-            )
+            self._answer_again(say, dot)
             return True
-        self._once[once] = []
+        if under_way and n < (newest := next(reversed(under_way))):
+            raise Forgotten(client, n, newest)
+        self._once.setdefault(client, {})[n] = []
         return False
 
+    def _answer_again(self, say: Say, dot: Dot) -> None:
+        say.remember(dot)
+        position = self._reader.position_of(dot)
+        is_of_this_run = dot.log == self._ground.node.replica.standing.log
+        if say.wait is not None and is_of_this_run and position is not None:
+            self._begin_wait(say, Said(dot, position))
+        else:
+            say.finish({"ok": True, "dot": str(dot), "position": position, "again": True})
+
     def _done(self, say: Say, once: Once | None, outcome: Said | FlcError) -> None:
-        others = self._once.pop(once, []) if once is not None else []
-        for one in (say, *others):
+        for one in (say, *self._repeats(once)):
             if isinstance(outcome, FlcError):
                 one.finish(outcome)
                 continue
@@ -115,15 +124,21 @@ class Says:
             else:
                 self._begin_wait(one, outcome)
 
+    def _repeats(self, once: Once | None) -> list[Say]:
+        if once is None:
+            return []
+        client, n = once
+        repeats = self._once[client].pop(n)
+        if not self._once[client]:
+            del self._once[client]
+        return repeats
+
     # --- Wait ---------------------------------------------------------------------------------
 
     def _wait_of(self, request: Record) -> tuple[int | str | None, float]:
-        wait, timeout = request.get("wait"), request.get("timeout")
-        timeout = TIMEOUT_S if timeout is None else timeout
-        if not isinstance(timeout, int | float) or isinstance(timeout, bool) or timeout < 0:
-            raise FlcError(f"timeout is {timeout!r}", "a number of seconds is allowed")
+        wait, timeout_s = request.get("wait"), _timeout_of(request.get("timeout"))
         if wait is None or wait == "all":
-            return wait, float(timeout)
+            return wait, timeout_s
         live = len(self._ground.node.replica.liveness.members.live())
         if type(wait) is not int or wait < 0:
             raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
@@ -132,7 +147,7 @@ class Says:
                 f"cannot wait for {wait} other nodes: {live} are known to be alive",
                 "see `flc members`; `all` waits for those that are alive",
             )
-        return wait, float(timeout)
+        return wait, timeout_s
 
     def _begin_wait(self, say: Say, said: Said) -> None:
         node = self._ground.node
@@ -191,11 +206,22 @@ def _body_of(body: object) -> str | bytes:
     raise FlcError("a say needs a body", 'a text, or {"base64":"…"} for bytes')
 
 
+def _timeout_of(timeout: object) -> float:
+    match timeout:
+        case None:
+            return TIMEOUT_S
+        case int(seconds) | float(seconds) if type(seconds) is not bool:
+            if 0 <= seconds <= TIMEOUT_S_MAX:  # Which NaN is not either.
+                return float(seconds)
+    hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
+    raise FlcError(f"timeout is {timeout!r}", hint)
+
+
 def _once_of(once: object) -> Once | None:
     match once:
         case None:
             return None
-        case [str(client), int(n)] if type(n) is int and n > 0:
+        case [str(client), int(n)] if type(n) is int and 0 < n < ONCE_LIMIT:
             check_label("client", client)
             return client, n
         case _:

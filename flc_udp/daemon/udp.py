@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import socket
 from collections.abc import Callable
 from contextlib import suppress
@@ -13,6 +14,13 @@ from flc_udp.model.errors import FlcError
 
 RECEIVE_BUFFER_BYTES = 8 << 20
 """Asked of the kernel, which grants at most rmem_max: here waits what comes while Python works."""
+
+
+BIND_HINTS = {
+    errno.EADDRINUSE: "another node may run there: give another port with --bind, or 0 for any",
+    errno.EADDRNOTAVAIL: "this machine does not have that address: give one of its own with --bind",
+    errno.EACCES: "ports below 1024 are the system's: give a higher one with --bind",
+}
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -91,7 +99,7 @@ async def bind(text: str) -> tuple[socket.socket, Address]:
         sock.close()
         raise FlcError(
             f"cannot listen on {address}: {error.strerror}",
-            "another node may run there: give another port with --bind, or port 0 for any",
+            BIND_HINTS.get(error.errno or 0, "give another address with --bind"),
         ) from error
     host, port = sock.getsockname()[:2]
     return sock, fold(host, port)

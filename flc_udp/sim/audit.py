@@ -22,12 +22,11 @@ FRONTIER_MESSAGES_MAX = 1_000
 PAGE = 500
 
 
-def by_position(reader: Reader) -> Iterator[tuple[int, Message]]:
-    """(position, message) of a whole disk, in the order of appending."""
-    position = 0
+def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:
+    """(position, message) of all that a disk has after a position, in the order of appending."""
     while page := reader.after(position, None, PAGE):
-        for position, encoded in page:  # noqa: B007  # the last is where the next page begins
-            yield position, decode(encoded)
+        yield from ((at, decode(encoded)) for at, encoded in page)
+        position = page[-1][0]
 
 
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:

@@ -40,6 +40,8 @@ class Utterance:
     """{log: last seq} of what its author had been shown in the room."""
     dot: Dot | None = None
     """Its message, once that is on its author's disk."""
+    is_doubted: bool = False
+    """Whether that commit was reported as failed."""
     said: Said | None = None
     error: FlcError | None = None
 
@@ -60,6 +62,7 @@ class Minted(NamedTuple):
     hash: bytes
     stamp: int
     at: int
+    """When it was said."""
     seen: Clock
 
 
@@ -136,7 +139,7 @@ class Checks:
         follower.unanswered = [other for other in follower.unanswered if other is not utterance]
         if isinstance(answer, FlcError):
             utterance.error = answer
-            if utterance.dot is not None:
+            if utterance.dot is not None and not utterance.is_doubted:
                 raise Violation(f"{follower.name}: {utterance.dot} refused and on its disk")
             return
         utterance.said = answer
@@ -144,16 +147,26 @@ class Checks:
             raise Violation(f"{follower.name}: {answer.dot} acknowledged and not on its disk")
         self.acknowledged[answer.dot] = number
 
-    def wrote(self, number: int, first_position: int, messages: Sequence[Message], at: int) -> None:
+    def wrote(self, number: int, first_position: int, messages: Sequence[Message]) -> None:
         """A transaction is on a disk. The first disk that has a message is its author's."""
         follower = self.followers[number]
         for position, message in enumerate(messages, first_position):
             if message.dot not in self.minted:
-                self._mint(number, message, at)
+                self._mint(number, message)
             minted = self.minted[message.dot]
             follower.demand(minted.hash == message.hash, message, "has two contents")
             follower.write(position, message)
             follower.unshown.append((position, message.dot))
+
+    def found(self, number: int, messages: Sequence[Message]) -> None:
+        """A commit that was reported as failed stands on the disk: its posts may be refused."""
+        follower = self.followers[number]
+        first_position = follower.position + 1
+        self.wrote(number, first_position, messages)
+        self.showed(number, first_position, messages)
+        dots = {message.dot for message in messages}
+        for utterance in follower.unanswered:
+            utterance.is_doubted = utterance.dot in dots
 
     def showed(self, number: int, first_position: int, messages: Sequence[Message]) -> None:
         """A node showed these: what was written, all of it, in that order."""
@@ -198,7 +211,7 @@ class Checks:
             if not held and dot not in self.lost_with_a_disk:
                 raise Violation(f"{self.followers[number].name}: {dot} acknowledged and lost")
 
-    def _mint(self, number: int, message: Message, at: int) -> None:
+    def _mint(self, number: int, message: Message) -> None:
         follower = self.followers[number]
         first = (said for said in follower.unanswered if said.dot is None)
         utterance = next(first, None)
@@ -209,7 +222,9 @@ class Checks:
         for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
             rises = self.minted[dot].stamp < message.stamp
             follower.demand(rises, message, f"has a stamp that is not above that of {dot}")
-        self.minted[message.dot] = Minted(number, message.hash, message.stamp, at, utterance.seen)
+        self.minted[message.dot] = Minted(
+            number, message.hash, message.stamp, utterance.at, utterance.seen
+        )
 
     def _reread(self, follower: Follower, rows: Iterable[tuple[int, Message]]) -> None:
         follower.disk, follower.position, follower.shown, follower.rooms = {}, 0, {}, {}

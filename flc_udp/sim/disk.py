@@ -15,7 +15,7 @@ from random import Random
 from flc_udp.node import Batch
 from flc_udp.sim.heap import MS
 from flc_udp.sim.network import Faults
-from flc_udp.store.log import Log
+from flc_udp.store.log import Log, StoreFailed
 
 SNAPSHOTS_KEPT = 3
 
@@ -28,6 +28,9 @@ class Fate(Enum):
 
     DONE = "done"
     FAILED = "failed"
+    """Nothing is written, and the node is told."""
+    DOUBTED = "doubted"
+    """The node is told that it failed, and all is written: as when only the last sync fails."""
     CRASH_BEFORE = "crash before"
     """Nothing is written."""
     CRASH_AFTER = "crash after"
@@ -75,20 +78,24 @@ class Disk:
             (Fate.CRASH_BEFORE, faults.crash_before_commit),
             (Fate.CRASH_AFTER, faults.crash_after_commit),
             (Fate.FAILED, faults.commit_failure),
+            (Fate.DOUBTED, faults.commit_doubt),
         ):
             if chance < share:
                 return fate
             chance -= share
         return Fate.DONE
 
-    def append(self, log: Log, batch: Batch, *, fails: bool) -> int:
-        """Commit through the log that stands on it; raises StoreFailed, with nothing written."""
-        if fails:
+    def append(self, log: Log, batch: Batch, fate: Fate) -> int:
+        """Commit through the log that stands on it; raises StoreFailed."""
+        if fate is Fate.FAILED:
             self._interrupt_once(self._random.randint(1, INSTRUCTIONS_MAX))
         try:
-            return log.append(batch.messages, batch.once)
+            first = log.append(batch.messages, batch.once)
         finally:
             self.connection.set_progress_handler(None, 0)
+        if fate is Fate.DOUBTED:
+            raise StoreFailed("append", "the last sync failed")
+        return first
 
     def _interrupt_once(self, instructions: int) -> None:
         has_failed = False

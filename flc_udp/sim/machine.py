@@ -9,26 +9,23 @@ the commit and what it would have sent, its disk can fail, and it can stand stil
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from functools import partial
-from random import Random
 
-from flc_udp.config import ID_BYTES, Settings
+from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Notice
 from flc_udp.core.replica import alive_row
-from flc_udp.model.address import Address
+from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.node import Batch, Node, Post, Said
 from flc_udp.sim.audit import by_position
-from flc_udp.sim.checks import Checks, Utterance, Violation
+from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import Disk, Fate
-from flc_udp.sim.heap import MS, Heap
-from flc_udp.sim.network import Network
-from flc_udp.sim.trace import Trace
+from flc_udp.sim.heap import MS
+from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log, StoreFailed
-from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
+from flc_udp.wire.seal import SESSION_BYTES, Seal
 
 EPOCH_MS = 1_767_225_600_000
 """What clocks that are right show when a play begins: the first of January 2026."""
@@ -40,25 +37,6 @@ TURNS_MAX = 20_000
 """Turns a second; a node that needs more spins."""
 
 SECOND = 1_000 * MS
-
-
-@dataclass(frozen=True, slots=True)
-class Stage:
-    """What all machines of one play share."""
-
-    seed: int
-    heap: Heap
-    network: Network
-    trace: Trace
-    checks: Checks
-    settings: Settings
-    ring: Keyring
-    watchers: list[Callable[[int, Sequence[Message]], object]] = field(default_factory=list)
-    """Told of all that is shown: (node's number, messages)."""
-
-    def random(self, concern: str) -> Random:
-        """Chance for one concern: what one draws does not move another."""
-        return Random(f"{self.seed}/{concern}")
 
 
 class Machine:
@@ -81,7 +59,7 @@ class Machine:
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._life = 0
         self._paused_until = 0
-        self._turn_due = False
+        self._turn_due = self._peers_due = False
         self._timer_at: int | None = None
         self._turns = 0
         self._turns_since = 0
@@ -94,6 +72,7 @@ class Machine:
         assert self.node is None, f"{self.name} runs already"
         self._life += 1
         self._turn_due, self._timer_at, self._paused_until = False, None, 0
+        self._peers_due = False
         random = self._stage.random(f"{self.name}/{self._life}")
         self.log = log = Log.over(self.disk.connection)
         identity = log.identity(random.randbytes(ID_BYTES))
@@ -102,12 +81,11 @@ class Machine:
         row = alive_row(identity, incarnation, self.address, self.name, random.getrandbits(63))
         seal = Seal(self._stage.ring, random.randbytes(SESSION_BYTES))
         self._stage.trace.running |= 1 << self.number
-        self.node = Node(
-            self._stage.settings, row, log.load(), log.reader(), seal, self, random
-        )
+        self.node = Node(self._stage.settings, row, log.load(), log.reader(), seal, self, random)
         self._tell("^", f"starts, life {self._life}")
         self._stage.checks.started(self.number, by_position(log.reader()))
-        self.node.replica.join(self._seeds, self.now())
+        remembered = (parse_numeric(address) for _, _, address in log.peers())
+        self.node.replica.join([*self._seeds, *filter(None, remembered)], self.now())
         self._turn_soon()
 
     def crash(self, when: str = "") -> None:
@@ -254,12 +232,30 @@ class Machine:
         """Put a fact for people into the trace."""
         fields = " ".join(f"{name}={value}" for name, value in notice.fields.items())
         self._tell("!", f"{notice.name} {fields}")
+        if notice.name == "member_alive" and not self._peers_due:
+            self._peers_due = True
+            self._heap.after(SECOND, self._save_peers, self._life)
+
+    def _find(self) -> None:
+        """Look what stands on the disk after a failure; who follows the node reads on there."""
+        checks = self._stage.checks
+        known = checks.followers[self.number].position
+        found = [message for _, message in by_position(self.log.reader(), known)]
+        if found:
+            self._tell("C", f"finds {len(found)} written from position {known + 1}")
+            checks.found(self.number, found)
 
     # --- The disk ---------------------------------------------------------------------------
 
     def _save_incarnation(self, life: int, incarnation: int) -> None:
         if life == self._life and self.node is not None:
             self.log.save_incarnation(incarnation)
+
+    def _save_peers(self, life: int) -> None:
+        if life == self._life and self.node is not None:
+            self._peers_due = False
+            rows = self.node.replica.liveness.members.rows()[1:]
+            self.log.save_peers([(row.id, row.name, str(row.address)) for row in rows])
 
     def _write(self, life: int, batch: Batch) -> None:
         if life != self._life or self.node is None:
@@ -272,14 +268,15 @@ class Machine:
             self.crash("between decision and commit")
             return
         try:
-            first = self.disk.append(self.log, batch, fails=fate is Fate.FAILED)
+            first = self.disk.append(self.log, batch, fate)
         except StoreFailed as error:
             self._tell("F", f"fails to commit: {error}")
             self.log.recover()
+            self._find()
             self.node.commit_failed(str(error), self.log.load())
         else:
             self._tell("C", f"commits {len(batch.messages)} from position {first}")
-            self._stage.checks.wrote(self.number, first, batch.messages, self._heap.now)
+            self._stage.checks.wrote(self.number, first, batch.messages)
             if fate is Fate.CRASH_AFTER:
                 self.crash("between commit and send")
                 return

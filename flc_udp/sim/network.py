@@ -35,17 +35,21 @@ class Faults:
     partition_interval_ms: int = 0
     partition_ms_max: int = 10_000
 
-    # Each commit. A crash before it leaves nothing on the disk, after it everything but the word.
+    # Each commit. A crash before it leaves nothing on the disk, after it everything but the word;
+    # one in doubt is reported as failed and stands on the disk.
     commit_us_min: int = 300
     commit_us_max: int = 4_000
     commit_stall: float = 0.0
     commit_stall_ms_max: int = 2_000
     commit_failure: float = 0.0
+    commit_doubt: float = 0.0
     crash_before_commit: float = 0.0
     crash_after_commit: float = 0.0
 
     # The machines, over the whole cluster: crashes at any moment, pauses, disks put back.
     crash_interval_ms: int = 0
+    leave: float = 0.0
+    """Share of those crashes that are a leave in good order."""
     restart_ms_max: int = 4_000
     pause_interval_ms: int = 0
     pause_ms_max: int = 3_000
@@ -55,6 +59,18 @@ class Faults:
     # The clocks people set.
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100
+
+    def of_datagrams(self) -> Faults:
+        """Only what befalls datagrams: machines, disks and ways do their work."""
+        return Faults(
+            loss=self.loss,
+            duplicate=self.duplicate,
+            corrupt=self.corrupt,
+            delay_us_min=self.delay_us_min,
+            delay_us_max=self.delay_us_max,
+            late=self.late,
+            late_ms_max=self.late_ms_max,
+        )
 
 
 CALM = Faults()

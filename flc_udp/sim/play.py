@@ -9,14 +9,13 @@ network, all they believe of each other. Last the disks are audited.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from random import Random
 
 from flc_udp.model.message import Message
 from flc_udp.sim.figures import Figures, Meter
 from flc_udp.sim.heap import MS
 from flc_udp.sim.machine import Machine
-from flc_udp.sim.network import Faults
+from flc_udp.sim.plan import Plan
 from flc_udp.sim.world import World
 
 ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
@@ -34,79 +33,13 @@ GATHER_MS = 20_000
 CONVERGE_MS = 120_000
 """Bound of liveness, in virtual time."""
 
-FAULTS = ("all", "network", "none")
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """Everything a play depends on. Shares in percent, `rate` in messages a second."""
-
-    nodes: int = 5
-    loss: float = 0
-    duplicate: float = 0
-    seconds: float = 10
-    seed: int = 0
-    rate: float = 20
-    faults: str = "none"
-
-    def command(self) -> str:
-        """Return the command that plays it again."""
-        return (
-            f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
-            f" --seconds {self.seconds:g} --rate {self.rate:g} --faults {self.faults}"
-            f" --seed {self.seed}"
-        )
-
-
-def draw_faults(plan: Plan) -> Faults:
-    """Which faults this seed has, and how bad: not all at once, or they would hide each other."""
-    random = Random(f"{plan.seed}/faults")
-    loss, duplicate = plan.loss / 100, plan.duplicate / 100
-    if plan.faults == "none":
-        return Faults(loss=loss, duplicate=duplicate)
-
-    def sometimes(low: float, high: float) -> float:
-        value = random.uniform(low, high)
-        return value if random.random() < 2 / 3 else 0
-
-    faults = Faults(
-        loss=loss,
-        duplicate=duplicate,
-        corrupt=sometimes(0, 0.05),
-        delay_us_max=random.choice((2_000, 20_000, 80_000)),
-        late=sometimes(0, 0.02),
-        cut_interval_ms=int(sometimes(500, 5_000)),
-        partition_interval_ms=int(sometimes(2_000, 10_000)),
-    )
-    if plan.faults == "network":
-        return faults
-    return Faults(
-        loss=faults.loss,
-        duplicate=faults.duplicate,
-        corrupt=faults.corrupt,
-        delay_us_max=faults.delay_us_max,
-        late=faults.late,
-        cut_interval_ms=faults.cut_interval_ms,
-        partition_interval_ms=faults.partition_interval_ms,
-        commit_us_max=random.choice((1_000, 4_000, 60_000)),
-        commit_stall=sometimes(0, 0.02),
-        commit_failure=sometimes(0, 0.05),
-        crash_before_commit=sometimes(0, 0.01),
-        crash_after_commit=sometimes(0, 0.01),
-        crash_interval_ms=int(sometimes(1_000, 8_000)),
-        pause_interval_ms=int(sometimes(1_000, 8_000)),
-        snapshot_interval_ms=1_000,
-        put_back=sometimes(0.1, 0.7),
-        wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
-    )
-
 
 class Play:
     """One run of a plan."""
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.world = World(plan.nodes, plan.seed, draw_faults(plan))
+        self.world = World(plan.nodes, plan.seed, plan.draw_faults(), plan.draw_settings())
         self.world.stage.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
         self._chaos = Random(f"{plan.seed}/chaos")
@@ -114,26 +47,34 @@ class Play:
         self._said = 0
 
     def run(self, tell: Callable[[str], object] = lambda _: None) -> Figures:
-        """Play it; `tell` hears how far it is. Raises Violation; within `world` all is seen."""
-        with self.world as world:
-            self._gather()
-            meter = Meter(world)
-            self._is_on = True
-            self._start_talk()
-            self._start_chaos()
-            end = world.now_ms + int(self.plan.seconds * 1000)
-            while world.now_ms < end:
-                world.run(min(1_000, end - world.now_ms))
-                tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
-            self._is_on = False
-            self._heal()
-            tell("converging")
-            took = world.run_until_quiet(CONVERGE_MS, members_too=False)
-            figures = meter.read(took)
-            world.calm()
-            tell("agreeing on who is alive")
-            world.settle(CONVERGE_MS)
-            return figures._replace(trace=world.trace.hash())
+        """Play it; `tell` hears how far it is. What it raises says how to play it again."""
+        try:
+            with self.world:
+                return self._run(tell)
+        except Exception as error:
+            error.add_note(f"replay with {self.plan.command()}")
+            raise
+
+    def _run(self, tell: Callable[[str], object]) -> Figures:
+        world = self.world
+        self._gather()
+        meter = Meter(world)
+        self._is_on = True
+        self._start_talk()
+        self._start_chaos()
+        end = world.now_ms + int(self.plan.seconds * 1000)
+        while world.now_ms < end:
+            world.run(min(1_000, end - world.now_ms))
+            tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
+        self._is_on = False
+        self._heal()
+        tell("converging")
+        took = world.run_until_quiet(CONVERGE_MS, members_too=False)
+        figures = meter.read(took)
+        world.calm()
+        tell("agreeing on who is alive")
+        world.settle(CONVERGE_MS)
+        return figures._replace(trace=world.trace.hash())
 
     def _gather(self) -> None:
         """Let the nodes find each other, unless finding each other is what is tried."""
@@ -146,8 +87,10 @@ class Play:
 
     def _heal(self) -> None:
         self.world.heal()
+        self.world.network.faults = self.world.network.faults.of_datagrams()
         for machine in self.world.machines.values():
-            machine.disk.free_bytes = 1 << 40
+            if machine.node is not None and machine.node.replica.liveness.is_leaving:
+                machine.crash("while it leaves")
             if machine.node is None:
                 machine.start()
 
@@ -227,7 +170,11 @@ class Play:
         world.heap.after(duration, world.network.join_islands)
 
     def _crash(self) -> None:
-        self._chaos.choice(list(self.world.machines.values())).crash()
+        machine = self._chaos.choice(list(self.world.machines.values()))
+        if self._chaos.random() < self.world.network.faults.leave:
+            machine.leave()
+        else:
+            machine.crash()
 
     def _pause(self) -> None:
         machine = self._chaos.choice(list(self.world.machines.values()))

@@ -10,10 +10,12 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from traceback import format_exception
 
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import Figures
-from flc_udp.sim.play import FAULTS, Plan, Play
+from flc_udp.sim.plan import FAULTS, Plan
+from flc_udp.sim.play import Play
 from flc_udp.sim.world import TAIL_LINES
 
 DONE, FAILED = 0, 1
@@ -25,8 +27,8 @@ TOLD = {
     "nodes": "nodes",
     "messages": "messages said",
     "converged_after_ms": "last word to equal histories, ms",
-    "latency_p50_ms": "commit to shown everywhere, ms, half",
-    "latency_p99_ms": "                            99 of 100",
+    "latency_p50_ms": "said to shown everywhere, ms, half",
+    "latency_p99_ms": "                          99 of 100",
     "copies_per_node": "copies of a message a node gets",
     "causes_bytes_p50": "bytes of causes in a message, half",
     "bytes_per_message_per_node": "bytes a node sends for a message",
@@ -63,9 +65,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
 
-def _number(
-    kind: type[int] | type[float], low: float, high: float
-) -> Callable[[str], int | float]:
+def _number(kind: type[int | float], low: float, high: float) -> Callable[[str], int | float]:
     def parse(text: str) -> int | float:
         try:
             value = kind(text)
@@ -95,7 +95,7 @@ def main(args: argparse.Namespace) -> int:
         play.world.trace.echo = _print_error
     try:
         figures = play.run(_progress(shown=sys.stderr.isatty() and not args.trace))
-    except (Violation, AssertionError) as error:
+    except Exception as error:  # noqa: BLE001  # whatever the code under test raises is a finding
         _print_failure(play, error, tail=not args.trace)
         return FAILED
     _print_figures(figures, as_json=args.json)
@@ -118,7 +118,10 @@ def _print_error(line: str) -> None:
 def _print_failure(play: Play, error: Exception, *, tail: bool) -> None:
     for line in play.world.trace.tail(TAIL_LINES) if tail else ():
         _print_error(line)
-    _print_error(f"error: {error or 'an assertion failed'} (trace {play.world.trace.hash()})")
+    if not isinstance(error, Violation):
+        _print_error("".join(format_exception(error)).rstrip())
+    what = str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
+    _print_error(f"error: {what} (trace {play.world.trace.hash()})")
     _print_error(f"hint: replay with {play.plan.command()}")
 
 

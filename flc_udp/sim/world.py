@@ -29,8 +29,9 @@ from flc_udp.sim.audit import audit, by_position
 from flc_udp.sim.checks import Checks, Utterance, Violation
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.heap import MS, Heap
-from flc_udp.sim.machine import Machine, Stage
+from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults, Network
+from flc_udp.sim.stage import Stage
 from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
 from flc_udp.wire.packets import State
@@ -91,7 +92,7 @@ class World:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        if isinstance(error, Violation):
+        if error is not None:
             error.add_note("\n".join(self.trace.tail(TAIL_LINES)))
         for machine in self.machines.values():
             machine.disk.close()
@@ -149,6 +150,11 @@ class World:
         self.network.cut(self._number(sender), self._number(receiver))
         if not one_way:
             self.network.cut(self._number(receiver), self._number(sender))
+
+    def mend(self, sender: str, receiver: str) -> None:
+        """Undo a cut, in both directions."""
+        self.network.mend(self._number(sender), self._number(receiver))
+        self.network.mend(self._number(receiver), self._number(sender))
 
     def partition(self, *islands: Iterable[str]) -> None:
         """Nothing crosses between islands; who is not named is on one more of them."""

@@ -23,7 +23,7 @@ from flc_udp.config import (
 from flc_udp.model.address import parse_numeric
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
-from flc_udp.model.message import label_problem
+from flc_udp.model.message import is_label
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,
@@ -49,6 +49,9 @@ from flc_udp.wire.packets import (
 )
 
 NUMBER_LIMIT = 1 << 64
+ADDRESS_CHARS_MAX = 64
+"""More than any address has: what is longer is not even remembered."""
+
 PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
 
 Fields = tuple[Any, ...]
@@ -108,10 +111,11 @@ def _member_row(value: object) -> MemberRow:
     node, incarnation, state, address, name, boot = _array(value, 6)[:6]
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
         raise Malformed("member state unknown")
-    parsed = parse_numeric(address) if type(address) is str else None
+    is_short = type(address) is str and len(address) <= ADDRESS_CHARS_MAX
+    parsed = parse_numeric(address) if is_short else None
     if parsed is None:
         raise Malformed("member address is not numeric and canonical")
-    if type(name) is not str or label_problem(name) is not None:
+    if not is_label(name):
         raise Malformed("member name not allowed")
     if _id(node) == bytes(ID_BYTES):
         raise Malformed("member id is a visitor's")

@@ -17,7 +17,6 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from random import Random
-from typing import Any
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
@@ -77,9 +76,7 @@ class Party:
         self.pending = []
         me = alive_row(self.id, self.lives_lived * 100, self.address, self.name, self.lives_lived)
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
-        self.replica = Replica(
-            self.settings, me, history_of(self.disk), random, self.talk.now
-        )
+        self.replica = Replica(self.settings, me, history_of(self.disk), random, self.talk.now)
 
     def told(self, name: str) -> list[str]:
         """The members that notices of one name were about, in order."""
@@ -198,7 +195,7 @@ Lost = Callable[[Party, Party, list[Packet]], bool]
 class Talk:
     """Parties by name, the clock, and the link between them."""
 
-    def __init__(self, *names: str, seed: int = 0, **settings: Any) -> None:
+    def __init__(self, *names: str, seed: int = 0, **settings: int) -> None:
         self.seed = seed
         self.now = 0
         self.settings = Settings(**settings)
@@ -303,9 +300,7 @@ class Talk:
     def agree(self) -> bool:
         """Whether all that live hold the same messages, members, and nothing waits."""
         replicas = [party.replica for party in self.parties]
-        roots = {
-            (r.standing.root.value(), r.liveness.members.root.value()) for r in replicas
-        }
+        roots = {(r.standing.root.value(), r.liveness.members.root.value()) for r in replicas}
         waits = any(r.causal.held or r.uncommitted for r in replicas)
         return len(roots) == 1 and not waits and not self._flying
 

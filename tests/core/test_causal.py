@@ -1,3 +1,4 @@
+import tracemalloc
 from collections.abc import Iterable
 from random import Random
 
@@ -9,7 +10,7 @@ from flc_udp.core.causal import Arrival, Causal, Verdict
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.history import History
-from flc_udp.model.message import NO_PARENT, Message
+from flc_udp.model.message import NO_PARENT, Message, Origin, write
 from tests.model.stories import ROOMS, Story, log_of, steps, variant
 
 PLENTY = 1 << 20
@@ -23,9 +24,7 @@ def causal(messages_max: int = PLENTY, bytes_max: int = 1 << 30) -> Causal:
 def tell(replica: Causal, messages: Iterable[Message]) -> list[Message]:
     """Offer messages one after another; what is decided, in order."""
     return [
-        arrival.message
-        for message in messages
-        for arrival in replica.offer(Arrival(message))[1]
+        arrival.message for message in messages for arrival in replica.offer(Arrival(message))[1]
     ]
 
 
@@ -45,6 +44,22 @@ def check_order(story: Story, decided: list[Message]) -> None:
         seen.add(message.dot)
 
 
+def successor(before: Message | None, seq: int) -> Message:
+    """The next message of a log of one author who hears nobody."""
+    return write(
+        log=log_of("ann"),
+        seq=seq,
+        room="lobby",
+        author="ann",
+        wall=1,
+        stamp=next_stamp(1, before.stamp if before else 0, 0),
+        causes=(),
+        parent=before.hash if before else NO_PARENT,
+        body="",
+        origin=None if before else Origin(log_of("ann"), "ann"),
+    )
+
+
 @given(steps, st.randoms(use_true_random=False), st.integers(1, 3))
 def test_any_order_of_arrival_is_decided_in_an_order_of_causes(
     steps: list, random: Random, copies: int
@@ -56,7 +71,7 @@ def test_any_order_of_arrival_is_decided_in_an_order_of_causes(
 
     check_order(story, decided)
     assert {m.dot for m in story.said} == {m.dot for m in decided}
-    assert ({}, 0) == (replica.held, replica.held_bytes)
+    assert (replica.held, replica.held_bytes) == ({}, 0)
 
 
 @given(steps, st.randoms(use_true_random=False))
@@ -108,7 +123,7 @@ def test_an_overflow_costs_a_later_pull_and_nothing_else(
 
     check_order(story, decided)
     assert len(story.said) == len(decided)
-    assert ({}, 0) == (replica.held, replica.held_bytes)
+    assert (replica.held, replica.held_bytes) == ({}, 0)
 
 
 def test_an_overflow_drops_the_latest_stamps() -> None:
@@ -121,7 +136,7 @@ def test_an_overflow_drops_the_latest_stamps() -> None:
 
     kept = sorted(dot.seq for dot in replica.held)
     assert list(range(2, 2 + len(kept))) == kept
-    assert 19 == len(kept) + replica.dropped
+    assert len(kept) + replica.dropped == 19
 
 
 def test_an_overflow_of_bytes_drops_too() -> None:
@@ -134,8 +149,25 @@ def test_an_overflow_of_bytes_drops_too() -> None:
 
         assert replica.held_bytes <= 10_000
 
-    assert 0 < replica.dropped
+    assert replica.dropped > 0
     assert Dot(log_of("ann"), 2) in replica.held
+
+
+def test_what_was_shed_leaves_no_memory() -> None:
+    """A stream of messages whose causes never come is held in the hold-back's bound."""
+    said: list[Message] = []
+    for seq in range(1, 5_001):
+        said.append(successor(said[-1] if said else None, seq))
+    replica = causal(messages_max=64)
+    tracemalloc.start()
+    try:
+        tell(replica, said[:0:-1])
+        held, _ = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+
+    assert len(replica.held) <= 64
+    assert held < 200_000
 
 
 def test_what_was_shed_can_wait_again() -> None:
@@ -158,7 +190,7 @@ class TestForks:
         replica = causal()
         tell(replica, [message])
 
-        assert (Verdict.FORKED, []) == replica.offer(Arrival(variant(message)))
+        assert replica.offer(Arrival(variant(message))) == (Verdict.FORKED, [])
         assert message.hash == replica.head(message.log).hash
 
     def test_other_bytes_of_what_waits_are_a_fork(self) -> None:
@@ -169,7 +201,7 @@ class TestForks:
         replica = causal()
         replica.offer(Arrival(second))
 
-        assert (Verdict.FORKED, []) == replica.offer(Arrival(variant(second)))
+        assert replica.offer(Arrival(variant(second))) == (Verdict.FORKED, [])
         assert second == replica.held[second.dot].message
 
     def test_the_same_bytes_are_no_fork(self) -> None:
@@ -194,8 +226,8 @@ class TestForks:
         assert [first] == tell(in_order, [first, broken])
         assert [first] == tell(reversed_order, [broken, first])
         assert in_order.heads == reversed_order.heads
-        assert ({}, {}) == (in_order.held, reversed_order.held)
-        assert (1, 1) == (in_order.refused, reversed_order.refused)
+        assert (in_order.held, reversed_order.held) == ({}, {})
+        assert (in_order.refused, reversed_order.refused) == (1, 1)
 
     @given(steps, st.randoms(use_true_random=False), st.integers(0, 40))
     def test_a_broken_message_stops_what_follows_it_and_no_other(
@@ -206,8 +238,10 @@ class TestForks:
         if not story.said:
             return
         victim = story.said[at % len(story.said)]
-        broken = variant(victim, stamp=victim.stamp) if victim.seq == 1 else variant(
-            victim, parent=b"elsewher"
+        broken = (
+            variant(victim, stamp=victim.stamp)
+            if victim.seq == 1
+            else variant(victim, parent=b"elsewher")
         )
         told = [broken if m is victim else m for m in story.said]
         replica = causal()
@@ -289,7 +323,7 @@ def test_a_replica_is_born_where_a_history_ends() -> None:
     reborn = Causal(history, PLENTY, PLENTY)
     heads, frontiers = dict(history.heads), {r: dict(f) for r, f in history.frontiers.items()}
 
-    assert [] == tell(reborn, said)
+    assert tell(reborn, said) == []
     assert [m.dot for m in said] == sorted(reborn.causes_of_next("lobby", log_of("cyd")))
 
     story.hear("cyd", *said)
@@ -300,25 +334,9 @@ def test_a_replica_is_born_where_a_history_ends() -> None:
 
 def test_a_deep_tangle_costs_no_stack() -> None:
     """Ten thousand messages told backwards are decided, as a loop and not by recursion."""
-    log = log_of("ann")
     said: list[Message] = []
-    from flc_udp.model.message import Origin, write
-
     for seq in range(1, 10_001):
-        said.append(
-            write(
-                log=log,
-                seq=seq,
-                room="lobby",
-                author="ann",
-                wall=1,
-                stamp=next_stamp(1, said[-1].stamp if said else 0, 0),
-                causes=(),
-                parent=said[-1].hash if said else NO_PARENT,
-                body="",
-                origin=None if said else Origin(log, "ann"),
-            )
-        )
+        said.append(successor(said[-1] if said else None, seq))
     replica = causal()
 
     assert said == tell(replica, said[::-1])

@@ -2,11 +2,14 @@
 
 from collections import Counter
 from random import Random
+from typing import Any
 
 import pytest
 
+from flc_udp.core.effects import Send
 from flc_udp.core.rumors import ANNOUNCE_BYTES
 from flc_udp.core.standing import NO_LOG
+from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import (
     Ack,
@@ -25,7 +28,9 @@ from flc_udp.wire.packets import (
     Update,
 )
 from tests.core.dialogue import Talk
-from tests.model.stories import Story
+from tests.model.stories import Story, variant
+
+HASH = b"hash----"
 
 
 def pair(**settings: int) -> Talk:
@@ -52,7 +57,7 @@ class TestJoining:
 
         assert State.ALIVE is talk["ann"].believes("bob")
         assert State.ALIVE is talk["bob"].believes("ann")
-        assert {"Join": 1, "Members": 1} == {k: talk.sent[k] for k in ("Join", "Members")}
+        assert {k: talk.sent[k] for k in ("Join", "Members")} == {"Join": 1, "Members": 1}
 
     def test_members_of_one_seed_come_to_know_each_other(self) -> None:
         """Who joined the same node hears of each other through it."""
@@ -113,28 +118,32 @@ class TestSaying:
         talk.say("ann", "hi")
         talk.run(5)
 
-        assert [["hi"]] * 3 == [party.shown for party in talk.parties]
+        assert [party.shown for party in talk.parties] == [["hi"]] * 3
 
     def test_a_reply_waits_for_what_it_replies_to(self) -> None:
         """A message is shown only after its causes, whatever order the datagrams came in."""
         talk = trio()
         talk.drop(lambda a, b, _: {a.name, b.name} == {"ann", "cyd"})
         talk.drop(
-            lambda _a, b, packets: b.name == "cyd"
-            and any(isinstance(p, Rumor | Replay) and b"question" in p.messages[0] for p in packets)
+            lambda _a, b, packets: (
+                b.name == "cyd"
+                and any(
+                    isinstance(p, Rumor | Replay) and b"question" in p.messages[0] for p in packets
+                )
+            )
         )
         talk.say("ann", "question")
         talk.run(5)
         talk.say("bob", "answer")
         talk.run(10)
 
-        assert [] == talk["cyd"].shown
-        assert 1 == len(talk["cyd"].replica.causal.held)
+        assert talk["cyd"].shown == []
+        assert len(talk["cyd"].replica.causal.held) == 1
 
         talk.heal()
         talk.settle()
 
-        assert ["question", "answer"] == talk["cyd"].shown
+        assert talk["cyd"].shown == ["question", "answer"]
 
     def test_what_a_reply_waits_for_is_asked_of_its_teller_at_once(self) -> None:
         """A gap seen in the hold-back is filled within grace and a round trip, without digests."""
@@ -147,8 +156,8 @@ class TestSaying:
         talk.say("ann", "found")
         talk.run(talk.settings.pull_grace_ms + 5)
 
-        assert [["lost", "found"]] * 3 == [party.shown for party in talk.parties]
-        assert 0 == talk.sent["Digest"]
+        assert [party.shown for party in talk.parties] == [["lost", "found"]] * 3
+        assert talk.sent["Digest"] == 0
 
     def test_a_room_is_a_context_of_its_own(self) -> None:
         """Frontiers are of one room: nothing said elsewhere is a cause."""
@@ -156,8 +165,8 @@ class TestSaying:
         talk.say("ann", "hi", "ops")
         talk.settle()
 
-        assert () == talk.say("bob", "hi", "lobby").causes
-        assert 1 == len(talk.say("bob", "yes", "ops").causes)
+        assert talk.say("bob", "hi", "lobby").causes == ()
+        assert len(talk.say("bob", "yes", "ops").causes) == 1
 
     def test_a_refused_post_leaves_no_gap(self) -> None:
         """The next message takes the seq the refused one would have had."""
@@ -170,10 +179,10 @@ class TestSaying:
         second = talk.say("ann", "two")
         talk.settle()
 
-        assert 2 == second.seq
+        assert second.seq == 2
         assert "65536" in str(too_long.value)
         assert too_long.value.hint
-        assert ["one", "two"] == talk["bob"].shown
+        assert talk["bob"].shown == ["one", "two"]
 
     def test_a_refused_first_post_leaves_no_log(self) -> None:
         """A log begins with its first message, not with an attempt."""
@@ -181,7 +190,7 @@ class TestSaying:
         with pytest.raises(FlcError):
             talk.say("ann", "room", "")
 
-        assert NO_LOG == talk["ann"].replica.standing.log
+        assert talk["ann"].replica.standing.log == NO_LOG
 
 
 class TestRepair:
@@ -192,7 +201,7 @@ class TestRepair:
         talk.say("ann", "hi")
         talk.settle(10_000)
 
-        assert ["hi"] == talk["bob"].shown
+        assert talk["bob"].shown == ["hi"]
         assert {"Digest", "Pull", "Replay"} <= set(talk.sent)
 
     @pytest.mark.parametrize("kind", [Rumor, Digest, Pull, Replay, Ping, Ack])
@@ -209,7 +218,7 @@ class TestRepair:
 
         for party in talk.parties:
             assert talk["ann"].history() == party.history()
-            assert 10 == len(party.shown)
+            assert len(party.shown) == 10
 
     @pytest.mark.parametrize("seed", range(6))
     def test_a_link_that_loses_a_third_is_survived(self, seed: int) -> None:
@@ -224,7 +233,7 @@ class TestRepair:
         talk.heal()
         talk.settle()
 
-        assert 40 == len(talk["ann"].disk)
+        assert len(talk["ann"].disk) == 40
         assert talk["ann"].history() == talk["bob"].history() == talk["cyd"].history()
 
     def test_two_islands_merge(self) -> None:
@@ -242,7 +251,7 @@ class TestRepair:
 
         assert State.ALIVE is talk["ann"].believes("cyd")
         assert talk["ann"].history() == talk["bob"].history() == talk["cyd"].history()
-        assert 2 == len(talk["ann"].disk)
+        assert len(talk["ann"].disk) == 2
 
     def test_a_replay_of_much_is_not_forwarded(self) -> None:
         """Catch-up goes from teller to puller and no further."""
@@ -255,7 +264,7 @@ class TestRepair:
         talk.heal()
         talk.settle()
 
-        assert 200 == len(talk["cyd"].disk)
+        assert len(talk["cyd"].disk) == 200
         assert pushed == talk.sent["Rumor"]
 
     def test_a_replay_nobody_asked_for_is_dropped_and_counted(self) -> None:
@@ -265,8 +274,8 @@ class TestRepair:
         bob = talk["bob"].replica
         bob.receive([Replay(7, (message.encoded,))], talk["ann"].id, talk["ann"].address, talk.now)
 
-        assert [] == [e for e in bob.take(talk.now) if getattr(e, "messages", ())]
-        assert {"replay not asked for": 1} == dict(bob.drops)
+        assert [e for e in bob.take(talk.now) if getattr(e, "messages", ())] == []
+        assert dict(bob.drops) == {"replay not asked for": 1}
 
     def test_a_pull_fits_a_datagram_however_many_gaps_there_are(self) -> None:
         """A pull in two datagrams would be answered twice, and the second answer dropped."""
@@ -285,8 +294,8 @@ class TestRepair:
         pulls = Counter(p.nonce for _, to, p in talk.heard if isinstance(p, Pull) and to == "ann")
 
         assert {1} == set(pulls.values())
-        assert 1_000 == len(talk["bob"].disk)
-        assert 0 == talk["bob"].replica.drops["replay not asked for"]
+        assert len(talk["bob"].disk) == 1_000
+        assert talk["bob"].replica.drops["replay not asked for"] == 0
 
     def test_junk_inside_a_rumor_is_dropped_and_counted(self) -> None:
         """What is no message changes nothing, and its neighbours in the packet are taken."""
@@ -299,8 +308,8 @@ class TestRepair:
         )
         bob.carry_out()
 
-        assert ["hi"] == bob.shown
-        assert 1 == sum(bob.replica.drops.values())
+        assert bob.shown == ["hi"]
+        assert sum(bob.replica.drops.values()) == 1
 
 
 class TestLiveness:
@@ -316,8 +325,8 @@ class TestLiveness:
 
         for name in ("ann", "bob"):
             assert State.DEAD is talk[name].believes("cyd")
-            assert ["cyd"] == talk[name].told("member_suspected")
-            assert ["cyd"] == talk[name].told("member_died")
+            assert talk[name].told("member_suspected") == ["cyd"]
+            assert talk[name].told("member_died") == ["cyd"]
 
     def test_who_was_dead_comes_back(self) -> None:
         """A member that was cut off is alive again for all when it can be reached."""
@@ -361,7 +370,7 @@ class TestLiveness:
         assert before < talk["bob"].replica.liveness.me.incarnation
         for name in ("ann", "cyd"):
             assert State.ALIVE is talk[name].believes("bob")
-            assert [] == talk[name].told("member_died")
+            assert talk[name].told("member_died") == []
 
     def test_an_alive_claim_from_a_former_life_is_outlived(self) -> None:
         """Who hears itself at a higher incarnation goes above it."""
@@ -377,6 +386,57 @@ class TestLiveness:
         talk.settle()
 
         assert bob.incarnation + 8 == talk["bob"].replica.liveness.me.incarnation
+
+    @pytest.mark.parametrize(
+        "lie", [{"boot": 77}, {"address": Address("10.9.9.9", 9)}, {"name": "zoe"}]
+    )
+    def test_an_alive_claim_of_another_self_is_refuted(self, lie: dict[str, Any]) -> None:
+        """Whatever of its row is told wrongly at its own incarnation, its subject sets right."""
+        talk = trio()
+        bob = talk["bob"].replica.liveness.me
+        talk["ann"].replica.receive(
+            [Update((bob._replace(**lie),))], talk["cyd"].id, talk["cyd"].address, talk.now
+        )
+        talk["ann"].carry_out()
+        talk.settle()
+
+        for party in talk.parties:
+            member = party.replica.liveness.members.get(talk["bob"].id)
+            assert member is not None
+            assert bob[3:] == member.row[3:]
+
+    def test_who_is_not_believed_alive_hears_it_with_its_ack(self) -> None:
+        """However old the news: its next probe is answered with what is held of it."""
+        talk = pair()
+        ann, bob = talk["ann"].replica, talk["bob"]
+        suspect = bob.replica.liveness.me._replace(state=State.SUSPECT)
+        ann.receive([Update((suspect,))], bob.id, bob.address, talk.now)
+        while ann.liveness.members.take_news(9):
+            pass
+        ann.take(talk.now)
+        ann.receive([Ping(1, HASH, HASH, False, HASH)], bob.id, bob.address, talk.now)
+        (answer,) = [
+            e for e in ann.take(talk.now) if isinstance(e, Send) and Ack in map(type, e.packets)
+        ]
+
+        assert Update((suspect,)) in answer.packets
+
+    def test_tables_that_differ_are_exchanged(self) -> None:
+        """When news is spent, unequal roots still betray a row that the other lacks."""
+        talk = pair()
+        ann = talk["ann"].replica
+        zoe = ann.liveness.me._replace(id=b"zoe-----", address=Address("10.0.0.9", 1), name="zoe")
+        ann.receive([Update((zoe,))], b"strange!", zoe.address, talk.now)
+        while ann.liveness.members.take_news(9):
+            pass
+        ann.take(talk.now)
+        talk.run(4_000)
+        tables = [
+            p for a, b, p in talk.heard if isinstance(p, Members) and (a, b) == ("ann", "bob")
+        ]
+
+        assert [zoe.id] == [row.id for row in tables[-1].rows if row.id == zoe.id]
+        assert talk["bob"].replica.liveness.members.get(zoe.id) is not None
 
     def test_a_stale_claim_changes_nothing(self) -> None:
         """An accusation of an incarnation long refuted is not even answered."""
@@ -397,7 +457,7 @@ class TestLiveness:
         talk.drop(lambda _a, _b, p: isinstance(p[0], Ping) and next(lost, False))
         talk.run(10_000)
 
-        assert [] == talk["ann"].told("member_suspected") + talk["bob"].told("member_suspected")
+        assert talk["ann"].told("member_suspected") + talk["bob"].told("member_suspected") == []
 
     def test_a_quiet_pair_sends_only_probes(self) -> None:
         """After settling, a second costs each node one ping and one ack, and nothing else."""
@@ -450,7 +510,18 @@ class TestLeaving:
         talk.run(30_000)
         for name in ("ann", "bob"):
             assert State.LEFT is talk[name].believes("cyd")
-            assert [] == talk[name].told("member_suspected")
+            assert talk[name].told("member_suspected") == []
+
+    def test_who_leaves_does_not_refute(self) -> None:
+        """Accused while it goes, it goes: nobody hears that it is alive."""
+        talk = pair()
+        bob = talk["bob"].replica
+        bob.leave(talk.now)
+        accused = bob.liveness.me._replace(state=State.SUSPECT, incarnation=1 << 40)
+        bob.receive([Update((accused,))], talk["ann"].id, talk["ann"].address, talk.now)
+        talk["bob"].carry_out()
+
+        assert bob.liveness.me.state is State.LEFT
 
     def test_a_lost_leave_is_said_again(self) -> None:
         """A witness that did not hear is told again while patience lasts."""
@@ -578,7 +649,7 @@ class TestWaiting:
         )
         talk["bob"].carry_out()
 
-        assert {"Receipt": 1} == dict(talk.sent)
+        assert dict(talk.sent) == {"Receipt": 1}
 
 
 class TestLargeBodies:
@@ -590,8 +661,8 @@ class TestLargeBodies:
         talk.settle(10_000)
 
         assert [[body]] * 3 == [party.shown for party in talk.parties]
-        assert 0 == talk.sent["Rumor"]
-        assert 0 < talk.sent["Have"]
+        assert talk.sent["Rumor"] == 0
+        assert talk.sent["Have"] > 0
 
     def test_a_body_larger_than_a_datagram_is_pushed_in_pieces(self) -> None:
         """Between a datagram and ANNOUNCE_BYTES the pieces of a rumor are pushed."""
@@ -601,7 +672,7 @@ class TestLargeBodies:
         talk.run(20)
 
         assert [[body]] * 3 == [party.shown for party in talk.parties]
-        assert 0 == talk.sent["Pull"]
+        assert talk.sent["Pull"] == 0
 
     @pytest.mark.parametrize("seed", range(4))
     def test_lost_pieces_are_asked_for_by_number(self, seed: int) -> None:
@@ -637,13 +708,13 @@ class TestCommits:
         talk.say("ann", "hi")
         talk.run(10_000)
 
-        assert [] == talk["ann"].shown + talk["bob"].shown
-        assert 0 == talk.sent["Rumor"]
+        assert talk["ann"].shown + talk["bob"].shown == []
+        assert talk.sent["Rumor"] == 0
 
         talk["ann"].commit()
         talk.run(5)
 
-        assert [["hi"]] * 2 == [party.shown for party in talk.parties]
+        assert [party.shown for party in talk.parties] == [["hi"]] * 2
 
     def test_a_foreign_message_is_forwarded_before_its_commit_and_not_shown(self) -> None:
         """Its author holds it; who forwards it claims nothing."""
@@ -653,8 +724,8 @@ class TestCommits:
         talk.say("ann", "hi")
         talk.run(10)
 
-        assert ["hi"] == talk["cyd"].shown
-        assert [] == talk["bob"].shown
+        assert talk["cyd"].shown == ["hi"]
+        assert talk["bob"].shown == []
 
     def test_a_failed_commit_is_as_if_nothing_was_said(self) -> None:
         """The message is gone, the node goes on, and its next one is of a new log."""
@@ -667,10 +738,10 @@ class TestCommits:
         later = talk.say("ann", "later")
         talk.settle()
 
-        assert ["kept", "later"] == talk["bob"].shown
+        assert talk["bob"].shown == ["kept", "later"]
         assert lost.log != later.log
-        assert 1 == later.seq
-        assert 0 == talk["ann"].replica.uncommitted
+        assert later.seq == 1
+        assert talk["ann"].replica.uncommitted == 0
 
     def test_foreign_messages_lost_by_a_failed_commit_come_again(self) -> None:
         """What others hold is pulled once the disk takes it."""
@@ -682,7 +753,7 @@ class TestCommits:
         talk["bob"].commits_alone = True
         talk.settle()
 
-        assert ["hi"] == talk["bob"].shown
+        assert talk["bob"].shown == ["hi"]
 
     def test_members_survive_a_failed_commit(self) -> None:
         """Only the log side is reborn: who is alive is still known, and nothing is suspected."""
@@ -695,7 +766,7 @@ class TestCommits:
 
         talk.run(20_000)
 
-        assert [] == [n for party in talk.parties for n in party.told("member_suspected")]
+        assert [n for party in talk.parties for n in party.told("member_suspected")] == []
 
     def test_a_wait_does_not_outlive_its_log(self) -> None:
         """Receipts of the old log say nothing of the new one."""
@@ -724,7 +795,7 @@ class TestCommits:
 
         assert first.log != second.log
         assert (first.dot,) == second.causes
-        assert ["before", "after"] == talk["bob"].shown
+        assert talk["bob"].shown == ["before", "after"]
 
     def test_a_restored_disk_mints_no_dot_twice(self) -> None:
         """A node thrown back to an old disk gets its own former messages from the others."""
@@ -748,8 +819,8 @@ def test_own_datagrams_that_come_back_are_dropped() -> None:
     ann = talk["ann"]
     ann.replica.receive([Join(ann.replica.liveness.me)], ann.id, ann.address, talk.now)
 
-    assert {"own datagram": 1} == dict(ann.replica.drops)
-    assert [] == ann.replica.take(talk.now)
+    assert dict(ann.replica.drops) == {"own datagram": 1}
+    assert ann.replica.take(talk.now) == []
 
 
 def test_a_visitor_is_answered_and_never_a_member() -> None:
@@ -761,14 +832,15 @@ def test_a_visitor_is_answered_and_never_a_member() -> None:
     packets = [p for e in ann.replica.take(talk.now) for p in getattr(e, "packets", ())]
 
     assert [Ack] == [type(p) for p in packets if not isinstance(p, Update)]
-    assert 1 == len(ann.replica.liveness.members.rows())
+    assert len(ann.replica.liveness.members.rows()) == 1
 
 
 def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
     """A row without an address is taken with the one its datagram came from."""
     talk = Talk("ann", "bob")
     ann = talk["ann"]
-    row = MemberRow(talk["bob"].id, 5, State.ALIVE, type(ann.address)("0.0.0.0", 7352), "bob", 1)
+    wildcard = Address("0.0.0.0", 7352)  # noqa: S104  # nothing is bound
+    row = MemberRow(talk["bob"].id, 5, State.ALIVE, wildcard, "bob", 1)
     ann.replica.receive([Join(row)], row.id, talk["bob"].address, talk.now)
 
     assert talk["bob"].address == ann.replica.liveness.members[row.id].row.address
@@ -791,3 +863,155 @@ def test_the_same_seed_gives_the_same_dialogue() -> None:
 
     assert heard == run()
     assert len(heard) > 100
+
+
+class TestDissemination:
+    def test_a_rumor_is_never_told_to_who_told_it_or_wrote_it(self) -> None:
+        """Of three, two hear it from its author and once from each other: four copies, no more."""
+        talk = trio()
+        talk.say("ann", "hi")
+        talk.run(100)
+        told = [(a, b) for a, b, p in talk.heard if isinstance(p, Rumor)]
+
+        assert sorted(told) == [("ann", "bob"), ("ann", "cyd"), ("bob", "cyd"), ("cyd", "bob")]
+
+    def test_the_dead_are_told_nothing(self) -> None:
+        """A link lives as long as its member."""
+        talk = trio()
+        talk.kill("cyd")
+        talk.run(20_000)
+        talk.sent.clear()
+        talk.say("ann", "hi")
+        talk.run(100)
+
+        # One datagram each way: bob has nobody to pass it on to.
+        assert {kind: n for kind, n in talk.sent.items() if kind == "Rumor"} == {"Rumor": 1}
+
+    def test_a_repair_of_little_is_passed_on(self) -> None:
+        """Who was cut off from the author hears through who pulled it, without asking."""
+        talk = Talk("ann", "bob", "cyd")
+        talk.meet()
+        talk.drop(lambda a, b, _: {a.name, b.name} == {"ann", "cyd"})
+        talk.drop(lambda _a, b, p: b.name == "bob" and any(isinstance(x, Rumor) for x in p))
+        talk.drop(lambda a, b, p: {a.name, b.name} == {"bob", "cyd"} and isinstance(p[0], Digest))
+        talk.say("ann", "hi")
+        talk.run(5_000)
+
+        assert [party.shown for party in talk.parties] == [["hi"]] * 3
+
+
+class TestDigests:
+    def many_logs(self, count: int) -> Talk:
+        """A pair of whom ann holds so many logs and bob all but the last's second message."""
+        talk = Talk("ann", "bob")
+        story = Story()
+        said = [story.say(f"bot{number}") for number in range(count)]
+        for name in ("ann", "bob"):
+            talk[name].disk += said
+        talk["ann"].disk.append(story.say(f"bot{count - 1}"))
+        for name in ("ann", "bob"):
+            talk.restart(name, "ann")
+        return talk
+
+    def test_digests_together_cover_the_id_space_once(self) -> None:
+        """Their ranges follow each other from the first id to the last, without a gap."""
+        talk = self.many_logs(300)
+        talk.settle()
+        digests = [p for _, _, p in talk.heard if isinstance(p, Digest) and p.reply]
+        assert len(digests) > 5
+        reach = -1
+        for digest in digests:
+            assert int.from_bytes(digest.low, "big") == reach + 1
+            reach = int.from_bytes(digest.high, "big")
+            if reach == (1 << 64) - 1:
+                reach = -1
+
+        assert reach == -1
+
+    def test_a_digest_is_answered_with_what_it_lacks_and_no_more(self) -> None:
+        """Of 300 logs one differs: one row comes back, or one pull, and one message."""
+        talk = self.many_logs(300)
+        talk.settle()
+        answers = [p for _, _, p in talk.heard if isinstance(p, Digest) and not p.reply]
+        replayed = [m for _, _, p in talk.heard if isinstance(p, Replay) for m in p.messages]
+
+        assert {1} >= {len(answer.rows) for answer in answers}
+        assert len(replayed) == 1
+        assert talk["ann"].history() == talk["bob"].history()
+
+    def test_who_lacks_much_says_so_until_it_has_it(self) -> None:
+        """A node that is catching up tells it in its probes, and nobody starts an exchange."""
+        talk = Talk("ann", "bob")
+        for number in range(1_500):
+            talk.say("ann", f"{number}")
+        talk.lose(Replay)
+        for name in ("ann", "bob"):
+            talk.restart(name, "ann")
+        talk.run(5_000)
+        probes = [p for a, _, p in talk.heard if isinstance(p, Ping | Ack) and a == "bob"]
+
+        assert talk["bob"].replica.standing.catching_up
+        assert probes[-1].catching_up
+
+        talk.heal()
+        talk.settle()
+
+        assert not talk["bob"].replica.standing.catching_up
+        assert len(talk["bob"].disk) == 1_500
+
+
+class TestForks:
+    def forked(self, *branches: int) -> Talk:
+        """A pair who hold a log of the same first message that then goes two ways."""
+        story = Story()
+        first, second, third = (story.say("eve") for _ in range(3))
+        talk = Talk("ann", "bob")
+        other = variant(second)
+        rest = variant(third, parent=other.hash)
+        for name, branch, length in zip(
+            ("ann", "bob"), ([first, second, third], [first, other, rest]), branches, strict=True
+        ):
+            talk[name].disk += branch[:length]
+            talk[name].start()
+        talk["bob"].replica.join([talk["ann"].address], talk.now)
+        talk["bob"].carry_out()
+        return talk
+
+    @pytest.mark.parametrize("branches", [(2, 2), (3, 3)])
+    def test_heads_of_one_seq_and_two_hashes_are_an_alarm(self, branches: tuple[int, int]) -> None:
+        """A digest shows it to both, and neither changes what it holds."""
+        talk = self.forked(*branches)
+        before = [party.history() for party in talk.parties]
+        talk.run(60_000)
+
+        for party in talk.parties:
+            assert "log_forked" in [notice.name for notice in party.notices]
+        assert before == [party.history() for party in talk.parties]
+
+    def test_a_longer_branch_is_refused_and_an_alarm(self) -> None:
+        """What follows the other second message does not fit the chain."""
+        talk = self.forked(2, 3)
+        talk.run(60_000)
+
+        assert "log_forked" in [notice.name for notice in talk["ann"].notices]
+        assert len(talk["ann"].disk) == 2
+        assert talk["ann"].replica.drops["forked log"] >= 1
+
+    def test_a_fork_does_not_flood(self) -> None:
+        """Roots that never agree cost ever fewer exchanges, down to one in 16 s a node."""
+        talk = self.forked(3, 3)
+        talk.run(60_000)
+        talk.sent.clear()
+        talk.run(160_000)
+
+        # One digest in two or three probes' time past every 16 s, and each is one datagram.
+        assert 10 <= talk.sent["Digest"] <= 20
+
+    def test_other_messages_pass_a_fork(self) -> None:
+        """One broken log does not stop the others."""
+        talk = self.forked(2, 3)
+        talk.run(1_000)
+        talk.say("ann", "hi")
+        talk.run(10)
+
+        assert talk["bob"].shown == ["hi"]

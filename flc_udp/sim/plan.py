@@ -1,0 +1,87 @@
+"""Plans: what a play depends on, and what its seed makes of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from random import Random
+
+from flc_udp.config import Settings
+from flc_udp.sim.network import Faults
+
+FAULTS = ("all", "network", "none")
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """Everything a play depends on. Shares in percent, `rate` in messages a second."""
+
+    nodes: int = 5
+    loss: float = 0
+    duplicate: float = 0
+    seconds: float = 10
+    seed: int = 0
+    rate: float = 20
+    faults: str = "none"
+
+    def command(self) -> str:
+        """Return the command that plays it again."""
+        return (
+            f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
+            f" --seconds {self.seconds:g} --rate {self.rate:g} --faults {self.faults}"
+            f" --seed {self.seed}"
+        )
+
+    def draw_faults(self) -> Faults:
+        """Which faults this seed has, how bad: not all at once, or they would hide each other."""
+        random = Random(f"{self.seed}/faults")
+        faults = Faults(loss=self.loss / 100, duplicate=self.duplicate / 100)
+        if self.faults != "none":
+            faults = _draw_network(faults, random)
+        return _draw_machines(faults, random) if self.faults == "all" else faults
+
+    def draw_settings(self) -> Settings:
+        """Set the nodes so that limits are met; as they come unless everything is to go wrong."""
+        random = Random(f"{self.seed}/settings")
+        if self.faults != "all" or random.random() < 1 / 2:
+            return Settings()
+        return Settings(
+            packet_bytes_max=random.choice((1_200, 1_400, 8_192)),
+            links_max=random.choice((1, 3, 8)),
+            pull_bytes_max=random.choice((2_048, 131_072)),
+            holdback_messages_max=random.choice((16, 200, 16_384)),
+            commit_messages_max=random.choice((1, 10, 4_096)),
+        )
+
+
+def _sometimes(random: Random, low: float, high: float) -> float:
+    value = random.uniform(low, high)
+    return value if random.random() < 2 / 3 else 0
+
+
+def _draw_network(faults: Faults, random: Random) -> Faults:
+    return replace(
+        faults,
+        corrupt=_sometimes(random, 0, 0.05),
+        delay_us_max=random.choice((2_000, 20_000, 80_000)),
+        late=_sometimes(random, 0, 0.02),
+        cut_interval_ms=int(_sometimes(random, 500, 5_000)),
+        partition_interval_ms=int(_sometimes(random, 2_000, 10_000)),
+    )
+
+
+def _draw_machines(faults: Faults, random: Random) -> Faults:
+    return replace(
+        faults,
+        commit_us_max=random.choice((1_000, 4_000, 60_000)),
+        commit_stall=_sometimes(random, 0, 0.02),
+        commit_failure=_sometimes(random, 0, 0.05),
+        commit_doubt=_sometimes(random, 0, 0.02),
+        crash_before_commit=_sometimes(random, 0, 0.01),
+        crash_after_commit=_sometimes(random, 0, 0.01),
+        crash_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        leave=_sometimes(random, 0, 0.5),
+        pause_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        snapshot_interval_ms=1_000,
+        put_back=_sometimes(random, 0.1, 0.7),
+        wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
+    )

@@ -1,0 +1,48 @@
+"""Clusters of real daemons that end with their test, and say what they logged when it fails."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Generator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.daemon.cluster import Cluster
+from tests.daemon.wire import Wire
+
+LOG_CHARS = 4_000
+
+
+@pytest.fixture
+async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
+    """A cluster without nodes; whatever is started in it is gone afterwards."""
+    cluster = Cluster(tmp_path)
+    try:
+        yield cluster
+    finally:
+        await cluster.clear()
+    assert cluster.tracebacks() == []
+
+
+@pytest.fixture
+async def wires() -> AsyncIterator[list[Wire]]:
+    """Hand-written connections, closed with the test: `await Wire.to(node, wires)`."""
+    opened: list[Wire] = []
+    yield opened
+    for wire in opened:
+        await wire.close()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item,
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A failed test shows the end of what its daemons wrote to stderr."""
+    report = yield
+    found: Any = getattr(item, "funcargs", {}).get("cluster")
+    if report.failed and isinstance(found, Cluster):
+        for node in found.nodes:
+            text = node.log.read_text(errors="replace") if node.log.exists() else ""
+            report.sections.append((f"stderr of {node.name}", text[-LOG_CHARS:]))
+    return report

@@ -1,0 +1,92 @@
+"""`flc` as a process, and waiting for what processes do.
+
+Nothing here waits for a fixed time: `until` looks at a condition again and again, to a deadline
+that a loaded machine keeps too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple, TypeVar
+
+import flc_udp
+
+DEADLINE_S = 45.0
+"""Nothing takes a tenth of it on a quiet machine."""
+
+POLL_S = 0.02
+
+FLC = (sys.executable, "-m", "flc_udp")
+
+Found = TypeVar("Found")
+
+
+class Ended(NamedTuple):
+    """How a command ended: exit code, stdout as it is, stderr as text."""
+
+    code: int
+    out: bytes
+    err: str
+
+    @property
+    def records(self) -> list[dict[str, Any]]:
+        """Its output, one JSON object a line."""
+        return [json.loads(line) for line in self.out.splitlines()]
+
+
+async def until(
+    claim: str, look: Callable[[], Awaitable[Found]], seconds: float = DEADLINE_S
+) -> Found:
+    """Look until there is something true to see, and return it; the deadline fails the test."""
+    deadline = time.monotonic() + seconds
+    while True:
+        if found := await look():
+            return found
+        assert time.monotonic() < deadline, f"not within {seconds:.0f} s: {claim} ({found!r})"
+        await asyncio.sleep(POLL_S)
+
+
+def clean_environment() -> dict[str, str]:
+    """This process's, without what would lead a daemon or a command elsewhere."""
+    strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON")
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
+    return {**kept, "PYTHONPATH": str(Path(flc_udp.__file__).parents[1])}
+
+
+def assert_refused(ended: Ended, *words: str) -> None:
+    """Exit code 1, nothing on stdout, one error and one hint line, with these words in them."""
+    assert (ended.code, ended.out) == (1, b""), ended
+    error, hint = ended.err.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    assert len(hint) > len("hint: ")
+    for word in words:
+        assert word in ended.err
+
+
+async def run_flc(
+    *words: str,
+    stdin: bytes = b"",
+    environ: Mapping[str, str] | None = None,
+) -> Ended:
+    """Run `flc` to its end, which must come before the deadline."""
+    process = await asyncio.create_subprocess_exec(
+        *FLC, *words,
+        env={**clean_environment(), **(environ or {})},
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+    )  # fmt: skip
+    try:
+        out, err = await asyncio.wait_for(process.communicate(stdin), DEADLINE_S)
+    except TimeoutError:
+        process.kill()
+        _, err = await process.communicate()
+        raise AssertionError(f"flc {' '.join(words)} does not end: {err.decode()}") from None
+    assert process.returncode is not None
+    return Ended(process.returncode, out, err.decode())

@@ -1,0 +1,217 @@
+"""The control socket, as a bot in any language meets it."""
+
+import json
+from typing import Any
+
+import pytest
+
+from tests.daemon.cluster import Cluster, Node
+from tests.daemon.process import until
+from tests.daemon.wire import Wire
+
+STATUS = {"op": "status", "id": "still here"}
+
+SAY = {"op": "say", "room": "ops", "body": "hi"}
+
+
+@pytest.fixture
+async def ann(cluster: Cluster) -> Node:
+    """One node."""
+    return (await cluster.start(1))[0]
+
+
+@pytest.fixture
+async def wire(ann: Node, wires: list[Wire]) -> Wire:
+    """A connection to it."""
+    return await Wire.to(ann, wires)
+
+
+async def assert_goes_on(wire: Wire) -> None:
+    """The daemon still answers over this connection."""
+    answer = await wire.ask(STATUS)
+    assert (answer["ok"], answer["id"]) == (True, "still here")
+
+
+def assert_refused(answer: dict[str, Any]) -> None:
+    """An error, with a hint."""
+    assert answer["ok"] is False
+    assert answer["error"]
+    assert answer["hint"]
+
+
+async def test_answers_come_in_order_with_their_ids(wire: Wire) -> None:
+    """Says that are sent at once are answered in their order, each with the id it came with."""
+    ids: list[Any] = [*range(500), "text", 1.5, True, ["a", {"b": None}], {"n": 1}, "ü\n"]
+    await wire.send(*({**SAY, "id": n} for n in ids))
+    answers = [await wire.read() for _ in ids]
+
+    assert [answer["id"] for answer in answers] == ids
+    assert all(answer["ok"] for answer in answers)
+    positions = [answer["position"] for answer in answers]
+    assert positions == sorted(positions)
+    log = answers[0]["dot"].partition(":")[0]
+    assert [answer["dot"] for answer in answers] == [f"{log}:{n}" for n in range(1, len(ids) + 1)]
+
+
+async def test_a_refused_say_keeps_its_place(wire: Wire) -> None:
+    """A refusal between two says is answered between them."""
+    await wire.send(
+        {**SAY, "id": 1},
+        {**SAY, "id": 2, "room": ""},
+        {**SAY, "id": 3},
+        {**SAY, "id": 4, "body": 5},
+    )
+    answers = [await wire.read() for _ in range(4)]
+
+    assert [answer["id"] for answer in answers] == [1, 2, 3, 4]
+    assert [answer["ok"] for answer in answers] == [True, False, True, False]
+
+
+async def test_an_answer_without_id_has_none(wire: Wire) -> None:
+    """Who gives no id gets none."""
+    assert "id" not in await wire.ask(SAY)
+    assert "id" not in await wire.ask({"op": "status"})
+
+
+async def test_two_lists_at_once_do_not_mix(wire: Wire) -> None:
+    """Lists are answered one after another, each to its end."""
+    for _ in range(3):
+        await wire.ask(SAY)
+    await wire.send({"op": "log", "room": "ops", "id": 1}, {"op": "rooms", "id": 2})
+    records = [await wire.read() for _ in range(6)]
+
+    assert [record["id"] for record in records] == [1, 1, 1, 1, 2, 2]
+    assert [record.get("end") for record in records] == [None, None, None, True, None, True]
+
+
+LINES = {
+    "empty": b"\n",
+    "no JSON": b"hello\n",
+    "half": b'{"op":\n',
+    "a number": b"7\n",
+    "null": b"null\n",
+    "a list": b'["status"]\n',
+    "not UTF-8": b'{"op":"\xff"}\n',
+    "carriage return": b"\r\n",
+    "very deep": b"[" * 100_000 + b"\n",
+    "a very long number": b'{"op":"status","id":' + b"9" * 10_000 + b"}\n",
+    "unknown op": b'{"op":"dance"}\n',
+    "no op": b"{}\n",
+    "op is no text": b'{"op":{"op":"status"}}\n',
+    "9 MiB": b'{"op":"say","body":"' + b"x" * (9 << 20) + b'"}\n',
+    "9 MiB of nothing": b" " * (9 << 20) + b"\n",
+}
+
+
+@pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
+async def test_a_bad_line_is_refused_and_the_connection_goes_on(wire: Wire, line: bytes) -> None:
+    """Whatever a line is, it gets an error with a hint, and the next line is read."""
+    assert_refused(await wire.ask(line))
+    await assert_goes_on(wire)
+
+
+REQUESTS: dict[str, dict[str, Any]] = {
+    "say without room": {"op": "say", "body": "hi"},
+    "say without body": {"op": "say", "room": "ops"},
+    "room is a number": {**SAY, "room": 7},
+    "author is a list": {**SAY, "as": ["ann"]},
+    "body is null": {**SAY, "body": None},
+    "body is no base64": {**SAY, "body": {"base64": "!!!"}},
+    "body is an odd object": {**SAY, "body": {"hex": "00"}},
+    "half a surrogate in body": {**SAY, "body": "\ud800"},
+    "half a surrogate in room": {**SAY, "room": "\ud800"},
+    "half a surrogate in author": {**SAY, "as": "\udfff"},
+    "wait is a text": {**SAY, "wait": "some"},
+    "wait is negative": {**SAY, "wait": -1},
+    "wait is true": {**SAY, "wait": True},
+    "timeout is a text": {**SAY, "wait": "all", "timeout": "soon"},
+    "timeout is negative": {**SAY, "wait": "all", "timeout": -1},
+    "timeout is infinite": {**SAY, "wait": "all", "timeout": float("inf")},
+    "timeout is no number": {**SAY, "wait": "all", "timeout": float("nan")},
+    "timeout is huge": {**SAY, "wait": "all", "timeout": 10**400},
+    "once is a text": {**SAY, "once": "me"},
+    "once without number": {**SAY, "once": ["me"]},
+    "once from zero": {**SAY, "once": ["me", 0]},
+    "once is huge": {**SAY, "once": ["me", 1 << 70]},
+    "once of nobody": {**SAY, "once": ["", 1]},
+    "once of half a surrogate": {**SAY, "once": ["\ud800", 1]},
+    "follow room is a number": {"op": "follow", "room": 7},
+    "follow from a text": {"op": "follow", "room": "ops", "from": "0"},
+    "follow from before": {"op": "follow", "from": -1},
+    "follow from beyond": {"op": "follow", "from": 99},
+    "follow from and last": {"op": "follow", "from": 0, "last": 1},
+    "follow last a float": {"op": "follow", "last": 1.5},
+    "log n is a text": {"op": "log", "n": "all"},
+    "log n is huge": {"op": "log", "n": 1 << 70},
+    "log since a number": {"op": "log", "since": 7},
+    "log since without zone": {"op": "log", "since": "2026-01-31T12:00:00"},
+    "log of half a surrogate": {"op": "log", "room": "\ud800"},
+}
+
+
+@pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
+async def test_a_bad_request_is_refused_with_its_id(wire: Wire, request_: dict[str, Any]) -> None:
+    """Missing and impossible arguments are refused, and nothing is said."""
+    answer = await wire.ask({**request_, "id": 5})
+    assert_refused(answer)
+    assert answer["id"] == 5
+    await assert_goes_on(wire)
+    await wire.send({"op": "log", "n": 0})
+    assert await wire.read_list() == []
+
+
+async def test_an_id_that_is_no_text_comes_back_as_it_was(wire: Wire) -> None:
+    """Half a surrogate pair can be said in JSON and not in UTF-8: it is echoed all the same."""
+    answer = await wire.ask(b'{"op":"status","id":"\\ud800"}\n')
+    assert (answer["ok"], answer["id"]) == (True, "\ud800")
+    await assert_goes_on(wire)
+
+
+async def test_a_line_may_come_in_pieces(wire: Wire) -> None:
+    """A request is whole when its line is, however it was cut."""
+    line = json.dumps({**SAY, "body": "é" * 20_000}).encode() + b"\n"
+    for at in range(0, len(line), 4_099):
+        await wire.send(line[at : at + 4_099])
+    assert (await wire.read())["ok"]
+
+
+async def test_a_line_may_have_8_mib(wire: Wire) -> None:
+    """A line of exactly the limit is read, and one byte more is refused."""
+    line = json.dumps(STATUS).encode()
+    padding = b" " * ((8 << 20) - len(line))
+    answer = await wire.ask(line + padding + b"\n")
+    assert (answer["ok"], answer["id"]) == (True, "still here")
+    assert_refused(await wire.ask(line + padding + b" \n"))
+    await assert_goes_on(wire)
+
+
+async def test_who_goes_without_waiting_is_no_trouble(ann: Node, wires: list[Wire]) -> None:
+    """What was written is said, though its writer closed the connection before any answer."""
+    hasty = await Wire.to(ann, wires)
+    await hasty.send(*(SAY for _ in range(200)), {"op": "log", "n": 0}, {"op": "follow", "from": 0})
+    await hasty.close()
+
+    async def all_there() -> bool:
+        return bool((await ann.ask("digest"))["messages"] == 200)
+
+    await until("all was said", all_there)
+
+
+async def test_many_connections(ann: Node, wires: list[Wire]) -> None:
+    """Beyond the limit a connection is told so; when others have gone there is room again."""
+    crowd = []
+    for _ in range(500):
+        crowd.append(await Wire.to(ann, wires))
+        await assert_goes_on(crowd[-1])  # so that it is accepted, and not only queued
+    crowd += [await Wire.to(ann, wires) for _ in range(20)]
+    assert_refused(await crowd[-1].read())
+    refused = await ann.flc("status")
+    assert refused.code == 1
+    assert "error: too many connections" in refused.err
+    for wire in crowd:
+        await wire.close()
+
+    async def room_again() -> bool:
+        return (await ann.flc("status")).code == 0
+
+    await until("there is room again", room_again)

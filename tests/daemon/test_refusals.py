@@ -1,0 +1,202 @@
+"""A node that cannot work is refused in two lines, before anything is changed."""
+
+import base64
+import os
+import socket
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+
+from flc_udp.store.schema import APPLICATION_ID
+from tests.daemon.cluster import Cluster
+from tests.daemon.process import Ended, assert_refused, run_flc
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+OTHER_KEY_LENGTH = base64.b64encode(bytes(31)).decode()
+
+
+async def run_node(home: Path, *options: str, environ: Mapping[str, str] | None = None) -> Ended:
+    """`flc run` that is expected to be refused."""
+    where = ("--data", str(home / "data"), "--bind", "127.0.0.1:0", "--log-format", "json")
+    return await run_flc("run", *where, *options, environ=environ)
+
+
+def write(path: Path, content: str | bytes) -> str:
+    """A file's name, with that in the file."""
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return str(path)
+
+
+@pytest.fixture
+def taken_port() -> Iterator[int]:
+    """A UDP port somebody else listens on."""
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.bind(("127.0.0.1", 0))
+        yield sock.getsockname()[1]
+
+
+async def test_a_port_that_is_taken(tmp_path: Path, taken_port: int) -> None:
+    """Two nodes cannot listen at one address."""
+    address = f"127.0.0.1:{taken_port}"
+    assert_refused(await run_node(tmp_path, "--bind", address), address, "in use", "--bind")
+
+
+async def test_the_directory_of_a_running_node(cluster: Cluster) -> None:
+    """A second node is told who has the directory, and the first does not notice."""
+    (ann,) = await cluster.start(1)
+    refused = await run_flc("run", "--data", str(ann.data), "--bind", "127.0.0.1:0")
+
+    assert_refused(refused, str(ann.data), f"process {ann.pid}", "--data")
+    assert (await ann.flc("say", "ops", "still here")).code == 0
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (None, ("No such file",)),
+        ("directory", ("Is a directory",)),
+        (b"", ("no key",)),
+        (b"# only a comment\n", ("no key",)),
+        (b"hunter2\n", ("line 1", "32 bytes")),
+        (f"{KEY}\n{OTHER_KEY_LENGTH}\n".encode(), ("line 2", "32 bytes")),
+        (b"\xff\xfe\x00", ("ASCII",)),
+    ],
+    ids=["missing", "a directory", "empty", "a comment", "garbage", "too short", "binary"],
+)
+async def test_a_key_file_that_is_none(
+    tmp_path: Path, content: bytes | str | None, words: tuple[str, ...]
+) -> None:
+    """The error names the file, and the line where there is one."""
+    path = tmp_path / "cluster.key"
+    if content == "directory":
+        path.mkdir()
+    elif content is not None:
+        write(path, content)
+    refused = await run_node(tmp_path, "--key-file", str(path))
+
+    assert_refused(refused, str(path), "flc keygen", *words)
+    assert not (tmp_path / "data" / "keys").exists()
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ('name = "ann"\nprofile = local\n', ("line 2",)),
+        ('nmae = "ann"\n', ("'nmae'", "did you mean name?")),
+        ("wombat = 1\n", ("'wombat'", "allowed are")),
+        ("[network]\nbind = 3\n", ("'network'", "allowed are")),
+        ('profile = "fast"\n', ("profile", "'fast'", "local, lan, wan")),
+        ("name = 7\n", ("name", "7", "a text")),
+        ('links_max = "many"\n', ("links_max", "'many'", "a whole number")),
+        ("links_max = 0\n", ("links_max", "1 to 64")),
+        ("join = [1]\n", ("join", "a list of texts")),
+        ("insecure = 1\n", ("insecure", "true or false")),
+        ("links_max = true\n", ("links_max", "a whole number")),
+    ],
+)
+async def test_a_configuration_that_cannot_be(
+    tmp_path: Path, text: str, words: tuple[str, ...]
+) -> None:
+    """The error names the file, the place or the key in it, and what is allowed."""
+    path = write(tmp_path / "flc.toml", text)
+    assert_refused(await run_node(tmp_path, "--config", path), path, *words)
+
+
+@pytest.mark.parametrize("content", [None, b"\xff\xfe"], ids=["missing", "not UTF-8"])
+async def test_a_configuration_that_cannot_be_read(tmp_path: Path, content: bytes | None) -> None:
+    """A file that is not there, or is no text, is named."""
+    path = tmp_path / "flc.toml"
+    if content is not None:
+        write(path, content)
+    assert_refused(await run_node(tmp_path, "--config", str(path)), str(path), "--config")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("FLC_PROFILE", "fast", ("'fast'", "local, lan, wan")),
+        ("FLC_LINKS_MAX", "many", ("'many'", "a whole number")),
+        ("FLC_PROBE_INTERVAL_MS", "5", ("20 to 60000",)),
+        ("FLC_INSECURE", "maybe", ("'maybe'", "true or false")),
+        ("FLC_JOIN", "here", ("'here'", "HOST:PORT")),
+        ("FLC_BIND", "here", ("'here'", "HOST:PORT")),
+    ],
+)
+async def test_an_environment_that_cannot_be(
+    tmp_path: Path, name: str, value: str, words: tuple[str, ...]
+) -> None:
+    """The error names the variable's value and what is allowed."""
+    data = ("run", "--data", str(tmp_path / "data"))
+    assert_refused(await run_flc(*data, environ={name: value}), *words)
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (("--join", "nowhere"), ("'nowhere'", "HOST:PORT")),
+        (("--join", "::1:7352"), ("'::1:7352'", "[HOST]:PORT")),
+        (("--join", "127.0.0.1:65536"), ("'127.0.0.1:65536'", "65535")),
+        (("--bind", "127.0.0.1"), ("'127.0.0.1'", "HOST:PORT")),
+        (("--bind", "no-such-host.invalid:0"), ("no-such-host.invalid", "HOST:PORT")),
+        (("--bind", "192.0.2.1:0", "--insecure"), ("192.0.2.1", "does not have that address")),
+        (("--bind", "0.0.0.0:0"), ("not loopback", "--key-file", "--insecure")),
+        (("--bind", "[::]:0"), ("not loopback", "--key-file", "--insecure")),
+        (("--advertise", "somewhere"), ("'somewhere'", "HOST:PORT")),
+        (("--name", "a\nb"), ("name", "control characters")),
+        (("--name", "x" * 129), ("name", "128")),
+    ],
+)
+async def test_an_option_that_cannot_be(
+    tmp_path: Path, options: tuple[str, ...], words: tuple[str, ...]
+) -> None:
+    """Addresses and names that are none, and doors open to everybody, are refused."""
+    assert_refused(await run_node(tmp_path, *options), *words)
+    assert not (tmp_path / "data" / "flc.db").exists()
+
+
+def garbage(path: Path) -> None:
+    """No database at all."""
+    path.write_bytes(os.urandom(8_192))
+
+
+def a_note(path: Path) -> None:
+    """Shorter than any database."""
+    path.write_text("remember the milk\n")
+
+
+def somebody_elses(path: Path) -> None:
+    """Another program's SQLite database."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE recipe (title TEXT)")
+
+
+def from_the_future(path: Path) -> None:
+    """Ours, by a later version."""
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (garbage, ("no usable SQLite database",)),
+        (a_note, ("no usable SQLite database", "too short")),
+        (somebody_elses, ("another program",)),
+        (from_the_future, ("schema 99", "newer flc")),
+    ],
+)
+async def test_a_database_that_is_none(
+    tmp_path: Path, make: Callable[[Path], None], words: tuple[str, ...]
+) -> None:
+    """A file in the place of the log that is not a log of ours stays as it is, byte for byte."""
+    path = tmp_path / "data" / "flc.db"
+    path.parent.mkdir()
+    make(path)
+    before = path.read_bytes()
+
+    assert_refused(await run_node(tmp_path), str(path), *words)
+    assert path.read_bytes() == before

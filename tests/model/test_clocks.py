@@ -1,0 +1,144 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flc_udp.model.clocks import STAMP_WALL_SHIFT, Order, VectorClock, next_stamp
+
+A, B, C = b"a" * 8, b"b" * 8, b"c" * 8
+BEFORE, AFTER, EQUAL, CONCURRENT = Order.BEFORE, Order.AFTER, Order.EQUAL, Order.CONCURRENT
+
+clocks = st.dictionaries(st.sampled_from([A, B, C]), st.integers(0, 3)).map(VectorClock)
+MIRRORED = {BEFORE: AFTER, AFTER: BEFORE, EQUAL: EQUAL, CONCURRENT: CONCURRENT}
+
+
+class TestCompare:
+    @pytest.mark.parametrize(
+        ("one", "other", "order"),
+        [
+            ({}, {}, EQUAL),
+            ({A: 1}, {A: 1}, EQUAL),
+            ({A: 0}, {}, EQUAL),
+            ({A: 1, B: 0}, {A: 1}, EQUAL),
+            ({}, {A: 1}, BEFORE),
+            ({A: 1}, {A: 2}, BEFORE),
+            ({A: 1}, {A: 1, B: 1}, BEFORE),
+            ({A: 1, B: 1}, {A: 2, B: 2}, BEFORE),
+            ({A: 1}, {}, AFTER),
+            ({A: 2, B: 1}, {A: 1, B: 1}, AFTER),
+            ({A: 1}, {B: 1}, CONCURRENT),
+            ({A: 2, B: 1}, {A: 1, B: 2}, CONCURRENT),
+            ({A: 1, B: 1}, {B: 1, C: 1}, CONCURRENT),
+        ],
+    )
+    def test_it_is_as_the_table_says(
+        self, one: dict[bytes, int], other: dict[bytes, int], order: Order
+    ) -> None:
+        """Absent logs stand at 0; one log ahead on each side is concurrency."""
+        assert order is VectorClock(one).compare(VectorClock(other))
+        assert MIRRORED[order] is VectorClock(other).compare(VectorClock(one))
+
+    @given(clocks, clocks)
+    def test_it_is_exactly_one_of_four(self, one: VectorClock, other: VectorClock) -> None:
+        """By definition: component by component, over all logs."""
+        pairs = [(one[log], other[log]) for log in (A, B, C)]
+        below, above = all(a <= b for a, b in pairs), all(a >= b for a, b in pairs)
+        expected = {
+            (True, True): EQUAL,
+            (True, False): BEFORE,
+            (False, True): AFTER,
+            (False, False): CONCURRENT,
+        }[below, above]
+
+        assert expected is one.compare(other)
+        assert (expected is EQUAL) == (one == other)
+
+    @given(clocks, clocks)
+    def test_it_is_antisymmetric(self, one: VectorClock, other: VectorClock) -> None:
+        """Seen from the other side before is after, and the others are the same."""
+        assert MIRRORED[one.compare(other)] is other.compare(one)
+
+    @given(clocks, clocks, clocks)
+    def test_before_is_transitive(self, a: VectorClock, b: VectorClock, c: VectorClock) -> None:
+        """What came before what came before came before."""
+        if a.compare(b) is BEFORE and b.compare(c) is BEFORE:
+            assert BEFORE is a.compare(c)
+
+    @given(clocks, clocks)
+    def test_covers_is_before_or_equal(self, one: VectorClock, other: VectorClock) -> None:
+        """Who has seen everything another has."""
+        assert one.covers(other) == (one.compare(other) in (AFTER, EQUAL))
+
+
+class TestAlgebra:
+    @given(clocks, st.sampled_from([A, B, C]))
+    def test_an_increment_comes_after_and_changes_one_log(
+        self, clock: VectorClock, log: bytes
+    ) -> None:
+        """One further in its log, as before in the others; the old clock stays as it was."""
+        before = dict(clock.items())
+        after = clock.increment(log)
+
+        assert AFTER is after.compare(clock)
+        assert {**before, log: before.get(log, 0) + 1} == dict(after.items())
+        assert before == dict(clock.items())
+
+    @given(clocks, clocks)
+    def test_merge_is_commutative(self, one: VectorClock, other: VectorClock) -> None:
+        """Either way round."""
+        assert one.merge(other) == other.merge(one)
+
+    @given(clocks, clocks, clocks)
+    def test_merge_is_associative(self, a: VectorClock, b: VectorClock, c: VectorClock) -> None:
+        """In any grouping."""
+        assert a.merge(b).merge(c) == a.merge(b.merge(c))
+
+    @given(clocks)
+    def test_merge_is_idempotent(self, clock: VectorClock) -> None:
+        """With itself, and with nothing, it is what it was."""
+        assert clock == clock.merge(clock) == clock.merge(VectorClock())
+
+    @given(clocks, clocks, clocks)
+    def test_merge_is_the_least_upper_bound(
+        self, one: VectorClock, other: VectorClock, bound: VectorClock
+    ) -> None:
+        """It covers both, and whatever covers both covers it."""
+        merged = one.merge(other)
+
+        assert merged.covers(one)
+        assert merged.covers(other)
+        assert (bound.covers(one) and bound.covers(other)) == bound.covers(merged)
+
+    @given(clocks, clocks)
+    def test_equal_clocks_hash_alike(self, one: VectorClock, other: VectorClock) -> None:
+        """So they can be keys; a log at 0 is no difference."""
+        assert (one == other) == (len({one, other}) == 1)
+
+    def test_it_is_told_by_log(self) -> None:
+        """In the order of ids, without those at 0."""
+        clock = VectorClock({C: 3, A: 1, B: 0})
+
+        assert list(clock.items()) == [(A, 1), (C, 3)]
+        assert len(clock) == 2
+        assert f"VectorClock({A.hex()}:1, {C.hex()}:3)" == repr(clock)
+        assert clock != {A: 1, C: 3}
+
+
+class TestStamps:
+    @given(st.integers(0, 1 << 45), st.integers(0, 1 << 61), st.integers(0, 1 << 61))
+    def test_a_stamp_is_the_least_that_rises(self, wall: int, previous: int, causes: int) -> None:
+        """Above its log's previous, above its causes, not below the wall, and no higher."""
+        stamp = next_stamp(wall, previous, causes)
+
+        assert stamp > previous
+        assert stamp > causes
+        assert stamp >= wall << STAMP_WALL_SHIFT
+        assert stamp in (previous + 1, causes + 1, wall << STAMP_WALL_SHIFT)
+
+    def test_a_clock_that_goes_back_does_not_take_stamps_with_it(self) -> None:
+        """Within a millisecond, and while the wall is behind, stamps count on."""
+        first = next_stamp(1_000, 0, 0)
+        second = next_stamp(900, first, 0)
+
+        assert first == 1_000 << STAMP_WALL_SHIFT
+        assert first + 1 == second
+        assert next_stamp(1_001, second, 0) == 1_001 << STAMP_WALL_SHIFT

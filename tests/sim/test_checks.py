@@ -1,0 +1,216 @@
+"""Each checker catches the bug it is there for: the code under test is broken on purpose."""
+
+from collections.abc import Callable, Sequence
+
+import pytest
+
+from flc_udp.core.anti_entropy import AntiEntropy
+from flc_udp.core.causal import Causal
+from flc_udp.core.effects import Deliver, Effect
+from flc_udp.core.members import Members
+from flc_udp.core.replica import Replica
+from flc_udp.core.standing import Standing
+from flc_udp.core.wants import Wants
+from flc_udp.model.dots import Dot
+from flc_udp.model.history import Head
+from flc_udp.model.message import Message
+from flc_udp.node import Node, Post, Said
+from flc_udp.sim.checks import Violation
+from flc_udp.sim.network import CALM, Faults
+from flc_udp.sim.plan import Plan
+from flc_udp.sim.play import Play
+from flc_udp.sim.world import NotConverged, World
+from flc_udp.store.kept import Kept
+from flc_udp.store.log import Log
+
+Patch = pytest.MonkeyPatch
+
+
+def converse(faults: Faults = CALM) -> None:
+    """Two talk while the third is cut off, then all are together again."""
+    with World("abc", 1, faults) as world:
+        world.settle()
+        world.cut("a", "c")
+        world.cut("b", "c")
+        for number in range(4):
+            world.say("ab"[number % 2], "ops", str(number))
+            world.run(50)
+        world.mend("b", "c")
+        world.say("b", "ops", "last")
+        world.heal()
+        world.settle(20_000)
+
+
+def speak_once_restored() -> None:
+    """A node that spoke gets an old disk, and speaks again before it has looked around."""
+    with World("abc", 1) as world:
+        world.settle()
+        world.snapshot("a")
+        world.say("a", "ops", "one")
+        world.settle()
+        world.crash("a")
+        world.rollback("a")
+        world.restart("a")
+        world.say("a", "ops", "another")
+        world.settle()
+
+
+def crash_and_return() -> None:
+    """A node that spoke dies and comes back."""
+    with World("abc", 1) as world:
+        world.say("a", "ops", "one")
+        world.run(100)
+        world.crash("a")
+        world.restart("a")
+        world.settle()
+
+
+def patch_effects(monkeypatch: Patch, change: Callable[[Effect], list[Effect]]) -> None:
+    """Give the Node other effects than the Replica decided."""
+    take = Replica.take
+
+    def changed(replica: Replica, now: int) -> list[Effect]:
+        return [other for effect in take(replica, now) for other in change(effect)]
+
+    monkeypatch.setattr(Replica, "take", changed)
+
+
+def test_the_unbroken_code_passes() -> None:
+    """The plays by which the others are judged break no promise."""
+    converse()
+    converse(Faults(wall_offset_ms_max=3_600_000))
+    speak_once_restored()
+    crash_and_return()
+
+
+def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
+    """A node that looks at a log's order alone writes a message before its causes."""
+
+    def blocker(causal: Causal, message: Message) -> Dot | None:
+        is_next = causal.head(message.log).seq == message.seq - 1
+        return None if is_next else Dot(message.log, message.seq - 1)
+
+    monkeypatch.setattr(Causal, "_blocker", blocker)
+    with pytest.raises(Violation, match="written before its causes"):
+        converse()
+
+
+def test_causes_that_are_not_named(monkeypatch: Patch) -> None:
+    """An author that names no causes is found out by what it had been shown."""
+    monkeypatch.setattr(Causal, "causes_of_next", lambda *_: {})
+    with pytest.raises(Violation, match="which its author had been shown"):
+        Play(Plan(nodes=5, loss=25, seconds=5, seed=1, rate=100)).run()
+
+
+def test_showing_in_another_order(monkeypatch: Patch) -> None:
+    """What is shown is what was written, in that order."""
+
+    def backwards(effect: Effect) -> list[Effect]:
+        if isinstance(effect, Deliver):
+            return [Deliver(tuple(reversed(effect.messages)))]
+        return [effect]
+
+    patch_effects(monkeypatch, backwards)
+    with pytest.raises(Violation, match="shown, and due was"):
+        converse()
+
+
+def test_not_showing(monkeypatch: Patch) -> None:
+    """What was written and never shown is missed at the end."""
+    patch_effects(monkeypatch, lambda effect: [] if isinstance(effect, Deliver) else [effect])
+    with pytest.raises(Violation, match="was never shown"):
+        converse()
+
+
+def test_sending_before_the_commit(monkeypatch: Patch) -> None:
+    """What is its own leaves a node only after its author's disk has it."""
+    keep = Replica._keep  # noqa: SLF001  # the bug is put where it would be
+
+    def hastily(replica: Replica, decided: list) -> None:  # type: ignore[type-arg]
+        own = [arrival._replace(forward=True) for arrival in decided]
+        keep(replica, own)
+
+    monkeypatch.setattr(Replica, "_keep", hastily)
+    with pytest.raises(Violation, match="has not committed it"):
+        converse(Faults(commit_us_min=1_000, commit_us_max=60_000))
+
+
+def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
+    """What is answered as said is on the disk."""
+
+    def rashly(node: Node, posts: list[Post]) -> None:
+        for post in posts:
+            message = node.replica.post(post.room, post.author, post.body, 0)
+            post.done(Said(message.dot, 1))
+
+    monkeypatch.setattr(Node, "_decide_posts", rashly)
+    with pytest.raises(Violation, match="not on its disk"):
+        converse()
+
+
+def test_minting_a_dot_twice(monkeypatch: Patch) -> None:
+    """With one log for all its lives, a node whose disk was put back mints a dot again."""
+    begin = Standing.__init__
+
+    def always_the_same(standing: Standing, heads: dict[bytes, Head]) -> None:
+        begin(standing, heads)
+        standing.log = b"for ever"
+
+    monkeypatch.setattr(Standing, "__init__", always_the_same)
+    with pytest.raises(Violation, match="two contents"):
+        speak_once_restored()
+
+
+def test_stamps_that_do_not_rise(monkeypatch: Patch) -> None:
+    """A stamp from the clock alone falls behind its causes where clocks are wrong."""
+
+    def stamp(wall_ms: int, previous: int, _causes_greatest: int) -> int:
+        return max(wall_ms << 16, previous + 1)
+
+    monkeypatch.setattr("flc_udp.core.replica.next_stamp", stamp)
+    with pytest.raises(Violation, match="a stamp that is not above"):
+        converse(Faults(wall_offset_ms_max=3_600_000))
+
+
+def test_a_log_that_lies(monkeypatch: Patch) -> None:
+    """What the disk was to hold is looked for when a node starts from it."""
+    append = Log.append
+
+    def forgetfully(log: Log, messages: Sequence[Message], _once: Sequence[object] = ()) -> int:
+        connection = log._connection  # noqa: SLF001  # it is the disk
+        before = connection.serialize()
+        first = append(log, messages)
+        connection.deserialize(before)
+        return first
+
+    monkeypatch.setattr(Log, "append", forgetfully)
+    with pytest.raises(Violation, match="not as it was left"):
+        crash_and_return()
+
+
+def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
+    """A room's vector clock in the store is compared with its messages."""
+    monkeypatch.setattr(Kept, "_clock_rows", lambda *_: ())
+    with pytest.raises(Violation, match="the clock of ops"):
+        converse()
+
+
+def test_repair_that_does_nothing(monkeypatch: Patch) -> None:
+    """Without pulls, nodes that missed something never agree, and that is said."""
+    monkeypatch.setattr(AntiEntropy, "receive_pull", lambda *_: None)
+    with pytest.raises(NotConverged, match="not converged after 20000 ms"):
+        converse()
+
+
+def test_gaps_that_are_not_noticed(monkeypatch: Patch) -> None:
+    """The same where nothing is ever wanted."""
+    monkeypatch.setattr(Wants, "add", lambda *_, **__: None)
+    with pytest.raises(NotConverged, match="histories differ"):
+        converse()
+
+
+def test_members_that_are_not_believed(monkeypatch: Patch) -> None:
+    """Nodes that do not agree on who is alive are not at rest."""
+    monkeypatch.setattr(Members, "apply", lambda *_: False)
+    with pytest.raises(NotConverged, match="does not see exactly"):
+        converse()

@@ -1,0 +1,292 @@
+"""Plays with a few nodes: what happens, in the words it would be told in."""
+
+from flc_udp.config import Settings
+from flc_udp.model.errors import FlcError
+from flc_udp.sim.disk import Fate
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import World
+from flc_udp.wire.packets import State
+
+
+def test_what_is_said_is_shown_everywhere_in_milliseconds() -> None:
+    """On a calm network a message is everywhere within 20 ms of being said."""
+    with World("abc", seed=1) as world:
+        world.settle()
+        said = world.say("a", "ops", "hi")
+        world.run(20)
+
+        assert said.said is not None
+        assert [world.shown(name, "ops") for name in "abc"] == [["hi"]] * 3
+
+
+def test_a_reply_waits_for_what_it_replies_to() -> None:
+    """Who missed a question is shown it before the answer, though the answer came first."""
+    with World("abc", seed=2) as world:
+        world.settle()
+        world.cut("a", "c")
+        world.cut("b", "c")
+        world.say("a", "ops", "question")
+        world.run(50)
+        world.mend("b", "c")
+        world.say("b", "ops", "answer")
+        world.run(500)
+
+        assert world.shown("c", "ops") == ["question", "answer"]
+        world.heal()
+        world.settle()
+
+
+def test_a_one_way_cut_keeps_nobody_from_anything() -> None:
+    """Where a hears nothing of b any more, what b says reaches a through c."""
+    with World("abc", seed=3) as world:
+        world.settle()
+        world.cut("b", "a", one_way=True)
+        world.say("b", "ops", "hello?")
+        world.say("a", "ops", "anybody?")
+        world.run(2_000)
+
+        assert sorted(world.shown("a", "ops")) == ["anybody?", "hello?"]
+        assert world.view("a")["b"] is State.ALIVE or world.view("c")["b"] is State.ALIVE
+        world.heal()
+        world.settle()
+
+
+def test_islands_merge() -> None:
+    """Two halves that held each other dead find each other, and end with one history."""
+    with World("abcd", seed=4) as world:
+        world.settle()
+        world.partition("ab", "cd")
+        world.say("a", "ops", "left")
+        world.say("d", "ops", "right")
+        world.run(30_000)
+
+        assert world.view("a")["d"] is State.DEAD
+        assert world.view("c")["b"] is State.DEAD
+        world.heal()
+        world.settle()
+        histories = [world.history(name, "ops") for name in "abcd"]
+        assert all(history == histories[0] for history in histories)
+        assert sorted(histories[0]) == ["left", "right"]
+
+
+def test_a_dead_node_is_noticed_and_a_returned_one_too() -> None:
+    """A crash is believed by all within 15 s, a return within one."""
+    with World("abc", seed=5) as world:
+        world.settle()
+        world.crash("c")
+        world.run(15_000)
+
+        assert [world.view(name)["c"] for name in "ab"] == [State.DEAD, State.DEAD]
+        world.restart("c")
+        world.run(1_000)
+        assert [world.view(name)["c"] for name in "ab"] == [State.ALIVE, State.ALIVE]
+        world.settle()
+
+
+def test_a_clean_leave_is_seen_as_left() -> None:
+    """Who goes in order is never suspected; who comes back is alive again."""
+    with World("abc", seed=6) as world:
+        world.settle()
+        world.leave("c")
+        world.run(1_500)
+
+        assert world.machines["c"].node is None
+        assert [world.view(name)["c"] for name in "ab"] == [State.LEFT, State.LEFT]
+        world.restart("c")
+        world.settle()
+
+
+def test_a_crash_between_decision_and_commit_leaves_no_trace() -> None:
+    """What was never acknowledged is nowhere, and the next run minted no dot of the old one."""
+    with World("abc", seed=7) as world:
+        world.settle()
+        world.fate("a", Fate.CRASH_BEFORE)
+        lost = world.say("a", "ops", "never")
+        world.run(1_000)
+
+        assert not lost.is_answered
+        world.restart("a")
+        world.say("a", "ops", "after")
+        world.settle()
+        assert world.history("b", "ops") == ["after"]
+
+
+def test_a_crash_between_commit_and_send_loses_nothing() -> None:
+    """What is on the disk when its node dies is everywhere once the node is back."""
+    with World("abc", seed=8) as world:
+        world.settle()
+        world.fate("a", Fate.CRASH_AFTER)
+        cut_off = world.say("a", "ops", "kept")
+        world.run(1_000)
+
+        assert not cut_off.is_answered
+        assert world.shown("b", "ops") == []
+        world.restart("a")
+        world.settle()
+        assert world.history("b", "ops") == ["kept"]
+
+
+def test_a_failed_commit_recovers_by_itself() -> None:
+    """Posts get an error while the disk fails; the node lives on, and two seconds later writes."""
+    with World("abc", seed=9) as world:
+        world.settle()
+        world.say("a", "ops", "before")
+        world.run(100)
+        world.fate("a", Fate.FAILED)
+        refused = world.say("a", "ops", "during")
+        world.run(100)
+        refused_too = world.say("a", "ops", "at once again")
+        world.run(2_000)
+        said = world.say("a", "ops", "later")
+        world.settle()
+
+        assert isinstance(refused.error, FlcError)
+        assert isinstance(refused_too.error, FlcError)
+        assert said.said is not None
+        assert world.view("b")["a"] is State.ALIVE
+        assert world.history("b", "ops") == ["before", "later"]
+
+
+def test_a_commit_in_doubt_is_found_on_the_disk() -> None:
+    """What a failed commit wrote all the same is taken for what it is: said, and everywhere."""
+    with World("abc", seed=10) as world:
+        world.settle()
+        world.fate("a", Fate.DOUBTED)
+        doubted = world.say("a", "ops", "in doubt")
+        world.run(2_000)
+        world.say("a", "ops", "sure")
+        world.settle()
+
+        assert doubted.error is not None
+        assert world.history("b", "ops") == ["in doubt", "sure"]
+
+
+def test_a_full_disk_refuses_posts_and_nothing_else() -> None:
+    """Below the floor of free space people get an error, and what others say still comes in."""
+    with World("ab", seed=11) as world:
+        world.settle()
+        world.fill("a", free_bytes=1_000)
+        refused = world.say("a", "ops", "no room")
+        world.say("b", "ops", "from b")
+        world.settle()
+
+        assert refused.error is not None
+        assert "1000 bytes" in str(refused.error)
+        assert world.shown("a", "ops") == ["from b"]
+
+
+def test_a_disk_put_back_gets_from_others_what_it_lost() -> None:
+    """A node with an old disk fetches even its own messages, and mints no dot a second time."""
+    with World("abc", seed=12) as world:
+        world.say("a", "ops", "one")
+        world.settle()
+        world.snapshot("a")
+        world.say("a", "ops", "two")
+        world.settle()
+        world.crash("a")
+        world.rollback("a")
+        world.restart("a")
+        world.say("a", "ops", "three")
+        world.settle()
+
+        assert sorted(world.history("a", "ops")) == ["one", "three", "two"]
+
+
+def test_a_disk_put_back_may_give_an_incarnation_twice() -> None:
+    """A run that begins at the incarnation of a lost one is told of it, and takes a higher one."""
+    with World("abc", seed=19) as world:
+        world.settle()
+        world.snapshot("a")
+        for _ in range(2):
+            world.crash("a")
+            world.rollback("a")
+            world.restart("a")
+            world.settle()
+
+
+def test_only_what_no_other_disk_holds_is_lost_with_a_disk() -> None:
+    """An acknowledged message may go with the one disk that has it, and only then."""
+    with World("abc", seed=13) as world:
+        world.settle()
+        world.snapshot("a")
+        world.partition("a", "bc")
+        alone = world.say("a", "ops", "only here")
+        world.run(100)
+        world.crash("a")
+        world.rollback("a")
+        world.heal()
+        world.restart("a")
+        world.settle()
+
+        assert alone.said is not None
+        assert list(world.checks.lost_with_a_disk) == [alone.said.dot]
+        assert world.history("b", "ops") == []
+
+
+def test_a_large_body_crosses_a_network_that_loses_a_quarter() -> None:
+    """64 KiB, in pieces, arrive whole everywhere, and what is said after them waits for them."""
+    with World("abcd", seed=14, faults=Faults(loss=0.25)) as world:
+        world.run(3_000)
+        large = "x" * 65_536
+        world.say("a", "ops", large)
+        world.run(20)
+        world.say("a", "ops", "seen?")
+        world.run(10_000)
+
+        assert [world.shown(name, "ops") for name in "abcd"] == [[large, "seen?"]] * 4
+        world.calm()
+        world.settle()
+
+
+def test_a_newcomer_gets_a_long_history() -> None:
+    """A node that joins late has thousands of messages within seconds, in one causal order."""
+    with World("ab", seed=15) as world:
+        world.settle()
+        for number in range(4_000):
+            world.say("ab"[number % 2], "ops", f"{number}".ljust(100, "."))
+            world.run(number % 2)
+        world.settle()
+        world.add("c")
+        world.start("c")
+        world.run(5_000)
+
+        assert len(world.shown("c", "ops")) == 4_000
+        world.settle()
+
+
+def test_a_node_that_stood_still_catches_up() -> None:
+    """A process stopped for ten seconds is held dead, then refutes and has missed nothing."""
+    with World("abc", seed=16) as world:
+        world.settle()
+        world.pause("b", 10_000)
+        world.run(9_000)
+
+        assert world.view("a")["b"] is State.DEAD
+        world.say("a", "ops", "where is b?")
+        world.settle()
+        assert world.shown("b", "ops") == ["where is b?"]
+
+
+def test_a_small_hold_back_costs_time_and_nothing_else() -> None:
+    """Where little fits, what comes early is dropped and asked for again."""
+    settings = Settings(holdback_messages_max=16)
+    with World("abc", seed=17, faults=Faults(loss=0.25), settings=settings) as world:
+        for number in range(300):
+            world.say("abc"[number % 3], "ops", str(number))
+            world.run(5)
+        world.calm()
+        world.settle()
+
+        assert len(world.history("c", "ops")) == 300
+
+
+def test_a_quiet_cluster_sends_probes_and_nothing_else() -> None:
+    """At rest five nodes exchange a ping and an ack each a second."""
+    with World(5, seed=18) as world:
+        world.say("a", "ops", "hi")
+        world.settle()
+        world.run(20_000)
+        before = world.network.datagrams
+        world.run(10_000)
+
+        assert world.network.datagrams - before <= 5 * 2 * 10 + 10

@@ -1,0 +1,50 @@
+"""Many seeds under every fault, and that a seed is all there is to a run."""
+
+import os
+import subprocess
+import sys
+
+import pytest
+
+from flc_udp.sim.plan import Plan
+from flc_udp.sim.play import Play
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_every_promise_is_kept_under_every_fault(seed: int) -> None:
+    """A quarter lost, a tenth doubled, cuts, crashes, restored disks: safe always, then one."""
+    Play(Plan(nodes=5, loss=25, duplicate=10, seconds=6, seed=seed, faults="all")).run()
+
+
+@pytest.mark.parametrize("nodes", [1, 2, 12])
+def test_clusters_of_other_sizes_keep_them_too(nodes: int) -> None:
+    """One node alone, two, and more than have links to each other."""
+    Play(Plan(nodes=nodes, loss=25, duplicate=10, seconds=4, seed=nodes, faults="all")).run()
+
+
+def test_one_seed_has_one_trace() -> None:
+    """The same plan is the same run to the last line, another seed another."""
+    plan = Plan(nodes=4, loss=25, duplicate=10, seconds=3, seed=7, faults="all")
+    figures = Play(plan).run()
+
+    assert figures == Play(plan).run()
+    other = Plan(nodes=4, loss=25, duplicate=10, seconds=3, seed=8, faults="all")
+    assert Play(other).run().trace != figures.trace
+
+
+def test_one_seed_has_one_trace_in_every_process() -> None:
+    """Nothing depends on the order of hashes, which every process draws anew."""
+    words = "sim --nodes 4 --loss 25 --duplicate 10 --seconds 3 --seed 7 --faults all --json"
+    printed = [
+        subprocess.run(
+            [sys.executable, "-m", "flc_udp", *words.split()],
+            env={**os.environ, "PYTHONHASHSEED": hash_seed},
+            stdout=subprocess.PIPE,
+            check=True,
+        ).stdout
+        for hash_seed in ("1", "2")
+    ]
+
+    assert printed[0] == printed[1]
+    plan = Plan(nodes=4, loss=25, duplicate=10, seconds=3, seed=7, faults="all")
+    assert Play(plan).run().trace in printed[0].decode()

@@ -1,0 +1,216 @@
+"""The layout is a promise too: what may import what, and how large anything may grow."""
+
+import ast
+import io
+import re
+import tokenize
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "flc_udp"
+MODULES = sorted(PACKAGE.rglob("*.py"))
+
+ROOMS: dict[str, set[str]] = {
+    "config": set(),
+    "model": {"config"},
+    "wire": {"config", "model"},
+    "core": {"config", "model", "wire"},
+    "store": {"config", "model"},
+    "node": {"config", "model", "wire", "core", "store"},
+    "client": {"config", "model"},
+}
+ROOMS["daemon"] = {*ROOMS["node"], "node"}
+ROOMS["sim"] = {*ROOMS["node"], "node"}
+ROOMS["cli"] = {*ROOMS["node"], "node", "client", "daemon", "sim"}
+LAZY_IN_CLI = {"daemon", "sim"}
+
+NOT_IN_CORE = {
+    "asyncio",
+    "logging",
+    "multiprocessing",
+    "os",
+    "secrets",
+    "select",
+    "selectors",
+    "signal",
+    "socket",
+    "sqlite3",
+    "structlog",
+    "subprocess",
+    "threading",
+    "time",
+    "uvloop",
+}
+PURE = ("config.py", "model", "core", "node.py")
+"""No clock, socket, disk or chance of their own. The Node's ground has all these."""
+
+TOP_LEVEL = {
+    "CHANGELOG.md",
+    "LICENSE",
+    "README.md",
+    "bench",
+    "flc_udp",
+    "pyproject.toml",
+    "scripts",
+    "tests",
+}
+FUNCTION_LINES_MAX = 60
+MODULE_LINES_MAX = 400
+
+each_module = pytest.mark.parametrize(
+    "path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES]
+)
+
+
+def room_of(path: Path) -> str:
+    """The room a file is in."""
+    first = path.relative_to(PACKAGE).parts[0]
+    return first.removesuffix(".py")
+
+
+def tree_of(path: Path) -> ast.Module:
+    """A file as Python reads it."""
+    return ast.parse(path.read_text(), str(path))
+
+
+def imports_of(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
+    """Full names of what is imported; relative imports are not used here."""
+    names: set[str] = set()
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            names |= {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def rooms_among(names: set[str]) -> set[str]:
+    """The rooms of ours among imported names."""
+    parts = [name.split(".") for name in names]
+    return {second for first, second, *_ in (p for p in parts if len(p) > 1) if first == "flc_udp"}
+
+
+@each_module
+def test_rooms_import_only_leftwards(path: Path) -> None:
+    """Config → model → wire → core → node → daemon | sim → client, cli; store joins at node."""
+    room = room_of(path)
+    if room in ("__init__", "__main__"):
+        return
+    found = rooms_among(imports_of(ast.walk(tree_of(path)))) - {room, "__version__"}
+
+    assert set() == found - ROOMS[room]
+
+
+@pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "cli"], ids=lambda p: p.name)
+def test_the_cli_meets_daemon_and_sim_only_when_it_runs_them(path: Path) -> None:
+    """`flc --version` is quick: what is heavy is imported by the command that needs it."""
+    at_import = rooms_among(imports_of(tree_of(path).body))
+
+    assert set() == at_import & LAZY_IN_CLI
+
+
+@pytest.mark.parametrize(
+    "path",
+    [p for p in MODULES if p.relative_to(PACKAGE).parts[0] in PURE],
+    ids=[str(p.relative_to(PACKAGE)) for p in MODULES if p.relative_to(PACKAGE).parts[0] in PURE],
+)
+def test_the_core_reads_no_clock_and_opens_nothing(path: Path) -> None:
+    """No clock, socket, disk, thread, log or chance but what is handed in."""
+    names = imports_of(ast.walk(tree_of(path)))
+
+    assert set() == {name.partition(".")[0] for name in names} & NOT_IN_CORE
+    assert {"random.Random"} >= {name for name in names if name.partition(".")[0] == "random"}
+
+
+@each_module
+def test_nothing_is_drawn_from_the_global_random(path: Path) -> None:
+    """No module-level function of `random`: chance comes from an instance that is handed in."""
+    tree = tree_of(path)
+    names = imports_of(ast.walk(tree)) | {
+        f"random.{node.attr}"
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Attribute)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == "random"
+    }
+    drawn = {name for name in names if name.startswith("random.")}
+
+    assert drawn <= {"random.Random", "random.SystemRandom"} or "random" not in names
+
+
+def test_the_top_level_is_as_planned() -> None:
+    """These names, and dotfiles; what a tool or a node left behind is ignored by git."""
+    ignored = [
+        line.strip().strip("/")
+        for line in (ROOT / ".gitignore").read_text().splitlines()
+        if line.strip() and not line.startswith("#")
+    ]
+    found = {
+        path.name
+        for path in ROOT.iterdir()
+        if not path.name.startswith(".") and not any(path.match(pattern) for pattern in ignored)
+    }
+
+    assert set() == found - TOP_LEVEL
+
+
+def test_tests_mirror_the_rooms() -> None:
+    """Every folder of tests is a room's."""
+    folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name[0] not in "_."}
+
+    assert folders <= set(ROOMS)
+
+
+@each_module
+def test_nothing_is_too_long_to_hold_in_the_head(path: Path) -> None:
+    """A function over 60 lines or a module over 400 is asking for a room of its own."""
+    text = path.read_text()
+    functions = [
+        node
+        for node in ast.walk(ast.parse(text))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    ]
+    long = {
+        f.name: f.end_lineno - f.lineno + 1
+        for f in functions
+        if f.end_lineno is not None and f.end_lineno - f.lineno + 1 > FUNCTION_LINES_MAX
+    }
+
+    assert long == {}
+    assert len(text.splitlines()) <= MODULE_LINES_MAX
+
+
+@each_module
+def test_every_module_opens_with_its_promise(path: Path) -> None:
+    """A docstring, and a sentence at that."""
+    docstring = ast.get_docstring(tree_of(path))
+
+    assert docstring
+    assert re.search(r"[.:!?]$", docstring.splitlines()[-1])
+
+
+@each_module
+def test_every_exception_to_a_rule_has_its_reason(path: Path) -> None:
+    """`noqa` and `type: ignore` name the rule and say why, beside it or in the line above."""
+    text = path.read_text()
+    lines = text.splitlines()
+    tokens = tokenize.generate_tokens(io.StringIO(text).readline)
+    exceptions = [
+        (t.start[0], t.string)
+        for t in tokens
+        if t.type == tokenize.COMMENT and re.search(r"noqa|type:\s*ignore", t.string)
+    ]
+    named = re.compile(r"# (noqa: [A-Z0-9, ]+?|type: ignore\[[a-z, -]+\])(  # \S.*)?")
+    unnamed = [comment for _, comment in exceptions if not named.fullmatch(comment)]
+    bare = [
+        comment
+        for number, comment in exceptions
+        if comment.count("#") == 1 and not lines[number - 2].lstrip().startswith("# ")
+    ]
+
+    assert (unnamed, bare) == ([], [])

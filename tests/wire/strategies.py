@@ -1,0 +1,103 @@
+"""Any packet that may travel, for hypothesis."""
+
+from hypothesis import strategies as st
+
+from flc_udp.config import INCARNATION_LIMIT, MESSAGE_BYTES_MAX, PIECE_BYTES, SEQ_LIMIT
+from flc_udp.model.address import fold
+from flc_udp.model.dots import Dot
+from flc_udp.model.message import label_problem
+from flc_udp.wire.packets import (
+    Ack,
+    Digest,
+    DigestRow,
+    Have,
+    Join,
+    Leave,
+    MemberRow,
+    Members,
+    Packet,
+    Piece,
+    Ping,
+    Pull,
+    Receipt,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    State,
+    Update,
+    Want,
+)
+
+ids = st.binary(min_size=8, max_size=8)
+hashes = st.binary(min_size=8, max_size=8)
+numbers = st.integers(0, (1 << 64) - 1)
+seqs = st.integers(1, SEQ_LIMIT - 1) | st.integers(1, 300)
+labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32).filter(
+    lambda text: label_problem(text) is None
+)
+addresses = st.builds(
+    lambda ip, port: fold(str(ip), port),
+    st.ip_addresses(),
+    st.integers(1, 65_535),
+)
+messages = st.binary(max_size=300)
+"""Opaque to the packets that carry them."""
+
+rows = st.builds(
+    MemberRow,
+    ids.filter(any),
+    st.integers(0, INCARNATION_LIMIT - 1),
+    st.sampled_from(State),
+    addresses,
+    labels,
+    numbers,
+)
+dots = st.builds(Dot, ids, seqs)
+piece_spans = st.lists(st.integers(0, 1_000), max_size=6).map(
+    lambda found: tuple(sorted(found)[: len(found) // 2 * 2])
+)
+wants = st.builds(
+    lambda log, ends: Want(log, min(ends), max(ends)), ids, st.tuples(seqs, seqs)
+) | st.builds(lambda dot, pieces: Want(*dot, dot.seq, pieces), dots, piece_spans)
+
+
+def many(items: st.SearchStrategy, most: int = 8) -> st.SearchStrategy:
+    """A tuple of items as a packet has them; none at all is no packet."""
+    return st.lists(items, min_size=1, max_size=most).map(tuple)
+
+
+@st.composite
+def digests(draw: st.DrawFn) -> Digest:
+    """Rows in order, within their range."""
+    logs = sorted(draw(st.lists(ids, min_size=2, max_size=8)))
+    low, *between, high = logs
+    found = tuple(DigestRow(log, draw(seqs), draw(hashes)) for log in between)
+    return Digest(low, high, draw(st.booleans()), found)
+
+
+@st.composite
+def pieces(draw: st.DrawFn) -> Piece:
+    """A piece that fits its total."""
+    total = draw(st.integers(1, MESSAGE_BYTES_MAX))
+    number = draw(st.integers(0, (total - 1) // PIECE_BYTES))
+    data = bytes([draw(st.integers(0, 255))]) * min(PIECE_BYTES, total - number * PIECE_BYTES)
+    return Piece(*draw(dots), draw(hashes), total, number, data)
+
+
+packets: st.SearchStrategy[Packet] = st.one_of(
+    st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids),
+    st.builds(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs),
+    st.builds(Join, rows),
+    st.builds(Members, many(rows)),
+    st.builds(Update, many(rows)),
+    st.builds(Leave, numbers, rows),
+    st.builds(Rumor, st.booleans(), many(messages)),
+    pieces(),
+    st.builds(Have, many(dots)),
+    digests(),
+    st.builds(Pull, numbers, numbers, many(wants)),
+    st.builds(Replay, numbers, many(messages)),
+    st.builds(ReplayEnd, numbers, st.booleans()),
+    st.builds(Receipt, ids, seqs),
+)
+"""Every kind."""
