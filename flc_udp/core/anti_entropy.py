@@ -125,6 +125,8 @@ class AntiEntropy:
             return
         if catching_up or now < self._next_exchange:
             return
+        if self._causal.held:
+            self._pause = self._shortest  # What waits here for its causes is missing something.
         self._next_exchange = now + self._pause
         self._pause = min(2 * self._pause, self._longest)
         rows = self._standing.rows(FIRST_LOG, LAST_LOG)

@@ -73,7 +73,7 @@ class Replica:
         self._settings = settings
         self._random = random
         self._out: list[Effect] = []
-        self._links = Links(random, settings.links_max)
+        self._links = Links(settings.links_max)
         self._live_then: tuple[NodeId, ...] = ()
         self._receipt_probe_at: int | None = None
         self._begin(history, me, now)
@@ -359,7 +359,7 @@ class Replica:
             return
         live = self.liveness.members.live()
         ids = tuple(member.row.id for member in live)
-        self._links.refill(live)
+        self._links.refill(self.liveness.me.id, live)
         for node in self._live_then:
             if node not in ids:
                 self.receipts.drop(node)

@@ -7,8 +7,9 @@ pulls. Messages above ANNOUNCE_BYTES are announced (`have`) instead, and pulled 
 
 from __future__ import annotations
 
-from random import Random
+from functools import partial
 
+from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.members import Member
 from flc_udp.model.dots import Dot, NodeId
@@ -20,22 +21,29 @@ ANNOUNCE_BYTES = 8_192
 
 
 class Links:
-    """Up to `links_max` live members that new messages are pushed to."""
+    """Up to `links_max` live members that new messages are pushed to, and that push theirs here.
 
-    def __init__(self, random: Random, links_max: int) -> None:
-        self._random = random
+    All nodes stand on a few rings, each in another order of their ids, and are linked to their
+    neighbours on each (Law and Siu 2003: such graphs expand). So every link has two ends that know
+    of it, nobody is left out, and a coming or going moves two links a ring.
+    """
+
+    def __init__(self, links_max: int) -> None:
         self._links_max = links_max
         self._links: dict[NodeId, Member] = {}
 
-    def refill(self, live: list[Member]) -> None:
-        """Keep the links that live, fill the free places by chance."""
+    def refill(self, me: NodeId, live: list[Member]) -> None:
+        """Be linked to all if they are few, else to the neighbours on the rings."""
         by_id = {member.row.id: member for member in live}
-        self._links = {node: by_id[node] for node in self._links if node in by_id}
-        free = self._links_max - len(self._links)
-        others = [member for node, member in by_id.items() if node not in self._links]
-        if free > 0 and others:
-            chosen = self._random.sample(others, min(free, len(others)))
-            self._links.update((member.row.id, member) for member in chosen)
+        if len(by_id) <= self._links_max:
+            self._links = by_id
+            return
+        neighbours: dict[NodeId, None] = {}
+        for ring in range(max(1, self._links_max // 2)):
+            order = sorted([me, *by_id], key=partial(_turned, ring))
+            at = order.index(me)
+            neighbours |= dict.fromkeys((order[at - 1], order[(at + 1) % len(order)]))
+        self._links = {node: by_id[node] for node in neighbours}
 
     def but(self, *nodes: NodeId | None) -> tuple[Member, ...]:
         """All links except these nodes'."""
@@ -73,3 +81,9 @@ class Rumors:
         self._small.clear()
         self._large.clear()
         return sends
+
+
+def _turned(ring: int, node: NodeId) -> bytes:
+    """An id as the key of one ring: ids are random, so each of their bytes gives another order."""
+    at = ring % ID_BYTES
+    return node[at:] + node[:at]
