@@ -160,7 +160,10 @@ class Settings:
         2, "between the starts of two commits: under load more share one sync", low=0, high=1_000
     )
     post_queue_max: int = setting(
-        16_384, "posts that wait for a commit before clients are slowed", low=1, high=1 << 20
+        16_384,
+        "says that wait for their commit, over all clients, before these are slowed",
+        low=1,
+        high=1 << 20,
     )
 
 

@@ -14,19 +14,20 @@ Both run this same file.
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 from random import Random
-from typing import Protocol, assert_never
+from typing import assert_never
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
 from flc_udp.core.replica import Replica
+from flc_udp.ground import Batch, Ground, Post, Reads, Said
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
+from flc_udp.store.log import StoreFailed
 from flc_udp.wire import codec
 from flc_udp.wire.packets import MemberRow, Packet, Piece, ReplayEnd, Want
 from flc_udp.wire.packets import Replay as ReplayPacket
@@ -38,77 +39,6 @@ INBOX_MAX = 8_192
 
 RETRY_US = 1_000_000
 """After a failed commit the disk is left alone for so long, and posts are refused."""
-
-Once = tuple[str, int]
-"""(client, n): makes a repeated say return the first dot."""
-
-
-@dataclass(frozen=True, slots=True)
-class Said:
-    """A post is durable: its dot, and its position in this node's local order."""
-
-    dot: Dot
-    position: int
-
-
-@dataclass(frozen=True, slots=True)
-class Post:
-    """What somebody says; `done` is called once, with Said or with why not."""
-
-    room: str
-    author: str
-    body: str | bytes
-    done: Callable[[Said | FlcError], None]
-    receipt: bool = False
-    once: Once | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """One transaction: messages in causal order, and the once-keys of those that had one."""
-
-    messages: tuple[Message, ...]
-    once: tuple[tuple[str, int, Dot], ...]
-
-
-class Reads(Protocol):
-    """What the Node reads from the log; `store.log.Reader` is one."""
-
-    def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
-    ) -> tuple[list[bytes], bool]:
-        """Messages of the spans in (stamp, log, seq) order; whether the credit sufficed."""
-
-    def message(self, dot: Dot) -> bytes | None:
-        """One encoded message."""
-
-
-class Ground(Protocol):
-    """What a node stands on: clocks, a socket, a disk, and somebody to tell."""
-
-    def now(self) -> int:
-        """Monotonic time in µs."""
-
-    def wall(self) -> int:
-        """Milliseconds since 1970."""
-
-    def transmit(self, datagram: bytes, to: Address) -> None:
-        """Send one datagram; it may be lost."""
-
-    def commit(self, batch: Batch) -> None:
-        """Start one commit; ends in `Node.committed` or `Node.commit_failed`."""
-
-    def save_incarnation(self, incarnation: int) -> None:
-        """Remember it for the next start, soon."""
-
-    def free_bytes(self) -> int:
-        """Free space where the log lives."""
-
-    def show(self, first_position: int, messages: Sequence[Message]) -> None:
-        """These are durable, at consecutive positions."""
-
-    def tell(self, notice: Notice) -> None:
-        """A fact for people."""
 
 
 class Node:
@@ -191,11 +121,16 @@ class Node:
             post.done(self._refusal())
         if history is None:
             return
+        lost = len(self._committing.messages) + len(self._decided)
+        self.drops["undone by a failed commit"] += lost
         self._committing = None
-        self.drops["undone by a failed commit"] += len(self._decided)
         self._decided.clear()
         self.replica.rebuild(history, now)
         self._carry_out(now)
+
+    def disk_is_well(self) -> None:
+        """Something was written after a failure: posts are taken again."""
+        self.failing = None
 
     # --- The turn ---------------------------------------------------------------------------
 
@@ -372,13 +307,26 @@ class Node:
         spans = [want[:3] for want in replay.wants if not want.pieces]
         complete = credit > 0
         if spans and complete:
-            messages, complete = self._reader.replay(spans, credit)
+            messages, complete = self._read_spans(spans, credit)
             packets.append(ReplayPacket(replay.nonce, tuple(messages)))
         self.counts["messages replayed"] += sum(
             len(p.messages) for p in packets if isinstance(p, ReplayPacket)
         )
         self._send((replay.to,), [*packets, ReplayEnd(replay.nonce, complete)])
 
+    def _read_spans(
+        self, spans: list[tuple[LogId, int, int]], credit: int
+    ) -> tuple[list[bytes], bool]:
+        try:
+            return self._reader.replay(spans, credit)
+        except StoreFailed:
+            self.drops["log could not be read"] += 1
+            return [], False
+
     def _pieces(self, want: Want) -> list[Piece]:
-        encoded = self._reader.message(Dot(want.log, want.low))
+        try:
+            encoded = self._reader.message(Dot(want.log, want.low))
+        except StoreFailed:
+            self.drops["log could not be read"] += 1
+            return []
         return [] if encoded is None else list(pieces_of(encoded, want.pieces))

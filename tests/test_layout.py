@@ -19,7 +19,8 @@ ROOMS: dict[str, set[str]] = {
     "wire": {"config", "model"},
     "core": {"config", "model", "wire"},
     "store": {"config", "model"},
-    "node": {"config", "model", "wire", "core", "store"},
+    "ground": {"config", "model", "wire", "core"},
+    "node": {"config", "model", "wire", "core", "store", "ground"},
     "client": {"config", "model"},
 }
 ROOMS["daemon"] = {*ROOMS["node"], "node"}

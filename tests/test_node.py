@@ -6,13 +6,14 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Notice
-from flc_udp.core.replica import alive_row
+from flc_udp.core.members import alive_row
+from flc_udp.ground import Batch, Post, Said
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode, history_key
-from flc_udp.node import INBOX_MAX, RETRY_US, Batch, Node, Post, Said
+from flc_udp.node import INBOX_MAX, RETRY_US, Node
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
     Join,
@@ -449,7 +450,7 @@ class TestFailedCommits:
         assert ann.bodies() == ["back"]
 
     def test_what_was_undone_is_counted(self) -> None:
-        """Messages decided after the failed batch."""
+        """Messages of the failed batch, and those decided after it."""
         ann = stage()
         ann.say("in the batch")
         ann.turn()
@@ -457,7 +458,7 @@ class TestFailedCommits:
         ann.turn()
         ann.fail()
 
-        assert ann.node.drops["undone by a failed commit"] == 1
+        assert ann.node.drops["undone by a failed commit"] == 2
         assert ann.node.queued["uncommitted"] == 0
 
 

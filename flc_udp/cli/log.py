@@ -104,8 +104,8 @@ class Renderer:
         if self._options.room is None:
             head += f"  {text.visible(message['room'])}"
         head += f"  {text.author_text(message['author'], colour=self._colour)}: "
-        terminal = self._terminal
-        body = text.body_text(message).encode() if terminal else text.body_bytes(message)
+        # One line a message, in a pipe too: a body with a newline must not pass for two.
+        body = text.body_text(message).encode()
         return head.encode() + body + b"\n" + self._clock(message)
 
     def _clock(self, message: Record) -> bytes:

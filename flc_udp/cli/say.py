@@ -54,10 +54,10 @@ def say(args: argparse.Namespace) -> int:
             timeout=None if args.wait is None else args.timeout,
         )
         print(said.dot, flush=True)
-        if not said.timed_out:
-            return 0
-        print(f"not yet held by {', '.join(said.missing)}", file=sys.stderr)
-        return NOT_IN_TIME
+        if said.missing:
+            # Some may have died or left meanwhile: nobody waits for those, but they are named.
+            print(f"not held by {', '.join(said.missing)}", file=sys.stderr)
+        return NOT_IN_TIME if said.timed_out else 0
 
     return with_daemon(args, use)
 

@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, History, advance
-from flc_udp.model.message import Message, Origin
+from flc_udp.model.message import Message, Origin, hash_of
 
 DROPPED_SHARE = 8
 """An overflowing hold-back sheds an eighth at once, so that shedding costs little a message."""
@@ -64,6 +64,17 @@ class Causal:
     def knows(self, dot: Dot) -> bool:
         """Whether the message is decided or waiting here, so that another copy says nothing."""
         return dot.seq <= self.head(dot.log).seq or dot in self.held
+
+    def contradicts(self, dot: Dot, encoded: bytes) -> bool:
+        """Whether these are other bytes than those known under that name, as far as is remembered.
+
+        That is the head and what waits; deeper forks show in the next message's parent.
+        """
+        arrival = self.held.get(dot)
+        if arrival is not None:
+            return arrival.message.encoded != encoded
+        head = self.head(dot.log)
+        return dot.seq == head.seq and hash_of(encoded) != head.hash
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
         """{dot: stamp} of the room's frontier as an author of `log` names it: without its own."""

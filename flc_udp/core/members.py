@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from math import ceil, log2
 
 from flc_udp.core.roots import Root, member_hash
+from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 from flc_udp.wire.packets import MemberRow, State
 
@@ -42,6 +43,11 @@ def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether `claim` replaces what is held of the same member."""
     # Address, name and boot only break ties: between honest claims there are none.
     return claim[1:] > held[1:]
+
+
+def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
+    """A node's row about itself at its start; `boot` is a nonce of this run."""
+    return MemberRow(node, incarnation, State.ALIVE, address, name, boot)
 
 
 class Members:

@@ -43,15 +43,16 @@ class Pieces:
     def add(self, piece: Piece) -> bytes | None:
         """Take one piece in; the whole encoded message when it was the last one missing."""
         dot = Dot(piece.log, piece.seq)
-        partial = self._partials.pop(dot, None)
+        partial = self._partials.get(dot)
         if partial is None or (partial.total, partial.hash) != (piece.total, piece.hash):
-            self._let_go(partial)
-            partial = _Partial(piece.total, piece.hash)
-        self._partials[dot] = partial  # Last again: the order is that of the last new piece.
+            self.forget(dot)
+            partial = self._partials[dot] = _Partial(piece.total, piece.hash)
         if piece.number not in partial.data:
             partial.data[piece.number] = piece.data
             partial.have.add(piece.number)
             self.held_bytes += len(piece.data)
+            # Last again: the order is that of the last new piece.
+            self._partials[dot] = self._partials.pop(dot)
         if len(partial.data) == partial.count:
             return self._finish(dot)
         self._bound()

@@ -49,7 +49,6 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
     Rumor,
-    State,
     Update,
 )
 
@@ -103,7 +102,6 @@ class Replica:
 
     def rebuild(self, history: History, now: int) -> None:
         """After a failed commit: heads, hold-back and rumors from what the log really holds."""
-        self._out[:] = [effect for effect in self._out if not isinstance(effect, Append | Deliver)]
         self.standing = self.liveness.standing = Standing(history.heads)
         self.receipts.restart()
         self._begin_log_side(history, now)
@@ -226,7 +224,8 @@ class Replica:
 
     def _receive_held(self, sender: NodeId, seq: int) -> None:
         # An ack may speak of the log of a former life of ours, but never above what is durable.
-        if 0 < seq <= self.standing.held(self.standing.log):
+        is_member = self.liveness.members.get(sender) is not None
+        if is_member and 0 < seq <= self.standing.held(self.standing.log):
             self.receipts.receive(sender, seq)
 
     def _receive_rumor(self, rumor: Rumor, sender: NodeId, now: int) -> None:
@@ -260,6 +259,9 @@ class Replica:
     ) -> None:
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
+            if self.causal.contradicts(dot, encoded):
+                self._tell_fork(dot)
+                return
             self.drops["duplicate message"] += 1
             self._owe_receipt(dot, receipt)
             return
@@ -281,10 +283,13 @@ class Replica:
             case Verdict.DUPLICATE:
                 self.drops["duplicate message"] += 1
             case Verdict.FORKED:
-                self.drops["forked log"] += 1
-                self._out.append(Notice("log_forked", {"dot": str(message.dot)}))
+                self._tell_fork(message.dot)
             case _:
                 assert_never(verdict)
+
+    def _tell_fork(self, dot: Dot) -> None:
+        self.drops["forked log"] += 1
+        self._out.append(Notice("log_forked", {"dot": str(dot)}))
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)
@@ -304,6 +309,7 @@ class Replica:
         own = self.standing.log
         for message in messages:
             if len(message.encoded) > ANNOUNCE_BYTES:
+                self._own_receipts.discard(message.seq)  # Probes bring them: it is pulled.
                 self._rumors.announce(message, self._writer(message.log))
             elif message.log == own:
                 self._push_own(message)
@@ -384,8 +390,3 @@ class Replica:
                     f"body has {size} bytes, allowed are {limit}",
                     "send it in parts, or raise body_bytes_max on this node (at most 1 MiB)",
                 )
-
-
-def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
-    """A node's row about itself at its start; `boot` is a nonce of this run."""
-    return MemberRow(node, incarnation, State.ALIVE, address, name, boot)

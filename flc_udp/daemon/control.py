@@ -16,7 +16,6 @@ import os
 import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +27,7 @@ from flc_udp.daemon.says import Say, Says
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
+from flc_udp.store.log import StoreFailed
 
 LINE_BYTES_MAX = 8 << 20
 """A request: room for the largest body, escaped."""
@@ -43,6 +43,9 @@ FOLLOWS_MAX = 1_024
 
 CONNECTIONS_MAX = 512
 
+READ_AGAIN_S = 1.0
+"""A follower that could not read the log tries again after so long."""
+
 EXAMPLE = 'a request is one line: {"op":"status"}'
 
 
@@ -53,6 +56,7 @@ class Connection(asyncio.Protocol):
         self.own: Own = {}
         self.is_full = False
         self._control = control
+        self._reads = True
         self._transport: asyncio.Transport | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
@@ -89,11 +93,13 @@ class Connection(asyncio.Protocol):
         """The other end does not read."""
         self.is_full = True
         self._has_room.clear()
+        self._read_or_not()
 
     def resume_writing(self) -> None:
         """It does again: followers that lagged meanwhile read on."""
         self.is_full = False
         self._has_room.set()
+        self._read_or_not()
         for follow in self._follows:
             self.pump(follow)
 
@@ -124,6 +130,8 @@ class Connection(asyncio.Protocol):
             self._do(request, request_id)
         except FlcError as error:
             self._refuse(error, request_id)
+        except StoreFailed as error:
+            self._refuse(_unreadable(error), request_id)
 
     def _do(self, request: Record, request_id: object) -> None:
         op = request.get("op")
@@ -146,8 +154,7 @@ class Connection(asyncio.Protocol):
             self._control.says.begin(say, request)
         except FlcError as error:
             say.finish(error)
-        if len(self._says) >= SAYS_MAX and self._transport is not None:
-            self._transport.pause_reading()
+        self._read_or_not()
 
     def _said(self) -> None:
         """Some say has its answer: write those whose turn it is."""
@@ -158,9 +165,20 @@ class Connection(asyncio.Protocol):
             elif say.answer is not None:
                 self._answer(say.answer, say.id)
         self._control.flush_soon(self)
-        if len(self._says) < SAYS_MAX // 2 and self._transport is not None:
-            with suppress(RuntimeError):  # Closing: nothing is read any more.
-                self._transport.resume_reading()
+        self._read_or_not()
+
+    def _read_or_not(self) -> None:
+        """Read on only while its says are taken and its answers are.
+
+        Its share of what may wait is the whole's among all connections: many publishers are slowed
+        as one is.
+        """
+        most = min(SAYS_MAX, self._control.says_max // self._control.count)
+        wants = not self.is_full and len(self._says) < (most if self._reads else most // 2 + 1)
+        if wants == self._reads or self._transport is None or self._transport.is_closing():
+            return
+        self._reads = wants
+        (self._transport.resume_reading if wants else self._transport.pause_reading)()
 
     def remember(self, dot: Dot) -> None:
         """This connection said that."""
@@ -178,13 +196,24 @@ class Connection(asyncio.Protocol):
 
     def pump(self, follow: Follow) -> None:
         """Let a lagging follower read on, a page each turn of the loop."""
-        if self._transport is not None:
-            loop = asyncio.get_running_loop()
-            follow.pump(partial(loop.call_soon, self.pump, follow))
-            self._control.flush_soon(self)
+        if follow.is_pumping or self._transport is None:
+            return
+        loop = asyncio.get_running_loop()
+        try:
+            if follow.pump():
+                follow.is_pumping = True
+                loop.call_soon(self._pump_again, follow)
+        except StoreFailed:
+            follow.is_pumping = True
+            loop.call_later(READ_AGAIN_S, self._pump_again, follow)
+        self._control.flush_soon(self)
+
+    def _pump_again(self, follow: Follow) -> None:
+        follow.is_pumping = False
+        self.pump(follow)
 
     def show(self, lines: Sequence[Line]) -> None:
-        """New messages, for those follows that have seen all before."""
+        """New messages, for those follows that have seen all before; the others read on."""
         for follow in self._follows:
             if not follow.show(lines):
                 self.pump(follow)
@@ -213,6 +242,8 @@ class Connection(asyncio.Protocol):
                 self._answer({"ok": True, **(end or {"end": True})}, request_id)
             except FlcError as error:
                 self._refuse(error, request_id)
+            except StoreFailed as error:
+                self._refuse(_unreadable(error), request_id)
             self._flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
@@ -249,8 +280,12 @@ class Connection(asyncio.Protocol):
 class Control:
     """The server and its connections."""
 
-    def __init__(self, ops: Ops, says: Says, broke: Callable[[BaseException | None], None]) -> None:
+    def __init__(
+        self, ops: Ops, says: Says, says_max: int, broke: Callable[[BaseException | None], None]
+    ) -> None:
         self.ops = ops
+        self.says_max = says_max
+        """Says that may wait for their commit, over all connections."""
         self.says = says
         self.broke = broke
         self._connections: dict[Connection, None] = {}
@@ -279,8 +314,13 @@ class Control:
             if connection._transport is not None:  # noqa: SLF001  # its own file
                 connection._transport.close()  # noqa: SLF001  # its own file
 
+    @property
+    def count(self) -> int:
+        """How many connections there are, one at least."""
+        return max(len(self._connections), 1)
+
     def show(self, first_position: int, messages: Sequence[Message]) -> None:
-        """New durable messages, for all who follow."""
+        """New durable messages, for all who follow; with none, all below `first_position` are."""
         self.ops.last_shown = first_position + len(messages) - 1
         if not self._connections:
             return
@@ -310,6 +350,10 @@ class Control:
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
             connection.flush()
+
+
+def _unreadable(error: StoreFailed) -> FlcError:
+    return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
 
 
 def _give_to(path: Path, group: str) -> None:

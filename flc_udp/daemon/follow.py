@@ -71,29 +71,28 @@ class Follow:
         self._tag = tag
         self._room = room
         self._position = position
+        self.is_pumping = False
+        """Whether it reads on by itself in a later turn."""
         self._shown = shown
         self._catching_up_to: int | None = shown()
 
-    def pump(self, call_again: Callable[[], object]) -> None:
-        """Read on from the log while the outlet has room; `call_again` when there may be more."""
+    def pump(self) -> bool:
+        """Read on from the log by a page, if the outlet has room; True if there may be more."""
         if self._outlet.is_full:
-            return  # It pumps again when it has room.
+            return False  # It pumps again when it has room.
         shown = self._shown()
         page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
         page = [row for row in page if row[0] <= shown]
         for position, encoded in page:
             self._write(Line(position, decode(encoded)))
-        if page:
-            self._position = page[-1][0]
-            call_again()
-        else:
-            self._position = max(self._position, shown)
+        self._position = page[-1][0] if page else max(self._position, shown)
         self._say_caught_up()
+        return bool(page)
 
     def show(self, lines: Sequence[Line]) -> bool:
         """Take what has just become durable; False where this follower lags and must pump."""
         if not lines:
-            return True
+            return False
         if self._position < lines[0].position - 1 or self._outlet.is_full:
             return False
         for line in lines:

@@ -17,10 +17,11 @@ import structlog
 
 from flc_udp.core.effects import Notice
 from flc_udp.daemon.udp import Datagrams
+from flc_udp.ground import Batch
 from flc_udp.model.address import Address
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
-from flc_udp.node import Batch, Node
+from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log, StoreFailed
 
@@ -36,7 +37,9 @@ ERRORS = {"commit_failed", "log_forked"}
 class LoopGround:
     """asyncio under one Node. Made before the Node; `start` joins the two."""
 
-    def __init__(self, log: Log, directory: DataDirectory, show: Show) -> None:
+    def __init__(
+        self, log: Log, directory: DataDirectory, show: Show, last_position: Callable[[], int]
+    ) -> None:
         self.node: Node
         self.after_turn: list[Callable[[], None]] = []
         """Called at the end of each turn: what waits for something to have happened looks."""
@@ -44,6 +47,7 @@ class LoopGround:
         self._log = log
         self._directory = directory
         self._show = show
+        self._last_position = last_position
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
         self._datagrams: Datagrams | None = None
@@ -186,6 +190,8 @@ class LoopGround:
         error = future.exception()
         if error is None:
             self.node.commit_failed(reason, future.result())
+            # What was reported as failed may be on the disk all the same: then it is shown now.
+            self._show(self._last_position() + 1, ())
             self._loop.call_later(RECOVER_S, self._try_disk)
         elif isinstance(error, StoreFailed):
             self.node.commit_failed(f"{reason}; {error}", None)
@@ -204,7 +210,7 @@ class LoopGround:
     def _tried_disk(self, future: asyncio.Future[None]) -> None:
         error = future.exception()
         if error is None:
-            self.node.failing = None
+            self.node.disk_is_well()
         elif isinstance(error, StoreFailed):
             self._loop.call_later(RECOVER_S, self._try_disk)
         else:

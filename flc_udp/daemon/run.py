@@ -27,7 +27,7 @@ import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import ID_BYTES, Settings
-from flc_udp.core.replica import alive_row
+from flc_udp.core.members import alive_row
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.ops import Ops
@@ -99,11 +99,11 @@ class Daemon:
         self._name = name
         self._logger = structlog.get_logger()
         self._reader = log.reader()
-        self._ground = LoopGround(log, directory, self._show)
+        self._ground = LoopGround(log, directory, self._show, self._reader.last_position)
         status = Status(settings, self._ground, directory, self._reader, is_sealed=not ring.is_open)
         ops = Ops(self._ground, self._reader, status, self.leave)
         says = Says(self._ground, self._reader, name)
-        self._control = Control(ops, says, self._broke)
+        self._control = Control(ops, says, settings.post_queue_max, self._broke)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._joining: asyncio.Task[None] | None = None
@@ -122,6 +122,7 @@ class Daemon:
         await self._control.listen(self._directory.socket_path(), self._settings.control_group)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
+        loop.add_signal_handler(signal.SIGHUP, self._reload)
         self._logger.info(
             "node_started",
             id=node.replica.liveness.me.id.hex(),
@@ -204,6 +205,9 @@ class Daemon:
     def _join_addresses(self, addresses: list[Address]) -> None:
         self._ground.node.replica.join(addresses, self._ground.now())
         self._ground.turn_soon()
+
+    def _reload(self) -> None:
+        self._logger.warning("nothing_reloaded", reason="settings are read at the start alone")
 
     def _show(self, first_position: int, messages: Sequence[Message]) -> None:
         self._control.show(first_position, messages)

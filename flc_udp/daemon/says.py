@@ -17,10 +17,10 @@ from functools import partial
 from flc_udp.core.receipts import Wait
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import Record
+from flc_udp.ground import Once, Post, Said
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label
-from flc_udp.node import Once, Post, Said
 from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
 
@@ -144,7 +144,7 @@ class Says:
             raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
         if wait > live:
             raise FlcError(
-                f"cannot wait for {wait} other nodes: {live} are known to be alive",
+                f"cannot wait for {wait} other nodes: known to be alive: {live}",
                 "see `flc members`; `all` waits for those that are alive",
             )
         return wait, timeout_s

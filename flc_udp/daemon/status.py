@@ -91,9 +91,10 @@ class Status:
         members = node.replica.liveness.members
         gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
         if gone and not members.live():
-            reasons.append(f"no other member is alive, {len(gone)} are known")
+            reasons.append(f"no other member is alive, of {len(gone)} known")
         if self._settings.join and not list(members)[1:]:
-            reasons.append("no seed has answered: " + ", ".join(self._settings.join))
+            seeds = ", ".join(self._settings.join)
+            reasons.append(f"no seed has answered: {seeds} (key or cluster name?)")
         return reasons
 
     def _node_record(self) -> Record:

@@ -151,9 +151,10 @@ def write(
     except UnicodeEncodeError as error:
         raise FlcError("body is not valid Unicode text", "say it as bytes") from error
     except (Malformed, OverflowError) as error:
-        raise FlcError(
-            f"message refused: {error}", f"a body may have {BODY_BYTES_MAX} bytes"
-        ) from error
+        hint = f"a body may have {BODY_BYTES_MAX} bytes"
+        if "stamp" in str(error):
+            hint = "some node's clock was set far ahead, and this room goes by it: use another room"
+        raise FlcError(f"message refused: {error}", hint) from error
 
 
 def decode(encoded: bytes) -> Message:

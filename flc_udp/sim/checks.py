@@ -16,11 +16,11 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flc_udp.ground import Said
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.message import Message
-from flc_udp.node import Said
 
 Clock = dict[LogId, int]
 

@@ -12,7 +12,7 @@ from collections import deque
 from enum import Enum
 from random import Random
 
-from flc_udp.node import Batch
+from flc_udp.ground import Batch
 from flc_udp.sim.heap import MS
 from flc_udp.sim.network import Faults
 from flc_udp.store.log import Log, StoreFailed

@@ -14,11 +14,12 @@ from functools import partial
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Notice
-from flc_udp.core.replica import alive_row
+from flc_udp.core.members import alive_row
+from flc_udp.ground import Batch, Post, Said
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
-from flc_udp.node import Batch, Node, Post, Said
+from flc_udp.node import Node
 from flc_udp.sim.audit import by_position
 from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import Disk, Fate

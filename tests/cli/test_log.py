@@ -13,11 +13,14 @@ from tests.cli.fake import LOG, Ended, FakeDaemon, Flc, Spawn
 
 
 async def test_lines_for_people(daemon: FakeDaemon, flc: Flc) -> None:
-    """In a pipe a line is the time in UTC, the room when all are asked for, author and body."""
-    daemon.hear("ben", "hi \x1b there", room="ops")
+    """In a pipe a line is the time in UTC, the room when all are asked for, author and body.
 
-    assert await flc("log") == Ended(0, "2026-01-02T03:04:05.678Z  ops  ben: hi \x1b there\n", "")
-    assert await flc("log", "ops") == Ended(0, "2026-01-02T03:04:05.678Z  ben: hi \x1b there\n", "")
+    One line a message: what would break it, or drive a terminal, is made visible.
+    """
+    daemon.hear("ben", "hi \x1b\nthere", room="ops")
+
+    assert await flc("log") == Ended(0, "2026-01-02T03:04:05.678Z  ops  ben: hi ␛␊there\n", "")
+    assert await flc("log", "ops") == Ended(0, "2026-01-02T03:04:05.678Z  ben: hi ␛␊there\n", "")
 
 
 async def test_json_is_exact(daemon: FakeDaemon, flc: Flc) -> None:

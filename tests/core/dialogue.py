@@ -20,7 +20,8 @@ from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
-from flc_udp.core.replica import Replica, alive_row
+from flc_udp.core.members import alive_row
+from flc_udp.core.replica import Replica
 from flc_udp.core.roots import Root, log_hash
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address

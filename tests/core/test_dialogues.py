@@ -159,6 +159,19 @@ class TestSaying:
         assert [party.shown for party in talk.parties] == [["lost", "found"]] * 3
         assert talk.sent["Digest"] == 0
 
+    def test_causes_too_are_asked_of_the_teller_at_once(self) -> None:
+        """Whoever tells of an answer holds the question."""
+        talk = trio()
+        talk.cut("cyd")
+        talk.say("ann", "question")
+        talk.run(5)
+        talk.heal()
+        talk.lose(Ping, Ack, Digest)
+        talk.say("bob", "answer")
+        talk.run(talk.settings.pull_grace_ms + 5)
+
+        assert talk["cyd"].shown == ["question", "answer"]
+
     def test_a_room_is_a_context_of_its_own(self) -> None:
         """Frontiers are of one room: nothing said elsewhere is a cause."""
         talk = pair()
@@ -517,11 +530,13 @@ class TestLeaving:
         talk = pair()
         bob = talk["bob"].replica
         bob.leave(talk.now)
-        accused = bob.liveness.me._replace(state=State.SUSPECT, incarnation=1 << 40)
+        last_word = bob.liveness.me
+        accused = last_word._replace(state=State.SUSPECT, incarnation=1 << 40)
         bob.receive([Update((accused,))], talk["ann"].id, talk["ann"].address, talk.now)
         talk["bob"].carry_out()
 
-        assert bob.liveness.me.state is State.LEFT
+        assert bob.liveness.me == last_word
+        assert last_word.state is State.LEFT
 
     def test_a_lost_leave_is_said_again(self) -> None:
         """A witness that did not hear is told again while patience lasts."""
@@ -622,6 +637,21 @@ class TestWaiting:
         assert wait.is_done
         assert [talk["bob"].id] == wait.held_by
         assert [talk["cyd"].id] == wait.gone
+
+    def test_a_receipt_of_another_log_does_not_count(self) -> None:
+        """Nor one for more than was ever said, as of the log of a former run."""
+        talk = pair()
+        talk.cut("bob")
+        message = talk.say("ann", "hi")
+        ann, bob = talk["ann"].replica, talk["bob"]
+        for receipt in (Receipt(b"another-", 1), Receipt(message.log, 2)):
+            ann.receive([receipt], bob.id, bob.address, talk.now)
+
+        assert not ann.watch(message.seq, None, talk.now).is_done
+
+        ann.receive([Receipt(message.log, 1)], bob.id, bob.address, talk.now)
+
+        assert ann.watch(message.seq, None, talk.now).is_done
 
     def test_an_old_message_is_waited_for_too(self) -> None:
         """What others said they hold before the wait began counts."""
@@ -938,6 +968,16 @@ class TestDigests:
         assert {1} >= {len(answer.rows) for answer in answers}
         assert len(replayed) == 1
         assert talk["ann"].history() == talk["bob"].history()
+
+    def test_while_exchanges_find_something_they_stay_frequent(self) -> None:
+        """Where all rumors are lost each message is repaired within seconds, however many."""
+        talk = pair()
+        talk.lose(Rumor)
+        for number in range(1, 16):
+            talk.say("ann", f"{number}")
+            talk.run(5_000)
+
+            assert len(talk["bob"].shown) == number
 
     def test_who_lacks_much_says_so_until_it_has_it(self) -> None:
         """A node that is catching up tells it in its probes, and nobody starts an exchange."""

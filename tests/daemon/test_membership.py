@@ -1,4 +1,6 @@
 import signal
+import sqlite3
+from contextlib import closing
 
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
@@ -13,9 +15,17 @@ async def sees(node: Node, name: str, *states: str) -> None:
     await until(f"{node.name} holds {name} for {' or '.join(states)}", look)
 
 
+async def remembers(node: Node, count: int) -> bool:
+    """Whether a node's disk holds so many peers."""
+    with closing(sqlite3.connect(f"file:{node.data}/flc.db?mode=ro", uri=True)) as connection:
+        (found,) = connection.execute("SELECT count(*) FROM peer").fetchone()
+    return bool(found == count)
+
+
 async def test_peers_are_remembered(cluster: Cluster) -> None:
     """A node restarted without seeds finds those it knew and gets what it missed."""
     ann, ben, cho = await cluster.start(3)
+    await until("cho has both on its disk", lambda: remembers(cho, 2))
     cho.kill9()
     await ann.flc("say", "ops", "while you were away")
     await cho.start()

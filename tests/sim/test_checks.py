@@ -11,10 +11,11 @@ from flc_udp.core.members import Members
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
 from flc_udp.core.wants import Wants
+from flc_udp.ground import Post, Said
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message
-from flc_udp.node import Node, Post, Said
+from flc_udp.node import Node
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan

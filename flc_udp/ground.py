@@ -1,0 +1,88 @@
+"""What a node stands on, and what passes between the two: clocks, a socket, a disk, people.
+
+The daemon's ground is asyncio and a writer thread (`daemon.ground`), the simulator's a heap of
+virtual time (`sim.machine`). A Node knows neither; it knows this.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from flc_udp.core.effects import Notice
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import Message
+
+Once = tuple[str, int]
+"""(client, n): makes a repeated say return the first dot."""
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """A post is durable: its dot, and its position in this node's local order."""
+
+    dot: Dot
+    position: int
+
+
+@dataclass(frozen=True, slots=True)
+class Post:
+    """What somebody says; `done` is called once, with Said or with why not."""
+
+    room: str
+    author: str
+    body: str | bytes
+    done: Callable[[Said | FlcError], None]
+    receipt: bool = False
+    once: Once | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One transaction: messages in causal order, and the once-keys of those that had one."""
+
+    messages: tuple[Message, ...]
+    once: tuple[tuple[str, int, Dot], ...]
+
+
+class Reads(Protocol):
+    """What the Node reads from the log; `store.log.Reader` is one."""
+
+    def replay(
+        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
+    ) -> tuple[list[bytes], bool]:
+        """Messages of the spans in (stamp, log, seq) order; whether the credit sufficed."""
+
+    def message(self, dot: Dot) -> bytes | None:
+        """One encoded message."""
+
+
+class Ground(Protocol):
+    """What a node stands on: clocks, a socket, a disk, and somebody to tell."""
+
+    def now(self) -> int:
+        """Monotonic time in µs."""
+
+    def wall(self) -> int:
+        """Milliseconds since 1970."""
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram; it may be lost."""
+
+    def commit(self, batch: Batch) -> None:
+        """Start one commit; ends in `Node.committed` or `Node.commit_failed`."""
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remember it for the next start, soon."""
+
+    def free_bytes(self) -> int:
+        """Free space where the log lives."""
+
+    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+        """These are durable, at consecutive positions."""
+
+    def tell(self, notice: Notice) -> None:
+        """A fact for people."""
