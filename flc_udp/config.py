@@ -43,6 +43,12 @@ STAMP_LIMIT = 1 << 62
 INCARNATION_LIMIT = 1 << 48
 """Incarnations start at the wall clock's seconds; far above that one is malformed."""
 
+RANGE_FANOUT = 64
+"""Parts a range of ids is split into; their hashes take 512 bytes."""
+
+RANGE_LEVELS = 10
+"""How often it can be: ten times six bits of an id."""
+
 DATAGRAM_BYTES_MAX = 65_507
 """What UDP over IPv4 can carry; nothing larger is even looked at."""
 
@@ -102,9 +108,29 @@ class Settings:
     probe_interval_ms: int = setting(
         1_000, "one member is probed each interval", low=20, high=60_000
     )
-    probe_timeout_ms: int = setting(400, "a ping unanswered so long has failed", low=5, high=30_000)
+    probe_timeout_ms: int = setting(
+        300, "longest wait for a direct ack; it follows the round trip", low=5, high=30_000
+    )
+    probe_timeout_min_ms: int = setting(
+        100, "shortest: a busy process may be late by that", low=1, high=30_000
+    )
+    indirect_probes: int = setting(
+        3, "relays that are asked to ping who did not answer", low=0, high=16
+    )
     suspect_timeout_ms: int = setting(
-        4_000, "a suspect that has not refuted is dead", low=50, high=300_000
+        1_200,
+        "times log10 of the members: shortest time a suspect has to refute",
+        low=20,
+        high=300_000,
+    )
+    suspect_timeout_factor: int = setting(
+        6, "longest time, for a lone accuser, in shortest ones", low=1, high=100
+    )
+    lifeguard: bool = setting(
+        True, "local health, confirmed suspicions, self-doubt; without it plain SWIM, to compare"
+    )
+    reap_after_s: int = setting(
+        86_400, "a member dead or left so long goes from the table", low=1, high=1 << 31
     )
     rejoin_interval_ms: int = setting(
         60_000,
@@ -127,8 +153,14 @@ class Settings:
     pull_grace_ms: int = setting(
         20, "a gap may be mere reordering for so long before it is asked for", low=0, high=10_000
     )
+    have_grace_ms: int = setting(
+        60, "what a lazy link told of may come by the tree for so long", low=0, high=10_000
+    )
     pull_timeout_ms: int = setting(
         400, "a pull unanswered so long is asked of another peer", low=10, high=60_000
+    )
+    repair_timeout_ms: int = setting(
+        120, "the same for a few recent messages, which somebody waits for", low=10, high=60_000
     )
     pull_bytes_max: int = setting(
         131_072, "credit of one pull: fits a default receive buffer", low=2_048, high=16 << 20
@@ -169,15 +201,18 @@ class Settings:
 
 PROFILES: dict[str, dict[str, int]] = {
     # One machine: round trips under a millisecond, though a busy core may stall a process longer.
-    "local": {"probe_interval_ms": 500, "probe_timeout_ms": 200, "suspect_timeout_ms": 2_000},
+    "local": {"probe_interval_ms": 500, "probe_timeout_ms": 200, "suspect_timeout_ms": 800},
     # One site: the defaults above.
     "lan": {},
     # Across oceans: 300 ms round trips with loss.
     "wan": {
         "probe_interval_ms": 3_000,
         "probe_timeout_ms": 1_500,
-        "suspect_timeout_ms": 15_000,
+        "probe_timeout_min_ms": 500,
+        "suspect_timeout_ms": 5_000,
         "pull_grace_ms": 100,
+        "have_grace_ms": 400,
+        "repair_timeout_ms": 800,
         "pull_timeout_ms": 1_500,
     },
 }

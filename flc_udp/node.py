@@ -37,6 +37,12 @@ from flc_udp.wire.seal import SEAL_BYTES, Seal
 INBOX_MAX = 8_192
 """Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
 
+STALL_US = 50_000
+"""A turn so much later than it was due is a stall: answers could not be heard in time."""
+
+SLOW_COMMIT_US = 500_000
+"""A commit that took so long is held against this node's own health."""
+
 RETRY_US = 1_000_000
 """After a failed commit the disk is left alone for so long, and posts are refused."""
 
@@ -73,6 +79,7 @@ class Node:
         self._commit_pause = settings.commit_pause_ms * 1_000
         self._next_commit = ground.now()
         self._saved_incarnation = me.incarnation
+        self._due_at = self._turned_at = self._commit_began = ground.now()
 
     # --- What comes in ----------------------------------------------------------------------
 
@@ -95,6 +102,8 @@ class Node:
         self.counts["commits"] += 1
         self.counts["messages committed"] += len(batch.messages)
         now = self._ground.now()
+        if now - self._commit_began >= SLOW_COMMIT_US:
+            self.replica.liveness.detector.health.note("slow commit")
         self.replica.committed(batch.messages, now)
         answers = [
             (post, Said(message.dot, first_position + at))
@@ -160,6 +169,7 @@ class Node:
     def turn(self) -> None:
         """Take all that came in, decide, and carry it out."""
         now = self._ground.now()
+        self._notice_stall(now)
         inbox, self._inbox = self._inbox, []
         for datagram, source in inbox:
             self._receive(datagram, source, now)
@@ -171,6 +181,13 @@ class Node:
         if self.replica.wake_at <= now:
             self.replica.wake(now)
         self._carry_out(now)
+        self._turned_at = now
+
+    def _notice_stall(self, now: int) -> None:
+        if now - self._due_at >= STALL_US:
+            self.counts["stalls"] += 1
+            # It may have begun right after the last turn, long before anything was due.
+            self.replica.stalled(now - self._turned_at)
 
     def _receive(self, datagram: bytes, source: Address, now: int) -> None:
         self.counts["datagrams received"] += 1
@@ -240,6 +257,7 @@ class Node:
         if incarnation != self._saved_incarnation:
             self._saved_incarnation = incarnation
             self._ground.save_incarnation(incarnation)
+        self._due_at = self.wake_at
 
     def _do(self, effect: Effect, shows: list[Deliver]) -> None:
         match effect:
@@ -267,6 +285,7 @@ class Node:
         if now < self._next_commit:
             return
         self._next_commit = now + self._commit_pause
+        self._commit_began = now
         messages = self._next_batch()
         self._committing = Batch(messages, self._once_of(messages))
         self._ground.commit(self._committing)

@@ -564,7 +564,7 @@ class TestReplays:
         """In order, to who asked, under the nonce of the pull."""
         ann = self.full(["a", "b", "c"])
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 10_000, (Want(log, 2, 9),)))
+        ann.receive(Pull(7, 10_000, False, (Want(log, 2, 9),)))
         ann.turn()
         replays = [p for p in ann.of_kind(Replay) if isinstance(p, Replay)]
 
@@ -576,7 +576,7 @@ class TestReplays:
         """No more than asked, except for one message where the credit is too small for any."""
         ann = self.full(["x" * 500] * 10)
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 1_700, (Want(log, 1, 10),)))
+        ann.receive(Pull(7, 1_700, False, (Want(log, 1, 10),)))
         ann.turn()
 
         assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) == 3
@@ -590,7 +590,7 @@ class TestReplays:
         ann.turn()
         ann.finish_all()
         ann.sent.clear()
-        ann.receive(Pull(7, (1 << 64) - 1, (Want(ann.disk.messages[0].log, 1, 50),)))
+        ann.receive(Pull(7, (1 << 64) - 1, False, (Want(ann.disk.messages[0].log, 1, 50),)))
         ann.turn()
 
         assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) < 5
@@ -598,7 +598,9 @@ class TestReplays:
     def test_a_pull_of_nothing_held_is_ended(self) -> None:
         """So that another is asked."""
         ann = stage()
-        ann.receive(Pull(7, 10_000, (Want(b"unknown-", 1, 9), Want(b"unknown-", 1, 1, (0, 3)))))
+        ann.receive(
+            Pull(7, 10_000, False, (Want(b"unknown-", 1, 9), Want(b"unknown-", 1, 1, (0, 3))))
+        )
         ann.turn()
 
         assert [ReplayEnd(7, True)] == ann.of_kind(ReplayEnd)
@@ -607,7 +609,7 @@ class TestReplays:
         """Those that were asked for and no others."""
         ann = self.full([b"x" * 20_000])
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 100_000, (Want(log, 1, 1, (2, 3, 7, 7)),)))
+        ann.receive(Pull(7, 100_000, False, (Want(log, 1, 1, (2, 3, 7, 7)),)))
         ann.turn()
 
         assert [p.number for p in ann.of_kind(Piece) if isinstance(p, Piece)] == [2, 3, 7]
@@ -620,7 +622,7 @@ class TestReplays:
             ann.say(b"x" * size)
         ann.turn()
         ann.finish_all()
-        ann.receive(Pull(7, 1 << 20, (Want(ann.disk.messages[0].log, 1, 6),)))
+        ann.receive(Pull(7, 1 << 20, False, (Want(ann.disk.messages[0].log, 1, 6),)))
         ann.turn()
 
         assert budget >= max(ann.sizes)

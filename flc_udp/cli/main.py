@@ -72,6 +72,16 @@ COMMANDS = {
     "leave": Command(
         "flc_udp.cli.status", "make the node leave the cluster and end its daemon", "flc leave"
     ),
+    "forget": Command(
+        "flc_udp.cli.status",
+        "hold a member that is not coming back for one that left",
+        "flc forget ben\n  flc forget 86be453a11f3d69b",
+    ),
+    "ping": Command(
+        "flc_udp.cli.ping",
+        "probe a node from outside, with round-trip statistics",
+        "flc ping 127.0.0.1:7352 -c 5\n  flc ping --key-file cluster.key ben.example:7352",
+    ),
     "keygen": Command(
         "flc_udp.cli.keygen",
         "print a new key for a cluster",

@@ -1,4 +1,4 @@
-"""`flc status`, `flc digest` and `flc leave`: how one node is, and its orderly end.
+"""`flc status`, `digest`, `leave` and `forget`: how one node is, and who leaves in order.
 
 The text shows what it knows of and passes over the rest; `--json` passes everything on.
 """
@@ -134,6 +134,22 @@ def leave(args: argparse.Namespace) -> int:
                 "the node was asked to leave and its daemon has not ended",
                 "its own log says what it waits for",
             ) from error
+        return 0
+
+    return with_daemon(args, use)
+
+
+def add_forget(parser: argparse.ArgumentParser) -> None:
+    """`flc forget`."""
+    parser.add_argument("member", metavar="MEMBER", help="its name, or its id where names repeat")
+
+
+def forget(args: argparse.Namespace) -> int:
+    """Print whom the cluster now holds for left."""
+
+    async def use(client: Client) -> int:
+        answer = await client.request("forget", member=args.member)
+        print(text.visible(f"{answer['name']} ({answer['member']}) has left, it is said"))
         return 0
 
     return with_daemon(args, use)

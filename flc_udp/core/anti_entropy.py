@@ -1,6 +1,6 @@
 """Anti-entropy: digests that find what is missing anywhere, and pulls that fetch it.
 
-    probes carry roots ─▶ unequal ─▶ digest ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
+    probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
     hold-back and `have` tell of live gaps sooner ──────▲
 
 Rules. A digest says what is durable here; what is asked for is what is not decided here. At most
@@ -13,16 +13,18 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from flc_udp.config import ID_BYTES, Settings
+from flc_udp.config import ID_BYTES, RANGE_LEVELS, Settings
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Effect, Notice, Replay, Send
 from flc_udp.core.members import Member, Members
 from flc_udp.core.pieces import Pieces
+from flc_udp.core.ranges import FIRST_ID, LAST_ID, bounds, differing, part
+from flc_udp.core.rumors import Links
 from flc_udp.core.standing import Standing
-from flc_udp.core.wants import Wants
+from flc_udp.core.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, Spans
-from flc_udp.wire.packets import Digest, DigestRow, Have, Pull, ReplayEnd, Want
+from flc_udp.wire.packets import Digest, DigestRow, Have, Packet, Pull, Ranges, ReplayEnd, Want
 
 MS = 1_000
 
@@ -50,8 +52,14 @@ SPANS_PER_LOG = 4
 CATCHING_UP_MESSAGES = 1_000
 """A node that lacks so many says `catching up`, and nobody starts an exchange with it."""
 
-FIRST_LOG = bytes(ID_BYTES)
-LAST_LOG = b"\xff" * ID_BYTES
+DIGEST_ROWS_FEW = 32
+"""Rows of a range that are told rather than split further: about a datagram."""
+
+DIGEST_ROWS_MOST = 2_048
+"""Rows that answer one digest, about 64 kB: what is left over the next exchange finds."""
+
+RANGES_MOST = 8
+"""Ranges that are split further in one answer: what is left over the next exchange finds."""
 
 
 class AntiEntropy:
@@ -61,6 +69,7 @@ class AntiEntropy:
         self,
         settings: Settings,
         standing: Standing,
+        links: Links,
         causal: Causal,
         members: Members,
         random: Random,
@@ -68,14 +77,16 @@ class AntiEntropy:
         now: int,
     ) -> None:
         self.pieces = Pieces()
-        self.wants = Wants(settings.pull_timeout_ms * MS)
+        self.wants = Wants(settings.pull_timeout_ms * MS, settings.repair_timeout_ms * MS)
         self.forks = 0
         self._standing = standing
+        self._links = links
         self._causal = causal
         self._members = members
         self._random = random
         self._out = out
         self._grace = settings.pull_grace_ms * MS
+        self._have_grace = settings.have_grace_ms * MS
         self._credit = settings.pull_bytes_max
         self._payload_bytes = settings.packet_bytes_max - 45 - DIGEST_HEAD_BYTES
         self._rows_max = self._payload_bytes // DIGEST_ROW_BYTES
@@ -129,8 +140,20 @@ class AntiEntropy:
             self._pause = self._shortest  # What waits here for its causes is missing something.
         self._next_exchange = now + self._pause
         self._pause = min(2 * self._pause, self._longest)
-        rows = self._standing.rows(FIRST_LOG, LAST_LOG)
-        self._send_digest(source, FIRST_LOG, LAST_LOG, rows, reply=True)
+        self._send(source, self._range(FIRST_ID, 0))
+
+    def receive_ranges(self, ranges: Ranges, source: Address) -> None:
+        """Go on where a peer's hashes differ: split further, or tell the rows."""
+        mine = self._standing.hashes(ranges.low, ranges.level)
+        answer: list[Packet] = []
+        splits = 0
+        for number in differing(mine, ranges.hashes):
+            low = part(ranges.low, ranges.level, number)
+            is_large = self._standing.count(*bounds(low, ranges.level + 1)) > DIGEST_ROWS_FEW
+            splits += is_large
+            if not is_large or splits <= RANGES_MOST:
+                answer += self._range(low, ranges.level + 1)
+        self._send(source, answer)
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
         """Want what its teller leads in; tell it of what it lacks."""
@@ -149,13 +172,15 @@ class AntiEntropy:
                 if row.log not in theirs or theirs[row.log].seq < row.seq
             ]
             if ahead:
-                self._send_digest(source, digest.low, digest.high, ahead, reply=False)
+                some = ahead[:DIGEST_ROWS_MOST]
+                self._send(source, self._digests(digest.low, digest.high, some, reply=False))
 
     def receive_have(self, have: Have, sender: NodeId, now: int) -> None:
-        """A peer holds these durably: ask for what is unknown here, at once."""
+        """A peer holds these durably: ask for what is unknown here, if nobody pushes it in time."""
+        due = now if have.pull else now + self._have_grace
         for dot in have.dots:
             if not self._causal.knows(dot):
-                self.wants.add(dot.log, dot.seq, sender, now)
+                self.wants.add(dot.log, dot.seq, sender, due)
 
     def receive_pull(self, pull: Pull, source: Address) -> None:
         """Somebody asks: the Node reads it from the log."""
@@ -167,17 +192,30 @@ class AntiEntropy:
 
     # --- Packets ----------------------------------------------------------------------------
 
-    def _send_digest(
-        self, to: Address, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
-    ) -> None:
+    def _range(self, low: LogId, level: int) -> list[Packet]:
+        """A range of logs: its rows where they are few, else the hashes of its parts."""
+        first, last = bounds(low, level)
+        if level < RANGE_LEVELS and self._standing.count(first, last) > DIGEST_ROWS_FEW:
+            return [Ranges(first, level, self._standing.hashes(first, level))]
+        return self._digests(first, last, self._standing.rows(first, last), reply=True)
+
+    def _digests(
+        self, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
+    ) -> list[Packet]:
         """Rows in as many digests as it takes; together their ranges cover low..high."""
+        digests: list[Packet] = []
         start = low
         for at in range(0, max(len(rows), 1), self._rows_max):
             part = tuple(rows[at : at + self._rows_max])
             is_last = at + self._rows_max >= len(rows)
             end = high if is_last else part[-1].log
-            self._out.append(Send((to,), (Digest(start, end, reply, part),)))
+            digests.append(Digest(start, end, reply, part))
             start = _after(end)
+        return digests
+
+    def _send(self, to: Address, packets: list[Packet]) -> None:
+        if packets:
+            self._out.append(Send((to,), tuple(packets)))
 
     def _pull(self, peer: Member, spans: list[tuple[LogId, Spans]], now: int) -> None:
         nonce = self._random.getrandbits(64)
@@ -192,7 +230,10 @@ class AntiEntropy:
             asked.append((log, missing))
             wants += more
         self.wants.asked(nonce, peer.row.id, asked, now)
-        self._out.append(Send((peer.row.address,), (Pull(nonce, self._credit, tuple(wants)),)))
+        # Live traffic that did not come by the tree: if it happens again the branch is broken.
+        is_live = sum(missing.count() for _, missing in asked) <= REPAIR_MESSAGES_MAX
+        graft = is_live and self._links.missed(peer.row.id, now)
+        self._send(peer.row.address, [Pull(nonce, self._credit, graft, tuple(wants))])
 
     def _wants_of(self, log: LogId, missing: Spans) -> Iterable[Want]:
         for low, high in list(missing)[:SPANS_PER_LOG]:
@@ -211,4 +252,4 @@ class AntiEntropy:
 
 def _after(log: LogId) -> LogId:
     following = int.from_bytes(log, "big") + 1
-    return LAST_LOG if following >> (8 * ID_BYTES) else following.to_bytes(ID_BYTES, "big")
+    return LAST_ID if following >> (8 * ID_BYTES) else following.to_bytes(ID_BYTES, "big")

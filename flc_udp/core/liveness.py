@@ -1,52 +1,64 @@
-"""Who is alive: probes, suspicion, refutation, joining and leaving, told in packets.
+"""Who is alive: joining and leaving, claims and refutations, suspicion and death.
 
-The member table believes claims by one order; this file decides which claims this node makes.
+The member table believes claims by one order; the detector says whose probes failed; this file
+decides which claims this node makes.
 
-    nobody answers three pings  ─▶ suspect ── not refuted in time ─▶ dead
-    its subject hears either    ─▶ alive, at an incarnation above the accusation's
+    a probe round fails          ─▶ suspect ── not refuted in time ─▶ dead ── long ─▶ reaped
+    its subject hears either     ─▶ alive, at an incarnation above the accusation's
 
 Rules. Liveness packets go out in the turn they are decided in, whatever else waits. News is pushed
-to a few members when it is fresh and piggybacked on probes afterwards. Rows that came from a disk
-or a setting are addresses to ask, never claims. An address nobody answers at is asked ever more
-rarely and never given up.
+to a few members when it is fresh and piggybacked on probes afterwards. Who hears a new suspicion
+may verify it at once: independent accusers shorten it (`suspicion`). Many suspicions of this node's
+own are a sign about this node. Rows that came from a disk or a setting are addresses to ask, never
+claims. An address nobody answers at is asked ever more rarely and never given up.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from math import log10
 from random import Random
 
 from flc_udp.config import Settings
+from flc_udp.core.detector import Detector
 from flc_udp.core.effects import Effect, Notice, Send
-from flc_udp.core.members import Member, Members
-from flc_udp.core.probe import Probe, Rejoin, Suspicions
+from flc_udp.core.health import SCORE_MAX
+from flc_udp.core.members import Members
+from flc_udp.core.rejoin import Rejoin
 from flc_udp.core.standing import Standing
+from flc_udp.core.suspicion import Suspicions
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.wire.packets import (
-    Ack,
-    Join,
-    Leave,
-    MemberRow,
-    Packet,
-    Ping,
-    State,
-    Update,
-)
+from flc_udp.wire.packets import Ack, Join, Leave, MemberRow, Packet, Ping, State, Update
 from flc_udp.wire.packets import Members as MembersPacket
 
 MS = 1_000
-PIGGYBACK_ROWS = 6
-"""News rows on a probe: about 60 bytes each, so a probe stays a small datagram."""
-
 NEWS_FANOUT = 4
 """Members that fresh news is pushed to at once."""
 
+NEWS_PAUSE = 200 * MS
+"""Between two pushes, as memberlist gossips: a storm of claims shares its datagrams."""
+
 LEAVE_WITNESSES = 3
 LEAVE_RETRY = 200 * MS
-LEAVE_PATIENCE = 1_000 * MS
+LEAVE_PATIENCE = 5 * LEAVE_RETRY
 """A leaving node waits so long for witnesses; then it goes all the same."""
+
+REAP_INTERVAL = 60_000 * MS
+"""The table is looked through for the long dead so often, at a wake that comes anyway."""
+
+ACCUSERS_ENOUGH = 3
+"""K of Lifeguard: with so many accusers besides the first a suspicion is at its shortest."""
+
+VERIFIERS = 5
+"""About so many members verify a new suspicion by a probe of their own, at any cluster size."""
+
+ACCUSED_SHARE = 0.3
+"""Of the live members; who would accuse more at once holds itself for the one that is cut off."""
+
+ACCUSED_LEAST = 2
+"""So many may always be accused: in a small cluster that is most of it."""
 
 TOLD_AS = {
     State.ALIVE: "member_alive",
@@ -77,18 +89,23 @@ class Liveness:
         now: int,
     ) -> None:
         self.members = Members(me, settings.members_max, now)
-        self.standing = standing
+        self.detector = Detector(settings, self.members, standing, random, out, now)
         self.changed = True
         self._random = random
         self._out = out
-        self._probe = Probe(
-            random, settings.probe_interval_ms * MS, settings.probe_timeout_ms * MS, now
-        )
-        self._suspicions = Suspicions(settings.suspect_timeout_ms * MS)
-        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, now)
+        self._settings = settings
+        self._suspicions = Suspicions()
+        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, random, now)
         self._exchange_interval = settings.exchange_interval_ms * MS
         self._next_exchange = now
+        self._reap_after = settings.reap_after_s * 1_000 * MS
+        self._next_reap = self._next_push = now
         self._leaving: _Leaving | None = None
+
+    @property
+    def me(self) -> MemberRow:
+        """This node's own row."""
+        return self.members.me.row
 
     # --- The user ---------------------------------------------------------------------------
 
@@ -96,6 +113,15 @@ class Liveness:
         """Ask all seeds at once; those that stay silent are asked again for ever."""
         self._rejoin.add((seed for seed in seeds if seed != self.me.address), now)
         self._send_joins(self._rejoin.start_all(now))
+
+    def forget(self, node: NodeId, now: int) -> bool:
+        """Hold a member that is not alive for one that left; False where it is alive or unknown."""
+        member = self.members.get(node)
+        if member is None or member.row.state in (State.ALIVE, State.LEFT):
+            return False
+        self._rejoin.answered(member.row.address)
+        self._hear(member.row._replace(state=State.LEFT, accuser=VISITOR), now)
+        return True
 
     def leave(self, now: int) -> None:
         """Tell the others that this node goes; `has_left` when it may."""
@@ -118,11 +144,6 @@ class Liveness:
         witnesses = min(LEAVE_WITNESSES, len(self.members.live()))
         return len(leaving.witnesses) >= witnesses or now >= leaving.give_up
 
-    @property
-    def me(self) -> MemberRow:
-        """This node's own row."""
-        return self.members.me.row
-
     # --- The timer --------------------------------------------------------------------------
 
     @property
@@ -130,7 +151,8 @@ class Liveness:
         """The next deadline of any of the machines."""
         if self._leaving is not None:
             return self._leaving.retry_at
-        times = (self._probe.wake_at, self._suspicions.wake_at, self._rejoin.wake_at)
+        push_at = self._next_push if self.changed else None
+        times = (self.detector.wake_at, self._suspicions.wake_at, self._rejoin.wake_at, push_at)
         return min(at for at in times if at is not None)
 
     def wake(self, now: int) -> None:
@@ -138,63 +160,54 @@ class Liveness:
         if self._leaving is not None:
             self._wake_leaving(now)
             return
-        for node, tries_left in self._probe.take_overdue(now):
-            self._ping_failed(node, tries_left, now)
-        target = self._probe.start(self._targets, now)
-        if target is not None:
-            self._ping(target, self._probe.ask(target, now))
+        for node in self.detector.wake(now):
+            self._probe_failed(node, now)
         for node in self._suspicions.take_expired(now):
             self._accuse(node, State.DEAD, now)
-        silent = self._rejoin.start(now)
+        silent = self._rejoin.start(len(self.members.live()), now)
         if silent is not None:
             self._send_joins([silent])
+        if now >= self._next_reap:
+            self._next_reap = now + min(self._reap_after, REAP_INTERVAL)
+            self.members.reap(now - self._reap_after)
 
-    def probe_now(self, nodes: Iterable[NodeId], now: int) -> None:
-        """Ask these members at once: their acks say what they hold."""
-        for node in nodes:
-            member = self.members.get(node)
-            if member is not None and member.is_live:
-                self._ping(node, self._probe.ask(node, now))
+    def stalled(self, lag: int) -> None:
+        """This node was not running for so long at most: nobody else's time ran."""
+        if not self._settings.lifeguard:
+            return
+        self.detector.move(lag)
+        self._suspicions.move(lag)
+        intervals = lag // (self._settings.probe_interval_ms * MS)
+        for _ in range(min(1 + intervals, SCORE_MAX)):
+            self.detector.health.note("stalled")
 
-    def push_news(self) -> None:
-        """Tell a few members of what changed in this turn."""
-        live = self.members.live()
-        if not self.changed or not live:
+    def push_news(self, now: int) -> None:
+        """Tell a few members of what changed: at once after a quiet moment, else a pause later."""
+        if not self.changed or now < self._next_push:
             return
         self.changed = False
-        rows = self.members.take_news(PIGGYBACK_ROWS)
+        live = self.members.live()
+        rows = self.members.take_news() if live else ()
         if rows:
+            self._next_push = now + NEWS_PAUSE
             chosen = self._random.sample(live, min(NEWS_FANOUT, len(live)))
             to = tuple(member.row.address for member in chosen)
             self._out.append(Send(to, (Update(rows),)))
 
     # --- The network ------------------------------------------------------------------------
 
-    def receive_ping(self, ping: Ping, sender: NodeId, source: Address, now: int) -> None:
-        """Answer, and tell the prober what is believed of it where that is not `alive`."""
-        standing = self.standing
-        ack = Ack(
-            ping.nonce,
-            standing.root.value(),
-            self.members.root.value(),
-            standing.catching_up,
-            standing.held(ping.log),
-        )
-        self._send(source, ack, *self._news_for(sender))
-        self._compare(ping.members_root, sender, source, now)
-
-    def receive_ack(self, ack: Ack, sender: NodeId, source: Address, now: int) -> None:
-        """A probe was answered, or somebody witnessed our leaving."""
-        self._rejoin.answered(source)
-        leaving = self._leaving
-        if leaving is not None and ack.nonce == leaving.nonce:
-            leaving.witnesses[sender] = None
-            return
-        rtt = self._probe.receive_ack(ack.nonce, sender, now)
-        member = self.members.get(sender)
-        if rtt is not None and member is not None:
-            member.rtt = rtt
-        self._compare(ack.members_root, sender, source, now)
+    def receive_probe(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+        """A ping or an ack came: the detector has the answer, this compares member tables."""
+        if isinstance(probe, Ping):
+            self.detector.receive_ping(probe, sender, source)
+        else:
+            self._rejoin.answered(source)
+            leaving = self._leaving
+            if leaving is not None and probe.nonce == leaving.nonce:
+                leaving.witnesses[sender] = None
+                return
+            self.detector.receive_ack(probe, sender, now)
+        self._compare(probe.members_root, sender, source, now)
 
     def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
         """A newcomer: believe its row, answer with all of ours, its own as held here too."""
@@ -205,20 +218,24 @@ class Liveness:
             row = row._replace(address=source)
         self._hear(row, now)
         self._rejoin.answered(source)
-        self._send(source, MembersPacket(self.members.rows()))
+        self._send(source, MembersPacket(self.members.rows()), *self._ghosts((row,)))
 
     def receive_rows(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
         """Claims about members, from whomever."""
         self._rejoin.answered(source)
+        before = self.me
         for row in rows:
             self._hear(row, now)
+        # Who told it may be nobody we would tell otherwise: it holds us for dead, we hold it so.
+        refuted = () if self.me is before else (Update((self.me,)),)
+        if answer := (*refuted, *self._ghosts(rows)):
+            self._send(source, *answer)
 
     def receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
         """An orderly departure: witnessed by an ack."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
             self._hear(leave.row, now)
-            root = self.standing.root.value()
-            self._send(source, Ack(leave.nonce, root, self.members.root.value(), False, 0))
+            self._send(source, self.detector.ack(leave.nonce, 0))
 
     # --- Claims -----------------------------------------------------------------------------
 
@@ -231,18 +248,28 @@ class Liveness:
         before = self.members.get(row.id)
         state_before = None if before is None else before.row.state
         if not self.members.apply(row, now):
+            self._hear_accuser(row)
             return
         self.changed = True
         if row.state is State.SUSPECT:
-            self._suspicions.start(row.id, now)
+            self._begin_suspicion(row, now)
         else:
             self._suspicions.clear(row.id)
         if row.state is State.DEAD:
-            self._rejoin.add((row.address,), now)
-        elif row.state is State.ALIVE:
+            self._rejoin.add_dead(row.address, len(self.members.live()), now)
+        elif row.state in (State.ALIVE, State.LEFT):
             self._rejoin.answered(row.address)
         if row.state != state_before:
             self._tell(row)
+
+    def _hear_accuser(self, row: MemberRow) -> None:
+        """An old accusation by somebody new is a confirmation, and passed on as such."""
+        member = self.members.get(row.id)
+        if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
+            return
+        if self._suspicions.confirm(row.id, row.accuser):
+            self.members.confirm(row)
+            self.changed = True
 
     def _hear_of_me(self, row: MemberRow, now: int) -> None:
         """Refute what is said of this node if it is not what this node says itself."""
@@ -253,54 +280,51 @@ class Liveness:
         contested = row.incarnation >= me.incarnation and row != me
         if self.is_leaving or not (contested or seen_at != me.address):
             return
+        if row.state is not State.ALIVE:
+            self.detector.health.note("accused")
         incarnation = max(row.incarnation, me.incarnation) + 1
         self.members.refute(me._replace(incarnation=incarnation, address=seen_at), now)
         self.changed = True
-        self._out.append(
-            Notice("refuted", {"claim": row.state.name.lower(), "incarnation": incarnation})
-        )
+        claim = row.state.name.lower()
+        self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
 
-    def _ping_failed(self, node: NodeId, tries_left: int, now: int) -> None:
-        member = self.members.get(node)
-        if member is None or not member.is_live:
+    def _probe_failed(self, node: NodeId, now: int) -> None:
+        """Accuse, or confirm who accused before, unless this node doubts itself too much."""
+        live = len(self.members.live())
+        mine = self._suspicions.accused_by(self.me.id)
+        limit = max(ACCUSED_LEAST, int(ACCUSED_SHARE * live))
+        if self._settings.lifeguard and mine >= limit:
+            self.detector.health.note("probe failed")
             return
-        if tries_left > 0:
-            self._ping(node, self._probe.ask(node, now, tries_left))
-        elif member.row.state is State.ALIVE:
-            self._accuse(node, State.SUSPECT, now)
+        self._accuse(node, State.SUSPECT, now)
 
     def _accuse(self, node: NodeId, state: State, now: int) -> None:
         member = self.members.get(node)
         if member is not None and member.is_live:
-            self._hear(member.row._replace(state=state), now)
+            accuser = self.me.id if state is State.SUSPECT else VISITOR
+            self._hear(member.row._replace(state=state, accuser=accuser), now)
+
+    def _begin_suspicion(self, row: MemberRow, now: int) -> None:
+        settings = self._settings
+        live = len(self.members.live())
+        shortest = round(settings.suspect_timeout_ms * MS * max(1.0, log10(live + 1)))
+        if not settings.lifeguard:
+            self._suspicions.start(row.id, row.accuser, 0, (shortest, shortest), now)
+            return
+        longest = shortest * settings.suspect_timeout_factor
+        enough = min(ACCUSERS_ENOUGH, live // 2)
+        self._suspicions.start(row.id, row.accuser, enough, (shortest, longest), now)
+        if row.accuser != self.me.id and self._random.random() * live < VERIFIERS:
+            self.detector.probe(row.id, now)
 
     def _tell(self, row: MemberRow) -> None:
         fields = {"id": row.id.hex(), "member": row.name, "address": str(row.address)}
+        accuser = self.members.get(row.accuser)
+        if row.state is State.SUSPECT and accuser is not None:
+            fields["accuser"] = accuser.row.name
         self._out.append(Notice(TOLD_AS[row.state], fields))
 
     # --- Packets ----------------------------------------------------------------------------
-
-    def _targets(self) -> list[NodeId]:
-        return [member.row.id for member in self.members.live()]
-
-    def _ping(self, node: NodeId, nonce: int) -> None:
-        standing = self.standing
-        ping = Ping(
-            nonce,
-            standing.root.value(),
-            self.members.root.value(),
-            standing.catching_up,
-            standing.log,
-        )
-        self._send(self.members[node].row.address, ping, *self._news_for(node))
-
-    def _news_for(self, node: NodeId) -> tuple[Packet, ...]:
-        """News to piggyback; who is not believed alive hears that first, so that it can refute."""
-        rows = self.members.take_news(PIGGYBACK_ROWS)
-        about = None if node == VISITOR else self.members.get(node)
-        if about is not None and about.row.state is not State.ALIVE and about.row not in rows:
-            rows = (about.row, *rows)
-        return (Update(rows),) if rows else ()
 
     def _compare(self, root: bytes, sender: NodeId, source: Address, now: int) -> None:
         """Unequal member tables are exchanged whole, at most once an interval."""
@@ -309,22 +333,23 @@ class Liveness:
         self._next_exchange = now + self._exchange_interval
         self._send(source, Join(self.me))
 
+    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Update, ...]:
+        ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
+        return (Update(ghosts),) if ghosts else ()
+
     def _send_joins(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
-            believed = [m.row for m in self._at(address) if m.row.state is not State.ALIVE]
-            accusations = (Update(tuple(believed)),) if believed else ()
-            self._send(address, Join(self.me), *accusations)
-
-    def _at(self, address: Address) -> list[Member]:
-        return [member for member in self.members if member.row.address == address]
+            rows = tuple(m.row for m in self.members if m.row.address == address)
+            accusations = tuple(row for row in rows if row.state is not State.ALIVE)
+            believed = (Update(accusations),) if accusations else ()
+            self._send(address, Join(self.me), *believed)
 
     def _wake_leaving(self, now: int) -> None:
         leaving = self._leaving
         assert leaving is not None
         if now < leaving.retry_at:
             return
-        retry = now + LEAVE_RETRY
-        leaving.retry_at = min(retry, leaving.give_up) if now < leaving.give_up else retry
+        leaving.retry_at = now + LEAVE_RETRY
         live = [m for m in self.members.live() if m.row.id not in leaving.witnesses]
         chosen = self._random.sample(live, min(2 * LEAVE_WITNESSES, len(live)))
         if chosen:

@@ -8,17 +8,22 @@ subject raises its incarnation. The address and name travel with the claim and c
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from heapq import nsmallest
 from math import ceil, log2
 
+from flc_udp.core.probe import RoundTrip
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
-from flc_udp.wire.packets import MemberRow, State
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.wire.packets import MemberRow, State, Update
 
 TRANSMITS_FACTOR = 3
 """λ of SWIM's λ·log N: how often one piece of news is piggybacked before it is let go."""
+
+PIGGYBACK_ROWS = 6
+"""News rows on one packet: at about 70 bytes each a probe stays a small datagram."""
 
 LIVE = (State.ALIVE, State.SUSPECT)
 
@@ -32,6 +37,10 @@ class Member:
     """When the state last changed here."""
     rtt: int | None = None
     """Last round trip of a probe."""
+    round_trip: RoundTrip | None = None
+    """What the next probe's timeout follows."""
+    health: int = 0
+    """Its local health as it last said: 0 is well, 8 the worst."""
 
     @property
     def is_live(self) -> bool:
@@ -41,8 +50,9 @@ class Member:
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether `claim` replaces what is held of the same member."""
-    # Address, name and boot only break ties: between honest claims there are none.
-    return claim[1:] > held[1:]
+    # Address, name and boot only break ties: between honest claims there are none. Who accuses
+    # is no part of the claim.
+    return claim[1:6] > held[1:6]
 
 
 def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
@@ -59,8 +69,13 @@ class Members:
         self.root.toggle(member_hash(me))
         self.refused = 0
         self._others: dict[NodeId, Member] = {}
+        # Asked for in every turn and changed rarely: kept until something changes.
+        self._live: dict[NodeId, Member] | None = None
+        self._live_list: list[Member] = []
+        self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = rows_max
-        self._news: dict[NodeId, int] = {me.id: 0}
+        # {subject: {accuser: times told}}: a suspicion is told once for each accuser.
+        self._news: dict[NodeId, dict[NodeId, int]] = {me.id: {VISITOR: 0}}
 
     def __getitem__(self, node: NodeId) -> Member:
         return self._others[node]
@@ -76,7 +91,15 @@ class Members:
 
     def live(self) -> list[Member]:
         """Others that are alive or suspect, in the order first heard of."""
-        return [member for member in self._others.values() if member.is_live]
+        self.live_by_id()
+        return self._live_list
+
+    def live_by_id(self) -> Mapping[NodeId, Member]:
+        """The same, by their ids."""
+        if self._live is None:
+            self._live = {node: m for node, m in self._others.items() if m.is_live}
+            self._live_list = list(self._live.values())
+        return self._live
 
     def rows(self) -> tuple[MemberRow, ...]:
         """All rows, this node's first."""
@@ -86,7 +109,11 @@ class Members:
         """Believe a claim about another node if it overrides what is held; True if it did."""
         assert claim.id != self.me.row.id
         member = self._others.get(claim.id)
+        was_live = member is not None and member.is_live
         if member is None:
+            reaped = self._reaped.get(claim.id)
+            if reaped is not None and not overrides(claim, reaped):
+                return False
             if not self._make_room():
                 self.refused += 1
                 return False
@@ -95,10 +122,43 @@ class Members:
             self._put(member, claim, now)
         else:
             return False
+        if was_live != (claim.state in LIVE):
+            self._live = None
         if claim.state in LIVE:
             self.root.toggle(member_hash(claim))
-        self._news[claim.id] = 0
+        self._news[claim.id] = {claim.accuser: 0}
         return True
+
+    def confirm(self, claim: MemberRow) -> None:
+        """A suspicion that is held has one more accuser: that is to be told too."""
+        self._news.setdefault(claim.id, {})[claim.accuser] = 0
+
+    def reap(self, before: int) -> None:
+        """Take members that died or left before that time out of the table.
+
+        The last claim is remembered, so that whoever reaps later cannot bring them back as ghosts.
+        """
+        gone = [m for m in self._others.values() if not m.is_live and m.since < before]
+        for member in gone:
+            self._forget(member)
+            self._reaped[member.row.id] = member.row
+            if len(self._reaped) > self._rows_max:
+                del self._reaped[next(iter(self._reaped))]
+
+    def ghost(self, claim: MemberRow) -> MemberRow | None:
+        """What a member was reaped with, where this claim of it is older: who told it is to know.
+
+        Else islands that reaped each other would never believe that the other is back.
+        """
+        reaped = self._reaped.get(claim.id)
+        if reaped is None or claim.id in self._others or not overrides(reaped, claim):
+            return None
+        return reaped
+
+    def _forget(self, member: Member) -> None:
+        del self._others[member.row.id]
+        self._live = None
+        self._news.pop(member.row.id, None)
 
     def refute(self, row: MemberRow, now: int) -> None:
         """Speak for this node: its own row replaced by a newer one."""
@@ -109,21 +169,42 @@ class Members:
         self.me.row = row
         if row.state in LIVE:
             self.root.toggle(member_hash(row))
-        self._news[row.id] = 0
+        self._news[row.id] = {VISITOR: 0}
 
-    def take_news(self, rows_max: int) -> tuple[MemberRow, ...]:
-        """Rows to piggyback: the least told first; each is let go after λ·log2 N tellings."""
+    def take_news(self) -> tuple[MemberRow, ...]:
+        """Rows to tell: the least told first; each is let go after λ·log2 N tellings."""
         limit = TRANSMITS_FACTOR * ceil(log2(len(self._others) + 2))
-        chosen = sorted(self._news, key=self._news.__getitem__)[:rows_max]
+        told = ((n, node, by) for node, news in self._news.items() for by, n in news.items())
         rows = []
-        for node in chosen:
+        for times, node, accuser in nsmallest(PIGGYBACK_ROWS, told):
             member = self.get(node)
-            self._news[node] += 1
-            if member is None or self._news[node] >= limit:
-                del self._news[node]
+            self._news[node][accuser] += 1
+            if member is None or times + 1 >= limit:
+                self._let_go(node, accuser)
             if member is not None:
-                rows.append(member.row)
+                rows.append(member.row._replace(accuser=accuser))
         return tuple(rows)
+
+    def spend_news(self) -> None:
+        """Everybody knows it all: where a simulated cluster begins grown up."""
+        self._news.clear()
+
+    def news_for(self, node: NodeId) -> tuple[Update, ...]:
+        """News to piggyback on a packet to a member.
+
+        Whoever is not believed alive hears that first, so that it can refute (the buddy system of
+        Lifeguard 4.3).
+        """
+        rows = self.take_news()
+        about = None if node == VISITOR else self._others.get(node)
+        if about is not None and about.row.state is not State.ALIVE and about.row not in rows:
+            rows = (about.row, *rows)
+        return (Update(rows),) if rows else ()
+
+    def _let_go(self, node: NodeId, accuser: NodeId) -> None:
+        del self._news[node][accuser]
+        if not self._news[node]:
+            del self._news[node]
 
     def _put(self, member: Member, claim: MemberRow, now: int) -> None:
         if member.is_live:
@@ -139,7 +220,5 @@ class Members:
         gone = [member for member in self._others.values() if not member.is_live]
         if not gone:
             return False
-        oldest = min(gone, key=lambda member: member.since)
-        del self._others[oldest.row.id]
-        self._news.pop(oldest.row.id, None)
+        self._forget(min(gone, key=lambda member: member.since))
         return True

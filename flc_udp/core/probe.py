@@ -1,175 +1,161 @@
-"""Who is asked whether it lives, and when: probe rounds, suspicions, and the way back in.
+"""Probe rounds (SWIM, Das et al. 2002, section 3): who is asked whether it lives, and until when.
 
-Three small machines that know no table and no packet: `Probe` (SWIM's randomized round-robin,
-each target asked up to three times before it has failed), `Suspicions` (who dies when, unless it
-refutes) and `Rejoin` (addresses nobody answers at, asked ever more rarely, so that islands merge).
+    direct ping ── no ack in time ─▶ a second ping, and pings through others ── nothing ─▶ failed
+         └── ack ─▶ answered ◀── ack or relayed ──┘
+
+One round an interval, over all targets in random order before any is asked again; more rounds at
+once where somebody else's suspicion is to be verified. The timeout of the direct ping follows the
+measured round trip (RFC 6298). Knows no table and no packet; times in µs.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
-from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 
-TRIES = 3
-"""Pings of one probe: with a quarter of datagrams lost each way 8 % of probes fail, not 44 %."""
+INDIRECT_TIMEOUTS = 2
+"""The indirect stage lasts so many direct timeouts: the way through a relay is twice as long."""
 
-SECOND = 1_000_000
-FOREVER = 1 << 62
-REJOIN_SHARE = 10
-"""An address silent for t is asked again after t/10: a cut heals within a tenth of its length."""
+MULTIPLIER_MAX = 9
 
-REMEMBERED_MAX = 10_000
-"""Silent addresses at once; beyond it the one longest silent is forgotten."""
+
+@dataclass(frozen=True, slots=True)
+class RoundTrip:
+    """Smoothed round trip of a member, or of all, and its variation (RFC 6298, section 2)."""
+
+    smoothed: int
+    variation: int
+
+    @classmethod
+    def first(cls, sample: int) -> RoundTrip:
+        """The first sample taken."""
+        return cls(sample, sample // 2)
+
+    @classmethod
+    def after(cls, before: RoundTrip | None, sample: int) -> RoundTrip:
+        """One sample more than before."""
+        if before is None:
+            return cls.first(sample)
+        variation = before.variation + (abs(before.smoothed - sample) - before.variation) // 4
+        return cls(before.smoothed + (sample - before.smoothed) // 8, variation)
+
+    def timeout(self, least: int, most: int) -> int:
+        """How long an answer may take, within bounds."""
+        return min(max(self.smoothed + 4 * self.variation, least), most)
 
 
 @dataclass(slots=True)
-class _Asked:
+class Round:
+    """One probe of one member under way."""
+
     node: NodeId
+    nonce: int
+    timeout: int
     sent: int
     deadline: int
-    tries_left: int
+    is_indirect: bool = False
+    is_measured: bool = True
+    """Whether an ack measures the round trip: not after a second ping, nor after a stall."""
+    relays: dict[NodeId, bool] = field(default_factory=dict)
+    """{relay: whether it has been heard from in this round}."""
+
+    @property
+    def nacks_missing(self) -> int:
+        """Relays that should have heard us and said so, and did not."""
+        return sum(not heard for heard in self.relays.values())
 
 
-class Probe:
-    """One probe an interval, over all targets in random order before any is asked again."""
+class Answer(NamedTuple):
+    """An ack in time: how long after the first ping, and whether that is the round trip.
 
-    def __init__(self, random: Random, interval: int, timeout: int, now: int) -> None:
+    After a second ping or a stall it is a bound only: no round trip is longer.
+    """
+
+    elapsed: int
+    is_round_trip: bool
+
+
+class Probes:
+    """All rounds of one node, and whose turn is next."""
+
+    def __init__(self, random: Random, interval: int, now: int) -> None:
         self._random = random
         self._interval = interval
-        self._timeout = timeout
         self._order: list[NodeId] = []
-        self._asked: dict[int, _Asked] = {}
+        self._rounds: dict[int, Round] = {}
         # A random phase: nodes started together do not probe together.
         self._next_at = now + random.randrange(interval)
 
     @property
     def wake_at(self) -> int:
-        """When there is something to do: a round to start or a ping to give up."""
-        return min(self._next_at, *(asked.deadline for asked in self._asked.values()), FOREVER)
+        """When there is something to do: a round to start, or a stage that ends."""
+        return min([self._next_at, *(r.deadline for r in self._rounds.values())])
 
-    def start(self, targets: Callable[[], Sequence[NodeId]], now: int) -> NodeId | None:
-        """The target of this round, or None if no round is due or nobody is there."""
+    def take_turn(
+        self, targets: Mapping[NodeId, object], multiplier: int, now: int
+    ) -> NodeId | None:
+        """Whose turn it is, or None if no round is due or nobody is there."""
         if now < self._next_at:
             return None
-        self._next_at = max(self._next_at + self._interval, now + self._interval // 2)
-        candidates = set(targets())
+        interval = self._interval * multiplier
+        self._next_at = max(self._next_at + interval, now + interval // 2)
         while self._order:
             node = self._order.pop()
-            if node in candidates:
+            if node in targets:
                 return node
-        self._order = list(targets())
+        self._order = list(targets)
         self._random.shuffle(self._order)
         return self._order.pop() if self._order else None
 
-    def ask(self, node: NodeId, now: int, tries: int = TRIES) -> int:
-        """A ping is being sent: its nonce."""
+    def is_probing(self, node: NodeId) -> bool:
+        """Whether a round of that member is under way."""
+        return any(r.node == node for r in self._rounds.values())
+
+    def begin(self, node: NodeId, timeout: int, now: int) -> Round:
+        """A direct ping is being sent."""
         nonce = self._random.getrandbits(64)
-        self._asked[nonce] = _Asked(node, now, now + self._timeout, tries - 1)
-        return nonce
+        self._rounds[nonce] = Round(node, nonce, timeout, now, now + timeout)
+        return self._rounds[nonce]
 
-    def receive_ack(self, nonce: int, node: NodeId, now: int) -> int | None:
-        """The round trip in µs, if this answers a ping to that node still waited for."""
-        asked = self._asked.get(nonce)
-        if asked is None or asked.node != node:
+    def take_overdue(self, now: int) -> list[Round]:
+        """Rounds whose stage has ended without an answer. Those in their last are over."""
+        overdue = [r for r in self._rounds.values() if r.deadline <= now]
+        for round_ in overdue:
+            if round_.is_indirect:
+                del self._rounds[round_.nonce]
+        return overdue
+
+    def go_indirect(self, round_: Round, relays: Iterable[NodeId], now: int) -> None:
+        """The second stage: the target is pinged again, and through these."""
+        round_.is_indirect = True
+        round_.is_measured = False
+        round_.relays = dict.fromkeys(relays, False)
+        round_.deadline = now + INDIRECT_TIMEOUTS * round_.timeout
+
+    def drop(self, round_: Round) -> None:
+        """It is over without a result: nobody is there any more to be asked."""
+        self._rounds.pop(round_.nonce, None)
+
+    def receive_ack(self, nonce: int, node: NodeId, now: int) -> Answer | None:
+        """What this says of the round it answers, if it does."""
+        round_ = self._rounds.get(nonce)
+        if round_ is None or round_.node != node:
             return None
-        # An answer to any try answers the probe.
-        for other in [n for n, a in self._asked.items() if a.node == node]:
-            del self._asked[other]
-        return now - asked.sent
+        del self._rounds[nonce]
+        return Answer(now - round_.sent, round_.is_measured)
 
-    def take_overdue(self, now: int) -> list[tuple[NodeId, int]]:
-        """(node, tries left) of pings not answered in time; none left is a failed probe."""
-        overdue = [(n, a) for n, a in self._asked.items() if a.deadline <= now]
-        for nonce, _ in overdue:
-            del self._asked[nonce]
-        return [(asked.node, asked.tries_left) for _, asked in overdue]
+    def receive_nack(self, nonce: int, relay: NodeId) -> None:
+        """A relay was heard from."""
+        round_ = self._rounds.get(nonce)
+        if round_ is not None and relay in round_.relays:
+            round_.relays[relay] = True
 
-
-class Suspicions:
-    """Deadlines of members held suspect."""
-
-    def __init__(self, timeout: int) -> None:
-        self._timeout = timeout
-        self._deadlines: dict[NodeId, int] = {}
-
-    @property
-    def wake_at(self) -> int | None:
-        """When the first suspect dies."""
-        return min(self._deadlines.values(), default=None)
-
-    def start(self, node: NodeId, now: int) -> None:
-        """A member became suspect."""
-        self._deadlines.setdefault(node, now + self._timeout)
-
-    def clear(self, node: NodeId) -> None:
-        """It refuted, died or left."""
-        self._deadlines.pop(node, None)
-
-    def take_expired(self, now: int) -> list[NodeId]:
-        """Suspects whose time is up."""
-        expired = [node for node, deadline in self._deadlines.items() if deadline <= now]
-        for node in expired:
-            del self._deadlines[node]
-        return expired
-
-
-@dataclass(slots=True)
-class _Silent:
-    since: int
-    asked: int | None = None
-
-
-class Rejoin:
-    """Seeds and dead members' addresses, at most one asked a second over all of them."""
-
-    def __init__(self, longest: int, now: int) -> None:
-        self._longest = longest
-        self._silent: dict[Address, _Silent] = {}
-        self._next_at = now
-
-    @property
-    def wake_at(self) -> int | None:
-        """When the next address is due, if there is any."""
-        if not self._silent:
-            return None
-        return max(self._next_at, min(map(self._due, self._silent.values())))
-
-    def add(self, addresses: Iterable[Address], now: int) -> None:
-        """Nobody answers there, since now."""
-        for address in addresses:
-            self._silent.setdefault(address, _Silent(now))
-            if len(self._silent) > REMEMBERED_MAX:
-                del self._silent[next(iter(self._silent))]
-
-    def answered(self, address: Address) -> None:
-        """Somebody lives there."""
-        self._silent.pop(address, None)
-
-    def start_all(self, now: int) -> list[Address]:
-        """Every address never asked yet: seeds are joined in parallel."""
-        fresh = [address for address, silent in self._silent.items() if silent.asked is None]
-        for address in fresh:
-            self._silent[address].asked = now
-        return fresh
-
-    def start(self, now: int) -> Address | None:
-        """The address to ask now, or None."""
-        if not self._silent or now < self._next_at:
-            return None
-        address = min(self._silent, key=lambda address: self._due(self._silent[address]))
-        silent = self._silent[address]
-        if self._due(silent) > now:
-            return None
-        silent.asked = now
-        self._next_at = now + SECOND
-        return address
-
-    def _due(self, silent: _Silent) -> int:
-        if silent.asked is None:
-            return silent.since
-        pause = (silent.asked - silent.since) // REJOIN_SHARE
-        return silent.asked + min(max(pause, SECOND), self._longest)
+    def move(self, lag: int) -> None:
+        """This node was not running for so long: no answer could have been heard meanwhile."""
+        for round_ in self._rounds.values():
+            round_.deadline += lag
+            round_.is_measured = False

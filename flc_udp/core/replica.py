@@ -21,18 +21,19 @@ from typing import assert_never
 
 from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.anti_entropy import AntiEntropy
+from flc_udp.core.author import check_size, compose
 from flc_udp.core.causal import Arrival, Causal, Verdict
 from flc_udp.core.effects import Append, Deliver, Effect, Notice, Send
 from flc_udp.core.liveness import Liveness
 from flc_udp.core.receipts import Receipts, Wait
 from flc_udp.core.rumors import ANNOUNCE_BYTES, Links, Rumors
 from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.core.wants import REPAIR_MESSAGES_MAX
 from flc_udp.model.address import Address
-from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message, Origin, decode, peek_dot, write
+from flc_udp.model.message import Message, decode, peek_dot
 from flc_udp.wire.packets import (
     Ack,
     Digest,
@@ -41,11 +42,16 @@ from flc_udp.wire.packets import (
     Leave,
     MemberRow,
     Members,
+    Nack,
     Packet,
     Piece,
     Ping,
+    PingReq,
+    Prune,
     Pull,
+    Ranges,
     Receipt,
+    Relayed,
     Replay,
     ReplayEnd,
     Rumor,
@@ -56,9 +62,6 @@ MS = 1_000
 
 RECEIPT_PROBE = 200 * MS
 """While somebody waits for receipts, members that owe one are probed so often."""
-
-REPAIR_MESSAGES_MAX = 64
-"""A pull of at most so many repairs live traffic and is forwarded; a larger one is catch-up."""
 
 
 class Replica:
@@ -88,6 +91,7 @@ class Replica:
         self.anti_entropy = AntiEntropy(
             settings,
             self.standing,
+            self._links,
             self.causal,
             self.liveness.members,
             self._random,
@@ -102,7 +106,7 @@ class Replica:
 
     def rebuild(self, history: History, now: int) -> None:
         """After a failed commit: heads, hold-back and rumors from what the log really holds."""
-        self.standing = self.liveness.standing = Standing(history.heads)
+        self.standing = self.liveness.detector.standing = Standing(history.heads)
         self.receipts.restart()
         self._begin_log_side(history, now)
 
@@ -123,22 +127,11 @@ class Replica:
 
         `receipt` asks every member for a receipt. Raises FlcError; a refusal leaves no gap.
         """
-        self._check_size(body)
-        log = self.standing.log if self.standing.log != NO_LOG else self._random.randbytes(ID_BYTES)
-        head = self.causal.head(log)
-        causes = self.causal.causes_of_next(room, log)
-        message = write(
-            log=log,
-            seq=head.seq + 1,
-            room=room,
-            author=author,
-            wall=wall,
-            stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
-            causes=tuple(causes),
-            parent=head.hash,
-            body=body,
-            origin=self._origin() if head.seq == 0 else None,
-        )
+        check_size(body, self._settings.body_bytes_max)
+        log = self.standing.log
+        if log == NO_LOG:
+            log = self._random.randbytes(ID_BYTES)
+        message = compose(self.causal, log, self.liveness.me, room, author, body, wall)
         self.standing.log = log
         verdict, decided = self.causal.offer(Arrival(message))
         assert verdict is Verdict.DECIDED
@@ -160,7 +153,12 @@ class Replica:
     @property
     def wake_at(self) -> int:
         """When `wake` is due; a time in the past is due at once."""
-        times = (self.liveness.wake_at, self.anti_entropy.wake_at, self._receipt_probe_at)
+        times = (
+            self.liveness.wake_at,
+            self.anti_entropy.wake_at,
+            self._rumors.wake_at,
+            self._receipt_probe_at,
+        )
         return min(at for at in times if at is not None)
 
     def wake(self, now: int) -> None:
@@ -169,8 +167,13 @@ class Replica:
         self.anti_entropy.wake(now, self._is_busy)
         if self._receipt_probe_at is not None and self._receipt_probe_at <= now:
             missing = self.receipts.missing()
-            self.liveness.probe_now(missing, now)
+            for node in missing:
+                self.liveness.detector.probe(node, now)
             self._receipt_probe_at = now + RECEIPT_PROBE if missing else None
+
+    def stalled(self, lag: int) -> None:
+        """This node turned so much later than it was due: it doubts itself first."""
+        self.liveness.stalled(lag)
 
     # --- The network ------------------------------------------------------------------------
 
@@ -187,29 +190,36 @@ class Replica:
     ) -> None:
         match packet:
             case Rumor():
-                self._receive_rumor(packet, sender, now)
+                self._receive_rumor(packet, sender, source, now)
             case Replay():
                 self._receive_replay(packet, sender, now)
             case Piece():
                 self._receive_piece(packet, sender, now)
-            case Ping():
-                self.liveness.receive_ping(packet, sender, source, now)
-                self._compare(packet, sender, source, now)
-            case Ack():
-                self.liveness.receive_ack(packet, sender, source, now)
-                self._compare(packet, sender, source, now)
-                self._receive_held(sender, packet.held)
+            case Ping() | Ack():
+                self._receive_probe(packet, sender, source, now)
+            case PingReq():
+                self.liveness.detector.receive_ping_req(packet, source, now)
+            case Nack():
+                self.liveness.detector.receive_nack(packet, sender)
+            case Relayed():
+                self.liveness.detector.receive_relayed(packet, now)
             case Join():
                 self.liveness.receive_join(packet, sender, source, now)
             case Members(rows) | Update(rows):
                 self.liveness.receive_rows(rows, source, now)
             case Leave():
                 self.liveness.receive_leave(packet, sender, source, now)
+            case Prune():
+                self._links.prune(sender)
             case Have():
                 self.anti_entropy.receive_have(packet, sender, now)
+            case Ranges():
+                self.anti_entropy.receive_ranges(packet, source)
             case Digest():
                 self.anti_entropy.receive_digest(packet, sender, source, now)
             case Pull():
+                if packet.graft:
+                    self._links.graft(sender)
                 self.anti_entropy.receive_pull(packet, source)
             case ReplayEnd():
                 self.anti_entropy.receive_end(packet, sender, now)
@@ -219,7 +229,10 @@ class Replica:
             case _:
                 assert_never(packet)
 
-    def _compare(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_probe(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+        self.liveness.receive_probe(probe, sender, source, now)
+        if isinstance(probe, Ack):
+            self._receive_held(sender, probe.held)
         self.anti_entropy.compare(probe.root, probe.catching_up, sender, source, now)
 
     def _receive_held(self, sender: NodeId, seq: int) -> None:
@@ -228,9 +241,13 @@ class Replica:
         if is_member and 0 < seq <= self.standing.held(self.standing.log):
             self.receipts.receive(sender, seq)
 
-    def _receive_rumor(self, rumor: Rumor, sender: NodeId, now: int) -> None:
+    def _receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: int) -> None:
+        duplicates = self.drops["duplicate message"]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
+        is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
+        if self._links.brought(sender, is_new=is_new, now=now):
+            self._out.append(Send((source,), (Prune(),)))
 
     def _receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
         wants = self.anti_entropy.wants
@@ -313,6 +330,8 @@ class Replica:
                 self._rumors.announce(message, self._writer(message.log))
             elif message.log == own:
                 self._push_own(message)
+        for message in {message.log: message for message in messages}.values():
+            self._rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
         self.anti_entropy.wants.look_again(now)
         self._out.append(Deliver(tuple(messages)))
@@ -348,10 +367,10 @@ class Replica:
         self._follow_members()
         if self._wants_due(now):
             self.anti_entropy.wake(now, self._is_busy)
-        self.liveness.push_news()
+        self.liveness.push_news(now)
         effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
         effects += self._out
-        effects += self._rumors.take(self._links)
+        effects += self._rumors.take(self._links, now)
         self._out.clear()
         self._decided = []
         return effects
@@ -363,30 +382,16 @@ class Replica:
     def _follow_members(self) -> None:
         if not self.liveness.changed:
             return
-        live = self.liveness.members.live()
-        ids = tuple(member.row.id for member in live)
-        self._links.refill(self.liveness.me.id, live)
+        live = self.liveness.members.live_by_id()
+        ids = tuple(live)
+        if ids == self._live_then:
+            return
+        self._links.refill(self.liveness.me.id, self.liveness.members.live())
         for node in self._live_then:
-            if node not in ids:
+            if node not in live:
                 self.receipts.drop(node)
         self._live_then = ids
 
     @property
     def _is_busy(self) -> bool:
         return self.uncommitted >= 2 * self._settings.commit_messages_max
-
-    # --- Small things -----------------------------------------------------------------------
-
-    def _origin(self) -> Origin:
-        me = self.liveness.me
-        return Origin(me.id, me.name)
-
-    def _check_size(self, body: str | bytes) -> None:
-        limit = self._settings.body_bytes_max
-        if len(body) * 4 > limit:  # A character is at most 4 bytes: only long texts are measured.
-            size = len(body.encode("utf-8", "replace")) if isinstance(body, str) else len(body)
-            if size > limit:
-                raise FlcError(
-                    f"body has {size} bytes, allowed are {limit}",
-                    "send it in parts, or raise body_bytes_max on this node (at most 1 MiB)",
-                )

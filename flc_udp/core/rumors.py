@@ -1,23 +1,51 @@
-"""Push: new messages go to a few links the moment they may, and each node passes them on once.
+"""Push: new messages go along one shared tree the moment they may (Plumtree, Leitão et al. 2007).
 
-Rules. A link is kept while its member lives, so that the graph is stable; only what is new is
-forwarded, never back to its teller nor to the node that wrote it. What is lost is repaired by
-pulls. Messages above ANNOUNCE_BYTES are announced (`have`) instead, and pulled by who lacks them.
+    eager links carry messages      lazy links carry `have`: what is durable here, a few bytes
+    duplicates on a link ─▶ prune ─▶ both ends lazy
+    a `have` of what does not come ─▶ pull ─▶ a second time ─▶ graft ─▶ both ends eager
+
+Rules. Links are symmetric, so the tree serves every author. Only what is new is forwarded, never
+back to its teller nor to the node that wrote it. Prunes are rare and never take the last eager
+link; one miss is a lost datagram, two in a row are a broken branch. Messages above ANNOUNCE_BYTES
+are announced on all links and pulled by who lacks them.
 """
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from functools import partial
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.members import Member
-from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.message import Message
 from flc_udp.wire.packets import Have, Rumor
 
+MS = 1_000
+
 ANNOUNCE_BYTES = 8_192
 """Above this a message costs more to push in vain than the round trip to ask for it."""
+
+PRUNE_AFTER = 5
+"""Rumors that brought nothing new on one link, less those that did, before it is pruned."""
+
+PRUNE_PAUSE = 300 * MS
+"""A node prunes so rarely that the tree has settled before the next: all at once would cut it."""
+
+GRAFT_WITHIN = 300 * MS
+"""Two misses within it, on whatever links, graft one; a single one was a lost datagram."""
+
+HAVE_PAUSE = 20 * MS
+"""What lazy links are told is collected for so long: one dot a log says it all."""
+
+
+@dataclass(slots=True)
+class _Link:
+    member: Member
+    is_eager: bool = True
+    duplicates: int = 0
 
 
 class Links:
@@ -30,32 +58,99 @@ class Links:
 
     def __init__(self, links_max: int) -> None:
         self._links_max = links_max
-        self._links: dict[NodeId, Member] = {}
+        self._links: dict[NodeId, _Link] = {}
+        self._next_prune = 0
+        self._missed_at = -GRAFT_WITHIN
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
-        """Be linked to all if they are few, else to the neighbours on the rings."""
+        """Be linked to all if they are few, else to neighbours on the rings; eagerly at first."""
         by_id = {member.row.id: member for member in live}
-        if len(by_id) <= self._links_max:
-            self._links = by_id
-            return
-        neighbours: dict[NodeId, None] = {}
+        chosen = by_id if len(by_id) <= self._links_max else self._neighbours(me, by_id)
+        self._links = {
+            node: self._links.get(node) or _Link(member) for node, member in chosen.items()
+        }
+
+    def eager(self, *but: NodeId | None) -> tuple[Address, ...]:
+        """Where messages are pushed, except to these nodes."""
+        return self._addresses(but, is_eager=True)
+
+    def lazy(self, *but: NodeId | None) -> tuple[Address, ...]:
+        """Where they are only told of."""
+        return self._addresses(but, is_eager=False)
+
+    def brought(self, node: NodeId, *, is_new: bool, now: int) -> bool:
+        """A rumor came over a link; True if the link is to be pruned for it."""
+        link = self._links.get(node)
+        if link is None:
+            return False
+        link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
+        if link.duplicates < PRUNE_AFTER or now < self._next_prune:
+            return False
+        if link.is_eager and sum(other.is_eager for other in self._links.values()) == 1:
+            return False
+        self._next_prune = now + PRUNE_PAUSE
+        self.prune(node)
+        return True
+
+    def prune(self, node: NodeId) -> None:
+        """This end goes lazy."""
+        link = self._links.get(node)
+        if link is not None:
+            link.is_eager, link.duplicates = False, 0
+
+    def graft(self, node: NodeId) -> None:
+        """This end goes eager."""
+        link = self._links.get(node)
+        if link is not None:
+            link.is_eager, link.duplicates = True, 0
+
+    def missed(self, node: NodeId, now: int) -> bool:
+        """Something that a link told of did not come otherwise; True if the link is grafted.
+
+        An eager one too: the graft that made this end eager may have been lost on its way. A node
+        that has no eager link any more, because others pruned them, waits for no second miss.
+        """
+        is_second = now - self._missed_at <= GRAFT_WITHIN
+        self._missed_at = now
+        if node not in self._links or not (is_second or self._is_cut_off):
+            return False
+        self.graft(node)
+        return True
+
+    @property
+    def _is_cut_off(self) -> bool:
+        return not any(link.is_eager for link in self._links.values())
+
+    def _neighbours(self, me: NodeId, by_id: dict[NodeId, Member]) -> dict[NodeId, Member]:
+        neighbours: dict[NodeId, Member] = {}
         for ring in range(max(1, self._links_max // 2)):
             order = sorted([me, *by_id], key=partial(_turned, ring))
             at = order.index(me)
-            neighbours |= dict.fromkeys((order[at - 1], order[(at + 1) % len(order)]))
-        self._links = {node: by_id[node] for node in neighbours}
+            for node in (order[at - 1], order[(at + 1) % len(order)]):
+                neighbours[node] = by_id[node]
+        return neighbours
 
-    def but(self, *nodes: NodeId | None) -> tuple[Member, ...]:
-        """All links except these nodes'."""
-        return tuple(member for node, member in self._links.items() if node not in nodes)
+    def _addresses(self, but: tuple[NodeId | None, ...], *, is_eager: bool) -> tuple[Address, ...]:
+        return tuple(
+            link.member.row.address
+            for node, link in self._links.items()
+            if link.is_eager is is_eager and node not in but
+        )
 
 
 class Rumors:
-    """What is to be pushed at the end of this turn, together with what is told alike."""
+    """What is to be told at the end of this turn, and what lazy links are to be told soon."""
 
     def __init__(self) -> None:
         self._small: dict[tuple[NodeId | None, NodeId | None, bool], list[bytes]] = {}
-        self._large: dict[tuple[NodeId | None, NodeId | None], list[Dot]] = {}
+        self._large: dict[NodeId | None, list[Dot]] = {}
+        self._heads: dict[LogId, tuple[int, NodeId | None]] = {}
+        self._have_at: int | None = None
+
+    @property
+    def wake_at(self) -> int | None:
+        """When lazy links are told."""
+        return self._have_at
 
     def push(
         self, message: Message, teller: NodeId | None, writer: NodeId | None, *, receipt: bool
@@ -65,22 +160,38 @@ class Rumors:
 
     def announce(self, message: Message, writer: NodeId | None) -> None:
         """A large message that is durable here."""
-        self._large.setdefault((None, writer), []).append(message.dot)
+        self._large.setdefault(writer, []).append(message.dot)
 
-    def take(self, links: Links) -> list[Send]:
-        """The pushes of this turn, one for each set of receivers."""
+    def have(self, message: Message, writer: NodeId | None, now: int) -> None:
+        """A message that is durable here, and with it all before it in its log."""
+        self._heads[message.log] = (message.seq, writer)
+        if self._have_at is None:
+            self._have_at = now + HAVE_PAUSE
+
+    def take(self, links: Links, now: int) -> list[Send]:
+        """What is due, one send for each set of receivers."""
         sends = []
         for (teller, writer, receipt), messages in self._small.items():
-            to = tuple(member.row.address for member in links.but(teller, writer))
-            if to:
-                sends.append(Send(to, (Rumor(receipt, tuple(messages)),)))
-        for (teller, writer), dots in self._large.items():
-            to = tuple(member.row.address for member in links.but(teller, writer))
-            if to:
-                sends.append(Send(to, (Have(tuple(dots)),)))
+            sends.append(Send(links.eager(teller, writer), (Rumor(receipt, tuple(messages)),)))
+        for writer, dots in self._large.items():
+            to = links.eager(writer) + links.lazy(writer)
+            sends.append(Send(to, (Have(True, tuple(dots)),)))
         self._small.clear()
         self._large.clear()
-        return sends
+        if self._have_at is not None and self._have_at <= now:
+            sends += self._take_heads(links)
+        return [send for send in sends if send.to]
+
+    def _take_heads(self, links: Links) -> list[Send]:
+        by_writer: dict[NodeId | None, list[Dot]] = {}
+        for log, (seq, writer) in self._heads.items():
+            by_writer.setdefault(writer, []).append(Dot(log, seq))
+        self._heads.clear()
+        self._have_at = None
+        return [
+            Send(links.lazy(writer), (Have(False, tuple(dots)),))
+            for writer, dots in by_writer.items()
+        ]
 
 
 def _turned(ring: int, node: NodeId) -> bytes:

@@ -13,8 +13,14 @@ from dataclasses import dataclass, field
 
 from flc_udp.model.dots import LogId, NodeId, Spans
 
-PULLS_MAX = 3
+PULLS_MAX = 8
 """Peers asked at once."""
+
+CATCH_UPS_MAX = 3
+"""Of them, peers asked for more than REPAIR_MESSAGES_MAX."""
+
+REPAIR_MESSAGES_MAX = 64
+"""A pull of at most so many repairs live traffic and is forwarded; a larger one is catch-up."""
 
 LOGS_PER_PULL = 40
 """Logs one pull names; fewer where their gaps would not fit a datagram."""
@@ -25,8 +31,11 @@ TELLERS_MAX = 4
 WANTS_MAX = 65_536
 """Logs wanted at once."""
 
-FAILURES_MAX = 8
+FAILURES_MAX = 10
 """Pulls in a row that may bring nothing of a want before it is let go."""
+
+FAILURES_QUICK = 4
+"""Of them, so many are followed by another pull at once: under heavy loss half of all fail."""
 
 Gaps = Callable[[LogId, int], Spans]
 """What is missing of a log up to a seq: `Causal.gaps`."""
@@ -50,12 +59,18 @@ class Asked:
     missing: dict[LogId, int]
     deadline: int
 
+    @property
+    def is_catch_up(self) -> bool:
+        """Whether it is for more than live repair."""
+        return sum(self.missing.values()) > REPAIR_MESSAGES_MAX
+
 
 @dataclass(slots=True)
 class Wants:
     """Gaps by log, and the pulls under way by nonce; times in µs."""
 
     pull_timeout: int
+    repair_timeout: int
     pulls: dict[int, Asked] = field(default_factory=dict)
     abandoned: int = 0
     to_go: int = 0
@@ -98,13 +113,16 @@ class Wants:
         """
         by_peer: dict[NodeId, list[tuple[LogId, Spans]]] = {}
         busy = {asked.peer for asked in self.pulls.values()}
+        catch_ups = sum(asked.is_catch_up for asked in self.pulls.values())
         found = False
         if not is_busy:
             everybody = dict.fromkeys(live)
             for log, wanted, missing in self._due(now, gaps):
                 peer = self._whom(wanted, everybody, busy, by_peer)
-                if peer is None:
+                is_large = missing.count() > REPAIR_MESSAGES_MAX
+                if peer is None or (is_large and catch_ups >= CATCH_UPS_MAX):
                     continue
+                catch_ups += is_large and peer not in by_peer
                 chosen = by_peer.setdefault(peer, [])
                 if len(chosen) < LOGS_PER_PULL:
                     chosen.append((log, missing))
@@ -120,7 +138,9 @@ class Wants:
     def asked(self, nonce: int, peer: NodeId, spans: list[tuple[LogId, Spans]], now: int) -> None:
         """A pull is being sent."""
         missing = {log: missing.count() for log, missing in spans}
-        self.pulls[nonce] = Asked(peer, missing, now + self.pull_timeout)
+        pull = self.pulls[nonce] = Asked(peer, missing, now + self.repair_timeout)
+        if pull.is_catch_up:
+            pull.deadline = now + self.pull_timeout
         for log in missing:
             self._wanted[log].pull = nonce
 
@@ -170,7 +190,9 @@ class Wants:
     def _fail(self, log: LogId, wanted: _Wanted, peer: NodeId, now: int) -> None:
         wanted.failures += 1
         wanted.tellers = [t for t in wanted.tellers if t != peer] + [peer]
-        wanted.due = now + (self.pull_timeout << min(wanted.failures, 6)) // 8
+        # The timeout paced the first few, and another peer is next; then ever more rarely.
+        patient = max(wanted.failures - FAILURES_QUICK, 0)
+        wanted.due = now + ((self.repair_timeout << patient) - self.repair_timeout) // 2
         if wanted.failures >= FAILURES_MAX:
             del self._wanted[log]
             self.abandoned += 1

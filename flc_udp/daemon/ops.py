@@ -51,6 +51,7 @@ class Ops:
             "status": lambda _request: status.record(),
             "digest": lambda _request: status.digest(),
             "leave": self._do_leave,
+            "forget": self._forget,
         }
         self.lists: dict[str, List] = {
             "log": self._log,
@@ -107,6 +108,27 @@ class Ops:
         asyncio.get_running_loop().call_soon(self._leave)
         return {}
 
+    def _forget(self, request: Record) -> Record:
+        liveness = self._ground.node.replica.liveness
+        wanted = str(request.get("member"))
+        found = [m for m in liveness.members if wanted in (m.row.id.hex(), m.row.name)]
+        if len(found) != 1:
+            ids = ", ".join(member.row.id.hex() for member in found)
+            problem = (
+                f"{len(found)} members are called {wanted!r}" if found else f"no member {wanted!r}"
+            )
+            raise FlcError(
+                problem, f"give one of their ids: {ids}" if found else "see `flc members`"
+            )
+        row = found[0].row
+        if not liveness.forget(row.id, self._ground.now()):
+            raise FlcError(
+                f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
+                "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
+            )
+        self._ground.turn_soon()
+        return {"member": row.id.hex(), "name": row.name}
+
     # --- Lists --------------------------------------------------------------------------------
 
     async def _rooms(self, _request: Record) -> AsyncIterator[Record]:
@@ -122,6 +144,7 @@ class Ops:
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
         members = self._ground.node.replica.liveness.members
         wall, now = self._ground.wall(), self._ground.now()
+        members.me.health = self._ground.node.replica.liveness.detector.health.score
         for member in list(members):
             yield member_record(member, wall, now, is_self=member is members.me)
 

@@ -64,7 +64,7 @@ def member_record(member: Member, wall_ms: int, now: int, *, is_self: bool) -> R
         "incarnation": row.incarnation,
         "since": rfc3339(wall_ms - (now - member.since) // 1_000),
         "rtt_ms": None if member.rtt is None else round(member.rtt / 1_000, 3),
-        "health": 0,
+        "health": member.health,
         "self": is_self,
     }
 

@@ -14,6 +14,9 @@ from flc_udp.model.errors import FlcError
 PORT_LIMIT = 1 << 16
 PORT_DIGITS_MAX = 5
 
+WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
+"""Compared as text: an Address is canonical, and each row of a member table is asked."""
+
 
 class Address(NamedTuple):
     """A numeric IP address in canonical text, and a UDP port."""
@@ -32,7 +35,7 @@ class Address(NamedTuple):
     @property
     def is_wildcard(self) -> bool:
         """Whether it names every address of the machine (0.0.0.0, ::), so no peer can use it."""
-        return ip_address(self.host.partition("%")[0]).is_unspecified
+        return self.host.partition("%")[0] in WILDCARDS
 
 
 @lru_cache(maxsize=8192)

@@ -59,7 +59,7 @@ class Machine:
         self._wall_offset = random.randint(-faults.wall_offset_ms_max, faults.wall_offset_ms_max)
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._life = 0
-        self._paused_until = 0
+        self._paused_until = self._buffered = 0
         self._turn_due = self._peers_due = False
         self._timer_at: int | None = None
         self._turns = 0
@@ -68,8 +68,8 @@ class Machine:
 
     # --- Its fate ---------------------------------------------------------------------------
 
-    def start(self) -> None:
-        """Run a node from what the disk holds."""
+    def start(self, *, alone: bool = False) -> None:
+        """Run a node from what the disk holds; `alone` it asks nobody to be let in."""
         assert self.node is None, f"{self.name} runs already"
         self._life += 1
         self._turn_due, self._timer_at, self._paused_until = False, None, 0
@@ -85,8 +85,9 @@ class Machine:
         self.node = Node(self._stage.settings, row, log.load(), log.reader(), seal, self, random)
         self._tell("^", f"starts, life {self._life}")
         self._stage.checks.started(self.number, by_position(log.reader()))
-        remembered = (parse_numeric(address) for _, _, address in log.peers())
-        self.node.replica.join([*self._seeds, *filter(None, remembered)], self.now())
+        if not alone:
+            remembered = (parse_numeric(address) for _, _, address in log.peers())
+            self.node.replica.join([*self._seeds, *filter(None, remembered)], self.now())
         self._turn_soon()
 
     def crash(self, when: str = "") -> None:
@@ -106,6 +107,7 @@ class Machine:
     def pause(self, duration: int) -> None:
         """Stand still; what comes in meanwhile waits."""
         self._paused_until = self.now() + duration
+        self._buffered = 0
         self._tell("Z", f"stands still for {duration // MS} ms")
 
     def put_back(self) -> None:
@@ -147,6 +149,11 @@ class Machine:
 
     def _receive(self, datagram: bytes, source: Address, _sender: int) -> None:
         assert self.node is not None
+        if self._heap.now < self._paused_until:
+            if self._buffered >= self._stage.network.faults.pause_datagrams_max:
+                self.drops["lost while it stood still"] += 1
+                return
+            self._buffered += 1
         self.node.datagram_received(datagram, source)
         self._turn_soon()
 
@@ -233,6 +240,8 @@ class Machine:
         """Put a fact for people into the trace."""
         fields = " ".join(f"{name}={value}" for name, value in notice.fields.items())
         self._tell("!", f"{notice.name} {fields}")
+        for listen in self._stage.listeners:
+            listen(self.number, notice)
         if notice.name == "member_alive" and not self._peers_due:
             self._peers_due = True
             self._heap.after(SECOND, self._save_peers, self._life)

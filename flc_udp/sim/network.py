@@ -53,6 +53,8 @@ class Faults:
     restart_ms_max: int = 4_000
     pause_interval_ms: int = 0
     pause_ms_max: int = 3_000
+    pause_datagrams_max: int = 256
+    """What the socket of a machine that stands still keeps: Linux's default receive buffer."""
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 

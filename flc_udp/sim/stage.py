@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from random import Random
 
 from flc_udp.config import Settings
+from flc_udp.core.effects import Notice
 from flc_udp.model.message import Message
 from flc_udp.sim.checks import Checks
 from flc_udp.sim.heap import Heap
@@ -28,6 +29,8 @@ class Stage:
     ring: Keyring
     watchers: list[Callable[[int, Sequence[Message]], object]] = field(default_factory=list)
     """Told of all that is shown: (node's number, messages)."""
+    listeners: list[Callable[[int, Notice], object]] = field(default_factory=list)
+    """Told of what a node tells people: (node's number, notice)."""
 
     def random(self, concern: str) -> Random:
         """Chance for one concern: what one draws does not move another."""

@@ -52,7 +52,7 @@ class NotConverged(Violation):
 
 
 class World:
-    """Machines by name: all that `nodes` names are started at once."""
+    """Machines by name: all that `nodes` names are started at once, `grown` as acquaintances."""
 
     def __init__(
         self,
@@ -60,6 +60,8 @@ class World:
         seed: int = 0,
         faults: Faults = CALM,
         settings: Settings | None = None,
+        *,
+        grown: bool = False,
     ) -> None:
         names = names_of(nodes) if isinstance(nodes, int) else list(nodes)
         self.heap = Heap()
@@ -80,8 +82,10 @@ class World:
         self.machines: dict[str, Machine] = {}
         for name in names:
             self.add(name)
-        for name in names:
-            self.start(name)
+        for machine in self.machines.values():
+            machine.start(alone=grown)
+        if grown:
+            self._acquaint()
 
     def __enter__(self) -> Self:
         return self
@@ -106,6 +110,17 @@ class World:
         seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
         self.trace.names.append(name)
         self.machines[name] = Machine(self.stage, name, address, seeds)
+
+    def _acquaint(self) -> None:
+        """All know each other, as if they had long been together."""
+        nodes = [machine.node for machine in self.machines.values() if machine.node is not None]
+        rows = [node.replica.liveness.me for node in nodes]
+        for node in nodes:
+            members = node.replica.liveness.members
+            for row in rows:
+                if row is not node.replica.liveness.me:
+                    members.apply(row, self.heap.now)
+            members.spend_news()
 
     def start(self, *names: str) -> None:
         """Run nodes from what their disks hold."""

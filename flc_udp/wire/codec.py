@@ -18,6 +18,8 @@ from flc_udp.config import (
     INCARNATION_LIMIT,
     MESSAGE_BYTES_MAX,
     PIECE_BYTES,
+    RANGE_FANOUT,
+    RANGE_LEVELS,
     SEQ_LIMIT,
 )
 from flc_udp.model.address import parse_numeric
@@ -35,11 +37,16 @@ from flc_udp.wire.packets import (
     Leave,
     MemberRow,
     Members,
+    Nack,
     Packet,
     Piece,
     Ping,
+    PingReq,
+    Prune,
     Pull,
+    Ranges,
     Receipt,
+    Relayed,
     Replay,
     ReplayEnd,
     Rumor,
@@ -108,7 +115,7 @@ def _seq(value: object) -> int:
 
 
 def _member_row(value: object) -> MemberRow:
-    node, incarnation, state, address, name, boot = _array(value, 6)[:6]
+    node, incarnation, state, address, name, boot, accuser = _array(value, 7)[:7]
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
         raise Malformed("member state unknown")
     is_short = type(address) is str and len(address) <= ADDRESS_CHARS_MAX
@@ -120,11 +127,11 @@ def _member_row(value: object) -> MemberRow:
     if _id(node) == bytes(ID_BYTES):
         raise Malformed("member id is a visitor's")
     incarnation = _number(incarnation, INCARNATION_LIMIT)
-    return MemberRow(node, incarnation, State(state), parsed, name, _number(boot))
+    return MemberRow(node, incarnation, State(state), parsed, name, _number(boot), _id(accuser))
 
 
 def _write_row(row: MemberRow) -> Fields:
-    return (row.id, row.incarnation, int(row.state), str(row.address), row.name, row.boot)
+    return (row.id, row.incarnation, int(row.state), str(row.address), *row[4:])
 
 
 def _want(value: object) -> Want:
@@ -150,11 +157,24 @@ def _dot(value: object) -> Dot:
 
 
 def _read_ping(f: Fields) -> Ping:
-    return Ping(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _id(f[4]))
+    return Ping(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _id(f[4]), _number(f[5]))
 
 
 def _read_ack(f: Fields) -> Ack:
-    return Ack(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _number(f[4], SEQ_LIMIT))
+    held = _number(f[4], SEQ_LIMIT)
+    return Ack(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), held, _number(f[5]))
+
+
+def _read_ping_req(f: Fields) -> PingReq:
+    return PingReq(_number(f[0]), _id(f[1]))
+
+
+def _read_nack(f: Fields) -> Nack:
+    return Nack(_number(f[0]))
+
+
+def _read_relayed(f: Fields) -> Relayed:
+    return Relayed(_number(f[0]), _id(f[1]))
 
 
 def _read_join(f: Fields) -> Join:
@@ -187,7 +207,18 @@ def _read_piece(f: Fields) -> Piece:
 
 
 def _read_have(f: Fields) -> Have:
-    return Have(tuple(map(_dot, _array(f[0]))))
+    return Have(_flag(f[0]), tuple(map(_dot, _array(f[1]))))
+
+
+def _read_prune(_f: Fields) -> Prune:
+    return Prune()
+
+
+def _read_ranges(f: Fields) -> Ranges:
+    level, hashes = _number(f[1], RANGE_LEVELS), _bytes(f[2])
+    if len(hashes) != RANGE_FANOUT * HASH_BYTES:
+        raise Malformed("range does not have 64 hashes")
+    return Ranges(_id(f[0]), level, hashes)
 
 
 def _read_digest(f: Fields) -> Digest:
@@ -199,7 +230,7 @@ def _read_digest(f: Fields) -> Digest:
 
 
 def _read_pull(f: Fields) -> Pull:
-    return Pull(_number(f[0]), _number(f[1]), tuple(map(_want, _array(f[2]))))
+    return Pull(_number(f[0]), _number(f[1]), _flag(f[2]), tuple(map(_want, _array(f[3]))))
 
 
 def _read_replay(f: Fields) -> Replay:
@@ -215,17 +246,22 @@ def _read_receipt(f: Fields) -> Receipt:
 
 
 READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
-    Kind.PING: (5, _read_ping),
-    Kind.ACK: (5, _read_ack),
+    Kind.PING: (6, _read_ping),
+    Kind.ACK: (6, _read_ack),
+    Kind.PING_REQ: (2, _read_ping_req),
+    Kind.NACK: (1, _read_nack),
+    Kind.RELAYED: (2, _read_relayed),
     Kind.JOIN: (1, _read_join),
     Kind.MEMBERS: (1, _read_members),
     Kind.UPDATE: (1, _read_update),
     Kind.LEAVE: (2, _read_leave),
     Kind.RUMOR: (2, _read_rumor),
     Kind.PIECE: (6, _read_piece),
-    Kind.HAVE: (1, _read_have),
+    Kind.PRUNE: (0, _read_prune),
+    Kind.HAVE: (2, _read_have),
+    Kind.RANGES: (3, _read_ranges),
     Kind.DIGEST: (4, _read_digest),
-    Kind.PULL: (3, _read_pull),
+    Kind.PULL: (4, _read_pull),
     Kind.REPLAY: (2, _read_replay),
     Kind.REPLAY_END: (2, _read_replay_end),
     Kind.RECEIPT: (2, _read_receipt),
@@ -267,8 +303,8 @@ def fields_of(packet: Packet) -> Fields:
             return (kind, nonce, _write_row(row))
         case Members(rows) | Update(rows):
             return (kind, tuple(map(_write_row, rows)))
-        case Pull(nonce, credit, wants):
-            return (kind, nonce, credit, tuple(map(item_of, wants)))
+        case Pull(nonce, credit, graft, wants):
+            return (kind, nonce, credit, graft, tuple(map(item_of, wants)))
         case _:
             return (kind, *packet)
 

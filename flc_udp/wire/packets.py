@@ -13,7 +13,7 @@ from enum import IntEnum
 from typing import NamedTuple
 
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 
 
 class Kind(IntEnum):
@@ -21,6 +21,8 @@ class Kind(IntEnum):
 
     PING = 3
     ACK = 4
+    PING_REQ = 5
+    NACK = 6
     JOIN = 7
     MEMBERS = 8
     UPDATE = 9
@@ -28,11 +30,14 @@ class Kind(IntEnum):
     RUMOR = 11
     PIECE = 12
     HAVE = 13
+    RANGES = 14
     DIGEST = 15
     PULL = 16
     REPLAY = 17
     REPLAY_END = 18
     RECEIPT = 19
+    RELAYED = 20
+    PRUNE = 21
 
 
 class State(IntEnum):
@@ -45,7 +50,10 @@ class State(IntEnum):
 
 
 class MemberRow(NamedTuple):
-    """One claim about one member (SWIM 4.2): the subject alone raises its incarnation."""
+    """One claim about one member (SWIM 4.2): the subject alone raises its incarnation.
+
+    `accuser` is who holds a suspect for suspect, from its own probes; a visitor's id in all else.
+    """
 
     id: NodeId
     incarnation: int
@@ -53,6 +61,7 @@ class MemberRow(NamedTuple):
     address: Address
     name: str
     boot: int
+    accuser: NodeId = VISITOR
 
 
 class Want(NamedTuple):
@@ -83,7 +92,7 @@ class Ping(NamedTuple):
         prober ◀── ack(nonce, roots, held) ── target
 
     `log` is the prober's own log (eight zero bytes before its first post): the answer says how
-    much of it the target durably holds.
+    much of it the target durably holds. `health` is the sender's local health: 0 is well.
     """
 
     nonce: int
@@ -91,6 +100,7 @@ class Ping(NamedTuple):
     members_root: bytes
     catching_up: bool
     log: LogId
+    health: int = 0
 
 
 class Ack(NamedTuple):
@@ -101,6 +111,35 @@ class Ack(NamedTuple):
     members_root: bytes
     catching_up: bool
     held: int
+    health: int = 0
+
+
+class PingReq(NamedTuple):
+    """Indirect probe (SWIM 3.1): a target that did not answer the prober is asked through others.
+
+        prober ── ping-req(nonce, node) ──▶ relay ── ping ──▶ target
+        prober ◀──── relayed(nonce) ─────── relay ◀── ack ─── target
+        prober ◀───── nack(nonce) ───────── relay      (the target is silent)
+
+    A relay asks only members it knows, at the address it knows. Its nack (Lifeguard 4.1) tells the
+    prober that prober and relay at least hear each other in time.
+    """
+
+    nonce: int
+    node: NodeId
+
+
+class Nack(NamedTuple):
+    """A relay's word that the target has not answered it either, so far."""
+
+    nonce: int
+
+
+class Relayed(NamedTuple):
+    """A relay's word that the target answered it."""
+
+    nonce: int
+    node: NodeId
 
 
 class Join(NamedTuple):
@@ -153,13 +192,35 @@ class Piece(NamedTuple):
     data: bytes
 
 
+class Prune(NamedTuple):
+    """`This link brings me duplicates`: both its ends go lazy. Undone by a pull with `graft`."""
+
+
 class Have(NamedTuple):
-    """Dots the sender durably holds and will replay: how large messages are announced.
+    """Dots the sender durably holds and will replay, and with each all before it in its log.
 
     teller ── have(dots) ──▶ peer ── pull(wants) ──▶ teller ── replay … ──▶ peer
+
+    On lazy links, where the messages themselves come another way unless that is broken; with `pull`
+    set nobody pushes them, because they are large.
     """
 
+    pull: bool
     dots: tuple[Dot, ...]
+
+
+class Ranges(NamedTuple):
+    """Hashes of the 64 parts of one range of log ids, where a table has too many rows to tell.
+
+    `hashes` is 64 times 8 bytes; a part's hash is the exclusive or of its rows' hashes. The
+    receiver answers for each part that differs: with its parts' hashes, or with its rows.
+
+        a ── ranges(level 0) ──▶ b ── ranges(level 1) ──▶ a ── digest(reply) ──▶ b …
+    """
+
+    low: LogId
+    level: int
+    hashes: bytes
 
 
 class Digest(NamedTuple):
@@ -179,10 +240,14 @@ class Digest(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Asks for messages; `credit` is how many bytes of them may come."""
+    """Asks for messages; `credit` is how many bytes of them may come.
+
+    `graft` makes the link between the two eager again.
+    """
 
     nonce: int
     credit: int
+    graft: bool
     wants: tuple[Want, ...]
 
 
@@ -210,13 +275,18 @@ class Receipt(NamedTuple):
 Packet = (
     Ping
     | Ack
+    | PingReq
+    | Nack
+    | Relayed
     | Join
     | Members
     | Update
     | Leave
     | Rumor
     | Piece
+    | Prune
     | Have
+    | Ranges
     | Digest
     | Pull
     | Replay
@@ -227,13 +297,18 @@ Packet = (
 KIND_OF: dict[type[Packet], Kind] = {
     Ping: Kind.PING,
     Ack: Kind.ACK,
+    PingReq: Kind.PING_REQ,
+    Nack: Kind.NACK,
+    Relayed: Kind.RELAYED,
     Join: Kind.JOIN,
     Members: Kind.MEMBERS,
     Update: Kind.UPDATE,
     Leave: Kind.LEAVE,
     Rumor: Kind.RUMOR,
     Piece: Kind.PIECE,
+    Prune: Kind.PRUNE,
     Have: Kind.HAVE,
+    Ranges: Kind.RANGES,
     Digest: Kind.DIGEST,
     Pull: Kind.PULL,
     Replay: Kind.REPLAY,

@@ -175,7 +175,7 @@ class Party:
                     assert all(d.log != own or d.seq <= heads[own].seq for d in dots)
                 case Digest():
                     assert all((heads[r.log].seq, heads[r.log].hash) == r[1:] for r in packet.rows)
-                case Have(dots):
+                case Have(_, dots):
                     assert all(dot.seq <= heads[dot.log].seq for dot in dots)
                 case Receipt(log, seq):
                     assert seq <= heads[log].seq
@@ -245,6 +245,16 @@ class Talk:
         if seed is not None:
             party.replica.join([self[seed].address], self.now)
         party.carry_out()
+
+    def stall(self, name: str, ms: int) -> None:
+        """It stands still for so long: it neither runs nor hears, and then notices."""
+        party = self[name]
+        due = party.replica.wake_at
+        party.lives = False
+        self.run(ms)
+        party.lives = True
+        if due < self.now:
+            party.replica.stalled(ms * MS)
 
     # --- The link ---------------------------------------------------------------------------
 

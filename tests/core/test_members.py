@@ -4,10 +4,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.members import TRANSMITS_FACTOR, Members, overrides
+from flc_udp.core.members import PIGGYBACK_ROWS, TRANSMITS_FACTOR, Members, overrides
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
-from flc_udp.wire.packets import MemberRow, State
+from flc_udp.wire.packets import MemberRow, State, Update
 
 ME = MemberRow(b"me------", 1, State.ALIVE, Address("10.0.0.1", 1), "me", 1)
 
@@ -41,6 +41,12 @@ def believed(claims: list[MemberRow]) -> Members:
     for claim in claims:
         members.apply(claim, 0)
     return members
+
+
+def spend(members: Members) -> None:
+    """Tell all the news there is."""
+    while members.take_news():
+        pass
 
 
 class TestPrecedence:
@@ -174,7 +180,9 @@ class TestBound:
         assert len(members.rows()) == 10
         assert members.get((1).to_bytes(8, "big")) is None
         assert members.get((2).to_bytes(8, "big")) is not None
-        assert len(members.take_news(100)) == 10
+        assert members.root.value() == believed([row()]).root.value()
+        while members.take_news():
+            pass
 
 
 class TestNews:
@@ -182,24 +190,106 @@ class TestNews:
         """Each piece of news is told λ·log2 N times (here of 7 others and this node: 3 x 4)."""
         members = believed([row(node=n.to_bytes(8, "big")) for n in range(1, 8)])
         told = 0
-        while members.take_news(100):
-            told += 1
+        while rows := members.take_news():
+            told += len(rows)
 
-        assert told == TRANSMITS_FACTOR * 4
+        assert told == 8 * TRANSMITS_FACTOR * 4
 
     def test_the_least_told_goes_first(self) -> None:
         """Six rows at a time, all are told equally often."""
         rows = [row(node=n.to_bytes(8, "big")) for n in range(1, 12)]
         members = believed(rows)
-        first, second = members.take_news(6), members.take_news(6)
+        first, second = members.take_news(), members.take_news()
 
         assert {ME, *rows} == {*first, *second}
+        assert len(first) == len(second) == PIGGYBACK_ROWS
 
     def test_fresh_news_is_told_anew(self) -> None:
         """A newer claim of a member starts from none told."""
         members = believed([row()])
-        while members.take_news(10):
-            pass
+        spend(members)
         members.apply(row(incarnation=6), 0)
 
-        assert (row(incarnation=6),) == members.take_news(10)
+        assert (row(incarnation=6),) == members.take_news()
+
+    def test_a_suspicion_is_told_once_for_each_accuser(self) -> None:
+        """Who hears it can count them: the same claim, another accuser."""
+        members = believed([row()])
+        spend(members)
+        accused = row(state=State.SUSPECT)._replace(accuser=b"bob-----")
+        members.apply(accused, 0)
+        members.confirm(accused._replace(accuser=b"cyd-----"))
+        told = members.take_news()
+
+        assert [claim.accuser for claim in told] == [b"bob-----", b"cyd-----"]
+        assert {accused[:6]} == {claim[:6] for claim in told}
+
+    def test_whoever_is_not_believed_alive_hears_that_first(self) -> None:
+        """However old the news, its subject gets it with the next packet (Lifeguard 4.3)."""
+        members = believed([row(), row(node=b"bob-----", state=State.SUSPECT)])
+        spend(members)
+
+        assert members.news_for(b"ann-----") == ()
+        assert (Update((members[b"bob-----"].row,)),) == members.news_for(b"bob-----")
+
+    def test_the_dead_and_reaped_are_no_news(self) -> None:
+        """What left the table leaves the news."""
+        members = believed([row(state=State.DEAD)])
+        members.reap(1)
+
+        assert list(members.take_news()) == [ME]
+
+
+class TestLive:
+    @given(st.lists(claims, max_size=20))
+    def test_the_live_are_those_of_the_table(self, told: list[MemberRow]) -> None:
+        """Kept from one change to the next, the list is what it would be reckoned anew."""
+        members = Members(ME, 100, 0)
+        for now, claim in enumerate(told):
+            members.live()
+            members.apply(claim, now)
+            if now % 3 == 2:
+                members.reap(now)
+            live = [m.row.id for m in members if m.is_live][1:]
+
+            assert live == [m.row.id for m in members.live()] == list(members.live_by_id())
+
+
+class TestReaping:
+    def test_the_long_dead_go_and_the_living_stay(self) -> None:
+        """Only who is dead or left since before that time."""
+        members = Members(ME, 100, 0)
+        members.apply(row(state=State.DEAD), 10)
+        members.apply(row(node=b"bob-----", state=State.LEFT), 20)
+        members.apply(row(node=b"cyd-----"), 0)
+        members.reap(20)
+
+        assert [m.row.id for m in members] == [b"me------", b"bob-----", b"cyd-----"]
+
+    @pytest.mark.parametrize("state", State)
+    def test_a_ghost_does_not_come_back(self, state: State) -> None:
+        """A claim no newer than the one it was reaped with is not believed again."""
+        members = Members(ME, 100, 0)
+        members.apply(row(state=State.DEAD), 0)
+        members.reap(1)
+
+        assert members.apply(row(state=state), 2) == (state > State.DEAD)
+
+    def test_a_newer_life_comes_back(self) -> None:
+        """Its subject alone raises the incarnation: that is no ghost."""
+        members = Members(ME, 100, 0)
+        members.apply(row(state=State.LEFT), 0)
+        members.reap(1)
+
+        assert members.apply(row(incarnation=6), 2)
+        assert list(members.live_by_id()) == [b"ann-----"]
+
+    def test_tombstones_are_bounded(self) -> None:
+        """As many as the table has rows; the oldest goes first."""
+        members = Members(ME, 4, 0)
+        for n in range(1, 10):
+            members.apply(row(node=bytes([n]) * 8, state=State.DEAD), n)
+            members.reap(n + 1)
+
+        assert members.apply(row(node=bytes([1]) * 8), 99)
+        assert not members.apply(row(node=bytes([9]) * 8), 99)

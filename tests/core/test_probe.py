@@ -1,227 +1,188 @@
-from itertools import pairwise
 from random import Random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.probe import REMEMBERED_MAX, SECOND, TRIES, Probe, Rejoin, Suspicions
-from flc_udp.model.address import Address
+from flc_udp.core.probe import INDIRECT_TIMEOUTS, Answer, Probes, Round, RoundTrip
 
+SECOND = 1_000_000
 INTERVAL, TIMEOUT = SECOND, 400_000
 NODES = [bytes([n]) * 8 for n in range(1, 10)]
 
 
-def address(number: int) -> Address:
-    """One of many."""
-    return Address(f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}", 7352)
-
-
 class Rounds:
-    """A probe and its clock."""
+    """Probes and their clock."""
 
     def __init__(self, seed: int = 0) -> None:
-        self.probe = Probe(Random(seed), INTERVAL, TIMEOUT, 0)
+        self.probes = Probes(Random(seed), INTERVAL, 0)
         self.now = 0
 
     def next_target(self, nodes: list[bytes]) -> bytes | None:
         """Sleep until the next round is due."""
-        self.now = self.probe.wake_at
-        return self.probe.start(lambda: nodes, self.now)
+        self.now = self.probes.wake_at
+        return self.probes.take_turn(dict.fromkeys(nodes), 1, self.now)
 
 
-class TestRounds:
+class TestTurns:
     @given(st.integers(0, 1_000), st.integers(1, 9))
     def test_everybody_is_asked_before_anybody_is_asked_again(self, seed: int, count: int) -> None:
-        """Randomized round-robin: each round of N probes is a permutation (SWIM 4.3)."""
+        """Randomized round-robin: each pass of N probes is a permutation (SWIM 4.3)."""
         rounds, nodes = Rounds(seed), NODES[:count]
         for _ in range(3):
             assert set(nodes) == {rounds.next_target(nodes) for _ in nodes}
 
-    def test_rounds_differ_in_order(self) -> None:
-        """Each pass is shuffled anew."""
+    def test_passes_differ_in_order(self) -> None:
+        """Each is shuffled anew."""
         rounds = Rounds()
         passes = {tuple(rounds.next_target(NODES) for _ in NODES) for _ in range(5)}
 
         assert len(passes) == 5
 
-    def test_one_probe_an_interval(self) -> None:
-        """Before the interval is over no round is due."""
-        rounds = Rounds()
-        rounds.next_target(NODES)
-        then = rounds.now
+    @pytest.mark.parametrize("multiplier", [1, 2, 9])
+    def test_one_turn_an_interval_times_local_health(self, multiplier: int) -> None:
+        """Before the interval is over no round is due; a node in doubt asks more rarely."""
+        rounds, targets = Rounds(), dict.fromkeys(NODES)
+        then = rounds.probes.wake_at
+        rounds.probes.take_turn(targets, multiplier, then)
+        due = then + INTERVAL * multiplier
 
-        assert then + INTERVAL == rounds.probe.wake_at
-        assert rounds.probe.start(lambda: NODES, then + INTERVAL - 1) is None
-        assert rounds.probe.start(lambda: NODES, then + INTERVAL) is not None
+        assert due == rounds.probes.wake_at
+        assert rounds.probes.take_turn(targets, multiplier, due - 1) is None
+        assert rounds.probes.take_turn(targets, multiplier, due) is not None
 
     def test_a_stall_is_not_made_good_with_a_burst(self) -> None:
-        """After a pause of ten intervals rounds go on at half an interval, not all at once."""
+        """After a pause of ten intervals turns go on at half an interval, not all at once."""
         rounds = Rounds()
         rounds.next_target(NODES)
         late = rounds.now + 10 * INTERVAL
-        rounds.probe.start(lambda: NODES, late)
+        rounds.probes.take_turn(dict.fromkeys(NODES), 1, late)
 
-        assert late + INTERVAL // 2 <= rounds.probe.wake_at
+        assert late + INTERVAL // 2 <= rounds.probes.wake_at
 
     def test_who_is_gone_is_not_asked(self) -> None:
-        """Targets that left in mid-round are skipped."""
+        """Targets that left in mid-pass are skipped."""
         rounds = Rounds()
         rounds.next_target(NODES)
 
         assert {NODES[0]} == {rounds.next_target(NODES[:1]) for _ in range(5)}
 
     def test_nobody_there_is_nobody_asked(self) -> None:
-        """A node alone has rounds without a target."""
+        """A node alone has turns without a target."""
         rounds = Rounds()
 
         assert [rounds.next_target([]) for _ in range(3)] == [None] * 3
 
 
-class TestAnswers:
+class TestRound:
+    def begin(self, node: bytes = NODES[0], now: int = 0) -> tuple[Probes, Round]:
+        """A direct ping under way."""
+        probes = Rounds().probes
+        return probes, probes.begin(node, TIMEOUT, now)
+
     def test_an_ack_in_time_gives_the_round_trip(self) -> None:
         """Sent at 1000, answered at 1300: 300 µs."""
-        probe = Rounds().probe
-        nonce = probe.ask(NODES[0], 1_000)
+        probes, round_ = self.begin(now=1_000)
 
-        assert probe.receive_ack(nonce, NODES[0], 1_300) == 300
-        assert probe.take_overdue(10 * SECOND) == []
+        assert probes.receive_ack(round_.nonce, NODES[0], 1_300) == Answer(300, True)
+        assert probes.take_overdue(10 * SECOND) == []
 
     def test_an_ack_counts_once_and_from_its_target_only(self) -> None:
         """Another's ack, another nonce, or a second copy says nothing."""
-        probe = Rounds().probe
-        nonce = probe.ask(NODES[0], 0)
+        probes, round_ = self.begin()
 
-        assert probe.receive_ack(nonce, NODES[1], 1) is None
-        assert probe.receive_ack(nonce ^ 1, NODES[0], 1) is None
-        assert probe.receive_ack(nonce, NODES[0], 1) is not None
-        assert probe.receive_ack(nonce, NODES[0], 1) is None
+        assert probes.receive_ack(round_.nonce, NODES[1], 1) is None
+        assert probes.receive_ack(round_.nonce ^ 1, NODES[0], 1) is None
+        assert probes.receive_ack(round_.nonce, NODES[0], 1) == Answer(1, True)
+        assert probes.receive_ack(round_.nonce, NODES[0], 1) is None
 
-    def test_a_probe_fails_after_its_last_try(self) -> None:
-        """Three pings, each given a timeout, then none is left."""
-        probe = Rounds().probe
-        now, tries, left = 0, TRIES, []
-        while tries:
-            probe.ask(NODES[0], now, tries)
-            assert probe.take_overdue(now + TIMEOUT - 1) == []
-            now += TIMEOUT
-            ((node, tries),) = probe.take_overdue(now)
-            left.append(tries)
-            assert NODES[0] == node
+    def test_a_round_fails_after_both_stages(self) -> None:
+        """A direct timeout, then one long enough for the way through a relay, then it is over."""
+        probes, round_ = self.begin()
 
-        assert left == [2, 1, 0]
+        assert probes.take_overdue(TIMEOUT - 1) == []
+        assert [round_] == probes.take_overdue(TIMEOUT)
 
-    def test_an_answer_to_any_try_answers_the_probe(self) -> None:
-        """The ack of one ping settles the other pings to that node, and no other node's."""
-        probe = Rounds().probe
-        probe.ask(NODES[0], 0)
-        probe.ask(NODES[1], 0)
-        second = probe.ask(NODES[0], TIMEOUT // 2, 2)
-        probe.receive_ack(second, NODES[0], TIMEOUT // 2 + 1)
+        probes.go_indirect(round_, NODES[1:4], TIMEOUT)
+        end = TIMEOUT + INDIRECT_TIMEOUTS * TIMEOUT
 
-        assert [(NODES[1], TRIES - 1)] == probe.take_overdue(10 * SECOND)
+        assert probes.take_overdue(end - 1) == []
+        assert [round_] == probes.take_overdue(end)
+        assert probes.take_overdue(10 * SECOND) == []
+        assert not probes.is_probing(NODES[0])
+
+    def test_after_a_second_ping_an_ack_is_a_bound_only(self) -> None:
+        """It may answer either of them (Karn and Partridge 1987)."""
+        probes, round_ = self.begin()
+        probes.take_overdue(TIMEOUT)
+        probes.go_indirect(round_, (), TIMEOUT)
+
+        assert probes.receive_ack(round_.nonce, NODES[0], TIMEOUT + 9) == Answer(TIMEOUT + 9, False)
+
+    def test_a_nack_is_counted_for_the_relays_that_were_asked(self) -> None:
+        """Each once; strangers' nacks say nothing."""
+        probes, round_ = self.begin()
+        probes.take_overdue(TIMEOUT)
+        probes.go_indirect(round_, NODES[1:4], TIMEOUT)
+        for node in (NODES[1], NODES[1], NODES[2], NODES[7]):
+            probes.receive_nack(round_.nonce, node)
+        probes.receive_nack(round_.nonce ^ 1, NODES[3])
+
+        assert round_.nacks_missing == 1
 
     def test_the_next_deadline_is_the_next_thing_to_do(self) -> None:
-        """A ping under way may be due before the next round."""
+        """A round under way may be due before the next turn."""
         rounds = Rounds()
         rounds.next_target(NODES)
-        rounds.probe.ask(NODES[0], rounds.now)
+        rounds.probes.begin(NODES[0], TIMEOUT, rounds.now)
 
-        assert rounds.now + TIMEOUT == rounds.probe.wake_at
+        assert rounds.now + TIMEOUT == rounds.probes.wake_at
 
+    def test_a_stall_moves_the_deadline_and_spoils_the_measurement(self) -> None:
+        """An answer that lay in the buffer meanwhile would measure the stall."""
+        probes, round_ = self.begin()
+        probes.move(7 * SECOND)
 
-class TestSuspicions:
-    def test_a_suspect_dies_at_its_deadline(self) -> None:
-        """Not a microsecond before, and once."""
-        suspicions = Suspicions(4 * SECOND)
-        suspicions.start(NODES[0], 100)
+        assert probes.take_overdue(7 * SECOND + TIMEOUT - 1) == []
+        assert probes.receive_ack(round_.nonce, NODES[0], 7 * SECOND) == Answer(7 * SECOND, False)
 
-        assert suspicions.wake_at == 4 * SECOND + 100
-        assert suspicions.take_expired(4 * SECOND + 99) == []
-        assert [NODES[0]] == suspicions.take_expired(4 * SECOND + 100)
-        assert suspicions.take_expired(40 * SECOND) == []
-        assert suspicions.wake_at is None
+    def test_a_round_that_is_dropped_is_never_overdue(self) -> None:
+        """Its target died or left meanwhile; to drop it twice is no error."""
+        probes, round_ = self.begin()
+        probes.drop(round_)
+        probes.drop(round_)
 
-    def test_a_second_accusation_gives_no_more_time(self) -> None:
-        """The first deadline stands."""
-        suspicions = Suspicions(4 * SECOND)
-        suspicions.start(NODES[0], 0)
-        suspicions.start(NODES[0], 3 * SECOND)
-
-        assert [NODES[0]] == suspicions.take_expired(4 * SECOND)
-
-    def test_who_refuted_lives(self) -> None:
-        """A cleared suspicion never expires, and to clear what is not there is no error."""
-        suspicions = Suspicions(4 * SECOND)
-        suspicions.start(NODES[0], 0)
-        suspicions.clear(NODES[0])
-        suspicions.clear(NODES[1])
-
-        assert suspicions.take_expired(100 * SECOND) == []
+        assert probes.take_overdue(10 * SECOND) == []
+        assert not probes.is_probing(NODES[0])
 
 
-def asked_at(rejoin: Rejoin, until: int) -> list[tuple[int, Address]]:
-    """When whom is asked until then, each time as soon as it is due."""
-    asked = []
-    while rejoin.wake_at is not None and rejoin.wake_at <= until:
-        now = rejoin.wake_at
-        found = rejoin.start(now)
-        assert found is not None, "due, and nobody asked"
-        asked.append((now, found))
-    return asked
+class TestRoundTrip:
+    @pytest.mark.parametrize(
+        ("samples", "smoothed", "variation"),
+        [
+            ((800,), 800, 400),
+            ((800, 800), 800, 300),
+            ((800, 1_600), 900, 500),
+            ((800, 0), 700, 500),
+        ],
+    )
+    def test_it_follows_the_samples(
+        self, samples: tuple[int, ...], smoothed: int, variation: int
+    ) -> None:
+        """An eighth and a quarter of each new sample (RFC 6298, section 2)."""
+        first, *others = samples
+        trip = RoundTrip.first(first)
+        for sample in others:
+            trip = RoundTrip.after(trip, sample)
 
+        assert (trip.smoothed, trip.variation) == (smoothed, variation)
 
-class TestRejoin:
-    def test_all_seeds_are_asked_at_once_and_once(self) -> None:
-        """A join waits for no dead seed."""
-        rejoin = Rejoin(60 * SECOND, 0)
-        seeds = [address(n) for n in range(5)]
-        rejoin.add(seeds, 0)
+    @given(st.lists(st.integers(0, SECOND), min_size=1, max_size=30))
+    def test_the_timeout_is_within_its_bounds(self, samples: list[int]) -> None:
+        """Whatever was measured, and not below what is usual."""
+        trip = RoundTrip.first(samples[0])
+        for sample in samples[1:]:
+            trip = RoundTrip.after(trip, sample)
 
-        assert seeds == rejoin.start_all(0)
-        assert rejoin.start_all(0) == []
-        assert rejoin.start(0) is None
-
-    def test_the_gap_is_a_tenth_of_the_silence_within_bounds(self) -> None:
-        """At least a second, at most a minute, else a tenth: over three hours."""
-        rejoin = Rejoin(60 * SECOND, 0)
-        rejoin.add([address(1)], 0)
-        times = [at for at, _ in asked_at(rejoin, 3 * 3_600 * SECOND)]
-
-        assert times[:3] == [0, SECOND, 2 * SECOND]
-        for before, after in pairwise(times):
-            assert min(max(SECOND, before // 10), 60 * SECOND) == after - before
-
-    @pytest.mark.parametrize("count", [2, 50])
-    def test_at_most_one_a_second_over_all(self, count: int) -> None:
-        """Many dead cost no more than one, and each is asked."""
-        rejoin = Rejoin(60 * SECOND, 0)
-        rejoin.add([address(n) for n in range(count)], 0)
-        asked = asked_at(rejoin, 300 * SECOND)
-        times = [at for at, _ in asked]
-
-        assert all(after - before >= SECOND for before, after in pairwise(times))
-        assert {address(n) for n in range(count)} == {whom for _, whom in asked}
-
-    def test_who_answered_is_not_asked(self) -> None:
-        """Until it dies again, from when its silence counts."""
-        rejoin = Rejoin(60 * SECOND, 0)
-        rejoin.add([address(1)], 0)
-        rejoin.answered(address(1))
-
-        assert rejoin.wake_at is None
-
-        rejoin.add([address(1)], 1_000 * SECOND)
-
-        assert [at // SECOND for at, _ in asked_at(rejoin, 1_002 * SECOND)] == [1_000, 1_001, 1_002]
-
-    def test_its_memory_is_bounded(self) -> None:
-        """A stream of dead members does not fill the memory: the longest silent goes."""
-        rejoin = Rejoin(60 * SECOND, 0)
-        for number in range(REMEMBERED_MAX + 10):
-            rejoin.add([address(number)], number)
-
-        fresh = rejoin.start_all(SECOND)
-        assert len(fresh) == REMEMBERED_MAX
-        assert address(REMEMBERED_MAX + 9) in fresh
-        assert address(0) not in fresh
+        assert 100_000 <= trip.timeout(100_000, 300_000) <= 300_000
+        assert trip.timeout(0, SECOND) >= min(trip.smoothed, SECOND)

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 
 from flc_udp.core.wants import (
     FAILURES_MAX,
+    FAILURES_QUICK,
     LOGS_PER_PULL,
     PULLS_MAX,
     TELLERS_MAX,
@@ -16,7 +17,7 @@ from flc_udp.core.wants import (
 from flc_udp.model.dots import Spans
 
 TIMEOUT = 400_000
-PEERS = [f"peer{n}".encode().ljust(8, b"-") for n in range(6)]
+PEERS = [f"peer{n}".encode().ljust(8, b"-") for n in range(PULLS_MAX + 3)]
 ANN, BOB, CYD = PEERS[:3]
 
 
@@ -29,7 +30,7 @@ class Puller:
     """Wants, the heads they are held against, a clock and nonces."""
 
     def __init__(self) -> None:
-        self.wants = Wants(TIMEOUT)
+        self.wants = Wants(TIMEOUT, TIMEOUT)
         self.heads: dict[bytes, int] = {}
         self.now = 0
         self._nonce = 0
@@ -126,19 +127,22 @@ def test_a_fruitful_pull_is_continued_at_once() -> None:
     assert {BOB: (2, [log(1)])} == puller.ask()
 
 
-def test_a_fruitless_pull_is_asked_of_another_after_a_pause() -> None:
-    """The peer that had nothing goes to the end of the row."""
+def test_a_fruitless_pull_is_asked_of_another_at_once() -> None:
+    """The peer that had nothing goes to the end of the row; after some there are pauses."""
     puller = Puller()
     puller.wants.add(log(1), 5, BOB, 0)
     puller.wants.add(log(1), 5, CYD, 0)
     puller.ask()
     puller.end(1, BOB)
 
-    assert puller.ask() == {}
-
-    puller.sleep()
-
     assert {CYD: (2, [log(1)])} == puller.ask()
+
+    for nonce in range(2, FAILURES_QUICK + 1):
+        puller.end(nonce, CYD if nonce % 2 == 0 else BOB)
+        assert list(puller.ask()) == [BOB if nonce % 2 == 0 else CYD]
+    puller.end(FAILURES_QUICK + 1, BOB if FAILURES_QUICK % 2 == 0 else CYD)
+
+    assert puller.ask() == {}
 
 
 def test_silence_is_a_failure() -> None:
@@ -151,10 +155,6 @@ def test_silence_is_a_failure() -> None:
 
     assert puller.now == TIMEOUT
     assert puller.wants.pulls == {}
-    assert puller.ask() == {}
-
-    puller.sleep()
-
     assert {CYD} == set(puller.ask())
 
 

@@ -231,7 +231,7 @@ def test_a_large_body_crosses_a_network_that_loses_a_quarter() -> None:
         world.say("a", "ops", large)
         world.run(20)
         world.say("a", "ops", "seen?")
-        world.run(10_000)
+        world.run(20_000)
 
         assert [world.shown(name, "ops") for name in "abcd"] == [[large, "seen?"]] * 4
         world.calm()

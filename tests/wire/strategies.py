@@ -2,7 +2,13 @@
 
 from hypothesis import strategies as st
 
-from flc_udp.config import INCARNATION_LIMIT, MESSAGE_BYTES_MAX, PIECE_BYTES, SEQ_LIMIT
+from flc_udp.config import (
+    INCARNATION_LIMIT,
+    MESSAGE_BYTES_MAX,
+    PIECE_BYTES,
+    RANGE_LEVELS,
+    SEQ_LIMIT,
+)
 from flc_udp.model.address import fold
 from flc_udp.model.dots import Dot
 from flc_udp.model.message import label_problem
@@ -15,11 +21,16 @@ from flc_udp.wire.packets import (
     Leave,
     MemberRow,
     Members,
+    Nack,
     Packet,
     Piece,
     Ping,
+    PingReq,
+    Prune,
     Pull,
+    Ranges,
     Receipt,
+    Relayed,
     Replay,
     ReplayEnd,
     Rumor,
@@ -51,6 +62,7 @@ rows = st.builds(
     addresses,
     labels,
     numbers,
+    ids,
 )
 dots = st.builds(Dot, ids, seqs)
 piece_spans = st.lists(st.integers(0, 1_000), max_size=6).map(
@@ -85,17 +97,22 @@ def pieces(draw: st.DrawFn) -> Piece:
 
 
 packets: st.SearchStrategy[Packet] = st.one_of(
-    st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids),
-    st.builds(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs),
+    st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids, numbers),
+    st.builds(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs, numbers),
+    st.builds(PingReq, numbers, ids),
+    st.builds(Nack, numbers),
+    st.builds(Relayed, numbers, ids),
     st.builds(Join, rows),
     st.builds(Members, many(rows)),
     st.builds(Update, many(rows)),
     st.builds(Leave, numbers, rows),
     st.builds(Rumor, st.booleans(), many(messages)),
     pieces(),
-    st.builds(Have, many(dots)),
+    st.builds(Prune),
+    st.builds(Have, st.booleans(), many(dots)),
+    st.builds(Ranges, ids, st.integers(0, RANGE_LEVELS - 1), st.binary(min_size=512, max_size=512)),
     digests(),
-    st.builds(Pull, numbers, numbers, many(wants)),
+    st.builds(Pull, numbers, numbers, st.booleans(), many(wants)),
     st.builds(Replay, numbers, many(messages)),
     st.builds(ReplayEnd, numbers, st.booleans()),
     st.builds(Receipt, ids, seqs),

@@ -118,8 +118,8 @@ def test_thousands_of_rows_are_spread(budget: int) -> None:
     )
     sent: list[Packet] = [
         Members(rows),
-        Have(tuple(Dot(row.id, 1 << 52) for row in rows)),
-        Pull(1, 2, tuple(Want(row.id, 1, 1 << 52) for row in rows)),
+        Have(False, tuple(Dot(row.id, 1 << 52) for row in rows)),
+        Pull(1, 2, False, tuple(Want(row.id, 1, 1 << 52) for row in rows)),
         Update(rows),
     ]
 
@@ -146,7 +146,7 @@ def test_an_end_mark_follows_what_it_ends() -> None:
 
 def test_no_packets_are_no_payloads() -> None:
     """Nothing to say is nothing to send, and so is a packet of no items."""
-    empty: list[Packet] = [Rumor(False, ()), Update(()), Pull(1, 1, ())]
+    empty: list[Packet] = [Rumor(False, ()), Update(()), Pull(1, 1, False, ())]
 
     assert pack(SENDER, [], 1_355) == []
     assert pack(SENDER, empty, 1_355) == []

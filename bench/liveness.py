@@ -1,0 +1,207 @@
+"""Who is alive, at size, under the simulator's clock: detection, load, stalls, losses, islands.
+
+    python bench/liveness.py [detection load lifeguard loss restart islands cuts] [--json]
+        [--nodes 100 1000] [--trials 10] [--seeds 5] [--minutes 10] [--stalled 8 16 32] ...
+
+Every figure follows from its seed: the same command prints the same numbers on any machine. The
+Lifeguard experiment stalls some of 128 nodes again and again (section 5 of the paper) and counts
+deaths of members that never stood still, with Lifeguard and, as plain SWIM, without.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Callable
+
+from cluster import progress
+
+from flc_udp.config import Settings
+from flc_udp.sim import liveness
+from flc_udp.sim.liveness import Anomalies, grown
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import World
+
+Row = dict[str, object]
+
+
+def main() -> int:
+    """Run what is named, all of it if nothing is, and print tables or JSON."""
+    args = _arguments()
+    names = args.what or list(EXPERIMENTS)
+    result: dict[str, list[Row]] = {}
+    for name in names:
+        began = time.perf_counter()
+        result[name] = EXPERIMENTS[name](args)
+        if not args.json:
+            print(f"\n{name} ({time.perf_counter() - began:.0f} s)")
+            print(_table(result[name]), flush=True)
+    if args.json:
+        print(json.dumps(result))
+    return 0
+
+
+def _arguments() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description="liveness at size, in the simulator")
+    parser.add_argument("what", nargs="*", choices=[*EXPERIMENTS, []], help="default: all")
+    parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000])
+    parser.add_argument("--trials", type=int, default=10, help="crashes for each size")
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--minutes", type=float, default=10, help="virtual; the paper's is an hour")
+    parser.add_argument("--stalled", type=int, nargs="+", default=[8, 16, 32])
+    parser.add_argument("--members", type=int, default=128, help="of the experiments with faults")
+    parser.add_argument("--run-ms", type=int, nargs=2, default=[1, 1_000], help="between stalls")
+    parser.add_argument("--stall-ms", type=int, nargs=2, default=[500, 32_000])
+    parser.add_argument("--buffer", type=int, default=0, help="datagrams kept in a stall")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    return parser.parse_args()
+
+
+def _detection(args: argparse.Namespace) -> list[Row]:
+    rows = []
+    for nodes in args.nodes:
+        times = []
+        for trial in range(args.trials):
+            world = grown(nodes, trial)
+            times.append(liveness.detect(world, list(world.machines)[-1]))
+            progress(f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials)
+        first, last = zip(*times, strict=True)
+        rows.append(
+            {
+                "nodes": nodes,
+                "first_ms_median": statistics.median(first),
+                "last_ms_median": statistics.median(last),
+                "last_ms_max": max(last),
+            }
+        )
+    return rows
+
+
+def _load(args: argparse.Namespace) -> list[Row]:
+    sizes = sorted({10, *args.nodes})
+    return [{"nodes": nodes, **liveness.rate(grown(nodes, 1), 20)._asdict()} for nodes in sizes]
+
+
+def _lifeguard(args: argparse.Namespace) -> list[Row]:
+    rows = []
+    for stalled in args.stalled:
+        for lifeguard in (True, False):
+            settings = Settings(lifeguard=lifeguard)
+            plan = Anomalies(
+                stalled,
+                int(args.minutes * 60),
+                (args.stall_ms[0], args.stall_ms[1]),
+                (args.run_ms[0], args.run_ms[1]),
+                args.buffer,
+            )
+            found = [
+                _watched(
+                    f"{stalled} stalled, {lifeguard=}, seed {seed}", plan, seed, settings, args
+                )
+                for seed in range(args.seeds)
+            ]
+            sums = {
+                f"false_deaths_{name}": sum(getattr(one, name) for one in found)
+                for name in ("told", "told_by_healthy", "members")
+            }
+            suspicions = sum(one.suspicions for one in found)
+            rows.append(
+                {"stalled": stalled, "lifeguard": lifeguard, **sums, "suspicions": suspicions}
+            )
+    return rows
+
+
+def _watched(
+    what: str, plan: Anomalies, seed: int, settings: Settings, args: argparse.Namespace
+) -> liveness.Wronged:
+    faults = Faults(pause_datagrams_max=plan.buffer)
+    world = grown(args.members, seed, settings=settings, faults=faults)
+
+    def tell(text: str) -> None:
+        progress(f"{what}: {text}", min(world.now_ms, plan.seconds * 1_000), plan.seconds * 1_000)
+
+    return liveness.anomalies(world, plan, tell)
+
+
+def _loss(args: argparse.Namespace) -> list[Row]:
+    rows = []
+    for loss in (0.1, 0.25):
+        found = []
+        for seed in range(args.seeds):
+            world = grown(args.members, seed, faults=Faults(loss=loss))
+            found.append(liveness.lossy(world, int(args.minutes * 60)))
+            progress(f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds)
+        row = {"false_deaths_told": sum(one.told for one in found)}
+        row["false_deaths_members"] = sum(one.members for one in found)
+        rows.append({"loss": loss, **row, "suspicions": sum(one.suspicions for one in found)})
+    return rows
+
+
+def _restart(_args: argparse.Namespace) -> list[Row]:
+    return [_settled(f"{nodes} restarted", nodes, liveness.restart_all) for nodes in (20, 200)]
+
+
+def _islands(_args: argparse.Namespace) -> list[Row]:
+    def cut(seconds: int) -> Callable[[World], int]:
+        return lambda world: liveness.islands(world, seconds)
+
+    rows = [_settled("60 s apart", nodes, cut(60)) for nodes in (10, 100)]
+    reaped = Settings(reap_after_s=30)
+    return [*rows, *(_settled("reaped", nodes, cut(120), reaped) for nodes in (10, 100))]
+
+
+def _settled(
+    what: str, nodes: int, play: Callable[[World], int], settings: Settings | None = None
+) -> Row:
+    """Play it; the ms until all agree, and what a node sends before and 10 s after."""
+    world = grown(nodes, 1, settings=settings or Settings())
+    world.run(10_000)
+    before = liveness.rate(world, 5)
+    took = play(world)
+    world.run(10_000)
+    after = liveness.rate(world, 5)
+    progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
+    return {
+        "what": what,
+        "nodes": nodes,
+        "agreed_after_ms": took,
+        "packets_per_s_before": before.packets_per_s,
+        "packets_per_s_10_s_after": after.packets_per_s,
+    }
+
+
+def _cuts(args: argparse.Namespace) -> list[Row]:
+    rows = []
+    for nodes in (3, 5, 10):
+        world = grown(nodes, 1)
+        first, second, *_ = world.machines
+        world.cut(first, second, one_way=True)
+        found = liveness.lossy(world, int(args.minutes * 60))
+        rows.append({"nodes": nodes, "suspicions": found.suspicions, "false_deaths": found.told})
+    return rows
+
+
+EXPERIMENTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "detection": _detection,
+    "load": _load,
+    "lifeguard": _lifeguard,
+    "loss": _loss,
+    "restart": _restart,
+    "islands": _islands,
+    "cuts": _cuts,
+}
+
+
+def _table(rows: list[Row]) -> str:
+    heads = list(rows[0])
+    lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
+    widths = [max(len(line[at]) for line in lines) for at in range(len(heads))]
+    padded = (zip(line, widths, strict=True) for line in lines)
+    return "\n".join("  ".join(f"{text:>{width}}" for text, width in line) for line in padded)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

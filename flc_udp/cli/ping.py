@@ -1,0 +1,159 @@
+"""`flc ping`: probes a node from outside, over the same path as the cluster's own traffic.
+
+The datagrams are sealed pings of a visitor: the node answers and takes nobody for a member. So an
+answer proves the way there and back, the key and the cluster's name, and a process that turns.
+"""
+
+from __future__ import annotations
+
+import argparse
+import secrets
+import socket
+import statistics
+import sys
+import time
+from pathlib import Path
+
+from flc_udp.cli.text import visible
+from flc_udp.client import Record, compact
+from flc_udp.model.address import Address, fold, split_host_port
+from flc_udp.model.dots import VISITOR
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.wire import codec
+from flc_udp.wire.packets import Ack, Ping
+from flc_udp.wire.packing import pack
+from flc_udp.wire.seal import SEAL_BYTES, SESSION_BYTES, Seal, keyring, read_keys
+
+INTERRUPTED, SILENT = 130, 3
+PATIENCE_S = 2.0
+"""The last ping is waited for so long; the others until the next is due."""
+
+PAYLOAD_BYTES_MAX = 1_400 - SEAL_BYTES
+
+
+def add_ping(parser: argparse.ArgumentParser) -> None:
+    """`flc ping`."""
+    parser.add_argument("address", metavar="HOST:PORT", help="a node's UDP address")
+    parser.add_argument("-c", dest="count", metavar="N", type=int, help="stop after N pings")
+    parser.add_argument(
+        "-i", dest="interval", metavar="SECS", type=float, default=1.0, help="between two pings"
+    )
+    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
+    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+
+
+def ping(args: argparse.Namespace) -> int:
+    """Ping until the count is reached or Ctrl-C; exit 3 if nothing was answered."""
+    if args.interval <= 0 or (args.count is not None and args.count < 1):
+        raise FlcError("nothing would be sent", "-c takes a number from 1, -i seconds above 0")
+    pinger = Pinger(args)
+    code = 0
+    try:
+        while args.count is None or pinger.sent < args.count:
+            pinger.once(is_last=pinger.sent + 1 == args.count)
+    except KeyboardInterrupt:
+        code = INTERRUPTED
+    pinger.summarize()
+    if pinger.round_trips or code:
+        return code
+    print(f"error: {args.address} did not answer", file=sys.stderr)
+    print("hint: is it there, and are key and cluster name right?", file=sys.stderr)
+    return SILENT
+
+
+class Pinger:
+    """One socket, one session, and the round trips so far."""
+
+    def __init__(self, args: argparse.Namespace) -> None:
+        keys = read_keys(Path(args.key_file)) if args.key_file else ()
+        self.sent = 0
+        self.round_trips: list[float] = []
+        self._args = args
+        self._seal = Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
+        family, self._address = _resolve(args.address)
+        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+
+    def once(self, *, is_last: bool) -> None:
+        """Send one ping and wait for its ack, until the next one is due."""
+        self.sent += 1
+        nonce = secrets.randbits(64)
+        probe = Ping(nonce, bytes(8), bytes(8), catching_up=False, log=bytes(8))
+        (payload,) = pack(VISITOR, [probe], PAYLOAD_BYTES_MAX)
+        began = time.perf_counter()
+        try:
+            self._socket.sendto(self._seal.close(payload), self._address)
+        except OSError as error:
+            raise FlcError(
+                f"cannot send to {self._args.address}: {error.strerror}", _WAY
+            ) from error
+        due = began + (PATIENCE_S if is_last else self._args.interval)
+        while (left := due - time.perf_counter()) > 0:
+            answer = self._receive(nonce, left)
+            if answer is not None:
+                self._note(*answer, (time.perf_counter() - began) * 1e3)
+                break
+        if not is_last:
+            time.sleep(max(due - time.perf_counter(), 0))
+
+    def summarize(self) -> None:
+        """Print what ping(8) prints at its end."""
+        trips = self.round_trips
+        loss = 100 * (1 - len(trips) / self.sent) if self.sent else 0.0
+        figures = _figures(trips)
+        if self._args.json:
+            total = {"sent": self.sent, "answered": len(trips), "loss_percent": round(loss, 1)}
+            print(compact({**total, "rtt_ms": figures or None}))
+            return
+        print(f"{self.sent} sent, {len(trips)} answered, {loss:.0f}% loss")
+        if figures:
+            print("round trip " + ", ".join(f"{name} {ms} ms" for name, ms in figures.items()))
+
+    def _receive(self, nonce: int, patience_s: float) -> tuple[Ack, bytes, Address] | None:
+        self._socket.settimeout(patience_s)
+        try:
+            datagram, source = self._socket.recvfrom(65_535)
+            sender, packets, _ = codec.read(self._seal.open(datagram).payload)
+        except (OSError, Malformed):
+            return None
+        for packet in packets:
+            if isinstance(packet, Ack) and packet.nonce == nonce:
+                return packet, sender, fold(source[0].partition("%")[0], source[1])
+        return None
+
+    def _note(self, ack: Ack, node: bytes, source: Address, ms: float) -> None:
+        self.round_trips.append(ms)
+        record: Record = {
+            "seq": self.sent,
+            "id": node.hex(),
+            "address": str(source),
+            "rtt_ms": round(ms, 3),
+            "health": ack.health,
+            "catching_up": ack.catching_up,
+        }
+        if self._args.json:
+            print(compact(record), flush=True)
+            return
+        state = ", catching up" if ack.catching_up else ""
+        line = f"ack from {node.hex()} at {source}: seq={self.sent} time={ms:.2f} ms"
+        print(visible(f"{line} health={ack.health}{state}"), flush=True)
+
+
+_WAY = "is there a route to it? see `ip route get`"
+
+
+def _resolve(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    host, port = split_host_port(text)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except OSError as error:
+        raise FlcError(f"{text!r} has no address: {error.strerror}", "write HOST:PORT") from error
+    return family, (str(address[0]), int(address[1]))
+
+
+def _figures(trips: list[float]) -> dict[str, float]:
+    if not trips:
+        return {}
+    spread = statistics.pstdev(trips)
+    figures = {"min": min(trips), "avg": statistics.fmean(trips), "max": max(trips)}
+    return {name: round(ms, 3) for name, ms in {**figures, "mdev": spread}.items()}

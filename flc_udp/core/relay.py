@@ -1,0 +1,55 @@
+"""Pings for others: this node asks a member on behalf of one that got no answer from it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from random import Random
+
+from flc_udp.model.address import Address
+from flc_udp.model.dots import NodeId
+
+RELAYS_MAX = 1_024
+"""Pings for others under way; beyond it a ping-req is not heard, as if it had been lost."""
+
+
+@dataclass(slots=True)
+class Errand:
+    """One ping for somebody else."""
+
+    node: NodeId
+    asker: Address
+    asker_nonce: int
+    nack_at: int
+
+
+class Relay:
+    """All of them; times in µs."""
+
+    def __init__(self, random: Random) -> None:
+        self._random = random
+        self._errands: dict[int, Errand] = {}
+
+    @property
+    def wake_at(self) -> int | None:
+        """When the first asker is to hear that its target is silent."""
+        return min((errand.nack_at for errand in self._errands.values()), default=None)
+
+    def begin(self, errand: Errand) -> int | None:
+        """The nonce to ping with, or None where there are too many already."""
+        if len(self._errands) >= RELAYS_MAX:
+            return None
+        nonce = self._random.getrandbits(64)
+        self._errands[nonce] = errand
+        return nonce
+
+    def receive_ack(self, nonce: int, node: NodeId) -> Errand | None:
+        """The errand that this ack fulfils."""
+        errand = self._errands.get(nonce)
+        if errand is None or errand.node != node:
+            return None
+        return self._errands.pop(nonce)
+
+    def take_silent(self, now: int) -> list[Errand]:
+        """Errands whose target has not answered in time."""
+        silent = [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]
+        return [self._errands.pop(nonce) for nonce in silent]

@@ -1,0 +1,92 @@
+"""Suspicions: how long a suspect may refute before it is dead (Lifeguard, DSN 2018, 4.2).
+
+A lone accuser may be the one at fault, so its word starts a long timeout. Each independent accuser
+shortens it, down to the shortest when there are enough of them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from math import log
+
+from flc_udp.model.dots import NodeId
+
+
+def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> int:
+    """How long a suspicion lasts, from its start, with so many accusers besides the first.
+
+    Falls with the logarithm: the first confirmations say most. Units as given.
+    """
+    if enough <= 0:
+        return shortest
+    share = log(min(accusers, enough) + 1) / log(enough + 1)
+    return round(longest - share * (longest - shortest))
+
+
+@dataclass(slots=True)
+class _Suspicion:
+    started: int
+    enough: int
+    shortest: int
+    longest: int
+    accusers: dict[NodeId, None] = field(default_factory=dict)
+
+    @property
+    def deadline(self) -> int:
+        confirmations = len(self.accusers) - 1
+        return self.started + timeout_after(confirmations, self.enough, self.shortest, self.longest)
+
+
+class Suspicions:
+    """All suspicions of one node; times in µs."""
+
+    def __init__(self) -> None:
+        self._by_node: dict[NodeId, _Suspicion] = {}
+
+    def __len__(self) -> int:
+        return len(self._by_node)
+
+    @property
+    def wake_at(self) -> int | None:
+        """When the first suspect dies."""
+        return min((s.deadline for s in self._by_node.values()), default=None)
+
+    def start(
+        self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: int
+    ) -> None:
+        """A member became suspect.
+
+        `bounds` are its shortest and longest time, `enough` further accusers make it the shortest.
+        """
+        self._by_node[node] = _Suspicion(now, enough, *bounds, {accuser: None})
+
+    def confirm(self, node: NodeId, accuser: NodeId) -> bool:
+        """One more accuser; True if it is news worth passing on."""
+        suspicion = self._by_node.get(node)
+        if suspicion is None or accuser in suspicion.accusers:
+            return False
+        if len(suspicion.accusers) > suspicion.enough:
+            return False
+        suspicion.accusers[accuser] = None
+        return True
+
+    def accused_by(self, accuser: NodeId) -> int:
+        """How many members that one accuses."""
+        return sum(accuser in suspicion.accusers for suspicion in self._by_node.values())
+
+    def clear(self, node: NodeId) -> None:
+        """It refuted, died or left."""
+        self._by_node.pop(node, None)
+
+    def move(self, lag: int) -> None:
+        """This node was not running for so long: nobody's time ran meanwhile."""
+        for suspicion in self._by_node.values():
+            suspicion.started += lag
+
+    def take_expired(self, now: int) -> Sequence[NodeId]:
+        """Suspects whose time is up."""
+        expired = [node for node, s in self._by_node.items() if s.deadline <= now]
+        for node in expired:
+            del self._by_node[node]
+        return expired

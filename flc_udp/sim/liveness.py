@@ -1,0 +1,221 @@
+"""What is measured of who is alive: crashes, stalls, losses and islands, each as one function.
+
+Rules. A node is *wronged* when another holds it for dead while it runs and has never stood still.
+Times are virtual and in ms; rates are of one node. `bench/liveness.py` runs these at size, the
+tests run them small.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from math import exp, log
+from typing import NamedTuple
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Notice
+from flc_udp.sim.heap import MS
+from flc_udp.sim.machine import Machine
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import NotConverged, World
+from flc_udp.wire.packets import State
+
+LOOK_MS = 20
+"""How often it is looked whether all agree."""
+
+WARM_UP_MS = 5_000
+"""After a cluster of acquaintances begins: first probes, first round trips."""
+
+Tell = Callable[[str], object]
+
+
+@dataclass(slots=True)
+class Watch:
+    """Listens to what the nodes tell people of each other, from its making on."""
+
+    world: World
+    deaths: list[tuple[int, int, str]] = field(default_factory=list)
+    """(ms, who says it, subject's id in hex)."""
+    suspicions: list[tuple[int, int, str]] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.world.stage.listeners.append(self._listen)
+
+    def _listen(self, number: int, notice: Notice) -> None:
+        kept = {"member_died": self.deaths, "member_suspected": self.suspicions}.get(notice.name)
+        if kept is not None:
+            kept.append((self.world.now_ms, number, str(notice.fields["id"])))
+
+    def died(self, ids: Iterable[str]) -> list[tuple[int, int, str]]:
+        """Deaths told of these."""
+        wanted = set(ids)
+        return [death for death in self.deaths if death[2] in wanted]
+
+
+def grown(nodes: int, seed: int, **how: Faults | Settings) -> World:
+    """Acquaintances after their first probes."""
+    faults, settings = how.get("faults", Faults()), how.get("settings", Settings())
+    assert isinstance(faults, Faults)
+    assert isinstance(settings, Settings)
+    world = World(nodes, seed, faults, settings, grown=True)
+    world.run(WARM_UP_MS)
+    return world
+
+
+def id_of(machine: Machine) -> str:
+    """The id, in hex, of the node that runs there."""
+    assert machine.node is not None
+    return machine.node.replica.liveness.me.id.hex()
+
+
+# --- A crash ------------------------------------------------------------------------------------
+
+
+def detect(world: World, name: str, limit_ms: int = 60_000) -> tuple[int, int]:
+    """Crash one; ms until the first and until the last other says that it is dead."""
+    watch, subject = Watch(world), id_of(world.machines[name])
+    began = world.now_ms
+    world.crash(name)
+    others = sum(machine.node is not None for machine in world.machines.values())
+    while len(watch.died([subject])) < others:
+        if world.now_ms - began > limit_ms:
+            raise NotConverged(f"{name} is not dead to all after {limit_ms} ms")
+        world.run(LOOK_MS)
+    times = [at - began for at, _, _ in watch.died([subject])]
+    return times[0], times[-1]
+
+
+# --- A quiet cluster ----------------------------------------------------------------------------
+
+
+class Rate(NamedTuple):
+    """What one node sends."""
+
+    packets_per_s: float
+    bytes_per_s: float
+
+
+def rate(world: World, seconds: int) -> Rate:
+    """What the next seconds cost each running node."""
+    packets, size = world.network.datagrams, world.network.bytes
+    world.run(seconds * 1_000)
+    running = sum(machine.node is not None for machine in world.machines.values())
+    share = running * seconds
+    sent, sent_bytes = world.network.datagrams - packets, world.network.bytes - size
+    return Rate(round(sent / share, 2), round(sent_bytes / share, 1))
+
+
+# --- Agreement ----------------------------------------------------------------------------------
+
+
+def agreed_after(world: World, limit_ms: int = 60_000) -> int:
+    """Ms until each running node holds exactly the running ones for alive."""
+    began = world.now_ms
+    while not agree(world):
+        if world.now_ms - began > limit_ms:
+            raise NotConverged(f"not all see all after {limit_ms} ms")
+        world.run(LOOK_MS)
+    return world.now_ms - began
+
+
+def agree(world: World) -> bool:
+    """Whether all roots are alike and as many are alive as run, suspects not counted."""
+    nodes = [m.node for m in world.machines.values() if m.node is not None]
+    roots = {node.replica.liveness.members.root.value() for node in nodes}
+    return len(roots) == 1 and all(
+        sum(member.row.state is State.ALIVE for member in node.replica.liveness.members)
+        == len(nodes)
+        for node in nodes
+    )
+
+
+def restart_all(world: World) -> int:
+    """Every node crashes and starts again at one moment; ms until all see all."""
+    names = list(world.machines)
+    world.crash(*names)
+    world.start(*names)
+    return agreed_after(world)
+
+
+def islands(world: World, seconds: int) -> int:
+    """Two halves for so long; ms from the healing until they are one cluster."""
+    names = list(world.machines)
+    world.partition(names[: len(names) // 2])
+    world.run(seconds * 1_000)
+    world.heal()
+    return agreed_after(world, 120_000)
+
+
+# --- Anomalies ----------------------------------------------------------------------------------
+
+
+class Anomalies(NamedTuple):
+    """The experiment of Lifeguard's section 5: how many stand still, how long, with what between.
+
+    Both spans are drawn log-uniformly, in ms. `buffer` is how many datagrams the socket of a node
+    that stands still keeps.
+    """
+
+    stalled: int
+    seconds: int
+    stall_ms: tuple[int, int] = (500, 32_000)
+    run_ms: tuple[int, int] = (1, 1_000)
+    buffer: int = 0
+
+
+class Wronged(NamedTuple):
+    """False deaths of members that never stood still."""
+
+    told: int
+    """Times that any node told people of one."""
+    told_by_healthy: int
+    """Those told by nodes that never stood still either."""
+    members: int
+    """Members concerned."""
+    suspicions: int
+
+
+def anomalies(world: World, plan: Anomalies, tell: Tell = lambda _: None) -> Wronged:
+    """Let some nodes stand still again and again; who of the others is held for dead?"""
+    machines = list(world.machines.values())
+    slow, healthy = machines[: plan.stalled], machines[plan.stalled :]
+    ids, watch = {id_of(machine) for machine in healthy}, Watch(world)
+    end = world.now_ms + plan.seconds * 1_000
+    for machine in slow:
+        _stall_repeatedly(world, machine, plan, end)
+    while world.now_ms < end:
+        world.run(10_000)
+        tell(f"{world.now_ms // 1000} s, {len(watch.died(ids))} false deaths")
+    return _wronged(watch, ids, {machine.number for machine in slow})
+
+
+def _stall_repeatedly(world: World, machine: Machine, plan: Anomalies, end: int) -> None:
+    random = world.stage.random(f"{machine.name}/anomalies")
+
+    def drawn(span: tuple[int, int]) -> int:
+        return int(exp(random.uniform(*map(log, span))) * MS)
+
+    def stall() -> None:
+        duration = drawn(plan.stall_ms)
+        if world.now_ms < end:
+            machine.pause(duration)
+            world.heap.after(duration + drawn(plan.run_ms), stall)
+
+    world.heap.after(drawn(plan.stall_ms), stall)
+
+
+def lossy(world: World, seconds: int) -> Wronged:
+    """Nothing but the network's faults; all are healthy."""
+    ids, watch = {id_of(machine) for machine in world.machines.values()}, Watch(world)
+    world.run(seconds * 1_000)
+    return _wronged(watch, ids, set())
+
+
+def _wronged(watch: Watch, ids: set[str], slow: set[int]) -> Wronged:
+    deaths = watch.died(ids)
+    return Wronged(
+        told=len(deaths),
+        told_by_healthy=sum(number not in slow for _, number, _ in deaths),
+        members=len({subject for _, _, subject in deaths}),
+        suspicions=sum(subject in ids for _, _, subject in watch.suspicions),
+    )

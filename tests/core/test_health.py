@@ -1,0 +1,46 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flc_udp.core.health import CHANGES, SCORE_MAX, Health
+
+
+@pytest.mark.parametrize(("change", "by"), CHANGES.items())
+def test_each_change_moves_the_score_by_its_own(change: str, by: int) -> None:
+    """From the middle, so that no bound is in the way; and it is counted by its name."""
+    health = Health(is_on=True)
+    for _ in range(4):
+        health.note("stalled")
+    health.note(change)
+
+    assert health.score == 4 + by
+    assert health.multiplier == 5 + by
+    assert health.counts[change] == 1 + 4 * (change == "stalled")
+
+
+@given(st.lists(st.sampled_from(sorted(CHANGES))))
+def test_it_stays_within_its_bounds(changes: list[str]) -> None:
+    """From well, 0, to the worst."""
+    health = Health(is_on=True)
+    for change in changes:
+        health.note(change)
+        assert 0 <= health.score <= SCORE_MAX
+
+    assert sum(health.counts.values()) == len(changes)
+
+
+@given(st.lists(st.sampled_from(sorted(CHANGES))))
+def test_off_it_counts_and_does_nothing(changes: list[str]) -> None:
+    """Plain SWIM believes itself whatever happens."""
+    health = Health(is_on=False)
+    for change in changes:
+        health.note(change)
+
+    assert (health.score, health.multiplier) == (0, 1)
+    assert sum(health.counts.values()) == len(changes)
+
+
+def test_what_is_no_evidence_is_refused() -> None:
+    """Every change has a name in the table, so that status can say why."""
+    with pytest.raises(KeyError):
+        Health(is_on=True).note("mood")

@@ -1,0 +1,118 @@
+import pytest
+
+from flc_udp.config import Settings
+from flc_udp.sim.liveness import (
+    Anomalies,
+    Watch,
+    agreed_after,
+    anomalies,
+    detect,
+    grown,
+    islands,
+    lossy,
+    rate,
+    restart_all,
+)
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import World
+
+
+@pytest.mark.parametrize(("nodes", "limit_ms"), [(5, 3_000), (10, 3_000), (60, 5_500)])
+def test_a_crash_is_known_to_all_soon(nodes: int, limit_ms: int) -> None:
+    """The median of five crashes; between the first and the last to know are milliseconds."""
+    times = []
+    for seed in range(5):
+        with grown(nodes, seed) as world:
+            first, last = detect(world, list(world.machines)[-1])
+            times.append(last)
+
+            assert last - first < 200
+
+    assert sorted(times)[2] <= limit_ms
+
+
+def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
+    """A ping and an ack a second, sent and answered, whether of ten or a hundred."""
+    rates = [rate(grown(nodes, 1), 10) for nodes in (10, 100)]
+
+    assert rates[0] == rates[1]
+    assert rates[0].packets_per_s == 2
+    assert rates[0].bytes_per_s < 250
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_stalled_machines_wrong_nobody(seed: int) -> None:
+    """Eight of 24 stand still again and again, deaf meanwhile: no healthy member dies of it."""
+    with grown(24, seed, faults=Faults(pause_datagrams_max=0)) as world:
+        wronged = anomalies(world, Anomalies(stalled=8, seconds=60))
+
+        assert wronged.told == 0
+
+
+def test_plain_swim_blames_others() -> None:
+    """The same without Lifeguard: what it is for. Stalled nodes suspect the healthy."""
+    settings = Settings(lifeguard=False)
+    with grown(24, 1, faults=Faults(pause_datagrams_max=0), settings=settings) as world:
+        wronged = anomalies(world, Anomalies(stalled=8, seconds=60, run_ms=(1, 100)))
+
+        assert wronged.suspicions > 0
+
+
+@pytest.mark.parametrize("nodes", [3, 16])
+def test_a_tenth_lost_kills_nobody(nodes: int) -> None:
+    """Two minutes at 10% loss: no false death."""
+    with grown(nodes, 1, faults=Faults(loss=0.1)) as world:
+        assert lossy(world, 120).told == 0
+
+
+@pytest.mark.parametrize("nodes", [3, 5, 10])
+def test_a_one_way_cut_does_not_flap(nodes: int) -> None:
+    """Where a does not reach b and others do, nobody is even suspected."""
+    with grown(nodes, 1) as world:
+        first, second, *_ = world.machines
+        world.cut(first, second, one_way=True)
+
+        assert lossy(world, 120).suspicions == 0
+
+
+def test_all_restarted_at_once_see_each_other() -> None:
+    """Forty nodes lose their memory at one moment; ten seconds later they are quiet again."""
+    with grown(40, 1) as world:
+        assert restart_all(world) <= 10_000
+        world.run(10_000)
+        assert rate(world, 5).packets_per_s <= 2.2
+
+
+def test_islands_are_one_cluster_soon_after_the_cut() -> None:
+    """A minute apart, one within ten seconds, quiet ten seconds later."""
+    with grown(12, 1) as world:
+        assert islands(world, 60) <= 10_000
+        world.run(10_000)
+        assert rate(world, 5).packets_per_s <= 2.2
+
+
+def test_islands_that_reaped_each_other_are_one_cluster_too() -> None:
+    """Longer apart than the dead are kept: within one rejoin interval."""
+    settings = Settings(reap_after_s=20)
+    with grown(12, 1, settings=settings) as world:
+        assert islands(world, 90) <= settings.rejoin_interval_ms
+
+
+def test_newcomers_at_once_see_each_other() -> None:
+    """Thirty nodes that know two seeds and nothing else."""
+    with World(30, 1) as world:
+        assert agreed_after(world) <= 10_000
+
+
+def test_who_stands_still_for_two_or_five_seconds_comes_back() -> None:
+    """No other is called dead by anybody, and all agree within seconds of its return."""
+    with grown(5, 1) as world:
+        watch, paused = Watch(world), world.machines["c"].node
+        assert paused is not None
+        for pause_ms in (2_000, 5_000):
+            world.pause("c", pause_ms)
+            world.run(pause_ms)
+
+            assert agreed_after(world) <= 3_000
+
+        assert {paused.replica.liveness.me.id.hex()} >= {subject for _, _, subject in watch.deaths}
