@@ -19,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from pathlib import Path
 
 from cluster import Cluster, progress, until
@@ -96,10 +96,10 @@ def _serf_trials(nodes: int, trials: int) -> list[tuple[float, float]]:
     for trial in range(trials):
         agents = [_serf_agent(n) for n in range(nodes)]
         try:
-            _serf_wait(0, nodes, "alive")
+            _serf_wait(range(nodes), nodes, "alive")
             agents[-1].kill()
             killed = time.perf_counter()
-            seen = [_serf_wait(n, 1, "failed") - killed for n in range(nodes - 1)]
+            seen = [at - killed for at in _serf_wait(range(nodes - 1), 1, "failed")]
             times.append((min(seen), max(seen)))
         finally:
             for agent in agents:
@@ -119,17 +119,28 @@ def _serf_agent(number: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)
 
 
-def _serf_wait(observer: int, count: int, status: str) -> float:
-    """When that observer first counted so many members of that status."""
+def _serf_wait(observers: Iterable[int], count: int, status: str) -> list[float]:
+    """When each observer first counted so many members of that status, in the order they did."""
+    waiting = dict.fromkeys(observers)
+    times: list[float] = []
+    deadline = time.perf_counter() + PATIENCE_S
+    while waiting and time.perf_counter() < deadline:
+        for observer in list(waiting):
+            if _serf_count(observer, status) >= count:
+                times.append(time.perf_counter())
+                del waiting[observer]
+        time.sleep(0.02)
+    if waiting:
+        raise SystemExit(f"error: serf did not see {count} {status} in {PATIENCE_S:.0f} s")
+    return times
+
+
+def _serf_count(observer: int, status: str) -> int:
     rpc = f"-rpc-addr=127.0.0.1:{SERF_PORT + 2 * observer + 1}"
     command = ["serf", "members", rpc, f"-status={status}", "-format=json"]
-    deadline = time.perf_counter() + PATIENCE_S
-    while time.perf_counter() < deadline:
-        answer = subprocess.run(command, capture_output=True, check=False)
-        if answer.returncode == 0 and len(json.loads(answer.stdout)["members"]) >= count:
-            return time.perf_counter()
-        time.sleep(0.02)
-    raise SystemExit(f"error: serf did not see {count} {status} in {PATIENCE_S:.0f} s")
+    answer = subprocess.run(command, capture_output=True, check=False)
+    # An agent that is not up yet has no answer; one that knows of none says null.
+    return len(json.loads(answer.stdout)["members"] or ()) if answer.returncode == 0 else 0
 
 
 def _summary(trials: list[tuple[float, float]]) -> dict[str, object]:

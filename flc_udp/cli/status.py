@@ -66,6 +66,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "running", f"version {node.get('version')}, up {up}"
     states = record.get("members", {}).items()
     yield "members", ", ".join(f"{count} {state}" for state, count in states)
+    yield "own health", text.counters_text(record.get("health", {}))
     yield "history", _history(record)
     if record.get("catching_up"):
         yield "catching up", f"{record['catching_up']} messages to go"

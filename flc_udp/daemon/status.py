@@ -58,6 +58,7 @@ class Status:
             "reasons": reasons,
             "node": self._node_record(),
             "members": self._members(),
+            "health": self._health(),
             "messages": digest["messages"],
             "logs": digest["logs"],
             "rooms": len(node.replica.causal.frontiers),
@@ -113,6 +114,11 @@ class Status:
     def _members(self) -> dict[str, int]:
         states = Counter(m.row.state for m in self._node.replica.liveness.members)
         return {state.name.lower(): states[state] for state in State}
+
+    def _health(self) -> Record:
+        """Local health (0 is well, 8 the worst) and all that has moved it so far."""
+        health = self._node.replica.liveness.detector.health
+        return {"score": health.score, **plain(health.counts)}
 
     def _drops(self) -> Counter[str]:
         return self._node.drops + self._node.replica.drops
