@@ -53,7 +53,7 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--minutes", type=float, default=10, help="virtual; the paper's is an hour")
     parser.add_argument("--stalled", type=int, nargs="+", default=[8, 16, 32])
     parser.add_argument("--members", type=int, default=128, help="of the experiments with faults")
-    parser.add_argument("--run-ms", type=int, nargs=2, default=[1, 1_000], help="between stalls")
+    parser.add_argument("--run-ms", type=int, nargs=2, default=[1, 30], help="between stalls")
     parser.add_argument("--stall-ms", type=int, nargs=2, default=[500, 32_000])
     parser.add_argument("--buffer", type=int, default=0, help="datagrams kept in a stall")
     parser.add_argument("--json", action="store_true", help="print one JSON object")

@@ -25,6 +25,9 @@ TRANSMITS_FACTOR = 3
 PIGGYBACK_ROWS = 6
 """News rows on one packet: at about 70 bytes each a probe stays a small datagram."""
 
+PUSH_ROWS = 16
+"""News rows of one push: a datagram of its own, filled but not overfilled by usual names."""
+
 LIVE = (State.ALIVE, State.SUSPECT)
 
 
@@ -171,15 +174,17 @@ class Members:
             self.root.toggle(member_hash(row))
         self._news[row.id] = {VISITOR: 0}
 
-    def take_news(self) -> tuple[MemberRow, ...]:
-        """Rows to tell: the least told first; each is let go after λ·log2 N tellings."""
+    def take_news(
+        self, listeners: int = 1, rows_max: int = PIGGYBACK_ROWS
+    ) -> tuple[MemberRow, ...]:
+        """Rows to tell to so many: the least told first, let go after λ·log2 N tellings."""
         limit = TRANSMITS_FACTOR * ceil(log2(len(self._others) + 2))
         told = ((n, node, by) for node, news in self._news.items() for by, n in news.items())
         rows = []
-        for times, node, accuser in nsmallest(PIGGYBACK_ROWS, told):
+        for times, node, accuser in nsmallest(rows_max, told):
             member = self.get(node)
-            self._news[node][accuser] += 1
-            if member is None or times + 1 >= limit:
+            self._news[node][accuser] += listeners
+            if member is None or times + listeners >= limit:
                 self._let_go(node, accuser)
             if member is not None:
                 rows.append(member.row._replace(accuser=accuser))

@@ -159,7 +159,7 @@ class Anomalies(NamedTuple):
     stalled: int
     seconds: int
     stall_ms: tuple[int, int] = (500, 32_000)
-    run_ms: tuple[int, int] = (1, 1_000)
+    run_ms: tuple[int, int] = (1, 30)
     buffer: int = 0
 
 

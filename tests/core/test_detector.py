@@ -5,7 +5,7 @@ from random import Random
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Notice
+from flc_udp.core.effects import Effect, Notice, Send
 from flc_udp.core.liveness import Liveness
 from flc_udp.core.members import alive_row
 from flc_udp.core.standing import Standing
@@ -252,6 +252,77 @@ class TestSuspicion:
         alone.accuse(0, 1)
 
         assert alone.died_after(20 * SECOND) == 15 * SECOND // 10
+
+
+class TestTimeouts:
+    def pinged_twice_after(self, talk: Talk, node: bytes) -> int:
+        """Ann begins a round of a node that does not answer: ms until its second stage."""
+        ann = talk["ann"].replica
+        ann.liveness.detector.probe(node, talk.now)
+        talk["ann"].carry_out()
+        began, asked = talk.now, talk.sent["PingReq"]
+        while talk.sent["PingReq"] == asked:
+            talk.run(1)
+        return (talk.now - began) // MS
+
+    def stranger(self, talk: Talk) -> MemberRow:
+        """Ann hears of somebody she never probed, who is silent."""
+        row = alive_row(b"stranger", 1, Address("10.0.0.99", 1), "zoe", 1)
+        talk["ann"].replica.liveness.receive_rows((row,), talk["bob"].address, talk.now)
+        return row
+
+    def test_a_stranger_is_given_the_usual_time(self) -> None:
+        """In a large cluster few are known: what others took is a guess, within the bounds."""
+        talk = met(probe_interval_ms=60_000)
+        for name in ("bob", "cyd"):
+            talk["ann"].replica.liveness.detector.probe(talk[name].id, talk.now)
+        talk["ann"].carry_out()
+        talk.run(100)
+        row = self.stranger(talk)
+
+        assert self.pinged_twice_after(talk, row.id) == talk.settings.probe_timeout_min_ms
+
+    def test_where_nothing_is_known_it_is_the_longest(self) -> None:
+        """The first probe of a run."""
+        talk = Talk(*NAMES, probe_interval_ms=60_000)
+        talk.meet()
+        row = self.stranger(talk)
+
+        assert self.pinged_twice_after(talk, row.id) == talk.settings.probe_timeout_ms
+
+    def test_who_answered_late_is_given_more(self) -> None:
+        """An answer to the second ping is a bound: the next timeout reaches that far."""
+        talk = met()
+        bob = talk["bob"]
+        member = talk["ann"].replica.liveness.members[bob.id]
+        member.round_trip = None
+        talk.drop(lambda _a, b, p: b is bob and isinstance(p[0], Ping))
+        talk["ann"].replica.liveness.detector.probe(bob.id, talk.now)
+        talk["ann"].carry_out()
+        talk.run(90)
+        talk.heal()
+        talk.run(200)
+
+        assert member.round_trip is not None
+        assert member.round_trip.smoothed >= talk.settings.probe_timeout_min_ms * MS
+
+
+class TestNews:
+    def test_news_goes_at_once_and_the_next_shares_a_push(self) -> None:
+        """After a quiet moment nothing waits; what follows waits for the pause, all together."""
+        alone = Alone(30)
+        alone.liveness.push_news(0)
+        alone.out.clear()
+        pushed = []
+        for now in range(0, SECOND, 10 * MS):
+            alone.hear(alone.rows[0]._replace(incarnation=2 + now), now=now)
+            alone.liveness.push_news(now)
+            if any(isinstance(effect, Send) for effect in alone.out):
+                pushed.append(now)
+            alone.out.clear()
+
+        assert pushed == list(range(200 * MS, SECOND, 200 * MS))
+        assert alone.liveness.wake_at <= SECOND
 
 
 class TestForget:

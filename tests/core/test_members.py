@@ -204,6 +204,15 @@ class TestNews:
         assert {ME, *rows} == {*first, *second}
         assert len(first) == len(second) == PIGGYBACK_ROWS
 
+    def test_a_push_to_four_is_four_tellings(self) -> None:
+        """λ·log N counts who was told, however few datagrams were made for it."""
+        members = believed([])
+        told = 0
+        while members.take_news(4):
+            told += 4
+
+        assert TRANSMITS_FACTOR * 1 <= told < TRANSMITS_FACTOR * 1 + 4
+
     def test_fresh_news_is_told_anew(self) -> None:
         """A newer claim of a member starts from none told."""
         members = believed([row()])

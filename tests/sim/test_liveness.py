@@ -32,12 +32,12 @@ def test_a_crash_is_known_to_all_soon(nodes: int, limit_ms: int) -> None:
 
 
 def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
-    """A ping and an ack a second, sent and answered, whether of ten or a hundred."""
-    rates = [rate(grown(nodes, 1), 10) for nodes in (10, 100)]
+    """A ping and an ack an interval of 800 ms, whether of ten or a hundred."""
+    for nodes in (10, 100):
+        quiet = rate(grown(nodes, 1), 8)
 
-    assert rates[0] == rates[1]
-    assert rates[0].packets_per_s == 2
-    assert rates[0].bytes_per_s < 250
+        assert quiet.packets_per_s == pytest.approx(2.5, rel=0.03)
+        assert quiet.bytes_per_s < 250
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -80,7 +80,7 @@ def test_all_restarted_at_once_see_each_other() -> None:
     with grown(40, 1) as world:
         assert restart_all(world) <= 10_000
         world.run(10_000)
-        assert rate(world, 5).packets_per_s <= 2.2
+        assert rate(world, 5).packets_per_s <= 2.7
 
 
 def test_islands_are_one_cluster_soon_after_the_cut() -> None:
@@ -88,7 +88,7 @@ def test_islands_are_one_cluster_soon_after_the_cut() -> None:
     with grown(12, 1) as world:
         assert islands(world, 60) <= 10_000
         world.run(10_000)
-        assert rate(world, 5).packets_per_s <= 2.2
+        assert rate(world, 5).packets_per_s <= 2.7
 
 
 def test_islands_that_reaped_each_other_are_one_cluster_too() -> None:

@@ -231,7 +231,7 @@ def test_a_large_body_crosses_a_network_that_loses_a_quarter() -> None:
         world.say("a", "ops", large)
         world.run(20)
         world.say("a", "ops", "seen?")
-        world.run(20_000)
+        world.run(10_000)
 
         assert [world.shown(name, "ops") for name in "abcd"] == [[large, "seen?"]] * 4
         world.calm()
@@ -281,7 +281,7 @@ def test_a_small_hold_back_costs_time_and_nothing_else() -> None:
 
 
 def test_a_quiet_cluster_sends_probes_and_nothing_else() -> None:
-    """At rest five nodes exchange a ping and an ack each a second."""
+    """At rest five nodes exchange a ping and an ack each an interval of 800 ms."""
     with World(5, seed=18) as world:
         world.say("a", "ops", "hi")
         world.settle()
@@ -289,4 +289,4 @@ def test_a_quiet_cluster_sends_probes_and_nothing_else() -> None:
         before = world.network.datagrams
         world.run(10_000)
 
-        assert world.network.datagrams - before <= 5 * 2 * 10 + 10
+        assert world.network.datagrams - before <= 5 * 2 * 12.5 + 10
