@@ -58,6 +58,11 @@ class LoopGround:
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
 
+    @property
+    def send_errors(self) -> int:
+        """Datagrams the kernel would not send, or refused earlier ones."""
+        return 0 if self._datagrams is None else self._datagrams.errors
+
     async def drained(self) -> None:
         """Wait until all that is decided is on disk."""
         while self._writes > 0 or self.node.replica.uncommitted > 0:

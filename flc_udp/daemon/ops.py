@@ -44,7 +44,6 @@ class Ops:
         self.last_shown = reader.last_position()
         """Up to this position the Node has shown its log; the log may hold more for a moment."""
         self._ground = ground
-        self._status = status
         self._leave = leave
         self.answers: dict[str, Answer] = {
             "hello": self._hello,

@@ -121,7 +121,16 @@ class Status:
         return {"score": health.score, **plain(health.counts)}
 
     def _drops(self) -> Counter[str]:
-        return self._node.drops + self._node.replica.drops
+        replica = self._node.replica
+        others = {
+            "hold-back overflow": replica.causal.dropped,
+            "broken chain": replica.causal.refused,
+            "member table full": replica.liveness.members.refused,
+            "pieces overflow": replica.anti_entropy.pieces.dropped,
+            "want given up": replica.anti_entropy.wants.abandoned,
+            "not sent": self._ground.send_errors,
+        }
+        return self._node.drops + replica.drops + Counter(others)
 
     def _disk(self) -> Record:
         sizes = (self._directory.database, self._directory.database.with_name("flc.db-wal"))

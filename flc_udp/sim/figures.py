@@ -38,7 +38,6 @@ class Meter:
         self._seen_by: dict[Dot, int] = {}
         self._latencies: list[int] = []
         self._causes_bytes: list[int] = []
-        self._copies = 0
         self._firsts = 0
         self._before = (world.network.datagrams, world.network.bytes, self._duplicates())
         world.stage.watchers.append(self._watch)

@@ -23,9 +23,6 @@ FILE_MODE = 0o600
 SOCKET_PATH_BYTES_MAX = 103
 """`sun_path` holds 108 bytes on Linux and 104 on macOS and BSD, the closing zero included."""
 
-SYSTEM_DIRECTORY = Path("/run/flc")
-"""Where a client looks for the socket of a daemon that systemd runs."""
-
 
 class DataDirectory:
     """A directory that is locked for this process until `release`, or the process's end."""
@@ -83,12 +80,6 @@ class DataDirectory:
         self._control.unlink(missing_ok=True)
 
 
-def control_socket(directory: Path) -> Path:
-    """The path by which a client reaches the daemon of a data directory; it may not exist."""
-    path = directory.absolute() / "control.sock"
-    return path.readlink() if path.is_symlink() else path
-
-
 def default_directory(environ: Mapping[str, str]) -> Path:
     """The data directory of a daemon that was not given --data."""
     if given := environ.get("FLC_DATA"):
@@ -97,12 +88,6 @@ def default_directory(environ: Mapping[str, str]) -> Path:
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     return _user_directory(environ)
-
-
-def client_directories(environ: Mapping[str, str], data: str | Path | None) -> list[Path]:
-    """Where a client command looks for a daemon: the first one with a control socket is meant."""
-    given = data or environ.get("FLC_DATA")
-    return [Path(given)] if given else [_user_directory(environ), SYSTEM_DIRECTORY]
 
 
 def _user_directory(environ: Mapping[str, str]) -> Path:
