@@ -52,6 +52,9 @@ RANGE_LEVELS = 10
 DATAGRAM_BYTES_MAX = 65_507
 """What UDP over IPv4 can carry; nothing larger is even looked at."""
 
+SEAL_BYTES = 45
+"""What sealing adds to a payload: a header of 29 bytes and a tag of 16 (`wire/seal.py`)."""
+
 PIECE_BYTES = 1_024
 """Offsets at which a message too large for a datagram is cut: fixed, so that any teller's pieces
 fit any other's."""

@@ -18,7 +18,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import assert_never
 
-from flc_udp.config import Settings
+from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
 from flc_udp.core.replica import Replica
 from flc_udp.ground import Batch, Ground, Post, Reads, Said
@@ -32,7 +32,7 @@ from flc_udp.wire import codec
 from flc_udp.wire.packets import MemberRow, Packet, Piece, ReplayEnd, Want
 from flc_udp.wire.packets import Replay as ReplayPacket
 from flc_udp.wire.packing import pack, pieces_of
-from flc_udp.wire.seal import SEAL_BYTES, Seal
+from flc_udp.wire.seal import Seal
 
 INBOX_MAX = 8_192
 """Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""

@@ -4,7 +4,7 @@ from random import Random
 import msgpack
 import pytest
 
-from flc_udp.config import Settings
+from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import Notice
 from flc_udp.core.members import alive_row
 from flc_udp.ground import Batch, Post, Said
@@ -29,7 +29,7 @@ from flc_udp.wire.packets import (
     Want,
 )
 from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SEAL_BYTES, Seal, keyring
+from flc_udp.wire.seal import Seal, keyring
 from tests.model.stories import Story
 
 KEY = b"k" * 32

@@ -44,8 +44,10 @@ def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
     named = data or environ.get("FLC_DATA")
     if named:
         return [Path(named) / SOCKET]
-    state = environ.get("XDG_STATE_HOME") or Path("~/.local/state").expanduser()
-    return [Path(state) / "flc" / SOCKET, SYSTEM_DIRECTORY / SOCKET]
+    state = Path(environ.get("XDG_STATE_HOME", ""))
+    if not state.is_absolute():  # the XDG specification: a relative path is to be ignored
+        state = Path("~/.local/state").expanduser()
+    return [state / "flc" / SOCKET, SYSTEM_DIRECTORY / SOCKET]
 
 
 def _is_there(path: Path) -> bool:

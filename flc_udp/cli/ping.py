@@ -16,13 +16,14 @@ from pathlib import Path
 
 from flc_udp.cli.text import visible
 from flc_udp.client import Record, compact
+from flc_udp.config import SEAL_BYTES
 from flc_udp.model.address import Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Ping
 from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SEAL_BYTES, SESSION_BYTES, Seal, keyring, read_keys
+from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
 
 INTERRUPTED, SILENT = 130, 3
 PATIENCE_S = 2.0

@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from flc_udp.config import ID_BYTES, RANGE_LEVELS, Settings
+from flc_udp.config import ID_BYTES, RANGE_LEVELS, SEAL_BYTES, Settings
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Effect, Notice, Replay, Send
 from flc_udp.core.members import Member, Members
@@ -88,7 +88,7 @@ class AntiEntropy:
         self._grace = settings.pull_grace_ms * MS
         self._have_grace = settings.have_grace_ms * MS
         self._credit = settings.pull_bytes_max
-        self._payload_bytes = settings.packet_bytes_max - 45 - DIGEST_HEAD_BYTES
+        self._payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = self._payload_bytes // DIGEST_ROW_BYTES
         self._shortest = settings.exchange_interval_ms * MS
         self._longest = settings.exchange_backoff_ms * MS

@@ -325,21 +325,19 @@ class Replica:
         self.standing.commit(messages)
         own = self.standing.log
         for message in messages:
+            asks = message.log == own and message.seq in self._own_receipts
+            if asks:
+                self._own_receipts.discard(message.seq)
             if len(message.encoded) > ANNOUNCE_BYTES:
-                self._own_receipts.discard(message.seq)  # Probes bring them: it is pulled.
+                # It is pulled, which asks for no receipt: probes bring them.
                 self._rumors.announce(message, self._writer(message.log))
             elif message.log == own:
-                self._push_own(message)
+                self._rumors.push(message, None, None, receipt=asks)
         for message in {message.log: message for message in messages}.values():
             self._rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
         self.anti_entropy.wants.look_again(now)
         self._out.append(Deliver(tuple(messages)))
-
-    def _push_own(self, message: Message) -> None:
-        receipt = message.seq in self._own_receipts
-        self._own_receipts.discard(message.seq)
-        self._rumors.push(message, None, None, receipt=receipt)
 
     def _owe_receipt(self, dot: Dot, receipt: bool) -> None:
         """A copy of what is held already asks for a receipt: it is due now if it is durable."""

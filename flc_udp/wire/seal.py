@@ -29,7 +29,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
-from flc_udp.config import DATAGRAM_BYTES_MAX, WIRE_VERSION
+from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES, WIRE_VERSION
 from flc_udp.model.errors import FlcError, Malformed
 
 KEY_BYTES = 32
@@ -39,8 +39,7 @@ COUNTER_BYTES = 8
 TAG_BYTES = 16
 NONCE_BYTES = 12
 HEADER_BYTES = 1 + KEY_ID_BYTES + SESSION_BYTES + COUNTER_BYTES
-SEAL_BYTES = HEADER_BYTES + TAG_BYTES
-"""What sealing adds to a payload."""
+assert HEADER_BYTES + TAG_BYTES == SEAL_BYTES
 
 SESSIONS_MAX = 16_384
 """Peers' derived keys kept; beyond it the least recently heard is derived again when heard."""

@@ -931,6 +931,22 @@ class TestDissemination:
         assert [party.shown for party in talk.parties] == [["hi"]] * 3
 
 
+def test_anothers_large_message_does_not_take_our_receipt() -> None:
+    """Seq 1 of one log is not seq 1 of another, though both are in one commit."""
+    talk = pair()
+    ann = talk["ann"]
+    ann.commits_alone = False
+    talk.say("bob", "x" * (ANNOUNCE_BYTES + 1))
+    talk.run(2_000)
+    assert [len(message.body) for message in ann.pending] == [ANNOUNCE_BYTES + 1]
+    talk.say("ann", "hi", receipt=True)
+    ann.commit()
+    talk.run(100)
+
+    rumors = [p for teller, _, p in talk.heard if isinstance(p, Rumor) and teller == "ann"]
+    assert [rumor.receipt for rumor in rumors] == [True]
+
+
 class TestDigests:
     def many_logs(self, count: int) -> Talk:
         """A pair of whom ann holds so many logs and bob all but the last's second message."""

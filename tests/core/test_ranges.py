@@ -4,13 +4,12 @@ from random import Random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import RANGE_LEVELS
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.ranges import FIRST_ID, LAST_ID, bounds, differing, hashes, part
 from flc_udp.model.message import NO_PARENT, Message, Origin, write
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SEAL_BYTES
 from tests.core.dialogue import PAYLOAD_BYTES, Party, Talk
 
 SECOND = 1_000_000

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import PIECE_BYTES, Settings
+from flc_udp.config import PIECE_BYTES, SEAL_BYTES, Settings
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.wire.codec import read
@@ -26,7 +26,6 @@ from flc_udp.wire.packets import (
     Want,
 )
 from flc_udp.wire.packing import pack, pieces_of
-from flc_udp.wire.seal import SEAL_BYTES
 from tests.model.stories import Story
 from tests.wire.strategies import messages, packets
 
