@@ -124,7 +124,7 @@ class Settings:
         3, "relays that are asked to ping who did not answer", low=0, high=16
     )
     suspect_timeout_ms: int = setting(
-        1_200,
+        1_100,
         "times log10 of the members: shortest time a suspect has to refute",
         low=20,
         high=300_000,
@@ -132,11 +132,48 @@ class Settings:
     suspect_timeout_factor: int = setting(
         6, "longest time, for a lone accuser, in shortest ones", low=1, high=100
     )
+    accusers_enough: int = setting(
+        3, "with so many accusers besides the first a suspicion is at its shortest", low=0, high=64
+    )
+    verifiers: int = setting(
+        8,
+        "about so many members verify a new suspicion by a probe of their own, at any size of the "
+        "cluster: 3 of 8 accuse with it but once in 70 times",
+        low=0,
+        high=1_000,
+    )
+    accused_percent_max: int = setting(
+        30,
+        "of the live members: who would accuse more at once holds itself for the one cut off",
+        low=1,
+        high=100,
+    )
+    local_health_max: int = setting(
+        8, "worst local health: interval and timeouts stretch to one more than it", low=0, high=64
+    )
+    stall_ms: int = setting(
+        50, "a turn so much later than it was due is a stall", low=1, high=60_000
+    )
+    slow_commit_ms: int = setting(
+        500, "a commit that takes so long is held against local health", low=1, high=60_000
+    )
     lifeguard: bool = setting(
         True, "local health, confirmed suspicions, self-doubt; without it plain SWIM, to compare"
     )
     reap_after_s: int = setting(
         86_400, "a member dead or left so long goes from the table", low=1, high=1 << 31
+    )
+    news_fanout: int = setting(
+        3, "members that fresh news of members is pushed to at once", low=1, high=64
+    )
+    news_transmits_factor: int = setting(
+        2, "a piece of news is told so often times log2 of the members", low=1, high=64
+    )
+    news_bytes_max: int = setting(
+        480,
+        "news piggybacked on one probe: six usual rows, which never crowd out the rest",
+        low=256,
+        high=1_024,
     )
     rejoin_interval_ms: int = setting(
         60_000,

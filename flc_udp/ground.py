@@ -12,7 +12,7 @@ from typing import Protocol
 
 from flc_udp.core.effects import Notice
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 
@@ -77,6 +77,9 @@ class Ground(Protocol):
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it for the next start, soon."""
+
+    def save_identity(self, node: NodeId) -> None:
+        """This node has another id: remember it for the next start, soon."""
 
     def free_bytes(self) -> int:
         """Free space where the log lives."""

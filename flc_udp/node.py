@@ -37,12 +37,6 @@ from flc_udp.wire.seal import Seal
 INBOX_MAX = 8_192
 """Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
 
-STALL_US = 50_000
-"""A turn so much later than it was due is a stall: answers could not be heard in time."""
-
-SLOW_COMMIT_US = 500_000
-"""A commit that took so long is held against this node's own health."""
-
 RETRY_US = 1_000_000
 """After a failed commit the disk is left alone for so long, and posts are refused."""
 
@@ -65,7 +59,6 @@ class Node:
         self.counts: Counter[str] = Counter()
         self.failing: str | None = None
         self._settings = settings
-        self._me = me.id
         self._reader = reader
         self._seal = seal
         self._ground = ground
@@ -78,8 +71,10 @@ class Node:
         self._retry_at: int | None = None
         self._commit_pause = settings.commit_pause_ms * 1_000
         self._next_commit = ground.now()
-        self._saved_incarnation = me.incarnation
-        self._due_at = self._turned_at = self._commit_began = ground.now()
+        self._saved = me
+        self._turned_at = self._commit_began = ground.now()
+        self.wake_at = self._turned_at
+        """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
     # --- What comes in ----------------------------------------------------------------------
 
@@ -102,7 +97,7 @@ class Node:
         self.counts["commits"] += 1
         self.counts["messages committed"] += len(batch.messages)
         now = self._ground.now()
-        if now - self._commit_began >= SLOW_COMMIT_US:
+        if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
             self.replica.liveness.detector.health.note("slow commit")
         self.replica.committed(batch.messages, now)
         answers = [
@@ -143,9 +138,7 @@ class Node:
 
     # --- The turn ---------------------------------------------------------------------------
 
-    @property
-    def wake_at(self) -> int:
-        """When a turn is due even if nothing comes in, in µs of the ground's clock."""
+    def _next_wake(self) -> int:
         due = self.replica.wake_at
         if self._committing is not None:
             return due  # Its end looks at what waits for the disk.
@@ -178,13 +171,13 @@ class Node:
             self._decide_posts(posts)
         if self._retry_at is not None and self._retry_at <= now and self._committing is None:
             self._retry_at = None
-        if self.replica.wake_at <= now:
+        if self.wake_at <= now:
             self.replica.wake(now)
         self._carry_out(now)
         self._turned_at = now
 
     def _notice_stall(self, now: int) -> None:
-        if now - self._due_at >= STALL_US:
+        if now - self.wake_at >= self._settings.stall_ms * 1_000:
             self.counts["stalls"] += 1
             # It may have begun right after the last turn, long before anything was due.
             self.replica.stalled(now - self._turned_at)
@@ -253,11 +246,18 @@ class Node:
             post.done(said)
         for show in shows:
             self._ground.show(first_position, show.messages)
-        incarnation = self.replica.liveness.me.incarnation
-        if incarnation != self._saved_incarnation:
-            self._saved_incarnation = incarnation
-            self._ground.save_incarnation(incarnation)
-        self._due_at = self.wake_at
+        self._save_self()
+        self.wake_at = self._next_wake()
+
+    def _save_self(self) -> None:
+        me, saved = self.replica.liveness.me, self._saved
+        if me is saved:
+            return
+        self._saved = me
+        if me.id != saved.id:
+            self._ground.save_identity(me.id)
+        if me.incarnation != saved.incarnation:
+            self._ground.save_incarnation(me.incarnation)
 
     def _do(self, effect: Effect, shows: list[Deliver]) -> None:
         match effect:
@@ -307,7 +307,7 @@ class Node:
         return tuple((*post.once, dot) for dot, post in posts if post is not None and post.once)
 
     def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
-        for payload in pack(self._me, packets, self._payload_max):
+        for payload in pack(self.replica.liveness.me.id, packets, self._payload_max):
             datagram = self._seal.close(payload)
             self.counts["datagrams sent"] += len(to)
             self.counts["bytes sent"] += len(datagram) * len(to)

@@ -89,6 +89,7 @@ class Stage:
         self.sizes: list[int] = []
         self.under_way: list[Batch] = []
         self.saved: list[int] = []
+        self.saved_ids: list[bytes] = []
         self.notices: list[Notice] = []
         self.seal = Seal(keyring((KEY,), "flc"), b"bob's session 16")
         self.node = Node(
@@ -124,6 +125,10 @@ class Stage:
         assert batch.messages
         self.under_way.append(batch)
         self.trace.append(("commit", tuple(m.body for m in batch.messages)))
+
+    def save_identity(self, node: bytes) -> None:
+        """Remember it."""
+        self.saved_ids.append(node)
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remembered."""

@@ -13,12 +13,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from flc_udp.config import ID_BYTES, RANGE_LEVELS, SEAL_BYTES, Settings
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Effect, Notice, Replay, Send
 from flc_udp.core.members import Member, Members
 from flc_udp.core.pieces import Pieces
-from flc_udp.core.ranges import FIRST_ID, LAST_ID, bounds, differing, part
+from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.rumors import Links
 from flc_udp.core.standing import Standing
 from flc_udp.core.wants import REPAIR_MESSAGES_MAX, Wants
@@ -116,6 +116,8 @@ class AntiEntropy:
 
     def wake(self, now: int, is_busy: bool) -> None:
         """Ask for what is due; `is_busy` while too much that came waits for the disk."""
+        if self.wants.is_idle:
+            return
         causal = self._causal
         self.wants.close_silent(now, causal.gaps)
         live = [member.row.id for member in self._members.live()]
@@ -144,12 +146,11 @@ class AntiEntropy:
 
     def receive_ranges(self, ranges: Ranges, source: Address) -> None:
         """Go on where a peer's hashes differ: split further, or tell the rows."""
-        mine = self._standing.hashes(ranges.low, ranges.level)
+        table = self._standing.table
         answer: list[Packet] = []
         splits = 0
-        for number in differing(mine, ranges.hashes):
-            low = part(ranges.low, ranges.level, number)
-            is_large = self._standing.count(*bounds(low, ranges.level + 1)) > DIGEST_ROWS_FEW
+        for low in table.differing(*ranges):
+            is_large = table.count(*bounds(low, ranges.level + 1)) > DIGEST_ROWS_FEW
             splits += is_large
             if not is_large or splits <= RANGES_MOST:
                 answer += self._range(low, ranges.level + 1)
@@ -195,8 +196,9 @@ class AntiEntropy:
     def _range(self, low: LogId, level: int) -> list[Packet]:
         """A range of logs: its rows where they are few, else the hashes of its parts."""
         first, last = bounds(low, level)
-        if level < RANGE_LEVELS and self._standing.count(first, last) > DIGEST_ROWS_FEW:
-            return [Ranges(first, level, self._standing.hashes(first, level))]
+        table = self._standing.table
+        if level < RANGE_LEVELS and table.count(first, last) > DIGEST_ROWS_FEW:
+            return [Ranges(first, level, table.hashes(first, level))]
         return self._digests(first, last, self._standing.rows(first, last), reply=True)
 
     def _digests(
@@ -210,7 +212,7 @@ class AntiEntropy:
             is_last = at + self._rows_max >= len(rows)
             end = high if is_last else part[-1].log
             digests.append(Digest(start, end, reply, part))
-            start = _after(end)
+            start = after(end)
         return digests
 
     def _send(self, to: Address, packets: list[Packet]) -> None:
@@ -248,8 +250,3 @@ class AntiEntropy:
     def _tell_fork(self, dot: Dot) -> None:
         self.forks += 1
         self._out.append(Notice("log_forked", {"dot": str(dot)}))
-
-
-def _after(log: LogId) -> LogId:
-    following = int.from_bytes(log, "big") + 1
-    return LAST_ID if following >> (8 * ID_BYTES) else following.to_bytes(ID_BYTES, "big")

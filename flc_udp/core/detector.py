@@ -39,7 +39,7 @@ class Detector:
         out: list[Effect],
         now: int,
     ) -> None:
-        self.health = Health(is_on=settings.lifeguard)
+        self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self.standing = standing
         self._members = members
         self._random = random
@@ -79,6 +79,10 @@ class Detector:
         round_ = self._probes.begin(node, self._timeout_of(member), now)
         self._ping(member, round_.nonce)
 
+    def drop(self, node: NodeId) -> None:
+        """A member is known to be dead or to have left: nobody waits for its answer."""
+        self._probes.drop(node)
+
     def move(self, lag: int) -> None:
         """This node was not running for so long."""
         self._probes.move(lag)
@@ -87,7 +91,7 @@ class Detector:
         """The next stage of a round, or its end: the member if it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
-            self._probes.drop(round_)
+            self._probes.drop(round_.node)
             return ()
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)

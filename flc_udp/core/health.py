@@ -13,9 +13,6 @@ from __future__ import annotations
 
 from collections import Counter
 
-SCORE_MAX = 8
-"""S of the paper: intervals and timeouts stretch at most ninefold."""
-
 CHANGES = {
     "probe answered": -1,
     "probe failed": +1,
@@ -28,20 +25,19 @@ CHANGES = {
 
 
 class Health:
-    """The score of one node; with `is_on` false it stays 0, which is plain SWIM."""
+    """The score of one node, from 0 to `score_max`; with that 0 it is plain SWIM."""
 
-    def __init__(self, *, is_on: bool) -> None:
+    def __init__(self, score_max: int) -> None:
         self.score = 0
         self.counts: Counter[str] = Counter()
-        self._is_on = is_on
+        self._score_max = score_max
 
     @property
     def multiplier(self) -> int:
-        """What intervals and timeouts are multiplied by: 1 to 9."""
+        """What intervals and timeouts are multiplied by: 1 and upwards."""
         return 1 + self.score
 
     def note(self, change: str) -> None:
         """One piece of evidence, by its name in CHANGES."""
         self.counts[change] += 1
-        if self._is_on:
-            self.score = min(max(self.score + CHANGES[change], 0), SCORE_MAX)
+        self.score = min(max(self.score + CHANGES[change], 0), self._score_max)

@@ -16,47 +16,46 @@ claims. An address nobody answers at is asked ever more rarely and never given u
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
-from math import log10
 from random import Random
 
-from flc_udp.config import Settings
+from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
 from flc_udp.core.detector import Detector
 from flc_udp.core.effects import Effect, Notice, Send
-from flc_udp.core.health import SCORE_MAX
-from flc_udp.core.members import PUSH_ROWS, Members
+from flc_udp.core.leaving import Leaving
+from flc_udp.core.members import LIVE, Members
 from flc_udp.core.rejoin import Rejoin
+from flc_udp.core.roster import Roster
 from flc_udp.core.standing import Standing
-from flc_udp.core.suspicion import Suspicions
+from flc_udp.core.suspicion import Suspicions, bounds_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.wire.packets import Ack, Join, Leave, MemberRow, Packet, Ping, State, Update
+from flc_udp.wire.packets import (
+    Ack,
+    Join,
+    Leave,
+    MemberDigest,
+    MemberRow,
+    Packet,
+    Ping,
+    State,
+    Update,
+    claims_of,
+)
 from flc_udp.wire.packets import Members as MembersPacket
 
 MS = 1_000
-NEWS_FANOUT = 4
-"""Members that fresh news is pushed to at once."""
+
+PUSH_BYTES = 1_100
+"""News of one push: a datagram of its own, of the least size one may have."""
 
 NEWS_PAUSE = 200 * MS
 """Between two pushes, as memberlist gossips: a storm of claims shares its datagrams."""
 
-LEAVE_WITNESSES = 3
-LEAVE_RETRY = 200 * MS
-LEAVE_PATIENCE = 5 * LEAVE_RETRY
-"""A leaving node waits so long for witnesses; then it goes all the same."""
-
 REAP_INTERVAL = 60_000 * MS
 """The table is looked through for the long dead so often, at a wake that comes anyway."""
 
-ACCUSERS_ENOUGH = 3
-"""K of Lifeguard: with so many accusers besides the first a suspicion is at its shortest."""
-
-VERIFIERS = 8
-"""About so many members verify a new suspicion by a probe of their own, at any cluster size: that
-ACCUSERS_ENOUGH of them are there fails once in 70 times."""
-
-ACCUSED_SHARE = 0.3
-"""Of the live members; who would accuse more at once holds itself for the one that is cut off."""
+JOINED = 0
+"""Nonce of the ack that answers a join: no ping has it."""
 
 ACCUSED_LEAST = 2
 """So many may always be accused: in a small cluster that is most of it."""
@@ -67,14 +66,6 @@ TOLD_AS = {
     State.DEAD: "member_died",
     State.LEFT: "member_left",
 }
-
-
-@dataclass(slots=True)
-class _Leaving:
-    nonce: int
-    give_up: int
-    retry_at: int
-    witnesses: dict[NodeId, None]
 
 
 class Liveness:
@@ -89,19 +80,19 @@ class Liveness:
         out: list[Effect],
         now: int,
     ) -> None:
-        self.members = Members(me, settings.members_max, now)
+        self.members = Members(me, settings, now)
+        self.roster = Roster(settings, self.members, out, now)
         self.detector = Detector(settings, self.members, standing, random, out, now)
         self.changed = True
         self._random = random
         self._out = out
         self._settings = settings
+        self._started = me.incarnation
         self._suspicions = Suspicions()
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, random, now)
-        self._exchange_interval = settings.exchange_interval_ms * MS
-        self._next_exchange = now
         self._reap_after = settings.reap_after_s * 1_000 * MS
         self._next_reap = self._next_push = now
-        self._leaving: _Leaving | None = None
+        self._leaving: Leaving | None = None
 
     @property
     def me(self) -> MemberRow:
@@ -128,8 +119,7 @@ class Liveness:
         """Tell the others that this node goes; `has_left` when it may."""
         row = self.me._replace(state=State.LEFT, incarnation=self.me.incarnation + 1)
         self.members.refute(row, now)
-        nonce = self._random.getrandbits(64)
-        self._leaving = _Leaving(nonce, now + LEAVE_PATIENCE, now, {})
+        self._leaving = Leaving(self._random, now)
         self._wake_leaving(now)
 
     @property
@@ -140,10 +130,7 @@ class Liveness:
     def has_left(self, now: int) -> bool:
         """Whether enough members know that this node leaves, or patience ran out."""
         leaving = self._leaving
-        if leaving is None:
-            return False
-        witnesses = min(LEAVE_WITNESSES, len(self.members.live()))
-        return len(leaving.witnesses) >= witnesses or now >= leaving.give_up
+        return leaving is not None and leaving.is_over(len(self.members.live()), now)
 
     # --- The timer --------------------------------------------------------------------------
 
@@ -179,7 +166,7 @@ class Liveness:
         self.detector.move(lag)
         self._suspicions.move(lag)
         intervals = lag // (self._settings.probe_interval_ms * MS)
-        for _ in range(min(1 + intervals, SCORE_MAX)):
+        for _ in range(min(1 + intervals, self._settings.local_health_max)):
             self.detector.health.note("stalled")
 
     def push_news(self, now: int) -> None:
@@ -188,8 +175,8 @@ class Liveness:
             return
         self.changed = False
         live = self.members.live()
-        chosen = self._random.sample(live, min(NEWS_FANOUT, len(live)))
-        rows = self.members.take_news(len(chosen), PUSH_ROWS) if chosen else ()
+        chosen = self._random.sample(live, min(self._settings.news_fanout, len(live)))
+        rows = self.members.take_news(len(chosen), PUSH_BYTES) if chosen else ()
         if rows:
             self._next_push = now + NEWS_PAUSE
             to = tuple(member.row.address for member in chosen)
@@ -204,14 +191,13 @@ class Liveness:
         else:
             self._rejoin.answered(source)
             leaving = self._leaving
-            if leaving is not None and probe.nonce == leaving.nonce:
-                leaving.witnesses[sender] = None
+            if leaving is not None and leaving.receive_ack(probe.nonce, sender):
                 return
             self.detector.receive_ack(probe, sender, now)
-        self._compare(probe.members_root, sender, source, now)
+        self.roster.compare(probe.members_root, sender, source, now)
 
     def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
-        """A newcomer: believe its row, answer with all of ours, its own as held here too."""
+        """A newcomer: believe its row, tell where we stand, and what is held of it if not that."""
         row = join.row
         if row.id != sender or sender == self.me.id:
             return
@@ -219,18 +205,53 @@ class Liveness:
             row = row._replace(address=source)
         self._hear(row, now)
         self._rejoin.answered(source)
-        self._send(source, MembersPacket(self.members.rows()), *self._ghosts((row,)))
+        held = self.members.get(row.id)
+        rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
+        answer = self.detector.ack(JOINED, 0)
+        self._send(source, MembersPacket(rows), answer, *self._ghosts((row,)))
+
+    def receive_digest(self, digest: MemberDigest, source: Address, now: int) -> None:
+        """A peer's members of one range: believe what is new in it, tell what is better here."""
+        self.roster.learned(self._hear_all(digest.rows, source, now, is_news=False), now)
+        self.roster.receive_digest(digest, source)
+
+    def receive_table(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
+        """Claims that an exchange of tables brought: who was unknown is no news to others."""
+        self.roster.learned(self._hear_all(rows, source, now, is_news=False), now)
+        fallen = self.members.fallen(rows)
+        if fallen:
+            self._send(source, Update(tuple(fallen)))
 
     def receive_rows(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
         """Claims about members, from whomever."""
+        self._hear_all(rows, source, now, is_news=True)
+
+    def _hear_all(
+        self, rows: tuple[MemberRow, ...], source: Address, now: int, *, is_news: bool
+    ) -> int:
+        """Hear claims of one packet and answer those that are wrong; how many were believed."""
         self._rejoin.answered(source)
         before = self.me
-        for row in rows:
-            self._hear(row, now)
+        believed = sum(self._hear(row, now, is_news=is_news) for row in rows)
         # Who told it may be nobody we would tell otherwise: it holds us for dead, we hold it so.
         refuted = () if self.me is before else (Update((self.me,)),)
         if answer := (*refuted, *self._ghosts(rows)):
             self._send(source, *answer)
+        return believed
+
+    def receive_own(self, packets: Iterable[Packet], source: Address, now: int) -> None:
+        """Packets under this node's own id: its own, come back, or those of its clone."""
+        rows = tuple(
+            row
+            for packet in packets
+            for row in claims_of(packet)
+            if row.id == self.me.id and row.boot != self.me.boot
+        )
+        for row in rows:
+            self._hear_of_me(row, now)
+        if rows:
+            # Clones tell each other of other members never: each drops what the other says.
+            self._send(source, Update((self.me,)))
 
     def receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
         """An orderly departure: witnessed by an ack."""
@@ -240,28 +261,32 @@ class Liveness:
 
     # --- Claims -----------------------------------------------------------------------------
 
-    def _hear(self, row: MemberRow, now: int) -> None:
+    def _hear(self, row: MemberRow, now: int, *, is_news: bool = True) -> bool:
+        """Believe a claim if it is better than what is held; True if it is."""
         if row.id == self.me.id:
             self._hear_of_me(row, now)
-            return
-        if row.address.is_wildcard:
-            return
+            return False
         before = self.members.get(row.id)
+        if (before is not None and before.row is row) or row.address.is_wildcard:
+            return False  # Most claims are heard again and again.
         state_before = None if before is None else before.row.state
-        if not self.members.apply(row, now):
+        if not self.members.apply(row, now, is_news=is_news):
             self._hear_accuser(row)
-            return
+            return False
         self.changed = True
         if row.state is State.SUSPECT:
             self._begin_suspicion(row, now)
         else:
             self._suspicions.clear(row.id)
+        if row.state not in LIVE:
+            self.detector.drop(row.id)
         if row.state is State.DEAD:
             self._rejoin.add_dead(row.address, len(self.members.live()), now)
         elif row.state in (State.ALIVE, State.LEFT):
             self._rejoin.answered(row.address)
         if row.state != state_before:
             self._tell(row)
+        return True
 
     def _hear_accuser(self, row: MemberRow) -> None:
         """An old accusation by somebody new is a confirmation, and passed on as such."""
@@ -275,6 +300,10 @@ class Liveness:
     def _hear_of_me(self, row: MemberRow, now: int) -> None:
         """Refute what is said of this node if it is not what this node says itself."""
         me = self.me
+        if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
+            self._meet_clone(row, now)
+            if row.id != self.me.id:
+                return
         seen_at = row.address if me.address.is_wildcard else me.address
         # Any difference counts, not the state alone: with a restored disk a run may begin at the
         # incarnation of one that was lost with it.
@@ -284,16 +313,37 @@ class Liveness:
         if row.state is not State.ALIVE:
             self.detector.health.note("accused")
         incarnation = max(row.incarnation, me.incarnation) + 1
-        self.members.refute(me._replace(incarnation=incarnation, address=seen_at), now)
         self.changed = True
+        if incarnation >= INCARNATION_LIMIT:
+            self._take_new_id(row, now)  # There is nothing left to refute it with.
+            return
+        self.members.refute(me._replace(incarnation=incarnation, address=seen_at), now)
         claim = row.state.name.lower()
         self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
+
+    def _meet_clone(self, row: MemberRow, now: int) -> None:
+        """Another process runs under this node's id: of the two the lower nonce takes a new one.
+
+        A claim from before this run would be no newer than what this run began with.
+        """
+        keeps = self.me.boot > row.boot
+        fields = {"id": row.id.hex(), "address": str(row.address), "keeps_id": keeps}
+        self._out.append(Notice("clone_met", fields))
+        if not keeps:
+            self._take_new_id(row, now)
+
+    def _take_new_id(self, claim: MemberRow, now: int) -> None:
+        """Be another node from now on; who this one was is what `claim` says of it."""
+        self._started = self.me.incarnation
+        self.members.rename(self._random.randbytes(ID_BYTES))
+        self._hear(claim, now)
+        self.changed = True
 
     def _probe_failed(self, node: NodeId, now: int) -> None:
         """Accuse, or confirm who accused before, unless this node doubts itself too much."""
         live = len(self.members.live())
         mine = self._suspicions.accused_by(self.me.id)
-        limit = max(ACCUSED_LEAST, int(ACCUSED_SHARE * live))
+        limit = max(ACCUSED_LEAST, self._settings.accused_percent_max * live // 100)
         if self._settings.lifeguard and mine >= limit:
             self.detector.health.note("probe failed")
             return
@@ -306,16 +356,11 @@ class Liveness:
             self._hear(member.row._replace(state=state, accuser=accuser), now)
 
     def _begin_suspicion(self, row: MemberRow, now: int) -> None:
-        settings = self._settings
         live = len(self.members.live())
-        shortest = round(settings.suspect_timeout_ms * MS * max(1.0, log10(live + 1)))
-        if not settings.lifeguard:
-            self._suspicions.start(row.id, row.accuser, 0, (shortest, shortest), now)
-            return
-        longest = shortest * settings.suspect_timeout_factor
-        enough = min(ACCUSERS_ENOUGH, live // 2)
-        self._suspicions.start(row.id, row.accuser, enough, (shortest, longest), now)
-        if row.accuser != self.me.id and self._random.random() * live < VERIFIERS:
+        enough, bounds = bounds_of(self._settings, live)
+        self._suspicions.start(row.id, row.accuser, enough, bounds, now)
+        may_verify = self._settings.lifeguard and row.accuser != self.me.id
+        if may_verify and self._random.random() * live < self._settings.verifiers:
             self.detector.probe(row.id, now)
 
     def _tell(self, row: MemberRow) -> None:
@@ -326,13 +371,6 @@ class Liveness:
         self._out.append(Notice(TOLD_AS[row.state], fields))
 
     # --- Packets ----------------------------------------------------------------------------
-
-    def _compare(self, root: bytes, sender: NodeId, source: Address, now: int) -> None:
-        """Unequal member tables are exchanged whole, at most once an interval."""
-        if sender == VISITOR or root == self.members.root.value() or now < self._next_exchange:
-            return
-        self._next_exchange = now + self._exchange_interval
-        self._send(source, Join(self.me))
 
     def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Update, ...]:
         ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
@@ -348,11 +386,7 @@ class Liveness:
     def _wake_leaving(self, now: int) -> None:
         leaving = self._leaving
         assert leaving is not None
-        if now < leaving.retry_at:
-            return
-        leaving.retry_at = now + LEAVE_RETRY
-        live = [m for m in self.members.live() if m.row.id not in leaving.witnesses]
-        chosen = self._random.sample(live, min(2 * LEAVE_WITNESSES, len(live)))
+        chosen = leaving.choose(self.members.live(), now)
         if chosen:
             to = tuple(member.row.address for member in chosen)
             self._out.append(Send(to, (Leave(leaving.nonce, self.me),)))

@@ -8,25 +8,17 @@ subject raises its incarnation. The address and name travel with the claim and c
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from heapq import nsmallest
-from math import ceil, log2
 
+from flc_udp.config import Settings
+from flc_udp.core.news import News
 from flc_udp.core.probe import RoundTrip
+from flc_udp.core.ranges import Table
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.wire.packets import MemberRow, State, Update
-
-TRANSMITS_FACTOR = 3
-"""λ of SWIM's λ·log N: how often one piece of news is piggybacked before it is let go."""
-
-PIGGYBACK_ROWS = 6
-"""News rows on one packet: at about 70 bytes each a probe stays a small datagram."""
-
-PUSH_ROWS = 16
-"""News rows of one push: a datagram of its own, filled but not overfilled by usual names."""
 
 LIVE = (State.ALIVE, State.SUSPECT)
 
@@ -53,9 +45,12 @@ class Member:
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether `claim` replaces what is held of the same member."""
-    # Address, name and boot only break ties: between honest claims there are none. Who accuses
-    # is no part of the claim.
-    return claim[1:6] > held[1:6]
+    if claim.incarnation != held.incarnation:
+        return claim.incarnation > held.incarnation
+    if claim.state != held.state:
+        return claim.state > held.state
+    # These only break ties: between honest claims there are none. Who accuses is no part of it.
+    return claim[3:6] > held[3:6]
 
 
 def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
@@ -66,19 +61,25 @@ def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot:
 class Members:
     """Every member but this node's own row apart, which is `me`."""
 
-    def __init__(self, me: MemberRow, rows_max: int, now: int) -> None:
+    def __init__(self, me: MemberRow, settings: Settings, now: int) -> None:
         self.me = Member(me, now)
-        self.root = Root()
-        self.root.toggle(member_hash(me))
+        self.table = Table({me.id: member_hash(me)})
+        """The live ones: what two nodes compare."""
         self.refused = 0
         self._others: dict[NodeId, Member] = {}
         # Asked for in every turn and changed rarely: kept until something changes.
         self._live: dict[NodeId, Member] | None = None
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
-        self._rows_max = rows_max
-        # {subject: {accuser: times told}}: a suspicion is told once for each accuser.
-        self._news: dict[NodeId, dict[NodeId, int]] = {me.id: {VISITOR: 0}}
+        self._rows_max = settings.members_max
+        self._news_bytes = settings.news_bytes_max
+        self._news = News(settings.news_transmits_factor)
+        self._news.put(me.id)
+
+    @property
+    def root(self) -> Root:
+        """The root of the live ones."""
+        return self.table.root
 
     def __getitem__(self, node: NodeId) -> Member:
         return self._others[node]
@@ -108,8 +109,11 @@ class Members:
         """All rows, this node's first."""
         return tuple(member.row for member in self)
 
-    def apply(self, claim: MemberRow, now: int) -> bool:
-        """Believe a claim about another node if it overrides what is held; True if it did."""
+    def apply(self, claim: MemberRow, now: int, *, is_news: bool = True) -> bool:
+        """Believe a claim about another node if it overrides what is held; True if it did.
+
+        Unless `is_news`, a member that was unknown here is not told on.
+        """
         assert claim.id != self.me.row.id
         member = self._others.get(claim.id)
         was_live = member is not None and member.is_live
@@ -122,19 +126,37 @@ class Members:
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
-            self._put(member, claim, now)
+            _put(member, claim, now)
         else:
             return False
-        if was_live != (claim.state in LIVE):
+        is_live = claim.state in LIVE
+        if was_live != is_live:
             self._live = None
-        if claim.state in LIVE:
-            self.root.toggle(member_hash(claim))
-        self._news[claim.id] = {claim.accuser: 0}
+        if is_live:
+            self.table.put(claim.id, member_hash(claim))
+        elif was_live:
+            self.table.drop(claim.id)
+        if is_news or member is not None:
+            self._news.put(claim.id, claim.accuser)
         return True
 
     def confirm(self, claim: MemberRow) -> None:
         """A suspicion that is held has one more accuser: that is to be told too."""
-        self._news.setdefault(claim.id, {})[claim.accuser] = 0
+        self._news.confirm(claim.id, claim.accuser)
+
+    def better(self, low: NodeId, high: NodeId, theirs: Iterable[MemberRow]) -> list[MemberRow]:
+        """What is known better here of the members in low..high than by who holds `theirs`."""
+        known = {row.id: row for row in theirs}
+        live = (self._row_of(node) for node in self.table.ids(low, high))
+        better = [
+            row for row in live if row and (row.id not in known or overrides(row, known[row.id]))
+        ]
+        return better + self.fallen(known.values())
+
+    def fallen(self, claims: Iterable[MemberRow]) -> list[MemberRow]:
+        """What is held of those that died or left, where a claim is older than that."""
+        held = [(self._others.get(claim.id), claim) for claim in claims]
+        return [m.row for m, claim in held if m and not m.is_live and overrides(m.row, claim)]
 
     def reap(self, before: int) -> None:
         """Take members that died or left before that time out of the table.
@@ -161,34 +183,32 @@ class Members:
     def _forget(self, member: Member) -> None:
         del self._others[member.row.id]
         self._live = None
-        self._news.pop(member.row.id, None)
+        self._news.drop(member.row.id)
 
     def refute(self, row: MemberRow, now: int) -> None:
         """Speak for this node: its own row replaced by a newer one."""
         assert row.id == self.me.row.id
-        self.root.toggle(member_hash(self.me.row))
         if row.state != self.me.row.state:
             self.me.since = now
         self.me.row = row
         if row.state in LIVE:
-            self.root.toggle(member_hash(row))
-        self._news[row.id] = {VISITOR: 0}
+            self.table.put(row.id, member_hash(row))
+        else:
+            self.table.drop(row.id)
+        self._news.put(row.id)
 
-    def take_news(
-        self, listeners: int = 1, rows_max: int = PIGGYBACK_ROWS
-    ) -> tuple[MemberRow, ...]:
-        """Rows to tell to so many: the least told first, let go after λ·log2 N tellings."""
-        limit = TRANSMITS_FACTOR * ceil(log2(len(self._others) + 2))
-        told = ((n, node, by) for node, news in self._news.items() for by, n in news.items())
-        rows = []
-        for times, node, accuser in nsmallest(rows_max, told):
-            member = self.get(node)
-            self._news[node][accuser] += listeners
-            if member is None or times + listeners >= limit:
-                self._let_go(node, accuser)
-            if member is not None:
-                rows.append(member.row._replace(accuser=accuser))
-        return tuple(rows)
+    def rename(self, node: NodeId) -> None:
+        """This node is another from now on; what it was is another's."""
+        self.table.drop(self.me.row.id)
+        self._news.drop(self.me.row.id)
+        self.me.row = self.me.row._replace(id=node)
+        self.table.put(node, member_hash(self.me.row))
+        self._news.put(node)
+
+    def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
+        """Rows to tell to so many, within the bytes that news may take of a probe's datagram."""
+        size = self._news_bytes if bytes_max is None else bytes_max
+        return self._news.take(self._row_of, len(self._others) + 1, listeners, size)
 
     def spend_news(self) -> None:
         """Everybody knows it all: where a simulated cluster begins grown up."""
@@ -206,17 +226,9 @@ class Members:
             rows = (about.row, *rows)
         return (Update(rows),) if rows else ()
 
-    def _let_go(self, node: NodeId, accuser: NodeId) -> None:
-        del self._news[node][accuser]
-        if not self._news[node]:
-            del self._news[node]
-
-    def _put(self, member: Member, claim: MemberRow, now: int) -> None:
-        if member.is_live:
-            self.root.toggle(member_hash(member.row))
-        if claim.state != member.row.state:
-            member.since = now
-        member.row = claim
+    def _row_of(self, node: NodeId) -> MemberRow | None:
+        member = self.get(node)
+        return None if member is None else member.row
 
     def _make_room(self) -> bool:
         """A full table lets go of the longest dead, never of the living."""
@@ -227,3 +239,9 @@ class Members:
             return False
         self._forget(min(gone, key=lambda member: member.since))
         return True
+
+
+def _put(member: Member, claim: MemberRow, now: int) -> None:
+    if claim.state != member.row.state:
+        member.since = now
+    member.row = claim

@@ -86,7 +86,7 @@ class Probes:
         self._random = random
         self._interval = interval
         self._order: list[NodeId] = []
-        self._rounds: dict[int, Round] = {}
+        self._rounds: dict[NodeId, Round] = {}
         # A random phase: nodes started together do not probe together.
         self._next_at = now + random.randrange(interval)
 
@@ -113,20 +113,21 @@ class Probes:
 
     def is_probing(self, node: NodeId) -> bool:
         """Whether a round of that member is under way."""
-        return any(r.node == node for r in self._rounds.values())
+        return node in self._rounds
 
     def begin(self, node: NodeId, timeout: int, now: int) -> Round:
         """A direct ping is being sent."""
-        nonce = self._random.getrandbits(64)
-        self._rounds[nonce] = Round(node, nonce, timeout, now, now + timeout)
-        return self._rounds[nonce]
+        # Zero is the nonce of an ack that answers no ping.
+        nonce = self._random.getrandbits(64) or 1
+        self._rounds[node] = Round(node, nonce, timeout, now, now + timeout)
+        return self._rounds[node]
 
     def take_overdue(self, now: int) -> list[Round]:
         """Rounds whose stage has ended without an answer. Those in their last are over."""
         overdue = [r for r in self._rounds.values() if r.deadline <= now]
         for round_ in overdue:
             if round_.is_indirect:
-                del self._rounds[round_.nonce]
+                del self._rounds[round_.node]
         return overdue
 
     def go_indirect(self, round_: Round, relays: Iterable[NodeId], now: int) -> None:
@@ -136,23 +137,23 @@ class Probes:
         round_.relays = dict.fromkeys(relays, False)
         round_.deadline = now + INDIRECT_TIMEOUTS * round_.timeout
 
-    def drop(self, round_: Round) -> None:
-        """It is over without a result: nobody is there any more to be asked."""
-        self._rounds.pop(round_.nonce, None)
+    def drop(self, node: NodeId) -> None:
+        """Its round is over without a result: it is known to be dead, or gone."""
+        self._rounds.pop(node, None)
 
     def receive_ack(self, nonce: int, node: NodeId, now: int) -> Answer | None:
         """What this says of the round it answers, if it does."""
-        round_ = self._rounds.get(nonce)
-        if round_ is None or round_.node != node:
+        round_ = self._rounds.get(node)
+        if round_ is None or round_.nonce != nonce:
             return None
-        del self._rounds[nonce]
+        del self._rounds[node]
         return Answer(now - round_.sent, round_.is_measured)
 
     def receive_nack(self, nonce: int, relay: NodeId) -> None:
         """A relay was heard from."""
-        round_ = self._rounds.get(nonce)
-        if round_ is not None and relay in round_.relays:
-            round_.relays[relay] = True
+        for round_ in self._rounds.values():
+            if round_.nonce == nonce and relay in round_.relays:
+                round_.relays[relay] = True
 
     def move(self, lag: int) -> None:
         """This node was not running for so long: no answer could have been heard meanwhile."""

@@ -4,13 +4,18 @@ A range is named by its lowest id and its level: all ids that share the first 6 
 digest is 64 hashes, one for each sub-range, each the exclusive or of the rows in it; where two
 nodes' hashes differ the range is split again, or, with few rows in it, these are told. Ids are
 random, so n rows take about log64 n steps (after range-based set reconciliation, Meyer 2023).
+
+Two tables are compared so: durable logs (`standing`, `anti_entropy`) and live members (`members`,
+`roster`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Iterable, Mapping
 
 from flc_udp.config import HASH_BYTES, ID_BYTES, RANGE_FANOUT
+from flc_udp.core.roots import Root
 
 FANOUT_BITS = RANGE_FANOUT.bit_length() - 1
 ID_BITS = 8 * ID_BYTES
@@ -27,6 +32,12 @@ def bounds(low: bytes, level: int) -> tuple[bytes, bytes]:
     return first.to_bytes(ID_BYTES, "big"), last.to_bytes(ID_BYTES, "big")
 
 
+def after(node: bytes) -> bytes:
+    """The next id; the last one is followed by itself."""
+    following = int.from_bytes(node, "big") + 1
+    return LAST_ID if following >> ID_BITS else following.to_bytes(ID_BYTES, "big")
+
+
 def part(low: bytes, level: int, number: int) -> bytes:
     """First id of one of a range's 64 parts, each a range of the next level."""
     first = int.from_bytes(bounds(low, level)[0], "big")
@@ -40,7 +51,7 @@ def hashes(rows: Iterable[tuple[bytes, int]], level: int) -> bytes:
     shift = ID_BITS - FANOUT_BITS * (level + 1)
     for node, row_hash in rows:
         sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= row_hash
-    return b"".join(total.to_bytes(HASH_BYTES, "big") for total in sums)
+    return _joined(sums)
 
 
 def differing(mine: bytes, theirs: bytes) -> list[int]:
@@ -51,3 +62,67 @@ def differing(mine: bytes, theirs: bytes) -> list[int]:
         if mine[number * HASH_BYTES : (number + 1) * HASH_BYTES]
         != theirs[number * HASH_BYTES : (number + 1) * HASH_BYTES]
     ]
+
+
+def _joined(sums: Iterable[int]) -> bytes:
+    return b"".join(total.to_bytes(HASH_BYTES, "big") for total in sums)
+
+
+class Table:
+    """Hashes of rows by the rows' ids: their root, and the digest of any range of them."""
+
+    __slots__ = ("_hashes", "_order", "_parts", "root")
+
+    def __init__(self, rows: Mapping[bytes, int]) -> None:
+        self.root = Root()
+        self._hashes: dict[bytes, int] = {}
+        self._order: list[bytes] = sorted(rows)
+        # The digest of the first range, which every exchange begins with, is kept up to date.
+        self._parts = [0] * RANGE_FANOUT
+        for node in self._order:
+            self._toggle(node, rows[node])
+            self._hashes[node] = rows[node]
+
+    def __len__(self) -> int:
+        return len(self._order)
+
+    def put(self, node: bytes, row_hash: int) -> None:
+        """A row is new, or another than it was."""
+        before = self._hashes.get(node)
+        if before is None:
+            insort(self._order, node)
+        else:
+            self._toggle(node, before)
+        self._hashes[node] = row_hash
+        self._toggle(node, row_hash)
+
+    def drop(self, node: bytes) -> None:
+        """A row goes, if it was there."""
+        before = self._hashes.pop(node, None)
+        if before is not None:
+            del self._order[bisect_left(self._order, node)]
+            self._toggle(node, before)
+
+    def count(self, low: bytes, high: bytes) -> int:
+        """How many ids are in low..high (both included)."""
+        return bisect_right(self._order, high) - bisect_left(self._order, low)
+
+    def ids(self, low: bytes, high: bytes) -> list[bytes]:
+        """The ids in low..high (both included), ascending."""
+        return self._order[bisect_left(self._order, low) : bisect_right(self._order, high)]
+
+    def hashes(self, low: bytes, level: int) -> bytes:
+        """The digest of one range."""
+        if level == 0:
+            return _joined(self._parts)
+        span = self.ids(*bounds(low, level))
+        return hashes(((node, self._hashes[node]) for node in span), level)
+
+    def differing(self, low: bytes, level: int, theirs: bytes) -> list[bytes]:
+        """First ids of those parts of a range in which another table's digest differs."""
+        numbers = differing(self.hashes(low, level), theirs)
+        return [part(low, level, number) for number in numbers]
+
+    def _toggle(self, node: bytes, row_hash: int) -> None:
+        self.root.toggle(row_hash)
+        self._parts[node[0] >> 8 - FANOUT_BITS] ^= row_hash

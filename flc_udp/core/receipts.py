@@ -12,6 +12,11 @@ from dataclasses import dataclass, field
 
 from flc_udp.model.dots import NodeId
 
+MS = 1_000
+
+PROBE_PAUSE = 200 * MS
+"""While somebody waits for receipts, members that owe one are probed so often."""
+
 
 @dataclass(slots=True)
 class Wait:
@@ -34,15 +39,19 @@ class Receipts:
     """Durable heads of this node's log at others, and the waits on them."""
 
     held: dict[NodeId, int] = field(default_factory=dict)
+    wake_at: int | None = None
+    """When members that owe a receipt are to be probed."""
     _waits: list[Wait] = field(default_factory=list)
 
-    def watch(self, seq: int, needed: int, members: Iterable[NodeId]) -> Wait:
+    def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: int) -> Wait:
         """Wait until `needed` of `members` hold `seq`; the caller looks at the Wait it gets."""
         wait = Wait(seq, needed, dict.fromkeys(members))
         for node in list(wait.waited_for):
             self._tell(wait, node)
         self._waits.append(wait)
         self._tidy()
+        if not wait.is_done:
+            self.wake_at = now + PROBE_PAUSE
         return wait
 
     def receive(self, node: NodeId, seq: int) -> None:
@@ -69,10 +78,15 @@ class Receipts:
         """A new log begins: what was held of the old says nothing of it."""
         self.held.clear()
         self._waits.clear()
+        self.wake_at = None
 
-    def missing(self) -> list[NodeId]:
-        """Members somebody waits for, each once, in the order they were first waited for."""
-        return list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
+    def take_due(self, now: int) -> list[NodeId]:
+        """Members to probe now: who is waited for, each once, in the order of the waits."""
+        if self.wake_at is None or now < self.wake_at:
+            return []
+        missing = list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
+        self.wake_at = now + PROBE_PAUSE if missing else None
+        return missing
 
     def _tell(self, wait: Wait, node: NodeId) -> None:
         if node in wait.waited_for and self.held.get(node, 0) >= wait.seq:

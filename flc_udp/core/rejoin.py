@@ -1,7 +1,8 @@
 """The way back in: addresses nobody answers at are asked for ever, ever more rarely.
 
 Seeds not yet heard from, members that died, members reaped long ago: islands always merge, because
-the gap between two asks is a tenth of the silence at most, and never above the longest. Over all
+the gap between two asks is a tenth of the silence at most, and never above the longest, less
+some chance so that a whole site that lost its seed does not ask in step. Over all
 of them a node asks once a second at most, so a thousand dead cost what one does; and those who
 miss the same one share the asking, so that its return is not met by a thousand at once.
 """
@@ -18,6 +19,9 @@ SECOND = 1_000_000
 
 REJOIN_SHARE = 10
 """An address silent for t is asked again after t/10: a cut heals within a tenth of its length."""
+
+JITTER = 0.25
+"""Of a gap, so much may be missing."""
 
 ASKERS = 3
 """Of any number who miss an address about so many ask in each gap: none does in 5 of 100 gaps."""
@@ -59,8 +63,13 @@ class Rejoin:
             self._add(address, _Silent(now, now))
 
     def add_dead(self, address: Address, live: int, now: int) -> None:
-        """Somebody died there, now, and `live` others miss it too."""
-        self._add(address, _Silent(now, now + self._gap(0, live), is_fresh=False))
+        """Somebody died there, now, and `live` others miss it too: some of them ask at once.
+
+        Who was wrongly held for dead hears of it from them, and refutes.
+        """
+        is_asked = self._random.random() * live < ASKERS
+        due = now if is_asked else now + self._gap(0, live)
+        self._add(address, _Silent(now, due, is_fresh=False))
 
     def answered(self, address: Address) -> None:
         """Somebody lives there."""
@@ -98,7 +107,7 @@ class Rejoin:
     def _gap(self, silence: int, live: int) -> int:
         gap = min(max(silence // REJOIN_SHARE, SECOND), self._longest)
         if live <= ASKERS:
-            return gap
+            return max(round(gap * self._random.uniform(1 - JITTER, 1)), SECOND)
         return round(gap * live / ASKERS * self._random.uniform(0, 2))
 
     def _find_first(self) -> Address | None:

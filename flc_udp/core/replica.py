@@ -40,6 +40,8 @@ from flc_udp.wire.packets import (
     Have,
     Join,
     Leave,
+    MemberDigest,
+    MemberRanges,
     MemberRow,
     Members,
     Nack,
@@ -58,11 +60,6 @@ from flc_udp.wire.packets import (
     Update,
 )
 
-MS = 1_000
-
-RECEIPT_PROBE = 200 * MS
-"""While somebody waits for receipts, members that owe one are probed so often."""
-
 
 class Replica:
     """Decides; carries nothing out. Times are integers, µs of one monotonic clock."""
@@ -76,13 +73,10 @@ class Replica:
         self._random = random
         self._out: list[Effect] = []
         self._links = Links(settings.links_max)
+        self._me = me.id
         self._live_then: tuple[NodeId, ...] = ()
-        self._receipt_probe_at: int | None = None
-        self._begin(history, me, now)
-
-    def _begin(self, history: History, me: MemberRow, now: int) -> None:
         self.standing = Standing(history.heads)
-        self.liveness = Liveness(self._settings, me, self.standing, self._random, self._out, now)
+        self.liveness = Liveness(settings, me, self.standing, random, self._out, now)
         self._begin_log_side(history, now)
 
     def _begin_log_side(self, history: History, now: int) -> None:
@@ -143,10 +137,7 @@ class Replica:
     def watch(self, seq: int, needed: int | None, now: int) -> Wait:
         """Wait until others durably hold this run's `seq`: so many, or all that live now."""
         live = [member.row.id for member in self.liveness.members.live()]
-        wait = self.receipts.watch(seq, len(live) if needed is None else needed, live)
-        if not wait.is_done:
-            self._receipt_probe_at = now + RECEIPT_PROBE
-        return wait
+        return self.receipts.watch(seq, len(live) if needed is None else needed, live, now)
 
     # --- The timer --------------------------------------------------------------------------
 
@@ -157,7 +148,7 @@ class Replica:
             self.liveness.wake_at,
             self.anti_entropy.wake_at,
             self._rumors.wake_at,
-            self._receipt_probe_at,
+            self.receipts.wake_at,
         )
         return min(at for at in times if at is not None)
 
@@ -165,11 +156,8 @@ class Replica:
         """Do what is due at `now`."""
         self.liveness.wake(now)
         self.anti_entropy.wake(now, self._is_busy)
-        if self._receipt_probe_at is not None and self._receipt_probe_at <= now:
-            missing = self.receipts.missing()
-            for node in missing:
-                self.liveness.detector.probe(node, now)
-            self._receipt_probe_at = now + RECEIPT_PROBE if missing else None
+        for node in self.receipts.take_due(now):
+            self.liveness.detector.probe(node, now)
 
     def stalled(self, lag: int) -> None:
         """This node turned so much later than it was due: it doubts itself first."""
@@ -177,10 +165,11 @@ class Replica:
 
     # --- The network ------------------------------------------------------------------------
 
-    def receive(self, packets: Iterable[Packet], sender: NodeId, source: Address, now: int) -> None:
+    def receive(self, packets: Sequence[Packet], sender: NodeId, source: Address, now: int) -> None:
         """Packets of one opened datagram, from the node `sender` at the address `source`."""
         if sender == self.liveness.me.id:
             self.drops["own datagram"] += 1
+            self.liveness.receive_own(packets, source, now)
             return
         for packet in packets:
             self._receive(packet, sender, source, now)
@@ -205,7 +194,13 @@ class Replica:
                 self.liveness.detector.receive_relayed(packet, now)
             case Join():
                 self.liveness.receive_join(packet, sender, source, now)
-            case Members(rows) | Update(rows):
+            case Members(rows):
+                self.liveness.receive_table(rows, source, now)
+            case MemberRanges():
+                self.liveness.roster.receive_ranges(packet, source)
+            case MemberDigest():
+                self.liveness.receive_digest(packet, source, now)
+            case Update(rows):
                 self.liveness.receive_rows(rows, source, now)
             case Leave():
                 self.liveness.receive_leave(packet, sender, source, now)
@@ -363,6 +358,7 @@ class Replica:
     def take(self, now: int) -> list[Effect]:
         """Everything decided since the last time, in the order it is to be carried out."""
         self._follow_members()
+        self._follow_identity()
         if self._wants_due(now):
             self.anti_entropy.wake(now, self._is_busy)
         self.liveness.push_news(now)
@@ -389,6 +385,14 @@ class Replica:
             if node not in live:
                 self.receipts.drop(node)
         self._live_then = ids
+
+    def _follow_identity(self) -> None:
+        """Under a new id a new log begins: its first message says whose it is."""
+        if self.liveness.me.id != self._me:
+            self._me = self.liveness.me.id
+            self.standing.log = NO_LOG
+            self._own_receipts.clear()
+            self.receipts.restart()
 
     @property
     def _is_busy(self) -> bool:

@@ -12,8 +12,8 @@ are announced on all links and pulled by who lacks them.
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from dataclasses import dataclass
-from functools import partial
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Send
@@ -59,12 +59,15 @@ class Links:
     def __init__(self, links_max: int) -> None:
         self._links_max = links_max
         self._links: dict[NodeId, _Link] = {}
+        self._rings: list[list[bytes]] = [[] for _ in range(max(1, links_max // 2))]
+        self._on_rings: set[NodeId] = set()
         self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
         """Be linked to all if they are few, else to neighbours on the rings; eagerly at first."""
         by_id = {member.row.id: member for member in live}
+        self._turn_rings({me, *by_id})
         chosen = by_id if len(by_id) <= self._links_max else self._neighbours(me, by_id)
         self._links = {
             node: self._links.get(node) or _Link(member) for node, member in chosen.items()
@@ -123,12 +126,22 @@ class Links:
 
     def _neighbours(self, me: NodeId, by_id: dict[NodeId, Member]) -> dict[NodeId, Member]:
         neighbours: dict[NodeId, Member] = {}
-        for ring in range(max(1, self._links_max // 2)):
-            order = sorted([me, *by_id], key=partial(_turned, ring))
-            at = order.index(me)
-            for node in (order[at - 1], order[(at + 1) % len(order)]):
+        for number, ring in enumerate(self._rings):
+            at = bisect_left(ring, _turned(number, me))
+            for key in (ring[at - 1], ring[(at + 1) % len(ring)]):
+                node = _turned(-number, key)
                 neighbours[node] = by_id[node]
         return neighbours
+
+    def _turn_rings(self, nodes: set[NodeId]) -> None:
+        """Move on the rings who came and who went, not all that are there."""
+        for node in self._on_rings - nodes:
+            for number, ring in enumerate(self._rings):
+                del ring[bisect_left(ring, _turned(number, node))]
+        for node in nodes - self._on_rings:
+            for number, ring in enumerate(self._rings):
+                insort(ring, _turned(number, node))
+        self._on_rings = nodes
 
     def _addresses(self, but: tuple[NodeId | None, ...], *, is_eager: bool) -> tuple[Address, ...]:
         return tuple(

@@ -6,11 +6,13 @@ shortens it, down to the shortest when there are enough of them.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import log
+from math import log, log10
 
+from flc_udp.config import Settings
 from flc_udp.model.dots import NodeId
+
+MS = 1_000
 
 
 def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> int:
@@ -22,6 +24,18 @@ def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> in
         return shortest
     share = log(min(accusers, enough) + 1) / log(enough + 1)
     return round(longest - share * (longest - shortest))
+
+
+def bounds_of(settings: Settings, live: int) -> tuple[int, tuple[int, int]]:
+    """How many further accusers are enough among so many live others, and the (shortest, longest).
+
+    In µs. In plain SWIM one time fits all, however few accuse.
+    """
+    shortest = round(settings.suspect_timeout_ms * MS * max(1.0, log10(live + 1)))
+    if not settings.lifeguard:
+        return 0, (shortest, shortest)
+    enough = min(settings.accusers_enough, live // 2)
+    return enough, (shortest, shortest * settings.suspect_timeout_factor)
 
 
 @dataclass(slots=True)
@@ -43,6 +57,8 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._by_node: dict[NodeId, _Suspicion] = {}
+        self._first: int | None = None
+        """The first deadline; asked for in every turn, so it is kept."""
 
     def __len__(self) -> int:
         return len(self._by_node)
@@ -50,7 +66,7 @@ class Suspicions:
     @property
     def wake_at(self) -> int | None:
         """When the first suspect dies."""
-        return min((s.deadline for s in self._by_node.values()), default=None)
+        return self._first
 
     def start(
         self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: int
@@ -60,6 +76,7 @@ class Suspicions:
         `bounds` are its shortest and longest time, `enough` further accusers make it the shortest.
         """
         self._by_node[node] = _Suspicion(now, enough, *bounds, {accuser: None})
+        self._find_first()
 
     def confirm(self, node: NodeId, accuser: NodeId) -> bool:
         """One more accuser; True if it is news worth passing on."""
@@ -69,6 +86,7 @@ class Suspicions:
         if len(suspicion.accusers) > suspicion.enough:
             return False
         suspicion.accusers[accuser] = None
+        self._find_first()
         return True
 
     def accused_by(self, accuser: NodeId) -> int:
@@ -77,16 +95,24 @@ class Suspicions:
 
     def clear(self, node: NodeId) -> None:
         """It refuted, died or left."""
-        self._by_node.pop(node, None)
+        if self._by_node.pop(node, None) is not None:
+            self._find_first()
 
     def move(self, lag: int) -> None:
         """This node was not running for so long: nobody's time ran meanwhile."""
         for suspicion in self._by_node.values():
             suspicion.started += lag
+        self._find_first()
 
-    def take_expired(self, now: int) -> Sequence[NodeId]:
+    def take_expired(self, now: int) -> list[NodeId]:
         """Suspects whose time is up."""
+        if self._first is None or now < self._first:
+            return []
         expired = [node for node, s in self._by_node.items() if s.deadline <= now]
         for node in expired:
             del self._by_node[node]
+        self._find_first()
         return expired
+
+    def _find_first(self) -> None:
+        self._first = min((s.deadline for s in self._by_node.values()), default=None)

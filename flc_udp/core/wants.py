@@ -86,6 +86,11 @@ class Wants:
             times.append(self._next_due)
         return min(times, default=None)
 
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted of anybody, and that has been reckoned."""
+        return self.wake_at is None and not self.to_go
+
     def add(
         self, log: LogId, upper: int, teller: NodeId, due: int, *, by_digest: bool = False
     ) -> None:

@@ -19,6 +19,7 @@ from flc_udp.core.effects import Notice
 from flc_udp.daemon.udp import Datagrams
 from flc_udp.ground import Batch
 from flc_udp.model.address import Address
+from flc_udp.model.dots import NodeId
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
 from flc_udp.node import Node
@@ -30,7 +31,7 @@ Show = Callable[[int, Sequence[Message]], None]
 RECOVER_S = 1.0
 """While a failed log cannot be reopened, or written to, it is tried so often."""
 
-WARNINGS = {"member_suspected", "member_died", "refuted"}
+WARNINGS = {"member_suspected", "member_died", "refuted", "clone_met"}
 ERRORS = {"commit_failed", "log_forked"}
 
 
@@ -143,6 +144,10 @@ class LoopGround:
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it, after what is being written."""
         self.write_later(partial(self._log.save_incarnation, incarnation))
+
+    def save_identity(self, node: NodeId) -> None:
+        """The same."""
+        self.write_later(partial(self._log.save_identity, node))
 
     def write_later(self, write: Callable[[], None]) -> None:
         """Do a small write in the writer thread; that it failed is logged and nothing more."""

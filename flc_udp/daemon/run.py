@@ -32,6 +32,7 @@ from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.says import Says
+from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.udp import Datagrams, bind, resolve
 from flc_udp.model.address import Address, parse_numeric, split_host_port
@@ -46,8 +47,8 @@ from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
 DRAIN_S = 5.0
 """A leaving node waits so long for commits that are under way."""
 
-SEED_RETRY_S = 5.0
-"""Seeds whose names do not resolve are looked up again so often."""
+PEERS_PAUSE_S = 10.0
+"""Between two writings of who is there: a flapping cluster does not wear the disk."""
 
 PEERS_SAVED_MAX = 256
 """Members remembered for a start without seeds."""
@@ -107,6 +108,7 @@ class Daemon:
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._joining: asyncio.Task[None] | None = None
+        self._next_save = 0.0
         self._ground.after_turn += [self._end_if_left, self._save_peers]
 
     async def start(self, sock: socket.socket, address: Address) -> None:
@@ -135,10 +137,11 @@ class Daemon:
         )
 
     def join(self, seeds: list[str]) -> None:
-        """Ask remembered peers and seeds, all at once; names that do not resolve are retried."""
+        """Ask remembered peers and seeds, all at once; seeds are looked up again while silent."""
         remembered = [parse_numeric(address) for _, _, address in self._log.peers()]
         self._join_addresses([address for address in remembered if address is not None])
-        self._joining = asyncio.get_running_loop().create_task(self._join_seeds(seeds))
+        joining = keep_joining(seeds, self._join_addresses, self._live_addresses)
+        self._joining = asyncio.get_running_loop().create_task(joining)
 
     async def until_left(self) -> int:
         """The exit code, when the node has left."""
@@ -158,6 +161,8 @@ class Daemon:
         """Finish what is being written and let go of everything."""
         if self._joining is not None:
             self._joining.cancel()
+        self._next_save = 0.0
+        self._save_peers()
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ground.drained(), DRAIN_S)
@@ -188,23 +193,13 @@ class Daemon:
             random.SystemRandom(),
         )
 
-    async def _join_seeds(self, seeds: list[str]) -> None:
-        unresolved = seeds
-        while unresolved:
-            failed = []
-            for seed in unresolved:
-                try:
-                    self._join_addresses(await resolve(seed))
-                except FlcError as error:
-                    self._logger.warning("seed_unresolved", seed=seed, error=str(error))
-                    failed.append(seed)
-            unresolved = failed
-            if unresolved:
-                await asyncio.sleep(SEED_RETRY_S)
-
     def _join_addresses(self, addresses: list[Address]) -> None:
         self._ground.node.replica.join(addresses, self._ground.now())
         self._ground.turn_soon()
+
+    def _live_addresses(self) -> set[Address]:
+        members = self._ground.node.replica.liveness.members
+        return {member.row.address for member in members.live()}
 
     def _reload(self) -> None:
         self._logger.warning("nothing_reloaded", reason="settings are read at the start alone")
@@ -221,9 +216,11 @@ class Daemon:
             self._ended.set_result(code)
 
     def _save_peers(self) -> None:
-        if not self._ground.members_changed:
+        now = time.monotonic()
+        if not self._ground.members_changed or now < self._next_save:
             return
         self._ground.members_changed = False
+        self._next_save = now + PEERS_PAUSE_S
         live = self._ground.node.replica.liveness.members.live()
         rows = [(m.row.id, m.row.name, str(m.row.address)) for m in live[:PEERS_SAVED_MAX]]
         if rows:

@@ -152,15 +152,14 @@ def islands(world: World, seconds: int) -> int:
 class Anomalies(NamedTuple):
     """The experiment of Lifeguard's section 5: how many stand still, how long, with what between.
 
-    Both spans are drawn log-uniformly, in ms. `buffer` is how many datagrams the socket of a node
-    that stands still keeps.
+    With several numbers in `stalled` each has an equal share of the time, one after another. Both
+    spans are drawn log-uniformly, in ms.
     """
 
-    stalled: int
+    stalled: tuple[int, ...]
     seconds: int
     stall_ms: tuple[int, int] = (500, 32_000)
     run_ms: tuple[int, int] = (1, 30)
-    buffer: int = 0
 
 
 class Wronged(NamedTuple):
@@ -178,14 +177,15 @@ class Wronged(NamedTuple):
 def anomalies(world: World, plan: Anomalies, tell: Tell = lambda _: None) -> Wronged:
     """Let some nodes stand still again and again; who of the others is held for dead?"""
     machines = list(world.machines.values())
-    slow, healthy = machines[: plan.stalled], machines[plan.stalled :]
+    slow, healthy = machines[: max(plan.stalled)], machines[max(plan.stalled) :]
     ids, watch = {id_of(machine) for machine in healthy}, Watch(world)
-    end = world.now_ms + plan.seconds * 1_000
-    for machine in slow:
-        _stall_repeatedly(world, machine, plan, end)
-    while world.now_ms < end:
-        world.run(10_000)
-        tell(f"{world.now_ms // 1000} s, {len(watch.died(ids))} false deaths")
+    for stalled in plan.stalled:
+        end = world.now_ms + plan.seconds * 1_000 // len(plan.stalled)
+        for machine in slow[:stalled]:
+            _stall_repeatedly(world, machine, plan, end)
+        while world.now_ms < end:
+            world.run(10_000)
+            tell(f"{world.now_ms // 1000} s, {len(watch.died(ids))} false deaths")
     return _wronged(watch, ids, {machine.number for machine in slow})
 
 

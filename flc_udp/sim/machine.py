@@ -17,6 +17,7 @@ from flc_udp.core.effects import Notice
 from flc_udp.core.members import alive_row
 from flc_udp.ground import Batch, Post, Said
 from flc_udp.model.address import Address, parse_numeric
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.node import Node
@@ -38,6 +39,9 @@ TURNS_MAX = 20_000
 """Turns a second; a node that needs more spins."""
 
 SECOND = 1_000 * MS
+
+PEERS_PAUSE = 10 * SECOND
+"""Who has come is on the disk so long after, as in the daemon."""
 
 
 class Machine:
@@ -224,6 +228,10 @@ class Machine:
         """Remember it, soon: a crash may come first."""
         self._heap.after(MS, self._save_incarnation, self._life, incarnation)
 
+    def save_identity(self, node: NodeId) -> None:
+        """Remember it, soon."""
+        self._heap.after(MS, self._save_identity, self._life, node)
+
     def free_bytes(self) -> int:
         """Free space of the disk."""
         return self.disk.free_bytes
@@ -244,7 +252,7 @@ class Machine:
             listen(self.number, notice)
         if notice.name == "member_alive" and not self._peers_due:
             self._peers_due = True
-            self._heap.after(SECOND, self._save_peers, self._life)
+            self._heap.after(PEERS_PAUSE, self._save_peers, self._life)
 
     def _find(self) -> None:
         """Look what stands on the disk after a failure; who follows the node reads on there."""
@@ -260,6 +268,10 @@ class Machine:
     def _save_incarnation(self, life: int, incarnation: int) -> None:
         if life == self._life and self.node is not None:
             self.log.save_incarnation(incarnation)
+
+    def _save_identity(self, life: int, node: NodeId) -> None:
+        if life == self._life and self.node is not None:
+            self.log.save_identity(node)
 
     def _save_peers(self, life: int) -> None:
         if life == self._life and self.node is not None:

@@ -7,6 +7,7 @@ is dropped whole, since its sender holds the key and is either broken or ahead o
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from itertools import pairwise
 from typing import Any
 
@@ -35,6 +36,8 @@ from flc_udp.wire.packets import (
     Join,
     Kind,
     Leave,
+    MemberDigest,
+    MemberRanges,
     MemberRow,
     Members,
     Nack,
@@ -58,6 +61,9 @@ from flc_udp.wire.packets import (
 NUMBER_LIMIT = 1 << 64
 ADDRESS_CHARS_MAX = 64
 """More than any address has: what is longer is not even remembered."""
+
+ROWS_CACHED = 8_192
+"""Member rows as they last came: in a storm of claims most of them have been read before."""
 
 PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
 
@@ -115,19 +121,42 @@ def _seq(value: object) -> int:
 
 
 def _member_row(value: object) -> MemberRow:
-    node, incarnation, state, address, name, boot, accuser = _array(value, 7)[:7]
+    try:
+        return _checked_row(*_array(value, 7)[:7])
+    except TypeError:  # A map is nothing to look up, and no field of a row.
+        raise Malformed("member row has a map in it") from None
+
+
+@lru_cache(maxsize=ROWS_CACHED, typed=True)
+def _checked_row(
+    node: object,
+    incarnation: object,
+    state: object,
+    address: object,
+    name: object,
+    boot: object,
+    accuser: object,
+) -> MemberRow:
+    """Check one claim; the same one comes from many, and is checked once."""
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
         raise Malformed("member state unknown")
-    is_short = type(address) is str and len(address) <= ADDRESS_CHARS_MAX
+    is_short = isinstance(address, str) and len(address) <= ADDRESS_CHARS_MAX
     parsed = parse_numeric(address) if is_short else None
     if parsed is None:
         raise Malformed("member address is not numeric and canonical")
-    if not is_label(name):
+    if not isinstance(name, str) or not is_label(name):
         raise Malformed("member name not allowed")
     if _id(node) == bytes(ID_BYTES):
         raise Malformed("member id is a visitor's")
-    incarnation = _number(incarnation, INCARNATION_LIMIT)
-    return MemberRow(node, incarnation, State(state), parsed, name, _number(boot), _id(accuser))
+    return MemberRow(
+        _id(node),
+        _number(incarnation, INCARNATION_LIMIT),
+        State(state),
+        parsed,
+        name,
+        _number(boot),
+        _id(accuser),
+    )
 
 
 def _write_row(row: MemberRow) -> Fields:
@@ -214,11 +243,26 @@ def _read_prune(_f: Fields) -> Prune:
     return Prune()
 
 
-def _read_ranges(f: Fields) -> Ranges:
+def _read_range(f: Fields) -> tuple[bytes, int, bytes]:
     level, hashes = _number(f[1], RANGE_LEVELS), _bytes(f[2])
     if len(hashes) != RANGE_FANOUT * HASH_BYTES:
         raise Malformed("range does not have 64 hashes")
-    return Ranges(_id(f[0]), level, hashes)
+    return _id(f[0]), level, hashes
+
+
+def _read_ranges(f: Fields) -> Ranges:
+    return Ranges(*_read_range(f))
+
+
+def _read_member_ranges(f: Fields) -> MemberRanges:
+    return MemberRanges(*_read_range(f))
+
+
+def _read_member_digest(f: Fields) -> MemberDigest:
+    low, high, rows = _id(f[0]), _id(f[1]), tuple(map(_member_row, _array(f[2])))
+    if low > high:
+        raise Malformed("digest range is empty")
+    return MemberDigest(low, high, rows)
 
 
 def _read_digest(f: Fields) -> Digest:
@@ -265,6 +309,8 @@ READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
     Kind.REPLAY: (2, _read_replay),
     Kind.REPLAY_END: (2, _read_replay_end),
     Kind.RECEIPT: (2, _read_receipt),
+    Kind.MEMBER_RANGES: (3, _read_member_ranges),
+    Kind.MEMBER_DIGEST: (3, _read_member_digest),
 }
 """Kind → (least number of fields after the kind, reader of those fields)."""
 
@@ -303,6 +349,8 @@ def fields_of(packet: Packet) -> Fields:
             return (kind, nonce, _write_row(row))
         case Members(rows) | Update(rows):
             return (kind, tuple(map(_write_row, rows)))
+        case MemberDigest(low, high, rows):
+            return (kind, low, high, tuple(map(_write_row, rows)))
         case Pull(nonce, credit, graft, wants):
             return (kind, nonce, credit, graft, tuple(map(item_of, wants)))
         case _:

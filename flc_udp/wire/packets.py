@@ -38,6 +38,8 @@ class Kind(IntEnum):
     RECEIPT = 19
     RELAYED = 20
     PRUNE = 21
+    MEMBER_RANGES = 22
+    MEMBER_DIGEST = 23
 
 
 class State(IntEnum):
@@ -104,7 +106,10 @@ class Ping(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """Answer to a ping or a leave; `held` is the asker's log as the answerer durably holds it."""
+    """Answer to a ping or a leave; `held` is the asker's log as the answerer durably holds it.
+
+    With nonce 0, which no ping has, it answers a join: here is where I stand.
+    """
 
     nonce: int
     root: bytes
@@ -143,18 +148,46 @@ class Relayed(NamedTuple):
 
 
 class Join(NamedTuple):
-    """A newcomer, or one back from a cut, asks for the member table.
+    """A newcomer, or one back from a cut, makes itself known.
 
-    newcomer ── join(its own row) ──▶ each seed, all at once
-    newcomer ◀── members(rows) ────── each seed that lives
+    newcomer ── join(its own row) ──────▶ each seed, all at once
+    newcomer ◀── members(row), ack(0) ─── each seed that lives: its own row, and its roots
+    newcomer ── member-digest … ────────▶ the first of them whose root differs
     """
 
     row: MemberRow
 
 
 class Members(NamedTuple):
-    """Rows of the member table, answering a join; each is a claim, the answerer's own is first."""
+    """Rows of the member table: the answer to a join, or to a member-digest. Each is a claim."""
 
+    rows: tuple[MemberRow, ...]
+
+
+class MemberRanges(NamedTuple):
+    """Hashes of the 64 parts of one range of member ids, as `Ranges` is of log ids.
+
+    The receiver answers for each part that differs: with its parts' hashes, or with its rows.
+
+        a ── member-ranges(level 0) ──▶ b ── member-digest ──▶ a ── members ──▶ b
+    """
+
+    low: NodeId
+    level: int
+    hashes: bytes
+
+
+class MemberDigest(NamedTuple):
+    """All members with ids in low..high (both included) that the sender holds alive or suspect.
+
+    Each row is a claim. The receiver answers with the rows it knows better: those that override
+    one of these, and live ones that the sender does not list.
+
+        a ── member-digest(rows) ──▶ b        b ── members(rows) ──▶ a
+    """
+
+    low: NodeId
+    high: NodeId
     rows: tuple[MemberRow, ...]
 
 
@@ -280,6 +313,8 @@ Packet = (
     | Relayed
     | Join
     | Members
+    | MemberRanges
+    | MemberDigest
     | Update
     | Leave
     | Rumor
@@ -302,6 +337,8 @@ KIND_OF: dict[type[Packet], Kind] = {
     Relayed: Kind.RELAYED,
     Join: Kind.JOIN,
     Members: Kind.MEMBERS,
+    MemberRanges: Kind.MEMBER_RANGES,
+    MemberDigest: Kind.MEMBER_DIGEST,
     Update: Kind.UPDATE,
     Leave: Kind.LEAVE,
     Rumor: Kind.RUMOR,
@@ -315,3 +352,14 @@ KIND_OF: dict[type[Packet], Kind] = {
     ReplayEnd: Kind.REPLAY_END,
     Receipt: Kind.RECEIPT,
 }
+
+
+def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
+    """What a packet claims of members."""
+    match packet:
+        case Join(row) | Leave(_, row):
+            return (row,)
+        case Members() | MemberDigest() | Update():
+            return packet.rows
+        case _:
+            return ()

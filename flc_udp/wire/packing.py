@@ -8,6 +8,7 @@ nobody else has to think of it.
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from typing import Any
 
 import msgpack
@@ -16,7 +17,18 @@ from flc_udp.config import ID_BYTES, PIECE_BYTES
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import hash_of, peek_dot
 from flc_udp.wire.codec import fields_of, item_of
-from flc_udp.wire.packets import KIND_OF, Have, Members, Packet, Piece, Pull, Replay, Rumor, Update
+from flc_udp.wire.packets import (
+    KIND_OF,
+    Have,
+    MemberRow,
+    Members,
+    Packet,
+    Piece,
+    Pull,
+    Replay,
+    Rumor,
+    Update,
+)
 
 _pack = msgpack.Packer(autoreset=True).pack
 
@@ -25,6 +37,9 @@ HEAD_BYTES = 3 + 2 + ID_BYTES
 
 LIST_BYTES = 3
 """Header of an array of items at its longest."""
+
+ROWS_CACHED = 8_192
+"""Member rows as they last went out: the same news goes to many."""
 
 
 def _array_header(count: int) -> bytes:
@@ -48,7 +63,9 @@ class Packer:
         match packet:
             case Rumor() | Replay():
                 self._add_messages(packet)
-            case Members() | Update() | Pull() | Have():
+            case Members() | Update():
+                self._add_items(packet, [packed_row(row) for row in packet.rows])
+            case Pull() | Have():
                 self._add_items(packet, [_pack(item_of(item)) for item in packet[-1]])
             case _:
                 self._add_part(_pack(fields_of(packet)))
@@ -120,6 +137,13 @@ def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> l
     for packet in packets:
         packer.add(packet)
     return packer.finish()
+
+
+@lru_cache(maxsize=ROWS_CACHED)
+def packed_row(row: MemberRow) -> bytes:
+    """A member row as it travels."""
+    packed: bytes = _pack(item_of(row))
+    return packed
 
 
 def pieces_of(encoded: bytes, numbers: tuple[int, ...] = ()) -> Iterator[Piece]:

@@ -58,7 +58,7 @@ class Party:
     def __init__(self, talk: Talk, name: str, number: int, settings: Settings) -> None:
         self.talk = talk
         self.name = name
-        self.id = bytes([number]) * 8
+        self.first_id = bytes([number]) * 8
         self.address = Address(f"10.0.0.{number}", 7352)
         self.settings = settings
         self.disk: list[Message] = []
@@ -70,14 +70,25 @@ class Party:
         self.notices: list[Notice] = []
         self.start()
 
-    def start(self) -> None:
+    def start(self, boot: int | None = None, incarnation: int | None = None) -> None:
         """Begin a run: all there is of the former ones is the disk."""
         self.lives_lived += 1
         self.lives = True
         self.pending = []
-        me = alive_row(self.id, self.lives_lived * 100, self.address, self.name, self.lives_lived)
+        me = alive_row(
+            self.first_id,
+            incarnation or self.lives_lived * 100,
+            self.address,
+            self.name,
+            boot or self.lives_lived,
+        )
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
         self.replica = Replica(self.settings, me, history_of(self.disk), random, self.talk.now)
+
+    @property
+    def id(self) -> bytes:
+        """Its node id, which a clone of it may make it change."""
+        return self.replica.liveness.me.id
 
     def told(self, name: str) -> list[str]:
         """The members that notices of one name were about, in order."""
@@ -349,7 +360,7 @@ class Talk:
 
     def _receive(self, sender: Party, party: Party, payload: bytes) -> bool:
         node, packets, unknown = codec.read(payload)
-        assert (sender.id, 0) == (node, unknown)
+        assert unknown == 0
         if not party.lives or any(lost(sender, party, packets) for lost in self._lost):
             return False
         self.heard += [(sender.name, party.name, packet) for packet in packets]

@@ -49,7 +49,7 @@ def trio(**settings: int) -> Talk:
 
 class TestJoining:
     def test_a_newcomer_and_its_seed_know_each_other(self) -> None:
-        """One join and one answer make two members."""
+        """One join and one answer make two members, and their tables are alike at once."""
         talk = Talk("ann", "bob")
         talk["bob"].replica.join([talk["ann"].address], talk.now)
         talk["bob"].carry_out()
@@ -58,6 +58,7 @@ class TestJoining:
         assert State.ALIVE is talk["ann"].believes("bob")
         assert State.ALIVE is talk["bob"].believes("ann")
         assert {k: talk.sent[k] for k in ("Join", "Members")} == {"Join": 1, "Members": 1}
+        assert talk.agree()
 
     def test_members_of_one_seed_come_to_know_each_other(self) -> None:
         """Who joined the same node hears of each other through it."""

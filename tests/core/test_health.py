@@ -2,13 +2,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.health import CHANGES, SCORE_MAX, Health
+from flc_udp.core.health import CHANGES, Health
+
+SCORE_MAX = 8
 
 
 @pytest.mark.parametrize(("change", "by"), CHANGES.items())
 def test_each_change_moves_the_score_by_its_own(change: str, by: int) -> None:
     """From the middle, so that no bound is in the way; and it is counted by its name."""
-    health = Health(is_on=True)
+    health = Health(SCORE_MAX)
     for _ in range(4):
         health.note("stalled")
     health.note(change)
@@ -21,7 +23,7 @@ def test_each_change_moves_the_score_by_its_own(change: str, by: int) -> None:
 @given(st.lists(st.sampled_from(sorted(CHANGES))))
 def test_it_stays_within_its_bounds(changes: list[str]) -> None:
     """From well, 0, to the worst."""
-    health = Health(is_on=True)
+    health = Health(SCORE_MAX)
     for change in changes:
         health.note(change)
         assert 0 <= health.score <= SCORE_MAX
@@ -32,7 +34,7 @@ def test_it_stays_within_its_bounds(changes: list[str]) -> None:
 @given(st.lists(st.sampled_from(sorted(CHANGES))))
 def test_off_it_counts_and_does_nothing(changes: list[str]) -> None:
     """Plain SWIM believes itself whatever happens."""
-    health = Health(is_on=False)
+    health = Health(0)
     for change in changes:
         health.note(change)
 
@@ -43,4 +45,4 @@ def test_off_it_counts_and_does_nothing(changes: list[str]) -> None:
 def test_what_is_no_evidence_is_refused() -> None:
     """Every change has a name in the table, so that status can say why."""
     with pytest.raises(KeyError):
-        Health(is_on=True).note("mood")
+        Health(SCORE_MAX).note("mood")

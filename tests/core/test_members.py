@@ -4,10 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.members import PIGGYBACK_ROWS, TRANSMITS_FACTOR, Members, overrides
+from flc_udp.config import Settings
+from flc_udp.core.members import Members, overrides
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import MemberRow, State, Update
+from flc_udp.wire.packing import pack
+
+SETTINGS = Settings(members_max=100)
+TRANSMITS_FACTOR = SETTINGS.news_transmits_factor
 
 ME = MemberRow(b"me------", 1, State.ALIVE, Address("10.0.0.1", 1), "me", 1)
 
@@ -37,7 +42,7 @@ CLAIMS = [row(incarnation=i, state=s) for i, s in product((4, 5, 6), State)]
 
 def believed(claims: list[MemberRow]) -> Members:
     """A table that heard these claims."""
-    members = Members(ME, 100, 0)
+    members = Members(ME, SETTINGS, 0)
     for claim in claims:
         members.apply(claim, 0)
     return members
@@ -125,11 +130,11 @@ class TestTable:
 
     def test_its_own_row_replaced_is_its_own_row_in_the_root(self) -> None:
         """A refutation is a new row, and a leave takes it out."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         later = ME._replace(incarnation=2)
         members.refute(later, 1)
 
-        assert Members(later, 100, 0).root.value() == members.root.value()
+        assert Members(later, SETTINGS, 0).root.value() == members.root.value()
 
         members.refute(later._replace(incarnation=3, state=State.LEFT), 2)
 
@@ -137,7 +142,7 @@ class TestTable:
 
     def test_apply_says_whether_anything_changed(self) -> None:
         """What was known is no news."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
 
         assert members.apply(row(), 0)
         assert not members.apply(row(), 0)
@@ -145,7 +150,7 @@ class TestTable:
 
     def test_since_is_when_the_state_changed(self) -> None:
         """A refutation of what was alive all along does not begin its life anew."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         members.apply(row(), 10)
         members.apply(row(incarnation=6), 20)
 
@@ -163,7 +168,7 @@ class TestBound:
 
     def test_a_full_table_takes_no_newcomer_in_place_of_the_living(self) -> None:
         """Beyond the bound a claim is refused and counted."""
-        members = Members(ME, 10, 0)
+        members = Members(ME, Settings(members_max=10), 0)
         for claim in self.rows_of(20, State.ALIVE):
             members.apply(claim, 0)
 
@@ -172,7 +177,7 @@ class TestBound:
 
     def test_a_full_table_lets_go_of_the_longest_dead(self) -> None:
         """The dead make room for the living, and no trace of them stays in the news."""
-        members = Members(ME, 10, 0)
+        members = Members(ME, Settings(members_max=10), 0)
         for now, claim in enumerate(self.rows_of(9, State.DEAD)):
             members.apply(claim, now)
 
@@ -196,13 +201,22 @@ class TestNews:
         assert told == 8 * TRANSMITS_FACTOR * 4
 
     def test_the_least_told_goes_first(self) -> None:
-        """Six rows at a time, all are told equally often."""
+        """As many rows at a time as fit; all are told equally often."""
         rows = [row(node=n.to_bytes(8, "big")) for n in range(1, 12)]
         members = believed(rows)
         first, second = members.take_news(), members.take_news()
 
         assert {ME, *rows} == {*first, *second}
-        assert len(first) == len(second) == PIGGYBACK_ROWS
+        assert len(first) == len(second) == 10
+
+    def test_news_keeps_to_its_bytes(self) -> None:
+        """Ten short rows fit, fewer long ones; one of the longest, so that none waits for ever."""
+        long = [row(node=n.to_bytes(8, "big"))._replace(name="n" * 128) for n in range(1, 12)]
+        members = believed(long)
+        spent = members.take_news()
+
+        assert 1 <= len(spent) <= 2
+        assert SETTINGS.news_bytes_max >= len(pack(ME.id, [Update(spent)], 1_400)[0])
 
     def test_a_push_to_four_is_four_tellings(self) -> None:
         """λ·log N counts who was told, however few datagrams were made for it."""
@@ -253,7 +267,7 @@ class TestLive:
     @given(st.lists(claims, max_size=20))
     def test_the_live_are_those_of_the_table(self, told: list[MemberRow]) -> None:
         """Kept from one change to the next, the list is what it would be reckoned anew."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         for now, claim in enumerate(told):
             members.live()
             members.apply(claim, now)
@@ -267,7 +281,7 @@ class TestLive:
 class TestReaping:
     def test_the_long_dead_go_and_the_living_stay(self) -> None:
         """Only who is dead or left since before that time."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         members.apply(row(state=State.DEAD), 10)
         members.apply(row(node=b"bob-----", state=State.LEFT), 20)
         members.apply(row(node=b"cyd-----"), 0)
@@ -278,7 +292,7 @@ class TestReaping:
     @pytest.mark.parametrize("state", State)
     def test_a_ghost_does_not_come_back(self, state: State) -> None:
         """A claim no newer than the one it was reaped with is not believed again."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         members.apply(row(state=State.DEAD), 0)
         members.reap(1)
 
@@ -286,7 +300,7 @@ class TestReaping:
 
     def test_a_newer_life_comes_back(self) -> None:
         """Its subject alone raises the incarnation: that is no ghost."""
-        members = Members(ME, 100, 0)
+        members = Members(ME, SETTINGS, 0)
         members.apply(row(state=State.LEFT), 0)
         members.reap(1)
 
@@ -295,7 +309,7 @@ class TestReaping:
 
     def test_tombstones_are_bounded(self) -> None:
         """As many as the table has rows; the oldest goes first."""
-        members = Members(ME, 4, 0)
+        members = Members(ME, Settings(members_max=4), 0)
         for n in range(1, 10):
             members.apply(row(node=bytes([n]) * 8, state=State.DEAD), n)
             members.reap(n + 1)

@@ -149,8 +149,8 @@ class TestRound:
     def test_a_round_that_is_dropped_is_never_overdue(self) -> None:
         """Its target died or left meanwhile; to drop it twice is no error."""
         probes, round_ = self.begin()
-        probes.drop(round_)
-        probes.drop(round_)
+        probes.drop(round_.node)
+        probes.drop(round_.node)
 
         assert probes.take_overdue(10 * SECOND) == []
         assert not probes.is_probing(NODES[0])

@@ -1,4 +1,4 @@
-from flc_udp.core.receipts import Receipts
+from flc_udp.core.receipts import PROBE_PAUSE, Receipts
 
 ANN, BOB, CYD = (name.encode().ljust(8, b"-") for name in ("ann", "bob", "cyd"))
 
@@ -6,7 +6,7 @@ ANN, BOB, CYD = (name.encode().ljust(8, b"-") for name in ("ann", "bob", "cyd"))
 def test_so_many_are_enough() -> None:
     """Two of three, in the order their receipts came."""
     receipts = Receipts()
-    wait = receipts.watch(5, 2, [ANN, BOB, CYD])
+    wait = receipts.watch(5, 2, [ANN, BOB, CYD], 0)
     receipts.receive(CYD, 5)
 
     assert not wait.is_done
@@ -20,11 +20,11 @@ def test_so_many_are_enough() -> None:
 def test_a_head_below_the_message_does_not_count() -> None:
     """Who holds 4 does not hold 5."""
     receipts = Receipts()
-    wait = receipts.watch(5, 1, [ANN])
+    wait = receipts.watch(5, 1, [ANN], 0)
     receipts.receive(ANN, 4)
 
     assert not wait.is_done
-    assert receipts.missing() == [ANN]
+    assert receipts.take_due(PROBE_PAUSE) == [ANN]
 
 
 def test_heads_never_fall() -> None:
@@ -33,13 +33,13 @@ def test_heads_never_fall() -> None:
     receipts.receive(ANN, 5)
     receipts.receive(ANN, 3)
 
-    assert receipts.watch(5, 1, [ANN]).is_done
+    assert receipts.watch(5, 1, [ANN], 0).is_done
 
 
 def test_one_receipt_serves_every_wait_below_it() -> None:
     """Heads are cumulative."""
     receipts = Receipts()
-    waits = [receipts.watch(seq, 1, [ANN]) for seq in (1, 2, 3)]
+    waits = [receipts.watch(seq, 1, [ANN], 0) for seq in (1, 2, 3)]
     receipts.receive(ANN, 2)
 
     assert [wait.is_done for wait in waits] == [True, True, False]
@@ -48,12 +48,12 @@ def test_one_receipt_serves_every_wait_below_it() -> None:
 def test_who_is_dropped_is_named_and_missed_no_more() -> None:
     """A member that dies is gone from every wait it was in."""
     receipts = Receipts()
-    wait = receipts.watch(1, 2, [ANN, BOB])
+    wait = receipts.watch(1, 2, [ANN, BOB], 0)
     receipts.drop(ANN)
     receipts.drop(CYD)
 
     assert wait.gone == [ANN]
-    assert receipts.missing() == [BOB]
+    assert receipts.take_due(PROBE_PAUSE) == [BOB]
 
     receipts.receive(BOB, 1)
 
@@ -64,7 +64,7 @@ def test_who_is_dropped_is_named_and_missed_no_more() -> None:
 def test_a_dead_member_that_held_it_counts() -> None:
     """It had it when it died."""
     receipts = Receipts()
-    wait = receipts.watch(1, 1, [ANN, BOB])
+    wait = receipts.watch(1, 1, [ANN, BOB], 0)
     receipts.receive(ANN, 1)
     receipts.drop(ANN)
 
@@ -74,7 +74,7 @@ def test_a_dead_member_that_held_it_counts() -> None:
 def test_strangers_are_not_waited_for() -> None:
     """Only those of the wait count, whoever else holds it."""
     receipts = Receipts()
-    wait = receipts.watch(1, 1, [ANN])
+    wait = receipts.watch(1, 1, [ANN], 0)
     receipts.receive(CYD, 1)
 
     assert wait.held_by == []
@@ -84,19 +84,19 @@ def test_strangers_are_not_waited_for() -> None:
 def test_missing_names_each_once_in_order() -> None:
     """Whom to probe, over all waits."""
     receipts = Receipts()
-    receipts.watch(1, 2, [BOB, ANN])
-    receipts.watch(2, 2, [CYD, BOB])
+    receipts.watch(1, 2, [BOB, ANN], 0)
+    receipts.watch(2, 2, [CYD, BOB], 0)
 
-    assert receipts.missing() == [BOB, ANN, CYD]
+    assert receipts.take_due(PROBE_PAUSE) == [BOB, ANN, CYD]
 
 
 def test_what_is_forgotten_is_missed_no_more() -> None:
     """A wait whose time is out asks nobody; the other waits go on."""
     receipts = Receipts()
-    wait, other = receipts.watch(1, 1, [ANN]), receipts.watch(1, 1, [BOB])
+    wait, other = receipts.watch(1, 1, [ANN], 0), receipts.watch(1, 1, [BOB], 0)
     receipts.forget(wait)
 
-    assert receipts.missing() == [BOB]
+    assert receipts.take_due(PROBE_PAUSE) == [BOB]
 
     receipts.receive(BOB, 1)
 
@@ -109,4 +109,4 @@ def test_a_new_log_begins_with_no_receipts() -> None:
     receipts.receive(ANN, 9)
     receipts.restart()
 
-    assert not receipts.watch(1, 1, [ANN]).is_done
+    assert not receipts.watch(1, 1, [ANN], 0).is_done

@@ -37,14 +37,15 @@ class TestRejoin:
         assert rejoin.start(0, 0) is None
 
     def test_the_gap_is_a_tenth_of_the_silence_within_bounds(self) -> None:
-        """At least a second, at most a minute, else a tenth: over three hours."""
+        """At least a second, at most a minute, else a tenth, less a quarter of it by chance."""
         rejoin = Rejoin(60 * SECOND, Random(0), 0)
         rejoin.add([address(1)], 0)
         times = [at for at, _ in asked_at(rejoin, 3 * 3_600 * SECOND)]
 
         assert times[:3] == [0, SECOND, 2 * SECOND]
         for before, after in pairwise(times):
-            assert min(max(SECOND, before // 10), 60 * SECOND) == after - before
+            gap = min(max(SECOND, before // 10), 60 * SECOND)
+            assert max(SECOND, gap * 3 // 4) <= after - before <= gap
 
     @pytest.mark.parametrize("count", [2, 50])
     def test_at_most_one_a_second_over_all(self, count: int) -> None:
@@ -113,4 +114,4 @@ class TestRejoin:
                 assert rejoin.start(live, now) == address(1)
                 asked += 1
 
-        assert ASKERS * 10 / 2 <= asked <= ASKERS * 10 * 2
+        assert ASKERS * 10 / 4 <= asked <= ASKERS * 10 * 2

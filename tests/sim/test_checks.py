@@ -212,6 +212,6 @@ def test_gaps_that_are_not_noticed(monkeypatch: Patch) -> None:
 
 def test_members_that_are_not_believed(monkeypatch: Patch) -> None:
     """Nodes that do not agree on who is alive are not at rest."""
-    monkeypatch.setattr(Members, "apply", lambda *_: False)
+    monkeypatch.setattr(Members, "apply", lambda *_, **_how: False)
     with pytest.raises(NotConverged, match="does not see exactly"):
         converse()

@@ -44,7 +44,7 @@ def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
 def test_stalled_machines_wrong_nobody(seed: int) -> None:
     """Eight of 24 stand still again and again, deaf meanwhile: no healthy member dies of it."""
     with grown(24, seed, faults=Faults(pause_datagrams_max=0)) as world:
-        wronged = anomalies(world, Anomalies(stalled=8, seconds=60))
+        wronged = anomalies(world, Anomalies(stalled=(8,), seconds=60))
 
         assert wronged.told == 0
 
@@ -53,7 +53,7 @@ def test_plain_swim_blames_others() -> None:
     """The same without Lifeguard: what it is for. Stalled nodes suspect the healthy."""
     settings = Settings(lifeguard=False)
     with grown(24, 1, faults=Faults(pause_datagrams_max=0), settings=settings) as world:
-        wronged = anomalies(world, Anomalies(stalled=8, seconds=60, run_ms=(1, 100)))
+        wronged = anomalies(world, Anomalies(stalled=(8,), seconds=60, run_ms=(1, 100)))
 
         assert wronged.suspicions > 0
 

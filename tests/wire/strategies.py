@@ -19,6 +19,8 @@ from flc_udp.wire.packets import (
     Have,
     Join,
     Leave,
+    MemberDigest,
+    MemberRanges,
     MemberRow,
     Members,
     Nack,
@@ -73,6 +75,9 @@ wants = st.builds(
 ) | st.builds(lambda dot, pieces: Want(*dot, dot.seq, pieces), dots, piece_spans)
 
 
+ranges = st.tuples(ids, st.integers(0, RANGE_LEVELS - 1), st.binary(min_size=512, max_size=512))
+
+
 def many(items: st.SearchStrategy, most: int = 8) -> st.SearchStrategy:
     """A tuple of items as a packet has them; none at all is no packet."""
     return st.lists(items, min_size=1, max_size=most).map(tuple)
@@ -85,6 +90,13 @@ def digests(draw: st.DrawFn) -> Digest:
     low, *between, high = logs
     found = tuple(DigestRow(log, draw(seqs), draw(hashes)) for log in between)
     return Digest(low, high, draw(st.booleans()), found)
+
+
+@st.composite
+def member_digests(draw: st.DrawFn) -> MemberDigest:
+    """Any rows of any range; none at all says that none is held there."""
+    low, high = sorted((draw(ids), draw(ids)))
+    return MemberDigest(low, high, tuple(draw(st.lists(rows, max_size=4))))
 
 
 @st.composite
@@ -110,8 +122,10 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     pieces(),
     st.builds(Prune),
     st.builds(Have, st.booleans(), many(dots)),
-    st.builds(Ranges, ids, st.integers(0, RANGE_LEVELS - 1), st.binary(min_size=512, max_size=512)),
+    ranges.map(lambda found: Ranges(*found)),
     digests(),
+    ranges.map(lambda found: MemberRanges(*found)),
+    member_digests(),
     st.builds(Pull, numbers, numbers, st.booleans(), many(wants)),
     st.builds(Replay, numbers, many(messages)),
     st.builds(ReplayEnd, numbers, st.booleans()),

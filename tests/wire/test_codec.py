@@ -27,6 +27,8 @@ from flc_udp.wire.packets import (
     Join,
     Kind,
     Leave,
+    MemberDigest,
+    MemberRanges,
     MemberRow,
     Members,
     Nack,
@@ -72,6 +74,8 @@ EXAMPLES: list[Packet] = [
     Relayed(1, ID),
     Prune(),
     Ranges(ID, 3, bytes(512)),
+    MemberRanges(ID, 3, bytes(512)),
+    MemberDigest(ID, ID, (ROW, ROW)),
 ]
 
 
@@ -137,7 +141,7 @@ class TestForwardCompatibility:
             Digest(ID, ID, False, (DigestRow(ID, 1, HASH),)),
         ] == read(payload(*body))[1]
 
-    @pytest.mark.parametrize("kind", [0, 1, 2, 22, 255, 1 << 63, -1, True, "ping", None])
+    @pytest.mark.parametrize("kind", [0, 1, 2, 24, 255, 1 << 63, -1, True, "ping", None])
     def test_unknown_kinds_are_ignored_and_counted(self, kind: object) -> None:
         """What is not known changes nothing, and its neighbours are read."""
         known = fields_of(EXAMPLES[0])
@@ -275,6 +279,12 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[18], 1, NO_ID),
     (EXAMPLES[18], 2, [RANGE_LEVELS, *NO_NUMBER]),
     (EXAMPLES[18], 3, [b"", bytes(511), bytes(513), "x" * 512, None]),
+    (EXAMPLES[19], 1, NO_ID),
+    (EXAMPLES[19], 2, [RANGE_LEVELS, *NO_NUMBER]),
+    (EXAMPLES[19], 3, [b"", bytes(511), bytes(513), "x" * 512, None]),
+    (EXAMPLES[20], 1, [*NO_ID, b"\xff" * 8]),
+    (EXAMPLES[20], 2, [*NO_ID, bytes(8)]),
+    (EXAMPLES[20], 3, [*NO_ARRAY, *((row,) for row in NO_ROW)]),
 ]
 
 

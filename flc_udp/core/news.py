@@ -1,0 +1,78 @@
+"""News of members: what is to be told, how often it has been, and when it is let go (SWIM, 4.1).
+
+Rules. The least told goes first, and each piece is let go after λ·log2 N tellings, so that all have
+heard it with high probability at a cost per packet that does not grow. Rows are chosen by bytes:
+membership never crowds messages out of a datagram. A suspicion is told once for each accuser,
+because who hears it counts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from heapq import nsmallest
+from math import ceil, log2
+
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.wire.packets import MemberRow
+from flc_udp.wire.packing import packed_row
+
+ROW_BYTES_LEAST = 48
+"""No row is shorter: two ids of 10 bytes, an address, numbers, headers."""
+
+
+class News:
+    """{subject: {accuser: times told}}; the accuser is a visitor's id in all but suspicions."""
+
+    def __init__(self, transmits_factor: int) -> None:
+        self._factor = transmits_factor
+        self._told: dict[NodeId, dict[NodeId, int]] = {}
+
+    def put(self, node: NodeId, accuser: NodeId = VISITOR) -> None:
+        """What is held of a member changed: all that was told before is old."""
+        self._told[node] = {accuser: 0}
+
+    def confirm(self, node: NodeId, accuser: NodeId) -> None:
+        """A suspicion has one more accuser."""
+        self._told.setdefault(node, {})[accuser] = 0
+
+    def drop(self, node: NodeId) -> None:
+        """There is nothing to tell of it any more."""
+        self._told.pop(node, None)
+
+    def clear(self) -> None:
+        """Everybody knows it all."""
+        self._told.clear()
+
+    def take(
+        self,
+        row_of: Callable[[NodeId], MemberRow | None],
+        members: int,
+        listeners: int,
+        bytes_max: int,
+    ) -> tuple[MemberRow, ...]:
+        """Rows to tell to so many of `members`, within `bytes_max` bytes of them."""
+        if not self._told:
+            return ()
+        limit = self._factor * ceil(log2(members + 1))
+        told = ((n, node, by) for node, news in self._told.items() for by, n in news.items())
+        rows = []
+        for times, node, accuser in nsmallest(bytes_max // ROW_BYTES_LEAST, told):
+            row = row_of(node)
+            if row is None:
+                self.drop(node)
+                continue
+            if row.accuser != accuser:
+                row = row._replace(accuser=accuser)
+            bytes_max -= len(packed_row(row))
+            if bytes_max < 0:
+                break
+            self._count(node, accuser, times + listeners, limit)
+            rows.append(row)
+        return tuple(rows)
+
+    def _count(self, node: NodeId, accuser: NodeId, times: int, limit: int) -> None:
+        self._told[node][accuser] = times
+        if times >= limit:
+            del self._told[node][accuser]
+            if not self._told[node]:
+                del self._told[node]
