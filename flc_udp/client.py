@@ -217,6 +217,10 @@ class Client(asyncio.Protocol):
         """`root`, `members_root`, `logs`, `messages`: equal roots are equal histories."""
         return await self.request("digest")
 
+    async def why(self, dot: str, other: str | None = None) -> Record:
+        """`message`, `causes` and `clock` of a dot; of two, their `order` by causality alone."""
+        return await self.request("why", dot=dot, other=other)
+
     async def leave(self) -> None:
         """Ask the node to leave the cluster; returns when its daemon has ended the connection."""
         with suppress(DaemonGoneError):  # it may be quicker to end than to answer
@@ -225,13 +229,11 @@ class Client(asyncio.Protocol):
 
     async def request(self, op: str, **arguments: object) -> Record:
         """Ask for one record; raises FlcError with the daemon's words where it refuses."""
-        answer: Record = await self._ask({"op": op, **arguments}, dict)
-        return answer
+        return cast("Record", await self._ask({"op": op, **arguments}, dict))
 
     def stream(self, op: str, **arguments: object) -> Stream:
         """Ask for a list or a follow: its lines as the daemon sends them."""
-        stream = Stream(self._regulate)
-        self._streams[self._send({"op": op, **arguments})] = stream
+        stream = self._streams[self._send({"op": op, **arguments})] = Stream(self._regulate)
         return stream
 
     async def listed(self, op: str, **arguments: object) -> list[Record]:
@@ -343,8 +345,7 @@ class Client(asyncio.Protocol):
 
     def _regulate(self) -> None:
         """Read on only while records are taken, or an answer is awaited."""
-        unread = sum(stream.chars for stream in self._streams.values())
-        full = unread > UNREAD_CHARS_MAX and not self._answers
+        full = not self._answers and sum(s.chars for s in self._streams.values()) > UNREAD_CHARS_MAX
         if full != self._paused and not self._transport.is_closing():
             self._paused = full
             (self._transport.pause_reading if full else self._transport.resume_reading)()

@@ -77,6 +77,16 @@ COMMANDS = {
         "hold a member that is not coming back for one that left",
         "flc forget ben\n  flc forget 86be453a11f3d69b",
     ),
+    "why": Command(
+        "flc_udp.cli.why",
+        "print a message's causes and vector clock; of two, which came before",
+        "flc why 9f2c61d0a47be813:17\n  flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1",
+    ),
+    "fsck": Command(
+        "flc_udp.cli.fsck",
+        "check a node's database, whether the node is up or down; exit 1 if anything is wrong",
+        "flc fsck\n  flc fsck --data /tmp/ann --json | jq -r '.problem // empty'",
+    ),
     "ping": Command(
         "flc_udp.cli.ping",
         "probe a node from outside, with round-trip statistics",

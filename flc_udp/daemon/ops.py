@@ -16,6 +16,7 @@ from flc_udp.daemon.records import (
     rfc3339,
 )
 from flc_udp.daemon.status import Status
+from flc_udp.daemon.why import why
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
@@ -56,6 +57,7 @@ class Ops:
             "log": self._log,
             "rooms": self._rooms,
             "members": self._members,
+            "why": lambda request: why(self.reader, request),
         }
 
     @property

@@ -146,7 +146,7 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-@pytest.mark.parametrize("module", ["main", "nc", "say", "log", "lists", "status", "keygen"])
+@pytest.mark.parametrize("module", ["main", "nc", "say", "log", "lists", "status", "why", "keygen"])
 def test_client_commands_are_light(module: str) -> None:
     """No client command imports cryptography, SQLite, uvloop or the core; --version no asyncio."""
     heavy = ["cryptography", "sqlite3", "uvloop", "structlog", "msgpack", "flc_udp.core"]

@@ -1,0 +1,140 @@
+"""`flc fsck`: looks at a node's database, up or down, and says what is wrong and what to do.
+
+Rules. The file is read directly, so no daemon is asked and none is disturbed. For people the checks
+stand in a table and the first findings below it; `--json` prints every finding as it is come upon,
+and a summary last. Exit 1 where there is any.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+from flc_udp.cli import text
+from flc_udp.client import Record, compact
+from flc_udp.model.errors import FlcError
+from flc_udp.store.directory import default_directory
+from flc_udp.store.fsck import CHECKS, Fsck
+from flc_udp.store.snapshot import snapshot
+from flc_udp.store.walk import Finding
+
+DATABASE = "flc.db"
+
+FINDINGS_SHOWN = 5
+"""Of each check, to people. More say little more and are counted, or would hide what caused them: a
+room's row with a wrong name is one finding among as many as it has messages."""
+
+
+def add_fsck(parser: argparse.ArgumentParser) -> None:
+    """`flc fsck`."""
+    parser.add_argument(
+        "--json", action="store_true", help="one JSON object a finding, and one in the end"
+    )
+
+
+def fsck(args: argparse.Namespace) -> int:
+    """Walk the log and print what was found; raises FlcError where that is anything."""
+    directory = Path(args.data or default_directory(os.environ))
+    path = directory / DATABASE
+    counts: Counter[str] = Counter()
+    with snapshot(path) as connection:
+        check = Fsck(connection)
+        findings = _counted(check.findings(), counts)
+        if args.json:
+            for finding in findings:
+                print(compact(finding_record(finding)), flush=True)
+            print(compact(_summary(path, check, counts)))
+        else:
+            shown = [f for f in findings if counts[f.check] <= FINDINGS_SHOWN]
+            print(_table(path, check, counts))
+            print("".join(f"{_line(finding)}\n" for finding in shown), end="")
+            if (more := counts.total() - len(shown)) > 0:
+                print(f"and {more} more, which --json prints")
+    if counts:
+        raise FlcError(f"{_count(counts.total(), 'finding')} in {path}", _way_out(directory))
+    return 0
+
+
+def finding_record(finding: Finding) -> Record:
+    """A finding as JSON: what it is not about is null."""
+    return {
+        "check": finding.check,
+        "dot": None if finding.dot is None else str(finding.dot),
+        "log": None if finding.log is None else finding.log.hex(),
+        "room": finding.room,
+        "problem": finding.problem,
+    }
+
+
+def _counted(findings: Iterator[Finding], counts: Counter[str]) -> Iterator[Finding]:
+    for finding in findings:
+        counts[finding.check] += 1
+        yield finding
+
+
+def _way_out(directory: Path) -> str:
+    return (
+        f"stop the node, move {directory} aside and start it anew with its keys and --join:"
+        " it catches up; what it said and no other node holds is only in what was moved"
+    )
+
+
+def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
+    return {
+        "clean": not counts,
+        "complete": check.is_complete,
+        "findings": counts.total(),
+        "checks": {name: counts[name] for name in CHECKS},
+        "messages": check.walk.messages if check.walk else 0,
+        "logs": check.rows["log"],
+        "rooms": check.rows["room"],
+        "path": str(path),
+    }
+
+
+def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
+    messages = check.walk.messages if check.walk else 0
+    logs, rooms = check.rows["log"], check.rows["room"]
+    heads = (_count(messages, "message"), _count(logs, "log"), _count(rooms, "room"))
+    lines = [f"{path}: {', '.join(heads)}"]
+    if not check.is_complete:
+        lines.append("not walked to the end: what is not WRONG below is not known to be right")
+    for name, claim in _claims(check).items():
+        verdict = "ok" if check.is_complete else "-"
+        if counts[name]:
+            verdict = f"{counts[name]} WRONG"
+        lines.append(f"{name:<10}{verdict:<10}{claim}")
+    return "\n".join(lines)
+
+
+def _claims(check: Fsck) -> dict[str, str]:
+    """What each check promises where it finds nothing, and of how many."""
+    messages = check.walk.messages if check.walk else 0
+    causes = check.walk.causes if check.walk else 0
+    rows = check.rows
+    return {
+        "file": "its pages, its indexes and its schema are sound",
+        "message": f"{_count(messages, 'message')} can be read and are what their rows say",
+        "position": "they stand without a gap in the order they were appended",
+        "log": f"{_count(rows['log'], 'log')} run from 1 to their head without a gap",
+        "chain": "each message names the hash of the one before it in its log",
+        "cause": f"{_count(causes, 'cause')} stand before what names them",
+        "stamp": "stamps rise along every log and every cause",
+        "head": f"{_count(rows['log'], 'row')} of logs follow from the messages",
+        "room": f"{_count(rows['room'], 'row')} of rooms follow from the messages",
+        "clock": f"{_count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
+        "once": f"{_count(rows['once'], 'client')} numbered what it said",
+    }
+
+
+def _line(finding: Finding) -> str:
+    places = [str(finding.dot)] if finding.dot else [finding.log.hex()] if finding.log else []
+    places += [finding.room] if finding.room is not None else []
+    return text.visible("  ".join((f"{finding.check:<8}", *places, finding.problem)))
+
+
+def _count(n: int, what: str) -> str:
+    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -1,0 +1,643 @@
+"""Each test spoils one thing in a copy of a good database, and fsck finds that and nothing else."""
+
+import random
+import shutil
+import sqlite3
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, reject, settings
+from hypothesis import strategies as st
+
+import flc_udp.store.snapshot as snapshots
+from flc_udp.model.dots import Dot
+from flc_udp.model.errors import FlcError
+from flc_udp.model.history import Head
+from flc_udp.model.message import Message, Origin, write
+from flc_udp.store.fsck import CHECKS, Fsck
+from flc_udp.store.log import Log
+from flc_udp.store.once import PAIR
+from flc_udp.store.schema import MIGRATIONS
+from flc_udp.store.snapshot import Way, snapshot
+from flc_udp.store.walk import Finding
+
+Authors = Any  # the class of the fixture: a conftest cannot be imported
+
+UNSEEN = {("node", "key"), ("node", "value")}
+UNSEEN |= {("peer", "id"), ("peer", "name"), ("peer", "address")}
+UNSEEN |= {("once", "client"), ("once", "said")}
+"""Columns that nothing else tells; of `once.said`, what could have been as well."""
+
+TABLES = ("log", "room", "message", "clock", "once", "node", "peer")
+
+
+def talk(authors: Authors) -> None:
+    """Three authors in two rooms; some hear late, so there are concurrent heads and late stamps."""
+    for name in ("ann", "bob", "cyd", "ann", "bob"):
+        authors.say(name)
+    authors.listen("bob", "lobby")
+    for number in range(5):
+        authors.say("ann", body=f"ann's {number}")
+    authors.say("bob", body="concurrent to what ann said meanwhile, and with a lower stamp")
+    authors.say("bob", "ops")
+    authors.listen("cyd", "ops")
+    authors.say("cyd", "ops", wall=1_001)
+    authors.listen("ann", "lobby")
+    authors.say("ann", body="joins what bob and I said")
+    authors.listen("bob", "ops")
+    authors.say("bob", "ops", wall=1_002)
+    authors.say("cyd")
+
+
+@pytest.fixture(scope="session")
+def said(new_authors: Callable[[], Authors]) -> list[Message]:
+    """What the good database holds."""
+    authors = new_authors()
+    talk(authors)
+    messages: list[Message] = authors.said
+    return messages
+
+
+@pytest.fixture(scope="session")
+def good(said: list[Message], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A good database of a node that has ended."""
+    path = tmp_path_factory.mktemp("good") / "flc.db"
+    log = Log.open(path)
+    log.identity(b"a node!!")
+    log.save_incarnation(7)
+    log.save_peers([(b"another!", "ben", "127.0.0.1:7353")])
+    bot = [m.dot for m in said if m.log == said[0].log]
+    log.append(said[:4], once=[("bot", 1, bot[0])])
+    log.append(said[4:], once=[("bot", 2, bot[1]), ("bot", 5, bot[2])])
+    log.close()
+    return path
+
+
+@pytest.fixture
+def copy(good: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be spoilt."""
+    return Path(shutil.copy(good, tmp_path / "flc.db"))
+
+
+def fsck(path: Path) -> list[Finding]:
+    """All that is found in a file."""
+    with snapshot(path) as connection:
+        return list(Fsck(connection).findings())
+
+
+def run(path: Path, *statements: str | tuple[str, tuple[object, ...]]) -> None:
+    """Change a database; without a WAL, as if it had always been so."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        for statement in statements:
+            sql, values = (statement, ()) if isinstance(statement, str) else statement
+            connection.execute(sql, values)
+        connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+
+
+def checks(findings: Sequence[Finding]) -> list[tuple[str, str]]:
+    """(check, what it is about) of each, in the order of the checks."""
+    places = ((f, f.dot or (f.log and f.log.hex()) or f.room or "") for f in findings)
+    pairs = [(finding.check, str(place)) for finding, place in places]
+    return sorted(pairs, key=lambda pair: CHECKS.index(pair[0]))
+
+
+def of(said: Sequence[Message], author: str) -> list[Message]:
+    """What an author said."""
+    return [message for message in said if message.author == author]
+
+
+def after(message: Message) -> str:
+    """The dot that follows in a message's log."""
+    return str(Dot(message.log, message.seq + 1))
+
+
+# --- A good database --------------------------------------------------------------------------
+
+
+def test_a_good_database_has_no_finding(good: Path, said: list[Message]) -> None:
+    """Nothing is found, and all of it was looked at."""
+    with snapshot(good) as connection:
+        check = Fsck(connection)
+        assert list(check.findings()) == []
+    assert check.is_complete
+    assert check.walk is not None
+    assert check.walk.messages == len(said)
+    assert check.walk.causes == sum(len(m.causes) for m in said) > 4
+    assert check.rows == {"log": 3, "room": 2, "clock": 5, "once": 1}
+
+
+def test_an_empty_log_is_good(tmp_path: Path) -> None:
+    """A node that never heard anything has nothing wrong."""
+    Log.open(tmp_path / "flc.db").close()
+    assert fsck(tmp_path / "flc.db") == []
+
+
+@settings(max_examples=100)
+@given(
+    steps=st.lists(
+        st.tuples(
+            st.booleans(),
+            st.sampled_from(("ann", "bob", "cyd", "dan")),
+            st.sampled_from(("lobby", "ops")),
+            st.integers(1_000, 1_003),
+        ),
+        max_size=40,
+    )
+)
+def test_whatever_is_appended_is_good(
+    new_authors: Callable[[], Authors], steps: list[tuple[bool, str, str, int]]
+) -> None:
+    """However authors talk, hear and whatever their clocks say, nothing is found."""
+    authors, disk = new_authors(), sqlite3.connect(":memory:")
+    for speaks, author, room, wall in steps:
+        if speaks:
+            authors.say(author, room, wall=wall)
+        else:
+            authors.listen(author, room)
+    log = Log.over(disk)
+    for message in authors.said:
+        log.append([message])
+    assert list(Fsck(disk).findings()) == []
+    disk.close()
+
+
+def test_it_leaves_no_trace(copy: Path) -> None:
+    """Of a node that is down neither the directory nor the file changes, not even its times."""
+    before = (copy.parent.stat().st_mtime_ns, copy.stat().st_mtime_ns, copy.read_bytes())
+    assert fsck(copy) == []
+    assert (copy.parent.stat().st_mtime_ns, copy.stat().st_mtime_ns, copy.read_bytes()) == before
+    assert list(copy.parent.iterdir()) == [copy]
+
+
+def test_a_file_that_may_not_be_written(copy: Path) -> None:
+    """To be allowed to read is enough."""
+    copy.chmod(0o400)
+    copy.parent.chmod(0o500)
+    try:
+        assert fsck(copy) == []
+    finally:
+        copy.parent.chmod(0o700)
+
+
+def test_it_sees_one_moment_of_a_running_node(copy: Path, authors: Authors) -> None:
+    """What is in the WAL alone is walked, and what is appended meanwhile is not."""
+    node = Log.open(copy)
+    node.append([authors.say("dan", "ops")])
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        findings = check.findings()
+        node.append([authors.say("eve"), authors.say("dan", "ops")])
+        assert list(findings) == []
+    assert check.rows["log"] == 4
+    node.close()
+
+
+@pytest.mark.parametrize("shared", [Way("mode=ro"), Way("mode=ro&vfs=of a directory not to write")])
+def test_a_wal_without_its_index(
+    tmp_path: Path, copy: Path, authors: Authors, monkeypatch: pytest.MonkeyPatch, shared: Way
+) -> None:
+    """What a node left that was killed is read as a whole, also where no index can be made."""
+    monkeypatch.setattr(snapshots, "SHARED", shared)
+    node = Log.open(copy)
+    node.append([authors.say("dan", "ops")])
+    (tmp_path / "killed").mkdir()
+    killed = Path(shutil.copy(copy, tmp_path / "killed"))
+    shutil.copy(f"{copy}-wal", f"{killed}-wal")
+    node.close()
+    wal = Path(f"{killed}-wal").read_bytes()
+    with snapshot(killed) as connection:
+        check = Fsck(connection)
+        assert list(check.findings()) == []
+    assert check.rows["log"] == 4
+    assert Path(f"{killed}-wal").read_bytes() == wal
+
+
+def test_a_node_that_starts_meanwhile(copy: Path, authors: Authors) -> None:
+    """Where the file was changed under the walk, that is said, and nothing of what it found."""
+
+    def start_and_end() -> None:
+        node = Log.open(copy)
+        node.append([authors.say("dan")])
+        node.close()
+
+    with pytest.raises(FlcError, match="changed while it was read"), snapshot(copy):
+        start_and_end()
+
+
+# --- Messages ---------------------------------------------------------------------------------
+
+
+def rewrite(path: Path, message: Message, encoded: bytes) -> None:
+    """Put other bytes in a message's place."""
+    run(path, ("UPDATE message SET encoded = ? WHERE encoded = ?", (encoded, message.encoded)))
+
+
+def test_a_flipped_bit_breaks_the_chain(copy: Path, said: list[Message]) -> None:
+    """A body with one other bit is told by the next message of its log."""
+    message = of(said, "ann")[3]
+    rewrite(copy, message, message.encoded.replace(b"ann's 1", b"ann's 0"))
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("chain", after(message))]
+    assert "one of the two has changed" in finding.problem
+
+
+def test_a_flipped_bit_in_the_last_of_a_log(copy: Path, said: list[Message]) -> None:
+    """What no message follows is guarded by the head's hash in the log's row."""
+    message = of(said, "ann")[-1]
+    rewrite(copy, message, message.encoded.replace(b"joins", b"jo1ns"))
+    assert checks(fsck(copy)) == [("head", message.log.hex())]
+
+
+@pytest.mark.parametrize("junk", [b"", b"junk", "text", None])
+def test_a_message_that_cannot_be_read(copy: Path, said: list[Message], junk: object) -> None:
+    """It is told by the name its row has, and not held against what follows it."""
+    message = of(said, "ann")[5]
+    junk = message.encoded[:-1] if junk is None else junk
+    run(copy, ("UPDATE message SET encoded = ? WHERE encoded = ?", (junk, message.encoded)))
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("message", str(message.dot))]
+    assert "cannot be read" in finding.problem
+
+
+@pytest.mark.parametrize("column", ["log_no", "seq", "stamp", "room_no"])
+def test_a_row_that_says_otherwise_than_its_message(
+    copy: Path, said: list[Message], column: str
+) -> None:
+    """Each column has to be what the bytes say."""
+    message = of(said, "bob")[-1]
+    sql = f"UPDATE message SET {column} = {column} + 900 WHERE encoded = ?"  # noqa: S608  # ours
+    run(copy, (sql, (message.encoded,)))
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("message", str(message.dot))]
+    assert column.removesuffix("_no") in finding.problem
+
+
+def test_swapped_stamps(copy: Path, said: list[Message]) -> None:
+    """Both rows are told."""
+    one, other = said[2], said[8]
+    run(
+        copy,
+        ("UPDATE message SET stamp = ? WHERE position = 3", (other.stamp,)),
+        ("UPDATE message SET stamp = ? WHERE position = 9", (one.stamp,)),
+    )
+    assert checks(fsck(copy)) == [("message", str(one.dot)), ("message", str(other.dot))]
+
+
+def test_a_missing_row(copy: Path, said: list[Message]) -> None:
+    """The positions, the log and the room each lack one."""
+    message = of(said, "ann")[3]
+    position = said.index(message) + 1
+    run(copy, ("DELETE FROM message WHERE position = ?", (position,)))
+    assert checks(fsck(copy)) == [
+        ("position", str(said[position].dot)),
+        ("log", after(message)),
+        ("room", message.room),
+    ]
+
+
+def test_a_missing_end(copy: Path, said: list[Message]) -> None:
+    """The last message of all is missed by what told of it: its log, its room and their clock."""
+    message = said[-1]
+    run(copy, ("DELETE FROM message WHERE position = ?", (len(said),)))
+    found = checks(fsck(copy))
+    assert [check for check, _ in found] == ["head", "room", "clock"]
+    assert (found[0][1], found[1][1]) == (message.log.hex(), message.room)
+
+
+def test_swapped_positions(copy: Path, said: list[Message]) -> None:
+    """A message before its predecessor: the later one lacks it, and it stands after that."""
+    one, other = of(said, "ann")[2:4]
+    first = said.index(one) + 1
+    assert said[first] == other
+    steps = [(first, 0), (first + 1, first), (0, first + 1)]
+    sql = "UPDATE message SET position = ?2 WHERE position = ?1"
+    run(copy, *((sql, step) for step in steps))
+    assert checks(fsck(copy)) == [("log", str(other.dot)), ("log", str(one.dot))]
+
+
+def test_a_position_that_was_moved(copy: Path, said: list[Message]) -> None:
+    """Positions stand without a gap, and a room's row knows its last one."""
+    run(copy, ("UPDATE message SET position = 99 WHERE position = ?", (len(said),)))
+    dot, room = str(said[-1].dot), said[-1].room
+    assert checks(fsck(copy)) == [("position", dot), ("room", room)]
+
+
+# --- Causality --------------------------------------------------------------------------------
+
+
+def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Message:
+    """What a node could have written that does not keep the rules; `head` is its log's."""
+    return write(
+        log=b"stranger",
+        seq=head.seq + 1 if head else 1,
+        room="lobby",
+        author="eve",
+        wall=0,
+        stamp=stamp,
+        causes=tuple(causes),
+        parent=head.hash if head else bytes(8),
+        body="hi",
+        origin=None if head else Origin(b"strange!", "eve"),
+    )
+
+
+def append(path: Path, *messages: Message) -> None:
+    """Append without a look at their causes, which only the core takes."""
+    log = Log.open(path)
+    log.append(messages)
+    log.close()
+
+
+def test_a_missing_cause(copy: Path, said: list[Message]) -> None:
+    """A cause that is not held is told with the message that names it."""
+    message = stranger([Dot(said[0].log, 900)], stamp=1 << 60)
+    append(copy, message)
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("cause", str(message.dot))]
+    assert f"{said[0].log.hex()}:900" in finding.problem
+
+
+def test_a_cause_that_stands_after(copy: Path, authors: Authors) -> None:
+    """A cause has to be held before, not only in the end."""
+    late = authors.say("zoe")
+    message = stranger([late.dot], stamp=1 << 60)
+    append(copy, message, late)
+    # What was moved past late was not there yet: the frontier is as the store made it.
+    assert checks(fsck(copy)) == [("cause", str(message.dot))]
+
+
+def test_a_stamp_that_is_not_above_its_cause(copy: Path, said: list[Message]) -> None:
+    """Stamps rise along causes, whether the cause is its log's last or deep in it."""
+    deep, last = of(said, "ann")[3], of(said, "ann")[-1]
+    one = stranger([deep.dot], stamp=deep.stamp)
+    other = stranger([last.dot], last.stamp, Head(1, one.hash, one.stamp))
+    append(copy, one, other)
+    assert checks(fsck(copy)) == [("stamp", str(one.dot)), ("stamp", str(other.dot))]
+
+
+def test_a_stamp_that_does_not_rise_along_its_log(copy: Path) -> None:
+    """Nor may a log's stamps stand still."""
+    one = stranger([], stamp=5)
+    other = stranger([], 5, Head(1, one.hash, 5))
+    append(copy, one, other)
+    assert checks(fsck(copy)) == [("stamp", str(other.dot))]
+
+
+# --- What follows from the messages -----------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("column", "value"),
+    [
+        ("seq", 99),
+        ("hash", b"12345678"),
+        ("stamp", 1),
+        ("node", b"12345678"),
+        ("node", None),
+        ("name", "nobody"),
+        ("name", b"ann"),
+    ],
+)
+def test_a_wrong_head(copy: Path, said: list[Message], column: str, value: object) -> None:
+    """Seq, hash, stamp and origin of a log's row are its messages'."""
+    sql = f"UPDATE log SET {column} = ? WHERE id = ?"  # noqa: S608  # ours
+    run(copy, (sql, (value, said[0].log)))
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("head", said[0].log.hex())]
+    assert column in finding.problem
+
+
+def test_a_row_of_nothing(copy: Path) -> None:
+    """Logs and rooms have a message each, and clocks are of these."""
+    run(
+        copy,
+        "INSERT INTO log (id, seq, hash, stamp) VALUES (x'0102030405060708', 0, x'', 0)",
+        "INSERT INTO room (name, messages, stamp, position) VALUES ('void', 0, 0, 0)",
+        "INSERT INTO clock (room_no, log_no, seq) VALUES (2, 99, 1)",
+    )
+    assert checks(fsck(copy)) == [("head", "0102030405060708"), ("room", "void"), ("clock", "ops")]
+
+
+def test_a_log_without_its_row(copy: Path, said: list[Message]) -> None:
+    """Whose messages they are is told by their bytes; the row is missed with all it numbered."""
+    run(copy, ("DELETE FROM log WHERE id = ?", (said[2].log,)))
+    found = checks(fsck(copy))
+    dots = [("message", str(m.dot)) for m in said if m.log == said[2].log]
+    assert found[: len(dots)] == dots
+    assert ("head", said[2].log.hex()) in found
+
+
+@pytest.mark.parametrize("column", ["messages", "stamp", "position"])
+def test_a_wrong_room(copy: Path, column: str) -> None:
+    """Its count, its greatest stamp and its last position are its messages'."""
+    run(copy, f"UPDATE room SET {column} = {column} + 1 WHERE name = 'ops'")  # noqa: S608  # ours
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("room", "ops")]
+    assert column in finding.problem
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "UPDATE clock SET seq = seq - 1 WHERE {row}",
+        "UPDATE clock SET edge_stamp = 5 WHERE {row}",
+        "UPDATE clock SET edge_stamp = NULL WHERE {row}",
+        "DELETE FROM clock WHERE {row}",
+    ],
+)
+def test_a_wrong_clock(copy: Path, said: list[Message], change: str) -> None:
+    """The vector clock's rows and the frontier's stamps follow from the messages."""
+    cyd = of(said, "cyd")[-1]
+    row = "edge_stamp IS NOT NULL AND room_no = 1 AND log_no = (SELECT no FROM log WHERE id = ?)"
+    run(copy, (change.format(row=row), (cyd.log,)))
+    (finding,) = fsck(copy)
+    assert (finding.check, finding.room, finding.log) == ("clock", "lobby", cyd.log)
+
+
+def test_an_edge_that_is_covered(copy: Path, said: list[Message]) -> None:
+    """What something else comes after does not stand in the frontier."""
+    run(copy, "UPDATE clock SET edge_stamp = 5 WHERE edge_stamp IS NULL AND room_no = 1")
+    covered = {m.log for m in said if m.author == "bob"}
+    assert {(f.check, f.room) for f in fsck(copy)} == {("clock", "lobby")}
+    assert {f.log for f in fsck(copy)} == covered
+
+
+@pytest.mark.parametrize(
+    "pairs",
+    [
+        [],
+        [(1, b"unknown!", 1)],
+        [(1, None, 900)],
+        [(2, None, 1), (1, None, 2)],
+        [(n, None, 1) for n in range(1_025)],
+    ],
+    ids=["none", "unknown log", "beyond its head", "falling", "too many"],
+)
+def test_what_a_client_cannot_have_said(
+    copy: Path, said: list[Message], pairs: list[tuple[int, bytes | None, int]]
+) -> None:
+    """Its numbers rise, their dots are held, and there are no more than are remembered."""
+    packed = b"".join(PAIR.pack(n, log or said[0].log, seq) for n, log, seq in pairs)
+    run(copy, ("UPDATE once SET said = ?", (packed,)))
+    assert checks(fsck(copy)) == [("once", "")]
+
+
+# --- The file ---------------------------------------------------------------------------------
+
+
+def test_an_index_that_is_not_its_tables(copy: Path) -> None:
+    """An index that was not changed with its table is found by SQLite's own check."""
+    forget = "DELETE FROM sqlite_schema WHERE name = 'message_history'"
+    with closing(sqlite3.connect(copy)) as connection:
+        sql = "SELECT * FROM sqlite_schema WHERE name = 'message_history'"
+        index = connection.execute(sql).fetchone()
+    run(copy, "UPDATE message SET stamp = stamp + 1 WHERE position = 5")
+    run(copy, "PRAGMA writable_schema = ON", forget)
+    run(copy, "UPDATE message SET stamp = stamp - 1 WHERE position = 5")
+    remember = ("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
+    run(copy, "PRAGMA writable_schema = ON", remember)
+    findings = fsck(copy)
+    assert {finding.check for finding in findings} == {"file"}
+    assert "row 5 missing from index message_history" in [f.problem for f in findings]
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        ("DROP INDEX message_history", "index message_history is missing"),
+        ("ALTER TABLE once ADD COLUMN more", "table once is not as this flc makes it"),
+        ("CREATE TABLE other (x)", "table other is not as this flc makes it"),
+    ],
+)
+def test_a_changed_schema(copy: Path, change: str, problem: str) -> None:
+    """Tables and indexes are those of the migrations."""
+    run(copy, change)
+    assert fsck(copy) == [Finding("file", problem)]
+
+
+def test_a_lost_table_ends_the_walk(copy: Path) -> None:
+    """What cannot be walked is said, and that not all was."""
+    run(copy, "DROP TABLE message")
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        findings = list(check.findings())
+    assert {finding.check for finding in findings} == {"file"}
+    assert "table message is missing" in [finding.problem for finding in findings]
+    assert not check.is_complete
+
+
+def test_every_torn_page_is_found(copy: Path) -> None:
+    """Whichever page is overwritten, something is found or the file is refused."""
+    content = copy.read_bytes()
+    for page in range(1, len(content) // 4096):
+        copy.write_bytes(content[: page * 4096] + b"\xa5" * 4096 + content[page * 4096 + 4096 :])
+        with suppress(FlcError):
+            assert fsck(copy) != []
+
+
+def test_any_flipped_bit_is_found(good: Path, tmp_path: Path) -> None:
+    """Wherever a bit of the file is another, that is a finding, or the file is refused.
+
+    But for SQLite's own header, and the pages of what nothing else tells. Bytes that are zero are
+    left out: mostly they are space that no row uses.
+    """
+    chance, content, path = random.Random(1), good.read_bytes(), tmp_path / "flc.db"
+    with closing(sqlite3.connect(f"file:{good}?immutable=1", uri=True)) as connection:
+        sql = "SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ('node', 'peer', 'once')"
+        untold = {page - 1 for (page,) in connection.execute(sql)}
+    used = [
+        at for at, byte in enumerate(content) if byte and at >= 100 and at // 4096 not in untold
+    ]
+    for at in chance.choices(used, k=400):
+        flipped = bytes([content[at] ^ 1 << chance.randrange(8)])
+        path.write_bytes(content[:at] + flipped + content[at + 1 :])
+        with suppress(FlcError):
+            assert fsck(path), f"byte {at}"
+
+
+def test_text_that_is_no_utf8(copy: Path) -> None:
+    """Broken text is a finding like another."""
+    run(copy, "UPDATE room SET name = CAST(x'ff6f' AS TEXT) WHERE name = 'ops'")
+    assert ("room", "\udcffo") in checks(fsck(copy))
+
+
+@pytest.mark.parametrize(
+    ("pragma", "problem"),
+    [
+        (f"user_version = {len(MIGRATIONS) + 1}", "this flc knows schemas up to"),
+        (f"user_version = {len(MIGRATIONS) - 1}", "which was before"),
+        ("application_id = 77", "database of another program"),
+    ],
+)
+def test_a_schema_that_is_not_known(copy: Path, pragma: str, problem: str) -> None:
+    """Only the present schema is walked; of others it is said what to do."""
+    run(copy, f"PRAGMA {pragma}")
+    with pytest.raises(FlcError, match=problem) as caught:
+        fsck(copy)
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("content", [b"", b"x", b"\xff" * 8_192, b"SQLite format 3\0" + bytes(99)])
+def test_a_file_that_is_no_database(tmp_path: Path, content: bytes) -> None:
+    """It is refused with a hint, and so is a place with no file at all."""
+    path = tmp_path / "flc.db"
+    path.write_bytes(content)
+    for place in (path, tmp_path / "nothing", tmp_path):
+        with pytest.raises(FlcError, match=str(place)) as caught:
+            fsck(place)
+        assert caught.value.hint
+    assert list(tmp_path.iterdir()) == [path]
+
+
+# --- Anything ---------------------------------------------------------------------------------
+
+values = st.one_of(
+    st.integers(-(2**63), 2**63 - 1),
+    st.integers(0, 30),
+    st.text(max_size=9),
+    st.binary(max_size=9),
+    st.none(),
+    st.floats(allow_nan=False),
+)
+
+
+def flipped(value: object, chance: int) -> object:
+    """A value with one bit changed, in whatever it is."""
+    if isinstance(value, int):
+        return value ^ 1 << chance % 62
+    if isinstance(value, bytes) and value:
+        at, bit = chance // 8 % len(value), 1 << chance % 8
+        return value[:at] + bytes([value[at] ^ bit]) + value[at + 1 :]
+    return chance
+
+
+@settings(max_examples=400)
+@given(data=st.data())
+def test_any_changed_value_is_found(good: Path, data: st.DataObject) -> None:
+    """Whichever column of whichever row holds another value, something is found.
+
+    But for the columns of UNSEEN, of which only what is impossible is.
+    """
+    disk = sqlite3.connect(":memory:", isolation_level=None)
+    with closing(disk), closing(sqlite3.connect(f"file:{good}?immutable=1", uri=True)) as source:
+        source.backup(disk)
+        table = data.draw(st.sampled_from(TABLES), "table")
+        sql = f"SELECT * FROM {table}"  # noqa: S608  # ours
+        rows = disk.execute(sql)
+        columns = [column[0] for column in rows.description]
+        row = data.draw(st.sampled_from(rows.fetchall()), "row")
+        at = data.draw(st.integers(0, len(columns) - 1), "column")
+        value = data.draw(st.integers(0, 2**16).map(lambda n: flipped(row[at], n)) | values)
+        where = " AND ".join(f"{column} IS ?" for column in columns)
+        change = f"UPDATE {table} SET {columns[at]} = ? WHERE {where}"  # noqa: S608  # ours
+        try:
+            disk.execute(change, (value, *row))
+        except sqlite3.IntegrityError:
+            reject()
+        if row in disk.execute(sql).fetchall():
+            reject()  # SQLite took it for the same value.
+        found = list(Fsck(disk).findings())
+        assert found or (table, columns[at]) in UNSEEN
