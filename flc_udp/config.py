@@ -124,7 +124,7 @@ class Settings:
         3, "relays that are asked to ping who did not answer", low=0, high=16
     )
     suspect_timeout_ms: int = setting(
-        1_100,
+        1_000,
         "times log10 of the members: shortest time a suspect has to refute",
         low=20,
         high=300_000,

@@ -156,7 +156,7 @@ def tables(node: Node) -> dict[str, int]:
     liveness = node.replica.liveness
     return {
         "rows": len(liveness.members.rows()),
-        "suspicions": len(liveness._suspicions),  # noqa: SLF001
+        "suspicions": len(liveness.claims.suspicions),
         "reaped": len(liveness.members._reaped),  # noqa: SLF001
         "silent addresses": len(liveness._rejoin._silent),  # noqa: SLF001
         "errands": len(liveness.detector._relay._errands),  # noqa: SLF001

@@ -1,16 +1,15 @@
 """Who is alive: joining and leaving, claims and refutations, suspicion and death.
 
-The member table believes claims by one order; the detector says whose probes failed; this file
-decides which claims this node makes.
+The detector says whose probes failed, `claims` what is believed and what follows from it; this file
+answers packets and decides when this node accuses, tells its news, joins and goes.
 
     a probe round fails          ─▶ suspect ── not refuted in time ─▶ dead ── long ─▶ reaped
     its subject hears either     ─▶ alive, at an incarnation above the accusation's
 
 Rules. Liveness packets go out in the turn they are decided in, whatever else waits. News is pushed
-to a few members when it is fresh and piggybacked on probes afterwards. Who hears a new suspicion
-may verify it at once: independent accusers shorten it (`suspicion`). Many suspicions of this node's
-own are a sign about this node. Rows that came from a disk or a setting are addresses to ask, never
-claims. An address nobody answers at is asked ever more rarely and never given up.
+to a few members when it is fresh and piggybacked on probes afterwards. Many suspicions of this
+node's own are a sign about this node. Rows that came from a disk or a setting are addresses to
+ask, never claims. An address nobody answers at is asked ever more rarely and never given up.
 """
 
 from __future__ import annotations
@@ -18,15 +17,15 @@ from __future__ import annotations
 from collections.abc import Iterable
 from random import Random
 
-from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
+from flc_udp.config import Settings
+from flc_udp.core.claims import Claims
 from flc_udp.core.detector import Detector
-from flc_udp.core.effects import Effect, Notice, Send
+from flc_udp.core.effects import Effect, Send
 from flc_udp.core.leaving import Leaving
-from flc_udp.core.members import LIVE, Members
+from flc_udp.core.members import Members
 from flc_udp.core.rejoin import Rejoin
 from flc_udp.core.roster import Roster
 from flc_udp.core.standing import Standing
-from flc_udp.core.suspicion import Suspicions, bounds_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.wire.packets import (
@@ -60,13 +59,6 @@ JOINED = 0
 ACCUSED_LEAST = 2
 """So many may always be accused: in a small cluster that is most of it."""
 
-TOLD_AS = {
-    State.ALIVE: "member_alive",
-    State.SUSPECT: "member_suspected",
-    State.DEAD: "member_died",
-    State.LEFT: "member_left",
-}
-
 
 class Liveness:
     """The liveness half of a Replica. Effects go to `out`, the list the Replica hands round."""
@@ -83,13 +75,11 @@ class Liveness:
         self.members = Members(me, settings, now)
         self.roster = Roster(settings, self.members, out, now)
         self.detector = Detector(settings, self.members, standing, random, out, now)
-        self.changed = True
+        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, random, now)
+        self.claims = Claims(settings, self.members, self.detector, self._rejoin, random, out)
         self._random = random
         self._out = out
         self._settings = settings
-        self._started = me.incarnation
-        self._suspicions = Suspicions()
-        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, random, now)
         self._reap_after = settings.reap_after_s * 1_000 * MS
         self._next_reap = self._next_push = now
         self._leaving: Leaving | None = None
@@ -112,7 +102,7 @@ class Liveness:
         if member is None or member.row.state in (State.ALIVE, State.LEFT):
             return False
         self._rejoin.answered(member.row.address)
-        self._hear(member.row._replace(state=State.LEFT, accuser=VISITOR), now)
+        self.claims.hear(member.row._replace(state=State.LEFT, accuser=VISITOR), now)
         return True
 
     def leave(self, now: int) -> None:
@@ -139,8 +129,13 @@ class Liveness:
         """The next deadline of any of the machines."""
         if self._leaving is not None:
             return self._leaving.retry_at
-        push_at = self._next_push if self.changed else None
-        times = (self.detector.wake_at, self._suspicions.wake_at, self._rejoin.wake_at, push_at)
+        push_at = self._next_push if self.claims.changed else None
+        times = (
+            self.detector.wake_at,
+            self.claims.suspicions.wake_at,
+            self._rejoin.wake_at,
+            push_at,
+        )
         return min(at for at in times if at is not None)
 
     def wake(self, now: int) -> None:
@@ -150,8 +145,8 @@ class Liveness:
             return
         for node in self.detector.wake(now):
             self._probe_failed(node, now)
-        for node in self._suspicions.take_expired(now):
-            self._accuse(node, State.DEAD, now)
+        for node in self.claims.suspicions.take_expired(now):
+            self.claims.accuse(node, State.DEAD, now)
         silent = self._rejoin.start(len(self.members.live()), now)
         if silent is not None:
             self._send_joins([silent])
@@ -164,16 +159,16 @@ class Liveness:
         if not self._settings.lifeguard:
             return
         self.detector.move(lag)
-        self._suspicions.move(lag)
+        self.claims.suspicions.move(lag)
         intervals = lag // (self._settings.probe_interval_ms * MS)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
             self.detector.health.note("stalled")
 
     def push_news(self, now: int) -> None:
         """Tell a few members of what changed: at once after a quiet moment, else a pause later."""
-        if not self.changed or now < self._next_push:
+        if not self.claims.changed or now < self._next_push:
             return
-        self.changed = False
+        self.claims.changed = False
         live = self.members.live()
         chosen = self._random.sample(live, min(self._settings.news_fanout, len(live)))
         rows = self.members.take_news(len(chosen), PUSH_BYTES) if chosen else ()
@@ -203,24 +198,38 @@ class Liveness:
             return
         if row.address.is_wildcard:
             row = row._replace(address=source)
-        self._hear(row, now)
+        self.claims.hear(row, now)
         self._rejoin.answered(source)
         held = self.members.get(row.id)
         rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
         answer = self.detector.ack(JOINED, 0)
         self._send(source, MembersPacket(rows), answer, *self._ghosts((row,)))
 
-    def receive_digest(self, digest: MemberDigest, source: Address, now: int) -> None:
+    def receive_digest(
+        self, digest: MemberDigest, sender: NodeId, source: Address, now: int
+    ) -> None:
         """A peer's members of one range: believe what is new in it, tell what is better here."""
-        self.roster.learned(self._hear_all(digest.rows, source, now, is_news=False), now)
+        self._hear_table(digest.rows, sender, source, now)
         self.roster.receive_digest(digest, source)
 
-    def receive_table(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
-        """Claims that an exchange of tables brought: who was unknown is no news to others."""
-        self.roster.learned(self._hear_all(rows, source, now, is_news=False), now)
+    def receive_table(
+        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
+    ) -> None:
+        """What a peer knows better: believe it, and tell who died or left since it was true."""
+        self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
-            self._send(source, Update(tuple(fallen)))
+            self._send(source, MembersPacket(tuple(fallen)))
+
+    def _hear_table(
+        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
+    ) -> None:
+        """Claims of an exchange. Who was unknown is no news; who is dead there is suspect here.
+
+        Else islands that merge would bury the living on each side, until each of them refutes.
+        """
+        doubted = tuple(self.claims.doubted(row, sender) for row in rows)
+        self.roster.learned(self._hear_all(doubted, source, now, is_news=False), now)
 
     def receive_rows(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
         """Claims about members, from whomever."""
@@ -232,7 +241,7 @@ class Liveness:
         """Hear claims of one packet and answer those that are wrong; how many were believed."""
         self._rejoin.answered(source)
         before = self.me
-        believed = sum(self._hear(row, now, is_news=is_news) for row in rows)
+        believed = sum(self.claims.hear(row, now, is_news=is_news) for row in rows)
         # Who told it may be nobody we would tell otherwise: it holds us for dead, we hold it so.
         refuted = () if self.me is before else (Update((self.me,)),)
         if answer := (*refuted, *self._ghosts(rows)):
@@ -248,7 +257,7 @@ class Liveness:
             if row.id == self.me.id and row.boot != self.me.boot
         )
         for row in rows:
-            self._hear_of_me(row, now)
+            self.claims.hear_of_me(row, now)
         if rows:
             # Clones tell each other of other members never: each drops what the other says.
             self._send(source, Update((self.me,)))
@@ -256,125 +265,26 @@ class Liveness:
     def receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
         """An orderly departure: witnessed by an ack."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
-            self._hear(leave.row, now)
+            self.claims.hear(leave.row, now)
             self._send(source, self.detector.ack(leave.nonce, 0))
 
-    # --- Claims -----------------------------------------------------------------------------
-
-    def _hear(self, row: MemberRow, now: int, *, is_news: bool = True) -> bool:
-        """Believe a claim if it is better than what is held; True if it is."""
-        if row.id == self.me.id:
-            self._hear_of_me(row, now)
-            return False
-        before = self.members.get(row.id)
-        if (before is not None and before.row is row) or row.address.is_wildcard:
-            return False  # Most claims are heard again and again.
-        state_before = None if before is None else before.row.state
-        if not self.members.apply(row, now, is_news=is_news):
-            self._hear_accuser(row)
-            return False
-        self.changed = True
-        if row.state is State.SUSPECT:
-            self._begin_suspicion(row, now)
-        else:
-            self._suspicions.clear(row.id)
-        if row.state not in LIVE:
-            self.detector.drop(row.id)
-        if row.state is State.DEAD:
-            self._rejoin.add_dead(row.address, len(self.members.live()), now)
-        elif row.state in (State.ALIVE, State.LEFT):
-            self._rejoin.answered(row.address)
-        if row.state != state_before:
-            self._tell(row)
-        return True
-
-    def _hear_accuser(self, row: MemberRow) -> None:
-        """An old accusation by somebody new is a confirmation, and passed on as such."""
-        member = self.members.get(row.id)
-        if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
-            return
-        if self._suspicions.confirm(row.id, row.accuser):
-            self.members.confirm(row)
-            self.changed = True
-
-    def _hear_of_me(self, row: MemberRow, now: int) -> None:
-        """Refute what is said of this node if it is not what this node says itself."""
-        me = self.me
-        if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
-            self._meet_clone(row, now)
-            if row.id != self.me.id:
-                return
-        seen_at = row.address if me.address.is_wildcard else me.address
-        # Any difference counts, not the state alone: with a restored disk a run may begin at the
-        # incarnation of one that was lost with it.
-        contested = row.incarnation >= me.incarnation and row != me
-        if self.is_leaving or not (contested or seen_at != me.address):
-            return
-        if row.state is not State.ALIVE:
-            self.detector.health.note("accused")
-        incarnation = max(row.incarnation, me.incarnation) + 1
-        self.changed = True
-        if incarnation >= INCARNATION_LIMIT:
-            self._take_new_id(row, now)  # There is nothing left to refute it with.
-            return
-        self.members.refute(me._replace(incarnation=incarnation, address=seen_at), now)
-        claim = row.state.name.lower()
-        self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
-
-    def _meet_clone(self, row: MemberRow, now: int) -> None:
-        """Another process runs under this node's id: of the two the lower nonce takes a new one.
-
-        A claim from before this run would be no newer than what this run began with.
-        """
-        keeps = self.me.boot > row.boot
-        fields = {"id": row.id.hex(), "address": str(row.address), "keeps_id": keeps}
-        self._out.append(Notice("clone_met", fields))
-        if not keeps:
-            self._take_new_id(row, now)
-
-    def _take_new_id(self, claim: MemberRow, now: int) -> None:
-        """Be another node from now on; who this one was is what `claim` says of it."""
-        self._started = self.me.incarnation
-        self.members.rename(self._random.randbytes(ID_BYTES))
-        self._hear(claim, now)
-        self.changed = True
+    # --- Failures ---------------------------------------------------------------------------
 
     def _probe_failed(self, node: NodeId, now: int) -> None:
         """Accuse, or confirm who accused before, unless this node doubts itself too much."""
         live = len(self.members.live())
-        mine = self._suspicions.accused_by(self.me.id)
+        mine = self.claims.suspicions.accused_by(self.me.id)
         limit = max(ACCUSED_LEAST, self._settings.accused_percent_max * live // 100)
         if self._settings.lifeguard and mine >= limit:
             self.detector.health.note("probe failed")
             return
-        self._accuse(node, State.SUSPECT, now)
-
-    def _accuse(self, node: NodeId, state: State, now: int) -> None:
-        member = self.members.get(node)
-        if member is not None and member.is_live:
-            accuser = self.me.id if state is State.SUSPECT else VISITOR
-            self._hear(member.row._replace(state=state, accuser=accuser), now)
-
-    def _begin_suspicion(self, row: MemberRow, now: int) -> None:
-        live = len(self.members.live())
-        enough, bounds = bounds_of(self._settings, live)
-        self._suspicions.start(row.id, row.accuser, enough, bounds, now)
-        may_verify = self._settings.lifeguard and row.accuser != self.me.id
-        if may_verify and self._random.random() * live < self._settings.verifiers:
-            self.detector.probe(row.id, now)
-
-    def _tell(self, row: MemberRow) -> None:
-        fields = {"id": row.id.hex(), "member": row.name, "address": str(row.address)}
-        accuser = self.members.get(row.accuser)
-        if row.state is State.SUSPECT and accuser is not None:
-            fields["accuser"] = accuser.row.name
-        self._out.append(Notice(TOLD_AS[row.state], fields))
+        self.claims.accuse(node, State.SUSPECT, now)
 
     # --- Packets ----------------------------------------------------------------------------
 
-    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Update, ...]:
+    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[MembersPacket, ...]:
         ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
-        return (Update(ghosts),) if ghosts else ()
+        return (MembersPacket(ghosts),) if ghosts else ()
 
     def _send_joins(self, addresses: Iterable[Address]) -> None:
         for address in addresses:

@@ -195,11 +195,11 @@ class Replica:
             case Join():
                 self.liveness.receive_join(packet, sender, source, now)
             case Members(rows):
-                self.liveness.receive_table(rows, source, now)
+                self.liveness.receive_table(rows, sender, source, now)
             case MemberRanges():
                 self.liveness.roster.receive_ranges(packet, source)
             case MemberDigest():
-                self.liveness.receive_digest(packet, source, now)
+                self.liveness.receive_digest(packet, sender, source, now)
             case Update(rows):
                 self.liveness.receive_rows(rows, source, now)
             case Leave():
@@ -374,7 +374,7 @@ class Replica:
         return due is not None and due <= now
 
     def _follow_members(self) -> None:
-        if not self.liveness.changed:
+        if not self.liveness.claims.changed:
             return
         live = self.liveness.members.live_by_id()
         ids = tuple(live)

@@ -115,12 +115,12 @@ class Daemon:
         """From here on the node is seen."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._loop_broke)
-        _, self._datagrams = await loop.create_datagram_endpoint(
-            partial(Datagrams, self._ground.received, maps_v4=sock.family == socket.AF_INET6),
-            sock=sock,
-        )
+        maps_v4 = sock.family == socket.AF_INET6
+        datagrams = self._datagrams = Datagrams(self._ground.received, maps_v4=maps_v4)
+        # The node first: whoever missed it may send to it the moment its socket is read.
         node = self._make_node(address)
-        self._ground.start(node, self._datagrams)
+        self._ground.start(node, datagrams)
+        await loop.create_datagram_endpoint(lambda: datagrams, sock=sock)
         await self._control.listen(self._directory.socket_path(), self._settings.control_group)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
@@ -228,7 +228,9 @@ class Daemon:
 
     def _loop_broke(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
-        self._broke(error if isinstance(error, BaseException) else None, str(context["message"]))
+        # uvloop tells of what a protocol raised without a message.
+        message = str(context.get("message", "the event loop met an error"))
+        self._broke(error if isinstance(error, BaseException) else None, message)
 
     def _broke(self, error: BaseException | None, message: str = "") -> None:
         if not self._ended.done():

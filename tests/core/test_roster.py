@@ -77,16 +77,17 @@ class Peer:
         self.sizes += [len(payload) + SEAL_BYTES for payload in payloads]
         return [packet for payload in payloads for packet in read(payload)[1]]
 
-    def receive(self, packets: list[Packet], source: Address, now: int = 0) -> None:
+    def receive(self, packets: list[Packet], sender: "Peer", now: int) -> None:
         """As the Replica hands them on."""
+        node, source = sender.liveness.me.id, sender.liveness.me.address
         for packet in packets:
             match packet:
                 case MemberRanges():
                     self.liveness.roster.receive_ranges(packet, source)
                 case MemberDigest():
-                    self.liveness.receive_digest(packet, source, now)
+                    self.liveness.receive_digest(packet, node, source, now)
                 case Members(rows):
-                    self.liveness.receive_table(rows, source, now)
+                    self.liveness.receive_table(rows, node, source, now)
                 case Update(rows):
                     self.liveness.receive_rows(rows, source, now)
 
@@ -96,7 +97,7 @@ def talk(asker: Peer, answerer: Peer, now: int = 0) -> int:
     asker.compare(answerer, now)
     hops = 0
     while packets := asker.take():
-        answerer.receive(packets, asker.liveness.me.address, now)
+        answerer.receive(packets, asker, now)
         asker, answerer = answerer, asker
         hops += 1
     return hops
@@ -125,7 +126,7 @@ def test_one_difference_is_found_in_a_few_small_datagrams(members: int) -> None:
 
 @pytest.mark.parametrize("begins", [0, 1])
 def test_what_each_knows_better_goes_both_ways(begins: int) -> None:
-    """One knows of a death, the other of a new address and a newcomer: both end with all three."""
+    """One knows of a death, the other of a new address and a newcomer: both learn it all."""
     known = rows(300)
     peers = one, other = Peer(1, known), Peer(2, known)
     knows(one, other)
@@ -139,8 +140,10 @@ def test_what_each_knows_better_goes_both_ways(begins: int) -> None:
 
     for peer in peers:
         held = {row.id: row for row in peer.liveness.members.rows()}
-        assert [died, moved, newcomer] == [held[row.id] for row in (died, moved, newcomer)]
-    assert one.root == other.root
+        assert [moved, newcomer] == [held[row.id] for row in (moved, newcomer)]
+    # Who is dead at one is suspect at the other for now, and has time to refute.
+    assert died == one.liveness.members[died.id].row
+    assert other.liveness.members[died.id].row.state is State.SUSPECT
 
 
 def test_a_newcomer_draws_a_large_table_at_its_own_pace() -> None:
@@ -194,7 +197,7 @@ def test_who_was_unknown_is_no_news_and_what_changed_is() -> None:
     newcomer, seed = Peer(1, known[:1]), Peer(2, known)
     knows(newcomer, seed)
     newcomer.liveness.members.spend_news()
-    seed.liveness.members.apply(known[0]._replace(state=State.DEAD), 0)
+    seed.liveness.members.apply(known[0]._replace(state=State.LEFT), 0)
     talk(newcomer, seed)
 
     assert [known[0].id] == [row.id for row in newcomer.liveness.members.take_news()]

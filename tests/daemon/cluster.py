@@ -6,6 +6,7 @@ Processes are ended by their ids alone, and each is reaped here.
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 import subprocess
@@ -30,11 +31,14 @@ class Node:
         home: Path,
         options: tuple[str, ...] = (),
         environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
     ) -> None:
         self.name = name
         self.data = home / name
         self.log = home / f"{name}.log"
         self.options = options
+        self.prefix = prefix
+        """A command that runs the daemon in its own place, as the same process."""
         self.address = ""
         self.id = ""
         self._environ = dict(environ or {})
@@ -54,7 +58,7 @@ class Node:
         joins = [word for seed in seeds for word in ("--join", seed)]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [*FLC, "run", *where, "--profile", "local", *joins, *self.options],
+                [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
                 env={**clean_environment(), **self._environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
@@ -142,11 +146,22 @@ class Node:
         members = await self._clients[-1].members()
         return {member["name"]: member["state"] for member in members}
 
+    async def health(self) -> int:
+        """Its score against itself: 0 is good."""
+        members = await self._clients[-1].members()
+        return next(int(member["health"]) for member in members if member["self"])
+
     async def history(self, *words: str) -> bytes:
         """What `flc log -n 0 --json` prints."""
         ended = await self.flc("log", *words, "-n", "0", "--json")
         assert (ended.code, ended.err) == (0, "")
         return ended.out
+
+    def logged(self, *events: str) -> list[dict[str, Any]]:
+        """The records of these events in its log, oldest first."""
+        whole_lines = self.log.read_text(errors="replace").split("\n")[:-1]
+        records = [json.loads(line) for line in whole_lines if line.startswith("{")]
+        return [record for record in records if record["event"] in events]
 
     def resident_bytes(self) -> int:
         """Its memory (RSS)."""
@@ -162,9 +177,15 @@ class Cluster:
         self.nodes: list[Node] = []
         self.relay: Relay | None = None
 
-    def node(self, *options: str, name: str = "", environ: Mapping[str, str] | None = None) -> Node:
+    def node(
+        self,
+        *options: str,
+        name: str = "",
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Node:
         """One more node, not started."""
-        node = Node(name or NAMES[len(self.nodes)], self.home, options, environ)
+        node = Node(name or NAMES[len(self.nodes)], self.home, options, environ, prefix)
         self.nodes.append(node)
         return node
 
@@ -173,22 +194,26 @@ class Cluster:
     ) -> list[Node]:
         """That many nodes, all of which see all of them alive."""
         nodes = [self.node(*options, environ=environ) for _ in range(count)]
-        await nodes[0].start()
-        for node in nodes[1:]:
-            node.launch(nodes[0].address)
-        for node in nodes[1:]:
-            await node.ready()
-        await self.all_alive(*nodes)
+        await self.start_these(*nodes)
         return nodes
 
-    async def start_relayed(self, count: int, seed: int) -> tuple[Relay, list[Node]]:
+    async def start_these(self, first: Node, *others: Node) -> None:
+        """Start them, the first being the others' seed, until all see all of them alive."""
+        await first.start()
+        for node in others:
+            node.launch(first.address)
+        for node in others:
+            await node.ready()
+        await self.all_alive(first, *others)
+
+    async def start_relayed(self, count: int, seed: int, *options: str) -> tuple[Relay, list[Node]]:
         """The same with a relay between them: each is a seed of every other, by its door."""
         self.relay = relay = Relay(seed)
         hosts = [f"127.0.0.{number}" for number in range(11, 11 + count)]
         doors = [await relay.open(name, host) for name, host in zip(NAMES, hosts, strict=False)]
         seeds = [word for door in doors for word in ("--join", door.address)]
         nodes = [
-            self.node("--bind", f"{door.host}:0", "--advertise", door.address, *seeds)
+            self.node("--bind", f"{door.host}:0", "--advertise", door.address, *seeds, *options)
             for door in doors
         ]
         for node in nodes:
@@ -198,14 +223,14 @@ class Cluster:
         await self.all_alive(*nodes)
         return relay, nodes
 
-    async def all_alive(self, *nodes: Node) -> None:
+    async def all_alive(self, *nodes: Node, seconds: float = DEADLINE_S) -> None:
         """Wait until each of these sees exactly these alive."""
         wanted = {node.name: "alive" for node in nodes}
 
         async def seen() -> bool:
             return all([await node.states() == wanted for node in nodes])
 
-        await until("all see all alive", seen)
+        await until("all see all alive", seen, seconds)
 
     async def converged(
         self, *nodes: Node, messages: int = 0, seconds: float = DEADLINE_S

@@ -21,11 +21,12 @@ BUFFER_BYTES = 4 << 20
 
 @dataclass
 class Faults:
-    """Probabilities, for each datagram alone."""
+    """Probabilities, for each datagram alone, and a delay for all."""
 
     loss: float = 0.0
     duplication: float = 0.0
     reordering: float = 0.0
+    delay_s: float = 0.0
 
 
 class Door(asyncio.DatagramProtocol):
@@ -106,8 +107,10 @@ class Relay:
             self.lost += 1
             return
         for _ in range(2 if self._happens(self.faults.duplication) else 1):
+            late = self.faults.delay_s
             if self._happens(self.faults.reordering):
-                late = self._random.uniform(0, LATE_S_MAX)
+                late += self._random.uniform(0, LATE_S_MAX)
+            if late:
                 asyncio.get_running_loop().call_later(late, sender.send, data, to)
             else:
                 sender.send(data, to)

@@ -1,4 +1,4 @@
-"""The plays of scenarios.py at length; scripts/soak runs this."""
+"""The plays of scenarios.py and liveness.py at length; scripts/soak runs this."""
 
 from __future__ import annotations
 
@@ -8,18 +8,50 @@ import sys
 import tempfile
 import time
 import traceback
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from functools import partial
 from pathlib import Path
+from typing import NamedTuple
 
-from tests.daemon.cluster import Cluster
+from tests.daemon.cluster import NAMES, Cluster
+from tests.daemon.liveness import (
+    cores,
+    cut_one_way,
+    part_and_heal,
+    start_at_once,
+    starve_one,
+    stop_again_and_again,
+)
+from tests.daemon.namespaces import Namespaces, unavailable
 from tests.daemon.scenarios import kill_under_load, pipe_lines, random_faults
 
 LONG_S = 600.0
 """For what a test does in seconds."""
 
+QUIET_S = 8.0
+"""Longer than any suspicion of five nodes lasts."""
+
+COMPLETE_S_MAX = 5.0
+MERGED_S_MAX = 10.0
+
 LOG_CHARS = 4_000
 
 Play = Callable[[Cluster], Coroutine[object, object, object]]
+"""If it returns words, they are figures for the report."""
+
+ApartPlay = Callable[[Cluster, Namespaces], Coroutine[object, object, object]]
+
+
+class SkippedError(Exception):
+    """This machine has no stage for the play."""
+
+
+class Outcome(NamedTuple):
+    """How a play went: a mark, its figures (or why it was skipped), what went wrong."""
+
+    mark: str
+    figures: str
+    problem: str = ""
 
 
 def arguments() -> argparse.Namespace:
@@ -28,42 +60,91 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20, help="kill -9 under load (default 20)")
     parser.add_argument("--lines", type=int, default=100_000, help="piped in (default 100,000)")
     parser.add_argument("--faults", type=int, default=60, help="seconds of them (default 60)")
+    parser.add_argument("--stops", type=int, default=20, help="for 2 s and for 5 s (default 20)")
+    parser.add_argument("--starve", type=int, default=20, help="seconds, one node (default 20)")
+    parser.add_argument("--at-once", type=int, default=20, help="nodes started (default 20)")
+    parser.add_argument("--cut", type=int, default=60, help="seconds, 2 from 3 nodes (default 60)")
+    parser.add_argument("--one-way", type=int, default=60, help="seconds, so cut (default 60)")
     parser.add_argument("--seed", type=int, default=1, help="of kills and faults (default 1)")
     return parser.parse_args()
 
 
-def plays(args: argparse.Namespace) -> dict[str, Play]:
-    """What was asked for, by the line it has in the report."""
-    chosen: dict[str, Play] = {}
+def plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
+    """What was asked for, each with its line in the report."""
     if args.kills:
-        chosen[f"{args.kills} times kill -9 under load, seed {args.seed}"] = lambda cluster: (
-            kill_under_load(cluster, args.kills, args.seed)
-        )
+        title = f"{args.kills} times kill -9 under load, seed {args.seed}"
+        yield title, partial(kill_under_load, rounds=args.kills, seed=args.seed)
     if args.lines:
-        chosen[f"{args.lines} lines piped in on two nodes"] = lambda cluster: pipe_lines(
-            cluster, args.lines // 2, LONG_S
-        )
+        title = f"{args.lines} lines piped in on two nodes"
+        yield title, partial(pipe_lines, lines_each=args.lines // 2, seconds=LONG_S)
     if args.faults:
-        chosen[f"{args.faults} s of random faults, seed {args.seed}"] = lambda cluster: (
-            random_faults(cluster, args.faults, args.seed)
+        title = f"{args.faults} s of random faults, seed {args.seed}"
+        yield title, partial(random_faults, seconds=args.faults, seed=args.seed)
+    yield from liveness_plays(args)
+
+
+def liveness_plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
+    """Those about who is alive, with real daemons at the profile lan."""
+    if args.stops:
+        title = f"{args.stops} times stopped for 2 s, and for 5 s"
+        yield (
+            title,
+            partial(stop_again_and_again, lengths_s=(2, 5), rounds=args.stops, quiet_s=QUIET_S),
         )
-    return chosen
+    if args.starve:
+        title = f"{args.starve} s on one core with busy loops"
+        yield title, starving(args.starve)
+    if args.at_once:
+        title = f"{args.at_once} nodes started at once"
+        yield title, partial(start_at_once, count=args.at_once, within_s=COMPLETE_S_MAX)
+    if args.cut:
+        play = partial(part_and_heal, cut_s=args.cut, within_s=MERGED_S_MAX)
+        yield f"{args.cut} s cut 2 from 3, and healed", apart(play)
+    if args.one_way:
+        yield f"{args.one_way} s cut one way", apart(partial(cut_one_way, seconds=args.one_way))
 
 
-async def performed(play: Play) -> str:
-    """Play it on a cluster of its own; what went wrong, or nothing."""
+def starving(seconds: float) -> Play:
+    """Starve a node, where the others have a core left."""
+
+    async def play(cluster: Cluster) -> str:
+        if len(cores()) < 2:
+            raise SkippedError("the others need a core, too")
+        return await starve_one(cluster, seconds)
+
+    return play
+
+
+def apart(play: ApartPlay) -> Play:
+    """Play it in network namespaces, where this machine lets us make them."""
+
+    async def play_apart(cluster: Cluster) -> object:
+        if reason := unavailable():
+            raise SkippedError(reason)
+        with Namespaces(NAMES) as hosts:
+            return await play(cluster, hosts)
+
+    return play_apart
+
+
+async def performed(play: Play) -> Outcome:
+    """Play it on a cluster of its own."""
     with tempfile.TemporaryDirectory(prefix="flc-soak-") as home:
         cluster = Cluster(Path(home))
+        figures, problem = "", ""
         try:
-            await play(cluster)
+            result = await play(cluster)
+            figures = result if isinstance(result, str) else ""
+        except SkippedError as skipped:
+            return Outcome("skipped", str(skipped))
         except Exception:  # noqa: BLE001  # all of them are the report's
             problem = traceback.format_exc()
-        else:
-            problem = ""
         finally:
             await cluster.clear()
         problem += "".join(cluster.tracebacks())
-        return problem and problem + last_words(cluster)
+        if problem:
+            return Outcome("FAILED", figures, problem + last_words(cluster))
+        return Outcome("ok", figures)
 
 
 def last_words(cluster: Cluster) -> str:
@@ -75,14 +156,15 @@ def last_words(cluster: Cluster) -> str:
 def main() -> int:
     """Play everything; 1 if anything failed."""
     failed = 0
-    for title, play in plays(arguments()).items():
+    for title, play in plays(arguments()):
         began = time.monotonic()
-        problem = asyncio.run(performed(play))
+        outcome = asyncio.run(performed(play))
         seconds = time.monotonic() - began
-        failed += bool(problem)
-        sys.stdout.write(f"{'FAILED' if problem else 'ok':<7}{title:<52}{seconds:7.1f} s\n")
+        failed += outcome.mark == "FAILED"
+        sys.stdout.write(f"{outcome.mark:<8}{title:<52}{seconds:7.1f} s\n")
+        sys.stdout.writelines(f"{'':<8}{line}\n" for line in outcome.figures.splitlines())
         sys.stdout.flush()
-        sys.stderr.write(problem)
+        sys.stderr.write(outcome.problem)
     return 1 if failed else 0
 
 

@@ -8,6 +8,7 @@ from flc_udp.sim.liveness import (
     anomalies,
     detect,
     grown,
+    id_of,
     islands,
     lossy,
     rate,
@@ -89,6 +90,23 @@ def test_islands_are_one_cluster_soon_after_the_cut() -> None:
         assert islands(world, 60) <= 10_000
         world.run(10_000)
         assert rate(world, 5).packets_per_s <= 2.7
+
+
+@pytest.mark.parametrize("reap_after_s", [20, 86_400])
+def test_islands_that_merge_bury_nobody_of_their_own(reap_after_s: int) -> None:
+    """What each held of the other's members is doubted when they meet, and refuted."""
+    for seed in range(5):
+        with grown(10, seed, settings=Settings(reap_after_s=reap_after_s)) as world:
+            halves = list(world.machines)[:5], list(world.machines)[5:]
+            world.partition(halves[0])
+            world.run(60_000)
+            watch = Watch(world)
+            world.heal()
+            agreed_after(world)
+
+            home = {id_of(world.machines[name]): names for names in halves for name in names}
+            names = list(world.machines)
+            assert [d for d in watch.deaths if names[d[1]] in home[d[2]]] == []
 
 
 def test_islands_that_reaped_each_other_are_one_cluster_too() -> None:
