@@ -98,7 +98,7 @@ class Node:
         self.counts["messages committed"] += len(batch.messages)
         now = self._ground.now()
         if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
-            self.replica.liveness.detector.health.note("slow commit")
+            self.replica.liveness.detector.health.note("slow commit", now)
         self.replica.committed(batch.messages, now)
         answers = [
             (post, Said(message.dot, first_position + at))
@@ -180,7 +180,7 @@ class Node:
         if now - self.wake_at >= self._settings.stall_ms * 1_000:
             self.counts["stalls"] += 1
             # It may have begun right after the last turn, long before anything was due.
-            self.replica.stalled(now - self._turned_at)
+            self.replica.stalled(now - self._turned_at, now)
 
     def _receive(self, datagram: bytes, source: Address, now: int) -> None:
         self.counts["datagrams received"] += 1

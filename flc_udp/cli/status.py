@@ -66,7 +66,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
         yield "running", f"version {node.get('version')}, up {up}"
     states = record.get("members", {}).items()
     yield "members", ", ".join(f"{count} {state}" for state, count in states)
-    yield "own health", text.counters_text(record.get("health", {}))
+    yield "own health", _health(record.get("health", {}))
     yield "history", _history(record)
     if record.get("catching_up"):
         yield "catching up", f"{record['catching_up']} messages to go"
@@ -77,6 +77,21 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     drops = {reason: count for reason, count in record.get("drops", {}).items() if count}
     yield "dropped", text.counters_text(drops)
     yield "disk", _disk(record.get("disk", {}))
+
+
+def _health(health: Record) -> str:
+    """How well it hears others, and what spoke against it, the latest first."""
+    if not health:
+        return ""
+    score = f"{health['score']} of {health['score_max']}"
+    slowed = f", probes {health['multiplier']} times slower" if health["score"] else ", well"
+    against = {what: ago for what, ago in health["last_s_ago"].items() if what != "probe answered"}
+    latest = sorted(against, key=lambda what: against[what])
+    words = [
+        f"{what} {text.duration_text(against[what])} ago ({health['counts'][what]} times)"
+        for what in latest
+    ]
+    return score + slowed + "".join(f"; {word}" for word in words)
 
 
 def _history(record: Record) -> str:

@@ -114,7 +114,7 @@ class Claims:
         if me.state is State.LEFT or not (contested or seen_at != me.address):
             return
         if row.state is not State.ALIVE:
-            self._detector.health.note("accused")
+            self._detector.health.note("accused", now)
         incarnation = max(row.incarnation, me.incarnation) + 1
         self.changed = True
         if incarnation >= INCARNATION_LIMIT:

@@ -103,7 +103,7 @@ class Detector:
             return ()
         # Every relay silent, or there being none, it may be this node that is not heard.
         if round_.nacks_missing or not round_.relays:
-            self.health.note("nack missing" if round_.relays else "probe failed")
+            self.health.note("nack missing" if round_.relays else "probe failed", now)
         return (round_.node,)
 
     # --- The network ------------------------------------------------------------------------
@@ -123,7 +123,7 @@ class Detector:
             return
         answer = self._probes.receive_ack(ack.nonce, sender, now)
         if answer is not None:
-            self.health.note("probe answered")
+            self.health.note("probe answered", now)
             self._measure(sender, answer)
 
     def receive_ping_req(self, request: PingReq, source: Address, now: int) -> None:
@@ -143,7 +143,7 @@ class Detector:
     def receive_relayed(self, relayed: Relayed, now: int) -> None:
         """The target answered a relay: it lives."""
         if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
-            self.health.note("probe answered")
+            self.health.note("probe answered", now)
 
     # --- Packets ----------------------------------------------------------------------------
 

@@ -29,15 +29,18 @@ class Health:
 
     def __init__(self, score_max: int) -> None:
         self.score = 0
+        self.score_max = score_max
         self.counts: Counter[str] = Counter()
-        self._score_max = score_max
+        self.last: dict[str, int] = {}
+        """When each change was noted last, in µs."""
 
     @property
     def multiplier(self) -> int:
         """What intervals and timeouts are multiplied by: 1 and upwards."""
         return 1 + self.score
 
-    def note(self, change: str) -> None:
+    def note(self, change: str, now: int) -> None:
         """One piece of evidence, by its name in CHANGES."""
         self.counts[change] += 1
-        self.score = min(max(self.score + CHANGES[change], 0), self._score_max)
+        self.last[change] = now
+        self.score = min(max(self.score + CHANGES[change], 0), self.score_max)

@@ -154,7 +154,7 @@ class Liveness:
             self._next_reap = now + min(self._reap_after, REAP_INTERVAL)
             self.members.reap(now - self._reap_after)
 
-    def stalled(self, lag: int) -> None:
+    def stalled(self, lag: int, now: int) -> None:
         """This node was not running for so long at most: nobody else's time ran."""
         if not self._settings.lifeguard:
             return
@@ -162,7 +162,7 @@ class Liveness:
         self.claims.suspicions.move(lag)
         intervals = lag // (self._settings.probe_interval_ms * MS)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
-            self.detector.health.note("stalled")
+            self.detector.health.note("stalled", now)
 
     def push_news(self, now: int) -> None:
         """Tell a few members of what changed: at once after a quiet moment, else a pause later."""
@@ -276,7 +276,7 @@ class Liveness:
         mine = self.claims.suspicions.accused_by(self.me.id)
         limit = max(ACCUSED_LEAST, self._settings.accused_percent_max * live // 100)
         if self._settings.lifeguard and mine >= limit:
-            self.detector.health.note("probe failed")
+            self.detector.health.note("probe failed", now)
             return
         self.claims.accuse(node, State.SUSPECT, now)
 

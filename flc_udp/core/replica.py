@@ -159,9 +159,9 @@ class Replica:
         for node in self.receipts.take_due(now):
             self.liveness.detector.probe(node, now)
 
-    def stalled(self, lag: int) -> None:
+    def stalled(self, lag: int, now: int) -> None:
         """This node turned so much later than it was due: it doubts itself first."""
-        self.liveness.stalled(lag)
+        self.liveness.stalled(lag, now)
 
     # --- The network ------------------------------------------------------------------------
 

@@ -7,6 +7,7 @@ from collections import Counter
 
 from flc_udp import __version__
 from flc_udp.config import Settings
+from flc_udp.core.health import Health
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import Record, plain
 from flc_udp.node import Node
@@ -89,6 +90,12 @@ class Status:
             reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
         if node.replica.anti_entropy.forks or node.replica.drops["forked log"]:
             reasons.append("a log was forked: two messages with one name")
+        health = self._local_health
+        if health.score and 2 * health.score >= health.score_max:
+            reasons.append(
+                f"this node hears others late or not at all: local health {health.score} of "
+                f"{health.score_max}, 0 is well (a busy machine, a slow disk, a bad link?)"
+            )
         members = node.replica.liveness.members
         gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
         if gone and not members.live():
@@ -97,6 +104,10 @@ class Status:
             seeds = ", ".join(self._settings.join)
             reasons.append(f"no seed has answered: {seeds} (key or cluster name?)")
         return reasons
+
+    @property
+    def _local_health(self) -> Health:
+        return self._node.replica.liveness.detector.health
 
     def _node_record(self) -> Record:
         me = self._node.replica.liveness.me
@@ -116,9 +127,17 @@ class Status:
         return {state.name.lower(): states[state] for state in State}
 
     def _health(self) -> Record:
-        """Local health (0 is well, 8 the worst) and all that has moved it so far."""
-        health = self._node.replica.liveness.detector.health
-        return {"score": health.score, **plain(health.counts)}
+        """Local health (0 is well), how far it slows this node's probes, and what moved it when."""
+        health, now = self._local_health, self._ground.now()
+        return {
+            "score": health.score,
+            "score_max": health.score_max,
+            "multiplier": health.multiplier,
+            "counts": plain(health.counts),
+            "last_s_ago": {
+                change: round((now - at) / 1e6, 1) for change, at in sorted(health.last.items())
+            },
+        }
 
     def _drops(self) -> Counter[str]:
         replica = self._node.replica

@@ -265,7 +265,7 @@ class Talk:
         self.run(ms)
         party.lives = True
         if due < self.now:
-            party.replica.stalled(ms * MS)
+            party.replica.stalled(ms * MS, self.now)
 
     # --- The link ---------------------------------------------------------------------------
 

@@ -113,7 +113,7 @@ class TestDoubt:
         """Interval and timeouts stretch by 1 + score."""
         talk = met("ann", "bob")
         for _ in range(8):
-            talk["ann"].replica.liveness.detector.health.note("stalled")
+            talk["ann"].replica.liveness.detector.health.note("stalled", 0)
         began = len(talk.heard)
         talk.run(8_000)
         pings = [p for a, _, p in talk.heard[began:] if isinstance(p, Ping) and a == "ann"]
@@ -124,8 +124,8 @@ class TestDoubt:
     def test_it_tells_how_it_is(self) -> None:
         """Its score travels with its pings and acks."""
         talk = met("ann", "bob")
-        talk["ann"].replica.liveness.detector.health.note("slow commit")
-        talk["ann"].replica.liveness.detector.health.note("slow commit")
+        talk["ann"].replica.liveness.detector.health.note("slow commit", 0)
+        talk["ann"].replica.liveness.detector.health.note("slow commit", 0)
         talk.run(1_100)
         member = talk["bob"].replica.liveness.members[talk["ann"].id]
 

@@ -116,6 +116,61 @@ def test_islands_that_reaped_each_other_are_one_cluster_too() -> None:
         assert islands(world, 90) <= settings.rejoin_interval_ms
 
 
+def crash_one(world: World) -> None:
+    """One dies and stays so."""
+    detect(world, list(world.machines)[-1])
+
+
+def lose_a_quarter(world: World) -> None:
+    """A minute of it."""
+    world.network.faults = Faults(loss=0.25)
+    world.run(60_000)
+    world.calm()
+
+
+def cut_one_way(world: World) -> None:
+    """A minute of it."""
+    first, second, *_ = world.machines
+    world.cut(first, second, one_way=True)
+    world.run(60_000)
+    world.heal()
+
+
+def leave_and_come_back(world: World) -> None:
+    """In good order, and back again."""
+    name = list(world.machines)[1]
+    world.leave(name)
+    world.run(3_000)
+    world.start(name)
+
+
+UNREST = {
+    "a crash": crash_one,
+    "stalls": lambda world: anomalies(world, Anomalies((8,), 30, stall_ms=(500, 4_000))),
+    "a quarter lost": lose_a_quarter,
+    "a one-way cut": cut_one_way,
+    "all restarted": restart_all,
+    "islands": lambda world: islands(world, 60),
+    "a leave and a return": leave_and_come_back,
+}
+
+
+@pytest.mark.parametrize("what", UNREST)
+def test_whatever_happened_it_is_quiet_ten_seconds_later(what: str) -> None:
+    """A ping and an ack an interval again, and next to nothing else: no storm feeds itself.
+
+    Who was stalled doubts itself for a while and probes more rarely; the dead are asked for.
+    """
+    with grown(30, 3) as world:
+        before = rate(world, 10)
+        UNREST[what](world)
+        world.run(10_000)
+        after = rate(world, 10)
+
+        assert after.packets_per_s <= 1.1 * before.packets_per_s
+        assert after.bytes_per_s <= 1.2 * before.bytes_per_s
+
+
 def test_newcomers_at_once_see_each_other() -> None:
     """Thirty nodes that know two seeds and nothing else."""
     with World(30, 1) as world:
