@@ -3,13 +3,18 @@
 Rules. Whoever told of a message holds its causes, so the teller is asked first, then other tellers,
 then anybody. A log is asked of one peer at a time, at most PULLS_MAX peers are asked at once, and
 what a pull did not bring is asked for again: at once where it brought something, later and of
-another where it did not. A want nobody can serve is let go; a later digest brings it back.
+another where it did not. A want nobody can serve is let go; a later digest brings it back. Nothing
+here walks all wants: a newcomer to ten thousand logs has as many.
+
+    later ── due ─▶ ready ── asked ─▶ a pull ── ended, silent ─▶ later, ready or done
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from itertools import islice
 
 from flc_udp.model.dots import LogId, NodeId, Spans
 
@@ -31,6 +36,9 @@ TELLERS_MAX = 4
 WANTS_MAX = 65_536
 """Logs wanted at once."""
 
+LOOKS_MAX = 512
+"""Ready wants looked at in one go: more than all pulls together can name."""
+
 FAILURES_MAX = 10
 """Pulls in a row that may bring nothing of a want before it is let go."""
 
@@ -47,6 +55,8 @@ class _Wanted:
     due: int
     tellers: list[NodeId]
     by_digest: bool
+    missing: int = 0
+    """Messages, as last counted."""
     pull: int | None = None
     failures: int = 0
 
@@ -74,16 +84,24 @@ class Wants:
     pulls: dict[int, Asked] = field(default_factory=dict)
     abandoned: int = 0
     to_go: int = 0
-    """Messages known to be missing, as last reckoned."""
+    """Messages known to be missing, as last counted."""
     _wanted: dict[LogId, _Wanted] = field(default_factory=dict)
-    _next_due: int | None = None
+    _uncounted: dict[LogId, None] = field(default_factory=dict)
+    _later: list[tuple[int, LogId]] = field(default_factory=list)
+    """A heap of (due, log); one that is not its want's `due` any more means nothing."""
+    _ready: dict[LogId, None] = field(default_factory=dict)
+    _look_at: int | None = None
+    """When to try again what is ready and could not be asked for."""
 
     @property
     def wake_at(self) -> int | None:
         """When a gap is due to be asked for, or a pull has been silent too long."""
         times = [asked.deadline for asked in self.pulls.values()]
-        if self._next_due is not None and len(self.pulls) < PULLS_MAX:
-            times.append(self._next_due)
+        if len(self.pulls) < PULLS_MAX:
+            if self._later:
+                times.append(self._later[0][0])
+            if self._look_at is not None:
+                times.append(self._look_at)
         return min(times, default=None)
 
     @property
@@ -100,14 +118,15 @@ class Wants:
             if len(self._wanted) >= WANTS_MAX:
                 return
             wanted = self._wanted[log] = _Wanted(upper, due, [teller], by_digest)
+            heappush(self._later, (due, log))
+            self._uncounted[log] = None
         elif upper > wanted.upper:
             # The latest teller holds the most: it is asked first.
             wanted.upper = upper
             wanted.tellers = [teller, *(t for t in wanted.tellers if t != teller)][:TELLERS_MAX]
+            self._uncounted[log] = None
         elif teller not in wanted.tellers:
             wanted.tellers = [*wanted.tellers, teller][:TELLERS_MAX]
-        if wanted.pull is None:
-            self._hurry(wanted.due)
 
     def take_due(
         self, now: int, gaps: Gaps, live: Iterable[NodeId], is_busy: bool
@@ -116,29 +135,36 @@ class Wants:
 
         Nothing while `is_busy`: what was pulled before waits for the disk.
         """
+        self._count_new(gaps)
+        self._ripen(now)
         by_peer: dict[NodeId, list[tuple[LogId, Spans]]] = {}
         busy = {asked.peer for asked in self.pulls.values()}
         catch_ups = sum(asked.is_catch_up for asked in self.pulls.values())
         found = False
-        if not is_busy:
-            everybody = dict.fromkeys(live)
-            for log, wanted, missing in self._due(now, gaps):
-                peer = self._whom(wanted, everybody, busy, by_peer)
-                is_large = missing.count() > REPAIR_MESSAGES_MAX
-                if peer is None or (is_large and catch_ups >= CATCH_UPS_MAX):
-                    continue
-                catch_ups += is_large and peer not in by_peer
-                chosen = by_peer.setdefault(peer, [])
-                if len(chosen) < LOGS_PER_PULL:
-                    chosen.append((log, missing))
-                    found = found or wanted.by_digest
-        self._reckon(now, gaps)
+        everybody = dict.fromkeys(live)
+        for log in [] if is_busy else list(islice(self._ready, LOOKS_MAX)):
+            wanted = self._wanted[log]
+            missing = gaps(log, wanted.upper)
+            if not self._count(log, wanted, missing):
+                continue
+            peer = self._whom(wanted, everybody, busy, by_peer)
+            is_large = wanted.missing > REPAIR_MESSAGES_MAX
+            if peer is None or (is_large and catch_ups >= CATCH_UPS_MAX):
+                self._put_off(log)
+                continue
+            catch_ups += is_large and peer not in by_peer
+            chosen = by_peer.setdefault(peer, [])
+            if len(chosen) < LOGS_PER_PULL:
+                chosen.append((log, missing))
+                found = found or wanted.by_digest
+        # The end of a pull or a commit looks again at once, and if neither comes, time does.
+        self._look_at = now + self.pull_timeout if self._ready else None
         return list(by_peer.items()), found
 
     def look_again(self, now: int) -> None:
         """What kept due gaps from being asked for is gone."""
-        if self._wanted:
-            self._hurry(now)
+        if self._ready:
+            self._look_at = now
 
     def asked(self, nonce: int, peer: NodeId, spans: list[tuple[LogId, Spans]], now: int) -> None:
         """A pull is being sent."""
@@ -148,6 +174,7 @@ class Wants:
             pull.deadline = now + self.pull_timeout
         for log in missing:
             self._wanted[log].pull = nonce
+            self._ready.pop(log, None)
 
     def heard(self, nonce: int, peer: NodeId, now: int) -> bool:
         """A part of a replay came; False if nobody asked that peer for it."""
@@ -182,38 +209,59 @@ class Wants:
         for log, before in asked.missing.items():
             wanted = self._wanted[log]
             wanted.pull = None
-            left = gaps(log, wanted.upper).count()
-            if not left:
-                del self._wanted[log]
-            elif left < before:
+            left = self._count(log, wanted, gaps(log, wanted.upper))
+            if left and left < before:
                 wanted.failures = 0
-                wanted.due = now
-            else:
+                self._ready[log] = None
+            elif left:
                 self._fail(log, wanted, asked.peer, now)
-        self._next_due = now
+        self.look_again(now)
 
     def _fail(self, log: LogId, wanted: _Wanted, peer: NodeId, now: int) -> None:
         wanted.failures += 1
         wanted.tellers = [t for t in wanted.tellers if t != peer] + [peer]
+        if wanted.failures >= FAILURES_MAX:
+            self._drop(log, wanted)
+            self.abandoned += 1
+            return
         # The timeout paced the first few, and another peer is next; then ever more rarely.
         patient = max(wanted.failures - FAILURES_QUICK, 0)
         wanted.due = now + ((self.repair_timeout << patient) - self.repair_timeout) // 2
-        if wanted.failures >= FAILURES_MAX:
-            del self._wanted[log]
-            self.abandoned += 1
+        heappush(self._later, (wanted.due, log))
 
-    def _due(self, now: int, gaps: Gaps) -> list[tuple[LogId, _Wanted, Spans]]:
-        """Gaps to be asked for, the longest due first: no log waits behind another's flow."""
-        due = []
-        for log, wanted in list(self._wanted.items()):
-            if wanted.pull is None and wanted.due <= now:
-                missing = gaps(log, wanted.upper)
-                if missing:
-                    due.append((log, wanted, missing))
-                else:
-                    del self._wanted[log]
-        due.sort(key=lambda row: row[1].due)
-        return due
+    def _ripen(self, now: int) -> None:
+        """What is due is ready, the longest due first: no log waits behind another's flow."""
+        while self._later and self._later[0][0] <= now:
+            due, log = heappop(self._later)
+            wanted = self._wanted.get(log)
+            if wanted is not None and wanted.pull is None and wanted.due == due:
+                self._ready[log] = None
+
+    def _put_off(self, log: LogId) -> None:
+        """Nobody to ask, or no leave to: others have their turn first."""
+        del self._ready[log]
+        self._ready[log] = None
+
+    def _count_new(self, gaps: Gaps) -> None:
+        for log in self._uncounted:
+            wanted = self._wanted.get(log)
+            if wanted is not None and wanted.pull is None:
+                self._count(log, wanted, gaps(log, wanted.upper))
+        self._uncounted.clear()
+
+    def _count(self, log: LogId, wanted: _Wanted, missing: Spans) -> int:
+        """Count what is missing of a log; where that is nothing it is wanted no more."""
+        count = missing.count()
+        self.to_go += count - wanted.missing
+        wanted.missing = count
+        if not count:
+            self._drop(log, wanted)
+        return count
+
+    def _drop(self, log: LogId, wanted: _Wanted) -> None:
+        self.to_go -= wanted.missing
+        del self._wanted[log]
+        self._ready.pop(log, None)
 
     def _whom(
         self,
@@ -230,17 +278,3 @@ class Wants:
             return begun[0]
         may_begin = len(busy) + len(chosen) < PULLS_MAX
         return free[0] if free and may_begin else None
-
-    def _hurry(self, due: int) -> None:
-        if self._next_due is None or due < self._next_due:
-            self._next_due = due
-
-    def _reckon(self, now: int, gaps: Gaps) -> None:
-        """Count what is missing and find when to look again."""
-        idle = [wanted.due for wanted in self._wanted.values() if wanted.pull is None]
-        self._next_due = min((due for due in idle if due > now), default=None)
-        if any(due <= now for due in idle):
-            # Due, and nobody to ask or no leave to: the end of a pull or a commit looks again at
-            # once, and if neither comes, time does.
-            self._hurry(now + self.pull_timeout)
-        self.to_go = sum(gaps(log, wanted.upper).count() for log, wanted in self._wanted.items())

@@ -353,3 +353,27 @@ def test_whatever_happens_everything_is_fetched_or_let_go(steps: list) -> None:
 
     assert (talk.wants.wake_at, talk.wants.pulls) == (None, {})
     assert talk.wants.to_go == 0
+
+
+def test_many_logs_cost_each_a_few_looks() -> None:
+    """A newcomer to 10,000 logs looks at each a few times in all, not at all of them each time."""
+    puller = Puller()
+    looks = 0
+
+    def counted(log: bytes, upper: int) -> Spans:
+        nonlocal looks
+        looks += 1
+        return Puller.gaps(puller, log, upper)
+
+    puller.gaps = counted  # type: ignore[method-assign]
+    for number in range(10_000):
+        puller.wants.add(log(number), 3, BOB, 0)
+    rounds = 0
+    while puller.wants.to_go or not rounds:
+        rounds += 1
+        for peer, (nonce, asked) in puller.ask([BOB]).items():
+            puller.heads |= dict.fromkeys(asked, 3)
+            puller.end(nonce, peer)
+
+    assert rounds == 10_000 // LOGS_PER_PULL
+    assert looks <= 20 * 10_000
