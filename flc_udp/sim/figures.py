@@ -23,6 +23,7 @@ class Figures(NamedTuple):
     latency_p50_ms: float | None
     latency_p99_ms: float | None
     copies_per_node: float | None
+    repaired_percent: float | None
     causes_bytes_p50: int | None
     bytes_per_message_per_node: int | None
     packets: int
@@ -39,7 +40,12 @@ class Meter:
         self._latencies: list[int] = []
         self._causes_bytes: list[int] = []
         self._firsts = 0
-        self._before = (world.network.datagrams, world.network.bytes, self._duplicates())
+        self._before = (
+            world.network.datagrams,
+            world.network.bytes,
+            self._duplicates(),
+            self._replayed(),
+        )
         world.stage.watchers.append(self._watch)
 
     @property
@@ -50,7 +56,7 @@ class Meter:
     def read(self, converged_after_ms: int) -> Figures:
         """What there is to tell."""
         nodes, messages = len(self._world.machines), len(self._seen_by)
-        datagrams, size, duplicates = self._before
+        datagrams, size, duplicates, replayed = self._before
         sent = self._world.network.bytes - size
         copies = self._firsts + self._duplicates() - duplicates
         latencies = sorted(self._latencies)
@@ -61,6 +67,11 @@ class Meter:
             latency_p50_ms=_share(latencies, 0.5),
             latency_p99_ms=_share(latencies, 0.99),
             copies_per_node=round(copies / self._firsts, 2) if self._firsts else None,
+            repaired_percent=(
+                round(100 * (self._replayed() - replayed) / self._firsts, 1)
+                if self._firsts
+                else None
+            ),
             causes_bytes_p50=int(median(self._causes_bytes)) if self._causes_bytes else None,
             bytes_per_message_per_node=sent // messages // nodes if messages else None,
             packets=self._world.network.datagrams - datagrams,
@@ -78,6 +89,15 @@ class Meter:
             self._seen_by[dot] = after = seen_by | 1 << number
             if after == self._everybody != seen_by:
                 self._latencies.append(now - minted[dot].at)
+
+    def _replayed(self) -> int:
+        """Messages sent because they were asked for; lost ones count too."""
+        total = 0
+        for machine in self._world.machines.values():
+            total += machine.counts["messages replayed"]
+            if machine.node is not None:
+                total += machine.node.counts["messages replayed"]
+        return total
 
     def _duplicates(self) -> int:
         total = 0

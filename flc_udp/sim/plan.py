@@ -21,20 +21,30 @@ class Plan:
     seconds: float = 10
     seed: int = 0
     rate: float = 20
+    authors: int = 0
+    """So many nodes speak, all of them if 0."""
+    delay: float = 2
+    """Ms that a datagram takes at most; at least a tenth of it."""
     faults: str = "none"
 
     def command(self) -> str:
         """Return the command that plays it again."""
         return (
             f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
-            f" --seconds {self.seconds:g} --rate {self.rate:g} --faults {self.faults}"
+            f" --seconds {self.seconds:g} --rate {self.rate:g} --authors {self.authors}"
+            f" --delay {self.delay:g} --faults {self.faults}"
             f" --seed {self.seed}"
         )
 
     def draw_faults(self) -> Faults:
         """Which faults this seed has, how bad: not all at once, or they would hide each other."""
         random = Random(f"{self.seed}/faults")
-        faults = Faults(loss=self.loss / 100, duplicate=self.duplicate / 100)
+        faults = Faults(
+            loss=self.loss / 100,
+            duplicate=self.duplicate / 100,
+            delay_us_min=int(self.delay * 100),
+            delay_us_max=int(self.delay * 1_000),
+        )
         if self.faults != "none":
             faults = _draw_network(faults, random)
         return _draw_machines(faults, random) if self.faults == "all" else faults

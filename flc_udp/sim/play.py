@@ -113,14 +113,15 @@ class Play:
             self._every(self._talk, pause_ms, self._somebody_speaks)
 
     def _somebody_speaks(self) -> None:
-        running = self._running()
+        running = [machine for machine in self._authors() if machine.node is not None]
         if running:
             self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
 
     def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
         for message in messages if self._is_on else ():
-            if self._talk.random() < REPLY_SHARE / self.plan.nodes:
-                machine = list(self.world.machines.values())[number]
+            authors = self._authors()
+            if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):
+                machine = authors[number]
                 pause = int(self._talk.expovariate(1 / 20) * MS)
                 self.world.heap.after(pause, self._speak, machine, message.room)
 
@@ -134,8 +135,8 @@ class Play:
         self._said += 1
         self.world.say(machine.name, room, f"{self._said} ".ljust(size, "."))
 
-    def _running(self) -> list[Machine]:
-        return [machine for machine in self.world.machines.values() if machine.node is not None]
+    def _authors(self) -> list[Machine]:
+        return list(self.world.machines.values())[: self.plan.authors or None]
 
     # --- Misfortune -------------------------------------------------------------------------
 

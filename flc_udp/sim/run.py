@@ -30,6 +30,7 @@ TOLD = {
     "latency_p50_ms": "said to shown everywhere, ms, half",
     "latency_p99_ms": "                          99 of 100",
     "copies_per_node": "copies of a message a node gets",
+    "repaired_percent": "first copies that were asked for, %",
     "causes_bytes_p50": "bytes of causes in a message, half",
     "bytes_per_message_per_node": "bytes a node sends for a message",
     "packets": "datagrams sent",
@@ -49,6 +50,8 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("seconds", number(float, 0, 86_400), "virtual seconds that people talk"),
         ("seed", number(int, 0, SEED_LIMIT - 1), "everything by chance comes from it"),
         ("rate", number(float, 0, 100_000), "messages a second, over all nodes"),
+        ("authors", number(int, 0, NODES_MAX), "nodes that speak, all of them if 0"),
+        ("delay", number(float, 0.1, 10_000), "ms a datagram takes at most, at least a tenth"),
     ):
         default = getattr(plan, flag)
         parser.add_argument(
@@ -87,6 +90,8 @@ def main(args: argparse.Namespace) -> int:
         seconds=args.seconds,
         seed=args.seed,
         rate=args.rate,
+        authors=args.authors,
+        delay=args.delay,
         faults=args.faults,
     )
     play = Play(plan)
