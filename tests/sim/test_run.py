@@ -67,8 +67,19 @@ def test_a_broken_promise_prints_how_to_play_it_again(
     assert "which its author had been shown" in error
     assert hint == (
         "hint: replay with flc sim --nodes 5 --loss 25 --duplicate 0 --seconds 5 --rate 100"
-        " --faults none --seed 1"
+        " --authors 0 --delay 2 --faults none --seed 1"
     )
+
+
+def test_one_author_is_one_log(capsys: pytest.CaptureFixture[str]) -> None:
+    """With --authors 1 nobody else speaks or replies: no message has a cause but its log's own."""
+    assert flc_sim("--nodes", "4", "--seconds", "5", "--authors", "1", "--json") == 0
+    alone = json.loads(capsys.readouterr().out)
+
+    assert alone["messages"] > 20
+    assert alone["causes_bytes_p50"] == 0
+    assert 1 <= alone["copies_per_node"] < 2
+    assert 0 <= alone["repaired_percent"] < 20
 
 
 @pytest.mark.parametrize("words", [["--loss", "99"], ["--nodes", "0"], ["--seed", "x"]])
