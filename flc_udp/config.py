@@ -203,7 +203,7 @@ class Settings:
         400, "a pull unanswered so long is asked of another peer", low=10, high=60_000
     )
     repair_timeout_ms: int = setting(
-        120, "the same for a few recent messages, which somebody waits for", low=10, high=60_000
+        100, "the same for a few recent messages, which somebody waits for", low=10, high=60_000
     )
     pull_bytes_max: int = setting(
         131_072, "credit of one pull: fits a default receive buffer", low=2_048, high=16 << 20

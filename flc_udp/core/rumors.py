@@ -6,14 +6,16 @@
 
 Rules. Links are symmetric, so the tree serves every author. Only what is new is forwarded, never
 back to its teller nor to the node that wrote it. Prunes are rare and never take the last eager
-link; one miss is a lost datagram, two in a row are a broken branch. Messages above ANNOUNCE_BYTES
-are announced on all links and pulled by who lacks them.
+link, where the network loses much not the second and third either: what is lost on one comes on
+another, sooner than it is missed and asked for. One miss is a lost datagram, two in a row are a
+broken branch. Messages above ANNOUNCE_BYTES are announced on all links and pulled.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass
+from math import ceil, log2
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Send
@@ -37,6 +39,15 @@ PRUNE_PAUSE = 300 * MS
 GRAFT_WITHIN = 300 * MS
 """Two misses within it, on whatever links, graft one; a single one was a lost datagram."""
 
+MISSED_SHARE = 0.06
+"""Of messages, so many may be missed on all eager links together before there are more of them."""
+
+MISSED_OVER = 128
+"""Messages that the share is an average over."""
+
+EAGER_LEAST_MOST = 4
+"""Links that stay eager however much is lost."""
+
 HAVE_PAUSE = 20 * MS
 """What lazy links are told is collected for so long: one dot a log says it all."""
 
@@ -46,6 +57,17 @@ class _Link:
     member: Member
     is_eager: bool = True
     duplicates: int = 0
+
+
+def eager_least(missed: float, eager: int) -> int:
+    """How many links are to stay eager, if with so many of them this share of messages is missed.
+
+    Each loses p, where all lose p to the power of `eager`.
+    """
+    loss = min(missed ** (1 / max(eager, 1)), 0.99)
+    if loss <= MISSED_SHARE:
+        return 1
+    return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
 
 
 class Links:
@@ -63,6 +85,7 @@ class Links:
         self._on_rings: set[NodeId] = set()
         self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN
+        self._missed = 0.0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
         """Be linked to all if they are few, else to neighbours on the rings; eagerly at first."""
@@ -83,13 +106,15 @@ class Links:
 
     def brought(self, node: NodeId, *, is_new: bool, now: int) -> bool:
         """A rumor came over a link; True if the link is to be pruned for it."""
+        if is_new:
+            self._missed -= self._missed / MISSED_OVER
         link = self._links.get(node)
         if link is None:
             return False
         link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
         if link.duplicates < PRUNE_AFTER or now < self._next_prune:
             return False
-        if link.is_eager and sum(other.is_eager for other in self._links.values()) == 1:
+        if link.is_eager and self._eager <= eager_least(self._missed, self._eager):
             return False
         self._next_prune = now + PRUNE_PAUSE
         self.prune(node)
@@ -111,18 +136,20 @@ class Links:
         """Something that a link told of did not come otherwise; True if the link is grafted.
 
         An eager one too: the graft that made this end eager may have been lost on its way. A node
-        that has no eager link any more, because others pruned them, waits for no second miss.
+        that has too few eager links, because others pruned them, waits for no second miss.
         """
         is_second = now - self._missed_at <= GRAFT_WITHIN
         self._missed_at = now
-        if node not in self._links or not (is_second or self._is_cut_off):
+        self._missed += (1 - self._missed) / MISSED_OVER
+        has_few = self._eager < eager_least(self._missed, self._eager)
+        if node not in self._links or not (is_second or has_few):
             return False
         self.graft(node)
         return True
 
     @property
-    def _is_cut_off(self) -> bool:
-        return not any(link.is_eager for link in self._links.values())
+    def _eager(self) -> int:
+        return sum(link.is_eager for link in self._links.values())
 
     def _neighbours(self, me: NodeId, by_id: dict[NodeId, Member]) -> dict[NodeId, Member]:
         neighbours: dict[NodeId, Member] = {}
