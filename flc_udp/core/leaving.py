@@ -10,8 +10,11 @@ from flc_udp.model.dots import NodeId
 
 MS = 1_000
 
-WITNESSES = 3
-"""Members that know of it before this node goes: each tells it on as news."""
+WITNESSES = 8
+"""Members of a large cluster that know of it before this node goes: each tells it on as news."""
+
+WITNESSES_ALL = 32
+"""Of so many others every one is to know: a whole site that goes at once floods nobody."""
 
 RETRY = 200 * MS
 PATIENCE = 5 * RETRY
@@ -42,12 +45,13 @@ class Leaving:
 
     def is_over(self, live: int, now: int) -> bool:
         """Whether enough of so many live members know, or patience ran out."""
-        return len(self._witnesses) >= min(WITNESSES, live) or now >= self._give_up
+        enough = live if live <= WITNESSES_ALL else WITNESSES
+        return len(self._witnesses) >= enough or now >= self._give_up
 
     def choose(self, live: Sequence[Member], now: int) -> list[Member]:
-        """Whom to tell now, if it is time to: twice as many as are needed."""
+        """Whom to tell now, if it is time to: all, or more than are needed."""
         if now < self.retry_at:
             return []
         self.retry_at = now + RETRY
         untold = [member for member in live if member.row.id not in self._witnesses]
-        return self._random.sample(untold, min(2 * WITNESSES, len(untold)))
+        return self._random.sample(untold, min(WITNESSES_ALL, len(untold)))

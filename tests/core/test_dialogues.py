@@ -365,6 +365,43 @@ class TestLiveness:
 
         assert State.ALIVE is talk["ann"].believes("bob")
 
+    def test_who_comes_back_elsewhere_and_renamed_is_the_same_member(self) -> None:
+        """Another address and name take effect with its first packet, and no ghost stays."""
+        talk = trio()
+        talk.kill("bob")
+        talk["bob"].address = Address("10.0.9.9", 7352)
+        talk["bob"].name = "robert"
+        talk.restart("bob", "ann")
+        talk.settle(10_000)
+
+        for name in ("ann", "cyd"):
+            rows = talk[name].replica.liveness.members.rows()
+            (row,) = [row for row in rows if row.id == talk["bob"].id]
+            assert (row.name, str(row.address), row.state) == (
+                "robert",
+                "10.0.9.9:7352",
+                State.ALIVE,
+            )
+            assert len(rows) == 3
+
+    def test_two_of_one_name_are_two_members(self) -> None:
+        """A name is a label: both are alive, known by their ids, and one can die alone."""
+        talk = trio()
+        talk.kill("cyd")
+        talk["cyd"].name = "bob"
+        talk.restart("cyd", "ann")
+        talk.settle(10_000)
+        named = [m.row for m in talk["ann"].replica.liveness.members if m.row.name == "bob"]
+
+        assert {talk["bob"].id, talk["cyd"].id} == {row.id for row in named}
+        assert {row.state for row in named} == {State.ALIVE}
+
+        talk.kill("cyd")
+        talk.run(20_000)
+
+        assert State.DEAD is talk["ann"].believes("cyd")
+        assert State.ALIVE is talk["ann"].believes("bob")
+
     def test_a_suspect_refutes(self) -> None:
         """Its subject hears of a suspicion and is alive at a higher incarnation, never dead."""
         talk = trio()
@@ -526,6 +563,19 @@ class TestLeaving:
         for name in ("ann", "bob"):
             assert State.LEFT is talk[name].believes("cyd")
             assert talk[name].told("member_suspected") == []
+
+    def test_a_leave_is_known_to_all_before_it_goes(self) -> None:
+        """Of ten nodes the nine others hold it for left at the moment when it may go."""
+        names = tuple("abcdefghij")
+        talk = Talk(*names)
+        talk.meet()
+        talk.drop(lambda a, _b, p: isinstance(p[0], Leave) and talk.now % 3 == 0 and a.name == "j")
+        talk["j"].replica.leave(talk.now)
+        talk["j"].carry_out()
+        while not talk["j"].replica.liveness.has_left(talk.now):
+            talk.run(1)
+
+        assert {State.LEFT} == {talk[name].believes("j") for name in names[:-1]}
 
     def test_who_leaves_does_not_refute(self) -> None:
         """Accused while it goes, it goes: nobody hears that it is alive."""

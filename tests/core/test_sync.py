@@ -1,0 +1,207 @@
+"""A sync: a few members tell where they stand now, and what differs is exchanged at once."""
+
+from collections import Counter
+
+import pytest
+
+from flc_udp.wire.packets import Digest, Have, Packet, Pull, Ranges, Replay, Rumor, State
+from tests.core.dialogue import Party, Talk
+
+SELDOM = 60_000
+"""A pause between exchanges, and between probes, that no test here waits out."""
+
+
+def told_nothing(*names: str, **settings: int) -> Talk:
+    """They know each other; then ann says `missed` and nobody else hears of it.
+
+    Each has begun the exchanges its pacing allows, in vain, and now waits for a minute.
+    """
+    pauses = {"exchange_interval_ms": SELDOM, "exchange_backoff_ms": SELDOM, **settings}
+    talk = Talk(*names, **pauses)
+    talk.meet()
+    talk.lose(Rumor, Have, Digest)
+    talk.say("ann", "missed")
+    talk.run(10_000)
+    talk.heal()
+    return talk
+
+
+def sync(party: Party, *others: Party) -> list[bytes]:
+    """What the user asks for; whom it asks."""
+    asked = party.replica.sync([other.id for other in others], party.talk.now)
+    party.carry_out()
+    return asked
+
+
+def agrees(party: Party) -> dict[bytes, bool | None]:
+    """Who was asked and what became of it."""
+    return dict(party.replica.anti_entropy.last_sync.agrees)
+
+
+@pytest.mark.parametrize("asker", ["ann", "bob"])
+def test_a_sync_finds_what_the_pacing_would_leave_for_later(asker: str) -> None:
+    """One round at once brings the missing message, whichever end asks; else it is not due."""
+    talk = told_nothing("ann", "bob")
+    talk.run(10_000)
+    assert talk["bob"].history() == []
+
+    sync(talk[asker])
+    talk.run(500)
+
+    assert talk["bob"].history() == ["missed"]
+
+
+def test_an_equal_peer_costs_one_small_packet_and_its_answer() -> None:
+    """Where the roots are equal a ping and its ack are all that is sent."""
+    talk = Talk("ann", "bob", probe_interval_ms=SELDOM)
+    talk.meet()
+    talk.say("ann", "known")
+    talk.settle()
+    for party in talk.parties:
+        party.replica.liveness.members.spend_news()  # it would go along with any probe
+    before = Counter(talk.sent)
+
+    asked = sync(talk["ann"])
+    talk.run(1_000)
+
+    assert asked == [talk["bob"].id]
+    assert talk.sent - before == Counter(Ping=1, Ack=1)
+    assert agrees(talk["ann"]) == {talk["bob"].id: True}
+
+
+def test_three_are_asked_at_most() -> None:
+    """Of five others three are asked, all different, and each of the five at some time."""
+    talk = Talk("ann", "bob", "cyd", "dan", "eve", "fay")
+    talk.meet()
+    others = {party.id for party in talk.parties} - {talk["ann"].id}
+    rounds = [sync(talk["ann"]) for _ in range(20)]
+
+    assert {len(set(asked)) for asked in rounds} == {3}
+    assert {node for asked in rounds for node in asked} == others
+
+
+def test_who_is_named_is_the_only_one_asked() -> None:
+    """A sync with cyd is none with bob."""
+    talk = told_nothing("ann", "bob", "cyd", probe_interval_ms=SELDOM)
+    before = len(talk.heard)
+
+    assert sync(talk["bob"], talk["cyd"]) == [talk["cyd"].id]
+    talk.run(1_000)
+
+    assert {(a, b) for a, b, _ in talk.heard[before:]} == {("bob", "cyd"), ("cyd", "bob")}
+
+
+def test_only_who_is_alive_is_asked() -> None:
+    """The dead are not asked, named or not; with nobody alive nobody is asked, and it is known."""
+    talk = Talk("ann", "bob", "cyd")
+    talk.meet()
+    talk.kill("cyd")
+    talk.run(30_000)
+    assert talk["ann"].believes("cyd") is State.DEAD
+
+    assert sync(talk["ann"], talk["cyd"]) == []
+    assert sync(talk["ann"]) == [talk["bob"].id]
+    talk.kill("bob")
+    talk.run(60_000)
+    assert sync(talk["ann"]) == []
+    assert agrees(talk["ann"]) == {}
+
+
+def test_who_says_that_it_catches_up_is_asked_all_the_same() -> None:
+    """Nobody begins an exchange with such a node by itself, but the user may."""
+    talk = told_nothing("ann", "bob")
+    talk["ann"].replica.standing.catching_up = True
+
+    sync(talk["bob"])
+    talk.run(500)
+
+    assert talk["bob"].history() == ["missed"]
+
+
+def test_an_exchange_is_begun_once() -> None:
+    """However often the asked one tells a root that differs, it is compared with once."""
+    talk = told_nothing("ann", "bob", probe_interval_ms=500)
+    talk.lose(Digest)
+    before = talk.sent["Digest"]
+
+    sync(talk["bob"])
+    talk.run(5_000)
+
+    assert talk.sent["Digest"] == before + 1
+    assert agrees(talk["bob"]) == {talk["ann"].id: False}
+
+
+def test_after_a_sync_exchanges_are_frequent_again() -> None:
+    """What a lost packet of a sync would have found is found at the shortest pause after it."""
+    talk = told_nothing("ann", "bob", exchange_interval_ms=2_000, probe_interval_ms=500)
+    talk.lose(Digest)
+    talk.run(120_000)
+    sync(talk["bob"])
+    talk.run(100)
+    talk.heal()
+    talk.drop(begun_by_ann)
+
+    talk.run(3_500)
+
+    assert talk["bob"].history() == ["missed"]
+
+
+def begun_by_ann(sender: Party, _to: Party, packets: list[Packet]) -> bool:
+    """An exchange of ann's own: it would find the message, too."""
+    return sender.name == "ann" and any(isinstance(p, Digest) and p.reply for p in packets)
+
+
+def test_who_answers_agrees_only_when_it_does() -> None:
+    """Silent at first, then other than this node, then equal: as the asked one's roots tell."""
+    talk = told_nothing("ann", "bob", probe_interval_ms=500)
+    ann = talk["ann"].id
+
+    sync(talk["bob"])
+    seen = [agrees(talk["bob"])[ann]]
+    talk.run(3)
+    seen.append(agrees(talk["bob"])[ann])
+    talk.run(5_000)
+    seen.append(agrees(talk["bob"])[ann])
+
+    assert seen == [None, False, True]
+
+
+def test_the_latest_sync_counts() -> None:
+    """Who was asked before and not again is not waited for."""
+    talk = Talk("ann", "bob", "cyd")
+    talk.meet()
+
+    sync(talk["ann"], talk["bob"])
+    sync(talk["ann"], talk["cyd"])
+    talk.run(1_000)
+
+    assert agrees(talk["ann"]) == {talk["cyd"].id: True}
+
+
+def test_what_a_sync_found_is_pulled_once() -> None:
+    """Three who all hold it are told of what is missing, and one of them is asked for it."""
+    talk = told_nothing("bob", "ann", "cyd", "dan")
+    talk.lose(Rumor, Have)  # what is repaired is told on
+    sync(talk["cyd"], talk["ann"])
+    sync(talk["dan"], talk["ann"])
+    talk.run(500)
+    assert [len(talk[name].disk) for name in ("bob", "cyd", "dan")] == [0, 1, 1]
+    before = len(talk.heard)
+
+    sync(talk["bob"])
+    talk.run(500)
+    heard = [p for _, _, p in talk.heard[before:]]
+
+    assert talk["bob"].history() == ["missed"]
+    assert sum(isinstance(p, Pull) for p in heard) == 1
+    assert sum(len(p.messages) for p in heard if isinstance(p, Replay)) == 1
+    assert not [p for p in heard if isinstance(p, Ranges)]
+
+
+def test_who_is_not_known_is_not_asked() -> None:
+    """An id of nobody asks nobody, and neither does a node that is alone."""
+    talk = Talk("ann")
+
+    assert talk["ann"].replica.sync([b"nobody.."], talk.now) == []
+    assert sync(talk["ann"]) == []
+    assert talk.sent == Counter()
