@@ -35,6 +35,7 @@ class Meter:
 
     def __init__(self, world: World) -> None:
         self._world = world
+        self._since = world.heap.now
         self._everybody = (1 << len(world.machines)) - 1
         self._seen_by: dict[Dot, int] = {}
         self._latencies: list[int] = []
@@ -82,6 +83,8 @@ class Meter:
         minted, now = self._world.checks.minted, self._world.heap.now
         for message in messages:
             dot = message.dot
+            if minted[dot].at < self._since:
+                continue
             seen_by = self._seen_by.get(dot, 0)
             if not seen_by:
                 self._causes_bytes.append(_causes_bytes(message))

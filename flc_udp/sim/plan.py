@@ -23,6 +23,8 @@ class Plan:
     rate: float = 20
     authors: int = 0
     """So many nodes speak, all of them if 0."""
+    warm_up: float = 0
+    """Seconds that people talk before anything is measured: the tree of links settles."""
     delay: float = 2
     """Ms that a datagram takes at most; at least a tenth of it."""
     faults: str = "none"
@@ -32,7 +34,7 @@ class Plan:
         return (
             f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
             f" --seconds {self.seconds:g} --rate {self.rate:g} --authors {self.authors}"
-            f" --delay {self.delay:g} --faults {self.faults}"
+            f" --warm-up {self.warm_up:g} --delay {self.delay:g} --faults {self.faults}"
             f" --seed {self.seed}"
         )
 

@@ -58,10 +58,11 @@ class Play:
     def _run(self, tell: Callable[[str], object]) -> Figures:
         world = self.world
         self._gather()
-        meter = Meter(world)
         self._is_on = True
         self._start_talk()
         self._start_chaos()
+        world.run(int(self.plan.warm_up * 1000))
+        meter = Meter(world)
         end = world.now_ms + int(self.plan.seconds * 1000)
         while world.now_ms < end:
             world.run(min(1_000, end - world.now_ms))

@@ -51,9 +51,10 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         ("seed", number(int, 0, SEED_LIMIT - 1), "everything by chance comes from it"),
         ("rate", number(float, 0, 100_000), "messages a second, over all nodes"),
         ("authors", number(int, 0, NODES_MAX), "nodes that speak, all of them if 0"),
+        ("warm-up", number(float, 0, 86_400), "seconds of talk before anything is measured"),
         ("delay", number(float, 0.1, 10_000), "ms a datagram takes at most, at least a tenth"),
     ):
-        default = getattr(plan, flag)
+        default = getattr(plan, flag.replace("-", "_"))
         parser.add_argument(
             f"--{flag}", type=kind, default=default, metavar="N", help=f"{what} ({default})"
         )
@@ -91,6 +92,7 @@ def main(args: argparse.Namespace) -> int:
         seed=args.seed,
         rate=args.rate,
         authors=args.authors,
+        warm_up=args.warm_up,
         delay=args.delay,
         faults=args.faults,
     )
