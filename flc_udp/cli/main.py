@@ -69,6 +69,11 @@ COMMANDS = {
         "print the roots: nodes with equal roots have equal histories and members",
         "flc digest\n  flc digest --json",
     ),
+    "sync": Command(
+        "flc_udp.cli.sync",
+        "compare histories with other nodes now; with -w watch this one catch up",
+        "flc sync\n  flc sync ben --watch\n  flc sync -w --json | jq .left_s",
+    ),
     "leave": Command(
         "flc_udp.cli.status", "make the node leave the cluster and end its daemon", "flc leave"
     ),

@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 
 from flc_udp.cli import pipes, text
+from flc_udp.cli.arguments import seconds
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.log import exact
 from flc_udp.cli.say import add_author, decoded
@@ -36,7 +37,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("-d", dest="deaf", action="store_true", help="read nothing from stdin")
     flag("-N", dest="quits", action="store_true", help="quit after end of input, once all is kept")
-    flag("-w", dest="silence", metavar="SECS", type=_seconds, help="quit after SECS of silence")
+    flag("-w", dest="silence", metavar="SECS", type=seconds, help="quit after SECS of silence")
     flag("-c", dest="count", metavar="COUNT", type=_positive, help="quit after COUNT messages")
     flag("-v", dest="verbose", action="store_true", help="say when it listens, and from where")
     flag("--json", action="store_true", help="messages as JSON, exact, with their positions")
@@ -225,13 +226,3 @@ def _positive(words: str) -> int:
     if words.isascii() and words.isdecimal() and int(words):
         return int(words)
     raise argparse.ArgumentTypeError(f"{words!r} is not a number from 1")
-
-
-def _seconds(words: str) -> float:
-    try:
-        seconds = float(words)
-    except ValueError:
-        seconds = -1.0
-    if not 0 <= seconds < float("inf"):
-        raise argparse.ArgumentTypeError(f"{words!r} is no number of seconds")
-    return seconds

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.progress import Figures, Progress, to_go_text
 from flc_udp.client import Client, Record, compact
 from flc_udp.model.errors import FlcError
 
@@ -33,11 +34,14 @@ def status(args: argparse.Namespace) -> int:
     """Print how the node is; exit 1 if it is not healthy."""
 
     async def use(client: Client) -> int:
+        progress = Progress()
         while True:
             record = await client.status()
+            figures = progress.look(record, asyncio.get_running_loop().time())
+            shown = status_text(record, figures if args.watch else None)
             if args.watch and not args.json:
                 print(text.clear_screen(), end="")
-            print(compact(record) if args.json else status_text(record), flush=True)
+            print(compact(record) if args.json else shown, flush=True)
             if not args.watch:
                 return 0 if record["healthy"] else 1
             await asyncio.sleep(WATCH_SECONDS)
@@ -45,18 +49,20 @@ def status(args: argparse.Namespace) -> int:
     return with_daemon(args, use)
 
 
-def status_text(record: Record) -> str:
-    """One screen; a line whose facts are not there is left out."""
+def status_text(record: Record, figures: Figures | None = None) -> str:
+    """One screen; a line whose facts are not there is left out. `figures` tell how it goes on."""
     node = record.get("node", {})
     health = "healthy" if record["healthy"] else "NOT HEALTHY"
     title = f"{node.get('name', 'node')} ({node.get('id', '?')}) is {health}"
     lines = [text.visible(title)]
     lines += [f"  ! {text.visible(str(reason))}" for reason in record.get("reasons", ())]
-    lines += [f"  {label:<12}{text.visible(words)}" for label, words in _facts(record) if words]
+    lines += [
+        f"  {label:<12}{text.visible(words)}" for label, words in _facts(record, figures) if words
+    ]
     return "\n".join(lines)
 
 
-def _facts(record: Record) -> Iterator[tuple[str, str]]:
+def _facts(record: Record, figures: Figures | None) -> Iterator[tuple[str, str]]:
     node = record.get("node", {})
     if node:
         sealed = "sealed" if node.get("sealed") else "open, authenticates nobody"
@@ -69,7 +75,7 @@ def _facts(record: Record) -> Iterator[tuple[str, str]]:
     yield "own health", _health(record.get("health", {}))
     yield "history", _history(record)
     if record.get("catching_up"):
-        yield "catching up", f"{record['catching_up']} messages to go"
+        yield "catching up", figures.text() if figures else to_go_text(record["catching_up"])
     yield "held back", text.counters_text(record.get("holdback", {}))
     yield "queues", text.counters_text(record.get("queues", {}))
     for name in ("sent", "received", "counts"):

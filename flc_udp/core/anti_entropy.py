@@ -4,13 +4,13 @@
     hold-back and `have` tell of live gaps sooner ──────▲
 
 Rules. A digest says what is durable here; what is asked for is what is not decided here. At most
-one exchange an interval, rarer while exchanges find nothing. Whatever was lost, this finds it:
-everything else in the core is only quicker.
+one exchange an interval, rarer while exchanges find nothing, unless a `sync` asks for one now.
+Whatever was lost, this finds it: everything else in the core is only quicker.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from random import Random
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
@@ -21,10 +21,21 @@ from flc_udp.core.pieces import Pieces
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.rumors import Links
 from flc_udp.core.standing import Standing
+from flc_udp.core.sync import SYNC_MEMBERS, Sync
 from flc_udp.core.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, Spans
-from flc_udp.wire.packets import Digest, DigestRow, Have, Packet, Pull, Ranges, ReplayEnd, Want
+from flc_udp.wire.packets import (
+    Digest,
+    DigestRow,
+    Have,
+    Packet,
+    Pull,
+    Ranges,
+    ReplayEnd,
+    State,
+    Want,
+)
 
 MS = 1_000
 
@@ -78,6 +89,7 @@ class AntiEntropy:
     ) -> None:
         self.pieces = Pieces()
         self.wants = Wants(settings.pull_timeout_ms * MS, settings.repair_timeout_ms * MS)
+        self.last_sync = Sync()
         self.forks = 0
         self._standing = standing
         self._links = links
@@ -99,6 +111,23 @@ class AntiEntropy:
     def wake_at(self) -> int | None:
         """When a gap is due or a pull has been silent too long."""
         return self.wants.wake_at
+
+    # --- The user ---------------------------------------------------------------------------
+
+    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
+        """Compare with these members now, or with a few of all; those alive, whom to probe for it.
+
+        The pacing of exchanges begins anew.
+        """
+        alive = [m.row.id for m in self._members.live() if m.row.state is State.ALIVE]
+        if nodes:
+            asked = [node for node in alive if node in nodes]
+        else:
+            asked = self._random.sample(alive, min(SYNC_MEMBERS, len(alive)))
+        self.last_sync = Sync(asked)
+        self._pause = self._shortest
+        self._next_exchange = now
+        return asked
 
     # --- Gaps -------------------------------------------------------------------------------
 
@@ -134,11 +163,13 @@ class AntiEntropy:
         self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
     ) -> None:
         """A probe told a peer's root: start an exchange if it differs and one is due."""
-        if sender == VISITOR or root == self._standing.root.value():
+        if sender == VISITOR:
             return
-        if catching_up or now < self._next_exchange:
+        agrees = root == self._standing.root.value()
+        is_asked = self.last_sync.heard(sender, agrees=agrees)
+        if agrees or (not is_asked and (catching_up or now < self._next_exchange)):
             return
-        if self._causal.held:
+        if is_asked or self._causal.held:
             self._pause = self._shortest  # What waits here for its causes is missing something.
         self._next_exchange = now + self._pause
         self._pause = min(2 * self._pause, self._longest)

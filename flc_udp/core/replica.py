@@ -82,15 +82,9 @@ class Replica:
     def _begin_log_side(self, history: History, now: int) -> None:
         settings = self._settings
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
+        members = self.liveness.members
         self.anti_entropy = AntiEntropy(
-            settings,
-            self.standing,
-            self._links,
-            self.causal,
-            self.liveness.members,
-            self._random,
-            self._out,
-            now,
+            settings, self.standing, self._links, self.causal, members, self._random, self._out, now
         )
         self.uncommitted = 0
         self._rumors = Rumors()
@@ -138,6 +132,13 @@ class Replica:
         """Wait until others durably hold this run's `seq`: so many, or all that live now."""
         live = [member.row.id for member in self.liveness.members.live()]
         return self.receipts.watch(seq, len(live) if needed is None else needed, live, now)
+
+    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
+        """Compare histories now with those of these that are alive, or with a few: whom it asks."""
+        asked = self.anti_entropy.sync(nodes, now)
+        for node in asked:
+            self.liveness.detector.probe(node, now)
+        return asked
 
     # --- The timer --------------------------------------------------------------------------
 

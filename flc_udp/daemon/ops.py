@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import datetime as dt
+import time
 from collections.abc import AsyncIterator, Callable
 
 from flc_udp import __version__
+from flc_udp.core.members import Member, Members
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import (
     Record,
@@ -23,9 +25,10 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label, decode
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
+from flc_udp.wire.packets import State
 
-ITEMS_A_TURN = 256
-"""Items of a list before the loop's other work has its turn."""
+SLICE_S = 0.005
+"""A list holds the loop so long before its other work has a turn: a probe waits for no history."""
 
 LOG_LINES = 20
 
@@ -52,6 +55,7 @@ class Ops:
             "digest": lambda _request: status.digest(),
             "leave": self._do_leave,
             "forget": self._forget,
+            "sync": self._sync,
         }
         self.lists: dict[str, List] = {
             "log": self._log,
@@ -111,17 +115,7 @@ class Ops:
 
     def _forget(self, request: Record) -> Record:
         liveness = self._ground.node.replica.liveness
-        wanted = str(request.get("member"))
-        found = [m for m in liveness.members if wanted in (m.row.id.hex(), m.row.name)]
-        if len(found) != 1:
-            ids = ", ".join(member.row.id.hex() for member in found)
-            problem = (
-                f"{len(found)} members are called {wanted!r}" if found else f"no member {wanted!r}"
-            )
-            raise FlcError(
-                problem, f"give one of their ids: {ids}" if found else "see `flc members`"
-            )
-        row = found[0].row
+        row = _member_of(liveness.members, request.get("member")).row
         if not liveness.forget(row.id, self._ground.now()):
             raise FlcError(
                 f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
@@ -129,6 +123,18 @@ class Ops:
             )
         self._ground.turn_soon()
         return {"member": row.id.hex(), "name": row.name}
+
+    def _sync(self, request: Record) -> Record:
+        """Whom it asks, and how many messages are known to be missing before they answer."""
+        replica, peer = self._ground.node.replica, request.get("peer")
+        members = replica.liveness.members
+        nodes = [] if peer is None else [_peer_of(members, peer).row.id]
+        asked = [members[node].row for node in replica.sync(nodes, self._ground.now())]
+        if not asked:
+            raise FlcError("no other member is alive to be asked", "see `flc members`")
+        self._ground.turn_soon()
+        rows = [{"id": r.id.hex(), "name": r.name, "address": str(r.address)} for r in asked]
+        return {"asked": rows, "to_go": replica.anti_entropy.wants.to_go}
 
     # --- Lists --------------------------------------------------------------------------------
 
@@ -159,7 +165,8 @@ class Ops:
         if past is not None and (n or since is not None):
             await self._walk_to(past, room, n, since, last_position)
         rows = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=last_position)
-        for at, (position, encoded) in enumerate(rows):
+        turns = _Turns()
+        for position, encoded in rows:
             message = decode(encoded)
             record = message_record(message)
             if past is not None:
@@ -167,8 +174,7 @@ class Ops:
             if with_position:
                 record["position"] = position
             yield record
-            if at % ITEMS_A_TURN == ITEMS_A_TURN - 1:
-                await asyncio.sleep(0)
+            await turns.give()
         yield {"end": True, "position": last_position}
 
     async def _walk_to(
@@ -180,13 +186,54 @@ class Ops:
         if first is None:
             return
         stop = decode(first[1]).dot
-        for at, (_, encoded) in enumerate(self.reader.history(room)):
+        turns = _Turns()
+        for _, encoded in self.reader.history(room):
             message = decode(encoded)
             if message.dot == stop:
                 return
             past.pass_over(message)
-            if at % ITEMS_A_TURN == ITEMS_A_TURN - 1:
-                await asyncio.sleep(0)
+            await turns.give()
+
+
+class _Turns:
+    """Slices of a long piece of work. By time, since a message of a large room may take 3 ms."""
+
+    def __init__(self) -> None:
+        self._over_at = time.monotonic() + SLICE_S
+
+    async def give(self) -> None:
+        """Let others have the loop, if this slice is over."""
+        if time.monotonic() >= self._over_at:
+            await asyncio.sleep(0)
+            self._over_at = time.monotonic() + SLICE_S
+
+
+def _member_of(members: Members, wanted: object) -> Member:
+    """The one member of that id, or else of that name; raises FlcError."""
+    found = [m for m in members if m.row.id.hex() == wanted]
+    found = found or [m for m in members if m.row.name == wanted]
+    if not found:
+        raise FlcError(f"no member {wanted!r}", "see `flc members`")
+    if len(found) > 1:
+        ids = ", ".join(member.row.id.hex() for member in found)
+        raise FlcError(
+            f"{len(found)} members are called {wanted!r}", f"give one of their ids: {ids}"
+        )
+    return found[0]
+
+
+def _peer_of(members: Members, wanted: object) -> Member:
+    """The one other member of that id or name, alive; raises FlcError."""
+    member = _member_of(members, wanted)
+    row = member.row
+    if member is members.me:
+        raise FlcError(f"{row.name} is this node itself", "name another: see `flc members`")
+    if row.state is not State.ALIVE:
+        raise FlcError(
+            f"{row.name} is not alive, its state is {row.state.name.lower()}",
+            "name a member that is alive, or none: see `flc members`",
+        )
+    return member
 
 
 def _room_of(request: Record) -> str | None:

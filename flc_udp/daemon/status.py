@@ -66,6 +66,7 @@ class Status:
             "root": digest["root"],
             "members_root": digest["members_root"],
             "catching_up": node.replica.anti_entropy.wants.to_go,
+            "sync": self._sync(),
             "holdback": {
                 "messages": len(node.replica.causal.held),
                 "bytes": node.replica.causal.held_bytes,
@@ -138,6 +139,16 @@ class Status:
                 change: round((now - at) / 1e6, 1) for change, at in sorted(health.last.items())
             },
         }
+
+    def _sync(self) -> Record:
+        """Whom the last sync asked, and by the root it told last whether it agrees (null: silent).
+
+        `idle`: nothing is wanted of anybody, is held back or waits for the disk.
+        """
+        replica = self._node.replica
+        repair, waiting = replica.anti_entropy, replica.causal.held or replica.uncommitted
+        agrees = {node.hex(): agrees for node, agrees in repair.last_sync.agrees.items()}
+        return {"agrees": agrees, "idle": repair.wants.is_idle and not waiting}
 
     def _drops(self) -> Counter[str]:
         replica = self._node.replica

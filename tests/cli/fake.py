@@ -17,6 +17,9 @@ LOG = "9f2c61d0a47be813"
 
 BODY_CHARS_MAX = 65_536
 
+DEADLINE_S = 30.0
+"""Nothing takes a tenth of it on a quiet machine."""
+
 MEMBERS = [
     {
         "id": "00000000000000aa",
@@ -62,9 +65,16 @@ STATUS = {
     "root": "0123456789abcdef",
     "members_root": "fedcba9876543210",
     "catching_up": 0,
+    "sync": {"agrees": {"00000000000000bb": True}, "idle": True},
     "drops": {"not ours": 3, "too large": 0},
     "disk": {"free_bytes": 5_000_000_000, "database_bytes": 40_960, "writable": True},
     "novelty": {"nobody": "knows"},
+}
+
+
+SYNC = {
+    "asked": [{"id": "00000000000000bb", "name": "ben", "address": "127.0.0.1:7353"}],
+    "to_go": 0,
 }
 
 
@@ -76,6 +86,9 @@ class FakeDaemon:
         self.messages: list[dict[str, Any]] = []
         self.requests: list[dict[str, Any]] = []
         self.status = dict(STATUS)
+        self.looks: list[dict[str, Any]] = []
+        """What changes in the status before each look at it, one after another."""
+        self.sync: dict[str, Any] = {"ok": True, **SYNC}
         self.held_by: dict[str, Any] = {}
         self.answers_says = True
         self.changed = asyncio.Condition()
@@ -99,8 +112,8 @@ class FakeDaemon:
         return self._append(None, {"room": room, "as": author, "body": body})
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what came makes `condition` true."""
-        async with self.changed:
+        """Wait until what came makes `condition` true; raises TimeoutError if nothing does."""
+        async with asyncio.timeout(DEADLINE_S), self.changed:
             await self.changed.wait_for(condition)
 
     @property
@@ -214,7 +227,10 @@ def _records(daemon: FakeDaemon, op: str) -> list[dict[str, Any]]:
     root, other = "0123456789abcdef", "fedcba9876543210"
     one = {"ok": True, "root": root, "members_root": other, "logs": 2, "messages": 12}
     many = [*({"item": member} for member in MEMBERS), {"ok": True, "end": True}]
-    return {"status": [{"ok": True, **daemon.status}], "digest": [one], "members": many}[op]
+    if op == "status" and daemon.looks:
+        daemon.status |= daemon.looks.pop(0)
+    status = {"ok": True, **daemon.status}
+    return {"status": [status], "digest": [one], "members": many, "sync": [daemon.sync]}[op]
 
 
 class Ended(NamedTuple):

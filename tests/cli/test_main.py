@@ -64,6 +64,9 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["log", "--pos"],
         ["run", "--profile", "moon"],
         ["demo", "--nodes", "2"],
+        ["sync", "ben", "cho"],
+        ["sync", "--timeout", "soon"],
+        ["sync", "--timeout", "-1"],
     ],
 )
 def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
@@ -146,7 +149,10 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-@pytest.mark.parametrize("module", ["main", "nc", "say", "log", "lists", "status", "why", "keygen"])
+LIGHT = ["main", "nc", "say", "log", "lists", "status", "sync", "why", "keygen"]
+
+
+@pytest.mark.parametrize("module", LIGHT)
 def test_client_commands_are_light(module: str) -> None:
     """No client command imports cryptography, SQLite, uvloop or the core; --version no asyncio."""
     heavy = ["cryptography", "sqlite3", "uvloop", "structlog", "msgpack", "flc_udp.core"]

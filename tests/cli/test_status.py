@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 
 from flc_udp.cli.status import status_text
-from tests.cli.fake import STATUS, Ended, FakeDaemon, Flc
+from tests.cli.fake import STATUS, Ended, FakeDaemon, Flc, Spawn
 
 
 @pytest.mark.usefixtures("daemon")
@@ -55,7 +56,23 @@ def test_little_is_enough() -> None:
 
 def test_catching_up_is_shown() -> None:
     """A newcomer says how much is to go."""
-    assert "  catching up 7 messages to go" in status_text({"healthy": True, "catching_up": 7})
+    lines = status_text({"healthy": True, "catching_up": 7}).splitlines()
+
+    assert lines[1:] == ["  catching up 7 messages to go"]
+
+
+async def test_catching_up_is_watched(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """--watch says after two looks how fast it goes and how long it will take."""
+    daemon.looks = [{"messages": 100 * look, "catching_up": 900 - 100 * look} for look in range(9)]
+    process = await spawn("status", "--watch")
+    await daemon.until(lambda: len(daemon.asked("status")) == 3)
+    process.terminate()
+    out, _ = await process.communicate()
+
+    first, second = [line for line in out.decode().splitlines() if "catching up" in line][:2]
+    assert first == "  catching up 900 messages to go, - messages/s, time left -"
+    known = r"  catching up 800 messages to go, [1-9][0-9.]* messages/s, time left [1-9].*"
+    assert re.fullmatch(known, second)
 
 
 @pytest.mark.usefixtures("daemon")

@@ -11,6 +11,10 @@ SELDOM = 60_000
 """A pause between exchanges, and between probes, that no test here waits out."""
 
 
+QUICK = {"exchange_interval_ms": 2_000, "probe_interval_ms": 500}
+"""The shortest pause between exchanges that a sync brings back; the longest stays a minute."""
+
+
 def told_nothing(*names: str, **settings: int) -> Talk:
     """They know each other; then ann says `missed` and nobody else hears of it.
 
@@ -23,6 +27,17 @@ def told_nothing(*names: str, **settings: int) -> Talk:
     talk.say("ann", "missed")
     talk.run(10_000)
     talk.heal()
+    return talk
+
+
+def told_all_but_bob(**settings: int) -> Talk:
+    """The same, and then cyd and dan hear of it from ann, each by a sync of its own."""
+    talk = told_nothing("ann", "bob", "cyd", "dan", **settings)
+    talk.lose(Rumor, Have)  # what is repaired is told on
+    for name in ("cyd", "dan"):
+        sync(talk[name], talk["ann"])
+    talk.run(500)
+    assert [len(party.disk) for party in talk.parties] == [1, 0, 1, 1]
     return talk
 
 
@@ -92,15 +107,15 @@ def test_who_is_named_is_the_only_one_asked() -> None:
 
 
 def test_only_who_is_alive_is_asked() -> None:
-    """The dead are not asked, named or not; with nobody alive nobody is asked, and it is known."""
+    """Neither suspect nor dead are asked, named or not; where nobody is alive nobody is."""
     talk = Talk("ann", "bob", "cyd")
     talk.meet()
     talk.kill("cyd")
-    talk.run(30_000)
-    assert talk["ann"].believes("cyd") is State.DEAD
-
-    assert sync(talk["ann"], talk["cyd"]) == []
-    assert sync(talk["ann"]) == [talk["bob"].id]
+    for state in (State.SUSPECT, State.DEAD):
+        while talk["ann"].believes("cyd") is not state:
+            talk.run(50)
+        assert sync(talk["ann"], talk["cyd"]) == []
+        assert sync(talk["ann"]) == [talk["bob"].id]
     talk.kill("bob")
     talk.run(60_000)
     assert sync(talk["ann"]) == []
@@ -132,23 +147,41 @@ def test_an_exchange_is_begun_once() -> None:
 
 
 def test_after_a_sync_exchanges_are_frequent_again() -> None:
-    """What a lost packet of a sync would have found is found at the shortest pause after it."""
-    talk = told_nothing("ann", "bob", exchange_interval_ms=2_000, probe_interval_ms=500)
+    """What lost packets of a sync would have found is found at the shortest pause after it."""
+    talk = told_all_but_bob(**QUICK)
     talk.lose(Digest)
     talk.run(120_000)
     sync(talk["bob"])
     talk.run(100)
     talk.heal()
-    talk.drop(begun_by_ann)
+    talk.drop(begun_by_others)
 
     talk.run(3_500)
 
     assert talk["bob"].history() == ["missed"]
 
 
-def begun_by_ann(sender: Party, _to: Party, packets: list[Packet]) -> bool:
-    """An exchange of ann's own: it would find the message, too."""
-    return sender.name == "ann" and any(isinstance(p, Digest) and p.reply for p in packets)
+def test_where_the_asked_are_silent_others_are_compared_with() -> None:
+    """A sync makes the next root that differs begin an exchange, and soon another if it is lost."""
+    talk = told_nothing("ann", "bob", "cyd", **QUICK)
+    talk.lose(Digest)
+    talk.run(120_000)
+    talk.drop(lambda a, b, _: "cyd" in (a.name, b.name))
+    before = talk.sent["Digest"]
+    sync(talk["bob"], talk["cyd"])
+    talk.run(1_000)
+    assert talk.sent["Digest"] > before
+    talk.heal()
+    talk.drop(begun_by_others)
+
+    talk.run(3_000)
+
+    assert talk["bob"].history() == ["missed"]
+
+
+def begun_by_others(sender: Party, _to: Party, packets: list[Packet]) -> bool:
+    """An exchange that is not bob's: it would find the message, too."""
+    return sender.name != "bob" and any(isinstance(p, Digest) and p.reply for p in packets)
 
 
 def test_who_answers_agrees_only_when_it_does() -> None:
@@ -180,12 +213,7 @@ def test_the_latest_sync_counts() -> None:
 
 def test_what_a_sync_found_is_pulled_once() -> None:
     """Three who all hold it are told of what is missing, and one of them is asked for it."""
-    talk = told_nothing("bob", "ann", "cyd", "dan")
-    talk.lose(Rumor, Have)  # what is repaired is told on
-    sync(talk["cyd"], talk["ann"])
-    sync(talk["dan"], talk["ann"])
-    talk.run(500)
-    assert [len(talk[name].disk) for name in ("bob", "cyd", "dan")] == [0, 1, 1]
+    talk = told_all_but_bob()
     before = len(talk.heard)
 
     sync(talk["bob"])
