@@ -1,12 +1,12 @@
 """Wants: what is known to exist and not held, whom to ask for it, and what has been asked.
 
+    later ── due ─▶ ready ── asked ─▶ a pull ── ended, silent ─▶ later, ready or done
+
 Rules. Whoever told of a message holds its causes, so the teller is asked first, then other tellers,
 then anybody. A log is asked of one peer at a time, at most PULLS_MAX peers are asked at once, and
 what a pull did not bring is asked for again: at once where it brought something, later and of
 another where it did not. A want nobody can serve is let go; a later digest brings it back. Nothing
 here walks all wants: a newcomer to ten thousand logs has as many.
-
-    later ── due ─▶ ready ── asked ─▶ a pull ── ended, silent ─▶ later, ready or done
 """
 
 from __future__ import annotations
