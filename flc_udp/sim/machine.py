@@ -41,7 +41,7 @@ TURNS_MAX = 20_000
 SECOND = 1_000 * MS
 
 PEERS_PAUSE = 10 * SECOND
-"""Who has come is on the disk so long after, as in the daemon."""
+"""Between two writings of who is there, as in the daemon; the first, and a leaver's, at once."""
 
 
 class Machine:
@@ -65,6 +65,7 @@ class Machine:
         self._life = 0
         self._paused_until = self._buffered = 0
         self._turn_due = self._peers_due = False
+        self._next_save = 0
         self._timer_at: int | None = None
         self._turns = 0
         self._turns_since = 0
@@ -78,6 +79,7 @@ class Machine:
         self._life += 1
         self._turn_due, self._timer_at, self._paused_until = False, None, 0
         self._peers_due = False
+        self._next_save = self.now()
         random = self._stage.random(f"{self.name}/{self._life}")
         self.log = log = Log.over(self.disk.connection)
         identity = log.identity(random.randbytes(ID_BYTES))
@@ -185,6 +187,7 @@ class Machine:
             return
         if node.replica.liveness.has_left(self._heap.now):
             self._tell("L", "has left")
+            self._save_peers(self._life)
             self._stop()
             return
         due = max(node.wake_at, self._heap.now + TURN_US)
@@ -252,7 +255,7 @@ class Machine:
             listen(self.number, notice)
         if notice.name == "member_alive" and not self._peers_due:
             self._peers_due = True
-            self._heap.after(PEERS_PAUSE, self._save_peers, self._life)
+            self._heap.at(self._next_save, self._save_peers, self._life)
 
     def _find(self) -> None:
         """Look what stands on the disk after a failure; who follows the node reads on there."""
@@ -276,8 +279,10 @@ class Machine:
     def _save_peers(self, life: int) -> None:
         if life == self._life and self.node is not None:
             self._peers_due = False
-            rows = self.node.replica.liveness.members.rows()[1:]
-            self.log.save_peers([(row.id, row.name, str(row.address)) for row in rows])
+            self._next_save = self.now() + PEERS_PAUSE
+            rows = [member.row for member in self.node.replica.liveness.members.live()]
+            if rows:
+                self.log.save_peers([(row.id, row.name, str(row.address)) for row in rows])
 
     def _write(self, life: int, batch: Batch) -> None:
         if life != self._life or self.node is None:
