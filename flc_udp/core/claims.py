@@ -54,13 +54,16 @@ class Claims:
     def _me(self) -> MemberRow:
         return self._members.me.row
 
-    def doubted(self, row: MemberRow, sender: NodeId) -> MemberRow:
-        """A claim of an exchange: who is dead there is suspect here, if it is held for alive.
+    def doubted(self, row: MemberRow, sender: NodeId, now: int) -> MemberRow:
+        """Who is dead to another is suspect here first, and has time to refute.
 
-        Else islands that merge would bury the living on each side, until each of them refutes.
+        Else islands that merge would bury the living on each side, until each of them refutes. One
+        that has been suspect here for long enough to refute is dead as it is told.
         """
         held = self._members.get(row.id)
         if row.state is not State.DEAD or held is None or not held.is_live:
+            return row
+        if not self._settings.lifeguard or self.suspicions.is_ripe(row.id, now):
             return row
         return row._replace(state=State.SUSPECT, accuser=sender)
 

@@ -224,24 +224,30 @@ class Liveness:
     def _hear_table(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
     ) -> None:
-        """Claims of an exchange. Who was unknown is no news; who is dead there is suspect here.
+        """Claims of an exchange: who was unknown is no news to others."""
+        self.roster.learned(self._hear_all(rows, sender, source, now, is_news=False), now)
 
-        Else islands that merge would bury the living on each side, until each of them refutes.
-        """
-        doubted = tuple(self.claims.doubted(row, sender) for row in rows)
-        self.roster.learned(self._hear_all(doubted, source, now, is_news=False), now)
-
-    def receive_rows(self, rows: tuple[MemberRow, ...], source: Address, now: int) -> None:
-        """Claims about members, from whomever."""
-        self._hear_all(rows, source, now, is_news=True)
+    def receive_rows(
+        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
+    ) -> None:
+        """News of members, from whomever."""
+        self._hear_all(rows, sender, source, now, is_news=True)
 
     def _hear_all(
-        self, rows: tuple[MemberRow, ...], source: Address, now: int, *, is_news: bool
+        self,
+        rows: tuple[MemberRow, ...],
+        sender: NodeId,
+        source: Address,
+        now: int,
+        *,
+        is_news: bool,
     ) -> int:
         """Hear claims of one packet and answer those that are wrong; how many were believed."""
         self._rejoin.answered(source)
-        before = self.me
-        believed = sum(self.claims.hear(row, now, is_news=is_news) for row in rows)
+        before, claims = self.me, self.claims
+        believed = sum(
+            claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
+        )
         # Who told it may be nobody we would tell otherwise: it holds us for dead, we hold it so.
         refuted = () if self.me is before else (Update((self.me,)),)
         if answer := (*refuted, *self._ghosts(rows)):

@@ -202,7 +202,7 @@ class Replica:
             case MemberDigest():
                 self.liveness.receive_digest(packet, sender, source, now)
             case Update(rows):
-                self.liveness.receive_rows(rows, source, now)
+                self.liveness.receive_rows(rows, sender, source, now)
             case Leave():
                 self.liveness.receive_leave(packet, sender, source, now)
             case Prune():

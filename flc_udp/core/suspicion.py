@@ -93,6 +93,11 @@ class Suspicions:
         """How many members that one accuses."""
         return sum(accuser in suspicion.accusers for suspicion in self._by_node.values())
 
+    def is_ripe(self, node: NodeId, now: int) -> bool:
+        """Whether a suspect has had half its shortest time: a refutation would be here by now."""
+        suspicion = self._by_node.get(node)
+        return suspicion is not None and now - suspicion.started >= suspicion.shortest // 2
+
     def clear(self, node: NodeId) -> None:
         """It refuted, died or left."""
         if self._by_node.pop(node, None) is not None:

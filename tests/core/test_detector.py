@@ -175,7 +175,7 @@ class Alone:
 
     def hear(self, *rows: MemberRow, now: int = 0) -> None:
         """Claims come in."""
-        self.liveness.receive_rows(rows, rows[0].address, now)
+        self.liveness.receive_rows(rows, rows[0].id, rows[0].address, now)
 
     def accuse(self, subject: int, *accusers: int, now: int = 0) -> None:
         """So many members hold one for suspect."""
@@ -239,7 +239,9 @@ class TestSuspicion:
         talk = met()
         bob = talk["bob"].replica.liveness.me
         dead = bob._replace(state=State.DEAD)
-        talk["ann"].replica.liveness.receive_rows((dead,), talk["cyd"].address, talk.now)
+        talk["ann"].replica.liveness.receive_rows(
+            (dead,), talk["cyd"].id, talk["cyd"].address, talk.now
+        )
         talk["ann"].carry_out()
         talk.run(2_000)
 
@@ -268,7 +270,9 @@ class TestTimeouts:
     def stranger(self, talk: Talk) -> MemberRow:
         """Ann hears of somebody she never probed, who is silent."""
         row = alive_row(b"stranger", 1, Address("10.0.0.99", 1), "zoe", 1)
-        talk["ann"].replica.liveness.receive_rows((row,), talk["bob"].address, talk.now)
+        talk["ann"].replica.liveness.receive_rows(
+            (row,), talk["bob"].id, talk["bob"].address, talk.now
+        )
         return row
 
     def test_a_stranger_is_given_the_usual_time(self) -> None:
@@ -385,7 +389,9 @@ class TestReaping:
 
         cyd = talk["cyd"].replica.liveness.me
         ghost = cyd._replace(state=State.ALIVE, incarnation=cyd.incarnation - (how == "leaves"))
-        talk["ann"].replica.liveness.receive_rows((ghost,), talk["bob"].address, talk.now)
+        talk["ann"].replica.liveness.receive_rows(
+            (ghost,), talk["bob"].id, talk["bob"].address, talk.now
+        )
 
         assert not self.knows(talk, "cyd")
 

@@ -89,7 +89,7 @@ class Peer:
                 case Members(rows):
                     self.liveness.receive_table(rows, node, source, now)
                 case Update(rows):
-                    self.liveness.receive_rows(rows, source, now)
+                    self.liveness.receive_rows(rows, node, source, now)
 
 
 def talk(asker: Peer, answerer: Peer, now: int = 0) -> int:

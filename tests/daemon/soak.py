@@ -1,4 +1,4 @@
-"""The plays of scenarios.py and liveness.py at length; scripts/soak runs this."""
+"""The plays of scenarios, liveness, halves and bodies at length; scripts/soak runs this."""
 
 from __future__ import annotations
 
@@ -13,7 +13,9 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.daemon.bodies import say_large_bodies
 from tests.daemon.cluster import NAMES, Cluster
+from tests.daemon.halves import talk_in_halves
 from tests.daemon.liveness import (
     cores,
     cut_one_way,
@@ -33,6 +35,8 @@ QUIET_S = 8.0
 
 COMPLETE_S_MAX = 5.0
 MERGED_S_MAX = 10.0
+HALVES_CUT_S = 60.0
+HALVES_S_MAX = 15.0
 
 LOG_CHARS = 4_000
 
@@ -65,6 +69,8 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--at-once", type=int, default=20, help="nodes started (default 20)")
     parser.add_argument("--cut", type=int, default=60, help="seconds, 2 from 3 nodes (default 60)")
     parser.add_argument("--one-way", type=int, default=60, help="seconds, so cut (default 60)")
+    parser.add_argument("--halves", type=int, default=50_000, help="lines each (default 50,000)")
+    parser.add_argument("--bodies", type=int, default=100, help="of 1 MiB (default 100)")
     parser.add_argument("--seed", type=int, default=1, help="of kills and faults (default 1)")
     return parser.parse_args()
 
@@ -81,6 +87,15 @@ def plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
         title = f"{args.faults} s of random faults, seed {args.seed}"
         yield title, partial(random_faults, seconds=args.faults, seed=args.seed)
     yield from liveness_plays(args)
+    if args.halves:
+        title = f"{args.halves} lines in each half of a cut"
+        play = partial(
+            talk_in_halves, lines_each=args.halves, cut_s=HALVES_CUT_S, within_s=HALVES_S_MAX
+        )
+        yield title, apart(play)
+    if args.bodies:
+        title = f"{args.bodies} bodies of 1 MiB, a quarter of it lost"
+        yield title, partial(say_large_bodies, count=args.bodies, seed=args.seed, seconds=LONG_S)
 
 
 def liveness_plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
