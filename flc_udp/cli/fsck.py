@@ -11,10 +11,13 @@ import argparse
 import os
 from collections import Counter
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from flc_udp.cli import text
 from flc_udp.client import Record, compact
+from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import default_directory
 from flc_udp.store.fsck import CHECKS, Fsck
@@ -91,6 +94,8 @@ def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
         "messages": check.walk.messages if check.walk else 0,
         "logs": check.rows["log"],
         "rooms": check.rows["room"],
+        "floor": check.walk.base.floor if check.walk else 0,
+        "pruned": check.walk.base.count if check.walk else 0,
         "path": str(path),
     }
 
@@ -100,6 +105,8 @@ def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
     logs, rooms = check.rows["log"], check.rows["room"]
     heads = (_count(messages, "message"), _count(logs, "log"), _count(rooms, "room"))
     lines = [f"{path}: {', '.join(heads)}"]
+    if check.walk and (floor := check.walk.base.floor):
+        lines.append(f"floor {floor}, {_wall(floor)}: what has a lower stamp was or will be pruned")
     if not check.is_complete:
         lines.append("not walked to the end: what is not WRONG below is not known to be right")
     for name, claim in _claims(check).items():
@@ -115,14 +122,19 @@ def _claims(check: Fsck) -> dict[str, str]:
     messages = check.walk.messages if check.walk else 0
     causes = check.walk.causes if check.walk else 0
     rows = check.rows
+    gap, start, floor = "a gap", "1", "nothing was pruned"
+    if check.walk and check.walk.base.floor:
+        gap, start = "any other gap than of what was pruned", "what was pruned"
+        floor = f"{_count(check.walk.base.count, 'message')} were pruned, and what is left fits"
     return {
         "file": "its pages, its indexes and its schema are sound",
         "message": f"{_count(messages, 'message')} can be read and are what their rows say",
-        "position": "they stand without a gap in the order they were appended",
-        "log": f"{_count(rows['log'], 'log')} run from 1 to their head without a gap",
+        "position": f"they stand in the order they were appended, without {gap}",
+        "log": f"{_count(rows['log'], 'log')} run from {start} to their head without a gap",
         "chain": "each message names the hash of the one before it in its log",
         "cause": f"{_count(causes, 'cause')} stand before what names them",
         "stamp": "stamps rise along every log and every cause",
+        "floor": floor,
         "head": f"{_count(rows['log'], 'row')} of logs follow from the messages",
         "room": f"{_count(rows['room'], 'row')} of rooms follow from the messages",
         "clock": f"{_count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
@@ -134,6 +146,11 @@ def _line(finding: Finding) -> str:
     places = [str(finding.dot)] if finding.dot else [finding.log.hex()] if finding.log else []
     places += [finding.room] if finding.room is not None else []
     return text.visible("  ".join((f"{finding.check:<8}", *places, finding.problem)))
+
+
+def _wall(stamp: int) -> str:
+    wall_ms = min(stamp, STAMP_LIMIT) >> STAMP_WALL_SHIFT
+    return f"{datetime.fromtimestamp(wall_ms / 1_000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 
 def _count(n: int, what: str) -> str:

@@ -11,6 +11,9 @@ What cannot be seen here:
 - the node's own facts and its remembered peers (`node`, `peer`): nothing else tells them;
 - in `once`, another client's name, and a number or a dot that could have been as well;
 - two messages that changed places, where neither comes after the other nor ends its room;
+- of what was pruned, what nothing that is held follows from: a log's last stamp, who was an edge,
+  at which of the free positions it stood;
+- when what is held arrived;
 - the ends of logs that are missing with all that told of them, as in an older copy of the file;
 - bytes that no row uses, and the versions and counters in SQLite's own header.
 """
@@ -30,7 +33,7 @@ from flc_udp.store.snapshot import UNREADABLE
 from flc_udp.store.walk import Finding, Walk, WalkedLog, WalkedRoom, difference
 
 CHECKS = (
-    *("file", "message", "position", "log", "chain", "cause", "stamp"),
+    *("file", "message", "position", "log", "chain", "cause", "stamp", "floor"),
     *("head", "room", "clock", "once"),
 )
 """What a finding's `check` may be, in the order they are told."""
@@ -111,9 +114,15 @@ class Fsck:
 
     def _room_rows(self, walk: Walk) -> Iterator[Finding]:
         rowless = dict.fromkeys(walk.rooms)
+        last = 0
         for name, *told in self._rows("room", "name, messages, stamp, position"):
             rowless.pop(name, None)
             room = walk.rooms.get(name)
+            *_, position = told
+            if isinstance(position, int):
+                last = max(last, position)
+                if room is not None and self._may_be_pruned(walk, room.position, position):
+                    room.position = position
             problem = (
                 "row of a room without messages" if room is None else _room_problem(room, told)
             )
@@ -121,6 +130,17 @@ class Fsck:
                 yield Finding("room", problem, room=name if isinstance(name, str) else None)
         for name in rowless:
             yield Finding("room", "a room without a row", room=name)
+        if walk.base.count and last != walk.messages + walk.base.count:
+            held = f"{walk.messages} are held and {walk.base.count} were pruned"
+            yield Finding("position", f"of {last} that were appended {held}")
+
+    def _may_be_pruned(self, walk: Walk, held: int, position: int) -> bool:
+        """Whether a room may have had a message behind the last one that is held."""
+        if not walk.base.count or position <= held:
+            return False
+        sql = "SELECT count(*) FROM message WHERE position = ?"
+        (standing,) = self._connection.execute(sql, (position,)).fetchone()
+        return not standing
 
     def _clock_rows(self, walk: Walk) -> Iterator[Finding]:
         for room_no, log_no, *told in self._rows("clock", "room_no, log_no, seq, edge_stamp"):

@@ -3,6 +3,9 @@
 `Kept` is exactly what stood in the database at the writer's last commit. Appending moves it first
 and writes the differences after: a batch costs one row a message, and one for each log, room and
 (room, log) it touched. If the transaction fails, `Kept` is worthless and must be read again.
+
+What retention pruned leaves heads, rooms and frontiers as they are; `retention` and `base` move the
+rest of the row, which is read when that is needed and not kept here.
 """
 
 from __future__ import annotations
@@ -10,10 +13,13 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from operator import attrgetter
 
+from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
+from flc_udp.store.arrivals import Arrivals
 
 INSERT_MESSAGE = """
     INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES (?, ?, ?, ?, ?, ?)
@@ -22,6 +28,12 @@ INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?
 UPDATE_LOG = "UPDATE log SET seq = ?, hash = ?, stamp = ? WHERE no = ?"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
 UPDATE_ROOM = "UPDATE room SET messages = ?, stamp = ?, position = ? WHERE no = ?"
+STAMP = attrgetter("stamp")
+
+SELECT_HISTORY = """
+    SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
+"""
+SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
 UPSERT_CLOCK = """
     INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES (?, ?, ?, ?)
     ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp
@@ -55,12 +67,7 @@ class RoomRow:
         # As max() would, at a third of its cost: this runs once a message.
         if message.stamp > self.stamp:  # noqa: PLR1730
             self.stamp = message.stamp
-        for log, _ in message.causes:
-            edge = self.frontier.get(log)
-            if edge is not None:
-                self.changed[log] = edge.seq
-        advance(self.frontier, message)
-        self.changed[message.log] = message.seq
+        advance(self.frontier, message, self.changed)
 
 
 class Kept:
@@ -80,27 +87,42 @@ class Kept:
         ):
             self.rooms[room].frontier[log] = Edge(seq, stamp)
         self.position = max((room.position for room in self.rooms.values()), default=0)
+        self.arrivals = Arrivals(connection)
+        facts = dict(connection.execute(SELECT_FACTS))
+        self.floor: int = facts.get("floor", 0)
+        """Stamps from here on are all held; what is below is pruned, or came late and will be."""
+        self.pruned: int = facts.get("pruned", 0)
+        """Messages pruned here, ever."""
+        self._base_version: int = facts.get("base", 0)
+
+    def save_facts(self) -> None:
+        """Write the floor and the pruned, and that the base has moved."""
+        self._base_version += 1
+        facts = {"floor": self.floor, "pruned": self.pruned, "base": self._base_version}
+        self._connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
 
     def history(self) -> History:
         """What the core is born from; the caller's own, so later appends do not move it."""
         history = History(
-            frontiers={name: dict(room.frontier) for name, room in self.rooms.items()}
+            frontiers={name: dict(room.frontier) for name, room in self.rooms.items()},
+            floor=self.floor,
         )
-        for log, seq, digest, stamp, node, name in self._connection.execute(
-            "SELECT id, seq, hash, stamp, node, name FROM log ORDER BY id"
-        ):
-            history.heads[log] = Head(seq, digest, stamp)
+        for log, node, name, *numbers in self._connection.execute(SELECT_HISTORY):
+            history.heads[log] = Head(*numbers[:3])
+            base = Head(*numbers[3:])
+            if base.seq:
+                history.bases[log] = base
             if node is not None:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message]) -> None:
+    def append(self, messages: Sequence[Message], now_ms: int = 0) -> None:
         """Write `messages` inside the caller's transaction, each the next of its log."""
         rows = []
         heads: dict[int, Message] = {}
         touched: dict[str, RoomRow] = {}
         for position, message in enumerate(messages, self.position + 1):
-            log = self.logs.get(message.log) or self._new_log(message)
+            log = self.logs.get(message.log) or self.add_log(message.log, message.origin)
             room = touched.get(message.room) or self._touch(touched, message.room)
             seq = message.seq
             assert seq == log.seq + 1, "a log grows by one, without gaps"
@@ -110,7 +132,17 @@ class Kept:
             rows.append((position, log.no, seq, message.stamp, room.no, message.encoded))
         self._connection.executemany(INSERT_MESSAGE, rows)
         self._write_differences(heads, touched.values())
+        self._note_arrival(messages, now_ms)
         self.position += len(rows)
+
+    def _note_arrival(self, messages: Sequence[Message], now_ms: int) -> None:
+        least = min(map(STAMP, messages), default=STAMP_LIMIT)
+        if least < self.floor:
+            # Late ones, which go anyway, and are not what the floor waits for.
+            above = (m.stamp for m in messages if m.stamp >= self.floor)
+            least = min(above, default=STAMP_LIMIT)
+        if least < STAMP_LIMIT:
+            self.arrivals.add(self.position + 1, now_ms, least)
 
     def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomRow]) -> None:
         write = self._connection.executemany
@@ -124,18 +156,20 @@ class Kept:
             yield room.no, self.logs[log].no, seq, None if edge is None else edge.stamp
 
     def _touch(self, touched: dict[str, RoomRow], name: str) -> RoomRow:
-        room = touched[name] = self.rooms.get(name) or self._new_room(name)
+        room = touched[name] = self.rooms.get(name) or self.add_room(name)
         room.changed.clear()
         return room
 
-    def _new_log(self, first: Message) -> LogRow:
-        node, name = first.origin or (None, None)
-        cursor = self._connection.execute(INSERT_LOG, (first.log, node, name))
+    def add_log(self, log: LogId, origin: Origin | None) -> LogRow:
+        """Make the row of a log nothing is known of."""
+        node, name = origin or (None, None)
+        cursor = self._connection.execute(INSERT_LOG, (log, node, name))
         assert cursor.lastrowid is not None
-        row = self.logs[first.log] = LogRow(cursor.lastrowid)
+        row = self.logs[log] = LogRow(cursor.lastrowid)
         return row
 
-    def _new_room(self, name: str) -> RoomRow:
+    def add_room(self, name: str) -> RoomRow:
+        """Make the row of a room nothing is known of."""
         cursor = self._connection.execute(INSERT_ROOM, (name,))
         assert cursor.lastrowid is not None
         row = self.rooms[name] = RoomRow(cursor.lastrowid)

@@ -2,8 +2,9 @@
 
 Rules. One writer, called from one thread at a time; any number of readers, each on its own
 connection. A transaction moves everything together: messages, log heads, room clocks, frontiers,
-`once` rows; so what `load` finds is always a causally closed whole. The work is done per batch,
-not per message: heads, clocks and rooms are written once for each that a batch touched.
+`once` rows; so what `load` finds is always a causally closed whole, above a base that is one, too.
+The work is done per batch, not per message: heads, clocks and rooms are written once for each that
+a batch touched.
 
 The writer keeps what it last wrote (heads, rooms, frontiers) in memory, to read nothing back. A
 failure throws that memory away; the next call reads the truth from the database.
@@ -18,21 +19,24 @@ from pathlib import Path
 
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import History
+from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.store.base import adopt
 from flc_udp.store.kept import Kept
 from flc_udp.store.once import said_after
 from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.retention import Retained, Retention
 from flc_udp.store.schema import (
     StoreFailed,
     atomic,
     failing,
+    let_shrink,
     migrate,
     open_reader,
     open_writer,
 )
 
-__all__ = ["Log", "Reader", "RoomRow", "StoreFailed"]
+__all__ = ["Log", "Reader", "Retained", "RoomRow", "StoreFailed"]
 
 
 UPSERT_ONCE = """
@@ -48,6 +52,7 @@ class Log:
         self._connection = connection
         self._path = path  # None: the connection was lent, and is the disk itself
         self._kept: Kept | None = None
+        self._retention = Retention()
 
     @classmethod
     def open(cls, path: str | Path) -> Log:
@@ -71,29 +76,70 @@ class Log:
         connection.rollback()
         connection.isolation_level = None
         migrate(connection, "the database in memory")
+        let_shrink(connection)
         return cls(connection, None)
 
     def load(self) -> History:
-        """Read heads, origins, frontiers: all a restart needs, however many messages there are."""
+        """Read heads, origins, frontiers, the base's heads: all a restart needs, and no message."""
         with failing("load"):
             self._kept = Kept(self._connection)
             return self._kept.history()
 
-    def append(self, messages: Sequence[Message], once: Sequence[tuple[str, int, Dot]] = ()) -> int:
+    def append(
+        self,
+        messages: Sequence[Message],
+        once: Sequence[tuple[str, int, Dot]] = (),
+        now_ms: int = 0,
+    ) -> int:
         """Commit `messages` in their order, each its log's next; return the first one's position.
 
-        Positions are consecutive. `once` is (client, n, dot), n rising for each client. Raises
-        StoreFailed, with nothing kept.
+        Positions are consecutive. `once` is (client, n, dot), n rising for each client; `now_ms` is
+        the wall clock they arrive by. Raises StoreFailed, with nothing kept.
         """
         with failing("append"):
-            # Out of the way until the commit: a failure of any kind leaves no memory behind.
-            kept, self._kept = self._kept or Kept(self._connection), None
+            kept = self._take_kept()
             first = kept.position + 1
             with atomic(self._connection):
-                kept.append(messages)
+                kept.append(messages, now_ms)
                 self._write_once(once)
             self._kept = kept
         return first
+
+    def retain(
+        self, *, arrived_before_ms: int | None, bytes_max: int | None, messages_max: int = 512
+    ) -> Retained:
+        """Prune a slice of what is below the floor, arrived before, or is above `bytes_max`.
+
+        About `messages_max` messages, or else, give back some free pages; call it again while there
+        is more. None is no limit. Raises StoreFailed, with nothing pruned.
+        """
+        with failing("retain"):
+            kept = self._take_kept()
+            ended = self._retention.step(
+                self._connection, kept, arrived_before_ms, bytes_max, messages_max
+            )
+            self._kept = kept
+        return ended
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
+        """Take another's floor and base as our own, and return what is held then, as `load` does.
+
+        The whole base, of one moment. Of logs it is ahead in, what is held is pruned. Raises
+        StoreFailed, with nothing changed.
+        """
+        with failing("adopt"):
+            kept = self._take_kept()
+            with atomic(self._connection):
+                adopt(self._connection, kept, floor, base)
+                kept = Kept(self._connection)
+                history = kept.history()
+            self._kept = kept
+        return history
+
+    def _take_kept(self) -> Kept:
+        # Out of the way until the commit: a failure of any kind leaves no memory behind.
+        kept, self._kept = self._kept or Kept(self._connection), None
+        return kept
 
     def _write_once(self, once: Sequence[tuple[str, int, Dot]]) -> None:
         for client, n, dot in once:

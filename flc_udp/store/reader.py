@@ -17,8 +17,10 @@ from typing import Any, NamedTuple
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
 from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.history import BaseLog
+from flc_udp.store.base import base_heads, read_base
 from flc_udp.store.once import find
-from flc_udp.store.schema import failing
+from flc_udp.store.schema import failing, used_bytes
 
 PAGE_ROWS = 256
 PAGE_BYTES = 1 << 20
@@ -29,11 +31,16 @@ SPAN_ROWS_FIRST = 4
 
 Values = Sequence[Any] | Mapping[str, Any]
 
-SELECT_SPAN = """
-    SELECT stamp, ?1, seq, position, length(encoded) FROM message
-    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3
-    ORDER BY seq LIMIT ?4
-"""
+WITH_ROW_BYTES = 4_096
+"""A message of at most so much is read with its row, larger ones only once they are chosen."""
+
+SELECT_SPAN = f"""
+    SELECT stamp, ?1, seq, position, length(encoded),
+        CASE WHEN length(encoded) <= {WITH_ROW_BYTES} THEN encoded END
+    FROM message
+    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3 AND stamp >= ?4
+    ORDER BY seq LIMIT ?5
+"""  # noqa: S608  # a number of ours
 SELECT_AFTER = """
     SELECT position, encoded FROM message
     WHERE position > ? ORDER BY position LIMIT ?
@@ -113,21 +120,30 @@ class Reader:
         return encoded
 
     def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
-    ) -> tuple[list[bytes], bool]:
+        self,
+        spans: Sequence[tuple[LogId, int, int]],
+        bytes_max: int,
+        after: int = 0,
+        below: int = STAMP_LIMIT,
+    ) -> tuple[list[bytes], int]:
         """Encoded messages of the spans (log, low, high) in (stamp, log, seq) order.
 
-        At least one if any is held, else as many as `bytes_max` takes; and whether that was all.
-        What is not held is skipped.
+        Those with stamps in after..below (the second not included): at least one if any is held,
+        else as many as `bytes_max` takes; and the stamp of the next one of the spans, STAMP_LIMIT
+        if there is none. What is not held is skipped.
         """
-        positions: list[int] = []
+        chosen: list[bytes | int] = []
         size = 0
-        for *_, position, length in merge(*(self._span(*span) for span in spans)):
+        following = STAMP_LIMIT
+        for stamp, _, _, position, length, encoded in merge(
+            *(self._span(*span, after) for span in spans)
+        ):
             size += length
-            if positions and size > bytes_max:
-                return self._at(positions), False
-            positions.append(position)
-        return self._at(positions), True
+            if stamp >= below or (chosen and size > bytes_max):
+                following = stamp
+                break
+            chosen.append(position if encoded is None else encoded)
+        return self._read_rest(chosen), following
 
     def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
         """(position, encoded) of what was appended after `position`, of one room or of all.
@@ -234,6 +250,29 @@ class Reader:
         messages = self._value("SELECT sum(messages) FROM room")
         return int(messages or 0), int(self._value("SELECT count(*) FROM log"))
 
+    def used_bytes(self) -> int:
+        """The size of the database without its free pages."""
+        with failing("read"):
+            return used_bytes(self._connection)
+
+    def floor(self) -> int:
+        """The stamp below which messages are pruned, or came late and will be; 0 where none are."""
+        return self._fact("floor")
+
+    def base_version(self) -> int:
+        """A number that is another whenever the base is: two pages of one are of one moment."""
+        return self._fact("base")
+
+    def base(self, after: LogId, rooms_max: int) -> list[BaseLog]:
+        """The base's logs above `after`, by id: of about `rooms_max` rooms, but one whole log."""
+        with failing("read"):
+            return read_base(self._connection, after, rooms_max)
+
+    def base_heads(self, logs: Sequence[LogId]) -> dict[LogId, int]:
+        """Of those of `logs` that lost any to retention, the seq of the last one lost."""
+        with failing("read"):
+            return base_heads(self._connection, logs)
+
     def once(self, client: str, n: int) -> Dot | None:
         """The dot the client said under `n`, None for a new number.
 
@@ -244,25 +283,23 @@ class Reader:
 
     # How it is read.
 
-    def _span(self, log: LogId, low: int, high: int) -> Iterator[tuple[int, LogId, int, int, int]]:
-        # (stamp, log, seq, position, length): bodies are read only for those that are chosen. A few
-        # rows at a time, then more: a cursor left open for each of thousands of spans would pin
-        # more pages than the cache holds, and be prepared anew for each.
+    def _span(self, log: LogId, low: int, high: int, after: int) -> Iterator[tuple[Any, ...]]:
+        # (stamp, log, seq, position, length, encoded). A few rows at a time, then more: a cursor
+        # left open for each of thousands of spans would pin more pages than the cache holds, and
+        # be prepared anew for each.
         limit = SPAN_ROWS_FIRST
         while True:
-            rows = self._rows(SELECT_SPAN, (log, low, high, limit))
+            rows = self._rows(SELECT_SPAN, (log, low, high, after, limit))
             yield from rows
             if len(rows) < limit:
                 return
             low, limit = rows[-1][2] + 1, min(2 * limit, PAGE_ROWS)
 
-    def _at(self, positions: Sequence[int]) -> list[bytes]:
-        with failing("read"):
-            find_one = self._connection.execute
-            sql = "SELECT encoded FROM message WHERE position = ?"
-            found = [find_one(sql, (position,)).fetchone() for position in positions]
-        # Retention may prune between the choice and the reading.
-        return [row[0] for row in found if row is not None]
+    def _read_rest(self, chosen: Sequence[bytes | int]) -> list[bytes]:
+        # Those that are known by their positions are read; pruned in between, they are left out.
+        sql = "SELECT encoded FROM message WHERE position = ?"
+        found = (at if isinstance(at, bytes) else self._value(sql, (at,)) for at in chosen)
+        return [encoded for encoded in found if encoded is not None]
 
     def _before_last_in_history(self, bounds: dict[str, int | None], n: int) -> _Place:
         if n <= 0:
@@ -277,6 +314,9 @@ class Reader:
                 return
             yield from ((position, encoded) for position, encoded, *_ in page)
             place = _Place(*page[-1][2:])
+
+    def _fact(self, key: str) -> int:
+        return int(self._value("SELECT value FROM node WHERE key = ?", (key,)) or 0)
 
     def _room(self, name: str) -> _Room | None:
         rows = self._rows("SELECT no, messages, stamp, position FROM room WHERE name = ?", (name,))

@@ -8,13 +8,18 @@ The layout was chosen by measurement (`bench/store.py --layouts`). A message is 
 appending to the end of a rowid table is the cheapest thing SQLite does. Logs and rooms are small
 numbers there, which keeps both indexes thin: one finds a dot, the other is the history. The history
 index leads by stamp for all rooms together, so a commit dirties one of its leaves, not one a room.
+
+A file can shrink (`auto_vacuum = INCREMENTAL`) from its creation on. One that was made before that
+was so is rewritten once, when it is opened: 4 s a million messages, and twice its size in free
+space. A rewriting that was cut short never was, and is tried again at the next start; until then
+free pages are used again, and never given back.
 """
 
 from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
@@ -30,6 +35,10 @@ WAL_BYTES_KEPT = 64 << 20
 
 HEADER_BYTES = 100
 """What any SQLite database begins with (its file format, section 1.3)."""
+
+INCREMENTAL = 2
+AUTO_VACUUM = f"PRAGMA auto_vacuum = {INCREMENTAL}"
+"""Free pages are given back when that is asked for, and not at each commit."""
 
 FIRST = (
     # This node's own few facts.
@@ -58,7 +67,25 @@ FIRST = (
     "CREATE TABLE peer (id BLOB PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL)",
 )
 
-MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST,)
+SECOND = (
+    # The base: what stays of messages that are pruned. Of a log the last one of them; it chains to
+    # NO_PARENT where there is none.
+    "ALTER TABLE log ADD COLUMN base_seq INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE log ADD COLUMN base_hash BLOB NOT NULL DEFAULT x'0000000000000000'",
+    "ALTER TABLE log ADD COLUMN base_stamp INTEGER NOT NULL DEFAULT 0",
+    # Of a room its clock and frontier at the floor, as `seq` and `edge_stamp` are those of now.
+    "ALTER TABLE clock ADD COLUMN base_seq INTEGER NOT NULL DEFAULT 0",
+    "ALTER TABLE clock ADD COLUMN base_edge_stamp INTEGER",
+    "CREATE INDEX clock_base ON clock (log_no) WHERE base_seq > 0",
+    # When it arrived: from `position` on nothing before `wall_ms`, and no stamp at or above the
+    # floor was below `least_stamp`. What is held already arrives now, for all that is known.
+    """CREATE TABLE arrival (
+        position INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, least_stamp INTEGER NOT NULL)""",
+    """INSERT INTO arrival SELECT 1, CAST(strftime('%s') AS INTEGER) * 1000, stamp
+       FROM message ORDER BY stamp LIMIT 1""",
+)
+
+MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
 """Migration n leads from schema n-1 to n. What has been released is never edited, only added to."""
 
 
@@ -104,11 +131,17 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
         _look_before_writing(path)
     connection = _connect(path, "rwc" if create else "rw")
     try:
+        connection.execute(AUTO_VACUUM)  # Before anything that makes the first page.
         # WAL: readers never wait for the writer. FULL: a commit is on disk when it returns.
         connection.execute("PRAGMA journal_mode = WAL")
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute(f"PRAGMA journal_size_limit = {WAL_BYTES_KEPT}")
+        # What is pruned is overwritten in the pages that are written anyway, wherever SQLite's own
+        # default is to do so in all (Debian's) or in none.
+        connection.execute("PRAGMA secure_delete = FAST")
         migrate(connection, str(path))
+        if create:
+            let_shrink(connection)
     except BaseException:
         connection.close()
         raise
@@ -123,12 +156,22 @@ def open_reader(path: Path) -> sqlite3.Connection:
 def migrate(connection: sqlite3.Connection, name: str) -> None:
     """Bring the database to the present schema; `name` is what errors call it."""
     version = check_ours(connection, name)
+    connection.execute(AUTO_VACUUM)  # Of no effect but on an empty database, or with a VACUUM.
     for number, statements in enumerate(MIGRATIONS[version:], version + 1):
         with atomic(connection):
             for statement in statements:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
+
+
+def let_shrink(connection: sqlite3.Connection) -> None:
+    """Rewrite a database that cannot give pages back, as one that can."""
+    (mode,) = connection.execute("PRAGMA auto_vacuum").fetchone()
+    if mode != INCREMENTAL:
+        # Too little space for a copy: to go on as before is better than not to start.
+        with suppress(sqlite3.OperationalError):
+            connection.execute("VACUUM")
 
 
 def check_ours(connection: sqlite3.Connection, name: str) -> int:
@@ -185,3 +228,12 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         isolation_level=None,  # transactions are begun and ended by `atomic` alone
         check_same_thread=False,  # one thread at a time, but not always the one that opened it
     )
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """The size of the database without its free pages."""
+    pages, free, size = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * size)

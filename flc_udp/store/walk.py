@@ -2,9 +2,12 @@
 
 Rules. What a message's bytes say is the truth, because each log's hash chain guards them; its row
 has to agree. On the way the logs and rooms are built anew that the messages make, for the tables to
-be compared with (`fsck`). A message that cannot be read stands as its row says: what its parent and
-causes would have told is not held against others. Memory grows with logs and rooms, not with
-messages.
+be compared with (`fsck`); where messages were pruned, upon the base that is left of them. A message
+that cannot be read stands as its row says: what its parent and causes would have told is not held
+against others. Memory grows with logs and rooms, not with messages.
+
+A message that is held may be in the base, too: another's, which was taken, reaches further than
+what was pruned here. The base's frontier is past it already.
 """
 
 from __future__ import annotations
@@ -16,8 +19,9 @@ from typing import Any, NamedTuple
 
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import Malformed
-from flc_udp.model.history import Frontier, advance
+from flc_udp.model.history import NO_HEAD, Frontier, advance
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode
+from flc_udp.store.pruned import Pruned
 
 SELECT_LOGS = "SELECT no, id FROM log"
 SELECT_ROOMS = "SELECT no, name FROM room"
@@ -76,12 +80,18 @@ class Walk:
         ids, names = (connection.execute(sql) for sql in (SELECT_LOGS, SELECT_ROOMS))
         self.log_ids = {no: log for no, log in ids if isinstance(log, bytes)}
         self.room_names = {no: name for no, name in names if isinstance(name, str)}
+        self.base = Pruned()
         self._connection = connection
         self._position = 0
+        self._gaps_left = 0
+        """Positions that may be free still: messages were pruned."""
         self._found: list[Finding] = []
 
     def findings(self) -> Iterator[Finding]:
-        """What is wrong with each message, as it is passed over."""
+        """What is wrong with the base, and with each message, as it is passed over."""
+        for problem, log, room in self.base.read(self._connection, self.log_ids, self.room_names):
+            yield Finding("floor", problem, log=log, room=room)
+        self._begin_from_base()
         for position, *row, encoded in self._connection.execute(SELECT_MESSAGES):
             self.messages += 1
             message = self._read(position, row, encoded)
@@ -93,6 +103,19 @@ class Walk:
             if self._found:
                 yield from self._found
                 self._found.clear()
+        for (room, log), seq in self.base.ahead.items():
+            problem = f"the base goes to {seq} in the room, which is neither pruned nor held"
+            yield Finding("floor", problem, log=log, room=room)
+
+    def _begin_from_base(self) -> None:
+        self._gaps_left = self.base.count
+        for log, (seq, digest, stamp) in self.base.heads.items():
+            self.logs[log] = WalkedLog(seq, digest, stamp, stamp)
+        for name, clock in self.base.clocks.items():
+            frontier = self.base.frontiers[name]
+            # Nothing comes after the room's greatest stamp, so that is an edge's.
+            stamp = max((edge.stamp for edge in frontier.values()), default=0)
+            self.rooms[name] = WalkedRoom(stamp=stamp, clock=dict(clock), frontier=dict(frontier))
 
     def _note(self, check: str, problem: str, message: Message | None) -> None:
         of = (None, None, None) if message is None else (message.dot, message.log, message.room)
@@ -114,9 +137,13 @@ class Walk:
         return message
 
     def _check_position(self, position: int, message: Message) -> None:
-        # Without gaps, as long as there is no floor below which messages are pruned.
-        if position != self._position + 1:
+        gap = position - self._position - 1
+        if 0 <= gap <= self._gaps_left:
+            self._gaps_left -= gap
+        else:
             problem = f"stands at position {position}, the one before it is {self._position}"
+            if self.base.count:
+                problem += f", and {self.base.count} in all were pruned"
             self._note("position", problem, message)
         self._position = position
 
@@ -126,16 +153,24 @@ class Walk:
             log = self.logs.get(dot.log)
             if log is None or log.seq < dot.seq:
                 self._note("cause", f"its cause {dot} does not stand before it", message)
+            elif self._is_pruned(dot) and not self.base.covers(message.room, *dot):
+                self._note("cause", f"its cause {dot} was pruned, of another room", message)
             # Stamps rise along a log, so its greatest mostly is enough, and nothing is looked up.
             elif log.greatest >= message.stamp and self._stamp_of(dot) >= message.stamp:
                 self._note("stamp", f"its stamp is not above that of its cause {dot}", message)
 
+    def _is_pruned(self, dot: Dot) -> bool:
+        return dot.seq <= self.base.heads.get(dot.log, NO_HEAD).seq
+
     def _stamp_of(self, dot: Dot) -> int:
+        head = self.base.heads.get(dot.log, NO_HEAD)
+        if dot.seq == head.seq:
+            return head.stamp
         row = self._connection.execute(SELECT_ONE, dot).fetchone()
         try:
             return decode(_bytes(row and row[0])).stamp
         except Malformed:
-            return 0  # It cannot be read, which is a finding of its own.
+            return 0  # Pruned; or it cannot be read, which is a finding of its own.
 
     def _check_log(self, message: Message) -> None:
         log = self.logs.get(message.log)
@@ -162,9 +197,23 @@ class Walk:
         room.messages += 1
         room.position = position
         room.stamp = max(room.stamp, message.stamp)
+        if self.base.covers(message.room, message.log, message.seq):
+            self._check_in_base(message)
+            return
         room.clock[message.log] = message.seq
         room.is_read &= message.hash != UNREAD
         advance(room.frontier, message)
+
+    def _check_in_base(self, message: Message) -> None:
+        if message.stamp >= self.base.floor:
+            problem = f"is in the base, but not below the floor {self.base.floor}"
+            self._note("floor", problem, message)
+        place = (message.room, message.log)
+        if self.base.ahead.get(place) == message.seq:
+            del self.base.ahead[place]
+            edge = self.base.frontiers[message.room].get(message.log)
+            if edge is not None and edge.stamp != message.stamp:
+                self._note("floor", f"is an edge of the base with stamp {edge.stamp}", message)
 
 
 def difference(

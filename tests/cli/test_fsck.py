@@ -59,8 +59,28 @@ async def test_a_clean_database_as_json(
         "messages": 60,
         "logs": 2,
         "rooms": 1,
+        "floor": 0,
+        "pruned": 0,
         "path": str(data / "flc.db"),
     }
+
+
+async def test_a_pruned_database(flc: Flc, data: Path) -> None:
+    """The floor is told, with its time, and the claims are of what is left."""
+    with closing(Log.open(data / "flc.db")) as log:
+        floor = log.retain(arrived_before_ms=None, bytes_max=0, messages_max=21).floor
+    ended = await flc("fsck", "--data", str(data))
+
+    first, second, *lines = ended.out.splitlines()
+    assert (ended.code, ended.err) == (0, "")
+    assert first == f"{data / 'flc.db'}: 38 messages, 2 logs, 1 room"
+    assert second.startswith(f"floor {floor}, 1970-01-0")
+    assert [line.split()[:2] for line in lines] == [[name, "ok"] for name in CHECKS]
+    assert "floor     ok        22 messages were pruned, and what is left fits" in lines
+
+    ended = await flc("fsck", "--data", str(data), "--json")
+    summary = json.loads(ended.out)
+    assert (summary["floor"], summary["pruned"], summary["messages"]) == (floor, 22, 38)
 
 
 async def test_beside_a_running_node(flc: Flc, data: Path) -> None:

@@ -51,3 +51,17 @@ def test_a_cause_older_than_the_edge_does_not_cover_it() -> None:
         log_of("ann"): Edge(2, second.stamp),
         log_of("bob"): Edge(1, reply.stamp),
     } == frontier
+
+
+def test_it_notes_whose_edges_came_or_went() -> None:
+    """The covered ones with the seqs they had, and the message's own; of others nothing."""
+    story = Story()
+    ann, bob, dan = (story.say(author) for author in ("ann", "bob", "dan"))
+    frontier: Frontier = {}
+    for message in (ann, bob, dan):
+        advance(frontier, message)
+    story.hear("cyd", ann, bob)
+    moved: dict[bytes, int] = {log_of("eve"): 7}
+    advance(frontier, story.say("cyd"), moved)
+
+    assert {log_of("ann"): 1, log_of("bob"): 1, log_of("cyd"): 1, log_of("eve"): 7} == moved

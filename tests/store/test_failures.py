@@ -1,11 +1,7 @@
-import resource
 import shutil
-import signal
 import sqlite3
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +12,7 @@ from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
 from flc_udp.store.log import Log, StoreFailed
 from flc_udp.store.schema import APPLICATION_ID, MIGRATIONS
+from tests.store.disks import files_no_larger_than
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
@@ -40,19 +37,6 @@ while True:
     for message in batch:
         print(message.dot, flush=True)
 """
-
-
-@contextmanager
-def files_no_larger_than(size: int) -> Iterator[None]:
-    """Any write of this process beyond that offset of a file fails."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    handler = signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
-        signal.signal(signal.SIGXFSZ, handler)
 
 
 def test_a_full_disk_keeps_nothing_and_loses_nothing(log: Log, authors: Authors) -> None:

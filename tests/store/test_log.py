@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
@@ -56,7 +57,7 @@ def check_all(reader: Reader, log: Log, authors: Authors, kept: list[Message]) -
         assert [m.encoded for m in inside][-2:] == [e for _, e in reader.after(after, room, 9)]
     spans = [(i, 2, 5) for i in last]
     wanted = [m.encoded for m in sorted(kept, key=history_key) if 2 <= m.seq <= 5]
-    assert (wanted, True) == reader.replay(spans, 1 << 20)
+    assert (wanted, STAMP_LIMIT) == reader.replay(spans, 1 << 20)
 
 
 def read(reader: Reader, room: str | None, **limits: int) -> list[bytes]:
@@ -168,9 +169,22 @@ class TestReplay:
         spans = [(authors.log("ann"), 1, 10)]
         assert reader.replay(spans, sum(sizes[:4])) == (
             [m.encoded for m in authors.said[:4]],
-            False,
+            authors.said[4].stamp,
         )
-        assert reader.replay(spans, sum(sizes)) == ([m.encoded for m in authors.said], True)
+        everything = [m.encoded for m in authors.said]
+        assert reader.replay(spans, sum(sizes)) == (everything, STAMP_LIMIT)
+        reader.close()
+
+    def test_a_window_of_stamps_gives_what_is_in_it(self, log: Log, authors: Authors) -> None:
+        """From its first stamp up to its last, which is not in it; the next one's stamp beside."""
+        log.append([authors.say(name) for name in ("ann", "bob", "cyd") * 20])
+        reader = log.reader()
+        spans = [(authors.log(name), 1, 20) for name in ("ann", "bob", "cyd")]
+        history = sorted(authors.said, key=history_key)
+        after, below = history[10].stamp, history[40].stamp
+        inside = [m.encoded for m in history if after <= m.stamp < below]
+        assert reader.replay(spans, 1 << 20, after, below) == (inside, below)
+        assert reader.replay(spans, 1 << 20, below, below) == ([], below)
         reader.close()
 
     def test_one_message_is_given_however_large(self, log: Log, authors: Authors) -> None:
@@ -178,15 +192,16 @@ class TestReplay:
         log.append([authors.say("ann", body="x" * 5_000), authors.say("ann")])
         reader = log.reader()
         spans = [(authors.log("ann"), 1, 2)]
-        assert reader.replay(spans, 10) == ([authors.said[0].encoded], False)
+        assert reader.replay(spans, 10) == ([authors.said[0].encoded], authors.said[1].stamp)
         reader.close()
 
     def test_what_is_not_held_is_empty(self, log: Log, authors: Authors) -> None:
         """Spans of unknown logs or beyond heads, and no spans at all, give nothing, completely."""
         log.append([authors.say("ann")])
         reader = log.reader()
-        assert reader.replay([(b"nobodys!", 1, 9), (authors.log("ann"), 2, 9)], 99) == ([], True)
-        assert reader.replay([], 99) == ([], True)
+        nothing = [(b"nobodys!", 1, 9), (authors.log("ann"), 2, 9)]
+        assert reader.replay(nothing, 99) == ([], STAMP_LIMIT)
+        assert reader.replay([], 99) == ([], STAMP_LIMIT)
         reader.close()
 
 

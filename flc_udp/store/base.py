@@ -1,0 +1,122 @@
+"""The base: what stays of pruned messages, as it is told to others and as theirs is taken.
+
+Promise. A base is causally closed: whatever came before a message in it is in it. So it can be
+joined with what a node has, and the frontiers of both together follow from the two clocks, entry by
+entry: the greater seq wins, with its edge, and of equal ones an edge remains that both have.
+
+Rules. A base that was taken may reach further than what was pruned here: of a log in which we were
+ahead we keep what we hold, until retention comes to it. `clock.base_seq` goes by the base, and
+`log.base_seq` by what is pruned; where they differ, the message at the base's end is held.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import closing
+from itertools import groupby
+from operator import itemgetter
+from typing import Any
+
+from flc_udp.model.dots import LogId
+from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.model.message import Origin, hash_of
+from flc_udp.store.kept import Kept, LogRow
+
+# From log to log by their ids: a page reads no more than it gives, and the logs without a base.
+SELECT_BASE = """
+    SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
+        room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.encoded
+    FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
+        CROSS JOIN room ON room.no = clock.room_no
+        LEFT JOIN message AS held
+            ON clock.base_seq > log.base_seq
+            AND held.log_no = log.no AND held.seq = clock.base_seq
+    WHERE log.id > ? ORDER BY log.id
+"""
+SELECT_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
+LEARN_ORIGIN = "UPDATE log SET node = ?, name = ? WHERE no = ? AND node IS NULL"
+JUMP = """
+    UPDATE log SET seq = ?1, hash = ?2, stamp = ?3, base_seq = ?1, base_hash = ?2, base_stamp = ?3
+    WHERE no = ?4
+"""
+COUNT_BY_ROOM = "SELECT room_no, count(*) FROM message WHERE log_no = ? GROUP BY room_no"
+JOIN_CLOCK = """
+    INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp)
+    VALUES (?1, ?2, ?3, ?4, ?3, ?4)
+    ON CONFLICT DO UPDATE SET
+        seq = max(seq, ?3), base_seq = max(base_seq, ?3),
+        edge_stamp = CASE
+            WHEN seq < ?3 THEN ?4 WHEN seq = ?3 AND ?4 IS NULL THEN NULL ELSE edge_stamp END,
+        base_edge_stamp = CASE
+            WHEN base_seq < ?3 THEN ?4
+            WHEN base_seq = ?3 AND ?4 IS NULL THEN NULL ELSE base_edge_stamp END
+"""
+
+
+def read_base(connection: sqlite3.Connection, after: LogId, rooms_max: int) -> list[BaseLog]:
+    """The logs of the base above `after`, by id, until they have `rooms_max` rooms or more."""
+    logs: list[BaseLog] = []
+    rooms = 0
+    with closing(connection.execute(SELECT_BASE, (after,))) as rows:
+        for _, rows_of_log in groupby(rows, itemgetter(0)):
+            if rooms >= rooms_max and logs:
+                break
+            logs.append(_base_log(list(rows_of_log)))
+            rooms += len(logs[-1].rooms)
+    return logs
+
+
+def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
+    log, node, name, *pruned = rows[0][:6]
+    head = Head(*pruned)
+    for *_, seq, _, stamp, encoded in rows:
+        if encoded is not None and seq > head.seq:
+            head = Head(seq, hash_of(encoded), stamp)
+    rooms = sorted(BaseRoom(*row[6:9]) for row in rows)
+    return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
+
+
+def base_heads(connection: sqlite3.Connection, logs: Sequence[LogId]) -> dict[LogId, int]:
+    """The seq of the last message that was pruned, of those logs that lost any."""
+    return dict(connection.execute(SELECT_HEADS.format(", ".join("?" * len(logs))), logs))
+
+
+def adopt(connection: sqlite3.Connection, kept: Kept, floor: int, base: Sequence[BaseLog]) -> None:
+    """Join another's base with what is held, in the caller's transaction.
+
+    `kept` is of no use afterwards, but for its facts.
+    """
+    for log in base:
+        row = kept.logs.get(log.log) or kept.add_log(log.log, log.origin)
+        if log.origin is not None:
+            connection.execute(LEARN_ORIGIN, (*log.origin, row.no))
+        if log.head.seq > row.seq:
+            kept.pruned += _jump(connection, row, log.head)
+        connection.executemany(JOIN_CLOCK, _clock_rows(kept, row, log.rooms))
+    # A room's greatest stamp is an edge's: nothing comes after it.
+    edges = ((edge, room) for log in base for room, _, edge in log.rooms if edge is not None)
+    connection.executemany("UPDATE room SET stamp = max(stamp, ?) WHERE name = ?", edges)
+    kept.floor = max(kept.floor, floor)
+    kept.save_facts()
+
+
+def _jump(connection: sqlite3.Connection, row: LogRow, head: Head) -> int:
+    """Give up all that is held of a log, for a head beyond it; return how many that were."""
+    counts = connection.execute(COUNT_BY_ROOM, (row.no,)).fetchall()
+    connection.executemany(
+        "UPDATE room SET messages = messages - ?2 WHERE no = ?1",
+        counts,
+    )
+    connection.execute("DELETE FROM message WHERE log_no = ?", (row.no,))
+    connection.execute(JUMP, (*head, row.no))
+    row.seq = head.seq
+    return sum(count for _, count in counts)
+
+
+def _clock_rows(
+    kept: Kept, log: LogRow, rooms: Sequence[BaseRoom]
+) -> Iterator[tuple[int, int, int, int | None]]:
+    for name, seq, edge in rooms:
+        room = kept.rooms.get(name) or kept.add_room(name)
+        yield room.no, log.no, seq, edge

@@ -1,0 +1,106 @@
+"""Whatever nodes hear, prune and take from each other, they hold what the model says."""
+
+from random import Random
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from tests.model import stories
+from tests.model.stories import Story
+from tests.store.nodes import Node
+
+NODES = range(3)
+
+numbers = st.sampled_from(NODES)
+choices = st.lists(st.integers(0, 9), min_size=1, max_size=6)
+acts = st.lists(
+    st.tuples(
+        st.sampled_from([0, 0, 0, 50, 200]),
+        numbers,
+        st.one_of(
+            st.tuples(st.just("deliver"), choices),
+            st.tuples(st.just("deliver"), choices),
+            st.tuples(st.just("retain"), st.integers(1, 6)),
+            st.tuples(st.just("adopt"), numbers),
+            st.tuples(st.just("reopen"), st.none()),
+        ),
+    ),
+    min_size=6,
+    max_size=25,
+)
+"""After how many instructions the disk fails, if it does, and which node does what."""
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(stories.AUTHORS[:3]),
+        st.sampled_from(stories.ROOMS),
+        st.none() | st.integers(0, 40),
+    ),
+    min_size=8,
+    max_size=20,
+)
+"""As those of stories, but enough to prune of."""
+
+
+def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Node]:
+    """Nodes after what they did, checked at each step."""
+    nodes = [Node(story) for _ in NODES]
+    for instructions, number, (act, how) in acts:
+        node = nodes[number]
+        match act:
+            case "deliver":
+                for choice in how:
+                    if waiting := node.waiting():
+                        node.deliver(waiting[choice % len(waiting)])
+            case "retain":
+                node.fail(instructions, node.retain, how)
+            case "adopt":
+                node.fail(instructions, node.adopt, nodes[how])
+            case "reopen":
+                node.reopen()
+        node.check()
+    return nodes
+
+
+@settings(max_examples=100, deadline=None)
+@given(steps, acts)
+def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: list) -> None:
+    """Heads, frontiers, base and what is held are as by sets, after each step, and fsck is content.
+
+    And once all heard everything, they hold the same from the highest floor on.
+    """
+    nodes = play(Story(steps), acts)
+    for node in nodes:
+        node.catch_up()
+        node.check()
+    floor = max(node.floor for node in nodes)
+    above = [{m.dot for m in node.held if m.stamp >= floor} for node in nodes]
+    assert above[0] == above[1] == above[2]
+    frontiers = [node.log.load().frontiers for node in nodes]
+    assert frontiers[0] == frontiers[1] == frontiers[2]
+    for node in nodes:
+        node.disk.close()
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_long_story_of_three_nodes(seed: int) -> None:
+    """The same, drawn evenly: what only a base of a base, half pruned, would show."""
+    chance = Random(seed)
+    story = Story(
+        (chance.choice(stories.AUTHORS), chance.choice(stories.ROOMS), chance.choice([None, n]))
+        for n in (chance.randrange(40) for _ in range(30))
+    )
+    play(story, [draw(chance) for _ in range(40)])
+
+
+def draw(chance: Random) -> tuple[int, int, tuple[str, Any]]:
+    """An act."""
+    acts = {
+        "deliver": [chance.randrange(10) for _ in range(chance.randint(1, 4))],
+        "retain": chance.randint(1, 6),
+        "adopt": chance.choice(NODES),
+        "reopen": None,
+    }
+    act = chance.choices(list(acts), [6, 3, 2, 1])[0]
+    return chance.choice([0, 0, 0, 50, 200]), chance.choice(NODES), (act, acts[act])

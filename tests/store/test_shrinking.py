@@ -1,0 +1,269 @@
+"""The file of a log: it is bounded in bytes, gives space back, and an older one learns to."""
+
+import shutil
+import sqlite3
+from contextlib import closing
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flc_udp.model.message import Message
+from flc_udp.store.fsck import Fsck
+from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.retention import PAGES_KEPT, used_bytes
+from flc_udp.store.schema import APPLICATION_ID, FIRST, MIGRATIONS, migrate
+from flc_udp.store.snapshot import snapshot
+from tests.model.stories import Story
+from tests.store.disks import files_no_larger_than
+
+Authors = Any  # the class of the fixture: a conftest cannot be imported
+
+MIB = 1 << 20
+
+
+def prune(log: Log, bytes_max: int | None = None, before: int | None = None) -> int:
+    """Call it again while there is more; how many messages went."""
+    pruned = 0
+    for _ in range(10_000):
+        ended = log.retain(arrived_before_ms=before, bytes_max=bytes_max)
+        pruned += ended.pruned
+        if not ended.more:
+            return pruned
+    raise AssertionError("there was more for ever")
+
+
+def fill(log: Log, authors: Authors, size: int) -> list[Message]:
+    """Say so many bytes, in bodies of 500."""
+    messages = [authors.say("ann", body="x" * 500) for _ in range(size // 500)]
+    for at in range(0, len(messages), 100):
+        log.append(messages[at : at + 100])
+    return messages
+
+
+def connection_of(log: Log) -> sqlite3.Connection:
+    """Its disk."""
+    return log._connection  # noqa: SLF001  # no door: what a test asks of the file
+
+
+def auto_vacuum(connection: sqlite3.Connection) -> int:
+    """2 for a file that can give pages back."""
+    return int(connection.execute("PRAGMA auto_vacuum").fetchone()[0])
+
+
+class TestByBytes:
+    def test_it_is_held_below_the_limit_and_the_file_shrinks(
+        self, log: Log, tmp_path: Path, authors: Authors
+    ) -> None:
+        """The oldest go until a sixteenth is free; pages go back, and the file is that small."""
+        fill(log, authors, 6 * MIB)
+        connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        assert (tmp_path / "flc.db").stat().st_size > 6 * MIB
+        assert prune(log, 2 * MIB) > 6_000
+        assert used_bytes(connection_of(log)) in range(7 * MIB // 4, 15 * MIB // 8 + 1)
+        connection_of(log).execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        pages = (tmp_path / "flc.db").stat().st_size // 4_096
+        assert pages <= 15 * MIB // 8 // 4_096 + PAGES_KEPT + 1
+
+    def test_it_does_not_prune_for_every_message(self, log: Log, authors: Authors) -> None:
+        """Below the limit nothing goes, though it is above what is pruned to."""
+        fill(log, authors, 3 * MIB)
+        prune(log, 2 * MIB)
+        fill(log, authors, MIB // 16)
+        assert used_bytes(connection_of(log)) > 15 * MIB // 8
+        assert prune(log, 2 * MIB) == 0
+        fill(log, authors, MIB // 8)
+        assert prune(log, 2 * MIB) > 0
+
+    def test_a_limit_below_an_empty_log_prunes_all_and_ends(
+        self, log: Log, authors: Authors
+    ) -> None:
+        """There is nothing more to do, though it is still above."""
+        said = fill(log, authors, MIB)
+        assert prune(log, 4_096) == len(said)
+        assert used_bytes(connection_of(log)) > 4_096
+        ended = log.retain(arrived_before_ms=None, bytes_max=4_096)
+        assert ended == (said[-1].stamp + 1, 0, False)
+
+    def test_no_limit_prunes_nothing(self, log: Log, authors: Authors) -> None:
+        """None is no limit; what it ends with is the floor there is."""
+        fill(log, authors, MIB)
+        assert log.retain(arrived_before_ms=None, bytes_max=None) == (0, 0, False)
+
+    def test_a_slice_ends_between_two_stamps(self, log: Log, authors: Authors) -> None:
+        """Messages of one stamp go together, though it is more of them than were asked for."""
+        for author in "abcdef":
+            authors.say(author)
+        later = authors.say("a")
+        log.append(authors.said)
+        ended = log.retain(arrived_before_ms=None, bytes_max=0, messages_max=2)
+        assert ended == (later.stamp, 6, True)
+
+    def test_a_slice_is_bounded_in_bytes(self, log: Log, authors: Authors) -> None:
+        """Of large messages few go at a time."""
+        log.append([authors.say("ann", body="x" * 400_000) for _ in range(9)])
+        assert log.retain(arrived_before_ms=None, bytes_max=0).pruned == 3
+
+
+def test_free_pages_are_given_back_a_few_at_a_time(log: Log, authors: Authors) -> None:
+    """Each call gives back no more than it may, and the last leaves what is soon used again."""
+    fill(log, authors, 6 * MIB)
+    while log.retain(arrived_before_ms=None, bytes_max=0).pruned:
+        pass
+    free = []
+    while True:
+        (pages,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
+        free.append(pages)
+        if not log.retain(arrived_before_ms=None, bytes_max=None).more:
+            break
+    assert 5 < len(free) < 12
+    assert all(before - after <= PAGES_KEPT for before, after in pairwise(free))
+    (pages,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
+    assert pages == PAGES_KEPT
+
+
+def test_a_disk_that_fails_keeps_what_a_slice_would_have_pruned(
+    log: Log, tmp_path: Path, authors: Authors
+) -> None:
+    """A slice whose pages cannot be written was not; after it, it is done."""
+    said = fill(log, authors, MIB)
+    before = log.load()
+    size = (tmp_path / "flc.db-wal").stat().st_size
+    with files_no_larger_than(size), pytest.raises(StoreFailed, match="retain: "):
+        log.retain(arrived_before_ms=None, bytes_max=0)
+    log.recover()
+    assert log.load() == before
+    assert log.reader().counts() == (len(said), 1)
+    assert prune(log, 0) == len(said)
+
+
+def test_a_message_that_cannot_be_read_stops_pruning(log: Log, authors: Authors) -> None:
+    """What the base would be is not known: it is said where to look, and nothing goes."""
+    log.append([authors.say("ann"), authors.say("ann")])
+    connection_of(log).execute("UPDATE message SET encoded = x'00' WHERE seq = 2")
+    with pytest.raises(StoreFailed, match="`flc fsck` tells"):
+        log.retain(arrived_before_ms=None, bytes_max=0)
+    assert log.reader().counts() == (2, 1)
+
+
+# --- An older file ----------------------------------------------------------------------------
+
+
+def old_file(path: Path, new: Path) -> None:
+    """What an flc of schema 1 would have written of what is in a new one."""
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("PRAGMA journal_mode = WAL")
+        for statement in FIRST:
+            connection.execute(statement)
+        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        connection.execute("PRAGMA user_version = 1")
+        copy_old(connection, new)
+
+
+def copy_old(connection: sqlite3.Connection, new: Path) -> None:
+    """All that was there before, in the columns of before."""
+    connection.execute("ATTACH ? AS new", (str(new),))
+    for table in ("node", "log", "room", "message", "clock", "once", "peer"):
+        columns = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")  # noqa: S608
+        names = ", ".join(name for (name,) in columns)
+        connection.execute(f"INSERT INTO {table} SELECT {names} FROM new.{table}")  # noqa: S608
+    connection.execute("DETACH new")
+
+
+@pytest.fixture
+def old(tmp_path: Path) -> Path:
+    """A file of schema 1, and beside it what is to be in it."""
+    log = Log.open(tmp_path / "new.db")
+    story = Story([(author, "lobby", n or None) for n in range(9) for author in ("ann", "bob")])
+    log.append(story.said, [("bot", 1, story.said[0].dot)])
+    log.identity(b"a node!!")
+    log.save_peers([(b"another!", "ben", "127.0.0.1:7353")])
+    log.close()
+    old_file(tmp_path / "flc.db", tmp_path / "new.db")
+    return tmp_path / "flc.db"
+
+
+def contents(path: Path) -> list[list[tuple[Any, ...]]]:
+    """All rows of all tables, but for when they arrived."""
+    with closing(sqlite3.connect(path)) as connection:
+        tables = ("node", "log", "room", "message", "clock", "once", "peer")
+        return [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables]  # noqa: S608
+
+
+def test_an_old_file_keeps_everything_and_learns_to_shrink(old: Path, tmp_path: Path) -> None:
+    """Schema 1 is as if it had been written by this flc, and what it holds arrived now."""
+    with closing(sqlite3.connect(old)) as connection:
+        assert auto_vacuum(connection) == 0
+    log = Log.open(old)
+    assert auto_vacuum(connection_of(log)) == 2
+    assert connection_of(log).execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
+    assert prune(log, before=1_700_000_000_000) == 0
+    log.close()
+    assert contents(old) == contents(tmp_path / "new.db")
+    with snapshot(old) as connection:
+        assert list(Fsck(connection).findings()) == []
+    log = Log.open(old)
+    assert prune(log, before=1 << 50) == 18
+    log.close()
+
+
+def test_a_start_that_ended_between_migration_and_rewriting(old: Path) -> None:
+    """The next one rewrites the file."""
+    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+        migrate(connection, "it")
+        assert auto_vacuum(connection) == 0
+    log = Log.open(old)
+    assert auto_vacuum(connection_of(log)) == 2
+    assert log.reader().counts() == (18, 2)
+    log.close()
+
+
+def test_no_space_to_rewrite_it_is_no_reason_not_to_start(
+    old: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node goes on as before: free pages are used again, and it is not tried for ever."""
+    log = Log.open(old)
+    said = Story([("cyd", "lobby", None)] * 700).said
+    log.append(said)
+    log.close()
+    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+        connection.execute("PRAGMA auto_vacuum = 0")
+        connection.execute("VACUUM")
+    with files_no_larger_than(old.stat().st_size // 2):
+        log = Log.open(old)
+    assert auto_vacuum(connection_of(log)) == 0
+    monkeypatch.setattr("flc_udp.store.retention.PAGES_KEPT", 4)
+    assert prune(log, 0) == 718
+    (free,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
+    assert free > 4
+    log.close()
+
+
+def test_a_disk_in_memory_does_the_same(old: Path) -> None:
+    """The simulator's disk: new, of schema 1, and put back from a snapshot."""
+    disk = sqlite3.connect(":memory:")
+    log = Log.over(disk)
+    assert auto_vacuum(disk) == 2
+    log.append(Story([("ann", "lobby", None)] * 9).said)
+    log.retain(arrived_before_ms=None, bytes_max=0, messages_max=4)
+    before, kept = log.load(), disk.serialize()
+    prune(log, 0)
+    disk.deserialize(kept)
+    log = Log.over(disk)
+    assert (log.load(), auto_vacuum(disk)) == (before, 2)
+    prune(log, 0)
+    assert list(Fsck(disk).findings()) == []
+    disk.deserialize(old.read_bytes()[:18] + b"\1\1" + old.read_bytes()[20:])
+    assert auto_vacuum(disk) == 0
+    log = Log.over(disk)
+    assert (auto_vacuum(disk), log.reader().counts()) == (2, (18, 2))
+    disk.close()
+
+
+def test_a_new_file_can_shrink_from_its_creation(tmp_path: Path) -> None:
+    """Nothing is rewritten for it, and a copy of it can shrink, too."""
+    Log.open(tmp_path / "a.db").close()
+    shutil.copy(tmp_path / "a.db", tmp_path / "b.db")
+    with closing(sqlite3.connect(tmp_path / "b.db")) as connection:
+        assert auto_vacuum(connection) == 2
