@@ -107,6 +107,14 @@ class Settings:
         64 << 20, "posts are refused below this much free space", low=0, high=1 << 50
     )
 
+    # What this node keeps.
+    retention_age_s: int = setting(
+        0, "messages that arrived here longer ago go; 0 keeps them", low=0, high=1 << 34
+    )
+    retention_bytes: int = setting(
+        0, "the oldest go while the log takes more disk; 0 keeps them", low=0, high=1 << 50
+    )
+
     # Liveness.
     probe_interval_ms: int = setting(
         800,
@@ -193,6 +201,12 @@ class Settings:
         high=8_192,
     )
     links_max: int = setting(8, "peers that new messages are pushed to", low=1, high=64)
+    push_window_bytes: int = setting(
+        65_536,
+        "rumors on their way to one peer; beyond it that peer pulls",
+        low=32_768,
+        high=1 << 24,
+    )
     pull_grace_ms: int = setting(
         20, "a gap may be mere reordering for so long before it is asked for", low=0, high=10_000
     )
@@ -253,6 +267,7 @@ PROFILES: dict[str, dict[str, int]] = {
         "probe_timeout_ms": 1_500,
         "probe_timeout_min_ms": 500,
         "suspect_timeout_ms": 5_000,
+        "push_window_bytes": 524_288,
         "pull_grace_ms": 100,
         "have_grace_ms": 400,
         "repair_timeout_ms": 800,

@@ -14,6 +14,7 @@ from flc_udp.core.effects import Notice
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
+from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 
 Once = tuple[str, int]
@@ -46,18 +47,32 @@ class Batch:
 
     messages: tuple[Message, ...]
     once: tuple[tuple[str, int, Dot], ...]
+    wall: int = 0
+    """When, in ms since 1970."""
 
 
 class Reads(Protocol):
     """What the Node reads from the log; `store.log.Reader` is one."""
 
     def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
-    ) -> tuple[list[bytes], bool]:
-        """Messages of the spans in (stamp, log, seq) order; whether the credit sufficed."""
+        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int, after: int, below: int
+    ) -> tuple[list[bytes], int]:
+        """Messages of the spans in (stamp, log, seq) order, and the next one's stamp."""
 
     def message(self, dot: Dot) -> bytes | None:
         """One encoded message."""
+
+    def floor(self) -> int:
+        """Stamp from which on every message is kept; 0 where nothing was ever pruned."""
+
+    def base_heads(self, logs: Sequence[LogId]) -> dict[LogId, int]:
+        """{log: its last message below the floor}, of those of `logs` that lost any."""
+
+    def base(self, after: LogId, rooms_max: int) -> list[BaseLog]:
+        """Logs of the base with ids above `after`, of about so many rooms."""
+
+    def base_version(self) -> int:
+        """Another number whenever the base is another."""
 
 
 class Ground(Protocol):
@@ -74,6 +89,15 @@ class Ground(Protocol):
 
     def commit(self, batch: Batch) -> None:
         """Start one commit; ends in `Node.committed` or `Node.commit_failed`."""
+
+    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+        """Let go of a few messages that came earlier, or beyond so many bytes.
+
+        Ends in `Node.retained`.
+        """
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
+        """Take a floor and its base as the log's own; ends in `Node.adopted`."""
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it for the next start, soon."""

@@ -18,24 +18,29 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import assert_never
 
+from flc_udp.admission import Admission
 from flc_udp.config import SEAL_BYTES, Settings
-from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
+from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
 from flc_udp.core.replica import Replica
 from flc_udp.ground import Batch, Ground, Post, Reads, Said
+from flc_udp.inbox import Inbox
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.dots import Dot
+from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
-from flc_udp.store.log import StoreFailed
-from flc_udp.wire import codec
-from flc_udp.wire.packets import MemberRow, Packet, Piece, ReplayEnd, Want
-from flc_udp.wire.packets import Replay as ReplayPacket
-from flc_udp.wire.packing import pack, pieces_of
+from flc_udp.replays import Replays
+from flc_udp.retention import Retention
+from flc_udp.wire.packets import MemberRow, Packet
+from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal
 
-INBOX_MAX = 8_192
-"""Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
+CATCH_UP_PAUSE = 50_000
+"""Between the starts of two commits of a node that catches up, in µs: large ones cost it a third
+less a message than small ones."""
+
+POSTS_PAUSE = 5_000
+"""Posts that were not admitted are looked at again after so long, in µs."""
 
 RETRY_US = 1_000_000
 """After a failed commit the disk is left alone for so long, and posts are refused."""
@@ -59,12 +64,13 @@ class Node:
         self.counts: Counter[str] = Counter()
         self.failing: str | None = None
         self._settings = settings
-        self._reader = reader
+        self._replays = Replays(reader, settings.pull_bytes_max, self.drops, self.counts)
         self._seal = seal
         self._ground = ground
         self._payload_max = settings.packet_bytes_max - SEAL_BYTES
-        self._inbox: list[tuple[bytes, Address]] = []
-        self._posts: list[Post] = []
+        self._inbox = Inbox(seal, self.drops, self.counts)
+        self._admission = Admission(ground.now())
+        self._posts: deque[Post] = deque()
         self._said: dict[Dot, Post] = {}
         self._decided: deque[Message] = deque()
         self._committing: Batch | None = None
@@ -72,6 +78,9 @@ class Node:
         self._commit_pause = settings.commit_pause_ms * 1_000
         self._next_commit = ground.now()
         self._saved = me
+        self._retention = Retention(settings, ground.now())
+        self._adopt: Adopt | None = None
+        self._is_adopting = False
         self._turned_at = self._commit_began = ground.now()
         self.wake_at = self._turned_at
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
@@ -80,10 +89,7 @@ class Node:
 
     def datagram_received(self, datagram: bytes, source: Address) -> None:
         """One datagram for the next turn."""
-        if len(self._inbox) < INBOX_MAX:
-            self._inbox.append((datagram, source))
-        else:
-            self.drops["inbox full"] += 1
+        self._inbox.add(datagram, source)
 
     def post(self, post: Post) -> None:
         """One post for the next turn."""
@@ -100,12 +106,14 @@ class Node:
         if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
             self.replica.liveness.detector.health.note("slow commit", now)
         self.replica.committed(batch.messages, now)
-        answers = [
+        self._carry_out(now, first_position, self._answers(batch, first_position))
+
+    def _answers(self, batch: Batch, first_position: int) -> list[tuple[Post, Said]]:
+        return [
             (post, Said(message.dot, first_position + at))
-            for at, message in enumerate(batch.messages)
+            for at, message in enumerate(batch.messages if self._said else ())
             if (post := self._said.pop(message.dot, None)) is not None
         ]
-        self._carry_out(now, first_position, answers)
 
     def commit_failed(self, reason: str, history: History | None) -> None:
         """The commit under way failed; `history` is what the log really holds.
@@ -138,8 +146,12 @@ class Node:
 
     # --- The turn ---------------------------------------------------------------------------
 
-    def _next_wake(self) -> int:
-        due = self.replica.wake_at
+    def _next_wake(self, now: int) -> int:
+        due = now if self._replays or self._inbox else self.replica.wake_at
+        if self._posts and self._adopt is None:
+            due = min(due, now + POSTS_PAUSE)
+        if self._retention.wake_at is not None:
+            due = min(due, self._retention.wake_at)
         if self._committing is not None:
             return due  # Its end looks at what waits for the disk.
         if self._retry_at is not None:
@@ -156,19 +168,18 @@ class Node:
             "uncommitted": replica.uncommitted,
             "holdback": len(replica.causal.held),
             "wanted": replica.anti_entropy.wants.to_go,
-            "pulls": len(replica.anti_entropy.wants.pulls),
+            "pulls": replica.anti_entropy.pulls,
+            "replays": len(self._replays),
         }
 
     def turn(self) -> None:
         """Take all that came in, decide, and carry it out."""
         now = self._ground.now()
         self._notice_stall(now)
-        inbox, self._inbox = self._inbox, []
-        for datagram, source in inbox:
-            self._receive(datagram, source, now)
-        posts, self._posts = self._posts, []
-        if posts:
-            self._decide_posts(posts)
+        for packets, sender, source in self._inbox.take():
+            self.replica.receive(packets, sender, source, now)
+        if self._posts and self._adopt is None:
+            self._decide_posts(now)
         if self._retry_at is not None and self._retry_at <= now and self._committing is None:
             self._retry_at = None
         if self.wake_at <= now:
@@ -182,23 +193,12 @@ class Node:
             # It may have begun right after the last turn, long before anything was due.
             self.replica.stalled(now - self._turned_at, now)
 
-    def _receive(self, datagram: bytes, source: Address, now: int) -> None:
-        self.counts["datagrams received"] += 1
-        self.counts["bytes received"] += len(datagram)
-        try:
-            opened = self._seal.open(datagram)
-            sender, packets, unknown = codec.read(opened.payload)
-        except Malformed as error:
-            self.drops[error.reason] += 1
-            return
-        if unknown:
-            self.drops["packet kind unknown"] += unknown
-        self.replica.receive(packets, sender, source, now)
-
-    def _decide_posts(self, posts: list[Post]) -> None:
+    def _decide_posts(self, now: int) -> None:
+        count = self._admission.allows(now, len(self._posts), self._behind)
+        self._admission.took(count)
         refusal = self._refusal_now()
         wall = self._ground.wall()
-        for post in posts:
+        for post in [self._posts.popleft() for _ in range(count)]:
             if refusal is not None:
                 post.done(refusal)
                 continue
@@ -210,6 +210,12 @@ class Node:
                 post.done(error)
             else:
                 self._said[message.dot] = post
+
+    @property
+    def _behind(self) -> int:
+        """Messages of others that are still to be taken in, about."""
+        replica = self.replica
+        return replica.anti_entropy.wants.to_go + len(replica.causal.held) + len(self._inbox)
 
     def _refusal_now(self) -> FlcError | None:
         if self._retry_at is not None:
@@ -242,12 +248,14 @@ class Node:
         for effect in effects:
             self._do(effect, shows)
         self._start_commit(now)
+        self._answer_pulls()
+        self._keep(now)
         for post, said in answers:
             post.done(said)
         for show in shows:
             self._ground.show(first_position, show.messages)
         self._save_self()
-        self.wake_at = self._next_wake()
+        self.wake_at = self._next_wake(now)
 
     def _save_self(self) -> None:
         me, saved = self.replica.liveness.me, self._saved
@@ -265,8 +273,11 @@ class Node:
                 self._decided.extend(messages)
             case Send(to, packets):
                 self._send(to, packets)
-            case Replay():
-                self._replay(effect)
+            case Replay() | ReadBase():
+                self._replays.add(effect)
+            case Adopt():
+                # No message is taken in until it is done: what is decided before is kept.
+                self._adopt, self.replica.is_paused = effect, True
             case Deliver():
                 shows.append(effect)
             case Notice():
@@ -284,10 +295,11 @@ class Node:
             return
         if now < self._next_commit:
             return
-        self._next_commit = now + self._commit_pause
+        is_behind = self.replica.standing.catching_up
+        self._next_commit = now + (CATCH_UP_PAUSE if is_behind else self._commit_pause)
         self._commit_began = now
         messages = self._next_batch()
-        self._committing = Batch(messages, self._once_of(messages))
+        self._committing = Batch(messages, self._once_of(messages), self._ground.wall())
         self._ground.commit(self._committing)
 
     def _next_batch(self) -> tuple[Message, ...]:
@@ -303,6 +315,8 @@ class Node:
         return tuple(messages)
 
     def _once_of(self, messages: tuple[Message, ...]) -> tuple[tuple[str, int, Dot], ...]:
+        if not self._said:
+            return ()
         posts = ((message.dot, self._said.get(message.dot)) for message in messages)
         return tuple((*post.once, dot) for dot, post in posts if post is not None and post.once)
 
@@ -314,38 +328,35 @@ class Node:
             for address in to:
                 self._ground.transmit(datagram, address)
 
-    def _replay(self, replay: Replay) -> None:
-        """Read what was asked for from the log and stream it, up to the credit."""
-        credit = min(replay.credit, self._settings.pull_bytes_max)
-        packets: list[Packet] = []
-        for want in replay.wants:
-            if want.pieces and credit > 0:
-                pieces = self._pieces(want)
-                packets += pieces
-                credit -= sum(len(piece.data) for piece in pieces)
-        spans = [want[:3] for want in replay.wants if not want.pieces]
-        complete = credit > 0
-        if spans and complete:
-            messages, complete = self._read_spans(spans, credit)
-            packets.append(ReplayPacket(replay.nonce, tuple(messages)))
-        self.counts["messages replayed"] += sum(
-            len(p.messages) for p in packets if isinstance(p, ReplayPacket)
-        )
-        self._send((replay.to,), [*packets, ReplayEnd(replay.nonce, complete)])
+    def _answer_pulls(self) -> None:
+        for to, packets in self._replays.answers():
+            self._send((to,), packets)
 
-    def _read_spans(
-        self, spans: list[tuple[LogId, int, int]], credit: int
-    ) -> tuple[list[bytes], bool]:
-        try:
-            return self._reader.replay(spans, credit)
-        except StoreFailed:
-            self.drops["log could not be read"] += 1
-            return [], False
+    # --- What is kept -----------------------------------------------------------------------
 
-    def _pieces(self, want: Want) -> list[Piece]:
-        try:
-            encoded = self._reader.message(Dot(want.log, want.low))
-        except StoreFailed:
-            self.drops["log could not be read"] += 1
-            return []
-        return [] if encoded is None else list(pieces_of(encoded, want.pieces))
+    def _keep(self, now: int) -> None:
+        """Take a base as our own once all that was decided is durable; let go of what is old."""
+        is_quiet = self._committing is None and not self._decided and self._retry_at is None
+        if self._adopt is not None and not self._is_adopting and is_quiet:
+            self._is_adopting = True
+            self._ground.adopt(self._adopt.floor, self._adopt.base)
+        limits = self._retention.take_due(now, self._ground.wall())
+        if limits is not None:
+            self._ground.retain(*limits)
+
+    def adopted(self, history: History | None) -> None:
+        """The log took the base, and is this now; None if it could not."""
+        now = self._ground.now()
+        self._adopt, self._is_adopting, self.replica.is_paused = None, False, False
+        if history is not None:
+            self.counts["bases taken"] += 1
+            self.replica.adopted(history, now)
+        self._carry_out(now)
+
+    def retained(self, floor: int, pruned: int, *, more: bool) -> None:
+        """The log let go of some messages; `more` if it has to let go of others."""
+        now = self._ground.now()
+        self.counts["messages pruned"] += pruned
+        self.replica.standing.floor = floor
+        self._retention.done(now, more=more)
+        self._carry_out(now)

@@ -25,6 +25,7 @@ from flc_udp.config import (
     RANGE_FANOUT,
     RANGE_LEVELS,
     SEAL_BYTES,
+    STAMP_LIMIT,
     Settings,
 )
 from flc_udp.core import rejoin, relay
@@ -39,7 +40,7 @@ from flc_udp.model.message import Message
 from flc_udp.node import Node
 from flc_udp.sim.world import World
 from flc_udp.wire import codec
-from flc_udp.wire.codec import NUMBER_LIMIT
+from flc_udp.wire.checked import NUMBER_LIMIT
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -130,10 +131,10 @@ class Stand:
         self.told[notice.name] += 1
 
     def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
-    ) -> tuple[list[bytes], bool]:
+        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int, after: int, below: int
+    ) -> tuple[list[bytes], int]:
         """Nothing was said."""
-        return [], True
+        return [], STAMP_LIMIT
 
     def message(self, dot: Dot) -> bytes | None:
         """Nothing was said."""

@@ -20,9 +20,13 @@ ROOMS: dict[str, set[str]] = {
     "core": {"config", "model", "wire"},
     "store": {"config", "model"},
     "ground": {"config", "model", "wire", "core"},
-    "node": {"config", "model", "wire", "core", "store", "ground"},
+    "replays": {"config", "model", "wire", "core", "store", "ground"},
     "client": {"config", "model"},
 }
+ROOMS["inbox"] = {"model", "wire"}
+ROOMS["admission"] = set()
+ROOMS["retention"] = {"config"}
+ROOMS["node"] = {*ROOMS["replays"], "replays", "inbox", "admission", "retention"}
 ROOMS["daemon"] = {*ROOMS["node"], "node"}
 ROOMS["sim"] = {*ROOMS["node"], "node"}
 ROOMS["cli"] = {*ROOMS["node"], "node", "client", "daemon", "sim"}
@@ -45,7 +49,10 @@ NOT_IN_CORE = {
     "time",
     "uvloop",
 }
-PURE = ("config.py", "model", "core", "node.py")
+PURE = (
+    *("config.py", "model", "core"),
+    *("inbox.py", "admission.py", "replays.py", "retention.py", "node.py"),
+)
 """No clock, socket, disk or chance of their own. The Node's ground has all these."""
 
 TOP_LEVEL = {

@@ -4,16 +4,16 @@ from random import Random
 import msgpack
 import pytest
 
-from flc_udp.config import SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
 from flc_udp.core.effects import Notice
 from flc_udp.core.members import alive_row
 from flc_udp.ground import Batch, Post, Said
+from flc_udp.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head, History, advance
-from flc_udp.model.message import Message, decode, history_key
-from flc_udp.node import INBOX_MAX, RETRY_US, Node
+from flc_udp.model.message import Message, decode
+from flc_udp.node import RETRY_US, Node
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
     Join,
@@ -30,6 +30,7 @@ from flc_udp.wire.packets import (
 )
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
+from tests.model.kept import KeptInList
 from tests.model.stories import Story
 
 KEY = b"k" * 32
@@ -37,11 +38,11 @@ BOB = alive_row(b"bob-----", 1, Address("10.0.0.2", 7352), "bob", 1)
 WALL = 1_700_000_000_000
 
 
-class Disk:
+class Disk(KeptInList):
     """What is durable; also the Reads of a node."""
 
     def __init__(self) -> None:
-        self.messages: list[Message] = []
+        super().__init__([])
 
     def history(self) -> History:
         """What it tells a newborn core."""
@@ -52,26 +53,6 @@ class Disk:
                 history.origins[message.log] = message.origin
             advance(history.frontiers.setdefault(message.room, {}), message)
         return history
-
-    def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int
-    ) -> tuple[list[bytes], bool]:
-        """At least one, else as many as the credit takes."""
-        found = [
-            message.encoded
-            for message in sorted(self.messages, key=history_key)
-            if any(message.log == log and low <= message.seq <= high for log, low, high in spans)
-        ]
-        chosen: list[bytes] = []
-        for encoded in found:
-            if chosen and sum(map(len, chosen)) + len(encoded) > bytes_max:
-                break
-            chosen.append(encoded)
-        return chosen, len(chosen) == len(found)
-
-    def message(self, dot: Dot) -> bytes | None:
-        """One encoded message."""
-        return next((m.encoded for m in self.messages if m.dot == dot), None)
 
 
 class Stage:
@@ -243,7 +224,7 @@ class TestOrder:
     def test_a_foreign_message_is_shown_after_its_commit(self) -> None:
         """Receiving starts a commit; nothing is shown before its end."""
         ann = stage()
-        ann.receive(Rumor(False, (Story().say("bob", body="hi").encoded,)))
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn()
 
         assert ann.trace == [("commit", ("hi",))]
@@ -412,7 +393,7 @@ class TestFailedCommits:
     def test_what_others_say_meanwhile_is_committed_by_the_retry(self) -> None:
         """Without anybody posting: the retry is a deadline of the node's own."""
         ann, _ = self.failed()
-        ann.receive(Rumor(False, (Story().say("bob", body="hi").encoded,)))
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn(1_000)
 
         assert ann.under_way == []
@@ -426,7 +407,7 @@ class TestFailedCommits:
     def test_while_it_waits_to_retry_no_turn_is_due_at_once(self) -> None:
         """What is decided and may not be committed yet does not make the node spin."""
         ann, _ = self.failed()
-        ann.receive(Rumor(False, (Story().say("bob", body="hi").encoded,)))
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         for _ in range(20):
             ann.turn(1_000)
 
@@ -492,7 +473,7 @@ class TestFloor:
         """What others said is still taken."""
         ann = stage(disk_free_bytes_min=1_000)
         ann.free = 0
-        ann.receive(Rumor(False, (Story().say("bob", body="hi").encoded,)))
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn()
         ann.finish()
 
@@ -501,7 +482,7 @@ class TestFloor:
 
 class TestJunk:
     def test_the_inbox_is_bounded(self) -> None:
-        """Beyond it datagrams are dropped and counted; a turn empties it."""
+        """Beyond it datagrams are dropped and counted; a few turns empty it, each due at once."""
         ann = stage()
         for _ in range(INBOX_MAX + 7):
             ann.node.datagram_received(b"junk", BOB.address)
@@ -509,9 +490,11 @@ class TestJunk:
         assert ann.node.drops["inbox full"] == 7
         assert ann.node.queued["inbox"] == INBOX_MAX
 
-        ann.turn()
-
-        assert ann.node.queued["inbox"] == 0
+        for turn in range(1, INBOX_MAX // OPENED_A_TURN + 1):
+            ann.turn()
+            left = INBOX_MAX - turn * OPENED_A_TURN
+            assert ann.node.queued["inbox"] == left
+            assert (ann.node.wake_at <= ann.now()) == (left > 0)
 
     def test_every_drop_is_counted_by_its_reason(self) -> None:
         """Junk changes nothing, is answered by nothing, and can be seen."""
@@ -569,23 +552,23 @@ class TestReplays:
         """In order, to who asked, under the nonce of the pull."""
         ann = self.full(["a", "b", "c"])
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 10_000, False, (Want(log, 2, 9),)))
+        ann.receive(Pull(7, 10_000, False, 0, STAMP_LIMIT, (Want(log, 2, 9),)))
         ann.turn()
         replays = [p for p in ann.of_kind(Replay) if isinstance(p, Replay)]
 
         assert [decode(e).body for p in replays for e in p.messages] == ["b", "c"]
-        assert [ReplayEnd(7, True)] == ann.of_kind(ReplayEnd)
+        assert [ReplayEnd(7, 2, STAMP_LIMIT, 0, (log,))] == ann.of_kind(ReplayEnd)
         assert {BOB.address} == {to for _, to in ann.sent}
 
     def test_a_credit_is_kept_and_said_to_be_short(self) -> None:
         """No more than asked, except for one message where the credit is too small for any."""
         ann = self.full(["x" * 500] * 10)
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 1_700, False, (Want(log, 1, 10),)))
+        ann.receive(Pull(7, 1_700, False, 0, STAMP_LIMIT, (Want(log, 1, 10),)))
         ann.turn()
 
         assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) == 3
-        assert [ReplayEnd(7, False)] == ann.of_kind(ReplayEnd)
+        assert ann.of_kind(ReplayEnd) == [ReplayEnd(7, 3, ann.disk.messages[3].stamp, 0, ())]
 
     def test_a_greedy_credit_is_bounded_by_our_own(self) -> None:
         """A puller cannot ask for everything at once."""
@@ -595,7 +578,9 @@ class TestReplays:
         ann.turn()
         ann.finish_all()
         ann.sent.clear()
-        ann.receive(Pull(7, (1 << 64) - 1, False, (Want(ann.disk.messages[0].log, 1, 50),)))
+        ann.receive(
+            Pull(7, (1 << 64) - 1, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 50),))
+        )
         ann.turn()
 
         assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) < 5
@@ -604,17 +589,24 @@ class TestReplays:
         """So that another is asked."""
         ann = stage()
         ann.receive(
-            Pull(7, 10_000, False, (Want(b"unknown-", 1, 9), Want(b"unknown-", 1, 1, (0, 3))))
+            Pull(
+                7,
+                10_000,
+                False,
+                0,
+                STAMP_LIMIT,
+                (Want(b"unknown-", 1, 9), Want(b"unknown-", 1, 1, (0, 3))),
+            )
         )
         ann.turn()
 
-        assert [ReplayEnd(7, True)] == ann.of_kind(ReplayEnd)
+        assert [ReplayEnd(7, 0, STAMP_LIMIT, 0, (b"unknown-",))] == ann.of_kind(ReplayEnd)
 
     def test_pieces_are_sent_by_number(self) -> None:
         """Those that were asked for and no others."""
         ann = self.full([b"x" * 20_000])
         log = ann.disk.messages[0].log
-        ann.receive(Pull(7, 100_000, False, (Want(log, 1, 1, (2, 3, 7, 7)),)))
+        ann.receive(Pull(7, 100_000, False, 0, STAMP_LIMIT, (Want(log, 1, 1, (2, 3, 7, 7)),)))
         ann.turn()
 
         assert [p.number for p in ann.of_kind(Piece) if isinstance(p, Piece)] == [2, 3, 7]
@@ -627,7 +619,9 @@ class TestReplays:
             ann.say(b"x" * size)
         ann.turn()
         ann.finish_all()
-        ann.receive(Pull(7, 1 << 20, False, (Want(ann.disk.messages[0].log, 1, 6),)))
+        ann.receive(
+            Pull(7, 1 << 20, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 6),))
+        )
         ann.turn()
 
         assert budget >= max(ann.sizes)

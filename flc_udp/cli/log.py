@@ -57,9 +57,26 @@ def log(args: argparse.Namespace) -> int:
 async def _print_all(stream: Stream, args: argparse.Namespace) -> None:
     render = Renderer(args)
     while batch := await stream.batch():
-        lines = [render.line(message) for record in batch if (message := message_of(record))]
-        sys.stdout.buffer.write(b"".join(lines))
-        sys.stdout.buffer.flush()
+        lines: list[bytes] = []
+        for record in batch:
+            if "floor" in record.get("item", {}):
+                _write(lines)
+                _mark_floor(record["item"]["floor"])
+            elif message := message_of(record):
+                lines.append(render.line(message))
+        _write(lines)
+
+
+def _write(lines: list[bytes]) -> None:
+    sys.stdout.buffer.write(b"".join(lines))
+    sys.stdout.buffer.flush()
+    lines.clear()
+
+
+def _mark_floor(time: str) -> None:
+    """Where history begins, beside the lines and not among them: these are messages, and only."""
+    when = text.time_text(time, local=sys.stderr.isatty())
+    print(f"-- said before {when}: kept no more, or not by all --", file=sys.stderr, flush=True)
 
 
 def message_of(record: Record) -> Record | None:

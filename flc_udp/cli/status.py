@@ -103,6 +103,9 @@ def _health(health: Record) -> str:
 def _history(record: Record) -> str:
     kinds = [key for key in ("messages", "logs", "rooms") if key in record]
     words = [f"{record[key]} {key[:-1] if record[key] == 1 else key}" for key in kinds]
+    if record.get("floor"):
+        floor = text.time_text(record["floor"], local=False)
+        words.append(f"{record['messages_kept']} of these kept, from {floor} on")
     if "root" in record:
         words.append(f"root {record['root']}")
     return ", ".join(words)

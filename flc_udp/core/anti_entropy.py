@@ -1,7 +1,7 @@
 """Anti-entropy: digests that find what is missing anywhere, and pulls that fetch it.
 
     probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
-    hold-back and `have` tell of live gaps sooner ──────▲
+    hold-back and `have` tell of live gaps sooner ──────▲ └─ many ─▶ catch-up ─▶ pulls …
 
 Rules. A digest says what is durable here; what is asked for is what is not decided here. At most
 one exchange an interval, rarer while exchanges find nothing, unless a `sync` asks for one now.
@@ -10,40 +10,41 @@ Whatever was lost, this finds it: everything else in the core is only quicker.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
+from functools import partial
 from random import Random
+from typing import assert_never
 
-from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
+from flc_udp.core.asked import REPAIR_MESSAGES_MAX
+from flc_udp.core.base import BaseTake
+from flc_udp.core.catch_up import PEERS_MAX, CatchUp, Window
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Effect, Notice, Replay, Send
+from flc_udp.core.effects import Adopt, Effect, Notice, ReadBase, Replay, Send
+from flc_udp.core.exchange import Exchange
 from flc_udp.core.members import Member, Members
 from flc_udp.core.pieces import Pieces
-from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.rumors import Links
 from flc_udp.core.standing import Standing
-from flc_udp.core.sync import SYNC_MEMBERS, Sync
-from flc_udp.core.wants import REPAIR_MESSAGES_MAX, Wants
+from flc_udp.core.wants import Wants
 from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, Spans
+from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.wire.packets import (
+    Base,
+    BaseEnd,
+    BasePull,
     Digest,
-    DigestRow,
     Have,
     Packet,
+    Piece,
     Pull,
     Ranges,
     ReplayEnd,
-    State,
     Want,
 )
+from flc_udp.wire.packets import Replay as ReplayPacket
 
 MS = 1_000
-
-DIGEST_GRACE = 10
-"""Graces a gap found by a digest is given: under load the digest is only ahead of the rumors."""
-
-DIGEST_ROW_BYTES = 31
-"""A row at its longest: ids and hashes of 10 bytes, a seq of 9, headers."""
 
 DIGEST_HEAD_BYTES = 64
 """Seal's payload head and the digest's other fields, rounded up."""
@@ -57,20 +58,14 @@ PIECE_NUMBER_BYTES = 3
 PIECE_SPANS_MAX = 24
 """Spans of missing pieces one want names."""
 
+SPANS_BYTES = 5 * WANT_BYTES + 2 * PIECE_SPANS_MAX * PIECE_NUMBER_BYTES
+"""What one log's spans take at most, with pieces missing of the first."""
+
 SPANS_PER_LOG = 4
 """Gaps of one log that one pull names; the rest is asked for when these are filled."""
 
 CATCHING_UP_MESSAGES = 1_000
 """A node that lacks so many says `catching up`, and nobody starts an exchange with it."""
-
-DIGEST_ROWS_FEW = 32
-"""Rows of a range that are told rather than split further: about a datagram."""
-
-DIGEST_ROWS_MOST = 2_048
-"""Rows that answer one digest, about 64 kB: what is left over the next exchange finds."""
-
-RANGES_MOST = 8
-"""Ranges that are split further in one answer: what is left over the next exchange finds."""
 
 
 class AntiEntropy:
@@ -89,8 +84,9 @@ class AntiEntropy:
     ) -> None:
         self.pieces = Pieces()
         self.wants = Wants(settings.pull_timeout_ms * MS, settings.repair_timeout_ms * MS)
-        self.last_sync = Sync()
-        self.forks = 0
+        self.catch_up = CatchUp(settings.pull_timeout_ms * MS, settings.pull_bytes_max)
+        self.base = BaseTake(settings.pull_timeout_ms * MS)
+        self.exchange = Exchange(settings, standing, causal, members, self.wants, random, out, now)
         self._standing = standing
         self._links = links
         self._causal = causal
@@ -101,33 +97,34 @@ class AntiEntropy:
         self._have_grace = settings.have_grace_ms * MS
         self._credit = settings.pull_bytes_max
         self._payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
-        self._rows_max = self._payload_bytes // DIGEST_ROW_BYTES
-        self._shortest = settings.exchange_interval_ms * MS
-        self._longest = settings.exchange_backoff_ms * MS
-        self._pause = self._shortest
-        self._next_exchange = now
+        self._helpers: list[NodeId] = []
+        self._given_up: list[LogId] = []
 
     @property
     def wake_at(self) -> int | None:
         """When a gap is due or a pull has been silent too long."""
-        return self.wants.wake_at
+        times = (self.wants.wake_at, self.catch_up.wake_at, self.base.deadline)
+        return min((at for at in times if at is not None), default=None)
 
-    # --- The user ---------------------------------------------------------------------------
+    def is_due(self, now: int) -> bool:
+        """Whether `wake` is."""
+        due = self.wake_at
+        return due is not None and due <= now
 
-    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
-        """Compare with these members now, or with a few of all; those alive, whom to probe for it.
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted of anybody, and that has been reckoned."""
+        return self.wants.is_idle and not self.catch_up.logs
 
-        The pacing of exchanges begins anew.
-        """
-        alive = [m.row.id for m in self._members.live() if m.row.state is State.ALIVE]
-        if nodes:
-            asked = [node for node in alive if node in nodes]
-        else:
-            asked = self._random.sample(alive, min(SYNC_MEMBERS, len(alive)))
-        self.last_sync = Sync(asked)
-        self._pause = self._shortest
-        self._next_exchange = now
-        return asked
+    @property
+    def pulls(self) -> int:
+        """How many pulls are under way."""
+        return len(self.wants.pulls) + len(self.catch_up.pulls)
+
+    def look_again(self, now: int) -> None:
+        """The disk took something: what waited for that may be asked for."""
+        self.wants.look_again(now)
+        self.catch_up.look_again(now)
 
     # --- Gaps -------------------------------------------------------------------------------
 
@@ -145,67 +142,71 @@ class AntiEntropy:
 
     def wake(self, now: int, is_busy: bool) -> None:
         """Ask for what is due; `is_busy` while too much that came waits for the disk."""
-        if self.wants.is_idle:
+        if self.is_idle:
             return
-        causal = self._causal
-        self.wants.close_silent(now, causal.gaps)
+        gaps, wants = self._causal.gaps, self.wants
+        wants.close_silent(now, gaps)
+        self.catch_up.close_silent(now)
+        wants.ripen(now, gaps)
         live = [member.row.id for member in self._members.live()]
-        pulls, found = self.wants.take_due(now, causal.gaps, live, is_busy)
+        found = self._catch_up(live, now, is_busy)
+        pulls, found_too = wants.take_due(now, gaps, live, is_busy)
         for peer, spans in pulls:
             self._pull(self._members[peer], spans, now)
-        if found:
-            self._pause = self._shortest
-        self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
+        if found or found_too:
+            self.exchange.found()
+        self._take_base(live, now)
+        self._standing.catching_up = wants.to_go >= CATCHING_UP_MESSAGES
+
+    def _catch_up(self, live: list[NodeId], now: int, is_busy: bool) -> bool:
+        """Go on with catch-up, or begin it; whether a digest found what it begins with."""
+        catch_up, wants = self.catch_up, self.wants
+        missing, found = wants.take_many(has_begun=bool(catch_up.logs))
+        if missing:
+            if not catch_up.logs:
+                self._helpers = self._random.sample(live, min(PEERS_MAX, len(live)))
+            catch_up.take_over(missing, now)
+        before = dict(catch_up.logs)
+        peers_of = partial(self._peers_of, dict.fromkeys(live))
+        is_full = self._causal.is_half_full
+        while window := catch_up.take(now, peers_of, is_busy=is_busy, is_full=is_full):
+            self._pull_window(window, now)
+        for log in catch_up.take_released():
+            wants.give_back(log, before[log], now, self._causal.gaps)
+        return found
+
+    def _peers_of(self, live: dict[NodeId, None], log: LogId) -> list[NodeId]:
+        """Whom to ask for a log: who told of it, then the others that help with this catch-up."""
+        asked = (*self.wants.tellers(log), *self._helpers)
+        return [peer for peer in dict.fromkeys(asked) if peer in live]
 
     # --- The network ------------------------------------------------------------------------
 
-    def compare(
-        self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
+    def receive(
+        self,
+        packet: Have | Ranges | Digest | ReplayEnd | BasePull | Base | BaseEnd,
+        sender: NodeId,
+        source: Address,
+        now: int,
     ) -> None:
-        """A probe told a peer's root: start an exchange if it differs and one is due."""
-        if sender == VISITOR:
-            return
-        agrees = root == self._standing.root.value()
-        is_asked = self.last_sync.heard(sender, agrees=agrees)
-        if agrees or (not is_asked and (catching_up or now < self._next_exchange)):
-            return
-        if is_asked or self._causal.held:
-            self._pause = self._shortest  # What waits here for its causes is missing something.
-        self._next_exchange = now + self._pause
-        self._pause = min(2 * self._pause, self._longest)
-        self._send(source, self._range(FIRST_ID, 0))
-
-    def receive_ranges(self, ranges: Ranges, source: Address) -> None:
-        """Go on where a peer's hashes differ: split further, or tell the rows."""
-        table = self._standing.table
-        answer: list[Packet] = []
-        splits = 0
-        for low in table.differing(*ranges):
-            is_large = table.count(*bounds(low, ranges.level + 1)) > DIGEST_ROWS_FEW
-            splits += is_large
-            if not is_large or splits <= RANGES_MOST:
-                answer += self._range(low, ranges.level + 1)
-        self._send(source, answer)
-
-    def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
-        """Want what its teller leads in; tell it of what it lacks."""
-        due = now + DIGEST_GRACE * self._grace
-        theirs = {row.log: row for row in digest.rows}
-        for row in digest.rows:
-            head = self._causal.head(row.log)
-            if row.seq > head.seq:
-                self.wants.add(row.log, row.seq, sender, due, by_digest=True)
-            elif row.seq == head.seq and row.hash != head.hash:
-                self._tell_fork(Dot(row.log, row.seq))
-        if digest.reply:
-            ahead = [
-                row
-                for row in self._standing.rows(digest.low, digest.high)
-                if row.log not in theirs or theirs[row.log].seq < row.seq
-            ]
-            if ahead:
-                some = ahead[:DIGEST_ROWS_MOST]
-                self._send(source, self._digests(digest.low, digest.high, some, reply=False))
+        """What only repair is concerned with."""
+        match packet:
+            case Have():
+                self.receive_have(packet, sender, now)
+            case Ranges():
+                self.exchange.receive_ranges(packet, source)
+            case Digest():
+                self.exchange.receive_digest(packet, sender, source, now)
+            case ReplayEnd():
+                self.receive_end(packet, sender, now)
+            case BasePull():
+                self._out.append(ReadBase(source, packet))
+            case Base():
+                self.base.heard(packet, sender, now)
+            case BaseEnd():
+                self.receive_base_end(packet, sender, source, now)
+            case _:
+                assert_never(packet)
 
     def receive_have(self, have: Have, sender: NodeId, now: int) -> None:
         """A peer holds these durably: ask for what is unknown here, if nobody pushes it in time."""
@@ -216,35 +217,78 @@ class AntiEntropy:
 
     def receive_pull(self, pull: Pull, source: Address) -> None:
         """Somebody asks: the Node reads it from the log."""
-        self._out.append(Replay(source, pull.nonce, pull.wants, pull.credit))
+        heads = ((want.log, want.high, self._standing.head(want.log)) for want in pull.wants)
+        # Stamps rise along a log: below its head's nothing of it can be lacking here.
+        lacks = (log for log, high, head in heads if head.seq < high and head.stamp < pull.below)
+        self._out.append(Replay(source, pull, tuple(dict.fromkeys(lacks))))
+
+    def heard(self, replay: ReplayPacket, sender: NodeId, now: int) -> int | None:
+        """A part of a replay came: how many messages were asked for; None if they were not.
+
+        0 of what catch-up asked for, which takes it at its turn.
+        """
+        if self.catch_up.heard(replay, sender, now):
+            return 0
+        return self.wants.heard(replay.nonce, sender, now)
+
+    def receive_piece(self, piece: Piece, sender: NodeId, now: int) -> tuple[bytes | None, int]:
+        """Part of a large message came: the whole, with its last, and how many were asked for."""
+        whole = self.pieces.add(piece)
+        if self.catch_up.heard_piece(sender, now):
+            return whole, self.wants.to_go
+        asked = self.wants.heard_any(sender, now)
+        if whole is None:
+            self.not_taken(piece.log, piece.seq, sender, now)
+        return whole, asked
 
     def receive_end(self, end: ReplayEnd, sender: NodeId, now: int) -> None:
         """A replay ended: what it did not bring is asked for again."""
-        self.wants.ended(end.nonce, sender, now, self._causal.gaps)
+        if end.floor:
+            self.wants.below_floor(end.lacks, sender, end.floor)
+        window = self.catch_up.ended(end, sender, now)
+        if window is None:
+            is_empty = not end.sent and end.next >= STAMP_LIMIT
+            self.wants.ended(end.nonce, sender, now, self._causal.gaps, is_empty=is_empty)
+        else:
+            self.wants.recount(window.logs, self._causal.gaps)
+
+    # --- The base ---------------------------------------------------------------------------
+
+    def receive_base_end(self, end: BaseEnd, sender: NodeId, source: Address, now: int) -> None:
+        """A page of a base came to its end."""
+        following = self.base.ended(end, sender, self._random.getrandbits(64), now)
+        if isinstance(following, Adopt):
+            live = [member.row.id for member in self._members.live()]
+            if not self.wants.needs_base(self._given_up, live, now, self._causal.gaps):
+                return  # Who came while it was taken brought it, or may keep it.
+            floor = {"floor": following.floor, "member": sender.hex()}
+            self._out += [Notice("history_truncated", floor), following]
+        elif following is not None:
+            self._send(source, [following])
+
+    def _take_base(self, live: list[NodeId], now: int) -> None:
+        """What no reachable member keeps is given up for the base of who keeps the most."""
+        if self.base.is_on:
+            if self.base.deadline is not None and self.base.deadline <= now:
+                following = self.base.again(self._random.getrandbits(64), now)
+                if following is not None and self.base.peer in live:
+                    self._send(self._members[self.base.peer].row.address, [following])
+            return
+        # Whatever our own floor is: what is missing lies below theirs.
+        truncated = self.wants.take_truncated()
+        floors = [
+            (floor, peer)
+            for asked in truncated.values()
+            for peer, floor in asked.items()
+            if floor and peer in live
+        ]
+        if floors:
+            self._given_up = list(truncated)
+            _, peer = min(floors)
+            pull = self.base.begin(peer, self._random.getrandbits(64), now)
+            self._send(self._members[peer].row.address, [pull])
 
     # --- Packets ----------------------------------------------------------------------------
-
-    def _range(self, low: LogId, level: int) -> list[Packet]:
-        """A range of logs: its rows where they are few, else the hashes of its parts."""
-        first, last = bounds(low, level)
-        table = self._standing.table
-        if level < RANGE_LEVELS and table.count(first, last) > DIGEST_ROWS_FEW:
-            return [Ranges(first, level, table.hashes(first, level))]
-        return self._digests(first, last, self._standing.rows(first, last), reply=True)
-
-    def _digests(
-        self, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
-    ) -> list[Packet]:
-        """Rows in as many digests as it takes; together their ranges cover low..high."""
-        digests: list[Packet] = []
-        start = low
-        for at in range(0, max(len(rows), 1), self._rows_max):
-            part = tuple(rows[at : at + self._rows_max])
-            is_last = at + self._rows_max >= len(rows)
-            end = high if is_last else part[-1].log
-            digests.append(Digest(start, end, reply, part))
-            start = after(end)
-        return digests
 
     def _send(self, to: Address, packets: list[Packet]) -> None:
         if packets:
@@ -262,11 +306,34 @@ class AntiEntropy:
                 break  # Still due: asked for when this pull ends.
             asked.append((log, missing))
             wants += more
-        self.wants.asked(nonce, peer.row.id, asked, now)
+        for_pieces = any(want.pieces for want in wants)
+        self.wants.asked(nonce, peer.row.id, asked, now, for_pieces=for_pieces)
         # Live traffic that did not come by the tree: if it happens again the branch is broken.
         is_live = sum(missing.count() for _, missing in asked) <= REPAIR_MESSAGES_MAX
         graft = is_live and self._links.missed(peer.row.id, now)
-        self._send(peer.row.address, [Pull(nonce, self._credit, graft, tuple(wants))])
+        pull = Pull(nonce, self._credit, graft, 0, STAMP_LIMIT, tuple(wants))
+        self._send(peer.row.address, [pull])
+
+    def _pull_window(self, window: Window, now: int) -> None:
+        wants: list[Want] = []
+        room = self._payload_bytes - WANT_BYTES * len(window.logs)
+        for log in window.logs:
+            missing = list(self._causal.gaps(log, self.wants.upper(log)))
+            # All that is missing of a window has to be named, in one datagram.
+            spans = SPANS_PER_LOG if room > SPANS_BYTES else 1
+            if len(missing) > spans:
+                missing[spans - 1 :] = [(missing[spans - 1][0], missing[-1][1])]
+            more = list(self._wants_of(log, Spans(missing)))
+            room -= sum(WANT_BYTES + PIECE_NUMBER_BYTES * len(w.pieces) for w in more) - WANT_BYTES
+            wants += more
+        if not wants:
+            self.catch_up.nothing_missing(window)
+            return
+        nonce = self._random.getrandbits(64)
+        self.catch_up.asked(nonce, window, now, pieces=any(want.pieces for want in wants))
+        peer = self._members[window.peer].row.address
+        pull = Pull(nonce, self.catch_up.credit, False, window.after, window.below, tuple(wants))
+        self._send(peer, [pull])
 
     def _wants_of(self, log: LogId, missing: Spans) -> Iterable[Want]:
         for low, high in list(missing)[:SPANS_PER_LOG]:
@@ -277,7 +344,3 @@ class AntiEntropy:
             yield Want(log, low, low, pieces)
             if low < high:
                 yield Want(log, low + 1, high)
-
-    def _tell_fork(self, dot: Dot) -> None:
-        self.forks += 1
-        self._out.append(Notice("log_forked", {"dot": str(dot)}))

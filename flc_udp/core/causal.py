@@ -10,7 +10,6 @@ on it and the work is linear in messages and causes, however tangled the arrival
 
 from __future__ import annotations
 
-from collections import deque
 from enum import Enum
 from typing import NamedTuple
 
@@ -61,6 +60,11 @@ class Causal:
         """The last decided message of a log; NO_HEAD where there is none."""
         return self.heads.get(log, NO_HEAD)
 
+    @property
+    def is_half_full(self) -> bool:
+        """Whether so much waits that little more should be asked for before its time."""
+        return 2 * len(self.held) > self._messages_max or 2 * self.held_bytes > self._bytes_max
+
     def knows(self, dot: Dot) -> bool:
         """Whether the message is decided or waiting here, so that another copy says nothing."""
         return dot.seq <= self.head(dot.log).seq or dot in self.held
@@ -84,11 +88,11 @@ class Causal:
     def offer(self, arrival: Arrival) -> tuple[Verdict, list[Arrival]]:
         """Take one message in: what became of it, and all that is decided thereby, in order."""
         message = arrival.message
-        head = self.head(message.log)
+        head = self.heads.get(message.log, NO_HEAD)
         if message.seq <= head.seq:
             forked = message.seq == head.seq and message.hash != head.hash
             return (Verdict.FORKED if forked else Verdict.DUPLICATE), []
-        twin = self.held.get(message.dot)
+        twin = self.held.get(message.dot) if self.held else None
         if twin is not None:
             same = twin.message.hash == message.hash
             return (Verdict.DUPLICATE if same else Verdict.FORKED), []
@@ -117,35 +121,35 @@ class Causal:
 
     def _blocker(self, message: Message) -> Dot | None:
         """The first dot that is to be decided before this message, or None."""
-        if self.head(message.log).seq != message.seq - 1:
+        heads = self.heads
+        if heads.get(message.log, NO_HEAD).seq != message.seq - 1:
             return Dot(message.log, message.seq - 1)
         for dot in message.causes:
-            if self.head(dot.log).seq < dot.seq:
+            if heads.get(dot.log, NO_HEAD).seq < dot.seq:
                 return dot
         return None
 
-    def _decide(self, arrival: Arrival) -> list[Arrival]:
+    def _decide(self, first: Arrival) -> list[Arrival]:
         decided = []
-        ready = deque((arrival,))
-        while ready:
-            arrival = ready.popleft()
+        ready = [first]
+        for arrival in ready:  # It grows on the way.
             message = arrival.message
-            if not self._fits_chain(message):
+            head = self.heads.get(message.log, NO_HEAD)
+            # A pure function of the log so far, so every node refuses the same messages.
+            if message.parent != head.hash or message.stamp <= head.stamp:
                 self.refused += 1
                 continue
             self.heads[message.log] = Head(message.seq, message.hash, message.stamp)
             if message.origin is not None:
                 self.origins[message.log] = message.origin
-            advance(self.frontiers.setdefault(message.room, {}), message)
+            frontier = self.frontiers.get(message.room)
+            if frontier is None:
+                frontier = self.frontiers[message.room] = {}
+            advance(frontier, message)
             decided.append(arrival)
             if self._waiting_for:
-                ready.extend(self._wake(message.dot))
+                ready += self._wake(message.dot)
         return decided
-
-    def _fits_chain(self, message: Message) -> bool:
-        # A pure function of the log so far, so every node refuses the same messages.
-        head = self.head(message.log)
-        return message.parent == head.hash and message.stamp > head.stamp
 
     def _wake(self, dot: Dot) -> list[Arrival]:
         """Those that hung on `dot` and now lack nothing; the others hang on their next."""

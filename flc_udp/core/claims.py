@@ -17,7 +17,16 @@ from flc_udp.core.members import LIVE, Members
 from flc_udp.core.rejoin import Rejoin
 from flc_udp.core.suspicion import Suspicions, bounds_of
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.wire.packets import MemberRow, State
+from flc_udp.wire.packets import (
+    Join,
+    Leave,
+    MemberDigest,
+    MemberRow,
+    Packet,
+    State,
+    Update,
+)
+from flc_udp.wire.packets import Members as MembersPacket
 
 TOLD_AS = {
     State.ALIVE: "member_alive",
@@ -166,3 +175,14 @@ class Claims:
         if row.state is State.SUSPECT and accuser is not None:
             fields["accuser"] = accuser.row.name
         self._out.append(Notice(TOLD_AS[row.state], fields))
+
+
+def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
+    """What a packet claims of members."""
+    match packet:
+        case Join(row) | Leave(_, row):
+            return (row,)
+        case MembersPacket() | MemberDigest() | Update():
+            return packet.rows
+        case _:
+            return ()

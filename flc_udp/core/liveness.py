@@ -16,9 +16,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from random import Random
+from typing import assert_never
 
 from flc_udp.config import Settings
-from flc_udp.core.claims import Claims
+from flc_udp.core.claims import Claims, claims_of
 from flc_udp.core.detector import Detector
 from flc_udp.core.effects import Effect, Send
 from flc_udp.core.leaving import Leaving
@@ -33,12 +34,15 @@ from flc_udp.wire.packets import (
     Join,
     Leave,
     MemberDigest,
+    MemberRanges,
     MemberRow,
+    Nack,
     Packet,
     Ping,
+    PingReq,
+    Relayed,
     State,
     Update,
-    claims_of,
 )
 from flc_udp.wire.packets import Members as MembersPacket
 
@@ -178,6 +182,48 @@ class Liveness:
             self._out.append(Send(to, (Update(rows),)))
 
     # --- The network ------------------------------------------------------------------------
+
+    def receive(
+        self,
+        packet: PingReq | Nack | Relayed | Join | Leave | Update,
+        sender: NodeId,
+        source: Address,
+        now: int,
+    ) -> None:
+        """What only liveness is concerned with, but for tables."""
+        match packet:
+            case PingReq():
+                self.detector.receive_ping_req(packet, source, now)
+            case Nack():
+                self.detector.receive_nack(packet, sender)
+            case Relayed():
+                self.detector.receive_relayed(packet, now)
+            case Join():
+                self.receive_join(packet, sender, source, now)
+            case Leave():
+                self.receive_leave(packet, sender, source, now)
+            case Update(rows):
+                self.receive_rows(rows, sender, source, now)
+            case _:
+                assert_never(packet)
+
+    def receive_table_packet(
+        self,
+        packet: MembersPacket | MemberRanges | MemberDigest,
+        sender: NodeId,
+        source: Address,
+        now: int,
+    ) -> None:
+        """Parts of the member table, and what compares it."""
+        match packet:
+            case MembersPacket(rows):
+                self.receive_table(rows, sender, source, now)
+            case MemberRanges():
+                self.roster.receive_ranges(packet, source)
+            case MemberDigest():
+                self.receive_digest(packet, sender, source, now)
+            case _:
+                assert_never(packet)
 
     def receive_probe(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
         """A ping or an ack came: the detector has the answer, this compares member tables."""

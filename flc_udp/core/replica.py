@@ -21,14 +21,14 @@ from typing import assert_never
 
 from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.anti_entropy import AntiEntropy
+from flc_udp.core.asked import REPAIR_MESSAGES_MAX
 from flc_udp.core.author import check_size, compose
 from flc_udp.core.causal import Arrival, Causal, Verdict
-from flc_udp.core.effects import Append, Deliver, Effect, Notice, Send
+from flc_udp.core.effects import Append, Deliver, Effect, Send
 from flc_udp.core.liveness import Liveness
 from flc_udp.core.receipts import Receipts, Wait
 from flc_udp.core.rumors import ANNOUNCE_BYTES, Links, Rumors
 from flc_udp.core.standing import NO_LOG, Standing
-from flc_udp.core.wants import REPAIR_MESSAGES_MAX
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Malformed
@@ -36,6 +36,9 @@ from flc_udp.model.history import History
 from flc_udp.model.message import Message, decode, peek_dot
 from flc_udp.wire.packets import (
     Ack,
+    Base,
+    BaseEnd,
+    BasePull,
     Digest,
     Have,
     Join,
@@ -57,6 +60,7 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
     Rumor,
+    Taken,
     Update,
 )
 
@@ -68,14 +72,15 @@ class Replica:
         self, settings: Settings, me: MemberRow, history: History, random: Random, now: int
     ) -> None:
         self.drops: Counter[str] = Counter()
+        self.is_paused = False  # While another's base is taken, no message is taken in.
         self.receipts = Receipts()
         self._settings = settings
         self._random = random
         self._out: list[Effect] = []
-        self._links = Links(settings.links_max)
+        self._links = Links(settings.links_max, settings.push_window_bytes)
         self._me = me.id
         self._live_then: tuple[NodeId, ...] = ()
-        self.standing = Standing(history.heads)
+        self.standing = Standing(history.heads, history.floor)
         self.liveness = Liveness(settings, me, self.standing, random, self._out, now)
         self._begin_log_side(history, now)
 
@@ -94,8 +99,14 @@ class Replica:
 
     def rebuild(self, history: History, now: int) -> None:
         """After a failed commit: heads, hold-back and rumors from what the log really holds."""
-        self.standing = self.liveness.detector.standing = Standing(history.heads)
         self.receipts.restart()
+        self.adopted(history, now, log=NO_LOG)
+
+    def adopted(self, history: History, now: int, *, log: LogId | None = None) -> None:
+        """The log took another node's base; nothing was lost by it, and this run's log goes on."""
+        own = self.standing.log if log is None else log
+        self.standing = Standing(history.heads, history.floor, own)
+        self.liveness.detector.standing = self.standing
         self._begin_log_side(history, now)
 
     # --- The user ---------------------------------------------------------------------------
@@ -135,7 +146,7 @@ class Replica:
 
     def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
         """Compare histories now with those of these that are alive, or with a few: whom it asks."""
-        asked = self.anti_entropy.sync(nodes, now)
+        asked = self.anti_entropy.exchange.sync(nodes, now)
         for node in asked:
             self.liveness.detector.probe(node, now)
         return asked
@@ -156,9 +167,13 @@ class Replica:
     def wake(self, now: int) -> None:
         """Do what is due at `now`."""
         self.liveness.wake(now)
-        self.anti_entropy.wake(now, self._is_busy)
+        self._wake_repair(now)
         for node in self.receipts.take_due(now):
             self.liveness.detector.probe(node, now)
+
+    def _wake_repair(self, now: int) -> None:
+        self._take_ready(self.liveness.me.id, now)
+        self.anti_entropy.wake(now, self.uncommitted >= 2 * self._settings.commit_messages_max)
 
     def stalled(self, lag: int, now: int) -> None:
         """This node turned so much later than it was due: it doubts itself first."""
@@ -175,7 +190,7 @@ class Replica:
         for packet in packets:
             self._receive(packet, sender, source, now)
 
-    def _receive(  # noqa: C901, PLR0912  # one arm a packet kind: the protocol on one screen
+    def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, now: int
     ) -> None:
         match packet:
@@ -187,38 +202,21 @@ class Replica:
                 self._receive_piece(packet, sender, now)
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, now)
-            case PingReq():
-                self.liveness.detector.receive_ping_req(packet, source, now)
-            case Nack():
-                self.liveness.detector.receive_nack(packet, sender)
-            case Relayed():
-                self.liveness.detector.receive_relayed(packet, now)
-            case Join():
-                self.liveness.receive_join(packet, sender, source, now)
-            case Members(rows):
-                self.liveness.receive_table(rows, sender, source, now)
-            case MemberRanges():
-                self.liveness.roster.receive_ranges(packet, source)
-            case MemberDigest():
-                self.liveness.receive_digest(packet, sender, source, now)
-            case Update(rows):
-                self.liveness.receive_rows(rows, sender, source, now)
-            case Leave():
-                self.liveness.receive_leave(packet, sender, source, now)
+            case PingReq() | Nack() | Relayed() | Join() | Leave() | Update():
+                self.liveness.receive(packet, sender, source, now)
+            case Members() | MemberRanges() | MemberDigest():
+                self.liveness.receive_table_packet(packet, sender, source, now)
             case Prune():
                 self._links.prune(sender)
-            case Have():
-                self.anti_entropy.receive_have(packet, sender, now)
-            case Ranges():
-                self.anti_entropy.receive_ranges(packet, source)
-            case Digest():
-                self.anti_entropy.receive_digest(packet, sender, source, now)
             case Pull():
                 if packet.graft:
                     self._links.graft(sender)
                 self.anti_entropy.receive_pull(packet, source)
-            case ReplayEnd():
-                self.anti_entropy.receive_end(packet, sender, now)
+            case Have() | Ranges() | Digest() | ReplayEnd() | BasePull() | Base() | BaseEnd():
+                self.anti_entropy.receive(packet, sender, source, now)
+                self._take_ready(sender, now)
+            case Taken(at):
+                self._links.taken(sender, at)
             case Receipt(log, seq):
                 if log == self.standing.log:
                     self._receive_held(sender, seq)
@@ -229,7 +227,7 @@ class Replica:
         self.liveness.receive_probe(probe, sender, source, now)
         if isinstance(probe, Ack):
             self._receive_held(sender, probe.held)
-        self.anti_entropy.compare(probe.root, probe.catching_up, sender, source, now)
+        self.anti_entropy.exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
     def _receive_held(self, sender: NodeId, seq: int) -> None:
         # An ack may speak of the log of a former life of ours, but never above what is durable.
@@ -241,29 +239,33 @@ class Replica:
         duplicates = self.drops["duplicate message"]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
+        if self._links.came(sender, sum(map(len, rumor.messages))):
+            self._out.append(Send((source,), (Taken(rumor.at),)))
         is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
         if self._links.brought(sender, is_new=is_new, now=now):
             self._out.append(Send((source,), (Prune(),)))
 
     def _receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
-        wants = self.anti_entropy.wants
-        if not wants.heard(replay.nonce, sender, now):
+        asked = self.anti_entropy.heard(replay, sender, now)
+        if asked is None:
             self.drops["replay not asked for"] += 1
             return
-        asked = sum(wants.pulls[replay.nonce].missing.values())
-        for encoded in replay.messages:
+        self._take_ready(sender, now)
+        for encoded in replay.messages if asked else ():
             self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+
+    def _take_ready(self, sender: NodeId, now: int) -> None:
+        """What catch-up asked for, once it is its turn."""
+        for encoded in self.anti_entropy.catch_up.take_ready():
+            self._take(encoded, sender, now, forward=False, receipt=False)
 
     def _receive_piece(self, piece: Piece, sender: NodeId, now: int) -> None:
         if self.causal.knows(Dot(piece.log, piece.seq)):
             self.drops["duplicate piece"] += 1
             return
-        whole = self.anti_entropy.pieces.add(piece)
-        asked = self.anti_entropy.wants.heard_any(sender, now)
+        whole, asked = self.anti_entropy.receive_piece(piece, sender, now)
         if whole is not None:
             self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
-        else:
-            self.anti_entropy.not_taken(piece.log, piece.seq, sender, now)
 
     # --- Messages ---------------------------------------------------------------------------
 
@@ -273,17 +275,25 @@ class Replica:
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
             if self.causal.contradicts(dot, encoded):
-                self._tell_fork(dot)
+                self.anti_entropy.exchange.tell_fork(dot)
                 return
             self.drops["duplicate message"] += 1
-            self._owe_receipt(dot, receipt)
+            if receipt and dot.seq <= self.standing.held(dot.log):  # It is due now.
+                self._receipts_due[dot.log] = None
+                self._send_receipts()
             return
+        self._take(encoded, sender, now, forward=forward, receipt=receipt)
+
+    def _take(
+        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
+    ) -> None:
+        """Take in what seems new; `forward` is not set for what catch-up asks for."""
         try:
             message = decode(encoded)
         except Malformed as error:
             self.drops[error.reason] += 1
             return
-        if self.uncommitted >= self._settings.holdback_messages_max:
+        if self.is_paused or self.uncommitted >= self._settings.holdback_messages_max:
             self.drops["waiting for the disk"] += 1
             self.anti_entropy.not_taken(message.log, message.seq, sender, now)
             return
@@ -291,18 +301,16 @@ class Replica:
         match verdict:
             case Verdict.DECIDED:
                 self._keep(decided)
+            case Verdict.HELD if not forward:
+                pass  # Catch-up asks for all that is missing, in order.
             case Verdict.HELD:
                 self.anti_entropy.held_back(message.log, message.seq, sender, now)
             case Verdict.DUPLICATE:
                 self.drops["duplicate message"] += 1
             case Verdict.FORKED:
-                self._tell_fork(message.dot)
+                self.anti_entropy.exchange.tell_fork(message.dot)
             case _:
                 assert_never(verdict)
-
-    def _tell_fork(self, dot: Dot) -> None:
-        self.drops["forked log"] += 1
-        self._out.append(Notice("log_forked", {"dot": str(dot)}))
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)
@@ -324,22 +332,18 @@ class Replica:
             asks = message.log == own and message.seq in self._own_receipts
             if asks:
                 self._own_receipts.discard(message.seq)
-            if len(message.encoded) > ANNOUNCE_BYTES:
+            if len(message.encoded) <= ANNOUNCE_BYTES:
+                if message.log == own:
+                    self._rumors.push(message, None, None, receipt=asks)
+            elif message.log == own or not self.standing.catching_up:
                 # It is pulled, which asks for no receipt: probes bring them.
                 self._rumors.announce(message, self._writer(message.log))
-            elif message.log == own:
-                self._rumors.push(message, None, None, receipt=asks)
-        for message in {message.log: message for message in messages}.values():
-            self._rumors.have(message, self._writer(message.log), now)
+        if not self.standing.catching_up:  # What it catches up on others hold.
+            for message in {message.log: message for message in messages}.values():
+                self._rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
-        self.anti_entropy.wants.look_again(now)
+        self.anti_entropy.look_again(now)
         self._out.append(Deliver(tuple(messages)))
-
-    def _owe_receipt(self, dot: Dot, receipt: bool) -> None:
-        """A copy of what is held already asks for a receipt: it is due now if it is durable."""
-        if receipt and dot.seq <= self.standing.held(dot.log):
-            self._receipts_due[dot.log] = None
-            self._send_receipts()
 
     def _send_receipts(self) -> None:
         for log in self._receipts_due:
@@ -360,8 +364,8 @@ class Replica:
         """Everything decided since the last time, in the order it is to be carried out."""
         self._follow_members()
         self._follow_identity()
-        if self._wants_due(now):
-            self.anti_entropy.wake(now, self._is_busy)
+        if self.anti_entropy.is_due(now):
+            self._wake_repair(now)
         self.liveness.push_news(now)
         effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
         effects += self._out
@@ -369,10 +373,6 @@ class Replica:
         self._out.clear()
         self._decided = []
         return effects
-
-    def _wants_due(self, now: int) -> bool:
-        due = self.anti_entropy.wake_at
-        return due is not None and due <= now
 
     def _follow_members(self) -> None:
         if not self.liveness.claims.changed:
@@ -394,7 +394,3 @@ class Replica:
             self.standing.log = NO_LOG
             self._own_receipts.clear()
             self.receipts.restart()
-
-    @property
-    def _is_busy(self) -> bool:
-        return self.uncommitted >= 2 * self._settings.commit_messages_max

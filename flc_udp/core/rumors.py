@@ -8,18 +8,21 @@ Rules. Links are symmetric, so the tree serves every author. Only what is new is
 back to its teller nor to the node that wrote it. Prunes are rare and never take the last eager
 link, where the network loses much not the second and third either: what is lost on one comes on
 another, sooner than it is missed and asked for. One miss is a lost datagram, two in a row are a
-broken branch. Messages above ANNOUNCE_BYTES are announced on all links and pulled.
+broken branch. Beyond a link's window (`window`) its peer is only told, and pulls. Messages above
+ANNOUNCE_BYTES are announced on all links and pulled.
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from math import ceil, log2
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.members import Member
+from flc_udp.core.window import Window
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.message import Message
@@ -48,8 +51,14 @@ MISSED_OVER = 128
 EAGER_LEAST_MOST = 4
 """Links that stay eager however much is lost."""
 
+PART_BYTES = 8_192
+"""What goes into a link's window at a time: a few datagrams."""
+
 HAVE_PAUSE = 20 * MS
 """What lazy links are told is collected for so long: one dot a log says it all."""
+
+
+Addresses = tuple[Address, ...]
 
 
 @dataclass(slots=True)
@@ -57,6 +66,7 @@ class _Link:
     member: Member
     is_eager: bool = True
     duplicates: int = 0
+    window: Window = field(default_factory=Window)
 
 
 def eager_least(missed: float, eager: int) -> int:
@@ -78,8 +88,10 @@ class Links:
     of it, nobody is left out, and a coming or going moves two links a ring.
     """
 
-    def __init__(self, links_max: int) -> None:
+    def __init__(self, links_max: int, window_bytes: int) -> None:
         self._links_max = links_max
+        self._window_bytes = window_bytes
+        self._pushed = 0
         self._links: dict[NodeId, _Link] = {}
         self._rings: list[list[bytes]] = [[] for _ in range(max(1, links_max // 2))]
         self._on_rings: set[NodeId] = set()
@@ -96,13 +108,44 @@ class Links:
             node: self._links.get(node) or _Link(member) for node, member in chosen.items()
         }
 
-    def eager(self, *but: NodeId | None) -> tuple[Address, ...]:
-        """Where messages are pushed, except to these nodes."""
-        return self._addresses(but, is_eager=True)
+    def push(self, size: int, but: Sequence[NodeId | None], now: int) -> tuple[Addresses, int]:
+        """Push so many bytes: where to, and what this node has pushed with them altogether.
 
-    def lazy(self, *but: NodeId | None) -> tuple[Address, ...]:
-        """Where they are only told of."""
-        return self._addresses(but, is_eager=False)
+        To eager links that have room for them, except to these nodes.
+        """
+        self._pushed += size
+        to = tuple(
+            link.member.row.address
+            for node, link in self._links.items()
+            if link.is_eager
+            and node not in but
+            and link.window.push(self._pushed, size, self._window_bytes, now)
+        )
+        return to, self._pushed
+
+    def taken(self, node: NodeId, at: int) -> None:
+        """A peer has read what was pushed to it so far."""
+        link = self._links.get(node)
+        if link is not None:
+            link.window.taken(at)
+
+    def came(self, node: NodeId, size: int) -> bool:
+        """So many bytes were pushed here by a node; whether to tell it how far they were read."""
+        link = self._links.get(node)
+        return link is None or link.window.came(size)
+
+    def all(self, *but: NodeId | None) -> Addresses:
+        """Every link, except to these nodes."""
+        return self._addresses(but)
+
+    def told(self, now: int, *but: NodeId | None) -> Addresses:
+        """Where messages are only told of: lazy links, and those that had no room for some."""
+        told = [
+            node
+            for node, link in self._links.items()
+            if not link.is_eager or link.window.is_behind(now)
+        ]
+        return self._addresses(but, told)
 
     def brought(self, node: NodeId, *, is_new: bool, now: int) -> bool:
         """A rumor came over a link; True if the link is to be pruned for it."""
@@ -170,12 +213,11 @@ class Links:
                 insort(ring, _turned(number, node))
         self._on_rings = nodes
 
-    def _addresses(self, but: tuple[NodeId | None, ...], *, is_eager: bool) -> tuple[Address, ...]:
-        return tuple(
-            link.member.row.address
-            for node, link in self._links.items()
-            if link.is_eager is is_eager and node not in but
-        )
+    def _addresses(
+        self, but: tuple[NodeId | None, ...], nodes: Iterable[NodeId] | None = None
+    ) -> Addresses:
+        chosen = self._links if nodes is None else nodes
+        return tuple(self._links[node].member.row.address for node in chosen if node not in but)
 
 
 class Rumors:
@@ -212,26 +254,41 @@ class Rumors:
         """What is due, one send for each set of receivers."""
         sends = []
         for (teller, writer, receipt), messages in self._small.items():
-            sends.append(Send(links.eager(teller, writer), (Rumor(receipt, tuple(messages)),)))
+            for part, size in _parts(messages):
+                to, at = links.push(size, (teller, writer), now)
+                sends.append(Send(to, (Rumor(receipt, at, part),)))
         for writer, dots in self._large.items():
-            to = links.eager(writer) + links.lazy(writer)
-            sends.append(Send(to, (Have(True, tuple(dots)),)))
+            sends.append(Send(links.all(writer), (Have(True, tuple(dots)),)))
         self._small.clear()
         self._large.clear()
         if self._have_at is not None and self._have_at <= now:
-            sends += self._take_heads(links)
+            sends += self._take_heads(links, now)
         return [send for send in sends if send.to]
 
-    def _take_heads(self, links: Links) -> list[Send]:
+    def _take_heads(self, links: Links, now: int) -> list[Send]:
         by_writer: dict[NodeId | None, list[Dot]] = {}
         for log, (seq, writer) in self._heads.items():
             by_writer.setdefault(writer, []).append(Dot(log, seq))
         self._heads.clear()
         self._have_at = None
         return [
-            Send(links.lazy(writer), (Have(False, tuple(dots)),))
+            Send(links.told(now, writer), (Have(False, tuple(dots)),))
             for writer, dots in by_writer.items()
         ]
+
+
+def _parts(messages: list[bytes]) -> Iterator[tuple[tuple[bytes, ...], int]]:
+    """Messages in parts of about PART_BYTES, each with its size: a window ends between two."""
+    part: list[bytes] = []
+    size = 0
+    for encoded in messages:
+        part.append(encoded)
+        size += len(encoded)
+        if size >= PART_BYTES:
+            yield tuple(part), size
+            part, size = [], 0
+    if part:
+        yield tuple(part), size
 
 
 def _turned(ring: int, node: NodeId) -> bytes:

@@ -23,8 +23,10 @@ NO_LOG: LogId = bytes(ID_BYTES)
 class Standing:
     """Durable heads and their table, this run's log, and whether the node is catching up."""
 
-    def __init__(self, heads: dict[LogId, Head]) -> None:
-        self.log: LogId = NO_LOG
+    def __init__(self, heads: dict[LogId, Head], floor: int = 0, log: LogId = NO_LOG) -> None:
+        self.log = log
+        self.floor = floor
+        """Stamp from which on every message is kept."""
         self.catching_up = False
         self.messages = sum(head.seq for head in heads.values())
         self.table = Table({log: log_hash(log, head) for log, head in heads.items()})
@@ -43,6 +45,10 @@ class Standing:
     def held(self, log: LogId) -> int:
         """The durable head's seq of a log; 0 where nothing is held."""
         return self._heads.get(log, NO_HEAD).seq
+
+    def head(self, log: LogId) -> Head:
+        """The durable head of a log; NO_HEAD where nothing is held."""
+        return self._heads.get(log, NO_HEAD)
 
     def commit(self, messages: Iterable[Message]) -> None:
         """These became durable: each follows its log's head."""

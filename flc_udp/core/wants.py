@@ -1,6 +1,7 @@
 """Wants: what is known to exist and not held, whom to ask for it, and what has been asked.
 
     later ── due ─▶ ready ── asked ─▶ a pull ── ended, silent ─▶ later, ready or done
+                      └── where much is missing ─▶ catch-up ── released ──▲
 
 Rules. Whoever told of a message holds its causes, so the teller is asked first, then other tellers,
 then anybody. A log is asked of one peer at a time, at most PULLS_MAX peers are asked at once, and
@@ -16,16 +17,18 @@ from dataclasses import dataclass, field
 from heapq import heappop, heappush
 from itertools import islice
 
+from flc_udp.core.asked import REPAIR_MESSAGES_MAX, Asked
+from flc_udp.core.floors import ENOUGH, SILENT, VAIN, Floors
 from flc_udp.model.dots import LogId, NodeId, Spans
 
 PULLS_MAX = 8
 """Peers asked at once."""
 
-CATCH_UPS_MAX = 3
-"""Of them, peers asked for more than REPAIR_MESSAGES_MAX."""
+CATCH_UP_LEAST = 256
+"""Messages missing altogether with which catch-up begins (`catch_up`)."""
 
-REPAIR_MESSAGES_MAX = 64
-"""A pull of at most so many repairs live traffic and is forwarded; a larger one is catch-up."""
+CATCHING_UP = -1
+"""Number of a want's pull while it is catch-up's."""
 
 LOGS_PER_PULL = 40
 """Logs one pull names; fewer where their gaps would not fit a datagram."""
@@ -46,6 +49,9 @@ FAILURES_QUICK = 8
 """Of them, so many are followed by another pull at once. At 25% loss 44 of 100 fail, so one want in
 700 is still waiting after eight: among a thousand nodes there is always one."""
 
+ASKED_ANEW = 5_000_000
+"""What no member keeps is asked for again after so long, in µs, unless a base was taken."""
+
 Gaps = Callable[[LogId, int], Spans]
 """What is missing of a log up to a seq: `Causal.gaps`."""
 
@@ -60,20 +66,8 @@ class _Wanted:
     """Messages, as last counted."""
     pull: int | None = None
     failures: int = 0
-
-
-@dataclass(slots=True)
-class Asked:
-    """One pull under way: of whom, how much was missing of each log, and until when."""
-
-    peer: NodeId
-    missing: dict[LogId, int]
-    deadline: int
-
-    @property
-    def is_catch_up(self) -> bool:
-        """Whether it is for more than live repair."""
-        return sum(self.missing.values()) > REPAIR_MESSAGES_MAX
+    floors: Floors | None = None
+    """Once some member told that it no longer keeps it from where it is wanted."""
 
 
 @dataclass(slots=True)
@@ -88,6 +82,8 @@ class Wants:
     """Messages known to be missing, as last counted."""
     _wanted: dict[LogId, _Wanted] = field(default_factory=dict)
     _uncounted: dict[LogId, None] = field(default_factory=dict)
+    _truncated: dict[LogId, None] = field(default_factory=dict)
+    """Logs that no reachable member keeps from where they are wanted."""
     _later: list[tuple[int, LogId]] = field(default_factory=list)
     """A heap of (due, log); one that is not its want's `due` any more means nothing."""
     _ready: dict[LogId, None] = field(default_factory=dict)
@@ -121,13 +117,85 @@ class Wants:
             wanted = self._wanted[log] = _Wanted(upper, due, [teller], by_digest)
             heappush(self._later, (due, log))
             self._uncounted[log] = None
-        elif upper > wanted.upper:
+            return
+        if wanted.floors is not None:
+            wanted.floors.has_some(teller)
+        if upper > wanted.upper:
             # The latest teller holds the most: it is asked first.
             wanted.upper = upper
             wanted.tellers = [teller, *(t for t in wanted.tellers if t != teller)][:TELLERS_MAX]
             self._uncounted[log] = None
         elif teller not in wanted.tellers:
             wanted.tellers = [*wanted.tellers, teller][:TELLERS_MAX]
+
+    def ripen(self, now: int, gaps: Gaps) -> None:
+        """What is due is ready, the longest due first: no log waits behind another's flow."""
+        self._count_new(gaps)
+        while self._later and self._later[0][0] <= now:
+            due, log = heappop(self._later)
+            wanted = self._wanted.get(log)
+            if wanted is not None and wanted.pull is None and wanted.due == due:
+                self._ready[log] = None
+
+    def take_many(self, *, has_begun: bool) -> tuple[dict[LogId, int], bool]:
+        """{log: messages missing} for catch-up to ask for, and whether a digest found any of it.
+
+        All that is ready if much is missing, and once it has begun what is much by itself. What
+        some member keeps no more is asked of each, and not here.
+        """
+        if not has_begun and self.to_go < CATCH_UP_LEAST:
+            return {}, False
+        least = REPAIR_MESSAGES_MAX if has_begun else 0
+        wanted = self._wanted
+        logs = [log for log in self._ready if wanted[log].missing > least]
+        logs = [log for log in logs if wanted[log].floors is None]
+        for log in logs:
+            self._wanted[log].pull = CATCHING_UP
+            del self._ready[log]
+        return {log: self._wanted[log].missing for log in logs}, any(
+            self._wanted[log].by_digest for log in logs
+        )
+
+    def upper(self, log: LogId) -> int:
+        """Up to where a log is wanted; 0 if it is not."""
+        wanted = self._wanted.get(log)
+        return 0 if wanted is None else wanted.upper
+
+    def tellers(self, log: LogId) -> list[NodeId]:
+        """Who told of it, whoever holds the most first."""
+        wanted = self._wanted.get(log)
+        return [] if wanted is None else wanted.tellers
+
+    def recount(self, logs: Iterable[LogId], gaps: Gaps) -> None:
+        """Some of these came."""
+        for log in logs:
+            wanted = self._wanted.get(log)
+            if wanted is not None:
+                self._count(log, wanted, gaps(log, wanted.upper))
+
+    def give_back(self, log: LogId, before: int, now: int, gaps: Gaps) -> None:
+        """Catch-up is done with a log of which so much was missing before."""
+        wanted = self._wanted.get(log)
+        if wanted is not None and wanted.pull == CATCHING_UP:
+            self._let(log, wanted, before, wanted.tellers[0], now, gaps)
+
+    def take_truncated(self) -> dict[LogId, dict[NodeId, int]]:
+        """Logs that no reachable member keeps from where they are wanted, and the floors of all."""
+        logs, self._truncated = self._truncated, {}
+        return {log: it.asked for log in logs if (it := self._wanted[log].floors)}
+
+    def needs_base(
+        self, logs: Iterable[LogId], live: Iterable[NodeId], now: int, gaps: Gaps
+    ) -> bool:
+        """Whether some of these are still missing, and no member is there that was not asked."""
+        missing = [(log, self._wanted[log]) for log in logs if gaps(log, self.upper(log))]
+        is_through = bool(missing)
+        for log, wanted in missing:
+            if wanted.floors and wanted.floors.others(live):
+                is_through = wanted.floors.is_through = False
+                wanted.due = now
+                heappush(self._later, (now, log))
+        return is_through
 
     def take_due(
         self, now: int, gaps: Gaps, live: Iterable[NodeId], is_busy: bool
@@ -136,11 +204,8 @@ class Wants:
 
         Nothing while `is_busy`: what was pulled before waits for the disk.
         """
-        self._count_new(gaps)
-        self._ripen(now)
         by_peer: dict[NodeId, list[tuple[LogId, Spans]]] = {}
         busy = {asked.peer for asked in self.pulls.values()}
-        catch_ups = sum(asked.is_catch_up for asked in self.pulls.values())
         found = False
         everybody = dict.fromkeys(live)
         for log in [] if is_busy else list(islice(self._ready, LOOKS_MAX)):
@@ -148,12 +213,16 @@ class Wants:
             missing = gaps(log, wanted.upper)
             if not self._count(log, wanted, missing):
                 continue
-            peer = self._whom(wanted, everybody, busy, by_peer)
-            is_large = wanted.missing > REPAIR_MESSAGES_MAX
-            if peer is None or (is_large and catch_ups >= CATCH_UPS_MAX):
+            if wanted.floors and wanted.floors.is_through:
+                wanted.floors = None
+            others = wanted.floors.others(everybody) if wanted.floors else everybody
+            if everybody and not others:
+                self._put_down(log, wanted, now)
+                continue
+            peer = self._whom(wanted, others, busy, by_peer)
+            if peer is None:
                 self._put_off(log)
                 continue
-            catch_ups += is_large and peer not in by_peer
             chosen = by_peer.setdefault(peer, [])
             if len(chosen) < LOGS_PER_PULL:
                 chosen.append((log, missing))
@@ -167,23 +236,32 @@ class Wants:
         if self._ready:
             self._look_at = now
 
-    def asked(self, nonce: int, peer: NodeId, spans: list[tuple[LogId, Spans]], now: int) -> None:
+    def asked(
+        self,
+        nonce: int,
+        peer: NodeId,
+        spans: list[tuple[LogId, Spans]],
+        now: int,
+        *,
+        for_pieces: bool = False,
+    ) -> None:
         """A pull is being sent."""
         missing = {log: missing.count() for log, missing in spans}
-        pull = self.pulls[nonce] = Asked(peer, missing, now + self.repair_timeout)
+        deadline = now + self.repair_timeout
+        pull = self.pulls[nonce] = Asked(peer, missing, deadline, for_pieces=for_pieces)
         if pull.is_catch_up:
             pull.deadline = now + self.pull_timeout
         for log in missing:
             self._wanted[log].pull = nonce
             self._ready.pop(log, None)
 
-    def heard(self, nonce: int, peer: NodeId, now: int) -> bool:
-        """A part of a replay came; False if nobody asked that peer for it."""
+    def heard(self, nonce: int, peer: NodeId, now: int) -> int | None:
+        """A part of a replay came: how many messages that peer was asked for; None if for none."""
         asked = self.pulls.get(nonce)
         if asked is None or asked.peer != peer:
-            return False
+            return None
         asked.deadline = now + self.pull_timeout
-        return True
+        return sum(asked.missing.values())
 
     def heard_any(self, peer: NodeId, now: int) -> int:
         """Part of a large message came from a peer: how many messages it was asked for, if any."""
@@ -191,35 +269,73 @@ class Wants:
         for asked in self.pulls.values():
             if asked.peer == peer:
                 asked.deadline = now + self.pull_timeout
+                asked.pieces = True
                 asked_for += sum(asked.missing.values())
         return asked_for
 
-    def ended(self, nonce: int, peer: NodeId, now: int, gaps: Gaps) -> None:
-        """A replay came to its end: what it did not bring is due again."""
+    def below_floor(self, logs: Iterable[LogId], peer: NodeId, floor: int) -> None:
+        """A member keeps no such old messages of these: each is asked once."""
+        for log in logs:
+            if (wanted := self._wanted.get(log)) is not None:
+                wanted.floors = wanted.floors or Floors()
+                wanted.floors.asked[peer] = floor
+
+    def ended(
+        self, nonce: int, peer: NodeId, now: int, gaps: Gaps, *, is_empty: bool = False
+    ) -> None:
+        """A replay came to its end: what it did not bring is due again.
+
+        `is_empty` where the peer has nothing of all that was asked for.
+        """
         asked = self.pulls.get(nonce)
         if asked is not None and asked.peer == peer:
-            self._close(nonce, now, gaps)
+            self._close(nonce, now, gaps, ENOUGH if is_empty and not asked.for_pieces else VAIN)
 
     def close_silent(self, now: int, gaps: Gaps) -> None:
         """Give up pulls that went silent."""
         for nonce in [n for n, asked in self.pulls.items() if asked.deadline <= now]:
-            self._close(nonce, now, gaps)
+            self._close(nonce, now, gaps, SILENT)
 
-    def _close(self, nonce: int, now: int, gaps: Gaps) -> None:
+    def _close(self, nonce: int, now: int, gaps: Gaps, doubt: int) -> None:
         asked = self.pulls.pop(nonce)
+        self._note_floors(asked, gaps, doubt)
         for log, before in asked.missing.items():
-            wanted = self._wanted[log]
-            wanted.pull = None
-            left = self._count(log, wanted, gaps(log, wanted.upper))
-            if left and left < before:
-                wanted.failures = 0
-                self._ready[log] = None
-            elif left:
-                self._fail(log, wanted, asked.peer, now)
+            self._let(log, self._wanted[log], before + asked.pieces, asked.peer, now, gaps)
         self.look_again(now)
 
+    def _note_floors(self, asked: Asked, gaps: Gaps, doubt: int) -> None:
+        """How a peer answered for what some member no longer keeps.
+
+        What it brought may be of other logs: messages come by stamps, up to a credit.
+        """
+        noted = [it for log in asked.missing if (it := self._wanted[log].floors)]
+        missing = asked.missing.items() if noted else ()
+        brought = asked.pieces or any(gaps(log, self.upper(log)).count() < n for log, n in missing)
+        for floors in noted:
+            if brought:
+                floors.has_some(asked.peer)
+            else:
+                floors.doubt(asked.peer, doubt)
+
+    def _let(
+        self, log: LogId, wanted: _Wanted, before: int, peer: NodeId, now: int, gaps: Gaps
+    ) -> None:
+        """Nobody is asked for a log any more: `before` was missing when `peer` was."""
+        wanted.pull = None
+        left = self._count(log, wanted, gaps(log, wanted.upper))
+        if left and left < before:
+            wanted.failures = 0
+            self._ready[log] = None
+        elif left:
+            self._fail(log, wanted, peer, now)
+
     def _fail(self, log: LogId, wanted: _Wanted, peer: NodeId, now: int) -> None:
-        wanted.failures += 1
+        if wanted.floors is None:
+            wanted.failures += 1
+        elif peer in wanted.floors.asked:
+            wanted.failures = 0  # It was answered, and another is next.
+        else:
+            wanted.failures = min(wanted.floors.doubts[peer], FAILURES_MAX - 1)
         wanted.tellers = [t for t in wanted.tellers if t != peer] + [peer]
         if wanted.failures >= FAILURES_MAX:
             self._drop(log, wanted)
@@ -230,13 +346,14 @@ class Wants:
         wanted.due = now + ((self.repair_timeout << patient) - self.repair_timeout) // 2
         heappush(self._later, (wanted.due, log))
 
-    def _ripen(self, now: int) -> None:
-        """What is due is ready, the longest due first: no log waits behind another's flow."""
-        while self._later and self._later[0][0] <= now:
-            due, log = heappop(self._later)
-            wanted = self._wanted.get(log)
-            if wanted is not None and wanted.pull is None and wanted.due == due:
-                self._ready[log] = None
+    def _put_down(self, log: LogId, wanted: _Wanted, now: int) -> None:
+        """No reachable member keeps it: a base is to be taken, or in a while all are asked anew."""
+        assert wanted.floors is not None
+        wanted.floors.is_through = True
+        self._truncated[log] = None
+        del self._ready[log]
+        wanted.due = now + ASKED_ANEW
+        heappush(self._later, (wanted.due, log))
 
     def _put_off(self, log: LogId) -> None:
         """Nobody to ask, or no leave to: others have their turn first."""
@@ -260,6 +377,7 @@ class Wants:
         return count
 
     def _drop(self, log: LogId, wanted: _Wanted) -> None:
+        self._truncated.pop(log, None)
         self.to_go -= wanted.missing
         del self._wanted[log]
         self._ready.pop(log, None)

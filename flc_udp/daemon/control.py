@@ -212,13 +212,17 @@ class Connection(asyncio.Protocol):
         follow.is_pumping = False
         self.pump(follow)
 
+    @property
+    def is_following(self) -> bool:
+        """Whether anything is followed here."""
+        return bool(self._follows)
+
     def show(self, lines: Sequence[Line]) -> None:
         """New messages, for those follows that have seen all before; the others read on."""
         for follow in self._follows:
             if not follow.show(lines):
                 self.pump(follow)
-        if self._follows:
-            self._control.flush_soon(self)
+        self._control.flush_soon(self)
 
     # --- Lists --------------------------------------------------------------------------------
 
@@ -322,10 +326,11 @@ class Control:
     def show(self, first_position: int, messages: Sequence[Message]) -> None:
         """New durable messages, for all who follow; with none, all below `first_position` are."""
         self.ops.last_shown = first_position + len(messages) - 1
-        if not self._connections:
+        following = [connection for connection in self._connections if connection.is_following]
+        if not following:
             return
         lines = [Line(first_position + at, message) for at, message in enumerate(messages)]
-        for connection in list(self._connections):
+        for connection in following:
             connection.show(lines)
 
     def admit(self, connection: Connection) -> bool:

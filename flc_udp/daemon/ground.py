@@ -20,11 +20,11 @@ from flc_udp.daemon.udp import Datagrams
 from flc_udp.ground import Batch
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.history import History
+from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import Log, Retained, StoreFailed
 
 Show = Callable[[int, Sequence[Message]], None]
 
@@ -137,9 +137,19 @@ class LoopGround:
     def commit(self, batch: Batch) -> None:
         """Append in the writer thread."""
         future = self._loop.run_in_executor(
-            self._writer, self._log.append, batch.messages, batch.once
+            self._writer, self._log.append, batch.messages, batch.once, batch.wall
         )
         future.add_done_callback(partial(self._committed, batch))
+
+    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+        """Let go of a little in the writer thread."""
+        step = partial(self._log.retain, arrived_before_ms=arrived_before_ms, bytes_max=bytes_max)
+        self._loop.run_in_executor(self._writer, step).add_done_callback(self._retained)
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
+        """Take another's base in the writer thread."""
+        future = self._loop.run_in_executor(self._writer, self._log.adopt, floor, base)
+        future.add_done_callback(self._adopted)
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it, after what is being written."""
@@ -173,6 +183,31 @@ class LoopGround:
             self._logger.warning(notice.name, **notice.fields)
         else:
             self._logger.info(notice.name, **notice.fields)
+
+    # --- Retention --------------------------------------------------------------------------
+
+    def _retained(self, future: asyncio.Future[Retained]) -> None:
+        error = future.exception()
+        if error is None:
+            step = future.result()
+            self.node.retained(step.floor, step.pruned, more=step.more)
+        elif isinstance(error, StoreFailed):
+            self._logger.warning("retention_failed", reason=str(error))
+            self.node.retained(self.node.replica.standing.floor, 0, more=False)
+        else:
+            raise error
+        self._end_turn()
+
+    def _adopted(self, future: asyncio.Future[History]) -> None:
+        error = future.exception()
+        if error is None:
+            self.node.adopted(future.result())
+        elif isinstance(error, StoreFailed):
+            self._logger.warning("base_failed", reason=str(error))
+            self.node.adopted(None)
+        else:
+            raise error
+        self._end_turn()
 
     # --- Commits ------------------------------------------------------------------------------
 

@@ -97,6 +97,11 @@ class Ops:
         if text is None or position == 0:
             return
         dot, found = parse_dot(str(text)), self.reader.dot_at(position)
+        if found is None and self.reader.floor():
+            raise FlcError(
+                f"position {position} is below the floor: {dot} is no longer kept here",
+                f"what came after it may be gone too: go on from {position} alone, or --last N",
+            )
         if dot != found:
             raise FlcError(
                 f"position {position} holds {found or 'nothing'}, not {dot}",
@@ -166,8 +171,12 @@ class Ops:
             await self._walk_to(past, room, n, since, last_position)
         rows = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=last_position)
         turns = _Turns()
+        floor = self._floor_within(room, n, since)
         for position, encoded in rows:
             message = decode(encoded)
+            if floor is not None and message.stamp >= floor:
+                yield {"floor": rfc3339(floor >> STAMP_WALL_SHIFT)}
+                floor = None
             record = message_record(message)
             if past is not None:
                 record["clock"] = clock_record(past.pass_over(message))
@@ -176,6 +185,14 @@ class Ops:
             yield record
             await turns.give()
         yield {"end": True, "position": last_position}
+
+    def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
+        """The floor, if a listing reaches down to it."""
+        floor = self.reader.floor()
+        if not floor or (since is not None and since << STAMP_WALL_SHIFT > floor):
+            return None
+        held = sum(row.messages for row in self.reader.rooms() if room in (None, row.room))
+        return floor if not n or n >= held else None
 
     async def _walk_to(
         self, past: Past, room: str | None, n: int, since: int | None, up_to: int

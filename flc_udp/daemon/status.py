@@ -9,7 +9,8 @@ from flc_udp import __version__
 from flc_udp.config import Settings
 from flc_udp.core.health import Health
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import Record, plain
+from flc_udp.daemon.records import Record, plain, rfc3339
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
@@ -65,6 +66,8 @@ class Status:
             "rooms": len(node.replica.causal.frontiers),
             "root": digest["root"],
             "members_root": digest["members_root"],
+            "messages_kept": self._reader.counts()[0],
+            "floor": _floor(node.replica.standing.floor),
             "catching_up": node.replica.anti_entropy.wants.to_go,
             "sync": self._sync(),
             "holdback": {
@@ -89,7 +92,7 @@ class Status:
             reasons.append(f"{free} bytes of disk are free: posts are refused")
         if node.drops["seal broken"]:
             reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
-        if node.replica.anti_entropy.forks or node.replica.drops["forked log"]:
+        if node.replica.anti_entropy.exchange.forks:
             reasons.append("a log was forked: two messages with one name")
         health = self._local_health
         if health.score and 2 * health.score >= health.score_max:
@@ -147,8 +150,8 @@ class Status:
         """
         replica = self._node.replica
         repair, waiting = replica.anti_entropy, replica.causal.held or replica.uncommitted
-        agrees = {node.hex(): agrees for node, agrees in repair.last_sync.agrees.items()}
-        return {"agrees": agrees, "idle": repair.wants.is_idle and not waiting}
+        agrees = {node.hex(): agrees for node, agrees in repair.exchange.last_sync.agrees.items()}
+        return {"agrees": agrees, "idle": repair.is_idle and not waiting}
 
     def _drops(self) -> Counter[str]:
         replica = self._node.replica
@@ -157,6 +160,7 @@ class Status:
             "broken chain": replica.causal.refused,
             "member table full": replica.liveness.members.refused,
             "pieces overflow": replica.anti_entropy.pieces.dropped,
+            "forked log": replica.anti_entropy.exchange.forks,
             "want given up": replica.anti_entropy.wants.abandoned,
             "not sent": self._ground.send_errors,
         }
@@ -166,6 +170,12 @@ class Status:
         sizes = (self._directory.database, self._directory.database.with_name("flc.db-wal"))
         return {
             "free_bytes": self._directory.free_bytes(),
+            "used_bytes": self._reader.used_bytes(),
             "database_bytes": sum(path.stat().st_size for path in sizes if path.exists()),
             "writable": self._node.failing is None,
         }
+
+
+def _floor(stamp: int) -> str | None:
+    """When what was said is kept from, None where nothing was pruned."""
+    return rfc3339(stamp >> STAMP_WALL_SHIFT) if stamp else None

@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from itertools import pairwise
-from typing import Any
 
 import msgpack
 
@@ -22,14 +21,29 @@ from flc_udp.config import (
     RANGE_FANOUT,
     RANGE_LEVELS,
     SEQ_LIMIT,
+    STAMP_LIMIT,
 )
 from flc_udp.model.address import parse_numeric
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
-from flc_udp.model.message import is_label
+from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.model.message import Origin, is_label
+from flc_udp.wire.checked import (
+    Fields,
+    a_flag,
+    a_hash,
+    a_number,
+    a_seq,
+    an_array,
+    an_id,
+    some_bytes,
+)
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,
+    Base,
+    BaseEnd,
+    BasePull,
     Digest,
     DigestRow,
     Have,
@@ -54,11 +68,11 @@ from flc_udp.wire.packets import (
     ReplayEnd,
     Rumor,
     State,
+    Taken,
     Update,
     Want,
 )
 
-NUMBER_LIMIT = 1 << 64
 ADDRESS_CHARS_MAX = 64
 """More than any address has: what is longer is not even remembered."""
 
@@ -67,64 +81,33 @@ ROWS_CACHED = 8_192
 
 PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
 
-Fields = tuple[Any, ...]
-
-
-# --- Fields -----------------------------------------------------------------------------------
-
-
-def _number(value: object, limit: int = NUMBER_LIMIT) -> int:
-    # `type(x) is int`: msgpack's true must not pass for 1.
-    if type(value) is not int or not 0 <= value < limit:
-        raise Malformed("number out of range")
-    return value
-
-
-def _flag(value: object) -> bool:
-    if type(value) is not bool:
-        raise Malformed("flag is not true or false")
-    return value
-
-
-def _id(value: object) -> bytes:
-    if type(value) is not bytes or len(value) != ID_BYTES:
-        raise Malformed("id is not 8 bytes")
-    return value
-
-
-def _hash(value: object) -> bytes:
-    if type(value) is not bytes or len(value) != HASH_BYTES:
-        raise Malformed("hash is not 8 bytes")
-    return value
-
-
-def _bytes(value: object) -> bytes:
-    if type(value) is not bytes:
-        raise Malformed("bytes expected")
-    return value
-
-
-def _array(value: object, at_least: int = 0) -> Fields:
-    if type(value) is not tuple or len(value) < at_least:
-        raise Malformed("array expected")
-    return value
-
-
-def _seq(value: object) -> int:
-    seq = _number(value, SEQ_LIMIT)
-    if seq == 0:
-        raise Malformed("number out of range")
-    return seq
-
-
 # --- Rows -------------------------------------------------------------------------------------
 
 
 def _member_row(value: object) -> MemberRow:
     try:
-        return _checked_row(*_array(value, 7)[:7])
+        return _checked_row(*an_array(value, 7)[:7])
     except TypeError:  # A map is nothing to look up, and no field of a row.
         raise Malformed("member row has a map in it") from None
+
+
+def _base_log(value: object) -> BaseLog:
+    log, seq, digest, stamp, origin, *rooms = an_array(value, 5)
+    head = Head(a_seq(seq), a_hash(digest), a_number(stamp, STAMP_LIMIT))
+    found = None
+    if origin is not None:
+        node, name = an_array(origin, 2)[:2]
+        if not is_label(name):
+            raise Malformed("base origin is not a node")
+        found = Origin(an_id(node), name)
+    return BaseLog(an_id(log), head, found, tuple(_base_room(room, head) for room in rooms))
+
+
+def _base_room(value: object, head: Head) -> BaseRoom:
+    room, seq, edge = an_array(value, 3)[:3]
+    if not is_label(room) or a_seq(seq) > head.seq:
+        raise Malformed("base room is none of its log's")
+    return BaseRoom(room, seq, None if edge is None else a_number(edge, STAMP_LIMIT))
 
 
 @lru_cache(maxsize=ROWS_CACHED, typed=True)
@@ -146,16 +129,16 @@ def _checked_row(
         raise Malformed("member address is not numeric and canonical")
     if not isinstance(name, str) or not is_label(name):
         raise Malformed("member name not allowed")
-    if _id(node) == bytes(ID_BYTES):
+    if an_id(node) == bytes(ID_BYTES):
         raise Malformed("member id is a visitor's")
     return MemberRow(
-        _id(node),
-        _number(incarnation, INCARNATION_LIMIT),
+        an_id(node),
+        a_number(incarnation, INCARNATION_LIMIT),
         State(state),
         parsed,
         name,
-        _number(boot),
-        _id(accuser),
+        a_number(boot),
+        an_id(accuser),
     )
 
 
@@ -164,8 +147,9 @@ def _write_row(row: MemberRow) -> Fields:
 
 
 def _want(value: object) -> Want:
-    log, low, high, *pieces = _array(value, 3)
-    want = Want(_id(log), _seq(low), _seq(high), tuple(_number(p, PIECES_MAX) for p in pieces))
+    log, low, high, *pieces = an_array(value, 3)
+    numbers = tuple(a_number(piece, PIECES_MAX) for piece in pieces)
+    want = Want(an_id(log), a_seq(low), a_seq(high), numbers)
     ascending = all(a <= b for a, b in pairwise(pieces))
     if low > high or len(pieces) % 2 or not ascending or (pieces and low != high):
         raise Malformed("want is not a span")
@@ -173,37 +157,38 @@ def _want(value: object) -> Want:
 
 
 def _digest_row(value: object) -> DigestRow:
-    log, seq, head = _array(value, 3)[:3]
-    return DigestRow(_id(log), _seq(seq), _hash(head))
+    log, seq, head = an_array(value, 3)[:3]
+    return DigestRow(an_id(log), a_seq(seq), a_hash(head))
 
 
 def _dot(value: object) -> Dot:
-    log, seq = _array(value, 2)[:2]
-    return Dot(_id(log), _seq(seq))
+    log, seq = an_array(value, 2)[:2]
+    return Dot(an_id(log), a_seq(seq))
 
 
 # --- Packets, in --------------------------------------------------------------------------------
 
 
 def _read_ping(f: Fields) -> Ping:
-    return Ping(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), _id(f[4]), _number(f[5]))
+    roots, flag = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3])
+    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]))
 
 
 def _read_ack(f: Fields) -> Ack:
-    held = _number(f[4], SEQ_LIMIT)
-    return Ack(_number(f[0]), _hash(f[1]), _hash(f[2]), _flag(f[3]), held, _number(f[5]))
+    held = a_number(f[4], SEQ_LIMIT)
+    return Ack(a_number(f[0]), a_hash(f[1]), a_hash(f[2]), a_flag(f[3]), held, a_number(f[5]))
 
 
 def _read_ping_req(f: Fields) -> PingReq:
-    return PingReq(_number(f[0]), _id(f[1]))
+    return PingReq(a_number(f[0]), an_id(f[1]))
 
 
 def _read_nack(f: Fields) -> Nack:
-    return Nack(_number(f[0]))
+    return Nack(a_number(f[0]))
 
 
 def _read_relayed(f: Fields) -> Relayed:
-    return Relayed(_number(f[0]), _id(f[1]))
+    return Relayed(a_number(f[0]), an_id(f[1]))
 
 
 def _read_join(f: Fields) -> Join:
@@ -211,32 +196,36 @@ def _read_join(f: Fields) -> Join:
 
 
 def _read_members(f: Fields) -> Members:
-    return Members(tuple(map(_member_row, _array(f[0]))))
+    return Members(tuple(map(_member_row, an_array(f[0]))))
 
 
 def _read_update(f: Fields) -> Update:
-    return Update(tuple(map(_member_row, _array(f[0]))))
+    return Update(tuple(map(_member_row, an_array(f[0]))))
 
 
 def _read_leave(f: Fields) -> Leave:
-    return Leave(_number(f[0]), _member_row(f[1]))
+    return Leave(a_number(f[0]), _member_row(f[1]))
 
 
 def _read_rumor(f: Fields) -> Rumor:
-    return Rumor(_flag(f[0]), tuple(map(_bytes, _array(f[1]))))
+    return Rumor(a_flag(f[0]), a_number(f[1]), tuple(map(some_bytes, an_array(f[2]))))
+
+
+def _read_taken(f: Fields) -> Taken:
+    return Taken(a_number(f[0]))
 
 
 def _read_piece(f: Fields) -> Piece:
     log, seq, digest, total, number, data = f[:6]
-    total = _number(total, MESSAGE_BYTES_MAX + 1)
-    number = _number(number, PIECES_MAX)
-    if len(_bytes(data)) != min(PIECE_BYTES, total - number * PIECE_BYTES) or not data:
+    total = a_number(total, MESSAGE_BYTES_MAX + 1)
+    number = a_number(number, PIECES_MAX)
+    if len(some_bytes(data)) != min(PIECE_BYTES, total - number * PIECE_BYTES) or not data:
         raise Malformed("piece does not fit its message")
-    return Piece(_id(log), _seq(seq), _hash(digest), total, number, data)
+    return Piece(an_id(log), a_seq(seq), a_hash(digest), total, number, data)
 
 
 def _read_have(f: Fields) -> Have:
-    return Have(_flag(f[0]), tuple(map(_dot, _array(f[1]))))
+    return Have(a_flag(f[0]), tuple(map(_dot, an_array(f[1]))))
 
 
 def _read_prune(_f: Fields) -> Prune:
@@ -244,10 +233,10 @@ def _read_prune(_f: Fields) -> Prune:
 
 
 def _read_range(f: Fields) -> tuple[bytes, int, bytes]:
-    level, hashes = _number(f[1], RANGE_LEVELS), _bytes(f[2])
+    level, hashes = a_number(f[1], RANGE_LEVELS), some_bytes(f[2])
     if len(hashes) != RANGE_FANOUT * HASH_BYTES:
         raise Malformed("range does not have 64 hashes")
-    return _id(f[0]), level, hashes
+    return an_id(f[0]), level, hashes
 
 
 def _read_ranges(f: Fields) -> Ranges:
@@ -259,34 +248,68 @@ def _read_member_ranges(f: Fields) -> MemberRanges:
 
 
 def _read_member_digest(f: Fields) -> MemberDigest:
-    low, high, rows = _id(f[0]), _id(f[1]), tuple(map(_member_row, _array(f[2])))
+    low, high, rows = (
+        an_id(f[0]),
+        an_id(f[1]),
+        tuple(map(_member_row, an_array(f[2]))),
+    )
     if low > high:
         raise Malformed("digest range is empty")
     return MemberDigest(low, high, rows)
 
 
 def _read_digest(f: Fields) -> Digest:
-    low, high, rows = _id(f[0]), _id(f[1]), tuple(map(_digest_row, _array(f[3])))
+    low, high, rows = (
+        an_id(f[0]),
+        an_id(f[1]),
+        tuple(map(_digest_row, an_array(f[3]))),
+    )
     logs = [low, *(row.log for row in rows), high]
     if any(a > b for a, b in pairwise(logs)):
         raise Malformed("digest rows out of order")
-    return Digest(low, high, _flag(f[2]), rows)
+    return Digest(low, high, a_flag(f[2]), rows)
 
 
 def _read_pull(f: Fields) -> Pull:
-    return Pull(_number(f[0]), _number(f[1]), _flag(f[2]), tuple(map(_want, _array(f[3]))))
+    after, below = a_number(f[3], STAMP_LIMIT + 1), a_number(f[4], STAMP_LIMIT + 1)
+    wants = tuple(map(_want, an_array(f[5])))
+    return Pull(a_number(f[0]), a_number(f[1]), a_flag(f[2]), after, below, wants)
 
 
 def _read_replay(f: Fields) -> Replay:
-    return Replay(_number(f[0]), tuple(map(_bytes, _array(f[1]))))
+    return Replay(a_number(f[0]), tuple(map(some_bytes, an_array(f[1]))))
 
 
 def _read_replay_end(f: Fields) -> ReplayEnd:
-    return ReplayEnd(_number(f[0]), _flag(f[1]))
+    next_, floor = a_number(f[2], STAMP_LIMIT + 1), a_number(f[3], STAMP_LIMIT)
+    return ReplayEnd(
+        a_number(f[0]),
+        a_number(f[1]),
+        next_,
+        floor,
+        tuple(map(an_id, an_array(f[4]))),
+    )
+
+
+def _read_base_pull(f: Fields) -> BasePull:
+    return BasePull(a_number(f[0]), b"" if f[1] == b"" else an_id(f[1]))
+
+
+def _read_base(f: Fields) -> Base:
+    return Base(a_number(f[0]), tuple(map(_base_log, an_array(f[1]))))
+
+
+def _read_base_end(f: Fields) -> BaseEnd:
+    floor, version, rows = (
+        a_number(f[1], STAMP_LIMIT),
+        a_number(f[2]),
+        a_number(f[3]),
+    )
+    return BaseEnd(a_number(f[0]), floor, version, rows, b"" if f[4] == b"" else an_id(f[4]))
 
 
 def _read_receipt(f: Fields) -> Receipt:
-    return Receipt(_id(f[0]), _seq(f[1]))
+    return Receipt(an_id(f[0]), a_seq(f[1]))
 
 
 READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
@@ -299,16 +322,20 @@ READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
     Kind.MEMBERS: (1, _read_members),
     Kind.UPDATE: (1, _read_update),
     Kind.LEAVE: (2, _read_leave),
-    Kind.RUMOR: (2, _read_rumor),
+    Kind.RUMOR: (3, _read_rumor),
     Kind.PIECE: (6, _read_piece),
     Kind.PRUNE: (0, _read_prune),
     Kind.HAVE: (2, _read_have),
     Kind.RANGES: (3, _read_ranges),
     Kind.DIGEST: (4, _read_digest),
-    Kind.PULL: (4, _read_pull),
+    Kind.PULL: (6, _read_pull),
     Kind.REPLAY: (2, _read_replay),
-    Kind.REPLAY_END: (2, _read_replay_end),
+    Kind.REPLAY_END: (5, _read_replay_end),
     Kind.RECEIPT: (2, _read_receipt),
+    Kind.TAKEN: (1, _read_taken),
+    Kind.BASE_PULL: (2, _read_base_pull),
+    Kind.BASE: (2, _read_base),
+    Kind.BASE_END: (5, _read_base_end),
     Kind.MEMBER_RANGES: (3, _read_member_ranges),
     Kind.MEMBER_DIGEST: (3, _read_member_digest),
 }
@@ -321,11 +348,11 @@ def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
         parts = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Malformed("payload is not msgpack") from error
-    sender, *bodies = _array(parts, 1)
+    sender, *bodies = an_array(parts, 1)
     packets = []
     unknown = 0
     for body in bodies:
-        kind, *_ = _array(body, 1)
+        kind, *_ = an_array(body, 1)
         count, reader = READERS.get(kind, (0, None)) if type(kind) is int else (0, None)
         if reader is None:
             unknown += 1
@@ -333,7 +360,7 @@ def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
             raise Malformed("packet is too short")
         else:
             packets.append(reader(body[1:]))
-    return _id(sender), packets, unknown
+    return an_id(sender), packets, unknown
 
 
 # --- Packets, out -------------------------------------------------------------------------------
@@ -351,18 +378,20 @@ def fields_of(packet: Packet) -> Fields:
             return (kind, tuple(map(_write_row, rows)))
         case MemberDigest(low, high, rows):
             return (kind, low, high, tuple(map(_write_row, rows)))
-        case Pull(nonce, credit, graft, wants):
-            return (kind, nonce, credit, graft, tuple(map(item_of, wants)))
+        case Pull() | Base():
+            return (kind, *packet[:-1], tuple(map(item_of, packet[-1])))
         case _:
             return (kind, *packet)
 
 
-def item_of(item: MemberRow | Want | DigestRow | Dot | bytes) -> Fields | bytes:
+def item_of(item: MemberRow | Want | DigestRow | BaseLog | Dot | bytes) -> Fields | bytes:
     """One item of a packet's tuple as msgpack will write it."""
     match item:
         case MemberRow():
             return _write_row(item)
         case Want():
             return (*item[:3], *item.pieces)
+        case BaseLog(log, head, origin, rooms):
+            return (log, *head, origin, *rooms)
         case _:
             return item

@@ -9,11 +9,13 @@ datagram; every part stands alone.
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.model.history import BaseLog
 
 
 class Kind(IntEnum):
@@ -40,6 +42,10 @@ class Kind(IntEnum):
     PRUNE = 21
     MEMBER_RANGES = 22
     MEMBER_DIGEST = 23
+    BASE_PULL = 24
+    BASE = 25
+    BASE_END = 26
+    TAKEN = 27
 
 
 class State(IntEnum):
@@ -205,10 +211,22 @@ class Leave(NamedTuple):
 
 
 class Rumor(NamedTuple):
-    """New messages, pushed on event and forwarded once. `receipt` asks for a receipt."""
+    """New messages, pushed on event and forwarded once. `receipt` asks for a receipt.
+
+        pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
+
+    `at` counts the bytes its sender has pushed: what was not taken yet is in flight.
+    """
 
     receipt: bool
+    at: int
     messages: tuple[bytes, ...]
+
+
+class Taken(NamedTuple):
+    """`Your rumors are read up to here`: more may be pushed."""
+
+    at: int
 
 
 class Piece(NamedTuple):
@@ -273,14 +291,16 @@ class Digest(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Asks for messages; `credit` is how many bytes of them may come.
+    """Asks for messages with stamps in after..below (the second not included).
 
-    `graft` makes the link between the two eager again.
+    Of `credit` bytes at most; `graft` makes the link between the two eager again.
     """
 
     nonce: int
     credit: int
     graft: bool
+    after: int
+    below: int
     wants: tuple[Want, ...]
 
 
@@ -292,10 +312,50 @@ class Replay(NamedTuple):
 
 
 class ReplayEnd(NamedTuple):
-    """The end of what answers a pull; `complete` when the credit sufficed for all that is held."""
+    """The end of what answers a pull: what was wanted of stamps below `next` has been sent.
+
+    `sent` messages were, so that who asked knows whether some were lost; the first that was not
+    has the stamp `next`, which is the limit of stamps when there are no more. Of the logs `lacks`
+    the teller holds less than was wanted, which may be in those stamps; where that is because
+    it keeps no such old messages it tells its `floor`, the least stamp from which it keeps all.
+    """
 
     nonce: int
-    complete: bool
+    sent: int
+    next: int
+    floor: int
+    lacks: tuple[LogId, ...]
+
+
+class BasePull(NamedTuple):
+    """Asks for the base that stands for all below a teller's floor: its logs above the id `after`.
+
+    newcomer ── base-pull(after) ─────────────▶ teller      … until `next` is empty
+    newcomer ◀── base(rows) …, base-end(next) ─ teller
+    """
+
+    nonce: int
+    after: LogId
+
+
+class Base(NamedTuple):
+    """Logs as they stand at the floor; one of many rooms may come in several rows."""
+
+    nonce: int
+    rows: tuple[BaseLog, ...]
+
+
+class BaseEnd(NamedTuple):
+    """The end of a page: so many rows were sent, of that floor and version of the base.
+
+    `next` is its last log, empty when there are no more; pages of one version belong together.
+    """
+
+    nonce: int
+    floor: int
+    version: int
+    rows: int
+    next: LogId
 
 
 class Receipt(NamedTuple):
@@ -327,39 +387,14 @@ Packet = (
     | Replay
     | ReplayEnd
     | Receipt
+    | BasePull
+    | Base
+    | BaseEnd
+    | Taken
 )
 
+
 KIND_OF: dict[type[Packet], Kind] = {
-    Ping: Kind.PING,
-    Ack: Kind.ACK,
-    PingReq: Kind.PING_REQ,
-    Nack: Kind.NACK,
-    Relayed: Kind.RELAYED,
-    Join: Kind.JOIN,
-    Members: Kind.MEMBERS,
-    MemberRanges: Kind.MEMBER_RANGES,
-    MemberDigest: Kind.MEMBER_DIGEST,
-    Update: Kind.UPDATE,
-    Leave: Kind.LEAVE,
-    Rumor: Kind.RUMOR,
-    Piece: Kind.PIECE,
-    Prune: Kind.PRUNE,
-    Have: Kind.HAVE,
-    Ranges: Kind.RANGES,
-    Digest: Kind.DIGEST,
-    Pull: Kind.PULL,
-    Replay: Kind.REPLAY,
-    ReplayEnd: Kind.REPLAY_END,
-    Receipt: Kind.RECEIPT,
+    packet: Kind[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", packet.__name__).upper()]
+    for packet in get_args(Packet)
 }
-
-
-def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
-    """What a packet claims of members."""
-    match packet:
-        case Join(row) | Leave(_, row):
-            return (row,)
-        case Members() | MemberDigest() | Update():
-            return packet.rows
-        case _:
-            return ()

@@ -19,6 +19,7 @@ from flc_udp.model.message import hash_of, peek_dot
 from flc_udp.wire.codec import fields_of, item_of
 from flc_udp.wire.packets import (
     KIND_OF,
+    Base,
     Have,
     MemberRow,
     Members,
@@ -65,7 +66,7 @@ class Packer:
                 self._add_messages(packet)
             case Members() | Update():
                 self._add_items(packet, [packed_row(row) for row in packet.rows])
-            case Pull() | Have():
+            case Pull() | Have() | Base():
                 self._add_items(packet, [_pack(item_of(item)) for item in packet[-1]])
             case _:
                 self._add_part(_pack(fields_of(packet)))

@@ -19,7 +19,7 @@ from heapq import heappop, heappush
 from random import Random
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Append, Deliver, Effect, Notice, Replay, Send
+from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
 from flc_udp.core.members import alive_row
 from flc_udp.core.replica import Replica
 from flc_udp.core.roots import Root, log_hash
@@ -28,10 +28,11 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode, history_key
+from flc_udp.replays import Replays
 from flc_udp.wire import codec
-from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Receipt, ReplayEnd, Rumor, State
-from flc_udp.wire.packets import Replay as ReplayPacket
-from flc_udp.wire.packing import pack, pieces_of
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Receipt, Rumor, State
+from flc_udp.wire.packing import pack
+from tests.model.kept import KeptInList
 
 MS = 1_000
 LATENCY = MS
@@ -83,6 +84,8 @@ class Party:
             boot or self.lives_lived,
         )
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
+        reads, counts = KeptInList(self.disk), Counter[str]()
+        self.replays = Replays(reads, self.settings.pull_bytes_max, counts, counts)
         self.replica = Replica(self.settings, me, history_of(self.disk), random, self.talk.now)
 
     @property
@@ -122,6 +125,9 @@ class Party:
         effects = self.replica.take(self.talk.now)
         for effect in effects:
             self._do(effect)
+        while self.replays:
+            for to, packets in self.replays.answers():
+                self.talk.send(self, (to,), packets)
         if self.pending and self.commits_alone:
             self.commit()
 
@@ -133,36 +139,15 @@ class Party:
             case Send(to, packets):
                 self._check_honest(packets)
                 self.talk.send(self, to, packets)
-            case Replay():
-                self._replay(effect)
+            case Replay() | ReadBase():
+                self.replays.add(effect)
+            case Adopt():
+                raise AssertionError("nothing is ever pruned here")
             case Deliver(messages):
                 assert set(messages) <= set(self.disk)
                 self.shown += [message.body for message in messages]
             case Notice():
                 self.notices.append(effect)
-
-    def _replay(self, replay: Replay) -> None:
-        by_dot = {message.dot: message.encoded for message in self.disk}
-        packets: list[Packet] = []
-        size, complete = 0, True
-        wanted: list[Message] = []
-        for want in replay.wants:
-            encoded = by_dot.get(Dot(want.log, want.low))
-            if want.pieces and encoded is not None:
-                packets += pieces_of(encoded, want.pieces)
-            elif not want.pieces:
-                wanted += [
-                    m for m in self.disk if m.log == want.log and want.low <= m.seq <= want.high
-                ]
-        chosen: list[bytes] = []
-        for message in sorted(wanted, key=history_key):
-            size += len(message.encoded)
-            if chosen and size > replay.credit:
-                complete = False
-                break
-            chosen.append(message.encoded)
-        packets += [ReplayPacket(replay.nonce, tuple(chosen)), ReplayEnd(replay.nonce, complete)]
-        self.talk.send(self, (replay.to,), packets)
 
     # --- What must hold in every dialogue ---------------------------------------------------
 
@@ -180,7 +165,7 @@ class Party:
         heads = {message.log: Head(message.seq, message.hash, 0) for message in self.disk}
         for packet in packets:
             match packet:
-                case Rumor(_, messages):
+                case Rumor(_, _, messages):
                     own = self.replica.standing.log
                     dots = [decode(encoded).dot for encoded in messages]
                     assert all(d.log != own or d.seq <= heads[own].seq for d in dots)

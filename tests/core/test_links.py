@@ -11,7 +11,7 @@ NODES = [bytes([n]) * 8 for n in range(1, 9)]
 
 def links() -> Links:
     """A node with eight eager links."""
-    found = Links(8)
+    found = Links(8, 65_536)
     rows = [alive_row(n, 1, Address(f"10.0.0.{n[0]}", 1), "n", 1) for n in NODES]
     found.refill(bytes(7) + b"\xff", [Member(row, 0) for row in rows])
     return found
@@ -22,13 +22,15 @@ def play(found: Links, rounds: int, missed_of_100: int) -> int:
     now = 0
     for number in range(rounds):
         now += PRUNE_PAUSE
-        eager = [node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in found.eager()]
+        eager = [
+            node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in found.push(0, (), now)[0]
+        ]
         if number * missed_of_100 % 100 < missed_of_100:
             found.missed(NODES[number % 8], now)
             continue
         for at, node in enumerate(eager):
             found.brought(node, is_new=at == 0, now=now)
-    return len(found.eager())
+    return len(found.push(0, (), now)[0])
 
 
 @pytest.mark.parametrize(

@@ -86,7 +86,7 @@ def test_one_message_of_ten_thousand_logs_is_found_in_three_round_trips_and_4_kb
     talk = talk_of_ten_thousand_logs()
     asker, answerer = talk["ann"], talk["bob"]
     root = answerer.replica.standing.root.value()
-    asker.replica.anti_entropy.compare(root, False, answerer.id, answerer.address, 0)
+    asker.replica.anti_entropy.exchange.compare(root, False, answerer.id, answerer.address, 0)
     size, hops = 0, 0
     while search := [p for p in sent_by(asker) if isinstance(p, Ranges | Digest)]:
         payloads = pack(asker.id, search, PAYLOAD_BYTES)

@@ -50,7 +50,7 @@ def sync(party: Party, *others: Party) -> list[bytes]:
 
 def agrees(party: Party) -> dict[bytes, bool | None]:
     """Who was asked and what became of it."""
-    return dict(party.replica.anti_entropy.last_sync.agrees)
+    return dict(party.replica.anti_entropy.exchange.last_sync.agrees)
 
 
 @pytest.mark.parametrize("asker", ["ann", "bob"])

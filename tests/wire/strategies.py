@@ -8,12 +8,17 @@ from flc_udp.config import (
     PIECE_BYTES,
     RANGE_LEVELS,
     SEQ_LIMIT,
+    STAMP_LIMIT,
 )
 from flc_udp.model.address import fold
 from flc_udp.model.dots import Dot
-from flc_udp.model.message import label_problem
+from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.model.message import Origin, label_problem
 from flc_udp.wire.packets import (
     Ack,
+    Base,
+    BaseEnd,
+    BasePull,
     Digest,
     DigestRow,
     Have,
@@ -37,6 +42,7 @@ from flc_udp.wire.packets import (
     ReplayEnd,
     Rumor,
     State,
+    Taken,
     Update,
     Want,
 )
@@ -44,6 +50,8 @@ from flc_udp.wire.packets import (
 ids = st.binary(min_size=8, max_size=8)
 hashes = st.binary(min_size=8, max_size=8)
 numbers = st.integers(0, (1 << 64) - 1)
+stamps = st.integers(0, STAMP_LIMIT)
+floors = st.integers(0, STAMP_LIMIT - 1)
 seqs = st.integers(1, SEQ_LIMIT - 1) | st.integers(1, 300)
 labels = st.text(st.characters(exclude_categories=["Cs", "Cc"]), min_size=1, max_size=32).filter(
     lambda text: label_problem(text) is None
@@ -100,6 +108,15 @@ def member_digests(draw: st.DrawFn) -> MemberDigest:
 
 
 @st.composite
+def base_logs(draw: st.DrawFn) -> BaseLog:
+    """A log with rooms in which it spoke at or below its head."""
+    head = Head(draw(seqs), draw(hashes), draw(floors))
+    rooms = st.builds(BaseRoom, labels, st.integers(1, head.seq), st.none() | floors)
+    origins = st.none() | st.builds(Origin, ids, labels)
+    return BaseLog(draw(ids), head, draw(origins), tuple(draw(st.lists(rooms, max_size=4))))
+
+
+@st.composite
 def pieces(draw: st.DrawFn) -> Piece:
     """A piece that fits its total."""
     total = draw(st.integers(1, MESSAGE_BYTES_MAX))
@@ -118,7 +135,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Members, many(rows)),
     st.builds(Update, many(rows)),
     st.builds(Leave, numbers, rows),
-    st.builds(Rumor, st.booleans(), many(messages)),
+    st.builds(Rumor, st.booleans(), numbers, many(messages)),
     pieces(),
     st.builds(Prune),
     st.builds(Have, st.booleans(), many(dots)),
@@ -126,9 +143,13 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     digests(),
     ranges.map(lambda found: MemberRanges(*found)),
     member_digests(),
-    st.builds(Pull, numbers, numbers, st.booleans(), many(wants)),
+    st.builds(Pull, numbers, numbers, st.booleans(), stamps, stamps, many(wants)),
     st.builds(Replay, numbers, many(messages)),
-    st.builds(ReplayEnd, numbers, st.booleans()),
+    st.builds(ReplayEnd, numbers, numbers, stamps, floors, many(ids)),
     st.builds(Receipt, ids, seqs),
+    st.builds(Taken, numbers),
+    st.builds(BasePull, numbers, st.just(b"") | ids),
+    st.builds(Base, numbers, many(base_logs())),
+    st.builds(BaseEnd, numbers, floors, numbers, numbers, st.just(b"") | ids),
 )
 """Every kind."""

@@ -13,14 +13,21 @@ from flc_udp.config import (
     PIECE_BYTES,
     RANGE_LEVELS,
     SEQ_LIMIT,
+    STAMP_LIMIT,
 )
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
-from flc_udp.wire.codec import NUMBER_LIMIT, PIECES_MAX, READERS, fields_of, read
+from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.model.message import Origin
+from flc_udp.wire.checked import NUMBER_LIMIT
+from flc_udp.wire.codec import PIECES_MAX, READERS, fields_of, read
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,
+    Base,
+    BaseEnd,
+    BasePull,
     Digest,
     DigestRow,
     Have,
@@ -45,6 +52,7 @@ from flc_udp.wire.packets import (
     ReplayEnd,
     Rumor,
     State,
+    Taken,
     Update,
     Want,
 )
@@ -54,6 +62,9 @@ SENDER = b"sender--"
 ID, HASH = b"log-----", b"hash----"
 ROW = MemberRow(ID, 5, State.ALIVE, Address("10.0.0.1", 7352), "ann", 9)
 
+BASE = BaseLog(
+    ID, Head(9, HASH, 5), Origin(ID, "ann"), (BaseRoom("a", 9, 5), BaseRoom("b", 3, None))
+)
 EXAMPLES: list[Packet] = [
     Ping(1, HASH, HASH, False, ID),
     Ack(1, HASH, HASH, True, 0),
@@ -61,13 +72,13 @@ EXAMPLES: list[Packet] = [
     Members((ROW,)),
     Update((ROW, ROW)),
     Leave(1, ROW),
-    Rumor(True, (b"one", b"two")),
+    Rumor(True, 1, (b"one", b"two")),
     Piece(ID, 1, HASH, 1_500, 1, bytes(476)),
     Have(False, (Dot(ID, 1),)),
     Digest(ID, ID, True, (DigestRow(ID, 1, HASH),)),
-    Pull(1, 2, False, (Want(ID, 1, 2), Want(ID, 3, 3, (0, 4)))),
+    Pull(1, 2, False, 3, 4, (Want(ID, 1, 2), Want(ID, 3, 3, (0, 4)))),
     Replay(1, (b"one",)),
-    ReplayEnd(1, True),
+    ReplayEnd(1, 2, 3, 4, (ID,)),
     Receipt(ID, 1),
     PingReq(1, ID),
     Nack(1),
@@ -76,6 +87,10 @@ EXAMPLES: list[Packet] = [
     Ranges(ID, 3, bytes(512)),
     MemberRanges(ID, 3, bytes(512)),
     MemberDigest(ID, ID, (ROW, ROW)),
+    BasePull(1, ID),
+    Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
+    BaseEnd(1, 2, 3, 4, ID),
+    Taken(1),
 ]
 
 
@@ -141,7 +156,7 @@ class TestForwardCompatibility:
             Digest(ID, ID, False, (DigestRow(ID, 1, HASH),)),
         ] == read(payload(*body))[1]
 
-    @pytest.mark.parametrize("kind", [0, 1, 2, 24, 255, 1 << 63, -1, True, "ping", None])
+    @pytest.mark.parametrize("kind", [0, 1, 2, 28, 255, 1 << 63, -1, True, "ping", None])
     def test_unknown_kinds_are_ignored_and_counted(self, kind: object) -> None:
         """What is not known changes nothing, and its neighbours are read."""
         known = fields_of(EXAMPLES[0])
@@ -200,6 +215,25 @@ NO_ROW = [
         for value in values
     ),
 ]
+NO_BASE: list[Any] = [
+    *NO_ARRAY,
+    (ID, 9, HASH, 5),
+    (b"", 9, HASH, 5, None),
+    (ID, 0, HASH, 5, None),
+    (ID, 9, b"", 5, None),
+    (ID, 9, HASH, STAMP_LIMIT, None),
+    (ID, 9, HASH, 5, ID),
+    (ID, 9, HASH, 5, (ID,)),
+    (ID, 9, HASH, 5, (b"", "ann")),
+    (ID, 9, HASH, 5, (ID, "")),
+    (ID, 9, HASH, 5, None, "room"),
+    (ID, 9, HASH, 5, None, ("a", 9)),
+    (ID, 9, HASH, 5, None, ("", 9, None)),
+    (ID, 9, HASH, 5, None, ("a", 0, None)),
+    (ID, 9, HASH, 5, None, ("a", 10, None)),
+    (ID, 9, HASH, 5, None, ("a", 9, -1)),
+    (ID, 9, HASH, 5, None, ("a", 9, STAMP_LIMIT)),
+]
 BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[0], 1, NO_NUMBER),
     (EXAMPLES[0], 2, NO_ID),
@@ -219,7 +253,8 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[5], 1, NO_NUMBER),
     (EXAMPLES[5], 2, NO_ROW),
     (EXAMPLES[6], 1, NO_FLAG),
-    (EXAMPLES[6], 2, [*NO_ARRAY, ("text",), (1,), (None,), ((b"",),)]),
+    (EXAMPLES[6], 2, NO_NUMBER),
+    (EXAMPLES[6], 3, [*NO_ARRAY, ("text",), (1,), (None,), ((b"",),)]),
     (EXAMPLES[7], 1, NO_ID),
     (EXAMPLES[7], 2, NO_SEQ),
     (EXAMPLES[7], 3, NO_ID),
@@ -246,9 +281,11 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[10], 1, NO_NUMBER),
     (EXAMPLES[10], 2, NO_NUMBER),
     (EXAMPLES[10], 3, NO_FLAG),
+    (EXAMPLES[10], 4, [STAMP_LIMIT + 1, *NO_NUMBER]),
+    (EXAMPLES[10], 5, [STAMP_LIMIT + 1, *NO_NUMBER]),
     (
         EXAMPLES[10],
-        4,
+        6,
         [
             *NO_ARRAY,
             ((ID, 1),),
@@ -268,7 +305,10 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[11], 1, NO_NUMBER),
     (EXAMPLES[11], 2, [*NO_ARRAY, ("text",), (1,)]),
     (EXAMPLES[12], 1, NO_NUMBER),
-    (EXAMPLES[12], 2, NO_FLAG),
+    (EXAMPLES[12], 2, NO_NUMBER),
+    (EXAMPLES[12], 3, [STAMP_LIMIT + 1, *NO_NUMBER]),
+    (EXAMPLES[12], 4, [STAMP_LIMIT, *NO_NUMBER]),
+    (EXAMPLES[12], 5, [*NO_ARRAY, *((log,) for log in NO_ID)]),
     (EXAMPLES[13], 1, NO_ID),
     (EXAMPLES[13], 2, NO_SEQ),
     (EXAMPLES[14], 1, NO_NUMBER),
@@ -285,6 +325,16 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[20], 1, [*NO_ID, b"\xff" * 8]),
     (EXAMPLES[20], 2, [*NO_ID, bytes(8)]),
     (EXAMPLES[20], 3, [*NO_ARRAY, *((row,) for row in NO_ROW)]),
+    (EXAMPLES[21], 1, NO_NUMBER),
+    (EXAMPLES[21], 2, [value for value in NO_ID if value != b""]),
+    (EXAMPLES[22], 1, NO_NUMBER),
+    (EXAMPLES[22], 2, [*NO_ARRAY, *((row,) for row in NO_BASE)]),
+    (EXAMPLES[23], 1, NO_NUMBER),
+    (EXAMPLES[23], 2, [STAMP_LIMIT, *NO_NUMBER]),
+    (EXAMPLES[23], 3, NO_NUMBER),
+    (EXAMPLES[23], 4, NO_NUMBER),
+    (EXAMPLES[23], 5, [value for value in NO_ID if value != b""]),
+    (EXAMPLES[24], 1, NO_NUMBER),
 ]
 
 

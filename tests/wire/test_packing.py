@@ -10,6 +10,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.wire.codec import read
 from flc_udp.wire.packets import (
+    Base,
     Digest,
     Have,
     MemberRow,
@@ -41,7 +42,7 @@ def items_of(found: list[Packet]) -> list[Item]:
     items: list[Item] = []
     for packet in found:
         match packet:
-            case Rumor() | Replay() | Members() | Update() | Pull() | Have():
+            case Rumor() | Replay() | Members() | Update() | Pull() | Have() | Base():
                 items += [(type(packet), packet[:-1], item) for item in packet[-1]]
             case _:
                 items.append((type(packet), packet))
@@ -71,7 +72,7 @@ def test_nothing_is_lost_doubled_or_out_of_order(sent: list[Packet], budget: int
 @given(st.lists(messages, max_size=200), st.booleans(), st.sampled_from(BUDGETS))
 def test_many_messages_fill_their_datagrams(sent: list[bytes], receipt: bool, budget: int) -> None:
     """Spread over as few as it takes in order: two neighbours never fit into one."""
-    payloads = pack(SENDER, [Rumor(receipt, tuple(sent))], budget)
+    payloads = pack(SENDER, [Rumor(receipt, 7, tuple(sent))], budget)
     sizes = [len(payload) for payload in payloads]
 
     assert sent == [m for p in unpack(payloads, budget) for m in getattr(p, "messages", ())]
@@ -118,7 +119,7 @@ def test_thousands_of_rows_are_spread(budget: int) -> None:
     sent: list[Packet] = [
         Members(rows),
         Have(False, tuple(Dot(row.id, 1 << 52) for row in rows)),
-        Pull(1, 2, False, tuple(Want(row.id, 1, 1 << 52) for row in rows)),
+        Pull(1, 2, False, 3, 4, tuple(Want(row.id, 1, 1 << 52) for row in rows)),
         Update(rows),
     ]
 
@@ -129,7 +130,7 @@ def test_small_packets_share_a_payload() -> None:
     """An ack and its news are one datagram; a hundred probes are a few."""
     ping = Ping(1, bytes(8), bytes(8), False, bytes(8))
 
-    assert len(pack(SENDER, [ping, ping, ReplayEnd(1, True)], 1_355)) == 1
+    assert len(pack(SENDER, [ping, ping, ReplayEnd(1, 2, 3, 4, ())], 1_355)) == 1
     assert len(pack(SENDER, [ping] * 100, 1_355)) == 3
 
 
@@ -137,15 +138,15 @@ def test_an_end_mark_follows_what_it_ends() -> None:
     """Order is kept across payloads: the end of a replay is its last packet."""
     story = Story()
     said = tuple(story.say("ann", body="x" * 700).encoded for _ in range(20))
-    found = unpack(pack(SENDER, [Replay(1, said), ReplayEnd(1, True)], 1_355), 1_355)
+    found = unpack(pack(SENDER, [Replay(1, said), ReplayEnd(1, 2, 3, 4, ())], 1_355), 1_355)
 
-    assert ReplayEnd(1, True) == found[-1]
+    assert ReplayEnd(1, 2, 3, 4, ()) == found[-1]
     assert len(list(chain(*(p.messages for p in found if isinstance(p, Replay))))) == 20
 
 
 def test_no_packets_are_no_payloads() -> None:
     """Nothing to say is nothing to send, and so is a packet of no items."""
-    empty: list[Packet] = [Rumor(False, ()), Update(()), Pull(1, 1, False, ())]
+    empty: list[Packet] = [Rumor(False, 0, ()), Update(()), Pull(1, 1, False, 0, 0, ())]
 
     assert pack(SENDER, [], 1_355) == []
     assert pack(SENDER, empty, 1_355) == []
