@@ -1,8 +1,10 @@
 """What must hold when all is quiet: the disks are read, and everything in them is reckoned anew.
 
-Rules. Every running node has the same history, byte for byte; the history is a linear extension of
-causality; what the store keeps beside the messages (clocks, frontiers, heads) is what follows from
-the messages alone.
+Rules. Every running node has, from its own floor on, all that was ever said, byte for byte, in an
+order that is a linear extension of causality; so from the highest floor on they have the same. What
+the store keeps beside the messages (clocks, frontiers, heads) is what follows from all that was
+said, whatever was pruned since and whatever bases were taken. What was lost with a disk, and no
+node knows of, was never said.
 """
 
 from __future__ import annotations
@@ -11,9 +13,10 @@ from collections.abc import Iterable, Iterator
 
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.history import Edge, Head
+from flc_udp.model.history import NO_HEAD, Edge, Head, History
 from flc_udp.model.message import Message, decode, history_key
 from flc_udp.sim.checks import Checks, Violation
+from flc_udp.sim.follower import Found
 from flc_udp.store.log import Log, Reader
 
 FRONTIER_MESSAGES_MAX = 1_000
@@ -29,32 +32,30 @@ def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Messag
         position = page[-1][0]
 
 
+def found(log: Log) -> Found:
+    """What stands on a disk."""
+    reader = log.reader()
+    return Found(by_position(reader), log.load(), reader.last_position())
+
+
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
     """Compare the disks of all running nodes; raises Violation."""
-    reckoned: Reckoned | None = None
+    said: Said | None = None
     for name, log in logs:
-        history = [encoded for _, encoded in log.reader().history(None)]
-        if reckoned is None:
-            reckoned = Reckoned(history)
-            reckoned.demand_causal()
-        if history != reckoned.history:
-            raise Violation(f"{name}: {_difference(history, reckoned.history)}")
-        reckoned.compare(name, log)
+        kept = log.load()
+        if said is None:
+            minted = (minted.message for minted in checks.minted.values())
+            said = Said([m for m in minted if m.seq <= kept.heads.get(m.log, NO_HEAD).seq])
+            said.demand_causal()
+        said.compare(name, log.reader(), kept)
     checks.demand_rest()
 
 
-def _difference(history: list[bytes], first: list[bytes]) -> str:
-    pairs = enumerate(zip(history, first, strict=False))
-    at = next((at for at, (a, b) in pairs if a != b), min(len(history), len(first)))
-    return f"has another history from message {at} of {len(history)} and {len(first)} on"
+class Said:
+    """All messages that some disk ever took and the nodes know of, and what follows from them."""
 
-
-class Reckoned:
-    """A history, and all that follows from its messages."""
-
-    def __init__(self, history: list[bytes]) -> None:
-        self.history = history
-        self.messages = [decode(encoded) for encoded in history]
+    def __init__(self, messages: list[Message]) -> None:
+        self.messages = sorted(messages, key=history_key)
         self.heads: dict[LogId, Head] = {}
         self.clocks: dict[str, dict[LogId, int]] = {}
         for message in self.messages:
@@ -64,18 +65,14 @@ class Reckoned:
     def demand_causal(self) -> None:
         """In the printed order, logs have no gap and nothing stands before its causes."""
         seen: dict[LogId, int] = {}
-        keys = [history_key(message) for message in self.messages]
-        if keys != sorted(keys):
-            raise Violation("the history is not sorted by (stamp, log, seq)")
         for message in self.messages:
             needed = [Dot(message.log, message.seq - 1), *message.causes]
             if any(seen.get(log, 0) < seq for log, seq in needed):
                 raise Violation(f"{message.dot} stands in the history before a cause of it")
             seen[message.log] = message.seq
 
-    def compare(self, name: str, log: Log) -> None:
-        """Demand of the store's tables what follows from its messages."""
-        reader, kept = log.reader(), log.load()
+    def compare(self, name: str, reader: Reader, kept: History) -> None:
+        """Demand of a disk that its tables and messages are what they have to be."""
         if kept.heads != self.heads:
             raise Violation(f"{name}: log heads are not those of the messages")
         for room, clock in self.clocks.items():
@@ -83,6 +80,21 @@ class Reckoned:
                 raise Violation(f"{name}: the clock of {room} is not that of its messages")
         if len(self.messages) <= FRONTIER_MESSAGES_MAX and kept.frontiers != self.frontiers():
             raise Violation(f"{name}: frontiers are not those of the messages")
+        self._compare_history(name, reader, kept)
+
+    def _compare_history(self, name: str, reader: Reader, kept: History) -> None:
+        """All from the floor on is held; below it, what is above the base of its log."""
+        bases = {log: head.seq for log, head in kept.bases.items()}
+        held = [m for m in self.messages if m.seq > bases.get(m.log, 0)]
+        early = next(
+            (m for m in self.messages if m.stamp >= kept.floor and m.seq <= bases.get(m.log, 0)),
+            None,
+        )
+        if early is not None:
+            raise Violation(f"{name}: {early.dot} is not kept, and above the floor {kept.floor}")
+        history = [encoded for _, encoded in reader.history(None)]
+        if history != [message.encoded for message in held]:
+            raise Violation(f"{name}: {_difference(history, held)}")
 
     def frontiers(self) -> dict[str, dict[LogId, Edge]]:
         """{room: {log: edge}}, by whole vector clocks: what no other message has seen."""
@@ -102,3 +114,9 @@ class Reckoned:
             pasts[message.dot] = past
             last[message.room, message.log] = message.dot
         return frontiers
+
+
+def _difference(history: list[bytes], held: list[Message]) -> str:
+    pairs = enumerate(zip(history, held, strict=False))
+    at = next((at for at, (a, b) in pairs if a != b.encoded), min(len(history), len(held)))
+    return f"has another history from message {at} of {len(history)} and {len(held)} on"

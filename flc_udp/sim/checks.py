@@ -6,109 +6,26 @@ an author had been shown is written down when it speaks, and is demanded of whoe
 
 What is acknowledged is never lost while its disk stands. A disk that is put back to an earlier
 state may take acknowledged messages with it, though only those that no other disk holds at that
-moment; they may come back all the same, from a datagram under way.
+moment; they may come back all the same, from a datagram under way. Retention and the base that is
+taken may let the last copy of one go: that is noted, and excused below the floors alone (`audit`).
 """
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple
 
 from flc_udp.ground import Said
-from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import NO_HEAD, Head
+from flc_udp.model.history import NO_HEAD, BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
+from flc_udp.sim.heap import MS
 
-Clock = dict[LogId, int]
+__all__ = ["Checks", "Utterance", "Violation"]
 
-
-class Violation(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """A promise is broken."""
-
-
-@dataclass(slots=True)
-class Utterance:
-    """Something somebody says, and what became of it."""
-
-    room: str
-    body: str | bytes
-    at: int
-    seen: Clock
-    """{log: last seq} of what its author had been shown in the room."""
-    dot: Dot | None = None
-    """Its message, once that is on its author's disk."""
-    is_doubted: bool = False
-    """Whether that commit was reported as failed."""
-    said: Said | None = None
-    error: FlcError | None = None
-
-    def says(self, message: Message) -> bool:
-        """Whether the message may be this."""
-        return (message.room, message.body) == (self.room, self.body)
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether it is known to be said or refused."""
-        return self.said is not None or self.error is not None
-
-
-class Minted(NamedTuple):
-    """A message as its author's disk took it."""
-
-    author: int
-    hash: bytes
-    stamp: int
-    at: int
-    """When it was said."""
-    seen: Clock
-
-
-@dataclass(slots=True)
-class Follower:
-    """One node's disk, as it was given things, and who follows the node, as it is shown them."""
-
-    name: str
-    disk: dict[LogId, Head] = field(default_factory=dict)
-    position: int = 0
-    unshown: deque[tuple[int, Dot]] = field(default_factory=deque)
-    shown: Clock = field(default_factory=dict)
-    rooms: dict[str, Clock] = field(default_factory=dict)
-    unanswered: list[Utterance] = field(default_factory=list)
-
-    def holds(self, dot: Dot) -> bool:
-        """Whether its disk has the message."""
-        return self.disk.get(dot.log, NO_HEAD).seq >= dot.seq
-
-    def write(self, position: int, message: Message) -> None:
-        """Its disk took a message: each log without gaps, causes first, at the next position."""
-        head = self.disk.get(message.log, NO_HEAD)
-        self.demand(message.seq == head.seq + 1, message, "written with a gap in its log")
-        self.demand(message.parent == head.hash, message, "written on another parent")
-        self.demand(all(map(self.holds, message.causes)), message, "written before its causes")
-        self.demand(position == self.position + 1, message, f"written at position {position}")
-        self.position = position
-        self.disk[message.log] = Head(message.seq, message.hash, message.stamp)
-
-    def show(self, message: Message, minted: Minted) -> None:
-        """Who follows it sees a message: all that its author had seen was seen before."""
-        before = self.shown.get(message.log, 0)
-        self.demand(message.seq == before + 1, message, f"shown after {before} of its log")
-        for log, seq in message.causes:
-            self.demand(self.shown.get(log, 0) >= seq, message, "shown before a cause of it")
-        for log, seq in minted.seen.items():
-            if self.shown.get(log, 0) < seq:
-                problem = f"shown before {Dot(log, seq)}, which its author had been shown"
-                raise Violation(f"{self.name}: {message.dot} {problem}")
-        self.shown[message.log] = message.seq
-        self.rooms.setdefault(message.room, {})[message.log] = message.seq
-
-    def demand(self, holds: bool, message: Message, problem: str) -> None:
-        """Raise Violation unless it holds."""
-        if not holds:
-            raise Violation(f"{self.name}: {message.dot} {problem}")
+ASKED_WITHIN = 10_000 * MS
+"""What a node has had so long whoever takes a base has asked it for."""
 
 
 class Checks:
@@ -119,6 +36,8 @@ class Checks:
         self.minted: dict[Dot, Minted] = {}
         self.acknowledged: dict[Dot, int] = {}
         self.lost_with_a_disk: dict[Dot, None] = {}
+        self.let_go: dict[Dot, str] = {}
+        """Messages whose last copy went as it should, and how."""
 
     def add(self, name: str) -> None:
         """One more node."""
@@ -147,22 +66,26 @@ class Checks:
             raise Violation(f"{follower.name}: {answer.dot} acknowledged and not on its disk")
         self.acknowledged[answer.dot] = number
 
-    def wrote(self, number: int, first_position: int, messages: Sequence[Message]) -> None:
+    def wrote(
+        self, number: int, first_position: int, messages: Sequence[Message], arrived: Arrived
+    ) -> None:
         """A transaction is on a disk. The first disk that has a message is its author's."""
         follower = self.followers[number]
         for position, message in enumerate(messages, first_position):
             if message.dot not in self.minted:
                 self._mint(number, message)
             minted = self.minted[message.dot]
-            follower.demand(minted.hash == message.hash, message, "has two contents")
+            is_same = minted.message.encoded == message.encoded
+            follower.demand(is_same, message, "has two contents")
             follower.write(position, message)
+            follower.arrived.setdefault(message.dot, arrived)
             follower.unshown.append((position, message.dot))
 
-    def found(self, number: int, messages: Sequence[Message]) -> None:
+    def found(self, number: int, messages: Sequence[Message], arrived: Arrived) -> None:
         """A commit that was reported as failed stands on the disk: its posts may be refused."""
         follower = self.followers[number]
         first_position = follower.position + 1
-        self.wrote(number, first_position, messages)
+        self.wrote(number, first_position, messages, arrived)
         self.showed(number, first_position, messages)
         dots = {message.dot for message in messages}
         for utterance in follower.unanswered:
@@ -176,22 +99,60 @@ class Checks:
             follower.demand(due == (position, message.dot), message, f"shown, and due was {due}")
             follower.show(message, self.minted[message.dot])
 
-    def started(self, number: int, rows: Iterable[tuple[int, Message]]) -> None:
+    def started(self, number: int, found: Found) -> None:
         """A node started from this disk: what it was given, and who follows reads on from it."""
         follower = self.followers[number]
-        expected = follower.disk
-        self._reread(follower, rows)
-        if follower.disk != expected:
+        expected = follower.disk, follower.kept, follower.floor, follower.position
+        follower.reread(found, self.minted)
+        if (follower.disk, follower.kept, follower.floor, follower.position) != expected:
             raise Violation(f"{follower.name}: its disk is not as it was left")
 
-    def put_back(self, number: int, rows: Iterable[tuple[int, Message]]) -> None:
+    def put_back(self, number: int, found: Found) -> None:
         """A disk is as it was earlier: excuse what it lost and no other disk holds."""
         follower = self.followers[number]
-        before = Follower(follower.name, follower.disk)
-        self._reread(follower, rows)
-        for dot in self.acknowledged:
-            if before.holds(dot) and not any(other.holds(dot) for other in self.followers):
+        before = Follower(follower.name, follower.disk, follower.kept)
+        follower.reread(found, self.minted)
+        self._gone(before.kept, f"its last copy went when the disk of {follower.name} was put back")
+        for dot in self.minted:
+            if before.knows(dot) and not any(other.knows(dot) for other in self.followers):
                 self.lost_with_a_disk[dot] = None
+
+    def pruned(self, number: int, left: set[int], floor: int, allowed: Allowed) -> int:
+        """Retention worked on a disk: these positions are left; how many went."""
+        follower = self.followers[number]
+        gone = follower.prune(left, floor, allowed)
+        self._gone(gone, f"{follower.name} kept it no longer")
+        return len(gone)
+
+    def adopts(
+        self, number: int, base: Sequence[BaseLog], reachable: Iterable[int], now: int
+    ) -> None:
+        """A node is to take a base, and these it can ask: they do not have what it covers.
+
+        Or not for long: each was asked once, at some moment.
+        """
+        follower = self.followers[number]
+        others = [self.followers[other] for other in reachable]
+        heads = {row.log: (follower.disk.get(row.log, NO_HEAD).seq, row.head.seq) for row in base}
+        lacking = [Dot(log, seq + 1) for log, (seq, head) in heads.items() if seq < head]
+        since = now - ASKED_WITHIN
+        if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
+            raise Violation(f"{follower.name}: took a base for {lacking[0]}, which it could have")
+
+    def adopted(
+        self, number: int, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
+    ) -> None:
+        """A disk took a floor and its base, and these positions are left."""
+        follower = self.followers[number]
+        gone = follower.adopt(floor, base, history, self.minted)
+        if left != {kept.position for kept in follower.kept.values()}:
+            raise Violation(f"{follower.name}: took a base, and holds what it should not, or lost")
+        self._gone(gone, f"{follower.name} took a base for it")
+
+    def _gone(self, dots: Iterable[Dot], how: str) -> None:
+        for dot in dots:
+            if not any(dot in follower.kept for follower in self.followers):
+                self.let_go[dot] = how
 
     def crashed(self, number: int) -> None:
         """Nobody will be told any more what became of what was said."""
@@ -207,8 +168,8 @@ class Checks:
             if follower.unshown:
                 raise Violation(f"{follower.name}: {follower.unshown[0]} was never shown")
         for dot, number in self.acknowledged.items():
-            held = any(follower.holds(dot) for follower in self.followers)
-            if not held and dot not in self.lost_with_a_disk:
+            is_held = any(dot in follower.kept for follower in self.followers)
+            if not (is_held or dot in self.lost_with_a_disk or dot in self.let_go):
                 raise Violation(f"{self.followers[number].name}: {dot} acknowledged and lost")
 
     def _mint(self, number: int, message: Message) -> None:
@@ -220,15 +181,6 @@ class Checks:
         assert utterance is not None
         utterance.dot = message.dot
         for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
-            rises = self.minted[dot].stamp < message.stamp
+            rises = self.minted[dot].message.stamp < message.stamp
             follower.demand(rises, message, f"has a stamp that is not above that of {dot}")
-        self.minted[message.dot] = Minted(
-            number, message.hash, message.stamp, utterance.at, utterance.seen
-        )
-
-    def _reread(self, follower: Follower, rows: Iterable[tuple[int, Message]]) -> None:
-        follower.disk, follower.position, follower.shown, follower.rooms = {}, 0, {}, {}
-        follower.unshown.clear()
-        for position, message in rows:
-            follower.write(position, message)
-            follower.show(message, self.minted[message.dot])
+        self.minted[message.dot] = Minted(number, message, utterance.at, utterance.seen)

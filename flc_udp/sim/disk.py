@@ -1,30 +1,37 @@
 """A disk: one SQLite database in memory, which outlives the node that writes to it.
 
-A commit on it takes its time and has a fate. It can fail in the middle of the transaction (SQLite
-is interrupted after some of its instructions, so the log's own way of undoing is what undoes), and
-the machine can crash before it or right after. A disk can be put back to an earlier state.
+What is written on it takes its time and has a fate. It can fail in the middle of the transaction
+(SQLite is interrupted after some of its instructions, so the log's own way of undoing is what
+undoes), and the machine can crash before it or right after. A disk can be put back to an earlier
+state.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections import deque
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import Enum
 from random import Random
 
-from flc_udp.ground import Batch
 from flc_udp.sim.heap import MS
 from flc_udp.sim.network import Faults
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import StoreFailed
+from flc_udp.store.retention import HYSTERESIS
 
 SNAPSHOTS_KEPT = 3
 
-INSTRUCTIONS_MAX = 60
-"""A commit that is to fail does so within so many of SQLite's instructions."""
+INSTRUCTIONS_MAX = {"append": 60, "retain": 600, "adopt": 3_000}
+"""What is to fail does so within so many of SQLite's instructions, or not at all."""
+
+WALL_STRETCH = 1_000
+"""The log is told of a second as of so many: it keeps arrivals by the minute, and a play that is to
+prune by age has but seconds."""
 
 
 class Fate(Enum):
-    """What becomes of a commit."""
+    """What becomes of a transaction."""
 
     DONE = "done"
     FAILED = "failed"
@@ -44,9 +51,10 @@ class Disk:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.free_bytes = 1 << 40
         self.snapshots: deque[bytes] = deque(maxlen=SNAPSHOTS_KEPT)
-        self.fates: deque[Fate] = deque()
-        """Of the next commits, where a play wants them; of all others chance decides."""
+        self.fates: defaultdict[str, deque[Fate]] = defaultdict(deque)
+        """Of the next writes of a kind, where a play wants them; of all others chance decides."""
         self._random = random
+        self._is_over = False
 
     def close(self) -> None:
         """Give the memory back."""
@@ -60,8 +68,27 @@ class Disk:
         """Be as at the oldest snapshot that is kept."""
         self.connection.deserialize(self.snapshots[0])
 
-    def commit_us(self, faults: Faults) -> int:
-        """How long the next commit takes."""
+    def positions(self) -> set[int]:
+        """Where a message stands."""
+        return {at for (at,) in self.connection.execute("SELECT position FROM message")}
+
+    def excess(self, bytes_max: int) -> int:
+        """How many bytes may go where so many are allowed; 0 is no limit.
+
+        Once it is above the limit, so many as leave a part of it free.
+        """
+        if not bytes_max:
+            return 0
+        pages, free, size = (
+            self.connection.execute(f"PRAGMA {name}").fetchone()[0]
+            for name in ("page_count", "freelist_count", "page_size")
+        )
+        used, low = (pages - free) * size, bytes_max - bytes_max // HYSTERESIS
+        self._is_over = used > (low if self._is_over else bytes_max)
+        return used - low if self._is_over else 0
+
+    def write_us(self, faults: Faults) -> int:
+        """How long the next write takes."""
         chance = self._random.random
         spread = faults.commit_us_max - faults.commit_us_min
         duration = faults.commit_us_min + int(spread * chance())
@@ -69,10 +96,10 @@ class Disk:
             duration += int(faults.commit_stall_ms_max * MS * chance())
         return duration
 
-    def next_fate(self, faults: Faults) -> Fate:
-        """What becomes of the next commit."""
-        if self.fates:
-            return self.fates.popleft()
+    def next_fate(self, faults: Faults, operation: str) -> Fate:
+        """What becomes of the next write."""
+        if self.fates[operation]:
+            return self.fates[operation].popleft()
         chance = self._random.random()
         for fate, share in (
             (Fate.CRASH_BEFORE, faults.crash_before_commit),
@@ -85,17 +112,17 @@ class Disk:
             chance -= share
         return Fate.DONE
 
-    def append(self, log: Log, batch: Batch, fate: Fate) -> int:
-        """Commit through the log that stands on it; raises StoreFailed."""
+    @contextmanager
+    def writing(self, operation: str, fate: Fate) -> Iterator[None]:
+        """What the log that stands on it writes in the block ends so; StoreFailed if it fails."""
         if fate is Fate.FAILED:
-            self._interrupt_once(self._random.randint(1, INSTRUCTIONS_MAX))
+            self._interrupt_once(self._random.randint(1, INSTRUCTIONS_MAX[operation]))
         try:
-            first = log.append(batch.messages, batch.once)
+            yield
         finally:
             self.connection.set_progress_handler(None, 0)
         if fate is Fate.DOUBTED:
-            raise StoreFailed("append", "the last sync failed")
-        return first
+            raise StoreFailed(operation, "the last sync failed")
 
     def _interrupt_once(self, instructions: int) -> None:
         has_failed = False

@@ -27,6 +27,8 @@ class Figures(NamedTuple):
     causes_bytes_p50: int | None
     bytes_per_message_per_node: int | None
     packets: int
+    pruned: int
+    bases_taken: int
     trace: str
 
 
@@ -45,7 +47,7 @@ class Meter:
             world.network.datagrams,
             world.network.bytes,
             self._duplicates(),
-            self._replayed(),
+            self._count("messages replayed"),
         )
         world.stage.watchers.append(self._watch)
 
@@ -69,13 +71,15 @@ class Meter:
             latency_p99_ms=_share(latencies, 0.99),
             copies_per_node=round(copies / self._firsts, 2) if self._firsts else None,
             repaired_percent=(
-                round(100 * (self._replayed() - replayed) / self._firsts, 1)
+                round(100 * (self._count("messages replayed") - replayed) / self._firsts, 1)
                 if self._firsts
                 else None
             ),
             causes_bytes_p50=int(median(self._causes_bytes)) if self._causes_bytes else None,
             bytes_per_message_per_node=sent // messages // nodes if messages else None,
             packets=self._world.network.datagrams - datagrams,
+            pruned=self._count("messages pruned"),
+            bases_taken=self._count("bases taken"),
             trace=self._world.trace.hash(),
         )
 
@@ -93,13 +97,13 @@ class Meter:
             if after == self._everybody != seen_by:
                 self._latencies.append(now - minted[dot].at)
 
-    def _replayed(self) -> int:
-        """Messages sent because they were asked for; lost ones count too."""
+    def _count(self, what: str) -> int:
+        """Over all nodes and their lives: of messages replayed lost ones count too."""
         total = 0
         for machine in self._world.machines.values():
-            total += machine.counts["messages replayed"]
+            total += machine.counts[what]
             if machine.node is not None:
-                total += machine.node.counts["messages replayed"]
+                total += machine.node.counts[what]
         return total
 
     def _duplicates(self) -> int:

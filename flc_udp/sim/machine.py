@@ -1,29 +1,32 @@
 """A machine: a disk and clocks that stay, and a node that runs on them until it crashes.
 
 It is the ground of its node (`node.Ground`), as the daemon is: datagrams and posts ask for a turn,
-a commit takes time and ends in `committed` or `commit_failed`, one timer follows `wake_at`. Beyond
-that it only breaks: it can crash at any moment, also between a decision and its commit and between
-the commit and what it would have sent, its disk can fail, and it can stand still for a while.
+what is written takes time, one thing after another, and the node is told how it ended, one timer
+follows `wake_at`. Beyond that it only breaks: it can crash at any moment, also between a decision
+and its commit and between the commit and what it would have sent, its disk can fail, and it can
+stand still for a while.
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
 from functools import partial
 
-from flc_udp.config import ID_BYTES
+from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.effects import Notice
 from flc_udp.core.members import alive_row
 from flc_udp.ground import Batch, Post, Said
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
+from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.node import Node
-from flc_udp.sim.audit import by_position
+from flc_udp.sim.audit import by_position, found
 from flc_udp.sim.checks import Utterance, Violation
-from flc_udp.sim.disk import Disk, Fate
+from flc_udp.sim.disk import WALL_STRETCH, Disk, Fate
+from flc_udp.sim.follower import Allowed, Arrived
 from flc_udp.sim.heap import MS
 from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log, StoreFailed
@@ -44,12 +47,25 @@ PEERS_PAUSE = 10 * SECOND
 """Between two writings of who is there, as in the daemon; the first, and a leaver's, at once."""
 
 
+Write = Callable[[Fate], None]
+
+CRASHES = {"append": "commit", "retain": "pruning", "adopt": "the base that is taken"}
+
+
 class Machine:
     """One machine of the play. `node` is None while nothing runs on it."""
 
-    def __init__(self, stage: Stage, name: str, address: Address, seeds: Sequence[Address]) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        address: Address,
+        seeds: Sequence[Address],
+        settings: Settings,
+    ) -> None:
         self.name = name
         self.address = address
+        self.settings = settings
         self.disk = Disk(stage.random(f"{name}/disk"))
         self.node: Node | None = None
         self.counts: Counter[str] = Counter()
@@ -65,6 +81,8 @@ class Machine:
         self._life = 0
         self._paused_until = self._buffered = 0
         self._turn_due = self._peers_due = False
+        self._writes: deque[tuple[str, Write]] = deque()
+        self._written_at = 0
         self._next_save = 0
         self._timer_at: int | None = None
         self._turns = 0
@@ -78,6 +96,8 @@ class Machine:
         assert self.node is None, f"{self.name} runs already"
         self._life += 1
         self._turn_due, self._timer_at, self._paused_until = False, None, 0
+        self._writes.clear()
+        self._written_at = self.now()
         self._peers_due = False
         self._next_save = self.now()
         random = self._stage.random(f"{self.name}/{self._life}")
@@ -88,9 +108,9 @@ class Machine:
         row = alive_row(identity, incarnation, self.address, self.name, random.getrandbits(63))
         seal = Seal(self._stage.ring, random.randbytes(SESSION_BYTES))
         self._stage.trace.running |= 1 << self.number
-        self.node = Node(self._stage.settings, row, log.load(), log.reader(), seal, self, random)
+        self.node = Node(self.settings, row, log.load(), log.reader(), seal, self, random)
         self._tell("^", f"starts, life {self._life}")
-        self._stage.checks.started(self.number, by_position(log.reader()))
+        self._stage.checks.started(self.number, found(log))
         if not alone:
             remembered = (parse_numeric(address) for _, _, address in log.peers())
             self.node.replica.join([*self._seeds, *filter(None, remembered)], self.now())
@@ -122,7 +142,7 @@ class Machine:
         self.disk.put_back()
         self.log = Log.over(self.disk.connection)
         self._tell("R", "has its disk put back")
-        self._stage.checks.put_back(self.number, by_position(self.log.reader()))
+        self._stage.checks.put_back(self.number, found(self.log))
 
     def _stop(self) -> None:
         node = self.node
@@ -224,8 +244,19 @@ class Machine:
 
     def commit(self, batch: Batch) -> None:
         """Start one commit."""
-        delay = self.disk.commit_us(self._stage.network.faults)
-        self._heap.after(delay, self._write, self._life, batch)
+        self._write_later("append", partial(self._append, batch))
+
+    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+        """Let go of a little."""
+        self._write_later("retain", partial(self._retain, arrived_before_ms, bytes_max))
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
+        """Take another's base."""
+        assert self.node is not None
+        live = [member.row.address for member in self.node.replica.liveness.members.live()]
+        reachable = self._stage.network.reachable(self.number, live)
+        self._stage.checks.adopts(self.number, base, reachable, self.now())
+        self._write_later("adopt", partial(self._adopt, floor, base))
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
@@ -257,15 +288,6 @@ class Machine:
             self._peers_due = True
             self._heap.at(self._next_save, self._save_peers, self._life)
 
-    def _find(self) -> None:
-        """Look what stands on the disk after a failure; who follows the node reads on there."""
-        checks = self._stage.checks
-        known = checks.followers[self.number].position
-        found = [message for _, message in by_position(self.log.reader(), known)]
-        if found:
-            self._tell("C", f"finds {len(found)} written from position {known + 1}")
-            checks.found(self.number, found)
-
     # --- The disk ---------------------------------------------------------------------------
 
     def _save_incarnation(self, life: int, incarnation: int) -> None:
@@ -284,28 +306,94 @@ class Machine:
             if rows:
                 self.log.save_peers([(row.id, row.name, str(row.address)) for row in rows])
 
-    def _write(self, life: int, batch: Batch) -> None:
+    def _write_later(self, operation: str, write: Write) -> None:
+        """One thing after another, each in its time: the daemon has one writer."""
+        self._writes.append((operation, write))
+        start = max(self._written_at, self._heap.now)
+        self._written_at = start + self.disk.write_us(self._stage.network.faults)
+        self._heap.at(self._written_at, self._write, self._life)
+
+    def _write(self, life: int) -> None:
         if life != self._life or self.node is None:
             return
         if self._heap.now < self._paused_until:
-            self._heap.at(self._paused_until, self._write, life, batch)
+            self._heap.at(self._paused_until, self._write, life)
             return
-        fate = self.disk.next_fate(self._stage.network.faults)
+        operation, write = self._writes.popleft()
+        fate = self.disk.next_fate(self._stage.network.faults, operation)
         if fate is Fate.CRASH_BEFORE:
-            self.crash("between decision and commit")
+            self.crash(f"between decision and {CRASHES[operation]}")
             return
+        write(fate)
+        self._after_turn()
+
+    def _append(self, batch: Batch, fate: Fate) -> None:
+        assert self.node is not None
+        arrived = Arrived(batch.wall, self._heap.now)
         try:
-            first = self.disk.append(self.log, batch, fate)
+            with self.disk.writing("append", fate):
+                wall = batch.wall * WALL_STRETCH
+                first = self.log.append(batch.messages, batch.once, wall)
         except StoreFailed as error:
             self._tell("F", f"fails to commit: {error}")
             self.log.recover()
-            self._find()
+            self._find(arrived)
             self.node.commit_failed(str(error), self.log.load())
-        else:
-            self._tell("C", f"commits {len(batch.messages)} from position {first}")
-            self._stage.checks.wrote(self.number, first, batch.messages)
-            if fate is Fate.CRASH_AFTER:
-                self.crash("between commit and send")
-                return
-            self.node.committed(batch, first)
-        self._after_turn()
+            return
+        self._tell("C", f"commits {len(batch.messages)} from position {first}")
+        self._stage.checks.wrote(self.number, first, batch.messages, arrived)
+        if fate is Fate.CRASH_AFTER:
+            self.crash("between commit and send")
+            return
+        self.node.committed(batch, first)
+
+    def _find(self, arrived: Arrived) -> None:
+        """Look what stands on the disk after a failure; who follows the node reads on there."""
+        checks = self._stage.checks
+        known = checks.followers[self.number].position
+        written = [message for _, message in by_position(self.log.reader(), known)]
+        if written:
+            self._tell("C", f"finds {len(written)} written from position {known + 1}")
+            checks.found(self.number, written, arrived)
+
+    def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> None:
+        assert self.node is not None
+        # Judged by what its operator set, not by what it asks for.
+        age_ms, most = self.settings.retention_age_s * 1_000, self.settings.retention_bytes
+        allowed = Allowed(self.wall() - age_ms if age_ms else None, self.disk.excess(most))
+        floor, pruned, more = self.node.replica.standing.floor, 0, False
+        try:
+            with self.disk.writing("retain", fate):
+                before = None if before_ms is None else before_ms * WALL_STRETCH
+                floor, pruned, more = self.log.retain(arrived_before_ms=before, bytes_max=bytes_max)
+        except StoreFailed as error:
+            self._tell("F", f"fails to prune: {error}")
+            self.log.recover()
+            floor, pruned, more = self.node.replica.standing.floor, 0, False
+        left = self.disk.positions()
+        gone = self._stage.checks.pruned(self.number, left, self.log.reader().floor(), allowed)
+        if gone:
+            self._tell("P", f"prunes {gone}, and keeps {len(left)}")
+        if fate is Fate.CRASH_AFTER:
+            self.crash("right after it pruned")
+            return
+        self.node.retained(floor, pruned, more=more)
+
+    def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> None:
+        assert self.node is not None
+        is_taken = True
+        try:
+            with self.disk.writing("adopt", fate):
+                history = self.log.adopt(floor, base)
+        except StoreFailed as error:
+            self._tell("F", f"fails to take a base: {error}")
+            self.log.recover()
+            history, is_taken = self.log.load(), fate is Fate.DOUBTED
+        if is_taken:
+            self._tell("B", f"takes a base of {len(base)} logs below {floor}")
+            left = self.disk.positions()
+            self._stage.checks.adopted(self.number, floor, base, history, left)
+        if fate is Fate.CRASH_AFTER:
+            self.crash("right after it took a base")
+            return
+        self.node.adopted(history if is_taken else None)

@@ -132,6 +132,17 @@ class Network:
         self._cuts.clear()
         self.join_islands()
 
+    def reachable(self, one: int, others: Iterable[Address]) -> list[int]:
+        """Those of them that run, and that datagrams may reach and come from."""
+        numbers = (self._numbers[other] for other in others if other in self._numbers)
+        return [
+            n
+            for n in numbers
+            if self._trace.running >> n & 1
+            and not ((one, n) in self._cuts or (n, one) in self._cuts)
+            and self._islands[one] == self._islands[n]
+        ]
+
     def transmit(self, sender: int, datagram: bytes, to: Address) -> None:
         """Send one datagram and decide its fate."""
         self.datagrams += 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from random import Random
 
@@ -9,6 +10,12 @@ from flc_udp.config import Settings
 from flc_udp.sim.network import Faults
 
 FAULTS = ("all", "network", "none")
+
+SEEDS = 2
+"""The first machines are those that all others join by."""
+
+RETENTION_BYTES = (90_000, 250_000)
+"""An empty database takes 70 kB, what is said in ten seconds about as much again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +70,37 @@ class Plan:
             holdback_messages_max=random.choice((16, 200, 16_384)),
             commit_messages_max=random.choice((1, 10, 4_096)),
         )
+
+    def draw_own(self, names: Sequence[str]) -> dict[str, Settings]:
+        """Settings of single nodes: what each keeps. In half of the seeds all of them keep all."""
+        random = Random(f"{self.seed}/retention")
+        if not self._prunes(random):
+            return {}
+        # Where nobody keeps all, whoever was not there has to take a base.
+        kinds = random.choice((("all", "age", "bytes"), ("age", "bytes"), ("age",), ("bytes",)))
+        settings = self.draw_settings()
+        return {name: _draw_retention(settings, random.choice(kinds), random) for name in names}
+
+    def draw_late(self, names: Sequence[str]) -> dict[str, int]:
+        """{name: ms} of nodes that are there only from then on: much is pruned before."""
+        random = Random(f"{self.seed}/late")
+        if not self.draw_own(names):
+            return {}
+        later = [name for name in names[SEEDS:] if random.random() < 1 / 3]
+        return {name: int(random.uniform(0.3, 1) * self.seconds * 1_000) for name in later}
+
+    def _prunes(self, random: Random) -> bool:
+        return self.faults == "all" and random.random() < 1 / 2
+
+
+def _draw_retention(settings: Settings, kind: str, random: Random) -> Settings:
+    match kind:
+        case "age":
+            return replace(settings, retention_age_s=random.randint(1, 4))
+        case "bytes":
+            return replace(settings, retention_bytes=random.randint(*RETENTION_BYTES))
+        case _:
+            return settings
 
 
 def _sometimes(random: Random, low: float, high: float) -> float:

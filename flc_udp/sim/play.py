@@ -16,7 +16,7 @@ from flc_udp.sim.figures import Figures, Meter
 from flc_udp.sim.heap import MS
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.plan import Plan
-from flc_udp.sim.world import World
+from flc_udp.sim.world import World, names_of
 
 ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
 """Half of all is said in one room."""
@@ -39,7 +39,14 @@ class Play:
 
     def __init__(self, plan: Plan) -> None:
         self.plan = plan
-        self.world = World(plan.nodes, plan.seed, plan.draw_faults(), plan.draw_settings())
+        names = names_of(plan.nodes)
+        late = plan.draw_late(names)
+        self.world = World(
+            *(names, plan.seed, plan.draw_faults(), plan.draw_settings()),
+            own=plan.draw_own(names),
+            late=list(late),
+        )
+        self._late = {self.world.machines[name]: at for name, at in late.items()}
         self.world.stage.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
         self._chaos = Random(f"{plan.seed}/chaos")
@@ -61,6 +68,8 @@ class Play:
         self._is_on = True
         self._start_talk()
         self._start_chaos()
+        for machine, at in self._late.items():
+            world.heap.at(at * MS, self._start_late, machine)
         world.run(int(self.plan.warm_up * 1000))
         meter = Meter(world)
         end = world.now_ms + int(self.plan.seconds * 1000)
@@ -187,10 +196,16 @@ class Play:
         self._chaos.choice(list(self.world.machines.values())).disk.keep_snapshot()
 
     def _start_one(self) -> None:
-        down = [machine for machine in self.world.machines.values() if machine.node is None]
+        machines = self.world.machines.values()
+        down = [m for m in machines if m.node is None and m not in self._late]
         if not down:
             return
         machine = self._chaos.choice(down)
         if machine.disk.snapshots and self._chaos.random() < self.world.network.faults.put_back:
             machine.put_back()
         machine.start()
+
+    def _start_late(self, machine: Machine) -> None:
+        if self._is_on:  # Else it was started with all others.
+            del self._late[machine]
+            machine.start()

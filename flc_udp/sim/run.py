@@ -34,6 +34,8 @@ TOLD = {
     "causes_bytes_p50": "bytes of causes in a message, half",
     "bytes_per_message_per_node": "bytes a node sends for a message",
     "packets": "datagrams sent",
+    "pruned": "messages pruned, over all nodes",
+    "bases_taken": "bases taken of others",
     "trace": "trace",
 }
 """The figures in words; all traffic of the talk is in the bytes, probes too."""

@@ -14,7 +14,7 @@ that the daemon runs: Node, Replica, wire and the SQLite log; only the ground is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from random import Random
 from string import ascii_lowercase
@@ -31,6 +31,7 @@ from flc_udp.sim.disk import Fate
 from flc_udp.sim.heap import MS, Heap
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults, Network
+from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
@@ -38,9 +39,6 @@ from flc_udp.wire.packets import State
 from flc_udp.wire.seal import KEY_BYTES, keyring
 
 PORT = 7352
-SEEDS = 2
-"""The first machines are those that all others join by."""
-
 LOOK_US = 50 * MS
 """How often it is looked whether all is quiet."""
 
@@ -52,7 +50,10 @@ class NotConverged(Violation):
 
 
 class World:
-    """Machines by name: all that `nodes` names are started at once, `grown` as acquaintances."""
+    """Machines by name: all that `nodes` names are started at once, `grown` as acquaintances.
+
+    But for those in `late`, which somebody is to start. `own` are settings of single machines.
+    """
 
     def __init__(
         self,
@@ -61,6 +62,8 @@ class World:
         faults: Faults = CALM,
         settings: Settings | None = None,
         *,
+        own: Mapping[str, Settings] | None = None,
+        late: Sequence[str] = (),
         grown: bool = False,
     ) -> None:
         names = names_of(nodes) if isinstance(nodes, int) else list(nodes)
@@ -81,9 +84,10 @@ class World:
         self.network = stage.network
         self.machines: dict[str, Machine] = {}
         for name in names:
-            self.add(name)
-        for machine in self.machines.values():
-            machine.start(alone=grown)
+            self.add(name, (own or {}).get(name))
+        for name in names:
+            if name not in late:
+                self.machines[name].start(alone=grown)
         if grown:
             self._acquaint()
 
@@ -103,13 +107,14 @@ class World:
 
     # --- The machines -----------------------------------------------------------------------
 
-    def add(self, name: str) -> None:
+    def add(self, name: str, settings: Settings | None = None) -> None:
         """One more machine, with an empty disk; `start` it."""
         number = len(self.machines)
         address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
         seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
         self.trace.names.append(name)
-        self.machines[name] = Machine(self.stage, name, address, seeds)
+        settings = settings or self.stage.settings
+        self.machines[name] = Machine(self.stage, name, address, seeds, settings)
 
     def _acquaint(self) -> None:
         """All know each other, as if they had long been together."""
@@ -142,9 +147,9 @@ class World:
         """It stands still."""
         self.machines[name].pause(duration_ms * MS)
 
-    def fate(self, name: str, *fates: Fate) -> None:
-        """So its next commits end."""
-        self.machines[name].disk.fates.extend(fates)
+    def fate(self, name: str, *fates: Fate, of: str = "append") -> None:
+        """So its next commits end, or prunings (`retain`), or bases taken (`adopt`)."""
+        self.machines[name].disk.fates[of].extend(fates)
 
     def fill(self, name: str, free_bytes: int = 0) -> None:
         """Its disk has so much space left."""

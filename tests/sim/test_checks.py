@@ -1,5 +1,6 @@
 """Each checker catches the bug it is there for: the code under test is broken on purpose."""
 
+from collections import deque
 from collections.abc import Callable, Sequence
 
 import pytest
@@ -139,8 +140,10 @@ def test_sending_before_the_commit(monkeypatch: Patch) -> None:
 def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     """What is answered as said is on the disk."""
 
-    def rashly(node: Node, posts: list[Post]) -> None:
-        for post in posts:
+    def rashly(node: Node, _now: int) -> None:
+        posts: deque[Post] = node._posts  # noqa: SLF001  # the bug is put where it would be
+        while posts:
+            post = posts.popleft()
             message = node.replica.post(post.room, post.author, post.body, 0)
             post.done(Said(message.dot, 1))
 
@@ -153,7 +156,7 @@ def test_minting_a_dot_twice(monkeypatch: Patch) -> None:
     """With one log for all its lives, a node whose disk was put back mints a dot again."""
     begin = Standing.__init__
 
-    def always_the_same(standing: Standing, heads: dict[bytes, Head]) -> None:
+    def always_the_same(standing: Standing, heads: dict[bytes, Head], *_: object) -> None:
         begin(standing, heads)
         standing.log = b"for ever"
 
@@ -177,7 +180,7 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
     """What the disk was to hold is looked for when a node starts from it."""
     append = Log.append
 
-    def forgetfully(log: Log, messages: Sequence[Message], _once: Sequence[object] = ()) -> int:
+    def forgetfully(log: Log, messages: Sequence[Message], *_: object) -> int:
         connection = log._connection  # noqa: SLF001  # it is the disk
         before = connection.serialize()
         first = append(log, messages)
