@@ -10,8 +10,8 @@ shut out.
 
 from __future__ import annotations
 
-BEHIND_MESSAGES = 2_000
-"""Known to be missing, held back or unread with which a node is behind: about a tenth of a
+BEHIND_MESSAGES = 1_000
+"""Known to be missing, held back or unread with which a node is behind: about a twentieth of a
 second's work."""
 
 LOOK_PAUSE = 50_000

@@ -215,7 +215,9 @@ class Node:
     def _behind(self) -> int:
         """Messages of others that are still to be taken in, about."""
         replica = self.replica
-        return replica.anti_entropy.wants.to_go + len(replica.causal.held) + len(self._inbox)
+        for_disk = max(replica.uncommitted - self._settings.commit_messages_max, 0)
+        missing = replica.anti_entropy.wants.to_go + len(replica.causal.held)
+        return missing + len(self._inbox) + for_disk
 
     def _refusal_now(self) -> FlcError | None:
         if self._retry_at is not None:

@@ -270,7 +270,7 @@ class AntiEntropy:
         """What no reachable member keeps is given up for the base of who keeps the most."""
         if self.base.is_on:
             if self.base.deadline is not None and self.base.deadline <= now:
-                following = self.base.again(self._random.getrandbits(64), now)
+                following = self.base.again(now)
                 if following is not None and self.base.peer in live:
                     self._send(self._members[self.base.peer].row.address, [following])
             return

@@ -5,7 +5,7 @@
 
 Rules. A base is taken from the member with the lowest floor, since that keeps the most. It comes in
 pages; all pages have to be of one version, or it is begun again: retention may move on meanwhile.
-A page that was lost in part is asked for again, and a teller that stays silent is left.
+Of a page that was lost in part the rest is waited for, and a teller that stays silent is left.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 
 from flc_udp.core.effects import Adopt
 from flc_udp.model.dots import VISITOR, LogId, NodeId
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, BaseRoom
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 TRIES_MAX = 20
@@ -37,9 +37,10 @@ class BaseTake:
     """When the page under way has been silent too long."""
     _nonce: int = 0
     _after: LogId = BEGINNING
-    _version: int = 0
+    _version: int | None = None
     _rows: list[BaseLog] = field(default_factory=list)
-    _page: list[BaseLog] = field(default_factory=list)
+    _page: dict[tuple[LogId, tuple[BaseRoom, ...]], BaseLog] = field(default_factory=dict)
+    """Rows by log and first room: one of many rooms comes in several."""
     _tries: int = 0
 
     @property
@@ -55,25 +56,26 @@ class BaseTake:
     def stop(self) -> None:
         """Take none."""
         self.deadline = None
-        self._rows, self._page = [], []
+        self._rows, self._page = [], {}
 
     def heard(self, base: Base, peer: NodeId, now: int) -> None:
         """Rows came."""
         if self.is_on and (base.nonce, peer) == (self._nonce, self.peer):
-            self._page += base.rows[: ROWS_MAX - len(self._rows) - len(self._page)]
+            for row in base.rows[: ROWS_MAX - len(self._rows) - len(self._page)]:
+                self._page[row.log, row.rooms[:1]] = row
             self.deadline = now + self.timeout
 
     def ended(self, end: BaseEnd, peer: NodeId, nonce: int, now: int) -> BasePull | Adopt | None:
         """A page came to its end: what is to be asked next, or the base, which is whole."""
         if not self.is_on or (end.nonce, peer) != (self._nonce, self.peer):
             return None
-        if end.rows != len(self._page):
-            return self.again(nonce, now)
-        if self._rows and end.version != self._version:
+        was, self._version = self._version, end.version
+        if was is not None and end.version != was:
             self._tries += 1
             return None if self._is_over() else self._start(nonce, now)
-        self._version = end.version
-        self._rows += self._page
+        if end.rows != len(self._page):
+            return self.again(now)
+        self._rows += self._page.values()
         if end.next:
             self._after, self._tries = end.next, 0
             return self._ask(nonce, now)
@@ -83,10 +85,16 @@ class BaseTake:
             return None  # No base: what stands at or above the floor is kept.
         return Adopt(end.floor, rows)
 
-    def again(self, nonce: int, now: int) -> BasePull | None:
-        """The page was silent too long, or came in part: the same again, but not for ever."""
+    def again(self, now: int) -> BasePull | None:
+        """The page was silent too long, or came in part: the same again, but not for ever.
+
+        What came of it stays, for one version's rows are the same each time.
+        """
         self._tries += 1
-        return None if self._is_over() else self._ask(nonce, now)
+        if self._is_over():
+            return None
+        self.deadline = now + self.timeout
+        return BasePull(self._nonce, self._after)
 
     def _is_over(self) -> bool:
         if self._tries > TRIES_MAX:
@@ -94,11 +102,11 @@ class BaseTake:
         return not self.is_on
 
     def _start(self, nonce: int, now: int) -> BasePull:
-        self._rows, self._after = [], BEGINNING
+        self._rows, self._after, self._version = [], BEGINNING, None
         return self._ask(nonce, now)
 
     def _ask(self, nonce: int, now: int) -> BasePull:
-        self._nonce, self._page = nonce, []
+        self._nonce, self._page = nonce, {}
         self.deadline = now + self.timeout
         return BasePull(nonce, self._after)
 

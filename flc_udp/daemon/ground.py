@@ -202,12 +202,16 @@ class LoopGround:
         error = future.exception()
         if error is None:
             self.node.adopted(future.result())
+            self._end_turn()
         elif isinstance(error, StoreFailed):
             self._logger.warning("base_failed", reason=str(error))
-            self.node.adopted(None)
+            # It may be on the disk all the same: what the log really is decides.
+            self._loop.call_later(RECOVER_S, self._reopen_after_base)
         else:
             raise error
-        self._end_turn()
+
+    def _reopen_after_base(self) -> None:
+        self._loop.run_in_executor(self._writer, self._reopen).add_done_callback(self._adopted)
 
     # --- Commits ------------------------------------------------------------------------------
 
