@@ -242,7 +242,8 @@ class Replica:
         if self._links.came(sender, sum(map(len, rumor.messages))):
             self._out.append(Send((source,), (Taken(rumor.at),)))
         is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
-        if self._links.brought(sender, is_new=is_new, now=now):
+        first = peek_dot(rumor.messages[0]) if rumor.messages else None
+        if self._links.brought(sender, first, is_new=is_new, now=now):
             self._out.append(Send((source,), (Prune(),)))
 
     def _receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:

@@ -5,11 +5,12 @@
     a `have` of what does not come ─▶ pull ─▶ a second time ─▶ graft ─▶ both ends eager
 
 Rules. Links are symmetric, so the tree serves every author. Only what is new is forwarded, never
-back to its teller nor to the node that wrote it. Prunes are rare and never take the last eager
-link, where the network loses much not the second and third either: what is lost on one comes on
-another, sooner than it is missed and asked for. One miss is a lost datagram, two in a row are a
-broken branch. Beyond a link's window (`window`) its peer is only told, and pulls. Messages above
-ANNOUNCE_BYTES are announced on all links and pulled.
+back to its teller nor to the node that wrote it. All nodes prune by the same few messages: the
+links that one message came first by are a tree, so however many nodes prune by it at once, nobody
+is cut off. The last eager link is never pruned, where the network loses much not the second and
+third either: what is lost on one comes on another, sooner than it is missed and asked for. One miss
+is a lost datagram, two in a row are a broken branch. Beyond a link's window (`window`) its peer is
+only told, and pulls. Messages above ANNOUNCE_BYTES are announced on all links and pulled.
 """
 
 from __future__ import annotations
@@ -36,8 +37,11 @@ ANNOUNCE_BYTES = 8_192
 PRUNE_AFTER = 5
 """Rumors that brought nothing new on one link, less those that did, before it is pruned."""
 
+PRUNE_EVERY = 4
+"""One message in so many is pruned by. Which they are all nodes know alike, by the dot."""
+
 PRUNE_PAUSE = 300 * MS
-"""A node prunes so rarely that the tree has settled before the next: all at once would cut it."""
+"""From one message that a node prunes by to the next: the prunes of the first are done by then."""
 
 GRAFT_WITHIN = 300 * MS
 """Two misses within it, on whatever links, graft one; a single one was a lost datagram."""
@@ -95,6 +99,7 @@ class Links:
         self._links: dict[NodeId, _Link] = {}
         self._rings: list[list[bytes]] = [[] for _ in range(max(1, links_max // 2))]
         self._on_rings: set[NodeId] = set()
+        self._prune_by: Dot | None = None
         self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN
         self._missed = 0.0
@@ -147,21 +152,28 @@ class Links:
         ]
         return self._addresses(but, told)
 
-    def brought(self, node: NodeId, *, is_new: bool, now: int) -> bool:
-        """A rumor came over a link; True if the link is to be pruned for it."""
+    def brought(self, node: NodeId, dot: Dot | None, *, is_new: bool, now: int) -> bool:
+        """A rumor, `dot` its first message, came over a link; True if it is to be pruned for it."""
         if is_new:
             self._missed -= self._missed / MISSED_OVER
+            self._choose(dot, now)
         link = self._links.get(node)
         if link is None:
             return False
         link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
-        if link.duplicates < PRUNE_AFTER or now < self._next_prune:
+        if is_new or link.duplicates < PRUNE_AFTER or dot is None or dot != self._prune_by:
             return False
         if link.is_eager and self._eager <= eager_least(self._missed, self._eager):
             return False
-        self._next_prune = now + PRUNE_PAUSE
         self.prune(node)
         return True
+
+    def _choose(self, dot: Dot | None, now: int) -> None:
+        """A message came first by a link: if all prune by it, links that bring it later may go."""
+        if dot is None or now < self._next_prune or (dot.seq + dot.log[0]) % PRUNE_EVERY:
+            return
+        self._prune_by = dot
+        self._next_prune = now + PRUNE_PAUSE
 
     def prune(self, node: NodeId) -> None:
         """This end goes lazy."""
