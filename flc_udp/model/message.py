@@ -182,7 +182,7 @@ def decode(encoded: bytes) -> Message:
     causes = () if flat == () else _read_causes(flat, log)
     read_origin = _read_origin(origin, seq, parent)
     digest = blake2b(encoded, digest_size=HASH_BYTES).digest()
-    # A named tuple's own constructor costs four times as much.
+    # A named tuple's own constructor costs 1.7 times as much.
     return tuple.__new__(
         Message,
         (log, seq, room, author, wall, stamp, causes, parent, body, read_origin, encoded, digest),
