@@ -99,6 +99,7 @@ class AntiEntropy:
         self._payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._helpers: list[NodeId] = []
         self._given_up: list[LogId] = []
+        self._ended: dict[LogId, None] = {}  # Logs of windows that came: to be counted again.
 
     @property
     def wake_at(self) -> int | None:
@@ -145,6 +146,8 @@ class AntiEntropy:
         if self.is_idle:
             return
         gaps, wants = self._causal.gaps, self.wants
+        wants.recount(self._ended, gaps)
+        self._ended.clear()
         wants.close_silent(now, gaps)
         self.catch_up.close_silent(now)
         wants.ripen(now, gaps)
@@ -250,7 +253,7 @@ class AntiEntropy:
             is_empty = not end.sent and end.next >= STAMP_LIMIT
             self.wants.ended(end.nonce, sender, now, self._causal.gaps, is_empty=is_empty)
         else:
-            self.wants.recount(window.logs, self._causal.gaps)
+            self._ended.update(dict.fromkeys(window.logs))
 
     # --- The base ---------------------------------------------------------------------------
 

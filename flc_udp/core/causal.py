@@ -103,6 +103,24 @@ class Causal:
         decided = self._decide(arrival)
         return (Verdict.DECIDED if decided else Verdict.FORKED), decided
 
+    def extend(self, message: Message) -> bool:
+        """Decide a message where that is plain: its log's next, nothing missing, nothing woken.
+
+        It is what `offer` decides, at half the cost: history comes by the ten thousand. False, and
+        nothing done, where it is not plain: then it is to be offered.
+        """
+        heads, dot = self.heads, (message.log, message.seq)
+        head = heads.get(message.log, NO_HEAD)
+        if head.seq != message.seq - 1 or not self._follows(message, head):
+            return False
+        for log, seq in message.causes:
+            if heads.get(log, NO_HEAD).seq < seq:
+                return False
+        if self.held and (dot in self.held or dot in self._waiting_for):
+            return False
+        self._advance(message)
+        return True
+
     def missing(self, message: Message) -> list[Dot]:
         """What a waiting message itself names and is not decided: where to start asking."""
         head = self.head(message.log).seq
@@ -134,22 +152,30 @@ class Causal:
         ready = [first]
         for arrival in ready:  # It grows on the way.
             message = arrival.message
-            head = self.heads.get(message.log, NO_HEAD)
-            # A pure function of the log so far, so every node refuses the same messages.
-            if message.parent != head.hash or message.stamp <= head.stamp:
+            if not self._follows(message, self.heads.get(message.log, NO_HEAD)):
                 self.refused += 1
                 continue
-            self.heads[message.log] = Head(message.seq, message.hash, message.stamp)
-            if message.origin is not None:
-                self.origins[message.log] = message.origin
-            frontier = self.frontiers.get(message.room)
-            if frontier is None:
-                frontier = self.frontiers[message.room] = {}
-            advance(frontier, message)
+            self._advance(message)
             decided.append(arrival)
             if self._waiting_for:
                 ready += self._wake(message.dot)
         return decided
+
+    @staticmethod
+    def _follows(message: Message, head: Head) -> bool:
+        """A pure function of the log so far, so every node refuses the same messages."""
+        return message.parent == head.hash and message.stamp > head.stamp
+
+    def _advance(self, message: Message) -> None:
+        # Once a message: a named tuple's own constructor costs four times as much.
+        head = tuple.__new__(Head, (message.seq, message.hash, message.stamp))
+        self.heads[message.log] = head
+        if message.origin is not None:
+            self.origins[message.log] = message.origin
+        frontier = self.frontiers.get(message.room)
+        if frontier is None:
+            frontier = self.frontiers[message.room] = {}
+        advance(frontier, message)
 
     def _wake(self, dot: Dot) -> list[Arrival]:
         """Those that hung on `dot` and now lack nothing; the others hang on their next."""

@@ -34,42 +34,14 @@ from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
 from flc_udp.model.message import Message, decode, peek_dot
-from flc_udp.wire.packets import (
-    Ack,
-    Base,
-    BaseEnd,
-    BasePull,
-    Digest,
-    Have,
-    Join,
-    Leave,
-    MemberDigest,
-    MemberRanges,
-    MemberRow,
-    Members,
-    Nack,
-    Packet,
-    Piece,
-    Ping,
-    PingReq,
-    Prune,
-    Pull,
-    Ranges,
-    Receipt,
-    Relayed,
-    Replay,
-    ReplayEnd,
-    Rumor,
-    Taken,
-    Update,
-)
+from flc_udp.wire import packets as p
 
 
 class Replica:
     """Decides; carries nothing out. Times are integers, µs of one monotonic clock."""
 
     def __init__(
-        self, settings: Settings, me: MemberRow, history: History, random: Random, now: int
+        self, settings: Settings, me: p.MemberRow, history: History, random: Random, now: int
     ) -> None:
         self.drops: Counter[str] = Counter()
         self.is_paused = False  # While another's base is taken, no message is taken in.
@@ -172,7 +144,7 @@ class Replica:
             self.liveness.detector.probe(node, now)
 
     def _wake_repair(self, now: int) -> None:
-        self._take_ready(self.liveness.me.id, now)
+        self._take_history(now)
         self.anti_entropy.wake(now, self.uncommitted >= 2 * self._settings.commit_messages_max)
 
     def stalled(self, lag: int, now: int) -> None:
@@ -181,7 +153,9 @@ class Replica:
 
     # --- The network ------------------------------------------------------------------------
 
-    def receive(self, packets: Sequence[Packet], sender: NodeId, source: Address, now: int) -> None:
+    def receive(
+        self, packets: Sequence[p.Packet], sender: NodeId, source: Address, now: int
+    ) -> None:
         """Packets of one opened datagram, from the node `sender` at the address `source`."""
         if sender == self.liveness.me.id:
             self.drops["own datagram"] += 1
@@ -191,41 +165,50 @@ class Replica:
             self._receive(packet, sender, source, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
-        self, packet: Packet, sender: NodeId, source: Address, now: int
+        self, packet: p.Packet, sender: NodeId, source: Address, now: int
     ) -> None:
         match packet:
-            case Rumor():
+            case p.Rumor():
                 self._receive_rumor(packet, sender, source, now)
-            case Replay():
+            case p.Replay():
                 self._receive_replay(packet, sender, now)
-            case Piece():
+            case p.Piece():
                 self._receive_piece(packet, sender, now)
-            case Ping() | Ack():
+            case p.Ping() | p.Ack():
                 self._receive_probe(packet, sender, source, now)
-            case PingReq() | Nack() | Relayed() | Join() | Leave() | Update():
+            case p.PingReq() | p.Nack() | p.Relayed() | p.Join() | p.Leave() | p.Update():
                 self.liveness.receive(packet, sender, source, now)
-            case Members() | MemberRanges() | MemberDigest():
+            case p.Members() | p.MemberRanges() | p.MemberDigest():
                 self.liveness.receive_table_packet(packet, sender, source, now)
-            case Prune():
+            case p.Prune():
                 self._links.prune(sender)
-            case Pull():
+            case p.Pull():
                 if packet.graft:
                     self._links.graft(sender)
                 self.anti_entropy.receive_pull(packet, source)
-            case Have() | Ranges() | Digest() | ReplayEnd() | BasePull() | Base() | BaseEnd():
+            case (
+                p.Have()
+                | p.Ranges()
+                | p.Digest()
+                | p.ReplayEnd()
+                | p.BasePull()
+                | p.Base()
+                | p.BaseEnd()
+            ):
                 self.anti_entropy.receive(packet, sender, source, now)
-                self._take_ready(sender, now)
-            case Taken(at):
+            case p.Taken(at):
                 self._links.taken(sender, at)
-            case Receipt(log, seq):
+            case p.Receipt(log, seq):
                 if log == self.standing.log:
                     self._receive_held(sender, seq)
             case _:
                 assert_never(packet)
 
-    def _receive_probe(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_probe(
+        self, probe: p.Ping | p.Ack, sender: NodeId, source: Address, now: int
+    ) -> None:
         self.liveness.receive_probe(probe, sender, source, now)
-        if isinstance(probe, Ack):
+        if isinstance(probe, p.Ack):
             self._receive_held(sender, probe.held)
         self.anti_entropy.exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
@@ -235,32 +218,41 @@ class Replica:
         if is_member and 0 < seq <= self.standing.held(self.standing.log):
             self.receipts.receive(sender, seq)
 
-    def _receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_rumor(self, rumor: p.Rumor, sender: NodeId, source: Address, now: int) -> None:
         duplicates = self.drops["duplicate message"]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
         if self._links.came(sender, sum(map(len, rumor.messages))):
-            self._out.append(Send((source,), (Taken(rumor.at),)))
+            self._out.append(Send((source,), (p.Taken(rumor.at),)))
         is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
         if self._links.brought(sender, first, is_new=is_new, now=now):
-            self._out.append(Send((source,), (Prune(),)))
+            self._out.append(Send((source,), (p.Prune(),)))
 
-    def _receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
+    def _receive_replay(self, replay: p.Replay, sender: NodeId, now: int) -> None:
         asked = self.anti_entropy.heard(replay, sender, now)
         if asked is None:
             self.drops["replay not asked for"] += 1
             return
-        self._take_ready(sender, now)
         for encoded in replay.messages if asked else ():
             self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
 
-    def _take_ready(self, sender: NodeId, now: int) -> None:
-        """What catch-up asked for, once it is its turn."""
+    def _take_history(self, now: int) -> None:
+        """What catch-up asked for, once it is its turn: once a turn, for it may be thousands."""
+        has_room = not self._is_full
+        extended = 0
         for encoded in self.anti_entropy.catch_up.take_ready():
-            self._take(encoded, sender, now, forward=False, receipt=False)
+            message = self._read(encoded)
+            if message is None:
+                continue
+            if has_room and self.causal.extend(message):
+                self._decided.append(message)
+                extended += 1
+            else:
+                self._take(Arrival(message, self.liveness.me.id), now)
+        self.uncommitted += extended
 
-    def _receive_piece(self, piece: Piece, sender: NodeId, now: int) -> None:
+    def _receive_piece(self, piece: p.Piece, sender: NodeId, now: int) -> None:
         if self.causal.knows(Dot(piece.log, piece.seq)):
             self.drops["duplicate piece"] += 1
             return
@@ -283,26 +275,34 @@ class Replica:
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
             return
-        self._take(encoded, sender, now, forward=forward, receipt=receipt)
+        message = self._read(encoded)
+        if message is not None:
+            self._take(Arrival(message, sender, forward, receipt), now)
 
-    def _take(
-        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
-    ) -> None:
-        """Take in what seems new; `forward` is not set for what catch-up asks for."""
+    def _read(self, encoded: bytes) -> Message | None:
         try:
-            message = decode(encoded)
+            return decode(encoded)
         except Malformed as error:
             self.drops[error.reason] += 1
-            return
-        if self.is_paused or self.uncommitted >= self._settings.holdback_messages_max:
+            return None
+
+    @property
+    def _is_full(self) -> bool:
+        return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
+
+    def _take(self, arrival: Arrival, now: int) -> None:
+        """Take in what seems new; catch-up asks to forward none."""
+        message, sender = arrival.message, arrival.teller
+        assert sender is not None
+        if self._is_full:
             self.drops["waiting for the disk"] += 1
             self.anti_entropy.not_taken(message.log, message.seq, sender, now)
             return
-        verdict, decided = self.causal.offer(Arrival(message, sender, forward, receipt))
+        verdict, decided = self.causal.offer(arrival)
         match verdict:
             case Verdict.DECIDED:
                 self._keep(decided)
-            case Verdict.HELD if not forward:
+            case Verdict.HELD if not arrival.forward:
                 pass  # Catch-up asks for all that is missing, in order.
             case Verdict.HELD:
                 self.anti_entropy.held_back(message.log, message.seq, sender, now)
@@ -329,17 +329,18 @@ class Replica:
         self.uncommitted -= len(messages)
         self.standing.commit(messages)
         own = self.standing.log
+        announces = not self.standing.catching_up  # What it catches up on others hold.
         for message in messages:
-            asks = message.log == own and message.seq in self._own_receipts
-            if asks:
+            is_small = len(message.encoded) <= ANNOUNCE_BYTES
+            if message.log == own:
+                asks = message.seq in self._own_receipts
                 self._own_receipts.discard(message.seq)
-            if len(message.encoded) <= ANNOUNCE_BYTES:
-                if message.log == own:
+                if is_small:
                     self._rumors.push(message, None, None, receipt=asks)
-            elif message.log == own or not self.standing.catching_up:
+            if not is_small and (announces or message.log == own):
                 # It is pulled, which asks for no receipt: probes bring them.
                 self._rumors.announce(message, self._writer(message.log))
-        if not self.standing.catching_up:  # What it catches up on others hold.
+        if announces:
             for message in {message.log: message for message in messages}.values():
                 self._rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
@@ -352,7 +353,7 @@ class Replica:
             member = None if writer is None else self.liveness.members.get(writer)
             held = self.standing.held(log)
             if member is not None and held:
-                self._out.append(Send((member.row.address,), (Receipt(log, held),)))
+                self._out.append(Send((member.row.address,), (p.Receipt(log, held),)))
         self._receipts_due.clear()
 
     def _writer(self, log: LogId) -> NodeId | None:
@@ -367,6 +368,8 @@ class Replica:
         self._follow_identity()
         if self.anti_entropy.is_due(now):
             self._wake_repair(now)
+        else:
+            self._take_history(now)
         self.liveness.push_news(now)
         effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
         effects += self._out

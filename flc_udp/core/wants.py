@@ -115,11 +115,13 @@ class Wants:
             if len(self._wanted) >= WANTS_MAX:
                 return
             wanted = self._wanted[log] = _Wanted(upper, due, [teller], by_digest)
-            heappush(self._later, (due, log))
+            self._wait(log, wanted, due)
             self._uncounted[log] = None
             return
         if wanted.floors is not None:
             wanted.floors.has_some(teller)
+        elif due < wanted.due and wanted.pull is None and log not in self._ready:
+            self._wait(log, wanted, due)  # A digest leaves more time than who tells of it now.
         if upper > wanted.upper:
             # The latest teller holds the most: it is asked first.
             wanted.upper = upper
@@ -150,11 +152,10 @@ class Wants:
         logs = [log for log in self._ready if wanted[log].missing > least]
         logs = [log for log in logs if wanted[log].floors is None]
         for log in logs:
-            self._wanted[log].pull = CATCHING_UP
+            wanted[log].pull = CATCHING_UP
             del self._ready[log]
-        return {log: self._wanted[log].missing for log in logs}, any(
-            self._wanted[log].by_digest for log in logs
-        )
+        found = any(wanted[log].by_digest for log in logs)
+        return {log: wanted[log].missing for log in logs}, found
 
     def upper(self, log: LogId) -> int:
         """Up to where a log is wanted; 0 if it is not."""
@@ -193,8 +194,7 @@ class Wants:
         for log, wanted in missing:
             if wanted.floors and wanted.floors.others(live):
                 is_through = wanted.floors.is_through = False
-                wanted.due = now
-                heappush(self._later, (now, log))
+                self._wait(log, wanted, now)
         return is_through
 
     def take_due(
@@ -227,7 +227,7 @@ class Wants:
             if len(chosen) < LOGS_PER_PULL:
                 chosen.append((log, missing))
                 found = found or wanted.by_digest
-        # The end of a pull or a commit looks again at once, and if neither comes, time does.
+        # The end of a pull or a commit looks again at once; if neither comes, time does.
         self._look_at = now + self.pull_timeout if self._ready else None
         return list(by_peer.items()), found
 
@@ -247,8 +247,8 @@ class Wants:
     ) -> None:
         """A pull is being sent."""
         missing = {log: missing.count() for log, missing in spans}
-        deadline = now + self.repair_timeout
-        pull = self.pulls[nonce] = Asked(peer, missing, deadline, for_pieces=for_pieces)
+        pull = Asked(peer, missing, now + self.repair_timeout, for_pieces=for_pieces)
+        self.pulls[nonce] = pull
         if pull.is_catch_up:
             pull.deadline = now + self.pull_timeout
         for log in missing:
@@ -343,8 +343,11 @@ class Wants:
             return
         # The timeout paced the first few, and another peer is next; then ever more rarely.
         patient = max(wanted.failures - FAILURES_QUICK, 0)
-        wanted.due = now + ((self.repair_timeout << patient) - self.repair_timeout) // 2
-        heappush(self._later, (wanted.due, log))
+        self._wait(log, wanted, now + ((self.repair_timeout << patient) - self.repair_timeout) // 2)
+
+    def _wait(self, log: LogId, wanted: _Wanted, due: int) -> None:
+        wanted.due = due
+        heappush(self._later, (due, log))
 
     def _put_down(self, log: LogId, wanted: _Wanted, now: int) -> None:
         """No reachable member keeps it: a base is to be taken, or in a while all are asked anew."""
@@ -352,8 +355,7 @@ class Wants:
         wanted.floors.is_through = True
         self._truncated[log] = None
         del self._ready[log]
-        wanted.due = now + ASKED_ANEW
-        heappush(self._later, (wanted.due, log))
+        self._wait(log, wanted, now + ASKED_ANEW)
 
     def _put_off(self, log: LogId) -> None:
         """Nobody to ask, or no leave to: others have their turn first."""
@@ -362,8 +364,7 @@ class Wants:
 
     def _count_new(self, gaps: Gaps) -> None:
         for log in self._uncounted:
-            wanted = self._wanted.get(log)
-            if wanted is not None and wanted.pull is None:
+            if (wanted := self._wanted.get(log)) is not None and wanted.pull is None:
                 self._count(log, wanted, gaps(log, wanted.upper))
         self._uncounted.clear()
 

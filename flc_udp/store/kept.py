@@ -14,30 +14,42 @@ import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
+from typing import Any
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
 from flc_udp.store.arrivals import Arrivals
+from flc_udp.store.many import Many
 
-INSERT_MESSAGE = """
-    INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES (?, ?, ?, ?, ?, ?)
-"""
+INSERT_MESSAGES = Many(
+    "INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES rows",
+    "(?, ?, ?, ?, ?, ?)",
+)
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
-UPDATE_LOG = "UPDATE log SET seq = ?, hash = ?, stamp = ? WHERE no = ?"
+UPDATE_LOGS = Many(
+    """UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
+       FROM (VALUES rows) AS new WHERE no = new.column1""",
+    "(?, ?, ?, ?)",
+)
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
-UPDATE_ROOM = "UPDATE room SET messages = ?, stamp = ?, position = ? WHERE no = ?"
+UPDATE_ROOMS = Many(
+    """UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
+       FROM (VALUES rows) AS new WHERE no = new.column1""",
+    "(?, ?, ?, ?)",
+)
 STAMP = attrgetter("stamp")
 
 SELECT_HISTORY = """
     SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
 """
 SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
-UPSERT_CLOCK = """
-    INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES (?, ?, ?, ?)
-    ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp
-"""
+UPSERT_CLOCKS = Many(
+    """INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES rows
+       ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp""",
+    "(?, ?, ?, ?)",
+)
 
 
 @dataclass(slots=True)
@@ -118,7 +130,7 @@ class Kept:
 
     def append(self, messages: Sequence[Message], now_ms: int = 0) -> None:
         """Write `messages` inside the caller's transaction, each the next of its log."""
-        rows = []
+        values: list[Any] = []
         heads: dict[int, Message] = {}
         touched: dict[str, RoomRow] = {}
         for position, message in enumerate(messages, self.position + 1):
@@ -129,11 +141,11 @@ class Kept:
             log.seq = seq
             heads[log.no] = message
             room.add(message, position)
-            rows.append((position, log.no, seq, message.stamp, room.no, message.encoded))
-        self._connection.executemany(INSERT_MESSAGE, rows)
+            values += (position, log.no, seq, message.stamp, room.no, message.encoded)
+        INSERT_MESSAGES.write(self._connection, values)
         self._write_differences(heads, touched.values())
         self._note_arrival(messages, now_ms)
-        self.position += len(rows)
+        self.position += len(messages)
 
     def _note_arrival(self, messages: Sequence[Message], now_ms: int) -> None:
         least = min(map(STAMP, messages), default=STAMP_LIMIT)
@@ -145,10 +157,13 @@ class Kept:
             self.arrivals.add(self.position + 1, now_ms, least)
 
     def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomRow]) -> None:
-        write = self._connection.executemany
-        write(UPDATE_LOG, [(m.seq, m.hash, m.stamp, no) for no, m in heads.items()])
-        write(UPDATE_ROOM, [(r.messages, r.stamp, r.position, r.no) for r in rooms])
-        write(UPSERT_CLOCK, [row for room in rooms for row in self._clock_rows(room)])
+        logs = [(no, m.seq, m.hash, m.stamp) for no, m in heads.items()]
+        UPDATE_LOGS.write(self._connection, _flat(logs))
+        UPDATE_ROOMS.write(
+            self._connection, _flat((r.no, r.messages, r.stamp, r.position) for r in rooms)
+        )
+        clocks = (row for room in rooms for row in self._clock_rows(room))
+        UPSERT_CLOCKS.write(self._connection, _flat(clocks))
 
     def _clock_rows(self, room: RoomRow) -> Iterator[tuple[int, int, int, int | None]]:
         for log, seq in room.changed.items():
@@ -174,3 +189,7 @@ class Kept:
         assert cursor.lastrowid is not None
         row = self.rooms[name] = RoomRow(cursor.lastrowid)
         return row
+
+
+def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
+    return [value for row in rows for value in row]

@@ -61,6 +61,30 @@ def successor(before: Message | None, seq: int) -> Message:
 
 
 @given(steps, st.randoms(use_true_random=False), st.integers(1, 3))
+def test_what_it_extends_by_it_would_have_decided(steps: list, random: Random, copies: int) -> None:
+    """In any order, with copies and forks among them: one extends, its twin offers."""
+    story = Story(steps)
+    mixed = shuffled(story.said + [variant(message) for message in story.said[::3]], random, copies)
+    plain, twin = causal(), causal()
+    for message in mixed:
+        verdict, decided = twin.offer(Arrival(message))
+        if plain.extend(message):
+            assert (verdict, decided) == (Verdict.DECIDED, [Arrival(message)])
+        else:
+            assert plain.offer(Arrival(message)) == (verdict, decided)
+        assert plain.heads == twin.heads
+        assert plain.frontiers == twin.frontiers
+        assert plain.origins == twin.origins
+
+
+def test_it_extends_by_a_history_in_order() -> None:
+    """Else it would be of no use."""
+    story = Story([("ann", ROOMS[0], None), ("bob", ROOMS[0], 0), ("ann", ROOMS[0], 1)])
+
+    assert all(map(causal().extend, story.said))
+
+
+@given(steps, st.randoms(use_true_random=False), st.integers(1, 3))
 def test_any_order_of_arrival_is_decided_in_an_order_of_causes(
     steps: list, random: Random, copies: int
 ) -> None:

@@ -77,6 +77,19 @@ def test_the_teller_is_asked_when_it_is_due_and_not_before() -> None:
     assert {BOB: (1, [log(1)])} == puller.ask()
 
 
+def test_who_tells_of_it_later_and_for_sooner_is_asked_sooner() -> None:
+    """A digest leaves time for what is under way; a `have` tells that it should come."""
+    puller = Puller()
+    puller.wants.add(log(1), 5, ANN, 200_000, by_digest=True)
+    puller.wants.add(log(1), 6, BOB, 10_000)
+
+    assert puller.wants.wake_at == 10_000
+
+    puller.now = 10_000
+
+    assert {BOB: (1, [log(1)])} == puller.ask()
+
+
 def test_a_log_is_asked_of_one_peer_at_a_time() -> None:
     """However many told of it, while one is asked no other is."""
     puller = Puller()
