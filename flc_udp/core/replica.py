@@ -219,6 +219,7 @@ class Replica:
             self.receipts.receive(sender, seq)
 
     def _receive_rumor(self, rumor: p.Rumor, sender: NodeId, source: Address, now: int) -> None:
+        self._take_history(now)  # It came before, and the rumor may be caused by it.
         duplicates = self.drops["duplicate message"]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)

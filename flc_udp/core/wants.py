@@ -168,10 +168,10 @@ class Wants:
         return [] if wanted is None else wanted.tellers
 
     def recount(self, logs: Iterable[LogId], gaps: Gaps) -> None:
-        """Some of these came."""
+        """Some of these came, by catch-up; one it gave back meanwhile is asked for elsewhere."""
         for log in logs:
             wanted = self._wanted.get(log)
-            if wanted is not None:
+            if wanted is not None and wanted.pull == CATCHING_UP:
                 self._count(log, wanted, gaps(log, wanted.upper))
 
     def give_back(self, log: LogId, before: int, now: int, gaps: Gaps) -> None:

@@ -90,6 +90,20 @@ def test_who_tells_of_it_later_and_for_sooner_is_asked_sooner() -> None:
     assert {BOB: (1, [log(1)])} == puller.ask()
 
 
+def test_what_a_pull_waits_for_is_not_dropped_before_its_end() -> None:
+    """A late window of catch-up brought it, which had given the log back: the daemon went down."""
+    puller = Puller()
+    puller.wants.add(log(1), 5, ANN, 0)
+    nonce, _ = puller.ask()[ANN]
+    puller.heads[log(1)] = 5
+
+    puller.wants.recount([log(1)], puller.gaps)
+    puller.end(nonce, ANN)
+
+    assert not puller.wants.pulls
+    assert puller.wants.to_go == 0
+
+
 def test_a_log_is_asked_of_one_peer_at_a_time() -> None:
     """However many told of it, while one is asked no other is."""
     puller = Puller()
