@@ -276,8 +276,7 @@ class Replica:
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
             return
-        message = self._read(encoded)
-        if message is not None:
+        if (message := self._read(encoded)) is not None:
             self._take(Arrival(message, sender, forward, receipt), now)
 
     def _read(self, encoded: bytes) -> Message | None:
