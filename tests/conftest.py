@@ -1,6 +1,10 @@
-"""How hypothesis looks for counterexamples: the same ones every time where CI says so."""
+"""What holds for all tests: how counterexamples are looked for, and what signals do.
+
+Hypothesis tries the same examples every time where CI says so.
+"""
 
 import os
+import signal
 
 from hypothesis import settings
 
@@ -11,3 +15,8 @@ settings.register_profile(
     print_blob=True,
 )
 settings.load_profile("flc")
+
+# Under nohup, or in the background of a script, signals are ignored, and programs keep to that:
+# those that a test wants to stop would go on.
+signal.signal(signal.SIGINT, signal.default_int_handler)
+signal.signal(signal.SIGHUP, signal.SIG_DFL)

@@ -49,9 +49,7 @@ async def test_nothing_is_left_when_it_is_stopped(
 ) -> None:
     """However it is stopped in the middle, its nodes end and its directories go."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
-    inherited = signal.signal(number, signal.SIG_DFL)  # The tests themselves may run under nohup.
     process = await spawn("demo")
-    signal.signal(number, inherited)
     assert process.stdout is not None
     while b"ok every node sees" not in await process.stdout.readline():
         assert process.returncode is None
