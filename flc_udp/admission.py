@@ -1,11 +1,13 @@
-"""Admission: how fast this node takes posts of its own while it is behind with those of others.
+"""Admission: how fast this node takes posts of its own, so that it and its peers keep up.
 
-Rules. A node that keeps up takes all it is given. One that is behind takes less and less, since
-what it takes it also sends to all others, and what it has no time to receive it has to pull, which
-costs more. So under any load the cluster settles where all keep up: the rate grows slowly while
-they do and falls quickly while they fall back (after Chiu and Jain 1989). What is not taken yet
-waits, and the socket of whoever says it is not read on: nothing is refused, and nobody is quite
-shut out.
+Rules. A node takes all it is given while it keeps up with others' posts and its peers with what it
+pushes. One that is behind takes less and less, since what it takes it also sends to all others,
+and what it has no time to receive it has to pull, which costs more; and so does one whose peers
+have no room for what it pushes, or it would take all there is to take and leave the others behind.
+So under any load the cluster settles where all keep up: the rate falls quickly while somebody
+falls back, comes back quickly to a part of what it was then, and grows slowly from there (after
+Chiu and Jain 1989, and CUBIC, RFC 9438). What is not taken yet waits, and the socket of whoever
+says it is not read on: nothing is refused, and nobody is quite shut out.
 """
 
 from __future__ import annotations
@@ -18,13 +20,19 @@ LOOK_PAUSE = 50_000
 """Between two looks at how far behind it is, in µs."""
 
 DECREASE = 0.8
-"""Of the rate, at each look that finds the node behind and not catching up."""
+"""Of the rate, at each look that finds somebody behind and not catching up."""
 
 CATCHING_UP = 0.98
 """Of how far behind it was a node is by the next look, if it catches up fast enough."""
 
 INCREASE = 1.02
 """Of the rate, at each look that does not: by half a second."""
+
+REGAIN = 1.2
+"""The same, up to REGAINED of what was taken when it last began to fall."""
+
+REGAINED = 0.7
+"""Part of it that was surely not too much."""
 
 RATE_LEAST = 200
 """Posts a second that are always taken."""
@@ -43,20 +51,25 @@ class Admission:
         self.rate: float = RATE_MOST
         self._looked_at = self._filled_at = now
         self._taken = self._behind = 0
+        self._was_enough: float = 0
+        self._is_falling = False
         self._allowed: float = 0
-        self._is_wanted = False
-        """Whether more was asked for than was allowed, since the last look."""
+        self._is_wanted = self._is_crowded = False
+        """Whether more was asked for than was allowed, and whether peers had no room, since the
+        last look."""
 
     @property
     def is_open(self) -> bool:
         """Whether there is no limit."""
         return self.rate >= RATE_MOST
 
-    def allows(self, now: int, waiting: int, behind: int) -> int:
+    def allows(self, now: int, waiting: int, behind: int, *, crowded: bool) -> int:
         """How many of the posts that wait may be taken now.
 
-        `behind` is what this node has still to take in.
+        `behind` is what this node has still to take in; `crowded`, whether most peers have no room
+        for what it pushes.
         """
+        self._is_crowded |= crowded
         if now - self._looked_at >= LOOK_PAUSE:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
@@ -74,11 +87,18 @@ class Admission:
     def _look(self, now: int, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)
         is_wanted, self._is_wanted = self._is_wanted, False
+        is_crowded, self._is_crowded = self._is_crowded, False
         self._looked_at, self._taken = now, 0
         was_behind, self._behind = self._behind, behind
-        if behind <= BEHIND_MESSAGES:
-            # Where nobody asks for as much, the limit may go.
-            self.rate = min(self.rate * (INCREASE if is_wanted else 2), RATE_MOST)
-        elif behind > was_behind * CATCHING_UP:
+        is_behind = behind > BEHIND_MESSAGES
+        if is_crowded or (is_behind and behind > was_behind * CATCHING_UP):
             # From what it took, not from what it might have taken.
-            self.rate = max(min(self.rate, taken) * DECREASE, RATE_LEAST)
+            rate = min(self.rate, taken)
+            if not self._is_falling:
+                self._was_enough, self._is_falling = rate * REGAINED, True
+            self.rate = max(rate * DECREASE, RATE_LEAST)
+        elif not is_behind:
+            self._is_falling = False
+            # Where nobody asks for as much, the limit may go.
+            increase = INCREASE if self.rate >= self._was_enough else REGAIN
+            self.rate = min(self.rate * (increase if is_wanted else 2), RATE_MOST)

@@ -194,7 +194,8 @@ class Node:
             self.replica.stalled(now - self._turned_at, now)
 
     def _decide_posts(self, now: int) -> None:
-        count = self._admission.allows(now, len(self._posts), self._behind)
+        crowded = self.replica.links.is_crowded(now)
+        count = self._admission.allows(now, len(self._posts), self._behind, crowded=crowded)
         self._admission.took(count)
         refusal = self._refusal_now()
         wall = self._ground.wall()

@@ -49,7 +49,7 @@ class Replica:
         self._settings = settings
         self._random = random
         self._out: list[Effect] = []
-        self._links = Links(settings.links_max, settings.push_window_bytes)
+        self.links = Links(settings.links_max, settings.push_window_bytes)
         self._me = me.id
         self._live_then: tuple[NodeId, ...] = ()
         self.standing = Standing(history.heads, history.floor)
@@ -61,7 +61,7 @@ class Replica:
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
         members = self.liveness.members
         self.anti_entropy = AntiEntropy(
-            settings, self.standing, self._links, self.causal, members, self._random, self._out, now
+            settings, self.standing, self.links, self.causal, members, self._random, self._out, now
         )
         self.uncommitted = 0
         self._rumors = Rumors()
@@ -181,10 +181,10 @@ class Replica:
             case p.Members() | p.MemberRanges() | p.MemberDigest():
                 self.liveness.receive_table_packet(packet, sender, source, now)
             case p.Prune():
-                self._links.prune(sender)
+                self.links.prune(sender)
             case p.Pull():
                 if packet.graft:
-                    self._links.graft(sender)
+                    self.links.graft(sender)
                 self.anti_entropy.receive_pull(packet, source)
             case (
                 p.Have()
@@ -197,7 +197,7 @@ class Replica:
             ):
                 self.anti_entropy.receive(packet, sender, source, now)
             case p.Taken(at):
-                self._links.taken(sender, at)
+                self.links.taken(sender, at, now)
             case p.Receipt(log, seq):
                 if log == self.standing.log:
                     self._receive_held(sender, seq)
@@ -223,11 +223,11 @@ class Replica:
         duplicates = self.drops["duplicate message"]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-        if self._links.came(sender, sum(map(len, rumor.messages))):
+        if self.links.came(sender, sum(map(len, rumor.messages))):
             self._out.append(Send((source,), (p.Taken(rumor.at),)))
         is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
-        if self._links.brought(sender, first, is_new=is_new, now=now):
+        if self.links.brought(sender, first, is_new=is_new, now=now):
             self._out.append(Send((source,), (p.Prune(),)))
 
     def _receive_replay(self, replay: p.Replay, sender: NodeId, now: int) -> None:
@@ -373,7 +373,7 @@ class Replica:
         self.liveness.push_news(now)
         effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
         effects += self._out
-        effects += self._rumors.take(self._links, now)
+        effects += self._rumors.take(self.links, now)
         self._out.clear()
         self._decided = []
         return effects
@@ -385,7 +385,7 @@ class Replica:
         ids = tuple(live)
         if ids == self._live_then:
             return
-        self._links.refill(self.liveness.me.id, self.liveness.members.live())
+        self.links.refill(self.liveness.me.id, self.liveness.members.live())
         for node in self._live_then:
             if node not in live:
                 self.receipts.drop(node)

@@ -128,11 +128,17 @@ class Links:
         )
         return to, self._pushed
 
-    def taken(self, node: NodeId, at: int) -> None:
+    def taken(self, node: NodeId, at: int, now: int) -> None:
         """A peer has read what was pushed to it so far."""
         link = self._links.get(node)
         if link is not None:
-            link.window.taken(at)
+            link.window.taken(at, now)
+
+    def is_crowded(self, now: int) -> bool:
+        """Whether most peers that are pushed to, and that answer, had no room for it of late."""
+        windows = [link.window for link in self._links.values() if link.is_eager]
+        behind = [window.is_behind(now) for window in windows if window.answers(now)]
+        return 2 * sum(behind) > len(behind)
 
     def came(self, node: NodeId, size: int) -> bool:
         """So many bytes were pushed here by a node; whether to tell it how far they were read."""

@@ -20,6 +20,9 @@ TAKEN_BYTES = 16_384
 LOST_AFTER = 1_000_000
 """What was pushed so long ago is in flight no more, in µs."""
 
+ANSWERS_WITHIN = 300_000
+"""A peer that is only slow says within it how far it has read, in µs."""
+
 BEHIND_PAUSE = 200_000
 """For so long after something was not pushed, a peer is told what there is, in µs."""
 
@@ -39,6 +42,7 @@ class Window:
     """Bytes that came and were not answered yet."""
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
+    _answered_at: int = 0
 
     def push(self, at: int, size: int, limit: int, now: int) -> bool:
         """So many bytes are to be pushed; whether there is room for them."""
@@ -51,8 +55,9 @@ class Window:
         self.in_flight += size
         return True
 
-    def taken(self, at: int) -> None:
+    def taken(self, at: int, now: int) -> None:
         """The peer has read so far."""
+        self._answered_at = now
         while self._pushed and self._pushed[0].at <= at:
             self.in_flight -= self._pushed.popleft().size
 
@@ -63,6 +68,10 @@ class Window:
             return False
         self.untold = 0
         return True
+
+    def answers(self, now: int) -> bool:
+        """Whether the peer said of late how far it has read: one that stands still does not."""
+        return now - self._answered_at < ANSWERS_WITHIN
 
     def is_behind(self, now: int) -> bool:
         """Whether something was not pushed of late, so that the peer has to be told of it."""

@@ -1,11 +1,12 @@
 """A link's window: what is in flight is bounded, whatever the peer does."""
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.core.members import Member, alive_row
 from flc_udp.core.rumors import Links, Rumors
-from flc_udp.core.window import LOST_AFTER, TAKEN_BYTES, Window
+from flc_udp.core.window import ANSWERS_WITHIN, BEHIND_PAUSE, LOST_AFTER, TAKEN_BYTES, Window
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Have, Rumor
 from tests.model.stories import Story
@@ -22,7 +23,7 @@ def test_beyond_it_nothing_is_pushed_until_the_peer_has_read_some() -> None:
     assert pushed == [True] * 8 + [False] * 3
     assert window.is_behind(0)
 
-    window.taken(2)
+    window.taken(2, 0)
 
     assert [window.push(at, 8_192, LIMIT, 0) for at in (12, 13, 14)] == [True, True, False]
 
@@ -55,7 +56,7 @@ def test_what_is_in_flight_is_what_was_pushed_and_not_taken(steps: list[tuple[bo
     flying: dict[int, int] = {}
     for at, (is_push, number) in enumerate(steps):
         if not is_push:
-            window.taken(number % (at + 1))
+            window.taken(number % (at + 1), 0)
             flying = {a: size for a, size in flying.items() if a > number % (at + 1)}
         elif window.push(at, number, LIMIT, 0):
             flying[at] = number
@@ -76,7 +77,7 @@ def test_who_has_no_room_is_told_what_there_is() -> None:
         for send in rumors.take(links, 0):
             for to in send.to:
                 pushed[to] += sum(isinstance(packet, Rumor) for packet in send.packets)
-        links.taken(rows[0].id, 1 << 40)
+        links.taken(rows[0].id, 1 << 40, 0)
         rumors.have(message, None, 0)
 
     assert pushed[BOB] == 40
@@ -86,3 +87,35 @@ def test_who_has_no_room_is_told_what_there_is() -> None:
 
     assert [send.to for send in told] == [(CYD,)]
     assert told[0].packets == (Have(False, (message.dot,)),)
+
+
+@pytest.mark.parametrize(
+    ("peers", "slow", "silent", "crowded"),
+    [
+        (2, 0, 0, False),
+        (2, 1, 0, False),  # It will catch up; the others need not wait for it.
+        (2, 2, 0, True),
+        (2, 1, 1, True),  # What a peer that stands still has no room for says nothing.
+        (2, 0, 2, False),
+        (1, 0, 1, False),
+        (1, 1, 0, True),
+        (4, 2, 0, False),
+        (4, 3, 0, True),
+    ],
+)
+def test_crowded_is_who_most_peers_have_no_room_for(
+    peers: int, slow: int, silent: int, crowded: bool
+) -> None:
+    """Of those that say how far they have read; and no longer than they have none."""
+    links, now = Links(8, LIMIT), ANSWERS_WITHIN
+    rows = [alive_row(bytes([n]) * 8, 1, Address(f"10.0.0.{n}", 1), "n", 1) for n in range(peers)]
+    links.refill(b"me------", [Member(row, 0) for row in rows])
+    for _ in range(LIMIT // 8_192 + 1):
+        _, at = links.push(8_192, (), now)
+        for row in rows[slow + silent :]:
+            links.taken(row.id, at, now)
+    for row in rows[:slow]:
+        links.taken(row.id, 0, now)
+
+    assert links.is_crowded(now) is crowded
+    assert not links.is_crowded(now + BEHIND_PAUSE)
