@@ -1,26 +1,24 @@
-"""Admission: how fast this node takes posts of its own, so that it and its peers keep up.
+"""Admission: how fast this node takes posts of its own while it is behind with those of others.
 
-Rules. A node takes all it is given while it keeps up with others' posts and its peers with what it
-pushes. One that is behind takes less and less, since what it takes it also sends to all others,
-and what it has no time to receive it has to pull, which costs more; and so does one whose peers
-have no room for what it pushes, or it would take all there is to take and leave the others behind.
-So under any load the cluster settles where all keep up: the rate falls quickly while somebody
-falls back, comes back quickly to a part of what it was then, and grows slowly from there (after
-Chiu and Jain 1989, and CUBIC, RFC 9438). What is not taken yet waits, and the socket of whoever
-says it is not read on: nothing is refused, and nobody is quite shut out.
+Rules. A node that keeps up takes all that its peers have room for. One that is behind takes less
+and less, since what it takes it also sends to all others, and what it has no time to receive it has
+to pull, which costs more. So under any load the cluster settles where all keep up: the rate falls
+quickly while the node falls back, comes back quickly to a part of what it was then, and grows
+slowly from there (after Chiu and Jain 1989, and CUBIC, RFC 9438). What is not taken yet waits, and
+the socket of whoever says it is not read on: nothing is refused, and nobody is quite shut out.
 """
 
 from __future__ import annotations
 
-BEHIND_MESSAGES = 1_000
-"""Known to be missing, held back or unread with which a node is behind: about a twentieth of a
-second's work."""
+BEHIND_MESSAGES = 4_000
+"""Known to be missing, held back or unread with which a node is behind: a good part of a second's
+work, and more than all peers' windows together bring of small messages where there are few."""
 
 LOOK_PAUSE = 50_000
 """Between two looks at how far behind it is, in µs."""
 
 DECREASE = 0.8
-"""Of the rate, at each look that finds somebody behind and not catching up."""
+"""Of the rate, at each look that finds the node behind and not catching up."""
 
 CATCHING_UP = 0.98
 """Of how far behind it was a node is by the next look, if it catches up fast enough."""
@@ -54,22 +52,19 @@ class Admission:
         self._was_enough: float = 0
         self._is_falling = False
         self._allowed: float = 0
-        self._is_wanted = self._is_crowded = False
-        """Whether more was asked for than was allowed, and whether peers had no room, since the
-        last look."""
+        self._is_wanted = False
+        """Whether more was asked for than was allowed, since the last look."""
 
     @property
     def is_open(self) -> bool:
         """Whether there is no limit."""
         return self.rate >= RATE_MOST
 
-    def allows(self, now: int, waiting: int, behind: int, *, crowded: bool) -> int:
-        """How many of the posts that wait may be taken now.
+    def allows(self, now: int, waiting: int, behind: int) -> int:
+        """How many of the posts that wait, and that peers have room for, may be taken now.
 
-        `behind` is what this node has still to take in; `crowded`, whether most peers have no room
-        for what it pushes.
+        `behind` is what this node has still to take in.
         """
-        self._is_crowded |= crowded
         if now - self._looked_at >= LOOK_PAUSE:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
@@ -87,11 +82,10 @@ class Admission:
     def _look(self, now: int, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)
         is_wanted, self._is_wanted = self._is_wanted, False
-        is_crowded, self._is_crowded = self._is_crowded, False
         self._looked_at, self._taken = now, 0
         was_behind, self._behind = self._behind, behind
         is_behind = behind > BEHIND_MESSAGES
-        if is_crowded or (is_behind and behind > was_behind * CATCHING_UP):
+        if is_behind and behind > was_behind * CATCHING_UP:
             # From what it took, not from what it might have taken.
             rate = min(self.rate, taken)
             if not self._is_falling:

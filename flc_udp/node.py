@@ -22,6 +22,7 @@ from flc_udp.admission import Admission
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
 from flc_udp.core.replica import Replica
+from flc_udp.core.rumors import pushed_bytes
 from flc_udp.ground import Batch, Ground, Post, Reads, Said
 from flc_udp.inbox import Inbox
 from flc_udp.model.address import Address
@@ -41,6 +42,9 @@ less a message than small ones."""
 
 POSTS_PAUSE = 5_000
 """Posts that were not admitted are looked at again after so long, in µs."""
+
+POST_BYTES = 64
+"""What a message has besides its body, about."""
 
 RETRY_US = 1_000_000
 """After a failed commit the disk is left alone for so long, and posts are refused."""
@@ -72,6 +76,7 @@ class Node:
         self._admission = Admission(ground.now())
         self._posts: deque[Post] = deque()
         self._said: dict[Dot, Post] = {}
+        self._unpushed = 0  # Of them, bytes that are to be pushed.
         self._decided: deque[Message] = deque()
         self._committing: Batch | None = None
         self._retry_at: int | None = None
@@ -106,6 +111,8 @@ class Node:
         if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
             self.replica.liveness.detector.health.note("slow commit", now)
         self.replica.committed(batch.messages, now)
+        own = (message for message in batch.messages if message.dot in self._said)
+        self._unpushed -= sum(pushed_bytes(len(message.encoded)) for message in own)
         self._carry_out(now, first_position, self._answers(batch, first_position))
 
     def _answers(self, batch: Batch, first_position: int) -> list[tuple[Post, Said]]:
@@ -129,6 +136,7 @@ class Node:
         self.failing = reason
         self.counts["failed commits"] += 1
         waiting, self._said = list(self._said.values()), {}
+        self._unpushed = 0
         for post in waiting:
             post.done(self._refusal())
         if history is None:
@@ -194,8 +202,8 @@ class Node:
             self.replica.stalled(now - self._turned_at, now)
 
     def _decide_posts(self, now: int) -> None:
-        crowded = self.replica.links.is_crowded(now)
-        count = self._admission.allows(now, len(self._posts), self._behind, crowded=crowded)
+        fitting = self._fitting(now)
+        count = self._admission.allows(now, fitting, self._behind)
         self._admission.took(count)
         refusal = self._refusal_now()
         wall = self._ground.wall()
@@ -211,6 +219,22 @@ class Node:
                 post.done(error)
             else:
                 self._said[message.dot] = post
+                self._unpushed += pushed_bytes(len(message.encoded))
+
+    def _fitting(self, now: int) -> int:
+        """How many of the posts that wait most peers have room for; one at least.
+
+        So nobody takes more than its peers can, and those that fell back have a share.
+        """
+        room = self.replica.links.room(now)
+        if room is None:
+            return len(self._posts)
+        room -= self._unpushed
+        for count, post in enumerate(self._posts):
+            room -= pushed_bytes(len(post.body) + POST_BYTES)
+            if room < 0:
+                return max(count, 1)
+        return len(self._posts)
 
     @property
     def _behind(self) -> int:

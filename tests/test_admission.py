@@ -15,9 +15,7 @@ def test_who_keeps_up_takes_all() -> None:
     admission = Admission(0)
 
     for turn in range(100):
-        assert (
-            admission.allows(turn * TURN, 100_000, behind=BEHIND_MESSAGES, crowded=False) == 100_000
-        )
+        assert admission.allows(turn * TURN, 100_000, behind=BEHIND_MESSAGES) == 100_000
         admission.took(100_000)
 
 
@@ -27,7 +25,7 @@ def test_it_settles_where_the_node_keeps_up(capacity: int) -> None:
     admission = Admission(0)
     behind = taken = 0.0
     for turn in range(15_000):
-        count = admission.allows(turn * TURN, OFFERED, int(behind), crowded=False)
+        count = admission.allows(turn * TURN, OFFERED, int(behind))
         admission.took(count)
         # All posts are others' work too: beyond what can be done they pile up.
         behind = max(behind + count - capacity * TURN / SECOND, 0)
@@ -37,25 +35,13 @@ def test_it_settles_where_the_node_keeps_up(capacity: int) -> None:
     assert behind < 3 * BEHIND_MESSAGES + capacity
 
 
-def test_whose_peers_have_no_room_takes_less() -> None:
-    """Though it is not behind itself: else it would take all there is to take."""
-    admission = Admission(0)
-    taken = [0, 0]
-    for turn in range(200):
-        count = admission.allows(turn * TURN, OFFERED, behind=0, crowded=turn >= 100)
-        admission.took(count)
-        taken[turn >= 150] += count
-
-    assert taken[1] < taken[0] / 20
-
-
 def test_what_was_taken_before_is_soon_taken_again() -> None:
     """However deep the rate fell: most of it within a second, and more only slowly."""
     admission = Admission(0)
     by_second = [0.0] * 12
     for turn in range(1_200):
         offered = 50 if turn < 205 else OFFERED
-        count = admission.allows(turn * TURN, offered, 0, crowded=200 <= turn < 400)
+        count = admission.allows(turn * TURN, offered, turn * 10_000 if 200 <= turn < 400 else 0)
         admission.took(count)
         by_second[turn // 100] += count
 
@@ -68,7 +54,7 @@ def test_nobody_is_shut_out() -> None:
     admission = Admission(0)
     taken = 0
     for turn in range(1_000):
-        count = admission.allows(turn * TURN, OFFERED, behind=10**9, crowded=False)
+        count = admission.allows(turn * TURN, OFFERED, behind=10**9)
         admission.took(count)
         taken += count if turn >= 500 else 0
 
@@ -81,6 +67,6 @@ def test_it_opens_again() -> None:
     now = 0
     for behind in [10**9] * 50 + [0] * 50:
         now += LOOK_PAUSE
-        admission.took(admission.allows(now, 1, behind, crowded=False))
+        admission.took(admission.allows(now, 1, behind))
 
     assert admission.is_open

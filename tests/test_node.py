@@ -7,6 +7,7 @@ import pytest
 from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
 from flc_udp.core.effects import Notice
 from flc_udp.core.members import alive_row
+from flc_udp.core.window import ANSWERS_WITHIN
 from flc_udp.ground import Batch, Post, Said
 from flc_udp.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.model.address import Address
@@ -25,6 +26,7 @@ from flc_udp.wire.packets import (
     ReplayEnd,
     Rumor,
     State,
+    Taken,
     Update,
     Want,
 )
@@ -478,6 +480,53 @@ class TestFloor:
         ann.finish()
 
         assert ann.bodies() == ["hi"]
+
+
+class TestWindow:
+    """Posts wait for the room that a peer has for what is pushed to it."""
+
+    WINDOW = 65_536
+
+    def fill(self) -> tuple[Stage, list[Said | FlcError]]:
+        """Bob answers, then reads no more; the answers of posts of twice a window."""
+        ann = stage(push_window_bytes=self.WINDOW)
+        answers = ann.say("x" * 8_000)
+        ann.turn()
+        ann.finish()
+        ann.receive(Taken(0))
+        for _ in range(2 * self.WINDOW // 1_000):
+            answers += ann.say("x" * 1_000)
+        for _ in range(3):
+            ann.turn(20_000)
+            if ann.under_way:
+                ann.finish()
+        return ann, answers
+
+    def test_what_he_has_no_room_for_is_not_taken_yet(self) -> None:
+        """Whatever is taken fits: he is not made to pull."""
+        ann, _ = self.fill()
+        pushed = sum(len(m) for rumor in ann.of_kind(Rumor) for m in rumor.messages)  # type: ignore[attr-defined]
+
+        assert pushed <= self.WINDOW
+        assert ann.node.queued["posts"]
+
+    def test_it_is_taken_when_he_has_read_some(self) -> None:
+        """As much as he has read, in order."""
+        ann, _ = self.fill()
+        held = len(ann.bodies())
+        ann.receive(Taken(self.WINDOW // 2))
+        ann.turn(20_000)
+        ann.finish()
+
+        assert self.WINDOW // 4 < 1_000 * (len(ann.bodies()) - held) <= self.WINDOW // 2 + 8_192
+
+    def test_for_one_who_stands_still_nobody_waits(self) -> None:
+        """He does not say how far he has read; what he lacks he will pull."""
+        ann, _ = self.fill()
+        ann.turn(ANSWERS_WITHIN)
+        ann.finish()
+
+        assert not ann.node.queued["posts"]
 
 
 class TestJunk:

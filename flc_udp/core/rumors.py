@@ -84,6 +84,11 @@ def eager_least(missed: float, eager: int) -> int:
     return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
 
 
+def pushed_bytes(size: int) -> int:
+    """Of an encoded message of so many: what is pushed of it to each eager link."""
+    return size if size <= ANNOUNCE_BYTES else 0
+
+
 class Links:
     """Up to `links_max` live members that new messages are pushed to, and that push theirs here.
 
@@ -134,11 +139,14 @@ class Links:
         if link is not None:
             link.window.taken(at, now)
 
-    def is_crowded(self, now: int) -> bool:
-        """Whether most peers that are pushed to, and that answer, had no room for it of late."""
+    def room(self, now: int) -> int | None:
+        """How many bytes may be pushed so that at least half of the peers have room for them.
+
+        Of those peers that are pushed to and that answer; None where there are none: no limit.
+        """
         windows = [link.window for link in self._links.values() if link.is_eager]
-        behind = [window.is_behind(now) for window in windows if window.answers(now)]
-        return 2 * sum(behind) > len(behind)
+        room = sorted(self._window_bytes - w.in_flight for w in windows if w.answers(now))
+        return room[len(room) // 2] if room else None
 
     def came(self, node: NodeId, size: int) -> bool:
         """So many bytes were pushed here by a node; whether to tell it how far they were read."""

@@ -42,7 +42,7 @@ class Window:
     """Bytes that came and were not answered yet."""
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
-    _answered_at: int = 0
+    _answered_at: int = -ANSWERS_WITHIN
 
     def push(self, at: int, size: int, limit: int, now: int) -> bool:
         """So many bytes are to be pushed; whether there is room for them."""

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flc_udp.core.members import Member, alive_row
 from flc_udp.core.rumors import Links, Rumors
-from flc_udp.core.window import ANSWERS_WITHIN, BEHIND_PAUSE, LOST_AFTER, TAKEN_BYTES, Window
+from flc_udp.core.window import ANSWERS_WITHIN, LOST_AFTER, TAKEN_BYTES, Window
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Have, Rumor
 from tests.model.stories import Story
@@ -89,24 +89,27 @@ def test_who_has_no_room_is_told_what_there_is() -> None:
     assert told[0].packets == (Have(False, (message.dot,)),)
 
 
+FULL = LIMIT // 8_192 * 8_192
+
+
 @pytest.mark.parametrize(
-    ("peers", "slow", "silent", "crowded"),
+    ("peers", "slow", "silent", "room"),
     [
-        (2, 0, 0, False),
-        (2, 1, 0, False),  # It will catch up; the others need not wait for it.
-        (2, 2, 0, True),
-        (2, 1, 1, True),  # What a peer that stands still has no room for says nothing.
-        (2, 0, 2, False),
-        (1, 0, 1, False),
-        (1, 1, 0, True),
-        (4, 2, 0, False),
-        (4, 3, 0, True),
+        (2, 0, 0, LIMIT),
+        (2, 1, 0, LIMIT),  # It will catch up; the others need not wait for it.
+        (2, 2, 0, LIMIT - FULL),
+        (2, 1, 1, LIMIT - FULL),  # What a peer that stands still has no room for says nothing.
+        (2, 0, 2, None),
+        (1, 0, 1, None),
+        (1, 1, 0, LIMIT - FULL),
+        (4, 2, 0, LIMIT),
+        (4, 3, 0, LIMIT - FULL),
     ],
 )
-def test_crowded_is_who_most_peers_have_no_room_for(
-    peers: int, slow: int, silent: int, crowded: bool
+def test_room_is_what_at_least_half_of_the_peers_have(
+    peers: int, slow: int, silent: int, room: int | None
 ) -> None:
-    """Of those that say how far they have read; and no longer than they have none."""
+    """Of those that say how far they have read."""
     links, now = Links(8, LIMIT), ANSWERS_WITHIN
     rows = [alive_row(bytes([n]) * 8, 1, Address(f"10.0.0.{n}", 1), "n", 1) for n in range(peers)]
     links.refill(b"me------", [Member(row, 0) for row in rows])
@@ -117,5 +120,5 @@ def test_crowded_is_who_most_peers_have_no_room_for(
     for row in rows[:slow]:
         links.taken(row.id, 0, now)
 
-    assert links.is_crowded(now) is crowded
-    assert not links.is_crowded(now + BEHIND_PAUSE)
+    assert links.room(now) == room
+    assert links.room(now + ANSWERS_WITHIN) is None
