@@ -29,6 +29,12 @@ PAGE_BYTES = 1 << 20
 SPAN_ROWS_FIRST = 4
 """Most spans of a replay of thousands give only a few messages before the credit is used up."""
 
+MOST = 2
+"""One in so many of all logs is many of them."""
+
+UNWANTED_MAX = 1_024
+"""Of the rows of one replay."""
+
 Values = Sequence[Any] | Mapping[str, Any]
 
 WITH_ROW_BYTES = 4_096
@@ -40,6 +46,12 @@ SELECT_SPAN = f"""
     FROM message
     WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3 AND stamp >= ?4
     ORDER BY seq LIMIT ?5
+"""  # noqa: S608  # a number of ours
+SELECT_WALK = f"""
+    SELECT message.stamp, log.id, message.seq, position, length(encoded),
+        CASE WHEN length(encoded) <= {WITH_ROW_BYTES} THEN encoded END
+    FROM message INDEXED BY message_history CROSS JOIN log ON log.no = log_no
+    WHERE message.stamp >= ? ORDER BY message.stamp, log.id
 """  # noqa: S608  # a number of ours
 SELECT_AFTER = """
     SELECT position, encoded FROM message
@@ -95,6 +107,9 @@ class _Place(NamedTuple):
     seq: int
 
 
+_Row = tuple[int, LogId, int, int, int, bytes | None]
+"""(stamp, log, seq, position, length, encoded); None where it is large, and read once chosen."""
+
 BEGINNING = _Place(0, b"", 0)
 
 
@@ -135,9 +150,8 @@ class Reader:
         chosen: list[bytes | int] = []
         size = 0
         following = STAMP_LIMIT
-        for stamp, _, _, position, length, encoded in merge(
-            *(self._span(*span, after) for span in spans)
-        ):
+        rows = self._walk(spans, after) if after and self._are_most(spans) else None
+        for stamp, _, _, position, length, encoded in rows or self._merged(spans, after):
             size += length
             if stamp >= below or (chosen and size > bytes_max):
                 following = stamp
@@ -283,8 +297,39 @@ class Reader:
 
     # How it is read.
 
-    def _span(self, log: LogId, low: int, high: int, after: int) -> Iterator[tuple[Any, ...]]:
-        # (stamp, log, seq, position, length, encoded). A few rows at a time, then more: a cursor
+    def _are_most(self, spans: Sequence[tuple[LogId, int, int]]) -> bool:
+        """Whether they are of many of the logs there are: who catches up asks for all of them."""
+        logs = self._value("SELECT count(*) FROM log")
+        return len({log for log, *_ in spans}) * MOST >= int(logs)
+
+    def _walk(self, spans: Sequence[tuple[LogId, int, int]], after: int) -> Iterator[_Row]:
+        """All that is held from a stamp on, without what is not of the spans.
+
+        It reads a row in a third of the time that merging takes for it; but where too many are
+        not of the spans, merging goes on from there.
+        """
+        wanted: dict[LogId, list[tuple[int, int]]] = {}
+        for log, low, high in spans:
+            wanted.setdefault(log, []).append((low, high))
+        unwanted = 0
+        with failing("read"), closing(self._connection.execute(SELECT_WALK, (after,))) as cursor:
+            for row in cursor:
+                for low, high in wanted.get(row[1], ()):
+                    if low <= row[2] <= high:
+                        yield row
+                        break
+                else:
+                    unwanted += 1
+                    if unwanted > UNWANTED_MAX:
+                        break
+        if unwanted > UNWANTED_MAX:
+            yield from (other for other in self._merged(spans, row[0]) if other[:3] > row[:3])
+
+    def _merged(self, spans: Sequence[tuple[LogId, int, int]], after: int) -> Iterator[_Row]:
+        return merge(*(self._span(*span, after) for span in spans))
+
+    def _span(self, log: LogId, low: int, high: int, after: int) -> Iterator[_Row]:
+        # A few rows at a time, then more: a cursor
         # left open for each of thousands of spans would pin more pages than the cache holds, and
         # be prepared anew for each.
         limit = SPAN_ROWS_FIRST

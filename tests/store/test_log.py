@@ -187,6 +187,29 @@ class TestReplay:
         assert reader.replay(spans, 1 << 20, below, below) == ([], below)
         reader.close()
 
+    @pytest.mark.parametrize("unwanted", [0, 1, 7, 1_000])
+    @pytest.mark.parametrize("wanted", [("ann", "bob", "cyd"), ("ann", "cyd"), ("bob",)])
+    def test_however_it_is_read_it_is_the_same(
+        self,
+        log: Log,
+        authors: Authors,
+        wanted: tuple[str, ...],
+        unwanted: int,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        """By stamps while most is wanted, and log by log from where too much is not."""
+        monkeypatch.setattr("flc_udp.store.reader.UNWANTED_MAX", unwanted)
+        log.append([authors.say(name) for name in ("ann", "bob", "cyd", "bob", "bob") * 12])
+        reader = log.reader()
+        logs = {authors.log(name): name for name in wanted}
+        spans = [(of, low, high) for of in logs for low, high in ((1, 4), (6, 11))]
+        history = sorted(authors.said, key=history_key)
+        for after in (1, history[7].stamp, history[30].stamp):
+            held = [m for m in history if m.stamp >= after and m.log in logs]
+            inside = [m.encoded for m in held if m.seq in {1, 2, 3, 4, *range(6, 12)}]
+            assert reader.replay(spans, 1 << 20, after) == (inside, STAMP_LIMIT)
+        reader.close()
+
     def test_one_message_is_given_however_large(self, log: Log, authors: Authors) -> None:
         """A message above the credit is still given, or it could never be had."""
         log.append([authors.say("ann", body="x" * 5_000), authors.say("ann")])
