@@ -111,16 +111,16 @@ class Node:
         if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
             self.replica.liveness.detector.health.note("slow commit", now)
         self.replica.committed(batch.messages, now)
-        own = (message for message in batch.messages if message.dot in self._said)
-        self._unpushed -= sum(pushed_bytes(len(message.encoded)) for message in own)
         self._carry_out(now, first_position, self._answers(batch, first_position))
 
     def _answers(self, batch: Batch, first_position: int) -> list[tuple[Post, Said]]:
-        return [
-            (post, Said(message.dot, first_position + at))
-            for at, message in enumerate(batch.messages if self._said else ())
-            if (post := self._said.pop(message.dot, None)) is not None
-        ]
+        answers = []
+        for at, message in enumerate(batch.messages if self._said else ()):
+            post = self._said.pop(message.dot, None)
+            if post is not None:
+                self._unpushed -= pushed_bytes(len(message.encoded))
+                answers.append((post, Said(message.dot, first_position + at)))
+        return answers
 
     def commit_failed(self, reason: str, history: History | None) -> None:
         """The commit under way failed; `history` is what the log really holds.

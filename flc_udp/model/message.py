@@ -170,7 +170,9 @@ def decode(encoded: bytes) -> Message:  # noqa: C901  # all that is checked, on 
         raise Malformed("message is not msgpack") from error
     if type(fields) is not tuple or len(fields) < FIELDS:
         raise Malformed("message is not an array of its fields")
-    log, seq, room, author, wall, lift, flat, parent, body, origin = fields[:FIELDS]
+    if len(fields) > FIELDS:
+        fields = fields[:FIELDS]
+    log, seq, room, author, wall, lift, flat, parent, body, origin = fields
     # `type(x) is int`, not isinstance: msgpack's true and false must not pass for 1 and 0.
     if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
         raise Malformed("message seq out of range")
@@ -216,6 +218,15 @@ def _check_body(body: object) -> None:
 def _read_causes(flat: object, log: LogId) -> tuple[Dot, ...]:
     if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * CAUSES_MAX:
         raise Malformed("message causes are not dots")
+    if len(flat) == 2:  # noqa: PLR2004  # one dot, as nearly all that have any
+        cause_log, seq = flat
+        if type(cause_log) is not bytes or len(cause_log) != ID_BYTES:
+            raise Malformed("message causes are not dots")
+        if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
+            raise Malformed("message causes are not dots")
+        if cause_log == log:
+            raise Malformed("message causes are not one for each other log, in order")
+        return (_new(Dot, flat),)
     causes = []
     previous = b""
     parts = iter(flat)
