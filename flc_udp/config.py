@@ -69,9 +69,13 @@ def setting(
     low: int | None = None,
     high: int | None = None,
     choices: tuple[str, ...] = (),
+    off: bool = False,
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
-    """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three."""
-    metadata = {"why": why, "low": low, "high": high, "choices": choices}
+    """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three.
+
+    With `off`, 0 is allowed besides low..high: it switches off.
+    """
+    metadata = {"why": why, "low": low, "high": high, "choices": choices, "off": off}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -112,7 +116,11 @@ class Settings:
         0, "messages that arrived here longer ago go; 0 keeps them", low=0, high=1 << 34
     )
     retention_bytes: int = setting(
-        0, "the oldest go while the log takes more disk; 0 keeps them", low=0, high=1 << 50
+        0,
+        "the oldest go while the log takes more disk; 0 keeps them; an empty log takes 70 kB",
+        low=1 << 20,
+        high=1 << 50,
+        off=True,
     )
 
     # Liveness.

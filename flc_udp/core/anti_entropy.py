@@ -3,9 +3,9 @@
     probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
     hold-back and `have` tell of live gaps sooner ──────▲ └─ many ─▶ catch-up ─▶ pulls …
 
-Rules. A digest says what is durable here; what is asked for is what is not decided here. At most
-one exchange an interval, rarer while exchanges find nothing, unless a `sync` asks for one now.
-Whatever was lost, this finds it: everything else in the core is only quicker.
+Rules. `exchange` finds what is missing and `wants` remembers it; here it is asked for, of one who
+holds it, until it came or nobody has it. What was merely overtaken on its way gets a grace first.
+Many missing messages are `catch_up`'s, so that repair of the few stays quick beside it.
 """
 
 from __future__ import annotations

@@ -87,8 +87,10 @@ def _check(name: str, value: object, where: str) -> object:
         raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
     limits = FIELDS[name].metadata
     low, high, choices = limits["low"], limits["high"], limits["choices"]
-    if isinstance(value, int) and low is not None and not low <= value <= high:
-        raise FlcError(f"{where} is {value}", f"{low} to {high} is allowed: {limits['why']}")
+    is_off = limits["off"] and value == 0
+    if isinstance(value, int) and low is not None and not (low <= value <= high or is_off):
+        allowed = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+        raise FlcError(f"{where} is {value}", f"{allowed} is allowed: {limits['why']}")
     if choices and value not in choices:
         raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
     return value

@@ -85,6 +85,9 @@ SECOND = (
        FROM message ORDER BY stamp LIMIT 1""",
 )
 
+LIBRARY_LEAST = (3, 33)
+"""SQLite's version, of 2020: with it came `UPDATE … FROM`."""
+
 MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
 """Migration n leads from schema n-1 to n. What has been released is never edited, only added to."""
 
@@ -122,11 +125,22 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def check_library() -> None:
+    """Raise FlcError where Python's SQLite is too old for the statements here."""
+    if sqlite3.sqlite_version_info < LIBRARY_LEAST:
+        least = ".".join(map(str, LIBRARY_LEAST))
+        raise FlcError(
+            f"this Python has SQLite {sqlite3.sqlite_version}, flc needs {least} or newer",
+            "run flc with a Python that was built with a newer SQLite",
+        )
+
+
 def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     """Open the database for writing, in the present schema; raises FlcError for what is not ours.
 
     Without `create`, a file that is gone is an error, and not the beginning of an empty log.
     """
+    check_library()
     if path.exists() and path.stat().st_size > 0:
         _look_before_writing(path)
     connection = _connect(path, "rwc" if create else "rw")

@@ -93,6 +93,7 @@ async def test_a_key_file_that_is_none(
         ('links_max = "many"\n', ("links_max", "'many'", "a whole number")),
         ("links_max = 0\n", ("links_max", "1 to 64")),
         ("join = [1]\n", ("join", "a list of texts")),
+        ("retention_bytes = 70000\n", ("retention_bytes", "0 or 1048576 to")),
         ("insecure = 1\n", ("insecure", "true or false")),
         ("links_max = true\n", ("links_max", "a whole number")),
     ],

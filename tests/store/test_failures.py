@@ -191,6 +191,17 @@ def test_a_newer_schema_is_refused_untouched(tmp_path: Path) -> None:
     assert path.read_bytes() == before
 
 
+def test_a_library_that_is_too_old_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Before a file is made, and not at the first message; its version and the least are named."""
+    monkeypatch.setattr(sqlite3, "sqlite_version_info", (3, 32, 9))
+    with pytest.raises(FlcError, match=r"needs 3\.33 or newer") as caught:
+        Log.open(tmp_path / "flc.db")
+    assert "newer SQLite" in caught.value.hint
+    assert not list(tmp_path.iterdir())
+
+
 @pytest.mark.parametrize("done", range(len(MIGRATIONS[0])))
 def test_a_migration_that_was_cut_short_is_done_again(tmp_path: Path, done: int) -> None:
     """A database whose making was interrupted at any statement is empty, and is made anew."""
