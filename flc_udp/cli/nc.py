@@ -1,8 +1,9 @@
 """`flc nc`: netcat for a room. Lines of stdin are said; what others say is printed.
 
-Rules. In a pipe what comes out is what was piped in elsewhere, byte for byte. Says are pipelined in
-a bounded window, and stdin is read on only while stdout accepts, so neither side makes memory grow.
-Nothing is torn: who quits waits until what was said is answered and what is being printed is out.
+Rules. In a pipe what comes out is what was piped in elsewhere, byte for byte, though the daemon is
+restarted meanwhile (`lasting`). Says are pipelined in a bounded window, and stdin is read on only
+while stdout accepts, so neither side makes memory grow. Nothing is torn: who quits waits until what
+was said is answered and what is being printed is out.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable
 from flc_udp.cli import pipes, text
 from flc_udp.cli.arguments import seconds
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.lasting import RETRY_S, Lasting
 from flc_udp.cli.log import exact
 from flc_udp.cli.say import add_author, decoded
 from flc_udp.client import Client, DaemonGoneError, Record, Said, compact
@@ -23,9 +25,6 @@ from flc_udp.config import BODY_BYTES_MAX
 from flc_udp.model.errors import FlcError
 
 STDIN, STDOUT = 0, 1
-
-IN_FLIGHT_MAX = 4096
-"""Lines said and not yet answered: more than the daemon takes from one client at a time."""
 
 FAILED, SILENT = 1, 3
 
@@ -66,9 +65,11 @@ class Conversation:
     """One run of `flc nc`: what is said, what is shown, and the reasons to quit."""
 
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
-        self._client, self._args = client, args
+        self._args = args
         start = {"last": args.last} if args.last else args.start
-        self._follow = client.stream("follow", room=args.room, **start)
+        retry_s = RETRY_S if args.silence is None else min(args.silence, RETRY_S)
+        self._line = Lasting(client, args.room, args.author, start, retry_s)
+        self._line.on_loss = self._lost
         self._render = renderer(args)
         self._accepted, self._caught_up = asyncio.Event(), asyncio.Event()
         self._flowing = asyncio.Event()  # clear while stdout does not accept
@@ -94,13 +95,14 @@ class Conversation:
             for task in tasks:
                 task.cancel()
             await asyncio.gather(*tasks, return_exceptions=True)
+            await self._line.close()
         return FAILED if self._refused else self._code
 
     async def _show(self) -> None:
         """Print what others say, until there were enough of them."""
-        while batch := await self._follow.batch():
+        async for batch in self._line.batches():
             self._accepted.set()
-            await self._print([r for r in batch if "message" in r and not r["own"]])
+            await self._print([record for record in batch if "message" in record])
             for record in batch:
                 if record.get("caught_up"):
                     self._ready(record["position"])
@@ -133,27 +135,24 @@ class Conversation:
             async for lines in pipes.line_batches(STDIN, BODY_BYTES_MAX):
                 for line in lines:
                     await self._flowing.wait()
-                    self._say(line)
-                    await self._client.drain(IN_FLIGHT_MAX)
+                    await self._say(line)
+                    await self._line.drain()
             if self._args.quits:
                 await self._caught_up.wait()
                 return
         await asyncio.Event().wait()
 
-    def _say(self, line: bytes) -> None:
+    async def _say(self, line: bytes) -> None:
         self._said += 1
         number = self._said
         if len(line) > BODY_BYTES_MAX:
             self._refuse(number, f"has more than {BODY_BYTES_MAX} bytes", "no node accepts it")
             return
-        future = self._client.say_nowait(self._args.room, decoded(line), author=self._args.author)
-        future.add_done_callback(lambda said: self._heard(number, said))
+        await self._line.say(decoded(line), lambda said: self._heard(number, said))
 
     def _heard(self, number: int, said: asyncio.Future[Said]) -> None:
         self._touch()
-        error = None if said.cancelled() else said.exception()
-        if isinstance(error, DaemonGoneError):
-            return
+        error = said.exception()
         if isinstance(error, FlcError):
             self._refuse(number, f"was refused: {error}", error.hint)
         else:
@@ -181,10 +180,17 @@ class Conversation:
         self._touched = asyncio.get_running_loop().time()
 
     async def _finish(self) -> None:
-        await self._client.drain(0)
+        await self._line.drain(0)
         await asyncio.sleep(0)  # the last answers are heard in the turn they came
         if self._writing is not None:
             await self._writing
+
+    def _lost(self, error: DaemonGoneError) -> None:
+        self._caught_up.clear()
+        if self._args.verbose or sys.stderr.isatty():
+            print(
+                f"{error}; trying again for {self._line.retry_s:g} s", file=sys.stderr, flush=True
+            )
 
     def _unanswered(self, error: DaemonGoneError) -> FlcError:
         count = self._said - self._answered

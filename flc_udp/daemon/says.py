@@ -32,6 +32,10 @@ ONCE_LIMIT = 1 << 63
 """Numbers of `once` are kept in 64 bits, signed."""
 
 
+NEWEST_MAX = 1_024
+"""Clients whose newest number is at hand."""
+
+
 @dataclass(slots=True)
 class Say:
     """One say of one connection; `answered` is called when it has its answer."""
@@ -67,6 +71,7 @@ class Says:
         self._waiting: list[_Waiting] = []
         self._once: dict[str, dict[int, list[Say]]] = {}
         """{client: {n: repeats}} of those under way: n rises, so the last is the greatest."""
+        self._newest: dict[str, int] = {}
         ground.after_turn.append(self._look)
 
     def begin(self, say: Say, request: Record) -> None:
@@ -95,13 +100,17 @@ class Says:
         if n in under_way:
             under_way[n].append(say)
             return True
-        dot = self._reader.once(client, n)
+        # A number above one that was new is new: that alone is read from the log but once.
+        dot = self._reader.once(client, n) if n <= self._newest.get(client, n) else None
         if dot is not None:
             self._answer_again(say, dot)
             return True
         if under_way and n < (newest := next(reversed(under_way))):
             raise Forgotten(client, n, newest)
         self._once.setdefault(client, {})[n] = []
+        self._newest[client] = n
+        if len(self._newest) > NEWEST_MAX:
+            del self._newest[next(iter(self._newest))]
         return False
 
     def _answer_again(self, say: Say, dot: Dot) -> None:

@@ -23,7 +23,7 @@ from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.store.base import adopt
 from flc_udp.store.kept import Kept
-from flc_udp.store.once import said_after
+from flc_udp.store.once import write_once
 from flc_udp.store.reader import Reader, RoomRow
 from flc_udp.store.retention import Retained, Retention
 from flc_udp.store.schema import (
@@ -37,12 +37,6 @@ from flc_udp.store.schema import (
 )
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow", "StoreFailed"]
-
-
-UPSERT_ONCE = """
-    INSERT INTO once (client, said) VALUES (?, ?)
-    ON CONFLICT DO UPDATE SET said = excluded.said
-"""
 
 
 class Log:
@@ -101,7 +95,7 @@ class Log:
             first = kept.position + 1
             with atomic(self._connection):
                 kept.append(messages, now_ms)
-                self._write_once(once)
+                write_once(self._connection, once)
             self._kept = kept
         return first
 
@@ -140,12 +134,6 @@ class Log:
         # Out of the way until the commit: a failure of any kind leaves no memory behind.
         kept, self._kept = self._kept or Kept(self._connection), None
         return kept
-
-    def _write_once(self, once: Sequence[tuple[str, int, Dot]]) -> None:
-        for client, n, dot in once:
-            sql = "SELECT said FROM once WHERE client = ?"
-            (said,) = self._connection.execute(sql, (client,)).fetchone() or (b"",)
-            self._connection.execute(UPSERT_ONCE, (client, said_after(said, n, dot)))
 
     def recover(self) -> None:
         """Open the writer anew after a failure, so that what it then reads is the truth.

@@ -1,12 +1,15 @@
 """Say once: a client numbers what it says, and a repeated number finds the first dot again.
 
 A client's numbers rise. Its last `REMEMBERED` ones are kept with their dots, packed in one value,
-oldest first; so a client costs one row, and a repeat is found after any restart.
+oldest first; so a client costs one row, and a repeat is found after any restart. Of clients, those
+that said something last are remembered: every run of `flc nc` is another one.
 """
 
 from __future__ import annotations
 
+import sqlite3
 import struct
+from collections.abc import Iterable
 
 from flc_udp.config import ID_BYTES
 from flc_udp.model.dots import Dot
@@ -15,8 +18,17 @@ from flc_udp.model.errors import FlcError
 REMEMBERED = 1_024
 """Pairs kept for each client: what it may have in flight when the connection is lost."""
 
+CLIENTS_MAX = 4_096
+"""Rows at most, of 24 kB where so much was said; whose row went is as one who never spoke."""
+
 PAIR = struct.Struct(f">q{ID_BYTES}sq")
 """(number, log id, seq)."""
+
+
+FORGET = """
+    DELETE FROM once
+    WHERE rowid <= (SELECT rowid FROM once ORDER BY rowid DESC LIMIT 1 OFFSET ?)
+"""
 
 
 class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed does
@@ -29,10 +41,33 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
         )
 
 
-def said_after(said: bytes, n: int, dot: Dot) -> bytes:
-    """The packed pairs with one more; the oldest makes room."""
-    assert n > newest(said), "a client's numbers rise"
-    return (said + PAIR.pack(n, dot.log, dot.seq))[-REMEMBERED * PAIR.size :]
+def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Dot]]) -> None:
+    """Remember (client, n, dot), each client's n rising, in the caller's transaction.
+
+    One row a client and transaction, whatever it said in it. A row that is replaced becomes the
+    last one: the first ones are those that were not used for longest.
+    """
+    by_client: dict[str, list[tuple[int, Dot]]] = {}
+    for client, n, dot in once:
+        by_client.setdefault(client, []).append((n, dot))
+    is_grown = False
+    for client, fresh in by_client.items():
+        row = connection.execute("SELECT said FROM once WHERE client = ?", (client,)).fetchone()
+        is_grown |= row is None
+        said = said_after(row[0] if row else b"", fresh)
+        connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, said))
+    if is_grown:
+        connection.execute(FORGET, (CLIENTS_MAX,))
+
+
+def said_after(said: bytes, fresh: Iterable[tuple[int, Dot]]) -> bytes:
+    """The packed pairs with more of them; the oldest make room."""
+    last, packed = newest(said), [said]
+    for n, dot in fresh:
+        assert n > last, "a client's numbers rise"
+        last = n
+        packed.append(PAIR.pack(n, dot.log, dot.seq))
+    return b"".join(packed)[-REMEMBERED * PAIR.size :]
 
 
 def newest(said: bytes) -> int:
