@@ -91,6 +91,9 @@ class FakeDaemon:
         self.sync: dict[str, Any] = {"ok": True, **SYNC}
         self.held_by: dict[str, Any] = {}
         self.answers_says = True
+        self.hears_says = True
+        """While it answers none, whether it keeps what was said."""
+        self._once: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.changed = asyncio.Condition()
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: list[tuple[asyncio.StreamWriter, str | None, int | None]] = []
@@ -106,6 +109,7 @@ class FakeDaemon:
         self.server.close()
         for writer in self._writers:
             writer.transport.abort()
+        self._followers.clear()
 
     def hear(self, author: str, body: object, room: str = "lobby") -> dict[str, Any]:
         """A message from elsewhere."""
@@ -147,7 +151,8 @@ class FakeDaemon:
     ) -> list[dict[str, Any]]:
         op = request["op"]
         if op == "say":
-            return self._say(writer, request) if self.answers_says else []
+            answers = self._say(writer, request) if self.answers_says or self.hears_says else []
+            return answers if self.answers_says else []
         if op == "follow":
             return self._follow(writer, request)
         if op == "leave":
@@ -161,7 +166,9 @@ class FakeDaemon:
         if isinstance(request["body"], str) and len(request["body"]) > BODY_CHARS_MAX:
             hint = "say it in pieces"
             return [{"ok": False, "error": "body has more than 65536 bytes", "hint": hint}]
-        message = self._append(writer, request)
+        once = tuple(request.get("once") or (self, len(self.messages)))
+        message = self._once.get(once) or self._append(writer, request)
+        self._once[once] = message
         answer = {"ok": True, "dot": message["dot"], "position": message["seq"]}
         return [{**answer, **(self.held_by if "wait" in request else {})}]
 

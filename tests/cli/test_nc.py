@@ -187,7 +187,7 @@ async def test_refused_lines_do_not_stop_the_others(daemon: FakeDaemon, nc: Flc)
 
 async def test_a_lost_daemon_names_what_is_open(daemon: FakeDaemon, spawn: Spawn) -> None:
     """When it does not come back, nc exits 1 and tells how many lines were not acknowledged."""
-    daemon.answers_says = False
+    daemon.answers_says = daemon.hears_says = False
     process = await spawn("nc", "-w", "0.3")
     process.stdin.write(b"one\ntwo\n")
     await daemon.until(lambda: len(daemon.asked("say")) == 2)
@@ -198,6 +198,60 @@ async def test_a_lost_daemon_names_what_is_open(daemon: FakeDaemon, spawn: Spawn
     assert (process.returncode, out) == (1, b"")
     assert err.startswith(b"error: the daemon at ")
     assert b"2 lines were not acknowledged\nhint: " in err
+
+
+@pytest.mark.parametrize("was_kept", [True, False])
+async def test_a_daemon_that_restarts_changes_nothing(
+    daemon: FakeDaemon, spawn: Spawn, was_kept: bool
+) -> None:
+    """Lines whose answers were lost are said once; what others say is printed once, own lines not.
+
+    Whether the daemon had kept them before it went, or not.
+    """
+    daemon.hear("ben", "before")
+    process = await spawn("nc", "-v", "--last", "1", "-c", "3")
+    await listening(process)
+    process.stdin.write(b"answered\n")
+    await daemon.until(lambda: "answered" in daemon.bodies)
+    daemon.answers_says, daemon.hears_says = False, was_kept
+    process.stdin.write(b"one\ntwo\n")
+    await daemon.until(lambda: len(daemon.asked("say")) == 3)
+
+    daemon.drop_all()
+    daemon.hear("ben", "meanwhile")
+    daemon.answers_says = True
+    await daemon.start()
+    await daemon.until(lambda: len(daemon.asked("follow")) == 2)
+    process.stdin.write(b"three\n")
+    await daemon.until(lambda: "three" in daemon.bodies)
+    daemon.hear("ben", "after")
+    out, err = await process.communicate()
+
+    assert out == b"before\nmeanwhile\nafter\n"
+    assert process.returncode == 0
+    assert [body for body in daemon.bodies if body not in ("before", "meanwhile", "after")] == [
+        *("answered", "one", "two", "three")
+    ]
+    numbers = [request["once"] for request in daemon.asked("say")]
+    assert [n for _, n in numbers] == [1, 2, 3, 2, 3, 4]
+    assert len({name for name, _ in numbers}) == 1
+    assert b"has gone away; trying again" in err
+
+
+async def test_a_daemon_that_goes_before_it_was_heard_is_asked_the_same(
+    daemon: FakeDaemon, spawn: Spawn
+) -> None:
+    """Where nothing came yet, the follow begins again as it was told to."""
+    for body in ("one", "two"):
+        daemon.hear("ben", body, room="elsewhere")
+    process = await spawn("nc", "-d", "-v", "--last", "5", "-c", "1")
+    await listening(process)
+    daemon.drop_all()
+    daemon.hear("ben", "here")
+    await daemon.start()
+
+    assert (await process.communicate())[0] == b"here\n"
+    assert [request.get("from") for request in daemon.asked("follow")] == [None, 2]
 
 
 @pytest.mark.usefixtures("daemon")

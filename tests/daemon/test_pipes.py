@@ -1,7 +1,8 @@
 import asyncio
 
 from flc_udp.config import BODY_BYTES_MAX
-from tests.daemon.cluster import Cluster
+from tests.daemon.cluster import Cluster, Node
+from tests.daemon.process import until
 from tests.daemon.scenarios import pipe_lines
 
 
@@ -36,3 +37,22 @@ async def test_the_largest_bodies_go_everywhere(cluster: Cluster) -> None:
 
     shown = await ben.flc("nc", "-d", "--from", "0", "-c", "3", "ops")
     assert shown.out == b"".join(body + b"\n" for body in bodies)
+
+
+async def test_daemons_that_are_killed_change_nothing_in_what_comes_out(cluster: Cluster) -> None:
+    """`seq | flc nc -N` on one node is what `flc nc -d` prints on the other, whoever restarts."""
+    ann, ben = await cluster.start(2)
+    lines = [b"%d" % n for n in range(1, 20_001)]
+    reading = asyncio.create_task(ben.flc("nc", "-d", "--from", "0", "-c", str(len(lines)), "ops"))
+    writing = asyncio.create_task(ann.flc("nc", "-N", "ops", stdin=b"\n".join(lines)))
+    for node, other in ((ann, ben), (ben, ann)):
+        held = (await node.ask("digest"))["messages"]
+
+        async def has_more(node: Node = node, held: int = held) -> bool:
+            return bool((await node.ask("digest"))["messages"] > held)
+
+        await until("more was said", has_more)
+        await node.restart(other.address)
+
+    assert (await writing)[::2] == (0, "")
+    assert (await reading).out.splitlines() == lines

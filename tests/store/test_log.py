@@ -344,6 +344,21 @@ class TestOnce:
             reader.once("bot", 1)
         reader.close()
 
+    def test_of_clients_the_last_are_remembered(
+        self, log: Log, authors: Authors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Whoever said something last; who is forgotten may begin anew."""
+        monkeypatch.setattr("flc_udp.store.once.CLIENTS_MAX", 3)
+        said = [authors.say("ann") for _ in range(7)]
+        for n, client in enumerate(("a", "b", "c", "a", "d", "b", "e")):
+            log.append([said[n]], once=[(client, n + 1, said[n].dot)])
+        reader = log.reader()
+        found = {
+            c: reader.once(c, n) for c, n in (("a", 4), ("b", 6), ("c", 3), ("d", 5), ("e", 7))
+        }
+        assert found == {"a": None, "b": said[5].dot, "c": None, "d": said[4].dot, "e": said[6].dot}
+        reader.close()
+
 
 class TestFacts:
     def test_the_identity_is_drawn_once(self, log: Log) -> None:
