@@ -55,6 +55,9 @@ DATAGRAM_BYTES_MAX = 65_507
 SEAL_BYTES = 45
 """What sealing adds to a payload: a header of 29 bytes and a tag of 16 (`wire/seal.py`)."""
 
+ONCE_REMEMBERED = 1_024
+"""Numbers of `once` kept for each client: what it may have open when its connection is lost."""
+
 PIECE_BYTES = 1_024
 """Offsets at which a message too large for a datagram is cut: fixed, so that any teller's pieces
 fit any other's."""
@@ -70,12 +73,15 @@ def setting(
     high: int | None = None,
     choices: tuple[str, ...] = (),
     off: bool = False,
+    begins: str = "",
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
     """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three.
 
-    With `off`, 0 is allowed besides low..high: it switches off.
+    With `off`, 0 is allowed besides low..high: it switches off. `begins` is the title of a group
+    whose first setting it is.
     """
-    metadata = {"why": why, "low": low, "high": high, "choices": choices, "off": off}
+    metadata: dict[str, Any] = {"why": why, "low": low, "high": high, "choices": choices}
+    metadata |= {"off": off, "begins": begins}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -85,8 +91,7 @@ def setting(
 class Settings:
     """What an operator may set. Times in ms, sizes in bytes, unless the name says otherwise."""
 
-    # Who and where.
-    name: str = setting("", "label people see; default the host's name")
+    name: str = setting("", "label people see; default the host's name", begins="Who and where")
     data: str = setting("", "directory of the log, keys, lock and control socket")
     bind: str = setting("127.0.0.1:7352", "UDP address to listen on")
     advertise: str = setting("", "address others reach this node by; default the bound one")
@@ -103,17 +108,23 @@ class Settings:
         "info", "least level logged", choices=("debug", "info", "warning", "error")
     )
 
-    # What this node submits.
     body_bytes_max: int = setting(
-        65_536, "body accepted from this node's own users", low=1, high=BODY_BYTES_MAX
+        65_536,
+        "body accepted from this node's own users",
+        low=1,
+        high=BODY_BYTES_MAX,
+        begins="What this node submits",
     )
     disk_free_bytes_min: int = setting(
         64 << 20, "posts are refused below this much free space", low=0, high=1 << 50
     )
 
-    # What this node keeps.
     retention_age_s: int = setting(
-        0, "messages that arrived here longer ago go; 0 keeps them", low=0, high=1 << 34
+        0,
+        "messages that arrived here longer ago go; 0 keeps them",
+        low=0,
+        high=1 << 34,
+        begins="What this node keeps",
     )
     retention_bytes: int = setting(
         0,
@@ -123,12 +134,12 @@ class Settings:
         off=True,
     )
 
-    # Liveness.
     probe_interval_ms: int = setting(
         800,
         "one member is probed each interval: idle, 2.5 datagrams and 240 bytes/s",
         low=20,
         high=60_000,
+        begins="Liveness",
     )
     probe_timeout_ms: int = setting(
         300, "longest wait for a direct ack; it follows the round trip", low=5, high=30_000
@@ -201,12 +212,12 @@ class Settings:
         10_000, "rows of the member table, dead ones included", low=2, high=1 << 20
     )
 
-    # Dissemination and repair.
     packet_bytes_max: int = setting(
         1_400,
         "UDP payload of a datagram, seal included: fits an Ethernet frame; the least holds a piece",
         low=1_200,
         high=8_192,
+        begins="Dissemination and repair",
     )
     links_max: int = setting(8, "peers that new messages are pushed to", low=1, high=64)
     push_window_bytes: int = setting(
@@ -246,9 +257,12 @@ class Settings:
         32 << 20, "the same, in bytes: at least one largest message", low=2 << 20, high=1 << 32
     )
 
-    # Batching.
     commit_messages_max: int = setting(
-        4_096, "messages of one transaction: bounds the stall of one commit", low=1, high=1 << 20
+        4_096,
+        "messages of one transaction: bounds the stall of one commit",
+        low=1,
+        high=1 << 20,
+        begins="Batching",
     )
     commit_bytes_max: int = setting(
         8 << 20, "the same, in bytes: a larger message goes alone", low=1_024, high=1 << 30

@@ -18,8 +18,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from flc_udp.client import Client, DaemonGoneError, Record, Said, Stream
+from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError
-from flc_udp.store.once import REMEMBERED
 
 RETRY_S = 60.0
 """So long a daemon may be gone: time for a restart, and not for ever in a script at night."""
@@ -27,7 +27,7 @@ RETRY_S = 60.0
 PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 """Between two tries; it doubles."""
 
-OPEN_MAX = REMEMBERED
+OPEN_MAX = ONCE_REMEMBERED
 """Lines said and not answered: as many as the daemon finds again."""
 
 Heard = Callable[[asyncio.Future[Said]], None]

@@ -102,6 +102,11 @@ COMMANDS = {
         "print a new key for a cluster",
         "(umask 077; flc keygen > cluster.key); flc run --key-file cluster.key",
     ),
+    "config": Command(
+        "flc_udp.cli.config",
+        "print every setting as a file to begin with, or what is changed here",
+        "flc config --example > flc.toml\n  flc config --config flc.toml",
+    ),
     "demo": Command(
         "flc_udp.cli.demo",
         "a cluster on this machine in one terminal: chat, kill -9, catch up, equal histories",

@@ -26,8 +26,9 @@ from contextlib import closing
 from itertools import pairwise
 from typing import Any
 
+from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.dots import LogId
-from flc_udp.store.once import PAIR, REMEMBERED
+from flc_udp.store.once import PAIR
 from flc_udp.store.schema import MIGRATIONS
 from flc_udp.store.snapshot import UNREADABLE
 from flc_udp.store.walk import Finding, Walk, WalkedLog, WalkedRoom, difference
@@ -191,7 +192,7 @@ def _could_be_said(walk: Walk, said: object) -> bool:
     rise = all(low < high for low, high in pairwise(numbers))
     none = WalkedLog()
     held = (0 < seq <= walk.logs.get(log, none).seq for _, log, seq in pairs)
-    return rise and len(pairs) <= REMEMBERED and all(held)
+    return rise and len(pairs) <= ONCE_REMEMBERED and all(held)
 
 
 def _schema(connection: sqlite3.Connection) -> Schema:

@@ -1,8 +1,8 @@
 """Say once: a client numbers what it says, and a repeated number finds the first dot again.
 
-A client's numbers rise. Its last `REMEMBERED` ones are kept with their dots, packed in one value,
-oldest first; so a client costs one row, and a repeat is found after any restart. Of clients, those
-that said something last are remembered: every run of `flc nc` is another one.
+A client's numbers rise. Its last `ONCE_REMEMBERED` ones are kept with their dots, packed in one
+value, oldest first; so a client costs one row, and a repeat is found after any restart. Of clients,
+those that said something last are remembered: every run of `flc nc` is another one.
 """
 
 from __future__ import annotations
@@ -11,12 +11,9 @@ import sqlite3
 import struct
 from collections.abc import Iterable
 
-from flc_udp.config import ID_BYTES
+from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-
-REMEMBERED = 1_024
-"""Pairs kept for each client: what it may have in flight when the connection is lost."""
 
 CLIENTS_MAX = 4_096
 """Rows at most, of 24 kB where so much was said; whose row went is as one who never spoke."""
@@ -37,7 +34,7 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
     def __init__(self, client: str, n: int, oldest: int) -> None:
         super().__init__(
             f"number {n} of client {client!r} is below {oldest}, the oldest it may repeat",
-            f"a client's numbers rise, and only its last {REMEMBERED} are remembered",
+            f"a client's numbers rise, and only its last {ONCE_REMEMBERED} are remembered",
         )
 
 
@@ -67,7 +64,7 @@ def said_after(said: bytes, fresh: Iterable[tuple[int, Dot]]) -> bytes:
         assert n > last, "a client's numbers rise"
         last = n
         packed.append(PAIR.pack(n, dot.log, dot.seq))
-    return b"".join(packed)[-REMEMBERED * PAIR.size :]
+    return b"".join(packed)[-ONCE_REMEMBERED * PAIR.size :]
 
 
 def newest(said: bytes) -> int:

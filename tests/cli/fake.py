@@ -91,7 +91,7 @@ class FakeDaemon:
         self.sync: dict[str, Any] = {"ok": True, **SYNC}
         self.held_by: dict[str, Any] = {}
         self.answers_says = True
-        self.hears_says = True
+        self.hears_says = False
         """While it answers none, whether it keeps what was said."""
         self._once: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.changed = asyncio.Condition()

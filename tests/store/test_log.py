@@ -7,14 +7,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flc_udp.config import STAMP_LIMIT
+from flc_udp.config import ONCE_REMEMBERED, STAMP_LIMIT
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, history_key
 from flc_udp.store.kept import Kept
 from flc_udp.store.log import Log, Reader, StoreFailed
-from flc_udp.store.once import REMEMBERED, Forgotten
+from flc_udp.store.once import Forgotten
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
@@ -336,7 +336,7 @@ class TestOnce:
 
     def test_what_is_older_than_remembered_is_refused(self, log: Log, authors: Authors) -> None:
         """Whether a number below the last 1,024 was said cannot be known: an error says so."""
-        messages = [authors.say("ann") for _ in range(REMEMBERED + 1)]
+        messages = [authors.say("ann") for _ in range(ONCE_REMEMBERED + 1)]
         log.append(messages, once=[("bot", m.seq, m.dot) for m in messages])
         reader = log.reader()
         assert reader.once("bot", 2) == messages[1].dot

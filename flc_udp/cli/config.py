@@ -1,0 +1,83 @@
+"""`flc config`: every setting with its reason, as a file to begin with, or as it is in force here.
+
+What is printed is TOML that `flc run --config` takes. Names, defaults, reasons and limits are those
+of `config.Settings`, so that this is never older than what is checked.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from textwrap import wrap
+from typing import Any
+
+from flc_udp.config import PROFILES, Settings
+
+COLUMNS = 88
+
+HEAD = """\
+Every setting of a node. A line is in force once the # before it is gone; what is behind it
+then is the default. Flags of `flc run` and variables FLC_NAME go before this file, and
+`flc config --config FILE` tells what is wrong with it."""
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """`flc config [--example] [--config FILE.toml]`."""
+    flag = parser.add_argument
+    flag("--example", action="store_true", help="an annotated file of all settings")
+    flag("--config", metavar="FILE.toml", help="check this file, and print what it changes")
+
+
+def config(args: argparse.Namespace) -> int:
+    """Print the example, or the settings that the environment and a file change."""
+    print("\n".join(example() if args.example else changed(args.config)))
+    return 0
+
+
+def example() -> Iterator[str]:
+    """The lines of a file with every setting, its reason and what is allowed."""
+    yield from _comment(HEAD.replace("\n", " "))
+    for setting in fields(Settings):
+        if title := setting.metadata["begins"]:
+            yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
+        yield ""
+        yield from _comment("; ".join([setting.metadata["why"], *_allowed(setting)]))
+        yield f"#{setting.name} = {_toml(_default(setting))}"
+
+
+def changed(config_file: str | None) -> Iterator[str]:
+    """The settings in force that are not the default; raises FlcError for what cannot be."""
+    from flc_udp.daemon import settings
+
+    found = settings.load(config_file, os.environ, {})
+    for setting in fields(Settings):
+        value = getattr(found, setting.name)
+        if value != _default(setting):
+            yield f"{setting.name} = {_toml(value)}"
+
+
+def _allowed(setting: Field[Any]) -> Iterator[str]:
+    limits = setting.metadata
+    if limits["choices"]:
+        yield "one of " + ", ".join(limits["choices"])
+    elif limits["low"] is not None:
+        yield f"{'0 or ' if limits['off'] else ''}{limits['low']} to {limits['high']}"
+    for name, profile in PROFILES.items():
+        if setting.name in profile:
+            yield f"profile {name}: {profile[setting.name]}"
+
+
+def _default(setting: Field[Any]) -> Any:  # noqa: ANN401  # of whatever type it is
+    return getattr(Settings(), setting.name)
+
+
+def _toml(value: object) -> str:
+    """Booleans, numbers, texts and lists of texts look in TOML as they do in JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _comment(words: str) -> Iterator[str]:
+    return (f"# {line}" for line in wrap(words, COLUMNS - 2))
