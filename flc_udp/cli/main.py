@@ -92,6 +92,11 @@ COMMANDS = {
         "check a node's database, whether the node is up or down; exit 1 if anything is wrong",
         "flc fsck\n  flc fsck --data /tmp/ann --json | jq -r '.problem // empty'",
     ),
+    "backup": Command(
+        "flc_udp.cli.backup",
+        "copy a node's log into one file, checked, whether the node is up or down",
+        "flc backup /backup/ann.db\n  flc backup --force --json ann.db | jq -r .root",
+    ),
     "ping": Command(
         "flc_udp.cli.ping",
         "probe a node from outside, with round-trip statistics",

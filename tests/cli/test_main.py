@@ -64,6 +64,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["log", "--pos"],
         ["run", "--profile", "moon"],
         ["demo", "--nodes", "2"],
+        ["backup"],
         ["sync", "ben", "cho"],
         ["sync", "--timeout", "soon"],
         ["sync", "--timeout", "-1"],
