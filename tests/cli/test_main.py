@@ -65,6 +65,8 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["run", "--profile", "moon"],
         ["demo", "--nodes", "2"],
         ["backup"],
+        ["export", "a", "b"],
+        ["import"],
         ["sync", "ben", "cho"],
         ["sync", "--timeout", "soon"],
         ["sync", "--timeout", "-1"],

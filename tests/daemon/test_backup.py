@@ -81,3 +81,23 @@ async def test_a_lost_disk_is_replaced_by_an_older_copy(cluster: Cluster) -> Non
 
     assert sorted(dots) == sorted(history)
     assert not ann.logged("log_forked") + ben.logged("log_forked")
+
+
+async def test_an_export_of_a_running_node_makes_another(cluster: Cluster) -> None:
+    """Imported into nothing it is the same history: equal roots before anything was synced."""
+    (ann,) = await cluster.start(1)
+    await say_all(await ann.client(), "ops", [f"hi {n}" for n in range(COUNT)])
+    export = await ann.flc("export")
+    cho = cluster.node(name="cho")
+    taken = await cho.flc("import", "-", "--json", stdin=export.out)
+    assert (export.code, taken.code, taken.err) == (0, 0, "")
+    printed = [{**record, "encoded": None} for record in export.records[1:]]
+    logged = [{**json.loads(line), "encoded": None} for line in (await ann.history()).splitlines()]
+    assert list(map(json.dumps, logged)) == list(map(json.dumps, printed))
+    await cho.start()
+
+    root, own = [(await node.ask("digest"))["root"] for node in (ann, cho)]
+    assert root == own == taken.records[0]["root"] == export.records[0]["root"]
+    refused = await cho.flc("import", "-", stdin=export.out)
+    assert refused.code == 1
+    assert "is in use by a running node" in refused.err
