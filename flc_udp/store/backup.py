@@ -60,6 +60,7 @@ def back_up(source: Path, target: Path, *, replace: bool) -> Backup:
             _copy(connection, temporary, file, source)
         os.fsync(file)
         history = _checked(temporary, source)
+        _check_target(source, target, replace=replace)  # Minutes later: another may have come.
         return Backup(history, os.fstat(file).st_size)
 
 

@@ -137,6 +137,17 @@ def test_a_file_that_is_there_is_kept(home: Path, tmp_path: Path) -> None:
     assert len(held(target)) == 100
 
 
+def test_a_file_that_came_meanwhile_is_kept(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of two backups under one name the first to end stays."""
+    target = tmp_path / "copy"
+    monkeypatch.setattr(backup.os, "fsync", lambda _file: target.write_text("dear"))
+    with pytest.raises(FlcError, match="is there already"):
+        back_up(home / "flc.db", target, replace=False)
+    assert (names(tmp_path), target.read_text()) == (["copy", "home"], "dear")
+
+
 @pytest.mark.parametrize("name", ["flc.db-wal", "flc.db-shm", "flc.db-journal"])
 def test_what_would_be_taken_for_the_copys_is_not_overlooked(
     home: Path, tmp_path: Path, name: str
