@@ -19,12 +19,10 @@ from flc_udp.client import Record, compact
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.errors import FlcError
-from flc_udp.store.directory import default_directory
+from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck import CHECKS, Fsck
 from flc_udp.store.snapshot import snapshot
 from flc_udp.store.walk import Finding
-
-DATABASE = "flc.db"
 
 FINDINGS_SHOWN = 5
 """Of each check, to people. More say little more and are counted, or would hide what caused them: a

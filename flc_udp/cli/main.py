@@ -2,8 +2,8 @@
 
 Rules. Nothing is imported before it is known to be needed, so `flc --version` is immediate and no
 client command pays for the daemon. A command NAME is two functions of its module:
-`add_NAME(parser)`, and `NAME(args)`, which returns the exit code. People get one `error:` and one
-`hint:` line; a traceback is a bug of ours.
+`add_NAME(parser)`, and `NAME(args)`, which returns the exit code; where Python keeps the NAME for
+itself, `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback is a bug of ours.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
+from keyword import iskeyword
 from typing import NamedTuple
 
 from flc_udp import __version__
@@ -92,6 +93,22 @@ COMMANDS = {
         "check a node's database, whether the node is up or down; exit 1 if anything is wrong",
         "flc fsck\n  flc fsck --data /tmp/ann --json | jq -r '.problem // empty'",
     ),
+    "backup": Command(
+        "flc_udp.cli.backup",
+        "copy a node's log into one file, checked, whether the node is up or down",
+        "flc backup /backup/ann.db\n  flc backup --force --json ann.db | jq -r .root",
+    ),
+    "export": Command(
+        "flc_udp.cli.export",
+        "print the whole history as JSON lines that `flc import` can read",
+        "flc export > history.jsonl\n  flc export ops | jq -r 'select(.dot) | .body'",
+    ),
+    "import": Command(
+        "flc_udp.cli.imports",
+        "read an export into the data directory of a node that is down",
+        "flc import history.jsonl --data /tmp/ann\n"
+        "  ssh ann flc export | flc import - --data /tmp/ben",
+    ),
     "ping": Command(
         "flc_udp.cli.ping",
         "probe a node from outside, with round-trip statistics",
@@ -129,7 +146,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     module = import_module(command.module)
     parser = _command_parser(name, command)
     getattr(module, f"add_{name}")(parser)
-    return _ended(getattr(module, name), parser.parse_args(words[1:]))
+    call = getattr(module, f"{name}_" if iskeyword(name) else name)
+    return _ended(call, parser.parse_args(words[1:]))
 
 
 def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:

@@ -17,6 +17,9 @@ from pathlib import Path
 
 from flc_udp.model.errors import FlcError
 
+DATABASE = "flc.db"
+"""The log's file in it."""
+
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
@@ -29,7 +32,7 @@ class DataDirectory:
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
-        self.database = path / "flc.db"
+        self.database = path / DATABASE
         self.keys = path / "keys"
         self._control = path / "control.sock"
         self._lock = lock

@@ -230,7 +230,7 @@ def _look_before_writing(path: Path) -> None:
     except sqlite3.DatabaseError as error:
         raise FlcError(
             f"{path} is no usable SQLite database: {error}",
-            "move the file away, or put a copy made by `flc backup` in its place",
+            "move the data directory aside, and begin from a copy by `flc backup` or with --join",
         ) from error
 
 

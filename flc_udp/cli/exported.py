@@ -1,0 +1,181 @@
+"""The lines of an export: a head, what was pruned, then every message in the history's order.
+
+    {"flc_export":1,"room":null,"messages":2,"base":0,"floor":0,"logs":1,"root":"…",…}
+    {"base":"<base64>","hash":"…"}                            so many, of a node that prunes
+    {"dot":"…:1", … as `flc log --json` …, "encoded":"<base64>"}
+
+Promise. What a line says is what its bytes say. Those are what the author wrote, for two reasons: a
+message is never encoded a second time, since another library, or a field that is unknown here,
+would give it another hash; and the fields beside them are for people and `jq`. An edited line is
+refused, so that nobody believes in it.
+
+Rules. The base travels in the packets in which nodes tell it, so one decoder guards both. Head and
+base have hashes of their own, because no message chains to all of them. A head may come again:
+exports can be put one behind the other.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from typing import Any, BinaryIO, NamedTuple
+
+from flc_udp.client import Record, compact
+from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.dots import VISITOR
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.history import BaseLog
+from flc_udp.model.message import Message, decode, hash_of
+from flc_udp.wire.codec import read
+from flc_udp.wire.packets import Base
+from flc_udp.wire.packing import pack
+
+FORMAT = 1
+
+LINE_BYTES_MAX = 16 << 20
+"""A largest message whose every byte is escaped, its causes, and its bytes in base64."""
+
+BASE_ROOMS_A_LINE = 32
+"""Of one log."""
+
+BASE_BYTES_MAX = 1 << 13
+"""Of so many rooms."""
+
+EXPORT_AGAIN = "the input is cut off or was changed on its way: export it again"
+
+
+class Head(NamedTuple):
+    """What an export begins with; of `room` alone, or of all."""
+
+    room: str | None
+    messages: int
+    base: int
+    floor: int
+    logs: int
+    root: str
+
+
+Line = Head | BaseLog | Message
+
+
+def head_line(head: Head) -> str:
+    """The first line."""
+    fields = {"flc_export": FORMAT, **head._asdict()}
+    return compact({**fields, "hash": _digest(fields)})
+
+
+def _digest(fields: Record) -> str:
+    return hash_of(compact(fields).encode()).hex()
+
+
+def base_lines(log: BaseLog) -> Iterator[str]:
+    """A log of the base, in slices of its rooms."""
+    for first in range(0, len(log.rooms), BASE_ROOMS_A_LINE):
+        part = log._replace(rooms=log.rooms[first : first + BASE_ROOMS_A_LINE])
+        (packed,) = pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
+        encoded = base64.b64encode(packed).decode()
+        yield compact({"base": encoded, "hash": hash_of(packed).hex()})
+
+
+def message_line(message: Message) -> str:
+    """A message, to be read and to be rebuilt."""
+    from flc_udp.daemon.records import message_record
+
+    encoded = base64.b64encode(message.encoded).decode()
+    return compact({**message_record(message), "encoded": encoded})
+
+
+class Lines:
+    """Reads an export; `number` is the line that was read last."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self.number = 0
+        self._file = file
+
+    def __iter__(self) -> Iterator[Line]:
+        """Each line as what it is; raises FlcError for what is none."""
+        while line := self._file.readline(LINE_BYTES_MAX + 1):
+            self.number += 1
+            if len(line) > LINE_BYTES_MAX:
+                raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)
+            yield _read_line(line)
+
+
+def _read_line(line: bytes) -> Line:
+    try:
+        record = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise FlcError("is no JSON, or only a part of it", EXPORT_AGAIN) from error
+    match record:
+        case {"flc_export": format_}:
+            return _read_head(format_, record)
+        case {"base": packed}:
+            return _read_base(_bytes(packed), record.get("hash"))
+        case {"encoded": encoded}:
+            return _read_message(_bytes(encoded), record)
+        case {"dot": str(dot)}:
+            raise FlcError(
+                f"has message {dot} without the bytes its author wrote",
+                "`flc log --json` prints what is to be read; `flc export` what can be imported",
+            )
+        case _:
+            raise FlcError("is no line of an export", "give what `flc export` printed")
+
+
+def _read_head(format_: object, record: Record) -> Head:
+    if format_ != FORMAT:
+        raise FlcError(
+            f"begins an export of format {format_!r}, this flc reads {FORMAT}",
+            "import it with the flc that made it, or a newer one",
+        )
+    *fields, digest = record.items()
+    if digest != ("hash", _digest(dict(fields))):
+        raise FlcError("is a head of another hash", EXPORT_AGAIN)
+    try:
+        head = Head(**{name: record[name] for name in Head._fields})
+    except KeyError as error:
+        raise FlcError(f"is a head without {error}", EXPORT_AGAIN) from error
+    numbers = (head.messages, head.base, head.floor, head.logs)
+    if not all(type(n) is int and 0 <= n < STAMP_LIMIT for n in numbers):
+        raise FlcError("is a head with a number out of range", EXPORT_AGAIN)
+    return head
+
+
+def _read_base(packed: bytes, digest: object) -> BaseLog:
+    if hash_of(packed).hex() != digest:
+        raise FlcError("has a base of another hash", EXPORT_AGAIN)
+    try:
+        _, packets, _ = read(packed)
+    except Malformed as error:
+        raise FlcError(f"has a base that cannot be read: {error}", EXPORT_AGAIN) from error
+    match packets:
+        case [Base(_, (log,))]:
+            return log
+        case _:
+            raise FlcError("has no base in it", EXPORT_AGAIN)
+
+
+def _read_message(encoded: bytes, record: Record) -> Message:
+    from flc_udp.daemon.records import message_record
+
+    try:
+        message = decode(encoded)
+    except Malformed as error:
+        raise FlcError(f"has bytes that are no message: {error}", EXPORT_AGAIN) from error
+    said = message_record(message)
+    for name, value in said.items():
+        if record.get(name) != value:
+            raise FlcError(
+                f"has another {name} than the bytes of {message.dot} say",
+                "it was edited, and what was said cannot be; export it again",
+            )
+    return message
+
+
+def _bytes(value: Any) -> bytes:  # noqa: ANN401  # whatever stood in the line
+    try:
+        return base64.b64decode(value, validate=True)
+    except (TypeError, ValueError, binascii.Error) as error:
+        raise FlcError("has bytes that are no base64", EXPORT_AGAIN) from error
