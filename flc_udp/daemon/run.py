@@ -35,6 +35,7 @@ from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.says import Says
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.status import Status
+from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
 from flc_udp.daemon.web import Listening, Web, listening
 from flc_udp.model.address import Address, parse_numeric, split_host_port
@@ -131,6 +132,7 @@ class Daemon:
         ops = Ops(self._ground, self._reader, self._status, self.leave)
         self._says = Says(self._ground, self._reader, name)
         self._control = Control(ops, self._says, settings.post_queue_max, self._broke)
+        self._supervisor = Supervisor(Notifier(os.environ), self._ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._joining: asyncio.Task[None] | None = None
@@ -153,6 +155,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         if self._watched is not None:
             await self._serve_pages(self._watched)
+        self._supervisor.ready()
         self._logger.info(
             "node_started",
             id=node.replica.liveness.me.id.hex(),
@@ -183,11 +186,13 @@ class Daemon:
             self._end(0)
             return
         self._logger.info("node_leaving")
+        self._supervisor.stopping()
         node.replica.leave(self._ground.now())
         self._ground.turn_soon()
 
     async def stop(self) -> None:
         """Finish what is being written and let go of everything."""
+        self._supervisor.stopping()
         if self._joining is not None:
             self._joining.cancel()
         self._next_save = 0.0
