@@ -30,8 +30,6 @@ from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader, StoreFailed
 
-HEALTHY = "1 if `flc status` says so."
-
 Gauges = tuple[tuple[str, str, Callable[[Node], float]], ...]
 
 COUNTS = {
@@ -113,6 +111,7 @@ class NodeCollector(Collector):
         node = self.ground.node
         yield _labelled_gauge("build_info", "1, with the version.", "version", {__version__: 1})
         yield _gauge("uptime_seconds", "Since this daemon started.", self.status.uptime_s)
+        yield _gauge("healthy", "1 if `flc status` says so.", not self.status.reasons())
         for name, what, read in GAUGES:
             yield _gauge(name, what, read(node))
         for counted, (name, what) in COUNTS.items():
@@ -191,13 +190,12 @@ class NodeCollector(Collector):
         try:
             return [_gauge("data_readable", readable, 1), *self._disk()]
         except (OSError, StoreFailed):
-            return [_gauge("data_readable", readable, 0), _gauge("healthy", HEALTHY, 0)]
+            return [_gauge("data_readable", readable, 0)]
 
     def _disk(self) -> Iterator[Metric]:
         database = self.directory.database
         files = {"database": database, "wal": database.with_name("flc.db-wal")}
         sizes = {name: path.stat().st_size for name, path in files.items() if path.exists()}
-        yield _gauge("healthy", HEALTHY, not self.status.reasons())
         yield _gauge("messages_kept", "Messages in the log now.", self.reader.counts()[0])
         yield _labelled_gauge("database_bytes", "Sizes of the log's files.", "file", sizes)
         yield _gauge(
@@ -209,9 +207,8 @@ class NodeCollector(Collector):
 
 def _peers(node: Node) -> Iterator[Metric]:
     """How much of this run's own log living members have not said to hold durably."""
-    standing, liveness = node.replica.standing, node.replica.liveness
+    standing, others = node.replica.standing, node.replica.liveness.members.live()
     said, held = standing.held(standing.log), node.replica.receipts.held
-    others = [member for member in liveness.members.live() if member is not liveness.members.me]
     lags = [said - held.get(member.row.id, 0) for member in others]
     yield _gauge(
         "peer_lag_messages_max",

@@ -15,12 +15,11 @@ from collections.abc import Callable
 from http import HTTPStatus
 
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
-from prometheus_client.exposition import CONTENT_TYPE_LATEST
+from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
 from flc_udp.daemon.metrics import NodeCollector
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.web import Page, Pages
-from flc_udp.store.log import StoreFailed
 
 FRESH_S = 0.25
 
@@ -32,7 +31,7 @@ def pages_of(status: Status, collector: NodeCollector) -> Pages:
     ProcessCollector(registry=registry)  # Memory, CPU time and open files, by their usual names.
 
     def metrics() -> Page:
-        return Page(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_LATEST)
+        return Page(HTTPStatus.OK, generate_latest(registry).decode(), CONTENT_TYPE_PLAIN_0_0_4)
 
     return {
         "/metrics": _kept_fresh(metrics),
@@ -42,10 +41,7 @@ def pages_of(status: Status, collector: NodeCollector) -> Pages:
 
 
 def _readyz(status: Status) -> Page:
-    try:
-        reasons = status.unready()
-    except (OSError, StoreFailed) as error:
-        reasons = [f"the data directory cannot be read: {error}"]
+    reasons = status.unready()
     if not reasons:
         return Page(HTTPStatus.OK, "ready: healthy, and not catching up\n")
     lines = "".join(f"{' '.join(reason.split())}\n" for reason in reasons)

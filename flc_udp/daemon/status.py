@@ -95,9 +95,7 @@ class Status:
         reasons = []
         if node.failing is not None:
             reasons.append(f"the log cannot be written: {node.failing}")
-        free = self._directory.free_bytes()
-        if free < self._settings.disk_free_bytes_min:
-            reasons.append(f"{free} bytes of disk are free: posts are refused")
+        reasons += self._disk_reasons()
         if node.drops["seal broken"]:
             reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
         if node.replica.anti_entropy.exchange.forks:
@@ -109,9 +107,10 @@ class Status:
                 f"{health.score_max}, 0 is well (a busy machine, a slow disk, a bad link?)"
             )
         members = node.replica.liveness.members
-        gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
-        if gone and not members.live():
-            reasons.append(f"no other member is alive, of {len(gone)} known")
+        if not members.live():  # Which is at hand; all rows are read only where that is so.
+            gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
+            if gone:
+                reasons.append(f"no other member is alive, of {len(gone)} known")
         if self._settings.join and not list(members)[1:]:
             seeds = ", ".join(self._settings.join)
             reasons.append(f"no seed has answered: {seeds} (key or cluster name?)")
@@ -132,6 +131,15 @@ class Status:
         if replica.liveness.is_leaving:
             reasons.append("leaving")
         return reasons
+
+    def _disk_reasons(self) -> list[str]:
+        try:
+            free = self._directory.free_bytes()
+        except OSError as error:
+            return [f"the data directory cannot be looked at: {error.strerror}"]
+        if free < self._settings.disk_free_bytes_min:
+            return [f"{free} bytes of disk are free: posts are refused"]
+        return []
 
     @property
     def _local_health(self) -> Health:

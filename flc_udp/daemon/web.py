@@ -171,8 +171,12 @@ class Web:
 async def listening(text: str) -> Listening:
     """Listen on `host:port`, over TCP; raises FlcError."""
     address = (await resolve(text))[0]
-    sock = socket.socket(socket.AF_INET6 if ":" in address.host else socket.AF_INET)
+    is_v6 = ":" in address.host
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
     try:
+        if is_v6:
+            # As the node's own socket: one for both families where it is bound to every address.
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
         # A restart does not wait for connections that the last run closed.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)
