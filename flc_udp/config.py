@@ -101,6 +101,9 @@ class Settings:
     insecure: bool = setting(False, "allow other addresses than loopback without a key")
     profile: str = setting("lan", "set of probe intervals", choices=("local", "lan", "wan"))
     control_group: str = setting("", "group that may use the control socket too")
+    metrics: str = setting(
+        "", "TCP address of /metrics, /livez and /readyz, for anybody to read; default none"
+    )
     log_format: str = setting(
         "auto", "console on a terminal, else json", choices=("auto", "console", "json")
     )

@@ -25,6 +25,7 @@ FLAGS = {
     "log_format": "",
     "log_level": "",
     "control_group": "GROUP",
+    "metrics": "HOST:PORT",
 }
 """Settings that can be typed, with what stands for their value in the help."""
 

@@ -70,6 +70,7 @@ def _facts(record: Record, figures: Figures | None) -> Iterator[tuple[str, str]]
         yield "address", str(node.get("address"))
         up = text.duration_text(node.get("uptime_s", 0))
         yield "running", f"version {node.get('version')}, up {up}"
+        yield "metrics", f"http://{node['metrics']}/metrics" if node.get("metrics") else ""
     states = record.get("members", {}).items()
     yield "members", ", ".join(f"{count} {state}" for state, count in states)
     yield "own health", _health(record.get("health", {}))

@@ -213,9 +213,9 @@ class Connection(asyncio.Protocol):
         self.pump(follow)
 
     @property
-    def is_following(self) -> bool:
-        """Whether anything is followed here."""
-        return bool(self._follows)
+    def follows(self) -> int:
+        """How many rooms are followed here."""
+        return len(self._follows)
 
     def show(self, lines: Sequence[Line]) -> None:
         """New messages, for those follows that have seen all before; the others read on."""
@@ -323,10 +323,15 @@ class Control:
         """How many connections there are, one at least."""
         return max(len(self._connections), 1)
 
+    @property
+    def connections(self) -> tuple[Connection, ...]:
+        """All that are here now."""
+        return tuple(self._connections)
+
     def show(self, first_position: int, messages: Sequence[Message]) -> None:
         """New durable messages, for all who follow; with none, all below `first_position` are."""
         self.ops.last_shown = first_position + len(messages) - 1
-        following = [connection for connection in self._connections if connection.is_following]
+        following = [connection for connection in self._connections if connection.follows]
         if not following:
             return
         lines = [Line(first_position + at, message) for at, message in enumerate(messages)]

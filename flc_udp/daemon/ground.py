@@ -16,7 +16,8 @@ from functools import partial
 import structlog
 
 from flc_udp.core.effects import Notice
-from flc_udp.daemon.udp import Datagrams
+from flc_udp.daemon.timings import Timings
+from flc_udp.daemon.udp import Datagrams, KernelBuffer
 from flc_udp.ground import Batch
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
@@ -45,6 +46,7 @@ class LoopGround:
         self.after_turn: list[Callable[[], None]] = []
         """Called at the end of each turn: what waits for something to have happened looks."""
         self.members_changed = False
+        self.timings = Timings()
         self._log = log
         self._directory = directory
         self._show = show
@@ -63,6 +65,10 @@ class LoopGround:
     def send_errors(self) -> int:
         """Datagrams the kernel would not send, or refused earlier ones."""
         return 0 if self._datagrams is None else self._datagrams.errors
+
+    def kernel_buffer(self) -> KernelBuffer | None:
+        """Where datagrams wait before this process takes them."""
+        return None if self._datagrams is None else self._datagrams.kernel_buffer()
 
     async def drained(self) -> None:
         """Wait until all that is decided is on disk."""
@@ -139,7 +145,7 @@ class LoopGround:
         future = self._loop.run_in_executor(
             self._writer, self._log.append, batch.messages, batch.once, batch.wall
         )
-        future.add_done_callback(partial(self._committed, batch))
+        future.add_done_callback(partial(self._committed, batch, self.now()))
 
     def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
         """Let go of a little in the writer thread."""
@@ -215,10 +221,14 @@ class LoopGround:
 
     # --- Commits ------------------------------------------------------------------------------
 
-    def _committed(self, batch: Batch, future: asyncio.Future[int]) -> None:
+    def _committed(self, batch: Batch, began: int, future: asyncio.Future[int]) -> None:
         self._wrote.set()
         error = future.exception()
         if error is None:
+            self.timings.commit.note((self.now() - began) / 1e6)
+            standing = self.node.replica.standing
+            if not standing.catching_up:
+                self.timings.arrived(batch, standing.log, self.wall())
             self.node.committed(batch, future.result())
             self._end_turn()
         elif isinstance(error, StoreFailed):

@@ -18,7 +18,7 @@ import socket
 import sys
 import time
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
 from typing import TextIO, cast
@@ -35,7 +35,9 @@ from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.says import Says
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.status import Status
+from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
+from flc_udp.daemon.web import Listening, Web, listening
 from flc_udp.model.address import Address, parse_numeric, split_host_port
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
@@ -78,15 +80,17 @@ async def _run(settings: Settings, directory: DataDirectory) -> int:
     structlog.contextvars.bind_contextvars(node=name)
     seeds = [(seed, *split_host_port(seed))[0] for seed in settings.join]
     ring = _ring(settings, directory)
-    sock, bound = await bind(settings.bind)
-    try:
+    with ExitStack() as refused:
+        sock, bound = await bind(settings.bind)
+        refused.callback(sock.close)
         _check_exposure(settings, ring, bound)
         address = await _advertised(settings, bound)
+        watched = await listening(settings.metrics) if settings.metrics else None
+        if watched is not None:
+            refused.callback(watched.sock.close)
         log = Log.open(directory.database)
-    except FlcError:
-        sock.close()
-        raise
-    daemon = Daemon(settings, directory, log, ring, name)
+        refused.pop_all()
+    daemon = Daemon(settings, directory, log, ring, name, watched)
     try:
         await daemon.start(sock, address)
         daemon.join(seeds)
@@ -99,7 +103,13 @@ class Daemon:
     """The parts of a running node, joined."""
 
     def __init__(
-        self, settings: Settings, directory: DataDirectory, log: Log, ring: Keyring, name: str
+        self,
+        settings: Settings,
+        directory: DataDirectory,
+        log: Log,
+        ring: Keyring,
+        name: str,
+        watched: Listening | None,
     ) -> None:
         self._settings = settings
         self._directory = directory
@@ -109,10 +119,20 @@ class Daemon:
         self._logger = structlog.get_logger()
         self._reader = log.reader()
         self._ground = LoopGround(log, directory, self._show, self._reader.last_position)
-        status = Status(settings, self._ground, directory, self._reader, is_sealed=not ring.is_open)
-        ops = Ops(self._ground, self._reader, status, self.leave)
-        says = Says(self._ground, self._reader, name)
-        self._control = Control(ops, says, settings.post_queue_max, self._broke)
+        self._watched = watched
+        self._web: Web | None = None
+        self._status = Status(
+            settings,
+            self._ground,
+            directory,
+            self._reader,
+            is_sealed=not ring.is_open,
+            metrics=None if watched is None else watched.address,
+        )
+        ops = Ops(self._ground, self._reader, self._status, self.leave)
+        self._says = Says(self._ground, self._reader, name)
+        self._control = Control(ops, self._says, settings.post_queue_max, self._broke)
+        self._supervisor = Supervisor(Notifier(os.environ), self._ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
         self._joining: asyncio.Task[None] | None = None
@@ -133,6 +153,9 @@ class Daemon:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
+        if self._watched is not None:
+            await self._serve_pages(self._watched)
+        self._supervisor.ready()
         self._logger.info(
             "node_started",
             id=node.replica.liveness.me.id.hex(),
@@ -141,6 +164,7 @@ class Daemon:
             cluster=self._settings.cluster,
             sealed=not self._ring.is_open,
             messages=node.replica.standing.messages,
+            metrics=None if self._watched is None else str(self._watched.address),
             version=__version__,
         )
 
@@ -162,11 +186,13 @@ class Daemon:
             self._end(0)
             return
         self._logger.info("node_leaving")
+        self._supervisor.stopping()
         node.replica.leave(self._ground.now())
         self._ground.turn_soon()
 
     async def stop(self) -> None:
         """Finish what is being written and let go of everything."""
+        self._supervisor.stopping()
         if self._joining is not None:
             self._joining.cancel()
         self._next_save = 0.0
@@ -174,6 +200,8 @@ class Daemon:
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ground.drained(), DRAIN_S)
+        if self._web is not None:
+            self._web.close()
         await self._control.close()
         self._directory.remove_socket()
         await self._ground.stop()
@@ -184,6 +212,17 @@ class Daemon:
         self._logger.info("node_stopped")
 
     # --- Inside -------------------------------------------------------------------------------
+
+    async def _serve_pages(self, watched: Listening) -> None:
+        # Here, so that a node nobody watches starts 25 ms sooner and is 2 MB smaller.
+        from flc_udp.daemon.metrics import NodeCollector  # noqa: PLC0415  # as said above
+        from flc_udp.daemon.pages import pages_of  # noqa: PLC0415  # as said above
+
+        collector = NodeCollector(
+            self._status, self._ground, self._directory, self._reader, self._control, self._says
+        )
+        self._web = Web(pages_of(self._status, collector))
+        await self._web.serve(watched.sock)
 
     def _make_node(self, address: Address) -> Node:
         node_id = self._log.identity(_fresh_id())

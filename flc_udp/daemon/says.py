@@ -74,6 +74,11 @@ class Says:
         self._newest: dict[str, int] = {}
         ground.after_turn.append(self._look)
 
+    @property
+    def waiting(self) -> int:
+        """Says that are durable here and wait for other nodes' disks."""
+        return len(self._waiting)
+
     def begin(self, say: Say, request: Record) -> None:
         """Start one; raises FlcError where the request cannot be a message."""
         room, author = request.get("room"), request.get("as") or self._name

@@ -10,6 +10,7 @@ from flc_udp.config import Settings
 from flc_udp.core.health import Health
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import Record, plain, rfc3339
+from flc_udp.model.address import Address
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
@@ -28,17 +29,24 @@ class Status:
         reader: Reader,
         *,
         is_sealed: bool,
+        metrics: Address | None = None,
     ) -> None:
         self._settings = settings
         self._ground = ground
         self._directory = directory
         self._reader = reader
         self._is_sealed = is_sealed
+        self._metrics = metrics
         self._started = time.monotonic()
 
     @property
     def _node(self) -> Node:
         return self._ground.node
+
+    @property
+    def uptime_s(self) -> float:
+        """Since this daemon was made."""
+        return time.monotonic() - self._started
 
     def digest(self) -> Record:
         """Roots, and the number of logs and messages they stand for."""
@@ -59,7 +67,7 @@ class Status:
             "healthy": not reasons,
             "reasons": reasons,
             "node": self._node_record(),
-            "members": self._members(),
+            "members": self.members(),
             "health": self._health(),
             "messages": digest["messages"],
             "logs": digest["logs"],
@@ -76,7 +84,7 @@ class Status:
                 "dropped": node.replica.causal.dropped,
             },
             "queues": node.queued,
-            "drops": plain(self._drops()),
+            "drops": plain(self.drops()),
             "disk": self._disk(),
             "counts": plain(node.counts),
         }
@@ -87,9 +95,7 @@ class Status:
         reasons = []
         if node.failing is not None:
             reasons.append(f"the log cannot be written: {node.failing}")
-        free = self._directory.free_bytes()
-        if free < self._settings.disk_free_bytes_min:
-            reasons.append(f"{free} bytes of disk are free: posts are refused")
+        reasons += self._disk_reasons()
         if node.drops["seal broken"]:
             reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
         if node.replica.anti_entropy.exchange.forks:
@@ -101,13 +107,39 @@ class Status:
                 f"{health.score_max}, 0 is well (a busy machine, a slow disk, a bad link?)"
             )
         members = node.replica.liveness.members
-        gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
-        if gone and not members.live():
-            reasons.append(f"no other member is alive, of {len(gone)} known")
+        if not members.live():  # Which is at hand; all rows are read only where that is so.
+            gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
+            if gone:
+                reasons.append(f"no other member is alive, of {len(gone)} known")
         if self._settings.join and not list(members)[1:]:
             seeds = ", ".join(self._settings.join)
             reasons.append(f"no seed has answered: {seeds} (key or cluster name?)")
         return reasons
+
+    def line(self) -> str:
+        """The first line of `flc status`, with all that is wrong in it."""
+        me, reasons = self._node.replica.liveness.me, self.reasons()
+        title = f"{me.name} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
+        return ": ".join((title, "; ".join(reasons))) if reasons else title
+
+    def unready(self) -> list[str]:
+        """Why nobody should be sent here now; empty when this node is as good as any."""
+        reasons, replica = self.reasons(), self._node.replica
+        if replica.standing.catching_up:
+            to_go = replica.anti_entropy.wants.to_go
+            reasons.append(f"catching up, {to_go} messages to go")
+        if replica.liveness.is_leaving:
+            reasons.append("leaving")
+        return reasons
+
+    def _disk_reasons(self) -> list[str]:
+        try:
+            free = self._directory.free_bytes()
+        except OSError as error:
+            return [f"the data directory cannot be looked at: {error.strerror}"]
+        if free < self._settings.disk_free_bytes_min:
+            return [f"{free} bytes of disk are free: posts are refused"]
+        return []
 
     @property
     def _local_health(self) -> Health:
@@ -122,11 +154,13 @@ class Status:
             "cluster": self._settings.cluster,
             "sealed": self._is_sealed,
             "version": __version__,
-            "uptime_s": round(time.monotonic() - self._started, 1),
+            "uptime_s": round(self.uptime_s, 1),
             "incarnation": me.incarnation,
+            "metrics": None if self._metrics is None else str(self._metrics),
         }
 
-    def _members(self) -> dict[str, int]:
+    def members(self) -> dict[str, int]:
+        """How many there are, by state."""
         states = Counter(m.row.state for m in self._node.replica.liveness.members)
         return {state.name.lower(): states[state] for state in State}
 
@@ -153,7 +187,8 @@ class Status:
         agrees = {node.hex(): agrees for node, agrees in repair.exchange.last_sync.agrees.items()}
         return {"agrees": agrees, "idle": repair.is_idle and not waiting}
 
-    def _drops(self) -> Counter[str]:
+    def drops(self) -> Counter[str]:
+        """What was not taken or not sent, by a fixed phrase each."""
         replica = self._node.replica
         others = {
             "hold-back overflow": replica.causal.dropped,

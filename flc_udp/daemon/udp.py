@@ -5,9 +5,11 @@ from __future__ import annotations
 import asyncio
 import errno
 import socket
+import struct
+import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import cast
+from typing import NamedTuple, cast
 
 from flc_udp.model.address import Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
@@ -16,11 +18,25 @@ RECEIVE_BUFFER_BYTES = 8 << 20
 """Asked of the kernel, which grants at most rmem_max: here waits what comes while Python works."""
 
 
+SO_MEMINFO = 55
+"""Linux's, which Python does not name: what a socket holds, as nine numbers of 32 bits."""
+
+MEMINFO = struct.Struct("=9I")
+
 BIND_HINTS = {
     errno.EADDRINUSE: "another node may run there: give another port with --bind, or 0 for any",
     errno.EADDRNOTAVAIL: "this machine does not have that address: give one of its own with --bind",
     errno.EACCES: "ports below 1024 are the system's: give a higher one with --bind",
 }
+
+
+class KernelBuffer(NamedTuple):
+    """Where datagrams wait for this process; None is what the system does not tell."""
+
+    size: int
+    used: int | None
+    drops: int | None
+    """Datagrams that found it full, since the socket was made."""
 
 
 class Datagrams(asyncio.DatagramProtocol):
@@ -57,6 +73,25 @@ class Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(datagram, target)
         except (OSError, ValueError):
             self.errors += 1
+
+    def kernel_buffer(self) -> KernelBuffer | None:
+        """How full the receive buffer is and what it lost; None once the socket is closed.
+
+        From the socket itself and not /proc/net/udp, which lists every socket of the machine and
+        is not there under a hardened service manager.
+        """
+        if self._transport is None or self._transport.is_closing():
+            return None
+        sock = self._transport.get_extra_info("socket")
+        size = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        told = b""
+        if sys.platform == "linux":
+            with suppress(OSError):
+                told = sock.getsockopt(socket.SOL_SOCKET, SO_MEMINFO, MEMINFO.size)
+        if len(told) != MEMINFO.size:
+            return KernelBuffer(size, None, None)
+        used, *_, drops = MEMINFO.unpack(told)
+        return KernelBuffer(size, used, drops)
 
     def close(self) -> None:
         """No more datagrams."""

@@ -55,7 +55,7 @@ async def until(
 
 def clean_environment() -> dict[str, str]:
     """This process's, without what would lead a daemon or a command elsewhere."""
-    strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON")
+    strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON", "NOTIFY_SOCKET", "WATCHDOG_")
     kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
     return {**kept, "PYTHONPATH": str(Path(flc_udp.__file__).parents[1])}
 

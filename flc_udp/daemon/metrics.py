@@ -1,0 +1,236 @@
+"""The node's figures for Prometheus: read when they are asked for, from counters that are there.
+
+Rules. Nothing here is called a message; to be scraped costs what one `flc status` costs. Names are
+for ever: tests/daemon/test_metrics.py holds the list, and one that goes is a change for users. A
+label has few values, known from the source: a reason, a queue, a state, never a room or a node.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+from prometheus_client.core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
+from prometheus_client.registry import Collector
+
+from flc_udp import __version__
+from flc_udp.core.health import CHANGES
+from flc_udp.daemon.control import Control
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.says import Says
+from flc_udp.daemon.status import Status
+from flc_udp.daemon.timings import Histogram
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.node import Node
+from flc_udp.store.directory import DataDirectory
+from flc_udp.store.log import Reader, StoreFailed
+
+Gauges = tuple[tuple[str, str, Callable[[Node], float]], ...]
+
+COUNTS = {
+    "datagrams received": ("datagrams_received", "Datagrams taken from the socket and looked at."),
+    "bytes received": ("received_bytes", "Bytes of these, seals included."),
+    "datagrams sent": ("datagrams_sent", "Datagrams given to the socket."),
+    "bytes sent": ("sent_bytes", "Bytes of these, seals included."),
+    "commits": ("commits", "Transactions that put messages on this disk."),
+    "failed commits": ("failed_commits", "Transactions that did not, and were undone."),
+    "messages committed": ("messages_committed", "Messages these put there, own and others'."),
+    "messages replayed": ("messages_replayed", "Messages read from the log for nodes that pull."),
+    "messages pruned": ("messages_pruned", "Messages that retention let go."),
+    "bases taken": ("bases_taken", "Times this node took another's floor for its own."),
+    "stalls": ("stalls", "Turns that came later than stall_ms after they were due."),
+}
+"""What the Node counts, by its own words, and what each is called here."""
+
+GAUGES: Gauges = (
+    (
+        "local_health_score",
+        "How little this node trusts its own view of others: 0 is well.",
+        lambda node: node.replica.liveness.detector.health.score,
+    ),
+    (
+        "local_health_score_max",
+        "The worst local health there can be; half of it is unhealthy.",
+        lambda node: node.replica.liveness.detector.health.score_max,
+    ),
+    (
+        "catching_up",
+        "1 while so much is missing that nobody should be sent here to read.",
+        lambda node: node.replica.standing.catching_up,
+    ),
+    ("leaving", "1 once this node was told to leave.", lambda n: n.replica.liveness.is_leaving),
+    (
+        "messages",
+        "Messages this node durably knows, those it has pruned included.",
+        lambda node: node.replica.standing.messages,
+    ),
+    ("logs", "Logs: runs of nodes that posted.", lambda node: node.replica.standing.logs),
+    ("rooms", "Rooms that anything was said in.", lambda node: len(node.replica.causal.frontiers)),
+    (
+        "floor_timestamp_seconds",
+        "Everything said since then is kept, by authors' clocks; 0 where nothing was pruned.",
+        lambda node: (node.replica.standing.floor >> STAMP_WALL_SHIFT) / 1_000,
+    ),
+    (
+        "holdback_bytes",
+        "Messages that came before their causes, in memory.",
+        lambda node: node.replica.causal.held_bytes,
+    ),
+    (
+        "pieces_bytes",
+        "Parts of large messages that are not whole yet, in memory.",
+        lambda node: node.replica.anti_entropy.pieces.held_bytes,
+    ),
+    (
+        "log_writable",
+        "0 while commits fail: posts are refused and it is tried again.",
+        lambda node: node.failing is None,
+    ),
+)
+"""One number each, which the node has at hand."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeCollector(Collector):
+    """All figures of one node, at the moment they are asked for."""
+
+    status: Status
+    ground: LoopGround
+    directory: DataDirectory
+    reader: Reader
+    control: Control
+    says: Says
+
+    def collect(self) -> Iterator[Metric]:
+        """Every family, in a fixed order."""
+        node = self.ground.node
+        yield _labelled_gauge("build_info", "1, with the version.", "version", {__version__: 1})
+        yield _gauge("uptime_seconds", "Since this daemon started.", self.status.uptime_s)
+        yield _gauge("healthy", "1 if `flc status` says so.", not self.status.reasons())
+        for name, what, read in GAUGES:
+            yield _gauge(name, what, read(node))
+        for counted, (name, what) in COUNTS.items():
+            yield CounterMetricFamily(f"flc_{name}", what, value=node.counts[counted])
+        yield from self._by_label(node)
+        yield from self._clients()
+        yield from _peers(node)
+        yield from self._timings()
+        yield from self._kernel()
+        yield from self._directory_figures()
+
+    def _by_label(self, node: Node) -> Iterator[Metric]:
+        members = self.status.members()
+        yield _labelled_gauge("members", "Members known, this node included.", "state", members)
+        queued = {**node.queued, "waiting_for_others": self.says.waiting}
+        what = "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks."
+        yield _labelled_gauge("queue_length", what, "queue", queued)
+        drops = CounterMetricFamily(
+            "flc_drops", "What was not taken or not sent, all told.", labels=["reason"]
+        )
+        for reason, count in sorted(self.status.drops().items()):
+            drops.add_metric([reason], count)
+        yield drops
+        changes = CounterMetricFamily(
+            "flc_local_health_changes",
+            "What spoke for and against this node's view of others.",
+            labels=["change"],
+        )
+        counts = node.replica.liveness.detector.health.counts
+        for change in CHANGES:
+            changes.add_metric([change], counts[change])
+        yield changes
+
+    def _clients(self) -> Iterator[Metric]:
+        clients = self.control.connections
+        yield _gauge("control_connections", "Clients of the control socket.", len(clients))
+        blocked = sum(client.is_full for client in clients)
+        yield _gauge(
+            "control_connections_blocked", "Clients that do not read what they asked for.", blocked
+        )
+        follows = sum(client.follows for client in clients)
+        yield _gauge("followers", "Rooms that are followed, over all clients.", follows)
+
+    def _timings(self) -> Iterator[Metric]:
+        timings = self.ground.timings
+        yield _histogram("commit_seconds", "From handing over a commit to its end.", timings.commit)
+        yield _histogram(
+            "message_age_seconds",
+            "From its author's clock to its being durable here, of at most one message of others "
+            "a commit, while not catching up. How far apart two clocks are is in it.",
+            timings.age,
+        )
+        yield CounterMetricFamily(
+            "flc_message_age_negative",
+            "Of these, messages from the future, noted as of age 0: an author's clock is ahead.",
+            value=timings.from_the_future,
+        )
+
+    def _kernel(self) -> Iterator[Metric]:
+        buffer = self.ground.kernel_buffer()
+        if buffer is None:
+            return
+        yield _gauge("receive_buffer_size_bytes", "What the system granted.", buffer.size)
+        if buffer.used is not None:
+            yield _gauge("receive_buffer_used_bytes", "Datagrams not yet taken.", buffer.used)
+        if buffer.drops is not None:
+            yield CounterMetricFamily(
+                "flc_receive_buffer_drops",
+                "Datagrams the system dropped before this node saw them, mostly for want of room.",
+                value=buffer.drops,
+            )
+
+    def _directory_figures(self) -> list[Metric]:
+        """What only the disk can tell; while it cannot, that is the one figure there is."""
+        readable = "1 if the data directory could be read just now."
+        try:
+            return [_gauge("data_readable", readable, 1), *self._disk()]
+        except (OSError, StoreFailed):
+            return [_gauge("data_readable", readable, 0)]
+
+    def _disk(self) -> Iterator[Metric]:
+        database = self.directory.database
+        files = {"database": database, "wal": database.with_name("flc.db-wal")}
+        sizes = {name: path.stat().st_size for name, path in files.items() if path.exists()}
+        yield _gauge("messages_kept", "Messages in the log now.", self.reader.counts()[0])
+        yield _labelled_gauge("database_bytes", "Sizes of the log's files.", "file", sizes)
+        yield _gauge(
+            "database_used_bytes", "The database without its free pages.", self.reader.used_bytes()
+        )
+        free = self.directory.free_bytes()
+        yield _gauge("disk_free_bytes", "Free where the log is, for this user.", free)
+
+
+def _peers(node: Node) -> Iterator[Metric]:
+    """How much of this run's own log living members have not said to hold durably."""
+    standing, others = node.replica.standing, node.replica.liveness.members.live()
+    said, held = standing.held(standing.log), node.replica.receipts.held
+    lags = [said - held.get(member.row.id, 0) for member in others]
+    yield _gauge(
+        "peer_lag_messages_max",
+        "Messages of this run that the member furthest behind has not said to hold. Members say "
+        "so when they are probed, so the more there are the older this is.",
+        max(lags, default=0),
+    )
+    yield _gauge("peers_lagging", "Members of which that is not 0.", sum(lag > 0 for lag in lags))
+
+
+def _gauge(name: str, what: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"flc_{name}", what, value=float(value))
+
+
+def _labelled_gauge(name: str, what: str, label: str, values: Mapping[str, int]) -> Metric:
+    family = GaugeMetricFamily(f"flc_{name}", what, labels=[label])
+    for key, value in values.items():
+        family.add_metric([key], value)
+    return family
+
+
+def _histogram(name: str, what: str, histogram: Histogram) -> Metric:
+    bounds = (*map(str, histogram.bounds), "+Inf")
+    buckets = list(zip(bounds, histogram.cumulative(), strict=True))
+    return HistogramMetricFamily(f"flc_{name}", what, buckets=buckets, sum_value=histogram.total)
