@@ -140,7 +140,9 @@ def since(words: str) -> str:
     try:
         return text.rfc3339(datetime.fromisoformat(words))
     except (ValueError, OverflowError) as error:
-        raise argparse.ArgumentTypeError(f"{words!r} is no time") from error
+        raise argparse.ArgumentTypeError(
+            f"{words!r} is no time; 2h, 2026-11-23 and 2026-11-23T03:22 are"
+        ) from error
 
 
 def _count(words: str) -> int:

@@ -26,7 +26,7 @@ from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
 
 INTERRUPTED, SILENT = 130, 3
-PATIENCE_S = 2.0
+PATIENCE_S = 1.5
 """The last ping is waited for so long; the others until the next is due."""
 
 PAYLOAD_BYTES_MAX = 1_400 - SEAL_BYTES
