@@ -39,10 +39,12 @@ class Notifier:
         """Send these assignments in one datagram; False if they were not taken."""
         if not self.is_there:
             return False
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
+        # A seed that was typed in no UTF-8 may be in a status.
+        datagram = "\n".join(lines).encode(errors="backslashreplace")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
             try:
-                sock.sendto("\n".join(lines).encode(), self._path)
+                sock.sendto(datagram, self._path)
             except OSError:
                 return False
         return True

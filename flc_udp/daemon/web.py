@@ -199,7 +199,7 @@ def _refusal(why: str) -> Page:
 
 
 def _encoded(page: Page, *, with_body: bool) -> bytes:
-    body = page.text.encode()
+    body = page.text.encode(errors="backslashreplace")
     lines = [
         f"HTTP/1.1 {page.status.value} {page.status.phrase}",
         f"Content-Type: {page.content_type}",

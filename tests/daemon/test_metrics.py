@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import socket
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from unittest.mock import Mock
@@ -148,6 +149,28 @@ async def test_a_member_that_stands_still_is_seen_to_lag(cluster: Cluster) -> No
     assert (await values(ann))["peers_lagging"] == 1
     ben.cont()
     await until("ben has it", lambda: _with(ann, "peer_lag_messages_max", 0))
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="no other system tells what it dropped")
+async def test_what_the_system_drops_is_seen(cluster: Cluster) -> None:
+    """A node that stood still does not know what it missed; its socket does."""
+    (node,) = await cluster.start(1, *METRICS)
+    host, _, port = node.address.rpartition(":")
+    size = int((await values(node))["receive_buffer_size_bytes"])
+    junk = bytes(60_000)
+
+    node.stop()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sender:
+        for _ in range(2 * size // len(junk)):
+            sender.sendto(junk, (host, int(port)))
+    node.cont()
+
+    async def look() -> dict[str, float]:
+        found = await values(node)
+        return found if found["receive_buffer_drops_total"] else {}
+
+    found = await until("drops are seen", look)
+    assert found["receive_buffer_used_bytes"] <= size
 
 
 async def test_ready_is_who_is_well(cluster: Cluster) -> None:

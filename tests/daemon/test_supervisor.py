@@ -179,8 +179,8 @@ async def test_what_was_not_taken_is_told_again(tmp_path: Path) -> None:
 
 
 async def test_the_status_is_one_short_line(manager: Manager) -> None:
-    """A line break in it would be another assignment."""
-    reason = "disk\nMAINPID=1 " + "x" * 5_000
+    """A line break in it would be another assignment; what is no Unicode is shown all the same."""
+    reason = "disk\nMAINPID=1 \udce9" + "x" * 5_000
     ground, supervisor = supervised({"NOTIFY_SOCKET": manager.name}, lambda: reason)
     supervisor.ready()
     ground.turn()
@@ -188,7 +188,7 @@ async def test_the_status_is_one_short_line(manager: Manager) -> None:
     ready, status = manager.listen()
 
     assert ready == "READY=1"
-    assert status.startswith("STATUS=disk MAINPID=1 xxx")
+    assert status.startswith("STATUS=disk MAINPID=1 \\udce9xxx")
     assert len(status) < 1_000
     supervisor.stopping()
 

@@ -55,6 +55,7 @@ async def served() -> AsyncIterator[tuple[Web, Address]]:
     server = Web(
         {
             "/small": lambda: Page(HTTPStatus.OK, "small\n"),
+            "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
             "/large": lambda: Page(HTTPStatus.OK, LARGE),
         }
     )
@@ -107,6 +108,11 @@ async def test_what_is_no_request_for_a_page_is_told_why(
     assert answer.status == status
     assert answer.body.endswith(b"\n")
     assert ("Allow: GET, HEAD" in answer.headers) == (status == 405)
+
+
+async def test_what_is_no_unicode_is_shown_as_it_can_be(served: tuple[Web, Address]) -> None:
+    """A seed that was typed in another encoding is named in a reason."""
+    assert (await asked(served[1], b"GET /odd HTTP/1.1\r\n\r\n")).body == b"caf\\udce9\n"
 
 
 async def test_half_a_request_is_none(served: tuple[Web, Address]) -> None:
