@@ -20,6 +20,7 @@ from flc_udp.cli.udp_session import Session, complain
 from flc_udp.client import compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
+from flc_udp.model.message import check_label
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
 
 STDIN = 0
@@ -51,6 +52,7 @@ def udp(args: argparse.Namespace) -> int:
     if args.probe and not args.target:
         args.misused("-z needs HOST PORT")
     _settle_addresses(args)
+    check_label("cluster", args.cluster)
     keys = read_keys(Path(args.key_file)) if args.key_file else ()
     seal = Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
     if args.decode:

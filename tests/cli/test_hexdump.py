@@ -30,7 +30,7 @@ def in_v4(data: bytes = DATA, *, options: bytes = b"", fragment: int = 0) -> byt
 def in_v6(data: bytes = DATA, *, options: int = 0) -> bytes:
     """RFC 8200, with so many options before UDP."""
     body = in_udp(data, ANN6, BEN6)
-    kinds = [0, 60, 60][:options] + [17]
+    kinds = [*[0, 60, 60][:options], 17]
     extensions = b"".join(bytes((after, 0)) + bytes(6) for _, after in pairwise(kinds))
     body = extensions + body
     head = b"\x60\0\0\0" + len(body).to_bytes(2, "big") + bytes((kinds[0], 64))
