@@ -20,7 +20,6 @@ from flc_udp.cli.udp_session import Session, complain
 from flc_udp.client import compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import check_label
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
 
 STDIN = 0
@@ -52,12 +51,20 @@ def udp(args: argparse.Namespace) -> int:
     if args.probe and not args.target:
         args.misused("-z needs HOST PORT")
     _settle_addresses(args)
-    check_label("cluster", args.cluster)
-    keys = read_keys(Path(args.key_file)) if args.key_file else ()
-    seal = Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
+    seal = _seal(args)
     if args.decode:
         return asyncio.run(decode(seal, with_hex=args.hex))
     return asyncio.run(_session(seal, args))
+
+
+def _seal(args: argparse.Namespace) -> Seal:
+    keys = read_keys(Path(args.key_file)) if args.key_file else ()
+    try:
+        ring = keyring(keys, args.cluster)
+    except UnicodeEncodeError as error:
+        problem = f"--cluster {args.cluster!r} is not valid Unicode text"
+        raise FlcError(problem, "write the name as the nodes' settings have it") from error
+    return Seal(ring, secrets.token_bytes(SESSION_BYTES))
 
 
 def _settle_addresses(args: argparse.Namespace) -> None:
