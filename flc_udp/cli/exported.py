@@ -29,6 +29,7 @@ from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message, decode, hash_of
 from flc_udp.wire.codec import read
+from flc_udp.wire.message_json import message_record
 from flc_udp.wire.packets import Base
 from flc_udp.wire.packing import pack
 
@@ -81,8 +82,6 @@ def base_lines(log: BaseLog) -> Iterator[str]:
 
 def message_line(message: Message) -> str:
     """A message, to be read and to be rebuilt."""
-    from flc_udp.daemon.records import message_record
-
     encoded = base64.b64encode(message.encoded).decode()
     return compact({**message_record(message), "encoded": encoded})
 
@@ -158,8 +157,6 @@ def _read_base(packed: bytes, digest: object) -> BaseLog:
 
 
 def _read_message(encoded: bytes, record: Record) -> Message:
-    from flc_udp.daemon.records import message_record
-
     try:
         message = decode(encoded)
     except Malformed as error:

@@ -114,6 +114,14 @@ COMMANDS = {
         "probe a node from outside, with round-trip statistics",
         "flc ping 127.0.0.1:7352 -c 5\n  flc ping --key-file cluster.key ben.example:7352",
     ),
+    "udp": Command(
+        "flc_udp.cli.udp",
+        "netcat for the wire: JSON lines are sent as packets, what comes is decoded to JSON lines",
+        """echo '{"kind":"nack","nonce":1}' | flc udp -v -w 1 127.0.0.1 7352
+  flc udp -z 127.0.0.1 7352 && echo it answers
+  flc udp -l 7399 | jq -c .packets
+  sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key""",
+    ),
     "keygen": Command(
         "flc_udp.cli.keygen",
         "print a new key for a cluster",

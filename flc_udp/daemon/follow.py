@@ -12,10 +12,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from flc_udp.daemon.records import encode, message_record
+from flc_udp.daemon.records import encode
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import message_record
 
 PAGE_MESSAGES = 256
 """Messages a lagging follower reads in one go, before others have their turn."""

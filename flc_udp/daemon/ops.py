@@ -10,13 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from flc_udp import __version__
 from flc_udp.core.members import Member, Members
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import (
-    Record,
-    clock_record,
-    member_record,
-    message_record,
-    rfc3339,
-)
+from flc_udp.daemon.records import Record, clock_record, member_record
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.why import why
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
@@ -25,6 +19,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label, decode
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import message_record, rfc3339
 from flc_udp.wire.packets import State
 
 SLICE_S = 0.005

@@ -9,12 +9,13 @@ from flc_udp import __version__
 from flc_udp.config import Settings
 from flc_udp.core.health import Health
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import Record, plain, rfc3339
+from flc_udp.daemon.records import Record, plain
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import rfc3339
 from flc_udp.wire.packets import State
 
 

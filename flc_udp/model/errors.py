@@ -8,12 +8,14 @@ mistake is `FlcError`: it names the thing and carries a hint. A broken invariant
 class Malformed(Exception):  # noqa: N818  # the design's word for it
     """Bytes that are no message or packet of ours. Nothing was changed by them.
 
-    `reason` is a short fixed phrase, fit to be a counter's label.
+    `reason` is a short fixed phrase, fit to be a counter's label; `at` is the byte it is about,
+    where that is known without a second look (which `wire/dissect.py` takes).
     """
 
-    def __init__(self, reason: str) -> None:
+    def __init__(self, reason: str, at: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
+        self.at = at
 
 
 class FlcError(Exception):

@@ -33,6 +33,7 @@ from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES, WIRE_VERSION
 from flc_udp.model.errors import FlcError, Malformed
 
 KEY_BYTES = 32
+KEY_ID_AT = 1
 KEY_ID_BYTES = 4
 SESSION_BYTES = 16
 COUNTER_BYTES = 8
@@ -43,6 +44,11 @@ assert HEADER_BYTES + TAG_BYTES == SEAL_BYTES
 
 SESSIONS_MAX = 16_384
 """Peers' derived keys kept; beyond it the least recently heard is derived again when heard."""
+
+SEAL_BROKEN, KEY_UNKNOWN = "seal broken", "key or cluster unknown"
+
+NOT_OURS = frozenset((SEAL_BROKEN, KEY_UNKNOWN))
+"""Why a datagram is refused that may be well, and of another key or cluster."""
 
 KEYGEN_HINT = "write one with `flc keygen > FILE; chmod 600 FILE`"
 
@@ -140,11 +146,15 @@ class Seal:
         return header + self._own.encrypt(nonce, payload, header)
 
     def open(self, datagram: bytes) -> Opened:
-        """Open one datagram; raises Malformed where it is not of our cluster and whole."""
+        """Open one datagram; raises Malformed where it is not of our cluster and whole.
+
+        The error's byte counts from the datagram's first; of a broken seal, where what is sealed
+        begins: which byte of it is another, nobody can tell.
+        """
         if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES_MAX:
-            raise Malformed("datagram size")
+            raise Malformed("datagram size", len(datagram))
         if datagram[0] != WIRE_VERSION:
-            raise Malformed("wire version unknown")
+            raise Malformed("wire version unknown", 0)
         header = datagram[:HEADER_BYTES]
         cipher = self._cipher_of(header)
         counter = header[-COUNTER_BYTES:]
@@ -153,7 +163,7 @@ class Seal:
                 counter.rjust(NONCE_BYTES, b"\0"), datagram[HEADER_BYTES:], header
             )
         except InvalidTag:
-            raise Malformed("seal broken") from None
+            raise Malformed(SEAL_BROKEN, HEADER_BYTES) from None
         who = header[1:-COUNTER_BYTES]
         # Kept only now: datagrams that nobody sealed cannot push out the keys of those who did.
         self._keep(who, cipher)
@@ -166,7 +176,7 @@ class Seal:
             return cipher
         key = self._keys.get(who[:KEY_ID_BYTES])
         if key is None:
-            raise Malformed("key or cluster unknown")
+            raise Malformed(KEY_UNKNOWN, KEY_ID_AT)
         return _cipher(key, who[KEY_ID_BYTES:], self._ring.cluster)
 
     def _keep(self, who: bytes, cipher: AESGCM) -> None:

@@ -18,7 +18,6 @@ import flc_udp.daemon.why as whys
 from flc_udp.client import Client
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ops import Ops
-from flc_udp.daemon.records import message_record
 from flc_udp.daemon.why import Held, clock_of, order
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
@@ -26,6 +25,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.model.past import Past
 from flc_udp.store.log import Log, Reader
+from flc_udp.wire.message_json import message_record
 from tests.cli.fake import Ended, Flc
 from tests.model.stories import Story, steps
 
