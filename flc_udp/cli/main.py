@@ -97,6 +97,11 @@ COMMANDS = {
         "probe a node from outside, with round-trip statistics",
         "flc ping 127.0.0.1:7352 -c 5\n  flc ping --key-file cluster.key ben.example:7352",
     ),
+    "doctor": Command(
+        "flc_udp.cli.doctor",
+        "look at what commonly goes wrong here, and on the way to a peer; exit 1 with any fail",
+        "flc doctor\n  flc doctor ben.example:7352\n  flc doctor --json | jq 'select(.advice)'",
+    ),
     "keygen": Command(
         "flc_udp.cli.keygen",
         "print a new key for a cluster",
