@@ -112,6 +112,13 @@ COMMANDS = {
         "print every setting as a file to begin with, or what is changed here",
         "flc config --example > flc.toml\n  flc config --config flc.toml",
     ),
+    "completion": Command(
+        "flc_udp.cli.completion",
+        "print what makes a shell complete flc's commands and options",
+        "source <(flc completion bash)\n"
+        "  flc completion zsh > ~/.zfunc/_flc\n"
+        "  flc completion fish > ~/.config/fish/completions/flc.fish",
+    ),
     "demo": Command(
         "flc_udp.cli.demo",
         "a cluster on this machine in one terminal: chat, kill -9, catch up, equal histories",
@@ -130,11 +137,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     _open_missing_streams()
     name = _top_parser().parse_args(words[:1]).command
-    command = COMMANDS[name]
-    module = import_module(command.module)
-    parser = _command_parser(name, command)
-    getattr(module, f"add_{name}")(parser)
-    return _ended(getattr(module, name), parser.parse_args(words[1:]))
+    parser = command_parser(name)
+    call = getattr(import_module(COMMANDS[name].module), name)
+    return _ended(call, parser.parse_args(words[1:]))
 
 
 def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -193,7 +198,9 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """What parses the words behind `flc NAME`: all that its help and its completion tell."""
+    command = COMMANDS[name]
     parser = argparse.ArgumentParser(
         prog=f"flc {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
@@ -205,4 +212,5 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
+    getattr(import_module(command.module), f"add_{name}")(parser)
     return parser
