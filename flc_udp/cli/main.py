@@ -122,6 +122,11 @@ COMMANDS = {
   flc udp -l 7399 | jq -c .packets
   sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key""",
     ),
+    "doctor": Command(
+        "flc_udp.cli.doctor",
+        "look at what commonly goes wrong here, and on the way to a peer; exit 1 with any fail",
+        "flc doctor\n  flc doctor ben.example:7352\n  flc doctor --json | jq 'select(.advice)'",
+    ),
     "keygen": Command(
         "flc_udp.cli.keygen",
         "print a new key for a cluster",
@@ -131,6 +136,13 @@ COMMANDS = {
         "flc_udp.cli.config",
         "print every setting as a file to begin with, or what is changed here",
         "flc config --example > flc.toml\n  flc config --config flc.toml",
+    ),
+    "completion": Command(
+        "flc_udp.cli.completion",
+        "print what makes a shell complete flc's commands and options",
+        "source <(flc completion bash)\n"
+        "  flc completion zsh > ~/.zfunc/_flc\n"
+        "  flc completion fish > ~/.config/fish/completions/flc.fish",
     ),
     "demo": Command(
         "flc_udp.cli.demo",
@@ -150,10 +162,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     words = sys.argv[1:] if argv is None else list(argv)
     _open_missing_streams()
     name = _top_parser().parse_args(words[:1]).command
-    command = COMMANDS[name]
-    module = import_module(command.module)
-    parser = _command_parser(name, command)
-    getattr(module, f"add_{name}")(parser)
+    parser = command_parser(name)
+    module = import_module(COMMANDS[name].module)
     call = getattr(module, f"{name}_" if iskeyword(name) else name)
     return _ended(call, parser.parse_args(words[1:]))
 
@@ -214,7 +224,9 @@ def _top_parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
+def command_parser(name: str) -> argparse.ArgumentParser:
+    """What parses the words behind `flc NAME`: all that its help and its completion tell."""
+    command = COMMANDS[name]
     parser = argparse.ArgumentParser(
         prog=f"flc {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
@@ -226,4 +238,5 @@ def _command_parser(name: str, command: Command) -> argparse.ArgumentParser:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
+    getattr(import_module(command.module), f"add_{name}")(parser)
     return parser

@@ -7,23 +7,17 @@ answer proves the way there and back, the key and the cluster's name, and a proc
 from __future__ import annotations
 
 import argparse
-import secrets
-import socket
 import statistics
 import sys
 import time
 from pathlib import Path
 
+from flc_udp.cli.probe import Answer, Probe
 from flc_udp.cli.text import visible
 from flc_udp.client import Record, compact
 from flc_udp.config import SEAL_BYTES
-from flc_udp.model.address import Address, fold, split_host_port
-from flc_udp.model.dots import VISITOR
-from flc_udp.model.errors import FlcError, Malformed
-from flc_udp.wire import codec
-from flc_udp.wire.packets import Ack, Ping
-from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
+from flc_udp.model.errors import FlcError
+from flc_udp.wire.seal import keyring, read_keys
 
 INTERRUPTED, SILENT = 130, 3
 PATIENCE_S = 1.5
@@ -71,29 +65,22 @@ class Pinger:
         self.sent = 0
         self.round_trips: list[float] = []
         self._args = args
-        self._seal = Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
-        family, self._address = _resolve(args.address)
-        self._socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._probe = Probe(args.address, keyring(keys, args.cluster))
 
     def once(self, *, is_last: bool) -> None:
         """Send one ping and wait for its ack, until the next one is due."""
         self.sent += 1
-        nonce = secrets.randbits(64)
-        probe = Ping(nonce, bytes(8), bytes(8), catching_up=False, log=bytes(8))
-        (payload,) = pack(VISITOR, [probe], PAYLOAD_BYTES_MAX)
         began = time.perf_counter()
         try:
-            self._socket.sendto(self._seal.close(payload), self._address)
+            nonce = self._probe.ping(PAYLOAD_BYTES_MAX)
         except OSError as error:
             raise FlcError(
                 f"cannot send to {self._args.address}: {error.strerror}", _WAY
             ) from error
         due = began + (PATIENCE_S if is_last else self._args.interval)
-        while (left := due - time.perf_counter()) > 0:
-            answer = self._receive(nonce, left)
-            if answer is not None:
-                self._note(*answer, (time.perf_counter() - began) * 1e3)
-                break
+        answer = self._probe.answer(nonce, due - time.perf_counter())
+        if answer is not None:
+            self._note(answer, (time.perf_counter() - began) * 1e3)
         if not is_last:
             time.sleep(max(due - time.perf_counter(), 0))
 
@@ -110,19 +97,8 @@ class Pinger:
         if figures:
             print("round trip " + ", ".join(f"{name} {ms} ms" for name, ms in figures.items()))
 
-    def _receive(self, nonce: int, patience_s: float) -> tuple[Ack, bytes, Address] | None:
-        self._socket.settimeout(patience_s)
-        try:
-            datagram, source = self._socket.recvfrom(65_535)
-            sender, packets, _ = codec.read(self._seal.open(datagram).payload)
-        except (OSError, Malformed):
-            return None
-        for packet in packets:
-            if isinstance(packet, Ack) and packet.nonce == nonce:
-                return packet, sender, fold(source[0].partition("%")[0], source[1])
-        return None
-
-    def _note(self, ack: Ack, node: bytes, source: Address, ms: float) -> None:
+    def _note(self, answer: Answer, ms: float) -> None:
+        ack, node, source = answer
         self.round_trips.append(ms)
         record: Record = {
             "seq": self.sent,
@@ -141,15 +117,6 @@ class Pinger:
 
 
 _WAY = "is there a route to it? see `ip route get`"
-
-
-def _resolve(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    host, port = split_host_port(text)
-    try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    except OSError as error:
-        raise FlcError(f"{text!r} has no address: {error.strerror}", "write HOST:PORT") from error
-    return family, (str(address[0]), int(address[1]))
 
 
 def _figures(trips: list[float]) -> dict[str, float]:

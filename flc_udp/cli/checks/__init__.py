@@ -1,0 +1,1 @@
+"""What `flc doctor` looks at: some functions fetch facts, others judge them and are pure."""
