@@ -78,7 +78,7 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     here = settings.load(None, os.environ, {})
     data = data_directory(args.data)
     met = asyncio.run(meet(data / SOCKET))
-    ring = peers_ring(args, data, met, here)
+    ring = peers_ring(args, data, met, here) if args.address is not None else None
     yield from versions()
     yield from kernel(met.port)
     yield from directory(data)
@@ -88,7 +88,7 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
         yield from disk(data, here.disk_free_bytes_min)
     if met.status is not None:
         yield from node(met.status, list(met.members), met.newest, datetime.now(UTC))
-    if args.address is not None:
+    if ring is not None:
         yield from peer(args.address, ring, here.packet_bytes_max, list(met.members))
 
 

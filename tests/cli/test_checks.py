@@ -14,6 +14,7 @@ import pytest
 from flc_udp.cli.checks import directory, disk, kernel, node, peer, versions
 from flc_udp.cli.checks.directory import Entry
 from flc_udp.cli.checks.peer import NOTHING, WAYS, Reached
+from flc_udp.cli.checks.proc import read
 from flc_udp.cli.checks.verdict import Verdict, fail, verdict_text
 from flc_udp.cli.probe import Answer, Probe
 from flc_udp.wire import codec
@@ -155,12 +156,12 @@ def test_a_real_socket_has_its_drops_counted() -> None:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         receiver.bind(("127.0.0.1", 0))
         port = receiver.getsockname()[1]
-        tables = [kernel.read(kernel.NET / "udp")]
+        tables = [read(kernel.NET / "udp")]
         assert kernel.drops_at(port, tables) == 0
         for _ in range(64):
             sender.sendto(bytes(1_400), ("127.0.0.1", port))
 
-        dropped = kernel.drops_at(port, [kernel.read(kernel.NET / "udp")])
+        dropped = kernel.drops_at(port, [read(kernel.NET / "udp")])
     assert dropped is not None
     assert 0 < dropped < 64
 
@@ -380,6 +381,7 @@ def test_a_complaint_of_late_is_told(ago: dict[str, float], level: str, words: s
         (-60, "2026-01-02T03:04:04.000Z", None),
         (1, "2026-01-02T03:04:06.000Z", None),
         (3_600, None, "ben started 1 h 0 min from now"),
+        (1 << 47, None, "ben started 1628906115 d 5 h from now"),
         (0, "2026-01-02T03:05:15.000Z", "the newest message, of eve, was said 1 min 10 s from now"),
     ],
 )

@@ -125,14 +125,7 @@ async def test_a_narrow_path_is_found(cluster: Cluster) -> None:
     """An MTU below a full datagram: what this end is told, and what the other end swallows."""
     names = ("ann", "ben")
     with Namespaces(names) as hosts:
-        ann, ben = (
-            cluster.node(
-                *("--bind", f"{hosts.host(name)}:7352", "--insecure"),
-                name=name,
-                prefix=tuple(hosts.command(name)),
-            )
-            for name in names
-        )
+        ann, ben = (node_at(cluster, hosts, name) for name in names)
         await cluster.start_these(ann, ben)
         assert (await doctor_at(hosts, ann, ben))["level"] == "ok"
 
@@ -146,6 +139,34 @@ async def test_a_narrow_path_is_found(cluster: Cluster) -> None:
     assert "get no answer" in swallowed["found"]
     assert told["level"] == "warn"
     assert told["advice"].startswith(f"set packet_bytes_max = {NARROW - 28} ")
+
+
+@pytest.mark.skipif(bool(unavailable()), reason=unavailable() or "it is available")
+async def test_a_way_that_is_open_in_one_direction_is_found(cluster: Cluster) -> None:
+    """Who hears that others accuse it, and does not reach them, says so itself."""
+    names = ("ann", "ben", "cho")
+    with Namespaces(names) as hosts:
+        ann, *others = (node_at(cluster, hosts, name) for name in names)
+        await cluster.start_these(ann, *others)
+        hosts.cut("ann", "ben")
+        hosts.cut("ann", "cho")
+
+        async def is_accused() -> bool:
+            return bool((await ann.ask("status"))["health"]["counts"].get("accused"))
+
+        await until("ann is accused", is_accused)
+        found = verdicts(await ann.flc("doctor", "--json"))["is heard"]
+        await cluster.clear()  # before their hosts go
+
+    assert found["level"] == "warn"
+    assert "that this node does not answer" in found["found"]
+    assert found["advice"].startswith("one way only?")
+
+
+def node_at(cluster: Cluster, hosts: Namespaces, name: str) -> Node:
+    """A node on a host of its own, not started."""
+    where = ("--bind", f"{hosts.host(name)}:7352", "--insecure")
+    return cluster.node(*where, name=name, prefix=tuple(hosts.command(name)))
 
 
 async def doctor_at(hosts: Namespaces, ann: Node, ben: Node) -> dict[str, Any]:

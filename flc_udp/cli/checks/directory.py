@@ -8,10 +8,12 @@ from __future__ import annotations
 import os
 import pwd
 import stat
+from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from flc_udp.cli.checks.kernel import read
+from flc_udp.cli.checks.proc import read
 from flc_udp.cli.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.connect import SOCKET
 from flc_udp.store.directory import DIRECTORY_MODE, FILE_MODE
@@ -34,13 +36,21 @@ def directory(path: Path) -> list[Verdict]:
     """Who may use it, and who else can; who holds it is `holder`'s."""
     try:
         found = entry(path)
-        inside = [entry(file) for file in sorted(path.iterdir()) if not file.is_symlink()]
+        inside = list(entries(path))
     except FileNotFoundError:
         return [warn(DIRECTORY, f"{path} does not exist", f"flc run --data {path} makes it")]
     except OSError as error:
         advice = "be the user that runs the node, or name another directory with --data"
         return [fail(DIRECTORY, f"{path}: {error.strerror}", advice)]
     return [rights(found, os.geteuid()), rights_inside(inside, found)]
+
+
+def entries(path: Path) -> Iterator[Entry]:
+    """What is in a directory, but for links and for what goes meanwhile, as a WAL does."""
+    for file in sorted(path.iterdir()):
+        with suppress(FileNotFoundError):
+            if not file.is_symlink():
+                yield entry(file)
 
 
 def entry(path: Path) -> Entry:
@@ -66,10 +76,10 @@ def rights(found: Entry, user: int) -> Verdict:
     return ok(DIRECTORY, f"{found.path}, mode {found.mode:04o}, of {_name(found.owner)}")
 
 
-def rights_inside(entries: list[Entry], above: Entry) -> Verdict:
+def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
     """The same of each file. In a directory that is shut only the keys have to be so themselves."""
     owner = above.owner
-    foreign = [found.path for found in entries if found.owner != owner]
+    foreign = [found.path for found in inside if found.owner != owner]
     if foreign:
         return fail(
             FILES,
@@ -79,14 +89,14 @@ def rights_inside(entries: list[Entry], above: Entry) -> Verdict:
     # The socket may be a group's (--control-group).
     private = [
         found
-        for found in entries
+        for found in inside
         if Path(found.path).name != SOCKET and (above.mode & OTHERS or found.path.endswith(KEYS))
     ]
     opened = [found.path for found in private if found.mode & OTHERS]
     if opened:
         advice = f"chmod {FILE_MODE:o} {' '.join(opened)}"
         return warn(FILES, f"open to others: {', '.join(opened)}", advice)
-    return ok(FILES, f"{len(entries)}, within their owner's reach alone")
+    return ok(FILES, f"{len(inside)}, within their owner's reach alone")
 
 
 def holder_of(path: Path) -> int | None:

@@ -8,7 +8,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from flc_udp.cli.checks.kernel import read
+from flc_udp.cli.checks.proc import read
 from flc_udp.cli.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.text import size_text
 

@@ -1,7 +1,7 @@
 """What the kernel does with datagrams before the daemon sees them: how many wait, how many go.
 
 It says neither to anybody: a buffer is granted smaller than it was asked for, and what does not fit
-is dropped. Both stand in files of /proc, which other systems than Linux do not have.
+is dropped. Linux tells of both in /proc.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import sys
 from contextlib import suppress
 from pathlib import Path
 
+from flc_udp.cli.checks.proc import read
 from flc_udp.cli.checks.verdict import Verdict, ok, warn
 from flc_udp.cli.text import size_text
 
@@ -33,14 +34,6 @@ def kernel(port: int | None) -> list[Verdict]:
         receive_buffer(RECEIVE_BUFFER_BYTES, granted(RECEIVE_BUFFER_BYTES), maximum),
         drops(port, None if port is None else drops_at(port, tables), lost),
     ]
-
-
-def read(path: Path) -> str:
-    """A file of /proc, empty where it is not told."""
-    try:
-        return path.read_text()
-    except OSError:
-        return ""
 
 
 def granted(asked: int) -> int:

@@ -7,7 +7,7 @@ is accused is not heard by others while it hears them: what they say of it got h
 from __future__ import annotations
 
 from collections.abc import Iterable
-from datetime import datetime, timedelta
+from datetime import datetime
 
 from flc_udp import __version__
 from flc_udp.cli.checks.verdict import Verdict, fail, ok, warn
@@ -19,7 +19,7 @@ NODE, VERSION, HEARS, HEARD, CLOCK = "node", "version", "hears others", "is hear
 RECENT_S = 300
 """Evidence of these minutes; what is older is past, or still shows in the members' states."""
 
-SKEW = timedelta(seconds=2)
+SKEW_S = 2
 """Clocks that are kept by NTP agree far better, and times in whole seconds are cut off."""
 
 
@@ -109,17 +109,16 @@ def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdi
     old.
     """
     ahead = [
-        f"{member['name']} started {_ahead(start - now)}"
+        f"{member['name']} started {duration_text(seconds)} from now"
         for member in members
-        if (start := datetime.fromtimestamp(member["incarnation"], now.tzinfo)) - now > SKEW
+        if (seconds := member["incarnation"] - now.timestamp()) > SKEW_S
     ]
-    if newest and (said := datetime.fromisoformat(newest["said_at"])) - now > SKEW:
-        ahead.append(f"the newest message, of {newest['author']}, was said {_ahead(said - now)}")
+    if newest:
+        seconds = (datetime.fromisoformat(newest["said_at"]) - now).total_seconds()
+        if seconds > SKEW_S:
+            said = f"was said {duration_text(seconds)} from now"
+            ahead.append(f"the newest message, of {newest['author']}, {said}")
     if ahead:
         advice = f"this clock says {rfc3339(now)}: compare `date -u` on both, and run NTP on both"
         return warn(CLOCK, "; ".join(ahead), advice)
     return ok(CLOCK, "nothing is from the future (a clock that is behind would not show)")
-
-
-def _ahead(by: timedelta) -> str:
-    return f"{duration_text(by.total_seconds())} from now"
