@@ -28,6 +28,7 @@ class Retention:
 
     def __init__(self, settings: Settings, now: int) -> None:
         self._is_stepping = False
+        self.wake_at: int | None = None
         self.limit(settings, now)
 
     def limit(self, settings: Settings, now: int) -> None:
@@ -40,7 +41,10 @@ class Retention:
         if self._age_ms:
             pauses.append(self._age_ms * 1_000 // LOOKS_AN_AGE)
         self._pause = min(pauses)
-        self.wake_at = None if self._is_stepping else self._after(now, self._pause)
+        due = self._after(now, self._pause)
+        if due is not None and self.wake_at is not None:
+            due = min(due, self.wake_at)  # However often it is limited anew, it is looked at.
+        self.wake_at = None if self._is_stepping else due
 
     def take_due(self, now: int, wall: int) -> tuple[int | None, int | None] | None:
         """Limits for one step, if it is due: (least ms since 1970 of arrival, most bytes)."""

@@ -10,7 +10,7 @@ import pytest
 
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
-from tests.daemon.cluster import Cluster, Node
+from tests.daemon.cluster import Cluster, Node, say_all
 from tests.daemon.process import have, until
 
 RELOADED, NOT_RELOADED = "settings_reloaded", "settings_not_reloaded"
@@ -128,16 +128,16 @@ async def test_the_space_that_is_kept_free(cluster: Cluster, config: Path) -> No
 
 
 async def test_retention_begins_in_a_running_node(cluster: Cluster, config: Path) -> None:
-    """A node that kept everything lets go of what is too old."""
+    """A node that kept everything lets go of what is too much."""
     ann, client = await started(cluster, config)
-    await client.say("ops", "hi")
+    await say_all(client, "ops", [str(number) * 20_000 for number in range(10, 60)])
 
-    told = await reload(ann, config, "retention_age_s = 1\n")
+    told = await reload(ann, config, f"retention_bytes = {1 << 20}\n")
 
-    assert told["changed"] == ["retention_age_s"]
+    assert told["changed"] == ["retention_bytes"]
 
     async def lets_go() -> bool:
-        return bool((await client.request("status"))["messages_kept"] == 0)
+        return (await client.request("status"))["floor"] is not None
 
     await until("it lets go", lets_go)
 
