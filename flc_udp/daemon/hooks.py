@@ -15,7 +15,8 @@ command prints goes to the node's standard error. The same is in its environment
     and of the node's own environment what INHERITED names, no more
 
 Rules. A message is run for when this node shows it, from its start on or from the reload that gave
-the command; what it catches up with is shown too. Its position moves before the command begins: at
+the command; what it catches up with is shown too. A command that says something is run for that
+too, unless it looks at FLC_OWN. Its position moves before the command begins: at
 most once, and what had not begun when a node ended is not run for later. Nothing is queued: who is
 behind reads on from the log, message by message, and passes over what retention took. Of a member
 the latest state counts, however often it changed while other commands ran. A failure is logged and
@@ -90,14 +91,12 @@ class Hooks:
         self._on_message = Hook("on_message", self._messages.take, shell, environ)
         self._on_member = Hook("on_member", self._members.take, shell, environ)
         self._settings = settings
-        self._ground = ground
         self._broke = broke
+        self._follow()
+        ground.on_notice.append(self._told)
 
     def start(self) -> None:
-        """From here on there is news."""
-        self._ground.on_notice.append(self._told)
-        self._messages.skip()
-        self._follow()
+        """Run for what is news since this was made."""
         self._on_message.start(self._settings.hook_processes, self._broke)
         self._on_member.start(1, self._broke)
 
@@ -141,7 +140,7 @@ class NewMessages:
     def __init__(self, ground: LoopGround, ops: Ops) -> None:
         self._ground = ground
         self._ops = ops
-        self._position = 0
+        self._position = ops.last_shown
 
     def skip(self) -> None:
         """What is shown by now is history."""

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
+import operator
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 
+from flc_udp.daemon.hooks import Hook, Run
+from flc_udp.daemon.shell import Shell
 from tests.daemon.cluster import Cluster, Node, say_all
 from tests.daemon.process import have, lines, until
 
@@ -197,3 +203,22 @@ async def test_changes_of_a_member_are_told(cluster: Cluster, tmp_path: Path) ->
     member = next(row for row in await (await ann.client()).members() if row["name"] == "ben")
     assert dead | {"since": 0} == member | {"since": 0}
     assert (alive["id"], alive["state"], alive["self"]) == (ben.id, "alive", False)
+
+
+async def test_of_many_failures_few_are_logged() -> None:
+    """The first at once, the others counted: a broken command floods no log."""
+    runs = [Run({"FLC_DOT": str(number)}, {}) for number in range(5)]
+    news = iter(runs)
+    hook = Hook("on_message", lambda: next(news, None), Shell(), {})
+    hook.follow("exit 1", 30.0)
+    with structlog.testing.capture_logs() as logged:
+        hook.start(1, lambda _error: None)
+        await until("all have run", lambda: exhausted(news))
+        await asyncio.wait(hook.finish())
+
+    assert [(record["event"], record["about"]) for record in logged] == [("hook_failed", "0")]
+
+
+async def exhausted(news: Iterator[Run]) -> bool:
+    """Whether all of them were taken."""
+    return operator.length_hint(news) == 0
