@@ -67,7 +67,7 @@ def _read_file(config_file: str) -> dict[str, Any]:
         raise FlcError(
             f"cannot read {config_file}: {reason}", "give a readable TOML file with --config"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all bounds.
         raise FlcError(
             f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
         ) from error

@@ -68,6 +68,15 @@ async def have(path: Path, count: int) -> list[str]:
     return await until(f"{count} lines in {path.name}", look)
 
 
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def clean_environment() -> dict[str, str]:
     """This process's, without what would lead a daemon or a command elsewhere."""
     strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON", "NOTIFY_SOCKET", "WATCHDOG_")

@@ -16,16 +16,7 @@ import structlog
 from flc_udp.daemon.hooks import Hook, Run
 from flc_udp.daemon.shell import Shell
 from tests.daemon.cluster import Cluster, Node, say_all
-from tests.daemon.process import have, lines, until
-
-
-def runs(pid: int) -> bool:
-    """Whether a process is there and no zombie."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except FileNotFoundError:
-        return False
-    return stat.rpartition(")")[2].split()[0] != "Z"
+from tests.daemon.process import have, lines, runs, until
 
 
 async def is_gone(pid: int) -> bool:

@@ -73,7 +73,10 @@ async def test_it_says_what_it_follows_and_what_it_cannot(cluster: Cluster, conf
         ("body_bytes_max = 10\nlinks_max = 0\n", "1 to 64"),
         ('body_bytes_max = 10\njoin = ["here"]\n', "HOST:PORT"),
         ("body_bytes_max", "TOML"),
+        (f"body_bytes_max = {'9' * 5_000}", "TOML"),
+        (f"body_bytes_max = {'[' * 5_000}", "TOML"),
     ],
+    ids=["unknown", "beyond its limits", "no address", "no TOML", "endless", "bottomless"],
 )
 async def test_a_bad_file_changes_nothing(
     cluster: Cluster, config: Path, text: str, words: str
