@@ -73,15 +73,16 @@ def setting(
     high: int | None = None,
     choices: tuple[str, ...] = (),
     off: bool = False,
+    reloads: bool = False,
     begins: str = "",
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
     """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three.
 
-    With `off`, 0 is allowed besides low..high: it switches off. `begins` is the title of a group
-    whose first setting it is.
+    With `off`, 0 is allowed besides low..high: it switches off. With `reloads`, a running node
+    follows it on SIGHUP. `begins` is the title of a group whose first setting it is.
     """
     metadata: dict[str, Any] = {"why": why, "low": low, "high": high, "choices": choices}
-    metadata |= {"off": off, "begins": begins}
+    metadata |= {"off": off, "reloads": reloads, "begins": begins}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -95,7 +96,7 @@ class Settings:
     data: str = setting("", "directory of the log, keys, lock and control socket")
     bind: str = setting("127.0.0.1:7352", "UDP address to listen on")
     advertise: str = setting("", "address others reach this node by; default the bound one")
-    join: tuple[str, ...] = setting((), "seeds: any members' HOST:PORT")
+    join: tuple[str, ...] = setting((), "seeds: any members' HOST:PORT", reloads=True)
     cluster: str = setting("flc", "clusters of other names are not heard, with the same key too")
     key_file: str = setting("", "one base64 key of 32 bytes a line; the first seals, any opens")
     insecure: bool = setting(False, "allow other addresses than loopback without a key")
@@ -108,7 +109,10 @@ class Settings:
         "auto", "console on a terminal, else json", choices=("auto", "console", "json")
     )
     log_level: str = setting(
-        "info", "least level logged", choices=("debug", "info", "warning", "error")
+        "info",
+        "least level logged",
+        choices=("debug", "info", "warning", "error"),
+        reloads=True,
     )
 
     body_bytes_max: int = setting(
@@ -116,10 +120,11 @@ class Settings:
         "body accepted from this node's own users",
         low=1,
         high=BODY_BYTES_MAX,
+        reloads=True,
         begins="What this node submits",
     )
     disk_free_bytes_min: int = setting(
-        64 << 20, "posts are refused below this much free space", low=0, high=1 << 50
+        64 << 20, "posts are refused below this much free space", low=0, high=1 << 50, reloads=True
     )
 
     retention_age_s: int = setting(
@@ -127,6 +132,7 @@ class Settings:
         "messages that arrived here longer ago go; 0 keeps them",
         low=0,
         high=1 << 34,
+        reloads=True,
         begins="What this node keeps",
     )
     retention_bytes: int = setting(
@@ -135,6 +141,23 @@ class Settings:
         low=1 << 20,
         high=1 << 50,
         off=True,
+        reloads=True,
+    )
+
+    on_message: str = setting(
+        "",
+        "shell command for each new message, its record on stdin; see flc_udp/daemon/hooks.py",
+        reloads=True,
+        begins="Commands this node runs",
+    )
+    on_member: str = setting(
+        "", "the same for each member whose state changed, with its latest state", reloads=True
+    )
+    hook_processes: int = setting(
+        1, "commands for messages that run at a time: with 1 in the order shown", low=1, high=16
+    )
+    hook_timeout_s: int = setting(
+        30, "a command that runs so long is killed with its group", low=1, high=86_400, reloads=True
     )
 
     probe_interval_ms: int = setting(
@@ -302,3 +325,6 @@ PROFILES: dict[str, dict[str, int]] = {
 """What a profile changes against the defaults of `Settings`."""
 
 SETTING_NAMES = tuple(f.name for f in fields(Settings))
+
+RELOADED_NAMES = tuple(f.name for f in fields(Settings) if f.metadata["reloads"])
+"""What a running node follows on SIGHUP; the rest is read at its start alone."""

@@ -90,6 +90,11 @@ class Node:
         self.wake_at = self._turned_at
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
+    def reload(self, settings: Settings) -> None:
+        """Go on with these, which differ in `config.RELOADED_NAMES` alone."""
+        self._settings = self.replica.settings = settings
+        self._retention.limit(settings, self._ground.now())
+
     # --- What comes in ----------------------------------------------------------------------
 
     def datagram_received(self, datagram: bytes, source: Address) -> None:

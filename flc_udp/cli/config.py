@@ -65,6 +65,8 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
         yield "one of " + ", ".join(limits["choices"])
     elif limits["low"] is not None:
         yield f"{'0 or ' if limits['off'] else ''}{limits['low']} to {limits['high']}"
+    if limits["reloads"]:
+        yield "SIGHUP reloads it"
     for name, profile in PROFILES.items():
         if setting.name in profile:
             yield f"profile {name}: {profile[setting.name]}"

@@ -24,6 +24,8 @@ FLAGS = {
     "profile": "",
     "log_format": "",
     "log_level": "",
+    "on_message": "CMD",
+    "on_member": "CMD",
     "control_group": "GROUP",
     "metrics": "HOST:PORT",
 }
@@ -55,7 +57,8 @@ def run(args: argparse.Namespace) -> int:
     from flc_udp.daemon import run as daemon
     from flc_udp.daemon import settings
 
-    return daemon.main(settings.load(args.config, os.environ, overrides(args)))
+    # Called again on SIGHUP, when the file may say something else.
+    return daemon.main(lambda: settings.load(args.config, os.environ, overrides(args)))
 
 
 def overrides(args: argparse.Namespace) -> dict[str, object]:

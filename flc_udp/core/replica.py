@@ -46,7 +46,7 @@ class Replica:
         self.drops: Counter[str] = Counter()
         self.is_paused = False  # While another's base is taken, no message is taken in.
         self.receipts = Receipts()
-        self._settings = settings
+        self.settings = settings
         self._random = random
         self._out: list[Effect] = []
         self.links = Links(settings.links_max, settings.push_window_bytes)
@@ -57,7 +57,7 @@ class Replica:
         self._begin_log_side(history, now)
 
     def _begin_log_side(self, history: History, now: int) -> None:
-        settings = self._settings
+        settings = self.settings
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
         members = self.liveness.members
         self.anti_entropy = AntiEntropy(
@@ -98,7 +98,7 @@ class Replica:
 
         `receipt` asks every member for a receipt. Raises FlcError; a refusal leaves no gap.
         """
-        check_size(body, self._settings.body_bytes_max)
+        check_size(body, self.settings.body_bytes_max)
         log = self.standing.log
         if log == NO_LOG:
             log = self._random.randbytes(ID_BYTES)
@@ -145,7 +145,7 @@ class Replica:
 
     def _wake_repair(self, now: int) -> None:
         self._take_history(now)
-        self.anti_entropy.wake(now, self.uncommitted >= 2 * self._settings.commit_messages_max)
+        self.anti_entropy.wake(now, self.uncommitted >= 2 * self.settings.commit_messages_max)
 
     def stalled(self, lag: int, now: int) -> None:
         """This node turned so much later than it was due: it doubts itself first."""
@@ -288,7 +288,7 @@ class Replica:
 
     @property
     def _is_full(self) -> bool:
-        return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
+        return self.is_paused or self.uncommitted >= self.settings.holdback_messages_max
 
     def _take(self, arrival: Arrival, now: int) -> None:
         """Take in what seems new; catch-up asks to forward none."""

@@ -45,6 +45,8 @@ class LoopGround:
         self.node: Node
         self.after_turn: list[Callable[[], None]] = []
         """Called at the end of each turn: what waits for something to have happened looks."""
+        self.on_notice: list[Callable[[Notice], None]] = []
+        """Called with each fact as it is told."""
         self.members_changed = False
         self.timings = Timings()
         self._log = log
@@ -180,7 +182,7 @@ class LoopGround:
         self._show(first_position, messages)
 
     def tell(self, notice: Notice) -> None:
-        """To the log, by its name and weight."""
+        """To the log, by its name and weight, and to whom else it may concern."""
         if notice.name.startswith("member_"):
             self.members_changed = True
         if notice.name in ERRORS:
@@ -189,6 +191,8 @@ class LoopGround:
             self._logger.warning(notice.name, **notice.fields)
         else:
             self._logger.info(notice.name, **notice.fields)
+        for look in self.on_notice:
+            look(notice)
 
     # --- Retention --------------------------------------------------------------------------
 

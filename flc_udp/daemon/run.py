@@ -9,19 +9,16 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import os
 import random
 import secrets
 import signal
 import socket
-import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from functools import partial
 from pathlib import Path
-from typing import TextIO, cast
 
 import structlog
 import uvloop
@@ -31,14 +28,17 @@ from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.members import alive_row
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.hooks import Hooks
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.says import Says
-from flc_udp.daemon.seeds import keep_joining
+from flc_udp.daemon.seeds import check_seeds, keep_joining
+from flc_udp.daemon.settings import reload
 from flc_udp.daemon.status import Status
+from flc_udp.daemon.stderr import log_to_stderr
 from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
 from flc_udp.daemon.web import Listening, Web, listening
-from flc_udp.model.address import Address, parse_numeric, split_host_port
+from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message, check_label
@@ -62,23 +62,27 @@ GARBAGE_THRESHOLDS = (50_000, 20, 100)
 wait at a time: with Python's 700 the collector takes half of a node's work that catches up."""
 
 
-def main(settings: Settings) -> int:
-    """Run a node until it is told to leave; raises FlcError where it cannot begin."""
-    _log_to_stderr(settings)
+def main(load: Callable[[], Settings]) -> int:
+    """Run a node until it is told to leave; raises FlcError where it cannot begin.
+
+    `load` reads its settings: once now, and again with each SIGHUP.
+    """
+    settings = load()
+    log_to_stderr(settings)
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     directory = DataDirectory.open(settings.data or default_directory(os.environ))
     try:
-        return uvloop.run(_run(settings, directory))
+        return uvloop.run(_run(settings, load, directory))
     finally:
         directory.release()
 
 
-async def _run(settings: Settings, directory: DataDirectory) -> int:
+async def _run(settings: Settings, load: Callable[[], Settings], directory: DataDirectory) -> int:
     name = settings.name or socket.gethostname()
     check_label("node name", name)
     structlog.contextvars.bind_contextvars(node=name)
-    seeds = [(seed, *split_host_port(seed))[0] for seed in settings.join]
+    check_seeds(settings.join)
     ring = _ring(settings, directory)
     with ExitStack() as refused:
         sock, bound = await bind(settings.bind)
@@ -90,10 +94,11 @@ async def _run(settings: Settings, directory: DataDirectory) -> int:
             refused.callback(watched.sock.close)
         log = Log.open(directory.database)
         refused.pop_all()
-    daemon = Daemon(settings, directory, log, ring, name, watched)
+    daemon = Daemon(settings, load, directory, log, ring, name, watched)
     try:
         await daemon.start(sock, address)
-        daemon.join(seeds)
+        daemon.join_remembered()
+        daemon.join_seeds()
         return await daemon.until_left()
     finally:
         await daemon.stop()
@@ -105,6 +110,7 @@ class Daemon:
     def __init__(
         self,
         settings: Settings,
+        load: Callable[[], Settings],
         directory: DataDirectory,
         log: Log,
         ring: Keyring,
@@ -112,6 +118,7 @@ class Daemon:
         watched: Listening | None,
     ) -> None:
         self._settings = settings
+        self._load = load
         self._directory = directory
         self._log = log
         self._ring = ring
@@ -132,6 +139,7 @@ class Daemon:
         ops = Ops(self._ground, self._reader, self._status, self.leave)
         self._says = Says(self._ground, self._reader, name)
         self._control = Control(ops, self._says, settings.post_queue_max, self._broke)
+        self._hooks = Hooks(settings, self._ground, ops, directory.path, self._broke)
         self._supervisor = Supervisor(Notifier(os.environ), self._ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -155,6 +163,7 @@ class Daemon:
         loop.add_signal_handler(signal.SIGHUP, self._reload)
         if self._watched is not None:
             await self._serve_pages(self._watched)
+        self._hooks.start()
         self._supervisor.ready()
         self._logger.info(
             "node_started",
@@ -168,10 +177,16 @@ class Daemon:
             version=__version__,
         )
 
-    def join(self, seeds: list[str]) -> None:
-        """Ask remembered peers and seeds, all at once; seeds are looked up again while silent."""
+    def join_remembered(self) -> None:
+        """Ask the peers of former runs, all at once."""
         remembered = [parse_numeric(address) for _, _, address in self._log.peers()]
         self._join_addresses([address for address in remembered if address is not None])
+
+    def join_seeds(self) -> None:
+        """Ask the seeds, all at once; they are looked up again while silent."""
+        if self._joining is not None:
+            self._joining.cancel()
+        seeds = self._settings.join
         joining = keep_joining(seeds, self._join_addresses, self._live_addresses)
         self._joining = asyncio.get_running_loop().create_task(joining)
 
@@ -197,6 +212,7 @@ class Daemon:
             self._joining.cancel()
         self._next_save = 0.0
         self._save_peers()
+        await self._hooks.stop()
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ground.drained(), DRAIN_S)
@@ -249,10 +265,31 @@ class Daemon:
         return {member.row.address for member in members.live()}
 
     def _reload(self) -> None:
-        self._logger.warning("nothing_reloaded", reason="settings are read at the start alone")
+        """Read the settings again; where they cannot be, the node goes on as before."""
+        self._supervisor.reloading()
+        try:
+            found = self._load()
+            check_seeds(found.join)
+        except FlcError as error:
+            self._logger.warning("settings_not_reloaded", error=str(error), hint=error.hint)
+        else:
+            settings, changed, needs_restart = reload(self._settings, found)
+            self._go_on_with(settings, changed)
+            self._logger.info("settings_reloaded", changed=changed, needs_restart=needs_restart)
+        self._supervisor.reloaded()
+
+    def _go_on_with(self, settings: Settings, changed: list[str]) -> None:
+        self._settings = self._status.settings = settings
+        log_to_stderr(settings)
+        self._ground.node.reload(settings)
+        self._hooks.reload(settings)
+        if "join" in changed:
+            self.join_seeds()
+        self._ground.turn_soon()
 
     def _show(self, first_position: int, messages: Sequence[Message]) -> None:
         self._control.show(first_position, messages)
+        self._hooks.shown()
 
     def _end_if_left(self) -> None:
         if self._ground.node.replica.liveness.has_left(self._ground.now()):
@@ -319,46 +356,3 @@ def _fresh_id() -> NodeId:
     while not any(node := secrets.token_bytes(ID_BYTES)):
         pass
     return node
-
-
-def _event_first(
-    _logger: object, _method: str, record: structlog.typing.EventDict
-) -> dict[str, object]:
-    """When, how grave, what, where; then the details: a line is read from its left end."""
-    first = {key: record[key] for key in ("timestamp", "level", "event", "node") if key in record}
-    return {**first, **record}
-
-
-class _Stderr:
-    """Standard error, unbuffered: what it does not take (a full disk, nobody reads) is lost."""
-
-    def write(self, text: str) -> None:
-        with suppress(OSError):
-            os.write(2, text.encode(errors="backslashreplace"))
-
-    def flush(self) -> None:
-        """Nothing is kept back."""
-
-
-def _log_to_stderr(settings: Settings) -> None:
-    is_console = settings.log_format == "console" or (
-        settings.log_format == "auto" and sys.stderr.isatty()
-    )
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
-        if is_console
-        else structlog.processors.JSONRenderer()
-    )
-    structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
-            _event_first,
-            renderer,
-        ],
-        wrapper_class=structlog.make_filtering_bound_logger(
-            logging.getLevelNamesMapping()[settings.log_level.upper()]
-        ),
-        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", _Stderr())),
-    )

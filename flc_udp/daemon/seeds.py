@@ -15,7 +15,7 @@ from random import SystemRandom
 import structlog
 
 from flc_udp.daemon.udp import resolve
-from flc_udp.model.address import Address
+from flc_udp.model.address import Address, split_host_port
 from flc_udp.model.errors import FlcError
 
 RETRY_MIN_S = 1.0
@@ -24,6 +24,12 @@ RETRY_MAX_S = 60.0
 
 JITTER = 0.25
 """Of a pause, so much may be missing: nodes started together do not ask the resolver together."""
+
+
+def check_seeds(seeds: Sequence[str]) -> None:
+    """Raise FlcError for one that is no HOST:PORT, before anything is done with the others."""
+    for seed in seeds:
+        split_host_port(seed)
 
 
 async def keep_joining(

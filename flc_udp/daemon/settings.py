@@ -11,9 +11,9 @@ import difflib
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from flc_udp.config import PROFILES, SETTING_NAMES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings
 from flc_udp.model.errors import FlcError
 
 ENVIRONMENT_PREFIX = "FLC_"
@@ -41,6 +41,24 @@ def load(
     return Settings(**{**PROFILES[profile], **said})
 
 
+class Reloaded(NamedTuple):
+    """What a running node makes of settings that were read again."""
+
+    settings: Settings
+    """What is in force from now on."""
+    changed: list[str]
+    needs_restart: list[str]
+    """Names of settings that are no longer what is in force, and are followed at a start alone."""
+
+
+def reload(in_force: Settings, found: Settings) -> Reloaded:
+    """Take of `found` what a running node can follow."""
+    differing = [n for n in SETTING_NAMES if getattr(in_force, n) != getattr(found, n)]
+    changed = [name for name in differing if name in RELOADED_NAMES]
+    settings = dataclasses.replace(in_force, **{name: getattr(found, name) for name in changed})
+    return Reloaded(settings, changed, [name for name in differing if name not in changed])
+
+
 def _read_file(config_file: str) -> dict[str, Any]:
     try:
         return tomllib.loads(Path(config_file).read_text("utf-8"))
@@ -49,7 +67,7 @@ def _read_file(config_file: str) -> dict[str, Any]:
         raise FlcError(
             f"cannot read {config_file}: {reason}", "give a readable TOML file with --config"
         ) from error
-    except tomllib.TOMLDecodeError as error:
+    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all bounds.
         raise FlcError(
             f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
         ) from error

@@ -32,7 +32,7 @@ class Status:
         is_sealed: bool,
         metrics: Address | None = None,
     ) -> None:
-        self._settings = settings
+        self.settings = settings
         self._ground = ground
         self._directory = directory
         self._reader = reader
@@ -112,8 +112,8 @@ class Status:
             gone = [m for m in members if m.row.state in (State.SUSPECT, State.DEAD)]
             if gone:
                 reasons.append(f"no other member is alive, of {len(gone)} known")
-        if self._settings.join and not list(members)[1:]:
-            seeds = ", ".join(self._settings.join)
+        if self.settings.join and not list(members)[1:]:
+            seeds = ", ".join(self.settings.join)
             reasons.append(f"no seed has answered: {seeds} (key or cluster name?)")
         return reasons
 
@@ -138,7 +138,7 @@ class Status:
             free = self._directory.free_bytes()
         except OSError as error:
             return [f"the data directory cannot be looked at: {error.strerror}"]
-        if free < self._settings.disk_free_bytes_min:
+        if free < self.settings.disk_free_bytes_min:
             return [f"{free} bytes of disk are free: posts are refused"]
         return []
 
@@ -152,7 +152,7 @@ class Status:
             "id": me.id.hex(),
             "name": me.name,
             "address": str(me.address),
-            "cluster": self._settings.cluster,
+            "cluster": self.settings.cluster,
             "sealed": self._is_sealed,
             "version": __version__,
             "uptime_s": round(self.uptime_s, 1),

@@ -1,4 +1,4 @@
-"""What a service manager is told: ready, how it is, still turning, stopping (sd_notify(3)).
+"""What a service manager is told: ready, how it is, turning, reloading, stopping (sd_notify(3)).
 
 One datagram to the socket that $NOTIFY_SOCKET names; without it nothing here does anything.
 
@@ -12,6 +12,7 @@ from __future__ import annotations
 import asyncio
 import os
 import socket
+import time
 from collections.abc import Callable, Mapping
 
 from flc_udp.daemon.ground import LoopGround
@@ -69,6 +70,18 @@ class Supervisor:
         if self._notifier.is_there:
             self._ground.after_turn.append(self._turned)
             self._beat()
+
+    def reloading(self) -> None:
+        """Settings are read again; said before, because a manager may wait for both ends of it."""
+        if self._timer is not None:
+            now_us = time.monotonic_ns() // 1_000
+            self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+
+    def reloaded(self) -> None:
+        """It is ready again, whatever came of it: told with the next turn."""
+        if self._timer is not None:
+            self._told, self._is_due = [], True
+            self._ground.turn_soon()
 
     def stopping(self) -> None:
         """The node leaves; from here on the manager's patience is that of a stop."""

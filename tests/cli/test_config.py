@@ -8,7 +8,7 @@ import pytest
 
 from flc_udp.cli.config import example
 from flc_udp.cli.main import main
-from flc_udp.config import PROFILES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, Settings
 from flc_udp.daemon import settings
 
 
@@ -39,6 +39,20 @@ def test_it_says_what_a_profile_changes() -> None:
     text = " ".join(line.removeprefix("# ") for line in example())
 
     assert f"profile wan: {PROFILES['wan']['push_window_bytes']}" in text
+
+
+def test_it_says_what_a_running_node_follows() -> None:
+    """Beside each such setting, and beside no other."""
+    paragraphs = "\n".join(example()).split("\n\n")
+    followed = {
+        line.partition(" ")[0].removeprefix("#")
+        for paragraph in paragraphs
+        if "SIGHUP reloads it" in paragraph.replace("\n# ", " ")
+        for line in paragraph.splitlines()
+        if " = " in line and line[1] != " "
+    }
+
+    assert followed == set(RELOADED_NAMES)
 
 
 def test_what_is_changed_is_printed(

@@ -53,6 +53,30 @@ async def until(
         await asyncio.sleep(POLL_S)
 
 
+def lines(path: Path) -> list[str]:
+    """The whole lines of a file that commands add to."""
+    return path.read_text().split("\n")[:-1] if path.exists() else []
+
+
+async def have(path: Path, count: int) -> list[str]:
+    """Wait until there are so many."""
+
+    async def look() -> list[str]:
+        found = lines(path)
+        return found if len(found) >= count else []
+
+    return await until(f"{count} lines in {path.name}", look)
+
+
+def runs(pid: int) -> bool:
+    """Whether a process is there and no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except FileNotFoundError:
+        return False
+    return stat.rpartition(")")[2].split()[0] != "Z"
+
+
 def clean_environment() -> dict[str, str]:
     """This process's, without what would lead a daemon or a command elsewhere."""
     strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON", "NOTIFY_SOCKET", "WATCHDOG_")

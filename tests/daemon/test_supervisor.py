@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, cast
@@ -121,6 +123,28 @@ async def test_a_change_of_health_is_told(cluster: Cluster, manager: Manager) ->
     first, *_, last = [line for line in lines if line.startswith("STATUS=")]
     assert first == f"STATUS=ann ({ann.id}) is healthy"
     assert last.startswith(f"STATUS=ann ({ann.id}) is NOT HEALTHY: ")
+
+
+@pytest.mark.parametrize("text", ["", "no TOML"])
+async def test_a_reload_is_told_from_its_begin_to_its_end(
+    cluster: Cluster, manager: Manager, tmp_path: Path, text: str
+) -> None:
+    """RELOADING with the time of it, then READY, also where the file is bad."""
+    config = tmp_path / "flc.toml"
+    config.touch()
+    node = cluster.node("--config", str(config), environ={"NOTIFY_SOCKET": manager.name})
+    await node.start()
+    first = await manager.hears(lambda lines: "READY=1" in lines)
+    config.write_text(text)
+    node.process.send_signal(signal.SIGHUP)
+
+    lines = await manager.hears(lambda lines: lines.count("READY=1") > first.count("READY=1"))
+
+    reloading, monotonic, ready, _ = lines[len(first) :]
+    assert (reloading, ready) == ("RELOADING=1", "READY=1")
+    name, _, us = monotonic.partition("=")
+    assert name == "MONOTONIC_USEC"
+    assert 0 < int(us) <= time.monotonic_ns() // 1_000
 
 
 async def test_leave_is_a_stop(cluster: Cluster, manager: Manager) -> None:
