@@ -2,8 +2,8 @@
 
 Replaced is only what must not meet others on one machine: /tmp/ann, /tmp/ben, /backup and DIR are
 directories of the test, ports 7352 and 7353 are free ones (the first node, which names none, is
-told by FLC_BIND), and 192.0.2.1 and 192.0.2.2 are 127.0.0.1 and 127.0.0.2. `journalctl` prints what the
-test writes, and where there is no netcat-openbsd a few lines of Python stand in for `nc -NU`.
+told by FLC_BIND), and 192.0.2.1 and 192.0.2.2 are 127.0.0.1 and 127.0.0.2. `journalctl` prints what
+the test writes, and where there is no netcat-openbsd a few lines of Python stand in for `nc -NU`.
 """
 
 from __future__ import annotations
