@@ -190,7 +190,7 @@ def has_netcat_openbsd() -> bool:
 
 
 def free_ports(count: int) -> list[int]:
-    """UDP ports that nobody has now, at 127.0.0.1 and 127.0.0.2."""
+    """UDP ports that nobody has now."""
     sockets = [socket.socket(socket.AF_INET, socket.SOCK_DGRAM) for _ in range(count)]
     for sock in sockets:
         sock.bind(("127.0.0.1", 0))
@@ -265,7 +265,7 @@ async def test_a_pipe_from_one_node_to_another(reader: Reader) -> None:
 
 
 async def test_a_key_and_two_addresses(reader: Reader) -> None:
-    """A key file makes two nodes hear each other; `flc ping` without the key is not answered."""
+    """A key file for its owner alone makes two nodes hear each other, sealed."""
     keygen, run = block("flc keygen > cluster.key")
     await reader.shell(keygen)
     assert (reader.home / "cluster.key").stat().st_mode & 0o777 == 0o600
