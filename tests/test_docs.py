@@ -13,6 +13,7 @@ import pytest
 
 from flc_udp.cli.main import COMMANDS
 from flc_udp.config import SETTING_NAMES
+from flc_udp.daemon import hooks
 from flc_udp.daemon.ground import ERRORS, WARNINGS
 from tests.daemon.test_metrics import COUNTERS, GAUGES, HISTOGRAMS
 
@@ -202,10 +203,11 @@ def test_every_reason_of_a_drop_that_is_named_exists() -> None:
 
 @each_page
 def test_every_setting_that_is_named_exists(page: Path) -> None:
-    """As FLC_…; FLC_PYTHON is that of scripts/env."""
+    """As FLC_…; FLC_PYTHON is that of scripts/env, and hooks are told of what they run for."""
     named = {name.lower() for name in re.findall(r"\bFLC_([A-Z_]+[A-Z])", page.read_text("utf-8"))}
+    told = {name.lower() for name in re.findall(r"\bFLC_([A-Z_]+)", hooks.__doc__ or "")}
 
-    assert named - {"python"} <= set(SETTING_NAMES)
+    assert named - {"python", *told} <= set(SETTING_NAMES)
 
 
 @each_page

@@ -141,8 +141,8 @@ COMMANDS = {
         "flc_udp.cli.completion",
         "print what makes a shell complete flc's commands and options",
         "source <(flc completion bash)\n"
-        "  flc completion zsh > ~/.zfunc/_flc\n"
-        "  flc completion fish > ~/.config/fish/completions/flc.fish",
+        "  mkdir -p ~/.zfunc && flc completion zsh > ~/.zfunc/_flc\n"
+        "  flc completion fish | source",
     ),
     "demo": Command(
         "flc_udp.cli.demo",

@@ -13,7 +13,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 from collections import deque
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -27,6 +26,7 @@ from flc_udp.daemon.says import Say, Says
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
+from flc_udp.store.directory import give_to
 from flc_udp.store.log import StoreFailed
 
 LINE_BYTES_MAX = 8 << 20
@@ -57,6 +57,7 @@ class Connection(asyncio.Protocol):
         self.is_full = False
         self._control = control
         self._reads = True
+        self._is_ending = False
         self._transport: asyncio.Transport | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
@@ -77,7 +78,7 @@ class Connection(asyncio.Protocol):
         transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
         if not self._control.admit(self):
             self._refuse(FlcError("too many connections", "close some of them"), None)
-            self._flush()
+            self.flush()
             transport.close()
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -118,7 +119,18 @@ class Connection(asyncio.Protocol):
             self._partial.clear()  # Its end is awaited, and then it is refused.
         elif rest:
             self._partial.append(rest)
-        self._flush()
+        self.flush()
+
+    def eof_received(self) -> bool:
+        """No more is asked, as of `nc -N`: what was is answered first, but a follow has its end."""
+        self._is_ending = not self._follows
+        self._end_if_done()
+        return self._is_ending
+
+    def _end_if_done(self) -> None:
+        if self._is_ending and not (self._says or self._tasks) and self._transport is not None:
+            self.flush()
+            self._transport.close()
 
     # --- Requests -----------------------------------------------------------------------------
 
@@ -166,6 +178,7 @@ class Connection(asyncio.Protocol):
                 self._answer(say.answer, say.id)
         self._control.flush_soon(self)
         self._read_or_not()
+        self._end_if_done()
 
     def _read_or_not(self) -> None:
         """Read on only while its says are taken and its answers are.
@@ -177,6 +190,8 @@ class Connection(asyncio.Protocol):
         wants = not self.is_full and len(self._says) < (most if self._reads else most // 2 + 1)
         if wants == self._reads or self._transport is None or self._transport.is_closing():
             return
+        if self._is_ending:
+            return  # There is nothing more to read.
         self._reads = wants
         (self._transport.resume_reading if wants else self._transport.pause_reading)()
 
@@ -241,17 +256,18 @@ class Connection(asyncio.Protocol):
                     else:
                         self._answer({"item": item}, request_id)
                     if len(self._output) >= 64:  # noqa: PLR2004  # a write for each would be dear
-                        self._flush()
+                        self.flush()
                         await self._has_room.wait()
                 self._answer({"ok": True, **(end or {"end": True})}, request_id)
             except FlcError as error:
                 self._refuse(error, request_id)
             except StoreFailed as error:
                 self._refuse(_unreadable(error), request_id)
-            self._flush()
+            self.flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
+        self._end_if_done()
         if not task.cancelled() and task.exception() is not None:
             self._control.broke(task.exception())
 
@@ -261,10 +277,6 @@ class Connection(asyncio.Protocol):
         """One line, written with others at the end of the turn."""
         self._output.append(line)
 
-    def flush(self) -> None:
-        """What has gathered goes out in one write."""
-        self._flush()
-
     def _answer(self, record: Record, request_id: object) -> None:
         if request_id is not None:
             record["id"] = request_id
@@ -273,7 +285,8 @@ class Connection(asyncio.Protocol):
     def _refuse(self, error: FlcError, request_id: object) -> None:
         self._answer({"ok": False, "error": str(error), "hint": error.hint}, request_id)
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """What has gathered goes out in one write."""
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
             output.append("")
@@ -307,7 +320,7 @@ class Control:
         finally:
             os.umask(before)
         if group:
-            _give_to(path, group)
+            give_to(path, group)
 
     async def close(self) -> None:
         """No more clients; those that are here are told by the end of their stream."""
@@ -364,17 +377,6 @@ class Control:
 
 def _unreadable(error: StoreFailed) -> FlcError:
     return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
-
-
-def _give_to(path: Path, group: str) -> None:
-    try:
-        shutil.chown(path, group=group)
-        path.chmod(0o660)
-    except (LookupError, OSError) as error:
-        raise FlcError(
-            f"control socket cannot be given to group {group!r}: {error}",
-            "name a group that exists and that this user is in",
-        ) from error
 
 
 def _parse(line: bytes, size: int) -> Record:

@@ -39,11 +39,12 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Notice
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.ops import Ops
-from flc_udp.daemon.records import Record, encode, member_record, message_record
+from flc_udp.daemon.records import Record, encode, member_record
 from flc_udp.daemon.shell import Shell
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import decode
 from flc_udp.store.log import StoreFailed
+from flc_udp.wire.message_json import message_record
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import os
 import pwd
+import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import suppress
@@ -143,3 +144,15 @@ def _short_directory(path: Path) -> Path:
             "give a data directory with a shorter path, with --data",
         )
     return short
+
+
+def give_to(path: Path, group: str) -> None:
+    """Let a group use the control socket too; raises FlcError."""
+    try:
+        shutil.chown(path, group=group)
+        path.chmod(0o660)
+    except (LookupError, OSError) as error:
+        raise FlcError(
+            f"control socket cannot be given to group {group!r}: {error}",
+            "name a group that exists and that this user is in",
+        ) from error

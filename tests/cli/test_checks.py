@@ -261,10 +261,11 @@ def test_files_are_within_their_owners_reach(
 
 
 def test_real_rights_are_read(tmp_path: Path) -> None:
-    """Modes as they are; a link is not what it leads to."""
+    """Modes as they are; a link is not what it leads to, and what is not the node's is let be."""
     (tmp_path / "keys").write_text("secret")
     (tmp_path / "keys").chmod(0o644)
-    (tmp_path / "link").symlink_to("nowhere")
+    (tmp_path / "control.sock").symlink_to("nowhere")
+    (tmp_path / "theirs").mkdir(mode=0o777)
     tmp_path.chmod(0o700)
 
     shut, files = directory.directory(tmp_path)

@@ -1,5 +1,6 @@
 """The control socket, as a bot in any language meets it."""
 
+import asyncio
 import json
 from typing import Any
 
@@ -215,3 +216,31 @@ async def test_many_connections(ann: Node, wires: list[Wire]) -> None:
         return (await ann.flc("status")).code == 0
 
     await until("there is room again", room_again)
+
+
+async def test_who_asks_and_half_closes_is_answered(ann: Node) -> None:
+    """As `echo … | nc -NU` does: a say by its dot, a list to its end, and then the end."""
+    requests = (
+        b'{"op":"say","room":"ops","body":"hi"}\n{"op":"log","room":"ops","n":0}\n',
+        b'{"op":"rooms"}\n{"op":"status"}\n',
+    )
+    for lines in requests:
+        reader, writer = await asyncio.open_unix_connection(str(ann.data / "control.sock"))
+        writer.write(lines)
+        writer.write_eof()
+        answers = [json.loads(line) for line in (await reader.read()).splitlines()]
+        writer.close()
+
+        assert sum("ok" in answer for answer in answers) == 2
+        assert all(answer.get("ok", True) for answer in answers)
+
+
+async def test_a_follow_ends_with_its_input(ann: Node) -> None:
+    """Its client may be gone: nothing else would tell."""
+    reader, writer = await asyncio.open_unix_connection(str(ann.data / "control.sock"))
+    writer.write(b'{"op":"follow","room":"ops"}\n')
+    await reader.readline()
+    writer.write_eof()
+
+    assert await reader.read() == b""
+    writer.close()

@@ -20,6 +20,9 @@ from flc_udp.store.directory import DIRECTORY_MODE, FILE_MODE
 
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
 OTHERS, ROOT = 0o077, 0
+OWN = ("flc.db", "flc.db-wal", "flc.db-shm", "keys", "lock", SOCKET)
+"""What is a node's there: others' files are not its to judge."""
+
 KEYS = "/keys"
 LOCKS = Path("/proc/locks")
 
@@ -46,11 +49,11 @@ def directory(path: Path) -> list[Verdict]:
 
 
 def entries(path: Path) -> Iterator[Entry]:
-    """What is in a directory, but for links and for what goes meanwhile, as a WAL does."""
-    for file in sorted(path.iterdir()):
+    """The node's files in a directory, but for links and for what goes meanwhile, as a WAL does."""
+    for name in OWN:
         with suppress(FileNotFoundError):
-            if not file.is_symlink():
-                yield entry(file)
+            if not (path / name).is_symlink():
+                yield entry(path / name)
 
 
 def entry(path: Path) -> Entry:
