@@ -1,6 +1,9 @@
 import json
+import re
 import secrets
+from pathlib import Path
 
+import flc_udp
 from flc_udp.model.message import decode
 from flc_udp.wire.message_json import read_encoded
 from tests.daemon.cluster import Cluster, say_all
@@ -28,6 +31,19 @@ async def test_a_node_answers_what_is_typed(cluster: Cluster) -> None:
     assert {(r["from"], r["sender"]) for r in typed.records} == {(ann.address, ann.id)}
     assert (await ann.flc("udp", "-z", *words)).code == 0
     assert list(await ann.states()) == ["ann"]
+
+
+async def test_the_question_of_the_debugging_page_is_answered(cluster: Cluster) -> None:
+    """As the page prints it, key for key."""
+    page = (Path(flc_udp.__file__).parent / "docs" / "debugging.md").read_text("utf-8")
+    (question,) = re.findall(r"^echo '(\{.*\})' \|$", page, re.MULTILINE)
+    shown = json.loads(re.findall(r"^\{\"from\".*$", page, re.MULTILINE)[0])
+    (ann,) = await cluster.start(1)
+    asked = await ann.flc("udp", *ann.address.rsplit(":", 1), *HASTE, stdin=question.encode())
+    (answer,) = asked.records
+
+    assert asked.code == 0
+    assert answer | {"from": 0, "sender": 0} == shown | {"from": 0, "sender": 0}
 
 
 async def test_history_can_be_pulled_by_hand(cluster: Cluster) -> None:
