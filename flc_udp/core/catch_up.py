@@ -124,7 +124,9 @@ class CatchUp:
         """Catch up on these logs too: {log: messages missing}."""
         new = [log for log in missing if log not in self.logs]
         if not self.logs:
-            self._edge, self._width = 0, 0
+            self._width = 0
+        if new:
+            self._edge = 0  # What these lack may lie below it, and all that comes waits for that.
         self.logs.update(missing)
         for at in range(0, len(new), LOGS_PER_PULL):
             self._groups.append(tuple(new[at : at + LOGS_PER_PULL]))

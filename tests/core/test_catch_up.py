@@ -300,3 +300,28 @@ def test_it_always_ends_and_what_somebody_holds_comes(
     puller.run_all()
 
     assert not any(map(puller.missing, puller.upper))
+
+
+def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> None:
+    """Whatever was asked for by then: what comes of the others waits for what they lack."""
+    first, second = (1).to_bytes(8, "big"), (2).to_bytes(8, "big")
+    history = [message for message in many(2, 400) if message.log == first]
+    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up.take_over({first: len(history)}, 0)
+
+    def take() -> Window:
+        window = catch_up.take(0, lambda _log: [ANN, BOB, CYD], is_busy=False, is_full=False)
+        assert window is not None
+        return window
+
+    probe = take()
+    catch_up.asked(1, probe, 0, pieces=False)
+    begun = history[: len(history) // 2]
+    catch_up.heard(Replay(1, tuple(message.encoded for message in begun)), probe.peer, 0)
+    catch_up.ended(ReplayEnd(1, len(begun), history[len(begun)].stamp, 0, ()), probe.peer, 0)
+    for nonce in (2, 3):
+        catch_up.asked(nonce, take(), 0, pieces=False)
+    catch_up.take_over({second: 200}, 0)
+    windows = [take() for _ in range(2)]
+
+    assert [window.after for window in windows if second in window.logs][:1] == [0]

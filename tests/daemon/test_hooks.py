@@ -7,6 +7,7 @@ import json
 import operator
 import signal
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -118,7 +119,8 @@ async def test_what_takes_too_long_is_killed_with_its_group(
     first, _ = await say_all(await ann.client(), "ops", ["one", "two"])
 
     pids = [int(line) for line in await have(out, 2)]
-    await until("the first sleep is gone", lambda: is_gone(pids[0]))
+    for pid in pids:
+        await until("the sleep is gone", partial(is_gone, pid))
     told = (await until("it is logged", lambda: failures(ann)))[0]
     assert (told["hook"], told["about"]) == ("on_message", first)
     assert (told["reason"], told["unlogged"]) == ("killed after 1 s", 0)
