@@ -317,13 +317,13 @@ class Client(asyncio.Protocol):
                 del self._streams[number]
         elif (waiting := self._answers.get(number)) is not None:
             future, convert = waiting
-            del self._answers[number]
             # Who asked has been cancelled: by Ctrl-C it may be between any two lines.
             with suppress(asyncio.InvalidStateError):
                 if record.pop("ok", None) is True:
                     future.set_result(convert(record))
                 else:
                     future.set_exception(_refusal(record))
+            del self._answers[number]
         elif record.get("ok") is False:
             # It could not even read whose line it was, so nobody's answer is certain to come.
             self._refuse_all(_refusal(record))
