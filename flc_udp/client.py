@@ -61,10 +61,10 @@ class SayOptions(TypedDict, total=False):
 
 
 class Said(NamedTuple):
-    """A message that is durable: its dot, its position here, and with `wait` who holds it too."""
+    """A message that is durable: its dot, its position here (None: pruned), who holds it too."""
 
     dot: str
-    position: int
+    position: int | None
     held_by: tuple[str, ...] = ()
     missing: tuple[str, ...] = ()
     timed_out: bool = False

@@ -51,7 +51,6 @@ class Lasting:
         self._open: dict[int, tuple[str | bytes, Heard]] = {}
         self._mine: dict[str, None] = {}
         self._mine_by_position: deque[tuple[int, str]] = deque()
-        self._position = -1
         self._connected = asyncio.Event()
         self._progress = asyncio.Event()
         self._gone: DaemonGoneError | None = None
@@ -63,11 +62,6 @@ class Lasting:
     async def close(self) -> None:
         """End the connection that there is now."""
         await self._client.close()
-
-    @property
-    def unanswered(self) -> int:
-        """Lines that were said and not acknowledged."""
-        return len(self._open)
 
     # --- Saying -----------------------------------------------------------------------------
 
@@ -98,18 +92,23 @@ class Lasting:
         return said
 
     def _answered(self, n: int, answer: asyncio.Future[Said]) -> None:
+        if answer.cancelled():
+            return  # It was waited for too long, or until a Ctrl-C; it stays open.
         error = answer.exception()
-        if isinstance(error, DaemonGoneError):  # It stays open.
+        if isinstance(error, DaemonGoneError):  # It stays open, too.
             self._gone = error
             self._progress.set()
             return
         _, heard = self._open.pop(n)
         if error is None:
-            said = answer.result()
-            self._mine[said.dot] = None
-            self._mine_by_position.append((said.position, said.dot))
+            self._remember(answer.result())
         heard(answer)
         self._progress.set()
+
+    def _remember(self, said: Said) -> None:
+        if said.position is not None:  # Said again, it may be pruned by now, and is never shown.
+            self._mine[said.dot] = None
+            self._mine_by_position.append((said.position, said.dot))
 
     # --- Following --------------------------------------------------------------------------
 
@@ -121,24 +120,25 @@ class Lasting:
         while True:
             try:
                 while batch := await self._follow.batch():
-                    yield [record for record in batch if self._is_news(record)]
+                    yield self._news(batch)
             except DaemonGoneError as error:
                 self._gone = error
                 await self._reconnect(error)
             else:
                 return
 
-    def _is_news(self, record: Record) -> bool:
-        self._position = record["position"]
-        if "message" not in record:
-            self._start = {"from": self._position}
-            return True
-        dot = record["message"]["dot"]
-        self._start = {"from": self._position, "dot": dot}
-        is_mine = record["own"] or dot in self._mine
-        while self._mine_by_position and self._mine_by_position[0][0] <= self._position:
+    def _news(self, batch: list[Record]) -> list[Record]:
+        news = [record for record in batch if not self._is_mine(record)]
+        last = batch[-1]
+        self._start = {"from": last["position"]}
+        if "message" in last:
+            self._start["dot"] = last["message"]["dot"]
+        while self._mine_by_position and self._mine_by_position[0][0] <= last["position"]:
             del self._mine[self._mine_by_position.popleft()[1]]
-        return not is_mine
+        return news
+
+    def _is_mine(self, record: Record) -> bool:
+        return "message" in record and (record["own"] or record["message"]["dot"] in self._mine)
 
     def _begin_follow(self) -> Stream:
         return self._client.stream("follow", room=self._room, **self._start)

@@ -305,7 +305,7 @@ class Reader:
     def _walk(self, spans: Sequence[tuple[LogId, int, int]], after: int) -> Iterator[_Row]:
         """All that is held from a stamp on, without what is not of the spans.
 
-        It reads a row in a third of the time that merging takes for it; but where too many are
+        It reads a row in less than half the time that merging takes for it; but where too many are
         not of the spans, merging goes on from there.
         """
         wanted: dict[LogId, list[tuple[int, int]]] = {}

@@ -11,6 +11,7 @@ import pytest
 
 from flc_udp.core.standing import Standing
 from flc_udp.store.log import Log
+from tests.cli.down import directory_of
 from tests.cli.fake import Flc
 from tests.model.stories import Story
 
@@ -20,11 +21,7 @@ STEPS = [(author, "lobby", n or None) for n in range(30) for author in ("ann", "
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """The data directory of a node that is down."""
-    data = tmp_path / "data"
-    data.mkdir()
-    with closing(Log.open(data / "flc.db")) as log:
-        log.append(Story(STEPS).said)
-    return data
+    return directory_of(tmp_path, Story(STEPS).said)
 
 
 async def test_a_line_of_what_was_copied(flc: Flc, data: Path, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from flc_udp.store.directory import DataDirectory
 from flc_udp.store.fsck import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.schema import MIGRATIONS
+from tests.cli.down import directory_of
 from tests.cli.fake import Flc, Spawn
 from tests.model.stories import Story, steps, variant
 from tests.store.nodes import EVERYTHING, Node
@@ -356,11 +357,7 @@ def test_a_full_disk() -> None:
 @pytest.fixture
 def data(tmp_path: Path) -> Path:
     """The data directory of a node that is down."""
-    data = tmp_path / "data"
-    data.mkdir()
-    with closing(Log.open(data / "flc.db")) as log:
-        log.append(Story(STEPS).said)
-    return data
+    return directory_of(tmp_path, Story(STEPS).said)
 
 
 @pytest.fixture

@@ -200,6 +200,25 @@ async def test_a_lost_daemon_names_what_is_open(daemon: FakeDaemon, spawn: Spawn
     assert b"2 lines were not acknowledged\nhint: " in err
 
 
+async def test_a_daemon_that_comes_back_and_does_not_answer_is_lost(
+    daemon: FakeDaemon, spawn: Spawn
+) -> None:
+    """After -w, with the error alone: what is still asked then is no accident."""
+    daemon.answers_says = False
+    process = await spawn("nc", "-w", "0.5")
+    process.stdin.write(b"one\n")
+    await daemon.until(lambda: len(daemon.asked("say")) == 1)
+    daemon.drop_all()
+    await daemon.start()
+    await daemon.until(lambda: len(daemon.asked("say")) == 2)
+    _, err = await process.communicate()
+
+    assert process.returncode == 1
+    assert err.startswith(b"error: the daemon at ")
+    assert b"1 line was not acknowledged" in err
+    assert err.count(b"\n") == 2
+
+
 @pytest.mark.parametrize("was_kept", [True, False])
 async def test_a_daemon_that_restarts_changes_nothing(
     daemon: FakeDaemon, spawn: Spawn, was_kept: bool
