@@ -23,6 +23,7 @@ from flc_udp.daemon.follow import Follow, Line, Own
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record, encode
 from flc_udp.daemon.says import Say, Says
+from flc_udp.daemon.turned_away import TurnedAway
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
@@ -77,9 +78,7 @@ class Connection(asyncio.Protocol):
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
         if not self._control.admit(self):
-            self._refuse(FlcError("too many connections", "close some of them"), None)
-            self.flush()
-            transport.close()
+            self._control.turned_away.add(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """It went; what it said goes its way all the same."""
@@ -305,6 +304,7 @@ class Control:
         """Says that may wait for their commit, over all connections."""
         self.says = says
         self.broke = broke
+        self.turned_away = TurnedAway()
         self._connections: dict[Connection, None] = {}
         self._to_flush: dict[Connection, None] = {}
         self._server: asyncio.Server | None = None

@@ -206,6 +206,8 @@ async def test_many_connections(ann: Node, wires: list[Wire]) -> None:
         await assert_goes_on(crowd[-1])  # so that it is accepted, and not only queued
     crowd += [await Wire.to(ann, wires) for _ in range(20)]
     assert_refused(await crowd[-1].read())
+    assert await crowd[-1].at_end()
+    await crowd[-1].send(STATUS)  # Who asks late is not told that the daemon has died.
     refused = await ann.flc("status")
     assert refused.code == 1
     assert "error: too many connections" in refused.err

@@ -52,6 +52,10 @@ class Wire:
         assert record["ok"], record
         return items
 
+    async def at_end(self) -> bool:
+        """Whether the daemon says no more."""
+        return await asyncio.wait_for(self._reader.read(1), DEADLINE_S) == b""
+
     def pause(self) -> None:
         """Take nothing out of the socket any more."""
         self._read_transport.pause_reading()
