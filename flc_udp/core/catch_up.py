@@ -37,6 +37,9 @@ CREDIT_STEP = 8_192
 AHEAD_BYTES = 1 << 20
 """Of all groups of logs together in one stretch of stamps, about: it may wait for its causes."""
 
+EARLY_BYTES_MAX = 4 << 20
+"""Of what came before its turn; beyond it only what it waits for is asked for."""
+
 GROWTH_MAX = 8
 """A stretch is at most so many times as wide as the one before."""
 
@@ -111,11 +114,14 @@ class CatchUp:
     _look_at: int | None = None
 
     @property
+    def early_bytes(self) -> int:
+        """Of what is laid aside because something before it is still to come."""
+        return sum(window.size for window in self._early)
+
+    @property
     def wake_at(self) -> int | None:
         """When a window has been silent too long, or another may be asked for."""
         times = [window.deadline for window in self.pulls.values()]
-        if self._early and min(window.after for window in self._early) <= self._lowest():
-            times.append(0)
         if self._look_at is not None:
             times.append(self._look_at)
         return min(times, default=None)
@@ -166,9 +172,10 @@ class CatchUp:
 
         `peers_of` tells whom to ask for a log, the likeliest first. Nothing is asked for while
         too much waits for the disk (`is_busy`), and while too much waits for its causes
-        (`is_full`) only what was asked for before.
+        (`is_full`) or for its turn only what was asked for before.
         """
         self._look_at = None
+        is_full = is_full or self.early_bytes > EARLY_BYTES_MAX
         while not is_busy:
             goes_on = not is_full or not self.pulls
             if not self._waiting and not (goes_on and self._stretch()):
@@ -217,7 +224,7 @@ class CatchUp:
         window.deadline = now + self.timeout
         return True
 
-    def take_ready(self) -> list[bytes]:
+    def take_ready(self, now: int) -> list[bytes]:
         """Messages whose turn it is: nothing of an earlier stamp is still to come."""
         if not self.logs:
             return []
@@ -230,6 +237,8 @@ class CatchUp:
         messages = [encoded for window in ready for encoded in window.early]
         for window in ready:
             window.early = []
+        if not (self.pulls or self._waiting or self._early):
+            self.look_again(now)  # It may be over.
         return messages
 
     def _lowest(self) -> int:

@@ -240,13 +240,14 @@ class Replica:
 
     def _take_history(self, now: int) -> None:
         """What catch-up asked for, once it is its turn: once a turn, for it may be thousands."""
-        has_room = not self._is_full
+        if self._is_full:
+            return  # It stays laid aside: all that comes after what is dropped would wait for that.
         extended = 0
-        for encoded in self.anti_entropy.catch_up.take_ready():
+        for encoded in self.anti_entropy.catch_up.take_ready(now):
             message = self._read(encoded)
             if message is None:
                 continue
-            if has_room and self.causal.extend(message):
+            if self.causal.extend(message):
                 self._decided.append(message)
                 extended += 1
             else:
@@ -368,8 +369,7 @@ class Replica:
         self._follow_identity()
         if self.anti_entropy.is_due(now):
             self._wake_repair(now)
-        else:
-            self._take_history(now)
+        self._take_history(now)
         self.liveness.push_news(now)
         effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
         effects += self._out

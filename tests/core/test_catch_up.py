@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.core import catch_up as module
 from flc_udp.core.catch_up import (
     CREDIT_LEAST,
     PEERS_MAX,
@@ -70,6 +71,7 @@ class Puller:
         self.asked: Counter[bytes] = Counter()
         self.bytes = 0
         self.at_once = 0
+        self.early_bytes = 0
         self.came: list[int] = []
         self.released: dict[bytes, None] = {}
         self.dead: set[bytes] = set()
@@ -150,7 +152,8 @@ class Puller:
 
     def take(self) -> None:
         """Messages whose turn it is."""
-        for message in map(decode, self.catch_up.take_ready()):
+        self.early_bytes = max(self.early_bytes, self.catch_up.early_bytes)
+        for message in map(decode, self.catch_up.take_ready(self.now)):
             self.held[message.log].add(message.seq)
             self.came.append(message.stamp)
 
@@ -281,6 +284,22 @@ def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
 
     assert {ANN, BOB} == set(peers)
     assert catch_up.take_released() == [b"log-----"]
+
+
+def test_what_comes_before_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one peer is silent about a window, the others do not go on without an end."""
+    monkeypatch.setattr(module, "EARLY_BYTES_MAX", 65_536)
+    puller = Puller(many(logs=4, messages=12_000))
+    puller.begin()
+    for _ in range(10):
+        puller.ask()
+        puller.answer()
+    puller.early_bytes = 0
+    puller.dead = {min(puller.catch_up.pulls.values(), key=lambda window: window.after).peer}
+    puller.run()
+
+    assert not any(map(puller.missing, puller.upper))
+    assert puller.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_MAX
 
 
 @given(

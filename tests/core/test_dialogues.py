@@ -1125,3 +1125,23 @@ class TestForks:
         talk.run(10)
 
         assert talk["bob"].shown == ["hi"]
+
+
+def test_what_catch_up_brings_waits_for_the_disk_and_is_not_dropped() -> None:
+    """However slow the disk is: all that comes after a part that was dropped would wait for it."""
+    talk = pair(holdback_messages_max=256, commit_messages_max=1_024)
+    talk.lose(Rumor)
+    for number in range(3_000):
+        talk.say("ann", f"{number}")
+    talk.run(5)
+    talk.heal()
+    bob = talk["bob"]
+    bob.commits_alone = False
+    for _ in range(200):
+        talk.run(100)
+        bob.commit()
+    bob.commits_alone = True
+    talk.settle()
+
+    assert bob.replica.drops["waiting for the disk"] == 0
+    assert bob.replica.causal.dropped == 0
