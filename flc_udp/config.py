@@ -7,7 +7,7 @@ what it submits, and no two nodes need agree on them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
 # --- Protocol constants -----------------------------------------------------------------------
@@ -24,6 +24,12 @@ the cluster key is trusted."""
 
 LABEL_BYTES_MAX = 128
 """Room, author and node names, in bytes of UTF-8."""
+
+TAGS_MAX = 16
+"""Tags of a node."""
+
+TAGS_BYTES_MAX = 512
+"""Keys and values of a node's tags together: a row of at most 850 bytes fits the least datagram."""
 
 BODY_BYTES_MAX = 1 << 20
 """Body of a message, in bytes."""
@@ -75,14 +81,16 @@ def setting(
     off: bool = False,
     reloads: bool = False,
     begins: str = "",
+    flag: str = "",
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
     """Build a field of `Settings`: default, reason, and what is allowed; `load` reads all three.
 
     With `off`, 0 is allowed besides low..high: it switches off. With `reloads`, a running node
-    follows it on SIGHUP. `begins` is the title of a group whose first setting it is.
+    follows it on SIGHUP. `begins` is the title of a group whose first setting it is. `flag` is what
+    is typed for one item of a list.
     """
     metadata: dict[str, Any] = {"why": why, "low": low, "high": high, "choices": choices}
-    metadata |= {"off": off, "reloads": reloads, "begins": begins}
+    metadata |= {"off": off, "reloads": reloads, "begins": begins, "flag": flag}
     if isinstance(default, tuple):
         return field(default_factory=lambda: default, metadata=metadata)
     return field(default=default, metadata=metadata)
@@ -97,6 +105,12 @@ class Settings:
     bind: str = setting("127.0.0.1:7352", "UDP address to listen on")
     advertise: str = setting("", "address others reach this node by; default the bound one")
     join: tuple[str, ...] = setting((), "seeds: any members' HOST:PORT", reloads=True)
+    tags: tuple[str, ...] = setting(
+        (),
+        "KEY=VALUE, by which `flc members --tag` finds this node; at most 16, of 512 bytes",
+        reloads=True,
+        flag="--tag",
+    )
     cluster: str = setting("flc", "clusters of other names are not heard, with the same key too")
     key_file: str = setting("", "one base64 key of 32 bytes a line; the first seals, any opens")
     insecure: bool = setting(False, "allow other addresses than loopback without a key")
@@ -323,6 +337,12 @@ PROFILES: dict[str, dict[str, int]] = {
     },
 }
 """What a profile changes against the defaults of `Settings`."""
+
+
+def flag_of(setting: Field[Any]) -> str:
+    """How `flc run` spells a setting."""
+    return setting.metadata["flag"] or "--" + setting.name.replace("_", "-")
+
 
 SETTING_NAMES = tuple(f.name for f in fields(Settings))
 

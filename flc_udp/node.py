@@ -30,6 +30,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
+from flc_udp.model.tags import parse_tags
 from flc_udp.replays import Replays
 from flc_udp.retention import Retention
 from flc_udp.wire.packets import MemberRow, Packet
@@ -92,8 +93,10 @@ class Node:
 
     def reload(self, settings: Settings) -> None:
         """Go on with these, which differ in `config.RELOADED_NAMES` alone."""
+        now = self._ground.now()
         self._settings = self.replica.settings = settings
-        self._retention.limit(settings, self._ground.now())
+        self.replica.liveness.claims.retag(parse_tags(settings.tags), now)
+        self._retention.limit(settings, now)
 
     # --- What comes in ----------------------------------------------------------------------
 

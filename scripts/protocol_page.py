@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flc_udp import config
-from flc_udp.model import history, message
+from flc_udp.model import history, message, tags
 from flc_udp.wire import codec, packets, seal
 
 PAGE = Path(packets.__file__).parents[1] / "docs" / "protocol.md"
@@ -45,6 +45,7 @@ states and kinds numbers; `origin` is `[node id, name]` or nil.
 
 PARTS: tuple[type[Any], ...] = (
     packets.MemberRow,
+    tags.Tag,
     packets.Want,
     packets.DigestRow,
     history.BaseLog,

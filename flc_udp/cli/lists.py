@@ -43,18 +43,27 @@ def rooms_table(items: list[Record]) -> str:
 def add_members(parser: argparse.ArgumentParser) -> None:
     """`flc members`."""
     parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument(
+        "--tag",
+        metavar="KEY=VALUE",
+        action="append",
+        default=[],
+        help="those with this tag alone; may be repeated, then with all of them",
+    )
     parser.add_argument("-w", "--watch", action="store_true", help="again every second")
 
 
 def members(args: argparse.Namespace) -> int:
     """Print the members, once or until interrupted."""
+    wanted = _wanted(args.tag)
 
     async def use(client: Client) -> int:
         while True:
-            items = await client.members()
+            items = [item for item in await client.members() if _has(item, wanted)]
             if args.watch and not args.json:
                 print(text.clear_screen(), end="")
-            print(_lines(items) if args.json else members_table(items), flush=True)
+            if items or not args.json:
+                print(_lines(items) if args.json else members_table(items), flush=True)
             if not args.watch:
                 return 0
             await asyncio.sleep(WATCH_SECONDS)
@@ -65,7 +74,7 @@ def members(args: argparse.Namespace) -> int:
 def members_table(items: list[Record]) -> str:
     """Members by name, this node marked with a star."""
     local = sys.stdout.isatty()
-    heads = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE")
+    heads = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS")
     return text.table(heads, [_member_row(item, local=local) for item in items])
 
 
@@ -80,7 +89,26 @@ def _member_row(item: Record, *, local: bool) -> tuple[object, ...]:
         item.get("health"),
         item.get("incarnation"),
         text.time_text(item.get("since"), local=local),
+        ",".join(f"{key}={value}" for key, value in _tags(item).items()) or None,
     )
+
+
+def _wanted(texts: list[str]) -> list[tuple[str, str]]:
+    if not texts:
+        return []
+    from flc_udp.model.tags import parse_tag
+
+    return [parse_tag(text) for text in texts]
+
+
+def _has(item: Record, wanted: list[tuple[str, str]]) -> bool:
+    return all(_tags(item).get(key) == value for key, value in wanted)
+
+
+def _tags(item: Record) -> dict[str, str]:
+    # A daemon of a version before tags knows none.
+    tags: dict[str, str] = item.get("tags", {})
+    return tags
 
 
 def _lines(items: list[Record]) -> str:

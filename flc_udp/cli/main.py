@@ -35,7 +35,8 @@ COMMANDS = {
     "run": Command(
         "flc_udp.cli.run",
         "run a node in the foreground",
-        "flc run --name ann\n  flc run --data /tmp/ben --bind 127.0.0.1:0 --join 127.0.0.1:7352",
+        "flc run --name ann --tag role=db\n"
+        "  flc run --data /tmp/ben --bind 127.0.0.1:0 --join 127.0.0.1:7352",
     ),
     "nc": Command(
         "flc_udp.cli.nc",
@@ -58,7 +59,7 @@ COMMANDS = {
     "members": Command(
         "flc_udp.cli.lists",
         "list the members of the cluster as this node sees them",
-        "flc members\n  flc members --watch",
+        "flc members\n  flc members --watch\n  flc members --tag role=db --json | jq -r .address",
     ),
     "status": Command(
         "flc_udp.cli.status",

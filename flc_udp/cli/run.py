@@ -10,7 +10,7 @@ import os
 from dataclasses import Field, fields
 from typing import Any
 
-from flc_udp.config import Settings
+from flc_udp.config import Settings, flag_of
 
 FLAGS = {
     "name": "NAME",
@@ -18,6 +18,7 @@ FLAGS = {
     "bind": "HOST:PORT",
     "advertise": "HOST:PORT",
     "join": "HOST:PORT",
+    "tags": "KEY=VALUE",
     "cluster": "NAME",
     "key_file": "FILE",
     "insecure": "",
@@ -31,13 +32,16 @@ FLAGS = {
 }
 """Settings that can be typed, with what stands for their value in the help."""
 
+LISTS = ("join", "tags")
+"""Of them, those typed item by item."""
+
 
 def add_run(parser: argparse.ArgumentParser) -> None:
     """One flag a setting; what is not typed is not there, so that lower sources can speak."""
     parser.add_argument("--config", metavar="FILE.toml", help="settings by their names, in TOML")
     settings = {setting.name: setting for setting in fields(Settings)}
     for name, metavar in FLAGS.items():
-        parser.add_argument(f"--{name.replace('_', '-')}", **_flag(settings[name], metavar))
+        parser.add_argument(flag_of(settings[name]), **_flag(settings[name], metavar))
 
 
 def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
@@ -47,7 +51,7 @@ def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
         return {**shared, "action": "store_true"}
     if setting.metadata["choices"]:
         return {**shared, "choices": setting.metadata["choices"]}
-    if setting.name == "join":
+    if setting.name in LISTS:
         return {**shared, "metavar": metavar, "action": "append", "help": f"{why}; may be repeated"}
     return {**shared, "metavar": metavar}
 
@@ -64,6 +68,4 @@ def run(args: argparse.Namespace) -> int:
 def overrides(args: argparse.Namespace) -> dict[str, object]:
     """What was typed, by the names of `config.Settings`."""
     typed = {name: value for name, value in vars(args).items() if name in FLAGS}
-    if "join" in typed:
-        typed["join"] = tuple(typed["join"])
-    return typed
+    return {name: tuple(value) if name in LISTS else value for name, value in typed.items()}

@@ -13,10 +13,11 @@ from random import Random
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
 from flc_udp.core.detector import Detector
 from flc_udp.core.effects import Effect, Notice
-from flc_udp.core.members import LIVE, Members
+from flc_udp.core.members import LIVE, Members, with_tags
 from flc_udp.core.rejoin import Rejoin
 from flc_udp.core.suspicion import Suspicions, bounds_of
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.tags import Tags
 from flc_udp.wire.packets import (
     Join,
     Leave,
@@ -121,20 +122,31 @@ class Claims:
                 return
         seen_at = row.address if me.address.is_wildcard else me.address
         # Any difference counts, not the state alone: with a restored disk a run may begin at the
-        # incarnation of one that was lost with it.
-        contested = row.incarnation >= me.incarnation and row != me
+        # incarnation of one that was lost with it. But who knows of no tags contests none.
+        contested = row.incarnation >= me.incarnation and with_tags(row, me) != me
         if me.state is State.LEFT or not (contested or seen_at != me.address):
             return
         if row.state is not State.ALIVE:
             self._detector.health.note("accused", now)
         incarnation = max(row.incarnation, me.incarnation) + 1
+        if self._speak(me._replace(incarnation=incarnation, address=seen_at), row, now):
+            claim = row.state.name.lower()
+            self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
+
+    def retag(self, tags: Tags, now: int) -> None:
+        """Have other tags from now on; who leaves keeps those it has."""
+        me = self._me
+        if tags != me.tags and me.state is not State.LEFT:
+            self._speak(me._replace(incarnation=me.incarnation + 1, tags=tags), me, now)
+
+    def _speak(self, me: MemberRow, instead_of: MemberRow, now: int) -> bool:
+        """Say this of this node from now on, instead of what was said; False where it cannot."""
         self.changed = True
-        if incarnation >= INCARNATION_LIMIT:
-            self._take_new_id(row, now)  # There is nothing left to refute it with.
-            return
-        self._members.refute(me._replace(incarnation=incarnation, address=seen_at), now)
-        claim = row.state.name.lower()
-        self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
+        if me.incarnation >= INCARNATION_LIMIT:
+            self._take_new_id(instead_of, now)  # There is nothing left to say it with.
+            return False
+        self._members.refute(me, now)
+        return True
 
     def _meet_clone(self, row: MemberRow, now: int) -> None:
         """Another process runs under this node's id: of the two the lower nonce takes a new one.

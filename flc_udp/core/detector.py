@@ -19,6 +19,7 @@ from flc_udp.core.health import Health
 from flc_udp.core.members import Member, Members
 from flc_udp.core.probe import Answer, Probes, Round, RoundTrip
 from flc_udp.core.relay import Errand, Relay
+from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
@@ -150,8 +151,15 @@ class Detector:
     def ack(self, nonce: int, held: int) -> Ack:
         """An answer to a ping or a leave."""
         standing, root = self.standing, self._members.root
-        score = self.health.score
-        return Ack(nonce, standing.root.value(), root.value(), standing.catching_up, held, score)
+        return Ack(
+            nonce,
+            standing.root.value(),
+            root.value(),
+            standing.catching_up,
+            held,
+            self.health.score,
+            self._tags_hash,
+        )
 
     def _ping(self, member: Member, nonce: int) -> None:
         standing, root = self.standing, self._members.root
@@ -162,8 +170,13 @@ class Detector:
             standing.catching_up,
             standing.log,
             self.health.score,
+            self._tags_hash,
         )
         self._send(member.row.address, ping, *self._members.news_for(member.row.id))
+
+    @property
+    def _tags_hash(self) -> bytes:
+        return tags_hash(self._members.me.row.tags)
 
     def _send(self, to: Address, *packets: Packet) -> None:
         self._out.append(Send((to,), packets))

@@ -25,6 +25,7 @@ from flc_udp.core.effects import Effect, Send
 from flc_udp.core.leaving import Leaving
 from flc_udp.core.members import Members
 from flc_udp.core.rejoin import Rejoin
+from flc_udp.core.roots import tags_hash
 from flc_udp.core.roster import Roster
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
@@ -236,6 +237,18 @@ class Liveness:
                 return
             self.detector.receive_ack(probe, sender, now)
         self.roster.compare(probe.members_root, sender, source, now)
+        self._compare_tags(probe, sender, source)
+
+    def _compare_tags(self, probe: Ping | Ack, sender: NodeId, source: Address) -> None:
+        """Ask who has other tags than are held of it: claims of it came by an older version.
+
+        The answer's own ack is not asked again, so there is no more of it than of probes.
+        """
+        member = self.members.get(sender)
+        if member is None or not member.is_live or probe.nonce == JOINED or self.is_leaving:
+            return
+        if probe.tags_hash != tags_hash(member.row.tags):
+            self._send(source, Join(self.me))
 
     def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
         """A newcomer: believe its row, tell where we stand, and what is held of it if not that."""

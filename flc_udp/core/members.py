@@ -3,7 +3,9 @@
 Rules. A claim overrides another of the same member exactly when its (incarnation, state) is
 greater (SWIM, Das et al. 2002, section 4.2), the rest of the row breaking ties: so any two nodes
 that have heard the same claims believe the same, in whatever order they heard them. Only the
-subject raises its incarnation. The address and name travel with the claim and change with it.
+subject raises its incarnation. The address and name travel with the claim and change with it. Tags
+belong to the incarnation, whatever the state: who is of a version before them tells claims without,
+and that takes no tags away.
 """
 
 from __future__ import annotations
@@ -18,6 +20,7 @@ from flc_udp.core.ranges import Table
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.tags import Tags
 from flc_udp.wire.packets import MemberRow, State, Update
 
 LIVE = (State.ALIVE, State.SUSPECT)
@@ -53,9 +56,18 @@ def overrides(claim: MemberRow, held: MemberRow) -> bool:
     return claim[3:6] > held[3:6]
 
 
-def alive_row(node: NodeId, incarnation: int, address: Address, name: str, boot: int) -> MemberRow:
+def with_tags(row: MemberRow, other: MemberRow) -> MemberRow:
+    """The row, with the tags that another claim of the same incarnation tells."""
+    if other.incarnation != row.incarnation or other.tags <= row.tags:
+        return row
+    return row._replace(tags=other.tags)
+
+
+def alive_row(
+    node: NodeId, incarnation: int, address: Address, name: str, boot: int, tags: Tags = ()
+) -> MemberRow:
     """A node's row about itself at its start; `boot` is a nonce of this run."""
-    return MemberRow(node, incarnation, State.ALIVE, address, name, boot)
+    return MemberRow(node, incarnation, State.ALIVE, address, name, boot, tags=tags)
 
 
 class Members:
@@ -126,8 +138,9 @@ class Members:
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
-            _put(member, claim, now)
+            _put(member, with_tags(claim, member.row), now)
         else:
+            member.row = with_tags(member.row, claim)
             return False
         is_live = claim.state in LIVE
         if was_live != is_live:

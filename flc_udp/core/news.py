@@ -2,8 +2,8 @@
 
 Rules. The least told goes first, and each piece is let go after λ·log2 N tellings, so that all have
 heard it with high probability at a cost per packet that does not grow. Rows are chosen by bytes:
-membership never crowds messages out of a datagram. A suspicion is told once for each accuser,
-because who hears it counts them.
+membership never crowds messages out of a datagram; one goes however long it is. A suspicion is told
+once for each accuser, because who hears it counts them.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class News:
             return ()
         limit = self._factor * ceil(log2(members + 1))
         told = ((n, node, by) for node, news in self._told.items() for by, n in news.items())
-        rows = []
+        rows: list[MemberRow] = []
         for times, node, accuser in nsmallest(bytes_max // ROW_BYTES_LEAST, told):
             row = row_of(node)
             if row is None:
@@ -64,7 +64,8 @@ class News:
             if row.accuser != accuser:
                 row = row._replace(accuser=accuser)
             bytes_max -= len(packed_row(row))
-            if bytes_max < 0:
+            # The first goes at any size, or one with many tags would keep all others back.
+            if bytes_max < 0 and rows:
                 break
             self._count(node, accuser, times + listeners, limit)
             rows.append(row)

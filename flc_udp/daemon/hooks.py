@@ -9,7 +9,7 @@ command prints goes to the node's standard error. The same is in its environment
     FLC_ROOM     where it was said                FLC_MEMBER_NAME  what people call it
     FLC_AUTHOR   who said it                      FLC_STATE        alive, suspect, dead or left
     FLC_OWN      1 if this run of the node        FLC_ADDRESS      where it is
-                 said it, else 0
+                 said it, else 0                  FLC_MEMBER_TAGS  its tags, one K=V a line
 
     FLC_DATA     the data directory, so that `flc say` in a command reaches this node
     and of the node's own environment what INHERITED names, no more
@@ -199,6 +199,7 @@ class ChangedMembers:
                 "FLC_MEMBER_NAME": member.row.name,
                 "FLC_ADDRESS": str(member.row.address),
                 "FLC_STATE": member.row.state.name.lower(),
+                "FLC_MEMBER_TAGS": "\n".join(map(str, member.row.tags)),
             }
             return Run(environ, member_record(member, wall, now, is_self=False))
         return None

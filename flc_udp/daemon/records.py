@@ -36,6 +36,7 @@ def member_record(member: Member, wall_ms: int, now: int, *, is_self: bool) -> R
         "rtt_ms": None if member.rtt is None else round(member.rtt / 1_000, 3),
         "health": member.health,
         "self": is_self,
+        "tags": dict(row.tags),
     }
 
 

@@ -42,6 +42,7 @@ from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message, check_label
+from flc_udp.model.tags import parse_tags
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
@@ -245,10 +246,10 @@ class Daemon:
         # Above all that was ever said of this id: by its former runs, and by their accusers.
         incarnation = max(self._log.incarnation() + 1, int(time.time()))
         self._log.save_incarnation(incarnation)
-        boot = secrets.randbits(63)
+        boot, tags = secrets.randbits(63), parse_tags(self._settings.tags)
         return Node(
             self._settings,
-            alive_row(node_id, incarnation, address, self._name, boot),
+            alive_row(node_id, incarnation, address, self._name, boot, tags),
             self._log.load(),
             self._reader,
             Seal(self._ring, secrets.token_bytes(SESSION_BYTES)),

@@ -13,8 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings, flag_of
 from flc_udp.model.errors import FlcError
+from flc_udp.model.tags import parse_tags
 
 ENVIRONMENT_PREFIX = "FLC_"
 
@@ -36,7 +37,7 @@ def load(
         if environ.get(key):
             said[name] = _check(name, _from_text(name, environ[key]), key)
     for name, value in overrides.items():
-        said[name] = _check(name, value, "--" + name.replace("_", "-"))
+        said[name] = _check(name, value, flag_of(FIELDS[name]))
     profile = said.get("profile", Settings().profile)
     return Settings(**{**PROFILES[profile], **said})
 
@@ -98,7 +99,7 @@ def _check(name: str, value: object, where: str) -> object:
     default = getattr(Settings(), name)
     if isinstance(default, tuple):
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
+            return _check_tags(tuple(value), where) if name == "tags" else tuple(value)
         raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
     if type(value) is not type(default):
         kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
@@ -112,3 +113,11 @@ def _check(name: str, value: object, where: str) -> object:
     if choices and value not in choices:
         raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
     return value
+
+
+def _check_tags(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
+    try:
+        parse_tags(texts)
+    except FlcError as error:
+        raise FlcError(f"{where}: {error}", error.hint) from error
+    return texts

@@ -22,6 +22,7 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
+from flc_udp.model.tags import parse_tags
 from flc_udp.node import Node
 from flc_udp.sim.audit import by_position, found
 from flc_udp.sim.checks import Utterance, Violation
@@ -97,15 +98,15 @@ class Machine:
         self._life += 1
         self._turn_due, self._timer_at, self._paused_until = False, None, 0
         self._writes.clear()
-        self._written_at = self.now()
+        self._written_at = self._next_save = self.now()
         self._peers_due = False
-        self._next_save = self.now()
         random = self._stage.random(f"{self.name}/{self._life}")
         self.log = log = Log.over(self.disk.connection)
         identity = log.identity(random.randbytes(ID_BYTES))
         incarnation = max(log.incarnation() + 1, self.wall() // 1000)
         log.save_incarnation(incarnation)
-        row = alive_row(identity, incarnation, self.address, self.name, random.getrandbits(63))
+        said = (self.address, self.name, random.getrandbits(63), parse_tags(self.settings.tags))
+        row = alive_row(identity, incarnation, *said)
         seal = Seal(self._stage.ring, random.randbytes(SESSION_BYTES))
         self._stage.trace.running |= 1 << self.number
         self.node = Node(self.settings, row, log.load(), log.reader(), seal, self, random)

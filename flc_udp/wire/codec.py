@@ -28,6 +28,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, is_label
+from flc_udp.model.tags import Tag, check_tags
 from flc_udp.wire.checked import (
     Fields,
     a_flag,
@@ -86,7 +87,7 @@ PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
 
 def _member_row(value: object) -> MemberRow:
     try:
-        return _checked_row(*an_array(value, 7)[:7])
+        return _checked_row(*an_array(value, 7)[:8])
     except TypeError:  # A map is nothing to look up, and no field of a row.
         raise Malformed("member row has a map in it") from None
 
@@ -119,6 +120,7 @@ def _checked_row(
     name: object,
     boot: object,
     accuser: object,
+    tags: object = (),
 ) -> MemberRow:
     """Check one claim; the same one comes from many, and is checked once."""
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
@@ -139,11 +141,20 @@ def _checked_row(
         name,
         a_number(boot),
         an_id(accuser),
+        check_tags(tuple(map(_tag, an_array(tags)))),
     )
 
 
+def _tag(value: object) -> Tag:
+    # Just two: rows are remembered as they came, with all that is in them.
+    if type(value) is not tuple or len(value) != len(Tag._fields):
+        raise Malformed("member tag not allowed")
+    return Tag(*value)
+
+
 def _write_row(row: MemberRow) -> Fields:
-    return (row.id, row.incarnation, int(row.state), str(row.address), *row[4:])
+    fields = (row.id, row.incarnation, int(row.state), str(row.address), *row[4:7])
+    return (*fields, row.tags) if row.tags else fields
 
 
 def _want(value: object) -> Want:
@@ -171,12 +182,12 @@ def _dot(value: object) -> Dot:
 
 def _read_ping(f: Fields) -> Ping:
     roots, flag = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3])
-    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]))
+    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]), *map(a_hash, f[6:7]))
 
 
 def _read_ack(f: Fields) -> Ack:
-    held = a_number(f[4], SEQ_LIMIT)
-    return Ack(a_number(f[0]), a_hash(f[1]), a_hash(f[2]), a_flag(f[3]), held, a_number(f[5]))
+    roots, flag, held = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3]), a_number(f[4], SEQ_LIMIT)
+    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), *map(a_hash, f[6:7]))
 
 
 def _read_ping_req(f: Fields) -> PingReq:
@@ -248,22 +259,14 @@ def _read_member_ranges(f: Fields) -> MemberRanges:
 
 
 def _read_member_digest(f: Fields) -> MemberDigest:
-    low, high, rows = (
-        an_id(f[0]),
-        an_id(f[1]),
-        tuple(map(_member_row, an_array(f[2]))),
-    )
+    low, high, rows = an_id(f[0]), an_id(f[1]), tuple(map(_member_row, an_array(f[2])))
     if low > high:
         raise Malformed("digest range is empty")
     return MemberDigest(low, high, rows)
 
 
 def _read_digest(f: Fields) -> Digest:
-    low, high, rows = (
-        an_id(f[0]),
-        an_id(f[1]),
-        tuple(map(_digest_row, an_array(f[3]))),
-    )
+    low, high, rows = an_id(f[0]), an_id(f[1]), tuple(map(_digest_row, an_array(f[3])))
     logs = [low, *(row.log for row in rows), high]
     if any(a > b for a, b in pairwise(logs)):
         raise Malformed("digest rows out of order")
@@ -370,16 +373,12 @@ def fields_of(packet: Packet) -> Fields:
     """`[kind, field, …]` as msgpack will write it."""
     kind = KIND_OF[type(packet)]
     match packet:
-        case Join(row):
-            return (kind, _write_row(row))
-        case Leave(nonce, row):
-            return (kind, nonce, _write_row(row))
-        case Members(rows) | Update(rows):
-            return (kind, tuple(map(_write_row, rows)))
-        case MemberDigest(low, high, rows):
-            return (kind, low, high, tuple(map(_write_row, rows)))
-        case Pull() | Base():
+        case Join() | Leave():
+            return (kind, *packet[:-1], _write_row(packet.row))
+        case Members() | Update() | MemberDigest() | Pull() | Base():
             return (kind, *packet[:-1], tuple(map(item_of, packet[-1])))
+        case Ping() | Ack() if not packet.tags_hash:
+            return (kind, *packet[:-1])
         case _:
             return (kind, *packet)
 

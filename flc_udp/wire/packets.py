@@ -16,6 +16,7 @@ from typing import NamedTuple, get_args
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 from flc_udp.model.history import BaseLog
+from flc_udp.model.tags import Tag
 
 
 class Kind(IntEnum):
@@ -61,6 +62,8 @@ class MemberRow(NamedTuple):
     """One claim about one member (SWIM 4.2): the subject alone raises its incarnation.
 
     `accuser` is who holds a suspect for suspect, from its own probes; a visitor's id in all else.
+    `tags` are the subject's at that incarnation, by key; the field is left out when there are none,
+    and by who is of a version before them, so their absence contradicts nobody.
     """
 
     id: NodeId
@@ -70,6 +73,7 @@ class MemberRow(NamedTuple):
     name: str
     boot: int
     accuser: NodeId = VISITOR
+    tags: tuple[Tag, ...] = ()
 
 
 class Want(NamedTuple):
@@ -101,6 +105,7 @@ class Ping(NamedTuple):
 
     `log` is the prober's own log (eight zero bytes before its first post): the answer says how
     much of it the target durably holds. `health` is the sender's local health: 0 is well.
+    `tags_hash` is of the sender's tags, left out when it has none: who holds others of it joins it.
     """
 
     nonce: int
@@ -109,6 +114,7 @@ class Ping(NamedTuple):
     catching_up: bool
     log: LogId
     health: int = 0
+    tags_hash: bytes = b""
 
 
 class Ack(NamedTuple):
@@ -123,6 +129,7 @@ class Ack(NamedTuple):
     catching_up: bool
     held: int
     health: int = 0
+    tags_hash: bytes = b""
 
 
 class PingReq(NamedTuple):
@@ -366,32 +373,11 @@ class Receipt(NamedTuple):
 
 
 Packet = (
-    Ping
-    | Ack
-    | PingReq
-    | Nack
-    | Relayed
-    | Join
-    | Members
-    | MemberRanges
-    | MemberDigest
-    | Update
-    | Leave
-    | Rumor
-    | Piece
-    | Prune
-    | Have
-    | Ranges
-    | Digest
-    | Pull
-    | Replay
-    | ReplayEnd
-    | Receipt
-    | BasePull
-    | Base
-    | BaseEnd
-    | Taken
-)
+    Ping | Ack | PingReq | Nack | Relayed
+    | Join | Members | MemberRanges | MemberDigest | Update | Leave
+    | Rumor | Taken | Piece | Prune | Have | Receipt
+    | Ranges | Digest | Pull | Replay | ReplayEnd | BasePull | Base | BaseEnd
+)  # fmt: skip
 
 
 KIND_OF: dict[type[Packet], Kind] = {

@@ -31,6 +31,7 @@ MEMBERS = [
         "rtt_ms": None,
         "health": 0,
         "self": True,
+        "tags": {"dc": "eu", "role": "db"},
     },
     {
         "id": "00000000000000bb",

@@ -44,8 +44,9 @@ async def test_members_as_a_table(flc: Flc) -> None:
     head, ann, ben = (await flc("members")).out.splitlines()
 
     assert head.split() == (
-        ["NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE"]
+        ["NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS"]
     )
+    assert (ann.split()[-1], ben.split()[-1]) == ("dc=eu,role=db", "-")
     assert ann.split()[:5] == ["ann*", "00000000000000aa", "alive", "127.0.0.1:7352", "-"]
     assert ben.split()[:6] == (
         ["ben", "00000000000000bb", "suspect", "127.0.0.1:7353", "0.2", "ms"]
@@ -58,6 +59,34 @@ async def test_members_as_json(flc: Flc) -> None:
     ended = await flc("members", "--json")
 
     assert [json.loads(line) for line in ended.out.splitlines()] == MEMBERS
+
+
+@pytest.mark.usefixtures("daemon")
+@pytest.mark.parametrize(
+    ("words", "names"),
+    [
+        (("--tag", "role=db"), ["ann"]),
+        (("--tag", "role=db", "--tag", "dc=eu"), ["ann"]),
+        (("--tag", "role=db", "--tag", "dc=us"), []),
+        (("--tag", "role=web"), []),
+        (("--tag", "state=alive"), []),
+    ],
+)
+async def test_members_by_their_tags(flc: Flc, words: tuple[str, ...], names: list[str]) -> None:
+    """All must match; the one whose daemon is of a version without tags has none."""
+    found = await flc("members", "--json", *words)
+
+    assert (found.code, found.err) == (0, "")
+    assert [json.loads(line)["name"] for line in found.out.splitlines()] == names
+    assert len((await flc("members", *words)).out.splitlines()) == 1 + len(names)
+
+
+@pytest.mark.usefixtures("daemon")
+async def test_what_is_no_tag_is_refused(flc: Flc) -> None:
+    """In two lines."""
+    assert await flc("members", "--tag", "role") == Ended(
+        1, "", "error: tag 'role': it has no =\nhint: a tag is KEY=VALUE, as role=db\n"
+    )
 
 
 async def test_watch_asks_again(daemon: FakeDaemon, spawn: Spawn) -> None:

@@ -26,7 +26,8 @@ def test_only_what_is_typed_overrides() -> None:
 def test_flags_are_settings() -> None:
     """Each flag is a setting of the same name, with a value of its kind."""
     args = parsed(
-        "--name", "ann", "--join", "a:1", "--join", "b:2", "--insecure", "--key-file", "k"
+        *("--name", "ann", "--join", "a:1", "--join", "b:2", "--insecure", "--key-file", "k"),
+        *("--tag", "role=db", "--tag", "dc=eu"),
     )
 
     assert overrides(args) == {
@@ -34,6 +35,7 @@ def test_flags_are_settings() -> None:
         "join": ("a:1", "b:2"),
         "insecure": True,
         "key_file": "k",
+        "tags": ("role=db", "dc=eu"),
     }
 
 

@@ -28,9 +28,24 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode, history_key
+from flc_udp.model.tags import Tags, parse_tags
 from flc_udp.replays import Replays
 from flc_udp.wire import codec
-from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Receipt, Rumor, State
+from flc_udp.wire.packets import (
+    Ack,
+    Digest,
+    Have,
+    Join,
+    Leave,
+    MemberDigest,
+    Members,
+    Packet,
+    Ping,
+    Receipt,
+    Rumor,
+    State,
+    Update,
+)
 from flc_udp.wire.packing import pack
 from tests.model.kept import KeptInList
 
@@ -65,6 +80,9 @@ class Party:
         self.disk: list[Message] = []
         self.pending: list[Message] = []
         self.commits_alone = True
+        self.tags: Tags = ()
+        self.knows_tags = True
+        """Unless it is of the version before them, which reads no field of theirs."""
         self.lives = True
         self.lives_lived = 0
         self.shown: list[str | bytes] = []
@@ -82,6 +100,7 @@ class Party:
             self.address,
             self.name,
             boot or self.lives_lived,
+            self.tags,
         )
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
         reads, counts = KeptInList(self.disk), Counter[str]()
@@ -102,6 +121,11 @@ class Party:
         member = self.replica.liveness.members.get(self.talk[other].id)
         assert member is not None
         return member.row.state
+
+    def tags_of(self, other: str) -> Tags | None:
+        """Those it holds another for having; None where it does not know it."""
+        member = self.replica.liveness.members.get(self.talk[other].id)
+        return None if member is None else member.row.tags
 
     def history(self) -> list[str | bytes]:
         """Bodies in the converged order."""
@@ -186,6 +210,19 @@ class Party:
                     pass
 
 
+def without_tags(packet: Packet) -> Packet:
+    """What is left of a packet for who ignores the fields of tags."""
+    match packet:
+        case Ping() | Ack():
+            return packet._replace(tags_hash=b"")
+        case Join() | Leave():
+            return packet._replace(row=packet.row._replace(tags=()))
+        case Members() | Update() | MemberDigest():
+            return packet._replace(rows=tuple(row._replace(tags=()) for row in packet.rows))
+        case _:
+            return packet
+
+
 Lost = Callable[[Party, Party, list[Packet]], bool]
 
 
@@ -240,6 +277,13 @@ class Talk:
         party.start()
         if seed is not None:
             party.replica.join([self[seed].address], self.now)
+        party.carry_out()
+
+    def tag(self, name: str, *texts: str) -> None:
+        """Its operator gives it other tags, for its later runs too."""
+        party = self[name]
+        party.tags = parse_tags(texts)
+        party.replica.liveness.claims.retag(party.tags, self.now)
         party.carry_out()
 
     def stall(self, name: str, ms: int) -> None:
@@ -348,6 +392,8 @@ class Talk:
         assert unknown == 0
         if not party.lives or any(lost(sender, party, packets) for lost in self._lost):
             return False
+        if not party.knows_tags:
+            packets = list(map(without_tags, packets))
         self.heard += [(sender.name, party.name, packet) for packet in packets]
         party.replica.receive(packets, node, sender.address, self.now)
         return True

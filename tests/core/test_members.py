@@ -1,15 +1,17 @@
+from collections import Counter
 from itertools import permutations, product
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import Settings
+from flc_udp.config import TAGS_MAX, Settings
 from flc_udp.core.members import Members, overrides
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
+from flc_udp.model.tags import Tag
 from flc_udp.wire.packets import MemberRow, State, Update
-from flc_udp.wire.packing import pack
+from flc_udp.wire.packing import pack, packed_row
 
 SETTINGS = Settings(members_max=100)
 TRANSMITS_FACTOR = SETTINGS.news_transmits_factor
@@ -148,6 +150,22 @@ class TestTable:
         assert not members.apply(row(), 0)
         assert not members.apply(row(incarnation=4, state=State.LEFT), 0)
 
+    @given(st.permutations(CLAIMS), st.data())
+    def test_tags_are_those_of_the_incarnation(
+        self, told: list[MemberRow], data: st.DataObject
+    ) -> None:
+        """Whatever order claims come in, and whoever tells them without tags."""
+        tags = {claim.incarnation: (Tag("n", str(claim.incarnation)),) for claim in CLAIMS}
+        told = [
+            claim._replace(tags=tags[claim.incarnation]) if data.draw(st.booleans()) else claim
+            for claim in told
+        ]
+        _, held = believed(told).rows()
+        known = any(claim.tags for claim in told if claim.incarnation == 6)
+
+        assert held[:3] == (b"ann-----", 6, State.LEFT)
+        assert held.tags == (tags[6] if known else ())
+
     def test_since_is_when_the_state_changed(self) -> None:
         """A refutation of what was alive all along does not begin its life anew."""
         members = Members(ME, SETTINGS, 0)
@@ -217,6 +235,18 @@ class TestNews:
 
         assert 1 <= len(spent) <= 2
         assert SETTINGS.news_bytes_max >= len(pack(ME.id, [Update(spent)], 1_400)[0])
+
+    def test_one_with_many_tags_keeps_nobody_back(self) -> None:
+        """A row beyond the bytes that news may take goes alone, and the others have their turn."""
+        full = tuple(Tag(f"{n:02}", "x" * 30) for n in range(TAGS_MAX))
+        rows = [row(node=n.to_bytes(8, "big")) for n in range(1, 8)]
+        members = believed([*rows[:3], rows[3]._replace(tags=full), *rows[4:]])
+        assert len(packed_row(members[rows[3].id].row)) > SETTINGS.news_bytes_max
+
+        told = Counter(claim.id for _ in range(1_000) for claim in members.take_news())
+
+        assert set(told.values()) == {TRANSMITS_FACTOR * 4}
+        assert len(told) == 8
 
     def test_a_push_to_four_is_four_tellings(self) -> None:
         """λ·log N counts who was told, however few datagrams were made for it."""

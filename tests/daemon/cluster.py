@@ -41,7 +41,8 @@ class Node:
         """A command that runs the daemon in its own place, as the same process."""
         self.address = ""
         self.id = ""
-        self._environ = dict(environ or {})
+        self.environ = dict(environ or {})
+        """What a start adds to the environment, or replaces in it."""
         self._process: subprocess.Popen[bytes] | None = None
         self._clients: list[Client] = []
 
@@ -59,7 +60,7 @@ class Node:
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
                 [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
-                env={**clean_environment(), **self._environ},
+                env={**clean_environment(), **self.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,

@@ -189,3 +189,30 @@ def test_who_stands_still_for_two_or_five_seconds_comes_back() -> None:
             assert agreed_after(world) <= 3_000
 
         assert {paused.replica.liveness.me.id.hex()} >= {subject for _, _, subject in watch.deaths}
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_tags_reach_everybody_through_loss_and_cuts(seed: int) -> None:
+    """Given at the start, changed while some are cut off, and kept through suspicion and death."""
+    names = ["ann", "ben", "cho", "dee", "eli"]
+    own = {name: Settings(tags=(f"name={name}",)) for name in names}
+    with World(names, seed, Faults(loss=0.25), own=own) as world:
+        world.run(5_000)
+        world.cut("ann", "ben")
+        world.crash("cho")
+        for name in ("ann", "dee"):
+            own[name] = Settings(tags=("name=other", f"was={name}"))
+            machine = world.machines[name]
+            assert machine.node is not None
+            machine.node.reload(own[name])
+        world.run(20_000)
+        world.start("cho")
+        world.heal()
+        world.calm()
+        world.settle()
+
+        wanted = {name: tuple(sorted(own[name].tags)) for name in names}
+        for machine in world.machines.values():
+            assert machine.node is not None
+            members = machine.node.replica.liveness.members
+            assert wanted == {m.row.name: tuple(map(str, m.row.tags)) for m in members}

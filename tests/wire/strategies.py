@@ -9,11 +9,13 @@ from flc_udp.config import (
     RANGE_LEVELS,
     SEQ_LIMIT,
     STAMP_LIMIT,
+    TAGS_BYTES_MAX,
 )
 from flc_udp.model.address import fold
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, label_problem
+from flc_udp.model.tags import Tag
 from flc_udp.wire.packets import (
     Ack,
     Base,
@@ -64,6 +66,13 @@ addresses = st.builds(
 messages = st.binary(max_size=300)
 """Opaque to the packets that carry them."""
 
+tags = (
+    st.lists(st.builds(Tag, labels.map(lambda t: t.replace("=", "-")), labels), max_size=16)
+    .map(lambda found: tuple(sorted({tag.key: tag for tag in found}.values())))
+    .filter(
+        lambda found: sum(len(part.encode()) for tag in found for part in tag) <= TAGS_BYTES_MAX
+    )
+)
 rows = st.builds(
     MemberRow,
     ids.filter(any),
@@ -73,6 +82,7 @@ rows = st.builds(
     labels,
     numbers,
     ids,
+    tags,
 )
 dots = st.builds(Dot, ids, seqs)
 piece_spans = st.lists(st.integers(0, 1_000), max_size=6).map(
@@ -126,8 +136,11 @@ def pieces(draw: st.DrawFn) -> Piece:
 
 
 packets: st.SearchStrategy[Packet] = st.one_of(
-    st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids, numbers),
-    st.builds(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs, numbers),
+    st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids, numbers, st.just(b"") | hashes),
+    st.builds(
+        *(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs, numbers),
+        st.just(b"") | hashes,
+    ),
     st.builds(PingReq, numbers, ids),
     st.builds(Nack, numbers),
     st.builds(Relayed, numbers, ids),

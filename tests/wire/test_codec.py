@@ -20,6 +20,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin
+from flc_udp.model.tags import Tag
 from flc_udp.wire.checked import NUMBER_LIMIT
 from flc_udp.wire.codec import PIECES_MAX, READERS, fields_of, read
 from flc_udp.wire.packets import (
@@ -61,17 +62,18 @@ from tests.wire.strategies import packets
 SENDER = b"sender--"
 ID, HASH = b"log-----", b"hash----"
 ROW = MemberRow(ID, 5, State.ALIVE, Address("10.0.0.1", 7352), "ann", 9)
+TAGGED = ROW._replace(tags=(Tag("dc", "eu"), Tag("role", "db")))
 
 BASE = BaseLog(
     ID, Head(9, HASH, 5), Origin(ID, "ann"), (BaseRoom("a", 9, 5), BaseRoom("b", 3, None))
 )
 EXAMPLES: list[Packet] = [
-    Ping(1, HASH, HASH, False, ID),
-    Ack(1, HASH, HASH, True, 0),
+    Ping(1, HASH, HASH, False, ID, 0, HASH),
+    Ack(1, HASH, HASH, True, 0, 0, HASH),
     Join(ROW),
     Members((ROW,)),
-    Update((ROW, ROW)),
-    Leave(1, ROW),
+    Update((ROW, TAGGED)),
+    Leave(1, TAGGED),
     Rumor(True, 1, (b"one", b"two")),
     Piece(ID, 1, HASH, 1_500, 1, bytes(476)),
     Have(False, (Dot(ID, 1),)),
@@ -86,7 +88,7 @@ EXAMPLES: list[Packet] = [
     Prune(),
     Ranges(ID, 3, bytes(512)),
     MemberRanges(ID, 3, bytes(512)),
-    MemberDigest(ID, ID, (ROW, ROW)),
+    MemberDigest(ID, ID, (ROW, TAGGED)),
     BasePull(1, ID),
     Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
     BaseEnd(1, 2, 3, 4, ID),
@@ -135,13 +137,14 @@ class TestForwardCompatibility:
     @pytest.mark.parametrize("packet", EXAMPLES, ids=lambda p: type(p).__name__)
     def test_trailing_fields_are_ignored(self, packet: Packet) -> None:
         """A later version may add fields to any packet."""
+        assert not isinstance(packet, Ping | Ack) or packet.tags_hash
         body = (*fields_of(packet), "new", {"x": 1}, 2.5, None)
 
         assert (SENDER, [packet], 0) == read(payload(body))
 
     def test_trailing_fields_of_rows_are_ignored(self) -> None:
         """To rows of members, digests and dots as well."""
-        row = (ID, 5, 0, "10.0.0.1:7352", "ann", 9, bytes(8), "tags")
+        row = (ID, 5, 0, "10.0.0.1:7352", "ann", 9, bytes(8), TAGGED.tags, "new", {"x": 1})
         body = [
             (Kind.MEMBERS, (row,)),
             (Kind.JOIN, row),
@@ -150,11 +153,21 @@ class TestForwardCompatibility:
         ]
 
         assert [
-            Members((ROW,)),
-            Join(ROW),
+            Members((TAGGED,)),
+            Join(TAGGED),
             Have(False, (Dot(ID, 1),)),
             Digest(ID, ID, False, (DigestRow(ID, 1, HASH),)),
         ] == read(payload(*body))[1]
+
+    def test_what_came_later_is_left_out_where_it_says_nothing(self) -> None:
+        """Who has no tags is read by versions before them without any trailing field."""
+        assert len(fields_of(Ping(1, HASH, HASH, False, ID))) == 7
+        assert len(fields_of(Ack(1, HASH, HASH, False, 0))) == 7
+        assert len(fields_of(Join(ROW))[1]) == 7
+
+    def test_no_tags_at_all_are_none(self) -> None:
+        """An empty list of them says what its absence says."""
+        assert [Join(ROW)] == read(payload((Kind.JOIN, (*fields_of(Join(ROW))[1], ()))))[1]
 
     @pytest.mark.parametrize("kind", [0, 1, 2, 28, 255, 1 << 63, -1, True, "ping", None])
     def test_unknown_kinds_are_ignored_and_counted(self, kind: object) -> None:
@@ -180,12 +193,30 @@ NO_ID = [b"", b"seven--", b"nine-----", "8 chars-", 8, None, (ID,)]
 NO_FLAG = [0, 1, None, "true", b""]
 NO_ARRAY = [0, None, "", b"", {}, True]
 NO_SEQ = [0, SEQ_LIMIT, *NO_NUMBER]
+NO_TAGS: list[Any] = [
+    *NO_ARRAY,
+    ("role",),
+    (("role",),),
+    (("role", "db", "more"),),
+    (("role", b"db"),),
+    ((1, "db"),),
+    (("", "db"),),
+    (("role", ""),),
+    (("ro=le", "db"),),
+    (("role", "d\nb"),),
+    (("role", "x" * 129),),
+    (("role", "db"), ("role", "web")),
+    (("role", "db"), ("dc", "eu")),
+    tuple((f"{n:02}", "x") for n in range(17)),
+    tuple((f"{n}", "x" * 102) for n in range(5)),
+    (("role", {}),),
+]
 NO_ROW = [
     (),
     None,
     (ID, 5, 0, "10.0.0.1:1", "ann", 9),
     *(
-        tuple({**dict(enumerate((ID, 5, 0, "10.0.0.1:1", "ann", 9, ID))), at: value}.values())
+        tuple({**dict(enumerate((ID, 5, 0, "10.0.0.1:1", "ann", 9, ID, ()))), at: value}.values())
         for at, values in {
             0: [*NO_ID, bytes(8)],
             1: [*NO_NUMBER, INCARNATION_LIMIT],
@@ -211,6 +242,7 @@ NO_ROW = [
             4: ["", "a\nb", "\x85", "x" * 129, b"ann", 7, None],
             5: NO_NUMBER,
             6: NO_ID,
+            7: NO_TAGS,
         }.items()
         for value in values
     ),
@@ -241,12 +273,14 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[0], 4, NO_FLAG),
     (EXAMPLES[0], 5, NO_ID),
     (EXAMPLES[0], 6, NO_NUMBER),
+    (EXAMPLES[0], 7, NO_ID),
     (EXAMPLES[1], 1, NO_NUMBER),
     (EXAMPLES[1], 2, NO_ID),
     (EXAMPLES[1], 3, NO_ID),
     (EXAMPLES[1], 4, NO_FLAG),
     (EXAMPLES[1], 5, [SEQ_LIMIT, *NO_NUMBER]),
     (EXAMPLES[1], 6, NO_NUMBER),
+    (EXAMPLES[1], 7, NO_ID),
     (EXAMPLES[2], 1, NO_ROW),
     (EXAMPLES[3], 1, [*NO_ARRAY, *((row,) for row in NO_ROW)]),
     (EXAMPLES[4], 1, [*NO_ARRAY, *((row,) for row in NO_ROW)]),
@@ -358,12 +392,12 @@ class TestLimits:
 
     @pytest.mark.parametrize("packet", EXAMPLES, ids=lambda p: type(p).__name__)
     def test_a_packet_that_is_too_short_is_refused(self, packet: Packet) -> None:
-        """Each field is needed."""
+        """Each field is needed, but for those that came later."""
         fields = fields_of(packet)
+        needed = len(fields) - isinstance(packet, Ping | Ack)
 
-        assert all(
-            refusal(fields[:count]) == "packet is too short" for count in range(1, len(fields))
-        )
+        assert all(refusal(fields[:count]) == "packet is too short" for count in range(1, needed))
+        assert refusal(fields[:needed]) is None
 
     @pytest.mark.parametrize("sender", NO_ID)
     def test_a_sender_is_an_id(self, sender: object) -> None:

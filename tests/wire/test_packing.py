@@ -5,14 +5,26 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import PIECE_BYTES, SEAL_BYTES, Settings
+from flc_udp.config import (
+    INCARNATION_LIMIT,
+    LABEL_BYTES_MAX,
+    PIECE_BYTES,
+    SEAL_BYTES,
+    TAGS_BYTES_MAX,
+    TAGS_MAX,
+    Settings,
+)
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
+from flc_udp.model.tags import Tag
 from flc_udp.wire.codec import read
 from flc_udp.wire.packets import (
     Base,
     Digest,
     Have,
+    Join,
+    Leave,
+    MemberDigest,
     MemberRow,
     Members,
     Packet,
@@ -26,7 +38,7 @@ from flc_udp.wire.packets import (
     Update,
     Want,
 )
-from flc_udp.wire.packing import pack, pieces_of
+from flc_udp.wire.packing import pack, packed_row, pieces_of
 from tests.model.stories import Story
 from tests.wire.strategies import messages, packets
 
@@ -169,3 +181,31 @@ def test_pieces_are_the_message(size: int) -> None:
     assert list(range(len(found))) == [piece.number for piece in found]
     assert {PIECE_BYTES} >= {len(piece.data) for piece in found[:-1]}
     assert {(message.log, 1, message.hash, len(message.encoded))} == {p[:4] for p in found}
+
+
+class TestLongestRow:
+    ROW = MemberRow(
+        b"\xff" * 8,
+        INCARNATION_LIMIT - 1,
+        State.SUSPECT,
+        Address("ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", 65_535),
+        "n" * LABEL_BYTES_MAX,
+        (1 << 64) - 1,
+        b"\xff" * 8,
+        tuple(Tag(f"{n:02}", "x" * (TAGS_BYTES_MAX // TAGS_MAX - 2)) for n in range(TAGS_MAX)),
+    )
+
+    def test_it_has_the_bytes_that_are_promised(self) -> None:
+        """All its fields at their longest."""
+        assert len(packed_row(self.ROW)) <= 850
+
+    @pytest.mark.parametrize("budget", BUDGETS)
+    def test_it_fits_wherever_rows_travel(self, budget: int) -> None:
+        """Beside a probe, and many of them in as many datagrams as it takes."""
+        rows = (self.ROW, self.ROW._replace(id=b"other---"))
+        ping = Ping(1, bytes(8), bytes(8), False, bytes(8), 0, bytes(8))
+        digests = [MemberDigest(row.id, row.id, (row,)) for row in rows]
+        sent = [ping, Join(self.ROW), Leave(1, self.ROW), Members(rows), Update(rows), *digests]
+
+        assert items_of(sent) == items_of(unpack(pack(SENDER, sent, budget), budget))
+        assert len(pack(SENDER, [ping, Update((self.ROW,))], budget)) == 1

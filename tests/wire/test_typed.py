@@ -76,6 +76,14 @@ def test_what_has_a_default_can_be_left_out() -> None:
     assert record["row"]["accuser"] == "0" * 16
 
 
+def test_tags_are_objects() -> None:
+    """Of a key and a value, in the order of the keys."""
+    tags = [{"key": "dc", "value": "eu"}, {"key": "role", "value": "db"}]
+    record: Any = packet_record(read_packet({"kind": "join", "row": {**ROW, "tags": tags}}))
+
+    assert record["row"]["tags"] == tags
+
+
 @pytest.mark.parametrize(
     ("record", "named", "allowed"),
     [
@@ -97,6 +105,8 @@ def test_what_has_a_default_can_be_left_out() -> None:
         ({"kind": "join", "row": {**ROW, "state": "ill"}}, "join.row.state", "suspect"),
         ({"kind": "join", "row": {**ROW, "address": "a:1"}}, "join.row.address", "numeric"),
         ({"kind": "join", "row": {**ROW, "name": "\ud800"}}, "join.row.name", "UTF-8"),
+        ({"kind": "join", "row": {**ROW, "tags": {"a": "b"}}}, "join.row.tags", "an array"),
+        ({"kind": "join", "row": {**ROW, "tags": [{"key": "a"}]}}, "lacks 'value'", "UTF-8"),
         ({"kind": "members", "rows": [{}]}, "members.rows[0] lacks 'id'", "16 hex"),
         ({"kind": "replay", "nonce": 1, "messages": [{}]}, "replay.messages[0]", "dot"),
     ],

@@ -1,0 +1,70 @@
+"""Tags: what a node says of itself in its operator's words, as `role=db`, for others to find it.
+
+Rules. A key is there once; tags stand in the order of their keys. Keys and values are of the
+characters of names, and all of them together are small, because they travel with every row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from itertools import pairwise
+from typing import NamedTuple
+
+from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.message import is_label, label_problem
+
+
+class Tag(NamedTuple):
+    """A key, in which there is no `=`, and its value; each 1 to 128 bytes, as a name."""
+
+    key: str
+    value: str
+
+    def __str__(self) -> str:
+        return f"{self.key}={self.value}"
+
+
+Tags = tuple[Tag, ...]
+
+
+def parse_tag(text: str) -> Tag:
+    """Read `K=V`; raises FlcError."""
+    key, _, value = text.partition("=")
+    for part, name in ((key, "key"), (value, "value")):
+        problem = label_problem(part)
+        if problem is not None:
+            what = f"its {name} {problem}" if "=" in text else "it has no ="
+            raise FlcError(f"tag {text[:40]!r}: {what}", "a tag is KEY=VALUE, as role=db")
+    return Tag(key, value)
+
+
+def parse_tags(texts: Iterable[str]) -> Tags:
+    """Read `K=V` of one node, in any order; raises FlcError."""
+    tags = tuple(sorted(map(parse_tag, texts)))
+    for one, other in pairwise(tags):
+        if one.key == other.key:
+            raise FlcError(f"tag {one.key[:40]!r} is given twice", "a key has one value")
+    if len(tags) > TAGS_MAX:
+        raise FlcError(f"there are {len(tags)} tags", f"at most {TAGS_MAX} are allowed")
+    if _size(tags) > TAGS_BYTES_MAX:
+        allowed = f"keys and values may have {TAGS_BYTES_MAX} bytes together"
+        raise FlcError(f"tags have {_size(tags)} bytes", allowed)
+    return tags
+
+
+def check_tags(tags: Tags) -> Tags:
+    """Return tags as they came from others; raises Malformed where nobody can have them."""
+    if len(tags) > TAGS_MAX:
+        raise Malformed("member has too many tags")
+    if not all(is_label(key) and is_label(value) and "=" not in key for key, value in tags):
+        raise Malformed("member tag not allowed")
+    if any(one.key >= other.key for one, other in pairwise(tags)):
+        raise Malformed("member tags out of order")
+    if _size(tags) > TAGS_BYTES_MAX:
+        raise Malformed("member tags too long")
+    return tags
+
+
+def _size(tags: Tags) -> int:
+    return sum(len(part.encode()) for tag in tags for part in tag)
