@@ -192,6 +192,7 @@ class Node:
         """Take all that came in, decide, and carry it out."""
         now = self._ground.now()
         self._notice_stall(now)
+        self.replica.liveness.detector.wall = self._ground.wall()
         for packets, sender, source in self._inbox.take():
             self.replica.receive(packets, sender, source, now)
         if self._posts and self._adopt is None:

@@ -22,7 +22,7 @@ from flc_udp.core.relay import Errand, Relay
 from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
 
 MS = 1_000
@@ -42,6 +42,8 @@ class Detector:
     ) -> None:
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self.standing = standing
+        self.wall = 0
+        """What the wall clock says this turn, in ms, as the Node tells; 0 where it does not."""
         self._members = members
         self._random = random
         self._out = out
@@ -112,6 +114,8 @@ class Detector:
     def receive_ping(self, ping: Ping, sender: NodeId, source: Address) -> None:
         """Answer, with news, first of all what is believed of the prober if that is not `alive`."""
         ack = self.ack(ping.nonce, self.standing.held(ping.log))
+        if sender == VISITOR:
+            ack = ack._replace(wall=self.wall)
         self._send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 

@@ -187,7 +187,9 @@ def _read_ping(f: Fields) -> Ping:
 
 def _read_ack(f: Fields) -> Ack:
     roots, flag, held = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3]), a_number(f[4], SEQ_LIMIT)
-    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), *map(a_hash, f[6:7]))
+    tags_hash = a_hash(f[6]) if len(f) > 6 and f[6] != b"" else b""  # noqa: PLR2004  # its place
+    wall = a_number(f[7]) if len(f) > 7 else 0  # noqa: PLR2004  # its place
+    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), tags_hash, wall)
 
 
 def _read_ping_req(f: Fields) -> PingReq:
@@ -303,11 +305,7 @@ def _read_base(f: Fields) -> Base:
 
 
 def _read_base_end(f: Fields) -> BaseEnd:
-    floor, version, rows = (
-        a_number(f[1], STAMP_LIMIT),
-        a_number(f[2]),
-        a_number(f[3]),
-    )
+    floor, version, rows = a_number(f[1], STAMP_LIMIT), a_number(f[2]), a_number(f[3])
     return BaseEnd(a_number(f[0]), floor, version, rows, b"" if f[4] == b"" else an_id(f[4]))
 
 
@@ -377,8 +375,10 @@ def fields_of(packet: Packet) -> Fields:
             return (kind, *packet[:-1], _write_row(packet.row))
         case Members() | Update() | MemberDigest() | Pull() | Base():
             return (kind, *packet[:-1], tuple(map(item_of, packet[-1])))
-        case Ping() | Ack() if not packet.tags_hash:
+        case Ping() if not packet.tags_hash:
             return (kind, *packet[:-1])
+        case Ack() if not packet.wall:
+            return (kind, *packet[: -1 if packet.tags_hash else -2])
         case _:
             return (kind, *packet)
 

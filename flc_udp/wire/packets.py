@@ -120,7 +120,8 @@ class Ping(NamedTuple):
 class Ack(NamedTuple):
     """Answer to a ping or a leave; `held` is the asker's log as the answerer durably holds it.
 
-    With nonce 0, which no ping has, it answers a join: here is where I stand.
+    With nonce 0, which no ping has, it answers a join: here is where I stand. `wall` is told to a
+    visitor alone, who compares clocks: the answerer's own, in ms since 1970; 0, and left out, else.
     """
 
     nonce: int
@@ -130,6 +131,7 @@ class Ack(NamedTuple):
     held: int
     health: int = 0
     tags_hash: bytes = b""
+    wall: int = 0
 
 
 class PingReq(NamedTuple):

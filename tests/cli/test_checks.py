@@ -484,7 +484,29 @@ def test_a_hole_for_large_datagrams_is_found() -> None:
             ended.set()
             node_thread.join()
 
-    assert [(v.check, v.level) for v in verdicts] == [("peer", "ok"), ("path MTU", "fail")]
+    checks = [("peer", "ok"), ("its clock", "ok"), ("path MTU", "fail")]
+    assert [(v.check, v.level) for v in verdicts] == checks
+    assert verdicts[1].found.startswith("not told")
+
+
+@pytest.mark.parametrize(
+    ("ahead_ms", "ms", "level", "words"),
+    [
+        (-3.0, 1.0, "ok", "0.003 s behind this machine's, give or take 0.001 s"),
+        (1_999.0, 1.0, "ok", "1.999 s ahead of"),
+        (2_100.0, 400.0, "ok", "2.100 s ahead of this machine's, give or take 0.200 s"),
+        (2_300.0, 400.0, "warn", "2.300 s ahead of"),
+        (-86_400_000.0, 1.0, "warn", "86400.000 s behind"),
+    ],
+)
+def test_two_clocks_agree_within_what_one_answer_shows(
+    ahead_ms: float, ms: float, level: str, words: str
+) -> None:
+    """Two seconds apart are nothing to history; a slow way makes no clock wrong."""
+    verdict = peer.clock_verdict(Reached(None, ms, ahead_ms))
+
+    assert verdict.level == level
+    assert words in verdict.found
 
 
 def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> None:  # noqa: ANN401  # a Keyring

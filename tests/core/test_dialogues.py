@@ -27,7 +27,7 @@ from flc_udp.wire.packets import (
     State,
     Update,
 )
-from tests.core.dialogue import Talk
+from tests.core.dialogue import WALL, Talk
 from tests.model.stories import Story, variant
 
 HASH = b"hash----"
@@ -910,10 +910,12 @@ def test_a_visitor_is_answered_and_never_a_member() -> None:
     talk = Talk("ann")
     ann = talk["ann"]
     ping = Ping(5, bytes(8), bytes(8), False, bytes(8))
+    ann.replica.liveness.detector.wall = WALL
     ann.replica.receive([ping], bytes(8), talk["ann"].address, talk.now)
     packets = [p for e in ann.replica.take(talk.now) for p in getattr(e, "packets", ())]
 
-    assert [Ack] == [type(p) for p in packets if not isinstance(p, Update)]
+    assert [p.wall for p in packets if isinstance(p, Ack)] == [WALL]
+    assert {Ack, Update} >= {type(p) for p in packets}
     assert len(ann.replica.liveness.members.rows()) == 1
 
 

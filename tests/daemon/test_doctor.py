@@ -41,6 +41,7 @@ async def test_a_healthy_cluster(cluster: Cluster) -> None:
     assert f"port {ann.address.rpartition(':')[2]}" in found["kernel drops"]["found"]
     assert ann.id in found["node"]["found"]
     assert ben.id in found["peer"]["found"]
+    assert "give or take" in found["its clock"]["found"]
 
     people = await ann.flc("doctor", ben.address)
     lines = [line for line in people.out.decode().splitlines() if line[:1] != " "]

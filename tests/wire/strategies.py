@@ -139,7 +139,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Ping, numbers, hashes, hashes, st.booleans(), ids, numbers, st.just(b"") | hashes),
     st.builds(
         *(Ack, numbers, hashes, hashes, st.booleans(), st.just(0) | seqs, numbers),
-        st.just(b"") | hashes,
+        *(st.just(b"") | hashes, st.just(0) | numbers),
     ),
     st.builds(PingReq, numbers, ids),
     st.builds(Nack, numbers),

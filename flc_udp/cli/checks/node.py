@@ -105,8 +105,8 @@ def heard(health: Record) -> Verdict:
 def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdict:
     """Whether anything is from the future: stamps and incarnations begin at the wall clock.
 
-    That shows a clock which is ahead. One that is behind shows nowhere: what it stamps is merely
-    old.
+    That shows a clock which is ahead. One that is behind shows to `flc doctor HOST:PORT` alone:
+    what it stamps is merely old.
     """
     ahead = [
         f"{member['name']} started {duration_text(seconds)} from now"
@@ -121,4 +121,4 @@ def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdi
     if ahead:
         advice = f"this clock says {rfc3339(now)}: compare `date -u` on both, and run NTP on both"
         return warn(CLOCK, "; ".join(ahead), advice)
-    return ok(CLOCK, "nothing is from the future (a clock that is behind would not show)")
+    return ok(CLOCK, "nothing is from the future (name a peer, to compare its clock with this one)")

@@ -15,6 +15,7 @@ import time
 from dataclasses import fields
 from typing import NamedTuple
 
+from flc_udp.cli.checks.node import SKEW_S
 from flc_udp.cli.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.probe import Answer, Probe
 from flc_udp.client import Record
@@ -24,7 +25,7 @@ from flc_udp.wire.packets import Nack
 from flc_udp.wire.packing import HEAD_BYTES
 from flc_udp.wire.seal import Keyring
 
-PEER, MTU = "peer", "path MTU"
+PEER, CLOCK, MTU = "peer", "its clock", "path MTU"
 TRIES = 3
 PATIENCE_S = 1.0
 
@@ -62,6 +63,8 @@ class Reached(NamedTuple):
 
     answer: Answer | None
     ms: float = 0.0
+    ahead_ms: float | None = None
+    """How far its wall clock is ahead of this one, give or take half of `ms`; None: not told."""
     problem: str = ""
 
 
@@ -80,7 +83,7 @@ def peer(
     members: list[Record],
     patience_s: float = PATIENCE_S,
 ) -> list[Verdict]:
-    """Both checks, the second where the first got an answer."""
+    """Whether it answers; where it does, its clock and the path."""
     try:
         probe = Probe(address, ring)
     except FlcError as error:
@@ -95,7 +98,7 @@ def peer(
             return [verdict]
         full = reach(probe, packet_bytes_max - SEAL_BYTES, patience_s)
         path = Path(path_mtu(probe, ways), full.answer is not None, ways.headers)
-    return [verdict, path_verdict(path, packet_bytes_max)]
+    return [verdict, clock_verdict(reached), path_verdict(path, packet_bytes_max)]
 
 
 def filling(payload_bytes: int) -> list[Nack]:
@@ -117,8 +120,11 @@ def reach(probe: Probe, payload_bytes: int, patience_s: float) -> Reached:
             continue
         answer = probe.answer(nonce, patience_s)
         if answer is not None:
-            return Reached(answer, (time.perf_counter() - began) * 1e3)
-    return Reached(None, math.inf, problem)
+            ms = (time.perf_counter() - began) * 1e3
+            # Half of the way back and forth is as good a guess as any (RFC 5905, section 8).
+            here = time.time() * 1e3 - ms / 2
+            return Reached(answer, ms, answer.ack.wall - here if answer.ack.wall else None)
+    return Reached(None, math.inf, problem=problem)
 
 
 def path_mtu(probe: Probe, ways: Ways) -> int | None:
@@ -149,6 +155,22 @@ def answered(address: str, reached: Reached, members: list[Record]) -> Verdict:
         PEER,
         f"{found}, and this machine's node holds it for {known['state']}",
         "this probe came from another port: do firewalls let the node's own port through?",
+    )
+
+
+def clock_verdict(reached: Reached) -> Verdict:
+    """Whether both tell the same time, as well as one answer shows."""
+    if reached.ahead_ms is None:
+        return ok(CLOCK, "not told: a node of an older version")
+    ahead = reached.ahead_ms / 1e3
+    way = "ahead of" if ahead > 0 else "behind"
+    found = f"{abs(ahead):.3f} s {way} this machine's, give or take {reached.ms / 2e3:.3f} s"
+    if abs(ahead) - reached.ms / 2e3 <= SKEW_S:
+        return ok(CLOCK, found)
+    return warn(
+        CLOCK,
+        f"{found}: history is ordered by causes first, but then by these clocks",
+        "compare `date -u` on both, and run NTP on both",
     )
 
 
