@@ -157,6 +157,22 @@ async def test_a_member_that_stands_still_is_seen_to_lag(cluster: Cluster) -> No
     await until("ben has it", lambda: _with(ann, "peer_lag_messages_max", 0))
 
 
+async def test_hooks_and_followers_are_counted(cluster: Cluster) -> None:
+    """How commands ended by hook, and what clients do; without a command there are no samples."""
+    ann, ben = cluster.node(*METRICS, "--on-message", "exit 1"), cluster.node(*METRICS)
+    await cluster.start_these(ann, ben)
+    await (await ann.client()).say("ops", "hi")
+
+    found = await until("it failed", lambda: _with(ann, "hook_runs_total{on_message,failed}", 1))
+
+    assert found["hook_runs_total{on_message,timed out}"] == 0
+    assert found["hooks_running{on_message}"] == found["hooks_waiting{on_message}"] == 0
+    assert found["control_connections"] >= 1
+    assert found["followers_lagging"] == found["follower_lag_messages_max"] == 0
+    assert found["web_connections"] == 1
+    assert not any(name.startswith("hook") for name in await values(ben))
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells what it dropped")
 async def test_what_the_system_drops_is_seen(cluster: Cluster) -> None:
     """A node that stood still does not know what it missed; its socket does."""
