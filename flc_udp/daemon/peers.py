@@ -22,8 +22,8 @@ from flc_udp.daemon.records import Record
 from flc_udp.node import Node
 from flc_udp.wire.packets import State
 
-LISTED_MAX = 1_000
-"""Peers that `flc status --json` lists, the worst first."""
+LISTED_MAX = 128
+"""Peers that `flc status --json` lists, the worst first; the sums are of all."""
 
 
 class Peer(NamedTuple):

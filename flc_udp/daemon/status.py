@@ -147,7 +147,7 @@ class Status:
         except OSError as error:
             return [f"the data directory cannot be looked at: {error.strerror}"]
         if free < self.settings.disk_free_bytes_min:
-            return [f"{free} bytes of disk are free: posts are refused"]
+            return [f"{free / 1e6:.1f} MB of disk are free: posts are refused"]
         return []
 
     @property
