@@ -5,7 +5,7 @@ from __future__ import annotations
 import ast
 import importlib
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +14,7 @@ import pytest
 from flc_udp.cli.main import COMMANDS
 from flc_udp.config import SETTING_NAMES
 from flc_udp.daemon import hooks
+from flc_udp.daemon.advice import ADVICE
 from flc_udp.daemon.ground import ERRORS, WARNINGS
 from tests.daemon.test_metrics import COUNTERS, GAUGES, HISTOGRAMS
 
@@ -139,7 +140,23 @@ def test_every_event_is_listed_with_its_level_and_fields() -> None:
         assert event.always <= fields <= event.always | event.sometimes, name
 
 
-def reasons() -> list[str]:
+def fixed(said: ast.expr) -> str:
+    """The longest piece of a text that is the same each time."""
+    return max(pieces(said), key=len, default="").strip()
+
+
+def whole(said: ast.expr) -> str:
+    """All of them, what changes left out."""
+    return "".join(pieces(said))
+
+
+def pieces(said: ast.expr) -> list[str]:
+    """Of a text: those that are the same each time."""
+    found = [node.value for node in ast.walk(said) if isinstance(node, ast.Constant)]
+    return [piece for piece in found if isinstance(piece, str)]
+
+
+def reasons(of: Callable[[ast.expr], str] = fixed) -> list[str]:
     """What is fixed in each reason that `flc status` and `/readyz` may give."""
     tree = ast.parse((PACKAGE / "daemon" / "status.py").read_text("utf-8"))
     found = []
@@ -152,16 +169,10 @@ def reasons() -> list[str]:
             for node in ast.walk(function):
                 match node:
                     case ast.Call(func=ast.Attribute(attr="append"), args=[said]):
-                        found.append(fixed(said))
+                        found.append(of(said))
                     case ast.Return(value=ast.List(elts=[said])):
-                        found.append(fixed(said))
+                        found.append(of(said))
     return [text for text in found if text]
-
-
-def fixed(said: ast.expr) -> str:
-    """The longest piece of a text that is the same each time."""
-    pieces = [node.value for node in ast.walk(said) if isinstance(node, ast.Constant)]
-    return max((piece for piece in pieces if isinstance(piece, str)), key=len, default="").strip()
 
 
 def test_every_reason_is_explained() -> None:
@@ -175,6 +186,14 @@ def test_every_reason_is_explained() -> None:
     assert len(told) == len(rows)
     for reason in told:
         assert any(piece.strip() in reason or reason in piece for piece in openings), reason
+
+
+def test_every_reason_has_its_advice() -> None:
+    """The line below the reason says what to do, and no advice is for a reason that is gone."""
+    told = reasons(whole)
+
+    assert [reason for reason in told if not any(words in reason for words in ADVICE)] == []
+    assert [words for words in ADVICE if not any(words in reason for reason in told)] == []
 
 
 def metric_names() -> set[str]:

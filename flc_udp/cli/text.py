@@ -6,6 +6,7 @@ Pure functions. On a terminal times are local, in a pipe UTC; `--json` never com
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from base64 import b64decode
 from collections.abc import Iterable, Mapping, Sequence
@@ -129,6 +130,11 @@ def duration_text(seconds: float) -> str:
 def counters_text(counters: Mapping[str, object]) -> str:
     """`{"datagrams": 3}` as `datagrams 3`."""
     return ", ".join(f"{name.replace('_', ' ')} {value}" for name, value in counters.items())
+
+
+def screen_size() -> tuple[int | None, int | None]:
+    """Columns and rows of the terminal; none in a pipe, where lines are left as they are."""
+    return shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)
 
 
 def clear_screen() -> str:

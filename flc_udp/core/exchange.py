@@ -102,6 +102,7 @@ class Exchange:
         if sender == VISITOR:
             return
         agrees = root == self._standing.root.value()
+        self._remember(sender, catching_up, now, agrees=agrees)
         is_asked = self.last_sync.heard(sender, agrees=agrees)
         if agrees or (not is_asked and (catching_up or now < self._next)):
             return
@@ -110,6 +111,15 @@ class Exchange:
         self._next = now + self._pause
         self._pause = min(2 * self._pause, self._longest)
         self._send(source, self._range(FIRST_ID, 0))
+
+    def _remember(self, sender: NodeId, catching_up: bool, now: int, *, agrees: bool) -> None:
+        member = self._members.get(sender)
+        if member is None:
+            return
+        member.catching_up, member.root_at = catching_up, now
+        if agrees:
+            log = self._standing.log
+            member.agreed_at, member.agreed_on = now, Dot(log, self._standing.held(log))
 
     def receive_ranges(self, ranges: Ranges, source: Address) -> None:
         """Go on where a peer's hashes differ: split further, or tell the rows."""

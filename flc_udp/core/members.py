@@ -19,7 +19,7 @@ from flc_udp.core.probe import RoundTrip
 from flc_udp.core.ranges import Table
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.dots import VISITOR, Dot, NodeId
 from flc_udp.model.tags import Tags
 from flc_udp.wire.packets import MemberRow, State, Update
 
@@ -39,6 +39,14 @@ class Member:
     """What the next probe's timeout follows."""
     health: int = 0
     """Its local health as it last said: 0 is well, 8 the worst."""
+    catching_up: bool = False
+    """Whether it last said that it is."""
+    root_at: int | None = None
+    """When it last told its root of all logs."""
+    agreed_at: int | None = None
+    """When that was last this node's own; roots agreed if it was at `root_at`."""
+    agreed_on: Dot | None = None
+    """This run's last message then: the member held it, as all else."""
 
     @property
     def is_live(self) -> bool:

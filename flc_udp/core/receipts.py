@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
 
@@ -16,6 +17,24 @@ MS = 1_000
 
 PROBE_PAUSE = 200 * MS
 """While somebody waits for receipts, members that owe one are probed so often."""
+
+
+class Mark(NamedTuple):
+    """This node's head when a member had last caught up with the one before; times in µs.
+
+    Under load something is always on its way to a member. One that holds by now what there was when
+    it last spoke keeps up, however much that is; one that does not is behind since then.
+    """
+
+    seq: int
+    since: int
+    told_at: int
+    """When it last said how far it is."""
+
+    @property
+    def behind_for(self) -> int:
+        """For how long it had not reached the mark when it last spoke: 0 where it keeps up."""
+        return self.told_at - self.since
 
 
 @dataclass(slots=True)
@@ -41,6 +60,8 @@ class Receipts:
     held: dict[NodeId, int] = field(default_factory=dict)
     wake_at: int | None = None
     """When members that owe a receipt are to be probed."""
+    marks: dict[NodeId, Mark] = field(default_factory=dict)
+    """Of those that live: how far they are to come, and when they last said how far they are."""
     _waits: list[Wait] = field(default_factory=list)
 
     def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: int) -> Wait:
@@ -54,8 +75,13 @@ class Receipts:
             self.wake_at = now + PROBE_PAUSE
         return wait
 
-    def receive(self, node: NodeId, seq: int) -> None:
-        """A member durably holds this node's log up to `seq`."""
+    def receive(self, node: NodeId, seq: int, head: int, now: int) -> None:
+        """A member durably holds this node's log up to `seq`; this node up to `head`."""
+        mark = self.marks.get(node)
+        if mark is None or max(seq, self.held.get(node, 0)) >= mark.seq:
+            self.marks[node] = Mark(head, now, now)
+        else:
+            self.marks[node] = mark._replace(told_at=now)
         if seq > self.held.get(node, 0):
             self.held[node] = seq
             for wait in self._waits:
@@ -64,6 +90,7 @@ class Receipts:
 
     def drop(self, node: NodeId) -> None:
         """A member died or left: nobody waits for it."""
+        self.marks.pop(node, None)
         for wait in self._waits:
             if node in wait.waited_for:
                 del wait.waited_for[node]
@@ -77,6 +104,7 @@ class Receipts:
     def restart(self) -> None:
         """A new log begins: what was held of the old says nothing of it."""
         self.held.clear()
+        self.marks.clear()
         self._waits.clear()
         self.wake_at = None
 

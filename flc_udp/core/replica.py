@@ -200,7 +200,7 @@ class Replica:
                 self.links.taken(sender, at, now)
             case p.Receipt(log, seq):
                 if log == self.standing.log:
-                    self._receive_held(sender, seq)
+                    self._receive_held(sender, seq, now)
             case _:
                 assert_never(packet)
 
@@ -208,15 +208,15 @@ class Replica:
         self, probe: p.Ping | p.Ack, sender: NodeId, source: Address, now: int
     ) -> None:
         self.liveness.receive_probe(probe, sender, source, now)
-        if isinstance(probe, p.Ack):
-            self._receive_held(sender, probe.held)
+        if isinstance(probe, p.Ack) and probe.nonce:  # Who answers a join tells of no log.
+            self._receive_held(sender, probe.held, now)
         self.anti_entropy.exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
-    def _receive_held(self, sender: NodeId, seq: int) -> None:
+    def _receive_held(self, sender: NodeId, seq: int, now: int) -> None:
         # An ack may speak of the log of a former life of ours, but never above what is durable.
-        is_member = self.liveness.members.get(sender) is not None
-        if is_member and 0 < seq <= self.standing.held(self.standing.log):
-            self.receipts.receive(sender, seq)
+        head = self.standing.held(self.standing.log)
+        if sender in self.liveness.members.live_by_id() and seq <= head:
+            self.receipts.receive(sender, seq, head, now)
 
     def _receive_rumor(self, rumor: p.Rumor, sender: NodeId, source: Address, now: int) -> None:
         self._take_history(now)  # It came before, and the rumor may be caused by it.

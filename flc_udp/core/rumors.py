@@ -139,6 +139,11 @@ class Links:
         if link is not None:
             link.window.taken(at, now)
 
+    def window(self, node: NodeId) -> tuple[Window, bool] | None:
+        """Of a link to that node: its window, and whether it is eager; None where there is none."""
+        link = self._links.get(node)
+        return None if link is None else (link.window, link.is_eager)
+
     def room(self, now: int) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
 

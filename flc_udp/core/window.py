@@ -73,6 +73,10 @@ class Window:
         """Whether the peer said of late how far it has read: one that stands still does not."""
         return now - self._answered_at < ANSWERS_WITHIN
 
+    def on_the_way(self, now: int) -> int:
+        """Bytes that were pushed, not answered, and not so long ago that they are lost."""
+        return sum(pushed.size for pushed in self._pushed if now - pushed.when <= LOST_AFTER)
+
     def is_behind(self, now: int) -> bool:
         """Whether something was not pushed of late, so that the peer has to be told of it."""
         return now < self._behind_until

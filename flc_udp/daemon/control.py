@@ -11,7 +11,6 @@ costs is bounded however it behaves.
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 from collections import deque
 from collections.abc import Callable, Sequence
@@ -22,6 +21,7 @@ from typing import Any, cast
 from flc_udp.daemon.follow import Follow, Line, Own
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record, encode
+from flc_udp.daemon.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.says import Say, Says
 from flc_udp.daemon.turned_away import TurnedAway
 from flc_udp.model.dots import Dot, Spans
@@ -29,9 +29,6 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.store.directory import give_to
 from flc_udp.store.log import StoreFailed
-
-LINE_BYTES_MAX = 8 << 20
-"""A request: room for the largest body, escaped."""
 
 SAYS_MAX = 2_048
 """Says of one connection that wait for their commit; beyond it the connection is not read."""
@@ -46,8 +43,6 @@ CONNECTIONS_MAX = 512
 
 READ_AGAIN_S = 1.0
 """A follower that could not read the log tries again after so long."""
-
-EXAMPLE = 'a request is one line: {"op":"status"}'
 
 
 class Connection(asyncio.Protocol):
@@ -136,13 +131,13 @@ class Connection(asyncio.Protocol):
     def _line(self, line: bytes, size: int) -> None:
         request_id: object = None
         try:
-            request = _parse(line, size)
+            request = parse(line, size)
             request_id = request.get("id")
             self._do(request, request_id)
         except FlcError as error:
             self._refuse(error, request_id)
         except StoreFailed as error:
-            self._refuse(_unreadable(error), request_id)
+            self._refuse(unreadable(error), request_id)
 
     def _do(self, request: Record, request_id: object) -> None:
         op = request.get("op")
@@ -231,6 +226,20 @@ class Connection(asyncio.Protocol):
         """How many rooms are followed here."""
         return len(self._follows)
 
+    def lags(self) -> list[int]:
+        """How many messages each follow is behind."""
+        return [follow.lag for follow in self._follows]
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether it is not read from until its says are taken, or its answers."""
+        return not self._reads
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written for it and has not been taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
     def show(self, lines: Sequence[Line]) -> None:
         """New messages, for those follows that have seen all before; the others read on."""
         for follow in self._follows:
@@ -261,7 +270,7 @@ class Connection(asyncio.Protocol):
             except FlcError as error:
                 self._refuse(error, request_id)
             except StoreFailed as error:
-                self._refuse(_unreadable(error), request_id)
+                self._refuse(unreadable(error), request_id)
             self.flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
@@ -373,22 +382,3 @@ class Control:
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
             connection.flush()
-
-
-def _unreadable(error: StoreFailed) -> FlcError:
-    return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
-
-
-def _parse(line: bytes, size: int) -> Record:
-    """One request; `size` is the line's, of which a part is gone if it is too long."""
-    if size > LINE_BYTES_MAX:
-        raise FlcError(f"a line of {size} bytes", f"{LINE_BYTES_MAX} bytes are allowed")
-    try:
-        request = json.loads(line)
-    except ValueError as error:
-        raise FlcError(f"a line is not JSON: {error}", EXAMPLE) from error
-    except RecursionError as error:
-        raise FlcError("a line is nested too deeply", "a request is flat") from error
-    if not isinstance(request, dict):
-        raise FlcError("a line is not a JSON object", EXAMPLE)
-    return request

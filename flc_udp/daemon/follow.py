@@ -77,6 +77,11 @@ class Follow:
         self._shown = shown
         self._catching_up_to: int | None = shown()
 
+    @property
+    def lag(self) -> int:
+        """Positions that are shown and not passed yet, by whatever room's messages."""
+        return max(self._shown() - self._position, 0)
+
     def pump(self) -> bool:
         """Read on from the log by a page, if the outlet has room; True if there may be more."""
         if self._outlet.is_full:

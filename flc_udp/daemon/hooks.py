@@ -29,7 +29,8 @@ from __future__ import annotations
 import asyncio
 import os
 import time
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -40,7 +41,7 @@ from flc_udp.core.effects import Notice
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record, encode, member_record
-from flc_udp.daemon.shell import Shell
+from flc_udp.daemon.shell import OUTCOMES, Shell, outcome
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import decode
 from flc_udp.store.log import StoreFailed
@@ -71,6 +72,43 @@ class Run(NamedTuple):
     def about(self) -> str:
         """The message or the member, for the log."""
         return self.environ.get("FLC_DOT") or self.environ["FLC_MEMBER"]
+
+
+class Failure(NamedTuple):
+    """What a command failed of, and when, on the monotonic clock in seconds."""
+
+    about: str
+    reason: str
+    at: float
+
+
+class Figures(NamedTuple):
+    """How one hook does."""
+
+    running: int
+    waiting: int
+    """Messages, in the log, or members: no command has begun for them."""
+    passed_over: int
+    """Messages that retention took first; changes of a member that a newer one followed."""
+    ended: Mapping[str, int]
+    """By how, one of OUTCOMES."""
+    last_failure: Failure | None
+
+    def record(self) -> Record:
+        """For people and scripts."""
+        failure = self.last_failure
+        return {
+            "running": self.running,
+            "waiting": self.waiting,
+            "passed_over": self.passed_over,
+            "ended": {how: self.ended.get(how, 0) for how in OUTCOMES},
+            "last_failure": failure
+            and {
+                "about": failure.about,
+                "reason": failure.reason,
+                "s_ago": round(time.monotonic() - failure.at, 1),
+            },
+        }
 
 
 class Hooks:
@@ -114,6 +152,15 @@ class Hooks:
         self._settings = settings
         self._follow()
 
+    def figures(self) -> dict[str, Figures]:
+        """{hook: its figures}, of those that have a command or had one."""
+        hooks = ((self._on_message, self._messages), (self._on_member, self._members))
+        return {
+            hook.name: hook.figures(news.waiting, news.passed_over)
+            for hook, news in hooks
+            if hook.is_used
+        }
+
     async def stop(self) -> None:
         """Begin nothing more, and end what runs."""
         tasks = [*self._on_message.finish(), *self._on_member.finish()]
@@ -142,6 +189,13 @@ class NewMessages:
         self._ground = ground
         self._ops = ops
         self._position = ops.last_shown
+        self.passed_over = 0
+        """Messages that retention took before a command could run for them."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages that are shown and that no command has begun for; they are in the log."""
+        return self._ops.last_shown - self._position
 
     def skip(self) -> None:
         """What is shown by now is history."""
@@ -154,8 +208,10 @@ class NewMessages:
             return None
         page = self._ops.reader.after(self._position, None, 1)
         if not page or page[0][0] > shown:
+            self.passed_over += shown - self._position
             self._position = shown
             return None
+        self.passed_over += page[0][0] - self._position - 1
         self._position, encoded = page[0]
         message = decode(encoded)
         own = message.log == self._ground.node.replica.standing.log
@@ -175,6 +231,13 @@ class ChangedMembers:
     def __init__(self, ground: LoopGround) -> None:
         self._ground = ground
         self._changed: dict[NodeId, None] = {}
+        self.passed_over = 0
+        """Changes that another one of the same member followed before a command could run."""
+
+    @property
+    def waiting(self) -> int:
+        """Members that changed and that no command has begun for."""
+        return len(self._changed)
 
     def skip(self) -> None:
         """What changed by now is history."""
@@ -182,6 +245,7 @@ class ChangedMembers:
 
     def add(self, node: NodeId) -> None:
         """Its state is another."""
+        self.passed_over += node in self._changed
         self._changed[node] = None
 
     def take(self) -> Run | None:
@@ -191,6 +255,7 @@ class ChangedMembers:
             del self._changed[node]
             member = self._ground.node.replica.liveness.members.get(node)
             if member is None:
+                self.passed_over += 1
                 continue
             wall, now = self._ground.wall(), self._ground.now()
             environ = {
@@ -211,7 +276,7 @@ class Hook:
     def __init__(
         self, name: str, take: Callable[[], Run | None], shell: Shell, environ: dict[str, str]
     ) -> None:
-        self._name = name
+        self.name = name
         self._take = take
         self._shell = shell
         self._environ = environ
@@ -220,6 +285,9 @@ class Hook:
         self._news = asyncio.Event()
         self._is_finishing = False
         self._workers: list[asyncio.Task[None]] = []
+        self._running = 0
+        self._counts: Counter[str] = Counter()
+        self._last_failure: Failure | None = None
         self._logger = structlog.get_logger()
         self._quiet_until = 0.0
         self._unlogged = 0
@@ -240,6 +308,17 @@ class Hook:
         """Run this from now on; with no command nothing is run."""
         self._command, self._timeout_s = command, timeout_s
 
+    @property
+    def is_used(self) -> bool:
+        """Whether there is a command, or one has run."""
+        return bool(self._command or self._counts or self._running)
+
+    def figures(self, waiting: int, passed_over: int) -> Figures:
+        """What runs, how many ended how, and what failed last."""
+        if not self._command:
+            waiting = 0  # It is for nobody.
+        return Figures(self._running, waiting, passed_over, self._counts, self._last_failure)
+
     def wake(self) -> None:
         """There may be something to take."""
         self._news.set()
@@ -259,7 +338,12 @@ class Hook:
                 continue
             environ = {**self._environ, **run.environ}
             line = encode(run.record) + "\n"
-            reason = await self._shell.run(self._command, environ, line, self._timeout_s)
+            self._running += 1
+            try:
+                reason = await self._shell.run(self._command, environ, line, self._timeout_s)
+            finally:
+                self._running -= 1
+            self._counts[outcome(reason)] += 1
             if reason:
                 self._failed(run, reason)
 
@@ -274,10 +358,11 @@ class Hook:
 
     def _failed(self, run: Run, reason: str) -> None:
         now = time.monotonic()
+        self._last_failure = Failure(run.about, reason, now)
         if now < self._quiet_until:
             self._unlogged += 1
             return
         self._logger.warning(
-            "hook_failed", hook=self._name, about=run.about, reason=reason, unlogged=self._unlogged
+            "hook_failed", hook=self.name, about=run.about, reason=reason, unlogged=self._unlogged
         )
         self._quiet_until, self._unlogged = now + QUIET_S, 0

@@ -20,11 +20,16 @@ from prometheus_client.registry import Collector
 
 from flc_udp import __version__
 from flc_udp.core.health import CHANGES
+from flc_udp.daemon.clients import clients_of
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.hooks import Hooks
+from flc_udp.daemon.peers import peers
 from flc_udp.daemon.says import Says
+from flc_udp.daemon.shell import OUTCOMES
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.timings import Histogram
+from flc_udp.daemon.web import Web
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
@@ -105,6 +110,8 @@ class NodeCollector(Collector):
     reader: Reader
     control: Control
     says: Says
+    hooks: Hooks
+    web: Web
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a fixed order."""
@@ -118,7 +125,8 @@ class NodeCollector(Collector):
             yield CounterMetricFamily(f"flc_{name}", what, value=node.counts[counted])
         yield from self._by_label(node)
         yield from self._clients()
-        yield from _peers(node)
+        yield from self._peers()
+        yield from self._hooks()
         yield from self._timings()
         yield from self._kernel()
         yield from self._directory_figures()
@@ -146,14 +154,105 @@ class NodeCollector(Collector):
         yield changes
 
     def _clients(self) -> Iterator[Metric]:
-        clients = self.control.connections
-        yield _gauge("control_connections", "Clients of the control socket.", len(clients))
-        blocked = sum(client.is_full for client in clients)
-        yield _gauge(
-            "control_connections_blocked", "Clients that do not read what they asked for.", blocked
+        clients = clients_of(self.control, self.says)
+        for name, what, value in (
+            ("control_connections", "Clients of the control socket.", clients.connections),
+            (
+                "control_connections_blocked",
+                "Clients that do not read what they asked for.",
+                clients.blocked,
+            ),
+            (
+                "control_connections_paused",
+                "Clients that are not read from until what they said is taken, or what they asked.",
+                clients.paused,
+            ),
+            ("control_unread_bytes", "In memory, for clients to take.", clients.unread_bytes),
+            ("followers", "Rooms that are followed, over all clients.", clients.follows),
+            (
+                "followers_lagging",
+                "Followers that have not seen all: they read on from the log.",
+                clients.lagging,
+            ),
+            (
+                "follower_lag_messages_max",
+                "Messages that the furthest of them is behind, of all rooms.",
+                clients.lag_max,
+            ),
+            ("web_connections", "Connections to these pages.", self.web.connections),
+        ):
+            yield _gauge(name, what, value)
+        yield CounterMetricFamily(
+            "flc_control_connections_turned_away",
+            "Clients that were one too many.",
+            value=clients.turned_away,
         )
-        follows = sum(client.follows for client in clients)
-        yield _gauge("followers", "Rooms that are followed, over all clients.", follows)
+        yield CounterMetricFamily(
+            "flc_web_connections_pushed_out",
+            "Connections to these pages that gave way to newer ones.",
+            value=self.web.pushed_out,
+        )
+
+    def _peers(self) -> Iterator[Metric]:
+        """Sums over living members, never one of them: there may be a thousand."""
+        figures = peers(self.ground.node, self.ground.now())
+        for name, what, value in (
+            (
+                "peer_lag_messages_max",
+                "Messages of this run that the member furthest behind has not said to hold.",
+                figures.lag_messages_max,
+            ),
+            ("peers_lagging", "Members of which that is not 0.", figures.lagging),
+            (
+                "peers_behind",
+                "Members that do not hold what this node had said when they spoke before.",
+                figures.behind,
+            ),
+            ("peer_behind_seconds_max", "For how long, the longest.", figures.behind_s_max),
+            ("peers_catching_up", "Members that say they are.", figures.catching_up),
+            (
+                "peers_roots_differ",
+                "Members whose root was another when last told: usual while much is said.",
+                figures.roots_differ,
+            ),
+            ("push_in_flight_bytes", "Pushed and not answered yet.", figures.in_flight_bytes),
+            (
+                "push_windows_full",
+                "Members that had no room of late: they are told what there is, and pull.",
+                figures.windows_full,
+            ),
+        ):
+            yield _gauge(name, what, value)
+
+    def _hooks(self) -> Iterator[Metric]:
+        """By hook; none where none has a command."""
+        running, waiting, ended, passed_over = self._hook_families()
+        for name, figures in self.hooks.figures().items():
+            running.add_metric([name], figures.running)
+            waiting.add_metric([name], figures.waiting)
+            passed_over.add_metric([name], figures.passed_over)
+            for how in OUTCOMES:
+                ended.add_metric([name, how], figures.ended[how])
+        yield from (running, waiting, ended, passed_over)
+
+    def _hook_families(
+        self,
+    ) -> tuple[GaugeMetricFamily, GaugeMetricFamily, CounterMetricFamily, CounterMetricFamily]:
+        hook = ["hook"]
+        return (
+            GaugeMetricFamily("flc_hooks_running", "Commands that run now.", labels=hook),
+            GaugeMetricFamily(
+                "flc_hooks_waiting", "Messages or members no command has run for.", labels=hook
+            ),
+            CounterMetricFamily(
+                "flc_hook_runs", "Commands that ended, by how.", labels=["hook", "outcome"]
+            ),
+            CounterMetricFamily(
+                "flc_hook_passed_over",
+                "Messages that retention took first, changes that a newer one followed.",
+                labels=hook,
+            ),
+        )
 
     def _timings(self) -> Iterator[Metric]:
         timings = self.ground.timings
@@ -193,30 +292,16 @@ class NodeCollector(Collector):
             return [_gauge("data_readable", readable, 0)]
 
     def _disk(self) -> Iterator[Metric]:
-        database = self.directory.database
-        files = {"database": database, "wal": database.with_name("flc.db-wal")}
-        sizes = {name: path.stat().st_size for name, path in files.items() if path.exists()}
+        sizes = self.directory.file_bytes()
         yield _gauge("messages_kept", "Messages in the log now.", self.reader.counts()[0])
         yield _labelled_gauge("database_bytes", "Sizes of the log's files.", "file", sizes)
         yield _gauge(
             "database_used_bytes", "The database without its free pages.", self.reader.used_bytes()
         )
+        once = self.reader.once_clients()
+        yield _gauge("once_clients", "Clients whose numbered says are remembered.", once)
         free = self.directory.free_bytes()
         yield _gauge("disk_free_bytes", "Free where the log is, for this user.", free)
-
-
-def _peers(node: Node) -> Iterator[Metric]:
-    """How much of this run's own log living members have not said to hold durably."""
-    standing, others = node.replica.standing, node.replica.liveness.members.live()
-    said, held = standing.held(standing.log), node.replica.receipts.held
-    lags = [said - held.get(member.row.id, 0) for member in others]
-    yield _gauge(
-        "peer_lag_messages_max",
-        "Messages of this run that the member furthest behind has not said to hold. Members say "
-        "so when they are probed, so the more there are the older this is.",
-        max(lags, default=0),
-    )
-    yield _gauge("peers_lagging", "Members of which that is not 0.", sum(lag > 0 for lag in lags))
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:

@@ -26,10 +26,12 @@ import uvloop
 from flc_udp import __version__
 from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.members import alive_row
+from flc_udp.daemon.clients import clients_of
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks import Hooks
 from flc_udp.daemon.ops import Ops
+from flc_udp.daemon.records import Record
 from flc_udp.daemon.says import Says
 from flc_udp.daemon.seeds import check_seeds, keep_joining
 from flc_udp.daemon.settings import reload
@@ -37,7 +39,7 @@ from flc_udp.daemon.status import Status
 from flc_udp.daemon.stderr import log_to_stderr
 from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
-from flc_udp.daemon.web import Listening, Web, listening
+from flc_udp.daemon.web import Listening, Page, Web, listening
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
@@ -141,6 +143,7 @@ class Daemon:
         self._says = Says(self._ground, self._reader, name)
         self._control = Control(ops, self._says, settings.post_queue_max, self._broke)
         self._hooks = Hooks(settings, self._ground, ops, directory.path, self._broke)
+        self._status.more |= {"clients": self._clients, "hooks": self._hook_records}
         self._supervisor = Supervisor(Notifier(os.environ), self._ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -235,11 +238,18 @@ class Daemon:
         from flc_udp.daemon.metrics import NodeCollector  # noqa: PLC0415  # as said above
         from flc_udp.daemon.pages import pages_of  # noqa: PLC0415  # as said above
 
-        collector = NodeCollector(
-            self._status, self._ground, self._directory, self._reader, self._control, self._says
-        )
-        self._web = Web(pages_of(self._status, collector))
-        await self._web.serve(watched.sock)
+        pages: dict[str, Callable[[], Page]] = {}  # Filled below: the metrics tell of the web too.
+        web = self._web = Web(pages)
+        parts = (self._control, self._says, self._hooks, web)
+        collector = NodeCollector(self._status, self._ground, self._directory, self._reader, *parts)
+        pages |= pages_of(self._status, collector)
+        await web.serve(watched.sock)
+
+    def _hook_records(self) -> Record:
+        return {name: figures.record() for name, figures in self._hooks.figures().items()}
+
+    def _clients(self) -> Record:
+        return clients_of(self._control, self._says)._asdict()
 
     def _make_node(self, address: Address) -> Node:
         node_id = self._log.identity(_fresh_id())

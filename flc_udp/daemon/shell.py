@@ -18,6 +18,21 @@ from contextlib import suppress
 
 STDERR = 2
 
+OUTCOMES = ("ended well", "failed", "timed out", "not started")
+"""How a command may end."""
+
+NOT_STARTED, TIMED_OUT = "cannot be started", "killed after"
+"""How the reasons begin that are not the command's own."""
+
+
+def outcome(reason: str) -> str:
+    """One of OUTCOMES, from the reason that `Shell.run` gave."""
+    if reason.startswith(NOT_STARTED):
+        return "not started"
+    if reason.startswith(TIMED_OUT):
+        return "timed out"
+    return "failed" if reason else "ended well"
+
 
 class Shell:
     """Runs commands by `/bin/sh -c`, as many at a time as it is asked to."""
@@ -37,7 +52,7 @@ class Shell:
                 self._starter, _start, command, environ, stdin
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
-            return f"cannot be started: {error}"
+            return f"{NOT_STARTED}: {error}"
         self._running[process] = None
         if self._is_closed:
             _kill(process)
@@ -93,7 +108,7 @@ async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float
         os.close(pidfd)
     code = process.wait()
     if is_late:
-        return f"killed after {timeout_s:g} s"
+        return f"{TIMED_OUT} {timeout_s:g} s"
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}" if code else ""
 
 

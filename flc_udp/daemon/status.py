@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import time
 from collections import Counter
+from collections.abc import Callable
 
 from flc_udp import __version__
 from flc_udp.config import Settings
 from flc_udp.core.health import Health
+from flc_udp.daemon.advice import advice
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.peers import peers_record
 from flc_udp.daemon.records import Record, plain
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
@@ -39,6 +42,8 @@ class Status:
         self._is_sealed = is_sealed
         self._metrics = metrics
         self._started = time.monotonic()
+        self.more: dict[str, Callable[[], Record]] = {}
+        """What other parts of the daemon tell of themselves, by the key they have in the record."""
 
     @property
     def _node(self) -> Node:
@@ -67,8 +72,10 @@ class Status:
         return {
             "healthy": not reasons,
             "reasons": reasons,
+            "advice": [advice(reason) for reason in reasons],
             "node": self._node_record(),
             "members": self.members(),
+            "peers": peers_record(node, self._ground.now()),
             "health": self._health(),
             "messages": digest["messages"],
             "logs": digest["logs"],
@@ -85,6 +92,7 @@ class Status:
                 "dropped": node.replica.causal.dropped,
             },
             "queues": node.queued,
+            **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
             "disk": self._disk(),
             "counts": plain(node.counts),
@@ -139,7 +147,7 @@ class Status:
         except OSError as error:
             return [f"the data directory cannot be looked at: {error.strerror}"]
         if free < self.settings.disk_free_bytes_min:
-            return [f"{free} bytes of disk are free: posts are refused"]
+            return [f"{free / 1e6:.1f} MB of disk are free: posts are refused"]
         return []
 
     @property
@@ -203,13 +211,19 @@ class Status:
         return self._node.drops + replica.drops + Counter(others)
 
     def _disk(self) -> Record:
-        sizes = (self._directory.database, self._directory.database.with_name("flc.db-wal"))
-        return {
-            "free_bytes": self._directory.free_bytes(),
-            "used_bytes": self._reader.used_bytes(),
-            "database_bytes": sum(path.stat().st_size for path in sizes if path.exists()),
-            "writable": self._node.failing is None,
-        }
+        """Sizes; while the disk cannot be read, only that, which `reasons` tells too."""
+        writable = self._node.failing is None
+        try:
+            sizes = self._directory.file_bytes()
+            return {
+                "free_bytes": self._directory.free_bytes(),
+                "used_bytes": self._reader.used_bytes(),
+                "database_bytes": sum(sizes.values()),
+                "wal_bytes": sizes.get("wal", 0),
+                "writable": writable,
+            }
+        except OSError:
+            return {"writable": writable}
 
 
 def _floor(stamp: int) -> str | None:

@@ -24,9 +24,12 @@ class TurnedAway:
 
     def __init__(self) -> None:
         self._lingering: dict[_Lingerer, None] = {}
+        self.count = 0
+        """All that ever were."""
 
     def add(self, transport: asyncio.Transport) -> None:
         """Say why, say no more, and close when the other end does, or soon."""
+        self.count += 1
         transport.write(f"{REFUSAL}\n".encode())
         if len(self._lingering) >= LINGERING_MAX:
             return transport.close()

@@ -126,6 +126,8 @@ class Web:
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._exchanges: dict[_Exchange, None] = {}
+        self.pushed_out = 0
+        """Connections that gave way to newer ones."""
         self._server: asyncio.Server | None = None
 
     async def serve(self, sock: socket.socket) -> None:
@@ -153,6 +155,7 @@ class Web:
     def admit(self, exchange: _Exchange) -> None:
         """One more connection; where there are too many, the oldest gives way."""
         if len(self._exchanges) >= CONNECTIONS_MAX:
+            self.pushed_out += 1
             oldest = next(iter(self._exchanges))
             self.dismiss(oldest)
             oldest.abort()

@@ -60,6 +60,11 @@ class DataDirectory:
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
+    def file_bytes(self) -> dict[str, int]:
+        """Sizes of the log's files, those that there are; raises OSError."""
+        files = {"database": self.database, "wal": self.database.with_name("flc.db-wal")}
+        return {name: path.stat().st_size for name, path in files.items() if path.exists()}
+
     def socket_path(self) -> Path:
         """Where to bind the control socket, clear of what an earlier run left there.
 

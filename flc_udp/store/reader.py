@@ -287,6 +287,10 @@ class Reader:
         with failing("read"):
             return base_heads(self._connection, logs)
 
+    def once_clients(self) -> int:
+        """How many clients that numbered what they said are remembered."""
+        return int(self._value("SELECT count(*) FROM once"))
+
     def once(self, client: str, n: int) -> Dot | None:
         """The dot the client said under `n`, None for a new number.
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import shutil
 from typing import Any
 
 import pytest
@@ -246,3 +247,16 @@ async def test_a_follow_ends_with_its_input(ann: Node) -> None:
 
     assert await reader.read() == b""
     writer.close()
+
+
+async def test_a_data_directory_that_is_gone_is_told(ann: Node, wire: Wire) -> None:
+    """`flc status` is asked just then: it answers, with what it still knows."""
+    shutil.rmtree(ann.data)
+
+    answer = await wire.ask(STATUS)
+
+    assert answer["ok"] is True
+    assert "the data directory cannot be looked at" in answer["reasons"][0]
+    assert "mount it" in answer["advice"][0]
+    assert answer["disk"] == {"writable": True}
+    await assert_goes_on(wire)

@@ -1,8 +1,11 @@
 """Followers: live, lagging, many, and not reading at all."""
 
+import asyncio
+import signal
 from typing import Any
 
 from tests.daemon.cluster import Cluster, Node, say_all
+from tests.daemon.process import FLC, clean_environment, until
 from tests.daemon.wire import Wire
 
 FLOOD = 20_000
@@ -44,6 +47,55 @@ async def test_who_does_not_read_costs_no_memory(cluster: Cluster, wires: list[W
     shown = await read_messages(follower, FLOOD)
     assert [record["position"] for record in shown] == list(range(4_001, 4_001 + FLOOD))
     assert ann.resident_bytes() - before < GROWTH_BYTES_MAX
+
+
+async def netcat(node: Node) -> asyncio.subprocess.Process:
+    """`flc nc -d` of a room, from what is new on."""
+    words = (*FLC, "nc", "-d", "ops", "--data", str(node.data))
+    pipe = asyncio.subprocess.PIPE
+    return await asyncio.create_subprocess_exec(*words, stdout=pipe, env=clean_environment())
+
+
+async def test_a_stopped_process_is_seen_to_lag_and_resumes_exactly(cluster: Cluster) -> None:
+    """SIGSTOP holds up neither the others nor the daemon; it then prints just what it missed."""
+    (ann,) = await cluster.start(1)
+    followers = [await netcat(ann) for _ in range(3)]
+    stopped, *others = followers
+
+    async def clients() -> dict[str, int]:
+        return dict((await ann.ask("status"))["clients"])
+
+    async def all_follow() -> bool:
+        return (await clients())["follows"] == len(followers)
+
+    async def is_seen() -> bool:
+        seen = await clients()
+        return seen["blocked"] == seen["lagging"] == 1 and seen["lag_max"] > 0
+
+    async def printed(process: asyncio.subprocess.Process) -> bytes:
+        assert process.stdout is not None
+        return await process.stdout.readexactly(len(expected))
+
+    await until("all follow", all_follow)
+    bodies = [f"{number} {BODY}" for number in range(4_000)]
+    expected = "".join(f"{body}\n" for body in bodies).encode()
+    stopped.send_signal(signal.SIGSTOP)
+    try:
+        reading = [asyncio.create_task(printed(process)) for process in others]
+        client = await ann.client()
+        for at in range(0, len(bodies), 500):
+            await say_all(client, "ops", bodies[at : at + 500])
+        assert await asyncio.gather(*reading) == [expected] * len(others)
+        await until("the stopped one is seen", is_seen)
+        stopped.send_signal(signal.SIGCONT)
+        assert await printed(stopped) == expected
+        await ann.flc("say", "ops", "the next")
+        assert stopped.stdout is not None
+        assert await stopped.stdout.readline() == b"the next\n"
+    finally:
+        for process in followers:
+            process.kill()
+            await process.wait()
 
 
 async def test_a_follow_says_when_it_has_caught_up(cluster: Cluster, wires: list[Wire]) -> None:

@@ -215,3 +215,61 @@ async def test_of_many_failures_few_are_logged() -> None:
 async def exhausted(news: Iterator[Run]) -> bool:
     """Whether all of them were taken."""
     return operator.length_hint(news) == 0
+
+
+async def test_how_commands_end_is_counted() -> None:
+    """Each by how; the last failure is told with what it was about."""
+    commands = {"0": "true", "1": "exit 3", "2": "sleep 60", "3": "a\0b"}
+    hook = Hook("on_message", lambda: None, Shell(), {})
+    for name, command in commands.items():
+        news = iter([Run({"FLC_DOT": name}, {})])
+        hook._take = lambda news=news: next(news, None)  # noqa: SLF001  # one after the other
+        hook.follow(command, 0.2 if name == "2" else 30.0)
+        hook.wake()
+        if name == "0":
+            hook.start(1, lambda _error: None)
+        count = int(name) + 1
+
+        async def has_ended(count: int = count) -> bool:
+            return sum(hook.figures(0, 0).ended.values()) == count
+
+        await until("it has ended", has_ended)
+    await asyncio.wait(hook.finish())
+
+    figures = hook.figures(5, 6)
+    assert figures.ended == {"ended well": 1, "failed": 1, "timed out": 1, "not started": 1}
+    assert (figures.running, figures.waiting, figures.passed_over) == (0, 5, 6)
+    assert figures.last_failure is not None
+    assert figures.last_failure.about == "3"
+    assert figures.last_failure.reason.startswith("cannot be started")
+
+
+async def test_what_runs_and_waits_is_in_the_status(cluster: Cluster, tmp_path: Path) -> None:
+    """While it waits, and after it ran; of a node without hooks there is nothing."""
+    out, go = tmp_path / "out", tmp_path / "go"
+    ann, ben = cluster.node("--on-message", held(out, go, "$FLC_DOT")), cluster.node()
+    await cluster.start_these(ann, ben)
+    await say_all(await ann.client(), "ops", [str(number) for number in range(20)])
+
+    async def hook() -> dict[str, Any]:
+        return dict((await ann.ask("status"))["hooks"]["on_message"])
+
+    async def runs_some() -> bool:
+        return (await hook())["running"] == 1
+
+    async def ran_all() -> bool:
+        return (await hook())["ended"]["ended well"] == 20
+
+    await until("some run", runs_some)
+    assert (await hook())["waiting"] == 19
+    assert "on-message  1 running, 19 waiting" in (await ann.flc("status")).out.decode()
+    go.touch()
+    await until("all ran", ran_all)
+    assert await hook() == {
+        "running": 0,
+        "waiting": 0,
+        "passed_over": 0,
+        "ended": {"ended well": 20, "failed": 0, "timed out": 0, "not started": 0},
+        "last_failure": None,
+    }
+    assert (await ben.ask("status"))["hooks"] == {}

@@ -28,16 +28,20 @@ from tests.daemon.test_web import Answer, asked
 from tests.model.stories import Story
 
 COUNTERS = """
-bases_taken commits datagrams_received datagrams_sent drops failed_commits local_health_changes
-message_age_negative messages_committed messages_pruned messages_replayed receive_buffer_drops
-received_bytes sent_bytes stalls
+bases_taken commits control_connections_turned_away datagrams_received datagrams_sent drops
+failed_commits hook_passed_over hook_runs local_health_changes message_age_negative
+messages_committed messages_pruned messages_replayed receive_buffer_drops received_bytes sent_bytes
+stalls web_connections_pushed_out
 """
 GAUGES = """
-build_info catching_up control_connections control_connections_blocked data_readable database_bytes
-database_used_bytes disk_free_bytes floor_timestamp_seconds followers healthy holdback_bytes leaving
-local_health_score local_health_score_max log_writable logs members messages messages_kept
-peer_lag_messages_max peers_lagging pieces_bytes queue_length receive_buffer_size_bytes
-receive_buffer_used_bytes rooms uptime_seconds
+build_info catching_up control_connections control_connections_blocked control_connections_paused
+control_unread_bytes data_readable database_bytes database_used_bytes disk_free_bytes
+floor_timestamp_seconds follower_lag_messages_max followers followers_lagging healthy
+holdback_bytes hooks_running hooks_waiting leaving local_health_score local_health_score_max
+log_writable logs members messages messages_kept once_clients peer_behind_seconds_max
+peer_lag_messages_max peers_behind peers_catching_up peers_lagging peers_roots_differ pieces_bytes
+push_in_flight_bytes push_windows_full queue_length receive_buffer_size_bytes
+receive_buffer_used_bytes rooms uptime_seconds web_connections
 """
 HISTOGRAMS = "commit_seconds message_age_seconds"
 
@@ -48,6 +52,8 @@ LABELS = {
     "reason": "drops",
     "change": "local_health_changes",
     "file": "database_bytes",
+    "hook": "hook_passed_over hook_runs hooks_running hooks_waiting",
+    "outcome": "hook_runs",
     "le": HISTOGRAMS,
 }
 """Every label there is, and where."""
@@ -149,6 +155,22 @@ async def test_a_member_that_stands_still_is_seen_to_lag(cluster: Cluster) -> No
     assert (await values(ann))["peers_lagging"] == 1
     ben.cont()
     await until("ben has it", lambda: _with(ann, "peer_lag_messages_max", 0))
+
+
+async def test_hooks_and_followers_are_counted(cluster: Cluster) -> None:
+    """How commands ended by hook, and what clients do; without a command there are no samples."""
+    ann, ben = cluster.node(*METRICS, "--on-message", "exit 1"), cluster.node(*METRICS)
+    await cluster.start_these(ann, ben)
+    await (await ann.client()).say("ops", "hi")
+
+    found = await until("it failed", lambda: _with(ann, "hook_runs_total{on_message,failed}", 1))
+
+    assert found["hook_runs_total{on_message,timed out}"] == 0
+    assert found["hooks_running{on_message}"] == found["hooks_waiting{on_message}"] == 0
+    assert found["control_connections"] >= 1
+    assert found["followers_lagging"] == found["follower_lag_messages_max"] == 0
+    assert found["web_connections"] == 1
+    assert not any(name.startswith("hook") for name in await values(ben))
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="no other system tells what it dropped")

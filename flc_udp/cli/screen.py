@@ -1,0 +1,257 @@
+"""One screen that tells how a node is, for whoever is woken at three in the morning.
+
+Promise: the first line says whether it is healthy and what is the matter; below it what to do, then
+the facts, what most often matters first. What is quiet is not shown, nor what the daemon did not
+tell. On a terminal lines are folded at its width.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+
+from flc_udp.cli import text
+from flc_udp.cli.progress import Figures, to_go_text
+from flc_udp.client import Record
+
+PEERS_SHOWN = 5
+"""Of those that are not well, the worst; the others are counted."""
+
+INDENT = 14
+
+WIDTH_LEAST = 40
+"""Below it folding makes it worse."""
+
+
+def status_text(
+    record: Record, figures: Figures | None = None, rates: str = "", width: int | None = None
+) -> str:
+    """The screen; `figures` and `rates` are what several looks tell. Without `width` none folds."""
+    lines = [_title(record), *_advice(record)]
+    facts = [*_facts(record, figures), ("rates", rates), *_about(record)]
+    lines += [f"  {label:<12}{words}" for label, words in facts if words]
+    return "\n".join(_folded(text.visible(line), width) for line in lines)
+
+
+def _folded(line: str, width: int | None) -> str:
+    if width is None or width < WIDTH_LEAST:
+        return line
+    return textwrap.fill(
+        line, width, subsequent_indent=" " * INDENT,
+        break_on_hyphens=False, drop_whitespace=True, break_long_words=False,
+    )  # fmt: skip
+
+
+def _title(record: Record) -> str:
+    node, reasons = record.get("node", {}), record.get("reasons", ())
+    title = f"{node.get('name', 'node')} ({node.get('id', '?')}) is "
+    if not record["healthy"]:
+        more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
+        return f"{title}NOT HEALTHY" + (f": {reasons[0]}{more}" if reasons else "")
+    return title + "; ".join(("healthy", *_notes(record)))
+
+
+def _notes(record: Record) -> Iterator[str]:
+    """What is worth knowing of a node that is healthy."""
+    members, peers = record.get("members", {}), record.get("peers", {})
+    if record.get("catching_up"):
+        yield "catching up"
+    for state in ("dead", "suspect"):
+        if count := members.get(state):
+            yield f"{_count(count, 'member')} {state}"
+    if count := peers.get("behind"):
+        yield f"{_count(count, 'peer')} behind"
+
+
+def _advice(record: Record) -> Iterator[str]:
+    """What to do about each reason; the first one stands in the title."""
+    reasons = record.get("reasons", ())
+    advice = record.get("advice", ())
+    for number, reason in enumerate(reasons):
+        if number:
+            yield f"  ! {reason}"
+        if number < len(advice) and advice[number]:
+            yield f"  {'do':<12}{advice[number]}"
+
+
+def _facts(record: Record, figures: Figures | None) -> Iterator[tuple[str, str]]:
+    """What may be the matter."""
+    states = record.get("members", {}).items()
+    yield "members", ", ".join(f"{count} {state}" for state, count in states if count)
+    yield from _peers(record.get("peers", {}), str(record.get("node", {}).get("address")))
+    if record.get("catching_up"):
+        yield "catching up", figures.text() if figures else to_go_text(record["catching_up"])
+    yield "history", _history(record)
+    yield "disk", _disk(record.get("disk", {}))
+    yield "queues", _quiet(record.get("queues", {}), "empty")
+    yield "held back", _quiet(record.get("holdback", {}))
+    yield "clients", _clients(record.get("clients", {}))
+    for name, hook in record.get("hooks", {}).items():
+        yield name.replace("_", "-"), _hook(hook)
+    yield "dropped", _quiet(record.get("drops", {}))
+    yield "own health", _health(record.get("health", {}))
+
+
+def _about(record: Record) -> Iterator[tuple[str, str]]:
+    """What it is, and raw counters."""
+    node = record.get("node", {})
+    if node:
+        sealed = "sealed" if node.get("sealed") else "open, authenticates nobody"
+        yield "cluster", f"{node.get('cluster')}, {sealed}"
+        yield "address", str(node.get("address"))
+        up = text.duration_text(node.get("uptime_s", 0))
+        yield "running", f"version {node.get('version')}, up {up}"
+        yield "metrics", f"http://{node['metrics']}/metrics" if node.get("metrics") else ""
+    for name in ("sent", "received", "counts"):
+        yield name, text.counters_text(record.get(name, {}))
+
+
+def _peers(peers: Record, address: str) -> Iterator[tuple[str, str]]:
+    """How far the others are behind: a line, and one for each of the worst that are not well."""
+    if not peers:
+        return
+    live, ill = peers["live"], [peer for peer in peers["list"] if _is_ill(peer)]
+    if not live and not ill:
+        yield "peers", f"none: start another node with --join {address}"
+        return
+    words = [f"{peers['behind']} of {live} behind" if peers["behind"] else "none behind"]
+    if peers["lag_messages_max"]:
+        words.append(f"at most {_count(peers['lag_messages_max'], 'message')} not confirmed")
+    if peers["roots_differ"]:
+        words.append(f"roots differ with {peers['roots_differ']} (usual while much is said)")
+    elif live:
+        words.append("all roots agree")
+    if live:
+        yield "peers", ", ".join(words)
+    for peer in ill[:PEERS_SHOWN]:
+        yield "", f"{peer['name']} {peer['address']}: {_ill(peer)}"
+    if len(ill) > PEERS_SHOWN:
+        yield "", f"and {len(ill) - PEERS_SHOWN} more: `flc status --json`, `flc members`"
+
+
+def _is_ill(peer: Record) -> bool:
+    return bool(
+        peer["state"] != "alive" or peer["behind_s"] or peer["catching_up"] or peer["window_full"]
+    )
+
+
+def _ill(peer: Record) -> str:
+    words = []
+    if peer["state"] != "alive":
+        words.append(f"{peer['state']} for {text.duration_text(peer['state_s'])}")
+    if peer["catching_up"]:
+        words.append("catching up")
+    if peer["behind_s"]:
+        behind = text.duration_text(peer["behind_s"])
+        words.append(f"{_count(peer['lag_messages'], 'message')} behind, for {behind}")
+    elif peer["lag_messages"]:
+        words.append(f"{_count(peer['lag_messages'], 'message')} not confirmed")
+    if peer["window_full"]:
+        words.append(f"window full, {text.size_text(peer['in_flight_bytes'])} in flight")
+    if peer["told_s_ago"] is not None:
+        words.append(f"last confirmed {text.duration_text(peer['told_s_ago'])} ago")
+    return ", ".join(words)
+
+
+def _clients(clients: Record) -> str:
+    if not clients:
+        return ""
+    words = [_count(clients["connections"], "connection"), _count(clients["follows"], "follow")]
+    if clients["lagging"]:
+        words.append(f"{clients['lagging']} lagging, {clients['lag_max']} messages at most")
+    for name, what in (
+        ("blocked", "do not read"),
+        ("paused", "wait to say more"),
+        ("turned_away", "turned away"),
+    ):
+        if clients[name]:
+            words.append(f"{clients[name]} {what}")
+    if clients["unread_bytes"]:
+        words.append(f"{text.size_text(clients['unread_bytes'])} unread")
+    if clients["waiting_for_others"]:
+        words.append(f"{_count(clients['waiting_for_others'], 'say')} wait for others' disks")
+    return ", ".join(words)
+
+
+def _hook(hook: Record) -> str:
+    words = [f"{hook['running']} running", f"{hook['waiting']} waiting"]
+    words += [f"{count} {how}" for how, count in hook["ended"].items() if count]
+    if hook["passed_over"]:
+        words.append(f"{hook['passed_over']} passed over")
+    if failure := hook["last_failure"]:
+        ago = text.duration_text(failure["s_ago"])
+        words.append(f"last failure {ago} ago: {failure['reason']} ({failure['about']})")
+    return ", ".join(words)
+
+
+def _health(health: Record) -> str:
+    """How well it hears others, and what spoke against it, the latest first."""
+    if not health:
+        return ""
+    score = f"{health['score']} of {health['score_max']}"
+    slowed = f", probes {health['multiplier']} times slower" if health["score"] else ", well"
+    against = {what: ago for what, ago in health["last_s_ago"].items() if what != "probe answered"}
+    latest = sorted(against, key=lambda what: against[what])
+    words = [
+        f"{what} {text.duration_text(against[what])} ago ({_count(health['counts'][what], 'time')})"
+        for what in latest
+    ]
+    return score + slowed + "".join(f"; {word}" for word in words)
+
+
+def _history(record: Record) -> str:
+    kinds = [key for key in ("messages", "logs", "rooms") if key in record]
+    words = [_count(record[key], key[:-1]) for key in kinds]
+    if record.get("floor"):
+        floor = text.time_text(record["floor"], local=False)
+        words.append(f"{record['messages_kept']} of these kept, from {floor} on")
+    if "root" in record:
+        words.append(f"root {record['root']}")
+    return ", ".join(words)
+
+
+def _disk(disk: Record) -> str:
+    words = []
+    if disk.get("writable") is False:
+        words.append("READ-ONLY")
+    if "free_bytes" in disk:
+        words.append(f"{text.size_text(disk['free_bytes'])} free")
+    if "database_bytes" in disk:
+        wal = f" (WAL {text.size_text(disk['wal_bytes'])})" if disk.get("wal_bytes") else ""
+        words.append(f"database {text.size_text(disk['database_bytes'])}{wal}")
+    return ", ".join(words)
+
+
+def _quiet(counters: Mapping[str, int], otherwise: str = "") -> str:
+    """Those that are not 0."""
+    if not counters:
+        return ""
+    return text.counters_text({name: n for name, n in counters.items() if n}) or otherwise
+
+
+def _count(count: int, thing: str) -> str:
+    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+
+
+class Rates:
+    """What moved between two looks, a second: messages, datagrams, drops."""
+
+    def __init__(self) -> None:
+        self._at = 0.0
+        self._before: dict[str, int] | None = None
+
+    def look(self, record: Record, at: float) -> str:
+        """In words; nothing at the first look, or where the daemon began anew."""
+        counts = record.get("counts", {})
+        now = {
+            "messages committed": counts.get("messages committed", 0),
+            "datagrams in": counts.get("datagrams received", 0),
+            "out": counts.get("datagrams sent", 0),
+            "dropped": sum(record.get("drops", {}).values()),
+        }
+        before, took = self._before, at - self._at
+        self._before, self._at = now, at
+        if before is None or took <= 0 or any(now[name] < before[name] for name in now):
+            return ""
+        moved = {name: (now[name] - before[name]) / took for name in now}
+        return ", ".join(f"{name} {rate:.0f}/s" for name, rate in moved.items())
