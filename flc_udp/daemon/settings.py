@@ -19,6 +19,9 @@ from flc_udp.model.errors import FlcError
 ENVIRONMENT_PREFIX = "FLC_"
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+ANY_BYTES = ("data", "key_file", "on_message", "on_member")
+"""Paths and commands: the system takes them as they were typed."""
+
 TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -98,11 +101,13 @@ def _check(name: str, value: object, where: str) -> object:
     default = getattr(Settings(), name)
     if isinstance(default, tuple):
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return tuple(value)
+            return tuple(_check("name", item, where) for item in value)
         raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
     if type(value) is not type(default):
         kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
         raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
+    if isinstance(value, str) and name not in ANY_BYTES and not _is_unicode(value):
+        raise FlcError(f"{where} is {value!r}", "valid Unicode text is allowed")
     limits = FIELDS[name].metadata
     low, high, choices = limits["low"], limits["high"], limits["choices"]
     is_off = limits["off"] and value == 0
@@ -112,3 +117,8 @@ def _check(name: str, value: object, where: str) -> object:
     if choices and value not in choices:
         raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
     return value
+
+
+def _is_unicode(text: str) -> bool:
+    """Whether it is without the lone surrogates that stand for bytes that are no UTF-8."""
+    return text == text.encode(errors="replace").decode()
