@@ -19,6 +19,9 @@ MISTYPED = 2
 ANY_BYTES = ("DIR", "FILE", "FILE.toml", "CMD", "TEXT")
 """What stands in the help for values that the system, the shell or a message takes as they are."""
 
+SECONDS_MAX = 1e9
+"""Sockets and timers take ten times as many, and not more."""
+
 DIGITS_MAX = 15
 """Of a number: any is exact in JSON, and fits the daemon's 64 bits."""
 
@@ -49,15 +52,16 @@ class Parser(argparse.ArgumentParser):
 
     def _near(self, word: str) -> str:
         names = [name for action in self._actions for name in action.option_strings]
-        return did_you_mean(word.partition("=")[0], names)
+        return did_you_mean(word.partition("=")[0], [n for n in names if n.startswith("--")])
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
     """A question with the most similar word, if one is."""
     from difflib import get_close_matches
 
-    near = get_close_matches(word, known, 1)
-    return f"did you mean {near[0]}?" if near else ""
+    bare = {name.lstrip("-"): name for name in known}  # Or two dashes would make all alike.
+    near = get_close_matches(word.lstrip("-"), bare, 1)
+    return f"did you mean {bare[near[0]]}?" if near else ""
 
 
 def shown(word: str) -> str:
@@ -76,12 +80,12 @@ def _is_unicode(word: str) -> bool:
 
 
 def seconds(words: str) -> float:
-    """A span of time in seconds, from 0."""
+    """A span of time in seconds, from 0; what is longer than a life is no time to wait."""
     try:
         span = float(words)
     except ValueError:
         span = -1.0
-    if not 0 <= span < float("inf"):
+    if not 0 <= span <= SECONDS_MAX:
         raise argparse.ArgumentTypeError(f"{words!r} is no number of seconds")
     return span
 

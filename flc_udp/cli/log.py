@@ -136,8 +136,9 @@ class Renderer:
 def since(words: str) -> str:
     """RFC 3339 in UTC of a date, a time (local if it names no zone) or a span ago such as 2h."""
     if ago := re.fullmatch(r"(\d{1,9})([smhd])", words):
-        span = timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
-        return text.rfc3339(max(datetime.now(UTC) - span, datetime.fromtimestamp(0, UTC)))
+        now = datetime.now(UTC)
+        since_then = now - datetime.fromtimestamp(0, UTC)
+        return text.rfc3339(now - min(timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])}), since_then))
     try:
         return text.rfc3339(datetime.fromisoformat(words))
     except (ValueError, OverflowError) as error:

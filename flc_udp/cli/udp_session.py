@@ -36,7 +36,7 @@ from flc_udp.wire.seal import Seal
 STDIN, STDOUT = 0, 1
 DONE, FAILED, SILENT = 0, 1, 3
 
-PATIENCE_S = 2.0
+PATIENCE_S = 1.5
 """How long -z waits for its answer, where -w does not say."""
 
 ARRIVED_MAX = 4_096

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +20,9 @@ from flc_udp.model.errors import FlcError
 ENVIRONMENT_PREFIX = "FLC_"
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+DIGITS_MAX = 20
+"""Of a number; no setting has so many, and Python reads no more than some thousands."""
+
 ANY_BYTES = ("data", "key_file", "on_message", "on_member")
 """Paths and commands: the system takes them as they were typed."""
 
@@ -90,7 +94,8 @@ def _from_text(name: str, text: str) -> object:
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), text)
     if isinstance(default, int):
-        return int(text) if text.lstrip("-").isdecimal() and text.isascii() else text
+        is_number = re.fullmatch(f"-?[0-9]{{1,{DIGITS_MAX}}}", text)
+        return int(text) if is_number else text
     if isinstance(default, tuple):
         return tuple(text.replace(",", " ").split())
     return text

@@ -91,6 +91,7 @@ COMMAND_LINE = [
     Mistake("ping 127.0.0.1:7352 -c 0", MISTYPED, "'0'", "flc ping --help"),
     Mistake("ping 127.0.0.1:7352 -c many", MISTYPED, "'many'", "flc ping --help"),
     Mistake("ping 127.0.0.1:7352 -i nan", MISTYPED, "'nan'", "flc ping --help"),
+    Mistake("ping 127.0.0.1:7352 -i 1e10", MISTYPED, "'1e10'", "flc ping --help"),
     Mistake("ping caf\udce9:7352", MISTYPED, r"HOST:PORT: caf\xe9", "flc ping --help"),
     Mistake("ping 127.0.0.1:7352 --cluster \udcff", MISTYPED, r"--cluster: \xff", "flc ping"),
     Mistake("udp", MISTYPED, "HOST PORT", "flc udp --help"),
@@ -123,6 +124,7 @@ NODES = [
     Mistake("config --config {unknown_key}", REFUSED, "'nmae'", "did you mean name?"),
     Mistake(RUN, REFUSED, "'fast'", "local, lan, wan", environ={"FLC_PROFILE": "fast"}),
     Mistake(RUN, REFUSED, "'many'", "a whole number", environ={"FLC_LINKS_MAX": "many"}),
+    Mistake(RUN, REFUSED, "FLC_LINKS_MAX", "number", environ={"FLC_LINKS_MAX": "9" * 5_000}),
     Mistake(RUN, REFUSED, "FLC_CLUSTER", "Unicode", environ={"FLC_CLUSTER": "\udcff"}),
     Mistake(RUN, REFUSED, "FLC_JOIN", "Unicode", environ={"FLC_JOIN": "\udcff:7352"}),
     # Names and addresses.
