@@ -63,8 +63,6 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
 
 def doctor(args: argparse.Namespace) -> int:
     """Print each check as it is done; exit 1 if any failed."""
-    if args.address is not None:
-        split_host_port(args.address)  # No address at all is no finding.
     failed = False
     for verdict in verdicts(args):
         failed |= verdict.level == FAIL

@@ -237,7 +237,6 @@ PEERS = [
     Mistake("udp -z -w 1 {address} --cluster other", SILENT, "did not answer", "key or cluster"),
     Mistake("udp -w 1 {address}", REFUSED, "line 1", "type a packet", stdin=b"hello\n"),
     Mistake("udp --decode", REFUSED, "hex", "hex", stdin=b"zz\n"),
-    Mistake("doctor nowhere --data {ann}", REFUSED, "'nowhere'", "HOST:PORT"),
     Mistake("doctor {address} --key-file {note}", REFUSED, "line 1", "flc keygen"),
 ]
 
