@@ -6,6 +6,7 @@ Each is read by the tool that will read it, where that is installed, and by the 
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import shlex
 import shutil
@@ -34,8 +35,8 @@ PAGES = {"/metrics", "/livez", "/readyz"}
 
 
 def tool(name: str) -> str:
-    """Where a validator is; the test is skipped where it is not."""
-    found = shutil.which(name)
+    """Where a validator is, beside this Python first; the test is skipped where it is not."""
+    found = shutil.which(name, path=f"{Path(sys.executable).parent}:{os.environ['PATH']}")
     if found is None:
         pytest.skip(f"{name} is not installed")
     return found

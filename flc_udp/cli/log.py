@@ -12,6 +12,7 @@ import sys
 from datetime import UTC, datetime, timedelta
 
 from flc_udp.cli import text
+from flc_udp.cli.arguments import whole
 from flc_udp.cli.connect import with_daemon
 from flc_udp.client import Client, Record, Stream, compact
 from flc_udp.model.errors import FlcError
@@ -26,7 +27,7 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     """`flc log [ROOM]`."""
     parser.add_argument("room", metavar="ROOM", nargs="?", help="default: all rooms")
     parser.add_argument(
-        "-n", metavar="N", type=_count, default=20, help="the last N (default 20), 0 for all"
+        "-n", metavar="N", type=whole, default=20, help="the last N (default 20), 0 for all"
     )
     parser.add_argument("-f", "--follow", action="store_true", help="then print what is new")
     parser.add_argument(
@@ -135,17 +136,12 @@ class Renderer:
 def since(words: str) -> str:
     """RFC 3339 in UTC of a date, a time (local if it names no zone) or a span ago such as 2h."""
     if ago := re.fullmatch(r"(\d{1,9})([smhd])", words):
-        span = timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])})
-        return text.rfc3339(max(datetime.now(UTC) - span, datetime.fromtimestamp(0, UTC)))
+        now = datetime.now(UTC)
+        since_then = now - datetime.fromtimestamp(0, UTC)
+        return text.rfc3339(now - min(timedelta(**{AGO_UNITS[ago[2]]: int(ago[1])}), since_then))
     try:
         return text.rfc3339(datetime.fromisoformat(words))
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(
             f"{words!r} is no time; 2h, 2026-11-23 and 2026-11-23T03:22 are"
         ) from error
-
-
-def _count(words: str) -> int:
-    if words.isascii() and words.isdecimal():
-        return int(words)
-    raise argparse.ArgumentTypeError(f"{words!r} is no number of messages")

@@ -9,18 +9,25 @@ itself, `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback
 from __future__ import annotations
 
 import argparse
+import errno
 import io
 import os
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
 from typing import NamedTuple
 
 from flc_udp import __version__
+from flc_udp.cli.arguments import Parser, did_you_mean
+from flc_udp.cli.complaint import complain
 from flc_udp.model.errors import FlcError
 
 DONE, FAILED, INTERRUPTED = 0, 1, 130
+
+FULL_HINT = "make room on the disk that it is written to: see `df`"
+SYSTEM_HINT = "the operating system refused it; that is all it said"
 
 
 class Command(NamedTuple):
@@ -162,11 +169,19 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `flc` with these arguments (default: the process's) and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     _open_missing_streams()
-    name = _top_parser().parse_args(words[:1]).command
+    name = _command_name(words)
     parser = command_parser(name)
     module = import_module(COMMANDS[name].module)
     call = getattr(module, f"{name}_" if iskeyword(name) else name)
-    return _ended(call, parser.parse_args(words[1:]))
+    return _ended(call, parser.read(words[1:]))
+
+
+def _command_name(words: Sequence[str]) -> str:
+    parser = _top_parser()
+    name: str = parser.read(words[:1]).command
+    if name not in COMMANDS:
+        parser.refuse(f"there is no command {name!r}", did_you_mean(name, list(COMMANDS)))
+    return name
 
 
 def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
@@ -181,13 +196,23 @@ def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
         _discard_output()
         return DONE
     except OSError as error:
-        return _fail(str(error), "the operating system refused it; that is all it said")
+        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+        return _fail(str(error), FULL_HINT if is_full else SYSTEM_HINT)
     return code
 
 
 def _fail(problem: str, hint: str) -> int:
-    print(f"error: {problem}\nhint: {hint}", file=sys.stderr)
+    complain(problem, hint)
+    with suppress(OSError, ValueError):
+        _settle_output()
     return FAILED
+
+
+def _settle_output() -> None:
+    try:
+        sys.stdout.flush()
+    except OSError:  # It is the full disk, or the pipe that nobody reads.
+        _discard_output()
 
 
 def _discard_output() -> None:
@@ -208,10 +233,10 @@ def _open_missing_streams() -> None:
         sys.stdout.reconfigure(encoding="utf-8", errors="backslashreplace")
 
 
-def _top_parser() -> argparse.ArgumentParser:
+def _top_parser() -> Parser:
     width = max(map(len, COMMANDS))
     listing = "\n".join(f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items())
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog="flc",
         usage="flc COMMAND [ARGUMENT]...",
         description="Chat rooms kept together by nodes that gossip, with no server in the middle.",
@@ -219,16 +244,14 @@ def _top_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--version", action="version", version=f"flc {__version__}")
-    parser.add_argument(
-        "command", metavar="COMMAND", choices=list(COMMANDS), help=argparse.SUPPRESS
-    )
+    parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
 
 
-def command_parser(name: str) -> argparse.ArgumentParser:
+def command_parser(name: str) -> Parser:
     """What parses the words behind `flc NAME`: all that its help and its completion tell."""
     command = COMMANDS[name]
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=f"flc {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
         epilog=f"example:\n  {command.example}",

@@ -15,7 +15,8 @@ import sys
 from collections.abc import Callable
 
 from flc_udp.cli import pipes, text
-from flc_udp.cli.arguments import seconds
+from flc_udp.cli.arguments import positive, seconds
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.lasting import RETRY_S, Lasting
 from flc_udp.cli.log import exact
@@ -37,7 +38,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     flag("-d", dest="deaf", action="store_true", help="read nothing from stdin")
     flag("-N", dest="quits", action="store_true", help="quit after end of input, once all is kept")
     flag("-w", dest="silence", metavar="SECS", type=seconds, help="quit after SECS of silence")
-    flag("-c", dest="count", metavar="COUNT", type=_positive, help="quit after COUNT messages")
+    flag("-c", dest="count", metavar="COUNT", type=positive, help="quit after COUNT messages")
     flag("-v", dest="verbose", action="store_true", help="say when it listens, and from where")
     flag("--json", action="store_true", help="messages as JSON, exact, with their positions")
     start = parser.add_mutually_exclusive_group()
@@ -49,7 +50,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
         default={},
         help="begin after that position; DOT is what stood there",
     )
-    start.add_argument("--last", metavar="N", type=_positive, help="begin with the last N messages")
+    start.add_argument("--last", metavar="N", type=positive, help="begin with the last N messages")
 
 
 def nc(args: argparse.Namespace) -> int:
@@ -161,7 +162,7 @@ class Conversation:
     def _refuse(self, number: int, problem: str, hint: str) -> None:
         self._answered += 1
         self._refused += 1
-        print(f"error: line {number} {problem}\nhint: {hint}", file=sys.stderr, flush=True)
+        complain(f"line {number} {problem}", hint)
 
     async def _silence(self) -> None:
         """Wait for -w; what is still asked for or being printed is no silence."""
@@ -226,9 +227,3 @@ def _start(words: str) -> Record:
     if match is None:
         raise argparse.ArgumentTypeError(f"{words!r} is not POSITION or POSITION@DOT")
     return {"from": int(match[1]), **({"dot": match[2]} if match[2] else {})}
-
-
-def _positive(words: str) -> int:
-    if words.isascii() and words.isdecimal() and int(words):
-        return int(words)
-    raise argparse.ArgumentTypeError(f"{words!r} is not a number from 1")

@@ -8,14 +8,16 @@ from __future__ import annotations
 
 import argparse
 import statistics
-import sys
 import time
 from pathlib import Path
 
+from flc_udp.cli.arguments import positive, seconds
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.probe import Answer, Probe
 from flc_udp.cli.text import visible
 from flc_udp.client import Record, compact
 from flc_udp.config import SEAL_BYTES
+from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.seal import keyring, read_keys
 
@@ -29,9 +31,9 @@ PAYLOAD_BYTES_MAX = 1_400 - SEAL_BYTES
 def add_ping(parser: argparse.ArgumentParser) -> None:
     """`flc ping`."""
     parser.add_argument("address", metavar="HOST:PORT", help="a node's UDP address")
-    parser.add_argument("-c", dest="count", metavar="N", type=int, help="stop after N pings")
+    parser.add_argument("-c", dest="count", metavar="N", type=positive, help="stop after N pings")
     parser.add_argument(
-        "-i", dest="interval", metavar="SECS", type=float, default=1.0, help="between two pings"
+        "-i", dest="interval", metavar="SECS", type=seconds, default=1.0, help="between two pings"
     )
     parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
     parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
@@ -40,8 +42,10 @@ def add_ping(parser: argparse.ArgumentParser) -> None:
 
 def ping(args: argparse.Namespace) -> int:
     """Ping until the count is reached or Ctrl-C; exit 3 if nothing was answered."""
-    if args.interval <= 0 or (args.count is not None and args.count < 1):
-        raise FlcError("nothing would be sent", "-c takes a number from 1, -i seconds above 0")
+    if not args.interval:
+        raise FlcError("pings without a pause would be a flood", "give -i seconds above 0")
+    if not split_host_port(args.address)[1]:
+        raise FlcError(f"nothing listens on port 0 of {args.address}", "write a port from 1")
     pinger = Pinger(args)
     code = 0
     try:
@@ -52,8 +56,7 @@ def ping(args: argparse.Namespace) -> int:
     pinger.summarize()
     if pinger.round_trips or code:
         return code
-    print(f"error: {args.address} did not answer", file=sys.stderr)
-    print("hint: is it there, and are key and cluster name right?", file=sys.stderr)
+    complain(f"{args.address} did not answer", "is it there, and are key and cluster name right?")
     return SILENT
 
 

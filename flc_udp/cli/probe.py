@@ -8,7 +8,7 @@ import time
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from flc_udp.model.address import Address, fold, split_host_port
+from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
@@ -63,6 +63,9 @@ def resolve(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     host, port = split_host_port(text)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
-    except OSError as error:
-        raise FlcError(f"{text!r} has no address: {error.strerror}", "write HOST:PORT") from error
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or NO_HOST
+        raise FlcError(
+            f"{text!r} has no address: {reason}", "write HOST:PORT of a host that resolves"
+        ) from error
     return family, (str(address[0]), int(address[1]))

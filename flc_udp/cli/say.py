@@ -7,7 +7,10 @@ import getpass
 import sys
 from typing import Literal
 
+from flc_udp.cli.arguments import seconds
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.config import BODY_BYTES_MAX
 from flc_udp.model.errors import FlcError
@@ -29,7 +32,7 @@ def add_say(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--timeout",
         metavar="SECS",
-        type=float,
+        type=seconds,
         default=10.0,
         help="the longest wait (default 10); exit 3 when it is over",
     )
@@ -54,9 +57,15 @@ def say(args: argparse.Namespace) -> int:
             timeout=None if args.wait is None else args.timeout,
         )
         print(said.dot, flush=True)
-        if said.missing:
+        missing = ", ".join(said.missing)
+        if said.timed_out:
+            complain(
+                f"not held by {missing} in {args.timeout:g} s",
+                "it is durable here and goes on to them: see `flc members`, `flc status`",
+            )
+        elif missing:
             # Some may have died or left meanwhile: nobody waits for those, but they are named.
-            print(f"not held by {', '.join(said.missing)}", file=sys.stderr)
+            print(f"not held by {visible(missing)}", file=sys.stderr)
         return NOT_IN_TIME if said.timed_out else 0
 
     return with_daemon(args, use)

@@ -14,6 +14,7 @@ import sys
 
 from flc_udp.cli import text
 from flc_udp.cli.arguments import seconds
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.progress import Figures, Progress
 from flc_udp.client import Client, Record, compact
@@ -125,9 +126,11 @@ class Watch:
 
     def _silent(self) -> int:
         self._display.close()
-        names = ", ".join(text.visible(member["name"]) for member in self._asked)
-        print(f"error: no answer from {names} in {self._args.timeout:g} s", file=sys.stderr)
-        print("hint: see `flc members`; the node itself goes on comparing", file=sys.stderr)
+        names = ", ".join(member["name"] for member in self._asked)
+        complain(
+            f"no answer from {names} in {self._args.timeout:g} s",
+            "see `flc members`; the node itself goes on comparing",
+        )
         return SILENT
 
 

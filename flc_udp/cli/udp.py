@@ -14,9 +14,10 @@ from pathlib import Path
 
 from flc_udp.cli import pipes
 from flc_udp.cli.arguments import seconds
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.datagram_lines import LINE_BYTES_MAX, read_datagram
 from flc_udp.cli.hexdump import Captured, HexReader
-from flc_udp.cli.udp_session import Session, complain
+from flc_udp.cli.udp_session import Session
 from flc_udp.client import compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
@@ -59,12 +60,7 @@ def udp(args: argparse.Namespace) -> int:
 
 def _seal(args: argparse.Namespace) -> Seal:
     keys = read_keys(Path(args.key_file)) if args.key_file else ()
-    try:
-        ring = keyring(keys, args.cluster)
-    except UnicodeEncodeError as error:
-        problem = f"--cluster {args.cluster!r} is not valid Unicode text"
-        raise FlcError(problem, "write the name as the nodes' settings have it") from error
-    return Seal(ring, secrets.token_bytes(SESSION_BYTES))
+    return Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
 
 
 def _settle_addresses(args: argparse.Namespace) -> None:

@@ -16,6 +16,7 @@ from collections.abc import Coroutine
 from typing import Any, cast
 
 from flc_udp.cli import pipes
+from flc_udp.cli.complaint import complain
 from flc_udp.cli.datagram_lines import (
     KEY_HINT,
     LINE_BYTES_MAX,
@@ -27,7 +28,7 @@ from flc_udp.cli.datagram_lines import (
 )
 from flc_udp.client import compact
 from flc_udp.config import HASH_BYTES, ID_BYTES
-from flc_udp.model.address import Address, fold, split_host_port
+from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import Ping
 from flc_udp.wire.seal import Seal
@@ -35,7 +36,7 @@ from flc_udp.wire.seal import Seal
 STDIN, STDOUT = 0, 1
 DONE, FAILED, SILENT = 0, 1, 3
 
-PATIENCE_S = 2.0
+PATIENCE_S = 1.5
 """How long -z waits for its answer, where -w does not say."""
 
 ARRIVED_MAX = 4_096
@@ -84,8 +85,7 @@ class Session(asyncio.DatagramProtocol):
             return FAILED
         if self._answered or not self._sent:
             return DONE
-        if self._args.verbose or not self._args.probe:
-            complain(f"{self._far()} did not answer", f"is it there? {KEY_HINT}")
+        complain(f"{self._far()} did not answer", f"is it there? {KEY_HINT}")
         return SILENT
 
     # --- The socket -----------------------------------------------------------------------------
@@ -99,7 +99,7 @@ class Session(asyncio.DatagramProtocol):
         try:
             await loop.create_datagram_endpoint(lambda: self, local, remote)
         except (OSError, UnicodeError) as error:
-            reason = getattr(error, "strerror", None) or "it is no name of a host"
+            reason = getattr(error, "strerror", None) or NO_HOST
             if listens:
                 hint = "give another address, or `-l 0 -v` for any free port"
                 raise FlcError(f"cannot listen on {where}: {reason}", hint) from error
@@ -234,8 +234,3 @@ class Session(asyncio.DatagramProtocol):
 def address_of(address: SocketAddress) -> Address:
     """A socket's address in its one spelling."""
     return fold(address[0].partition("%")[0], address[1])
-
-
-def complain(problem: str, hint: str) -> None:
-    """What went wrong and what to do, without an end of the session."""
-    print(f"error: {problem}\nhint: {hint}", file=sys.stderr, flush=True)

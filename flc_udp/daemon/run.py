@@ -15,8 +15,8 @@ import secrets
 import signal
 import socket
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -47,7 +47,7 @@ from flc_udp.model.message import Message, check_label
 from flc_udp.model.tags import parse_tags
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory, default_directory
-from flc_udp.store.log import Log
+from flc_udp.store.log import Log, StoreFailed
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
 
 DRAIN_S = 5.0
@@ -97,9 +97,11 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
             refused.callback(watched.sock.close)
         log = Log.open(directory.database)
         refused.pop_all()
-    daemon = Daemon(settings, load, directory, log, ring, name, watched)
+    with _blaming(directory.database):
+        daemon = Daemon(settings, load, directory, log, ring, name, watched)
     try:
-        await daemon.start(sock, address)
+        with _blaming(directory.database):
+            await daemon.start(sock, address)
         daemon.join_remembered()
         daemon.join_seeds()
         return await daemon.until_left()
@@ -345,6 +347,16 @@ def _ring(settings: Settings, directory: DataDirectory) -> Keyring:
         return keyring(keys, settings.cluster)
     keys = read_keys(directory.keys) if directory.keys.exists() else ()
     return keyring(keys, settings.cluster)
+
+
+@contextmanager
+def _blaming(database: Path) -> Iterator[None]:
+    """A log that opens and cannot be read or written to is no place to start from."""
+    try:
+        yield
+    except StoreFailed as error:
+        hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
+        raise FlcError(f"the log {database} cannot be used: {error}", hint) from error
 
 
 def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:

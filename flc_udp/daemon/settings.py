@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,6 +21,12 @@ from flc_udp.model.tags import parse_tags
 ENVIRONMENT_PREFIX = "FLC_"
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
+DIGITS_MAX = 20
+"""Of a number; no setting has so many, and Python reads no more than some thousands."""
+
+ANY_BYTES = ("data", "key_file", "on_message", "on_member")
+"""Paths and commands: the system takes them as they were typed."""
+
 TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
 
@@ -88,7 +95,8 @@ def _from_text(name: str, text: str) -> object:
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), text)
     if isinstance(default, int):
-        return int(text) if text.lstrip("-").isdecimal() and text.isascii() else text
+        is_number = re.fullmatch(f"-?[0-9]{{1,{DIGITS_MAX}}}", text)
+        return int(text) if is_number else text
     if isinstance(default, tuple):
         return tuple(text.replace(",", " ").split())
     return text
@@ -99,11 +107,14 @@ def _check(name: str, value: object, where: str) -> object:
     default = getattr(Settings(), name)
     if isinstance(default, tuple):
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            return _check_tags(tuple(value), where) if name == "tags" else tuple(value)
+            texts = tuple(_check_text(item, where) for item in value)
+            return _check_tags(texts, where) if name == "tags" else texts
         raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
     if type(value) is not type(default):
         kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
         raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
+    if isinstance(value, str) and name not in ANY_BYTES:
+        _check_text(value, where)
     limits = FIELDS[name].metadata
     low, high, choices = limits["low"], limits["high"], limits["choices"]
     is_off = limits["off"] and value == 0
@@ -121,3 +132,10 @@ def _check_tags(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
     except FlcError as error:
         raise FlcError(f"{where}: {error}", error.hint) from error
     return texts
+
+
+def _check_text(text: str, where: str) -> str:
+    """Lone surrogates stand for bytes that are no UTF-8."""
+    if text != text.encode(errors="replace").decode():
+        raise FlcError(f"{where} is {text!r}", "valid Unicode text is allowed")
+    return text

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, cast
 
-from flc_udp.model.address import Address, fold, split_host_port
+from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
 
 RECEIVE_BUFFER_BYTES = 8 << 20
@@ -110,9 +110,10 @@ async def resolve(text: str) -> list[Address]:
     host, port = split_host_port(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or NO_HOST
         raise FlcError(
-            f"{text!r} has no address: {error.strerror}", "write HOST:PORT of a host that resolves"
+            f"{text!r} has no address: {reason}", "write HOST:PORT of a host that resolves"
         ) from error
     return list(dict.fromkeys(fold(str(at[4][0]).partition("%")[0], int(at[4][1])) for at in found))
 

@@ -14,6 +14,9 @@ from flc_udp.model.errors import FlcError
 PORT_LIMIT = 1 << 16
 PORT_DIGITS_MAX = 5
 
+NO_HOST = "it is no name of a host"
+"""Why there is no address where no resolver was asked: Python refuses the name (UnicodeError)."""
+
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
 """Compared as text: an Address is canonical, and each row of a member table is asked."""
 

@@ -6,6 +6,7 @@ file: it ends with the process, however that ends. Everything in it is for its o
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import pwd
@@ -20,6 +21,8 @@ from flc_udp.model.errors import FlcError
 
 DATABASE = "flc.db"
 """The log's file in it."""
+
+FULL_HINT = "make room on its disk (see `df`), or give another directory with --data"
 
 DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
@@ -46,9 +49,10 @@ class DataDirectory:
             _make(path)
             return cls(path, _lock(path))
         except OSError as error:
+            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise FlcError(
                 f"data directory {path} cannot be used: {error.strerror}",
-                "give one that the user who runs flc can write to, with --data",
+                FULL_HINT if is_full else "give one that you can write to, with --data",
             ) from error
 
     def release(self) -> None:

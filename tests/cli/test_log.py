@@ -121,6 +121,11 @@ def test_since_may_be_a_span_ago() -> None:
     assert abs(datetime.now(UTC) - timedelta(hours=2) - two_hours_ago) < timedelta(minutes=1)
 
 
+def test_since_may_be_longer_ago_than_there_was_time() -> None:
+    """A span that begins before all clocks is all."""
+    assert since("99999999d") == "1970-01-01T00:00:00.000Z"
+
+
 @pytest.mark.parametrize("words", ["", "yesterday", "2h ago", "-2h", "2026-13-01"])
 def test_since_that_is_no_time(words: str) -> None:
     """Anything else cannot be parsed."""

@@ -73,7 +73,12 @@ async def test_wait_that_is_not_reached(daemon: FakeDaemon, flc: Flc) -> None:
 
     ended = await flc("say", "ops", "hi", "--wait", "all")
 
-    assert ended == Ended(3, f"{LOG}:1\n", "not held by ben (00000000000000bb)\n")
+    assert ended == Ended(
+        3,
+        f"{LOG}:1\n",
+        "error: not held by ben (00000000000000bb) in 10 s\n"
+        "hint: it is durable here and goes on to them: see `flc members`, `flc status`\n",
+    )
 
 
 @pytest.mark.usefixtures("daemon")

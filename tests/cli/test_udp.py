@@ -237,15 +237,17 @@ async def test_a_probe_is_a_ping(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_a_probe_in_silence(udp: Flc, peer: PeerMaker) -> None:
-    """Exit 3, quiet, whether nothing comes, or junk, or a refusal."""
+    """Exit 3 with what to look at, whether nothing comes, or junk, or a refusal."""
     mute, junk = await peer(), await peer(raw=b"junk")
     gone = (await peer()).port
 
-    assert await udp("-z", "127.0.0.1", mute.port, *HASTE) == Ended(3, "", "")
-    assert await udp("-z", "127.0.0.1", junk.port, *HASTE) == Ended(3, "", "")
-    told = await udp("-z", "-v", "--cluster", "other", "127.0.0.1", gone, *HASTE)
-    assert told.code == 3
-    assert "did not answer" in told.err
+    for port, words in ((mute.port, ()), (junk.port, ()), (gone, ("--cluster", "other"))):
+        told = await udp("-z", *words, "127.0.0.1", port, *HASTE)
+        error, hint = told.err.splitlines()
+
+        assert (told.code, told.out) == (3, "")
+        assert error == f"error: 127.0.0.1:{port} did not answer"
+        assert "key or cluster name?" in hint
 
 
 async def listening(
@@ -360,6 +362,7 @@ async def test_what_cannot_be_decoded_says_at_which_byte(udp: Flc) -> None:
         ["-z", "-l", "2"],
         ["-z", "--decode"],
         ["a", "1", "-w", "soon"],
+        ["127.0.0.1", "1", "--cluster", "\udcff"],
     ],
 )
 def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
@@ -381,7 +384,6 @@ def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
         ["-l", "port"],
         ["-l", "192.0.2.1:0"],
         ["127.0.0.1", "1", "--key-file", "/nowhere"],
-        ["127.0.0.1", "1", "--cluster", "\udcff"],
     ],
 )
 async def test_an_address_or_a_key_that_is_none(flc: Flc, words: list[str]) -> None:

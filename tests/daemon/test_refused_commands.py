@@ -106,7 +106,10 @@ async def test_a_position_that_is_not_there(ann: Node) -> None:
     ids=" ".join,
 )
 async def test_a_command_line_that_cannot_be_parsed(words: tuple[str, ...]) -> None:
-    """Exit code 2, and the usage on stderr."""
+    """Exit code 2, what is wrong with it, and which help tells more."""
     ended = await run_flc(*words)
     assert (ended.code, ended.out) == (2, b"")
-    assert ended.err.startswith("usage: flc")
+    error, hint = ended.err.splitlines()
+    assert error.startswith("error: ")
+    assert hint.startswith("hint: ")
+    assert hint.endswith(" --help")

@@ -6,7 +6,9 @@ PATIENT = {"FLC_SUSPECT_TIMEOUT_MS": "60000"}
 
 def missing(err: str, node: Node) -> str:
     """Check that a say that is out of time names this node alone."""
-    assert err == f"not held by {node.name} ({node.id})\n"
+    error, hint = err.splitlines()
+    assert error.startswith(f"error: not held by {node.name} ({node.id}) in ")
+    assert hint.startswith("hint: ")
     return err
 
 
