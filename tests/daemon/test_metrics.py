@@ -34,8 +34,8 @@ received_bytes sent_bytes stalls
 """
 GAUGES = """
 build_info catching_up control_connections control_connections_blocked data_readable database_bytes
-database_used_bytes disk_free_bytes floor_timestamp_seconds followers healthy holdback_bytes keys leaving
-local_health_score local_health_score_max log_writable logs members messages messages_kept
+database_used_bytes disk_free_bytes floor_timestamp_seconds followers healthy holdback_bytes keys
+leaving local_health_score local_health_score_max log_writable logs members messages messages_kept
 peer_lag_messages_max peers_lagging pieces_bytes queue_length receive_buffer_size_bytes
 receive_buffer_used_bytes rooms uptime_seconds
 """
