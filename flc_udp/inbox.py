@@ -44,7 +44,7 @@ MESSAGES_A_TURN = 1_024
 """Each takes about 13 µs to decide; a datagram without any counts as one."""
 
 HEARD_MAX = 16_384
-"""Nodes of which it is known what they seal under; beyond it who was first heard is forgotten."""
+"""Nodes of which it is known what they seal under; beyond it the longest unheard is forgotten."""
 
 LIVENESS = frozenset(
     (
@@ -105,9 +105,11 @@ class Inbox:
             yield received
 
     def _hear(self, sender: NodeId, key_id: bytes) -> None:
-        if sender not in self.heard_under and len(self.heard_under) >= HEARD_MAX:
-            del self.heard_under[next(iter(self.heard_under))]
+        # Members are heard again and again: ids that a holder of the key makes up push out none.
+        self.heard_under.pop(sender, None)
         self.heard_under[sender] = key_id
+        if len(self.heard_under) > HEARD_MAX:
+            del self.heard_under[next(iter(self.heard_under))]
 
     def _open(self, datagram: bytes, source: Address) -> Received | None:
         self._counts["datagrams received"] += 1

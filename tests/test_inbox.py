@@ -95,11 +95,11 @@ def test_it_is_known_who_was_last_heard_under_which_key() -> None:
 
 
 def test_what_is_known_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was heard first is forgotten first."""
+    """Who was heard longest ago is forgotten first."""
     monkeypatch.setattr(inbox, "HEARD_MAX", 2)
     box = Box()
     for name in (b"a", b"b", b"a", b"c"):
         box.send(Nack(7), sender=name * 8)
     box.take()
 
-    assert list(box.inbox.heard_under) == [b"b" * 8, b"c" * 8]
+    assert list(box.inbox.heard_under) == [b"a" * 8, b"c" * 8]

@@ -103,7 +103,7 @@ def remove(ring: Keyring, name: str) -> Keyring:
         names = ", ".join(key.name for key in others)
         raise FlcError(
             f"key {gone.name} seals what this node sends: it cannot be removed",
-            f"`flc keys use` another one first, of {names}"
+            f"`flc keys use` another one first: {names}"
             if others
             else "it is the only one: `flc keys add` another and `flc keys use` that first",
         )

@@ -8,9 +8,8 @@ and the nonce is the counter, so no (key, nonce) pair ever repeats. The header i
 with the payload. Sealing names no receiver: one sealed datagram may go to many.
 
 The ring of a running `Seal` may be replaced (`flc keys`). The session stays, and its counter goes
-on: the session's key is another one under each cluster key, so one session under two of them
-shares no (key, nonce) pair even so. Whoever hears it knows (key id, session), and takes the two
-for what they are: two keys of one run.
+on: its key is another one under each cluster key, so one session under two of them is fine, and
+back under the first no nonce of it comes again. A session's counters rise over all its keys.
 
 *Open* mode is this same code under a key made of the cluster's name alone: it keeps clusters
 apart and authenticates nobody.
