@@ -32,7 +32,7 @@ from flc_udp.wire.packets import (
     Rumor,
     Update,
 )
-from flc_udp.wire.seal import Seal
+from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal
 
 INBOX_MAX = 8_192
 """Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
@@ -42,6 +42,9 @@ OPENED_A_TURN = 2_048
 
 MESSAGES_A_TURN = 1_024
 """Each takes about 13 µs to decide; a datagram without any counts as one."""
+
+HEARD_MAX = 16_384
+"""Nodes of which it is known what they seal under; beyond it the longest unheard is forgotten."""
 
 LIVENESS = frozenset(
     (
@@ -64,6 +67,9 @@ class Inbox:
     """Datagrams of one node that wait to be taken."""
 
     def __init__(self, seal: Seal, drops: Counter[str], counts: Counter[str]) -> None:
+        self.heard_under: dict[NodeId, bytes] = {}
+        """The id of the key that a node's last datagram about liveness was sealed under: of those
+        alone, since they come from everybody, and from nobody often."""
         self._seal = seal
         self._drops = drops
         self._counts = counts
@@ -83,10 +89,12 @@ class Inbox:
     def take(self) -> Iterator[Received]:
         """What this turn is to take: all about liveness, and as much of the rest as it may."""
         for _ in range(min(len(self._sealed), OPENED_A_TURN)):
-            received = self._open(*self._sealed.popleft())
+            datagram, source = self._sealed.popleft()
+            received = self._open(datagram, source)
             if received is None:
                 continue
             if any(type(packet) in LIVENESS for packet in received.packets):
+                self._hear(received.sender, datagram[KEY_ID_AT : KEY_ID_AT + KEY_ID_BYTES])
                 yield received
             else:
                 self._waiting.append(received)
@@ -95,6 +103,13 @@ class Inbox:
             received = self._waiting.popleft()
             messages += sum(map(_messages, received.packets))
             yield received
+
+    def _hear(self, sender: NodeId, key_id: bytes) -> None:
+        # Members are heard again and again: ids that a holder of the key makes up push out none.
+        self.heard_under.pop(sender, None)
+        self.heard_under[sender] = key_id
+        if len(self.heard_under) > HEARD_MAX:
+            del self.heard_under[next(iter(self.heard_under))]
 
     def _open(self, datagram: bytes, source: Address) -> Received | None:
         self._counts["datagrams received"] += 1

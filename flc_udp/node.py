@@ -74,6 +74,7 @@ class Node:
         self._ground = ground
         self._payload_max = settings.packet_bytes_max - SEAL_BYTES
         self._inbox = Inbox(seal, self.drops, self.counts)
+        self.heard_under = self._inbox.heard_under
         self._admission = Admission(ground.now())
         self._posts: deque[Post] = deque()
         self._said: dict[Dot, Post] = {}

@@ -18,6 +18,7 @@ from typing import Any
 import msgpack
 import pytest
 
+from flc_udp import inbox
 from flc_udp.config import (
     HASH_BYTES,
     ID_BYTES,
@@ -162,6 +163,7 @@ def tables(node: Node) -> dict[str, int]:
         "silent addresses": len(liveness._rejoin._silent),  # noqa: SLF001
         "errands": len(liveness.detector._relay._errands),  # noqa: SLF001
         "rounds": len(liveness.detector._probes._rounds),  # noqa: SLF001
+        "heard under": len(node.heard_under),
     }
 
 
@@ -350,9 +352,10 @@ BOUNDS = {
     "reaped": MEMBERS_MAX,
     "silent addresses": 64,
     "errands": 8,
+    "heard under": 64,
     "rounds": 4 * MEMBERS_MAX,  # Here only that none stays; the bound has a test of its own.
 }
-FILLED = ("rows", "errands")
+FILLED = ("rows", "errands", "heard under")
 """Those that are full at times: it is their bound that holds, not that there is no more to keep."""
 
 GROWTH_BYTES = 32_768
@@ -606,6 +609,7 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
     """100,000 datagrams of a hostile holder: no crash, and the last 50,000 cost no memory."""
     monkeypatch.setattr(rejoin, "REMEMBERED_MAX", BOUNDS["silent addresses"])
     monkeypatch.setattr(relay, "RELAYS_MAX", BOUNDS["errands"])
+    monkeypatch.setattr(inbox, "HEARD_MAX", BOUNDS["heard under"])
     hall = Hall(2, members_max=MEMBERS_MAX, reap_after_s=1, exchange_interval_ms=1_000)
     stands = hall.stands.values()
     peak: Counter[str] = Counter()

@@ -2,6 +2,9 @@
 
 from collections import Counter
 
+import pytest
+
+from flc_udp import inbox
 from flc_udp.inbox import INBOX_MAX, MESSAGES_A_TURN, Inbox, Received
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Nack, Ping, Replay, ReplayEnd
@@ -21,9 +24,9 @@ class Box:
         self.inbox = Inbox(Seal(RING, b"r" * 16), self.drops, Counter())
         self._seal = Seal(RING, b"s" * 16)
 
-    def send(self, *packets: Ping | Nack | Replay | ReplayEnd) -> None:
+    def send(self, *packets: Ping | Nack | Replay | ReplayEnd, sender: bytes = b"bob-----") -> None:
         """One datagram."""
-        (payload,) = pack(b"bob-----", packets, 1_355)
+        (payload,) = pack(sender, packets, 1_355)
         self.inbox.add(self._seal.close(payload), BOB)
 
     def take(self) -> list[Received]:
@@ -75,3 +78,28 @@ def test_what_waits_opened_counts_too() -> None:
 
     assert len(box.inbox) == INBOX_MAX
     assert box.drops["inbox full"] == 5
+
+
+def test_it_is_known_who_was_last_heard_under_which_key() -> None:
+    """By what is about liveness alone: it comes from all and is cheap to look at."""
+    box = Box()
+    box.send(Nack(7))
+    box.send(replay(1))
+    box.take()
+    assert box.inbox.heard_under == {b"bob-----": RING.keys[0].id}
+
+    box = Box()
+    box.send(replay(1))
+    box.take()
+    assert box.inbox.heard_under == {}
+
+
+def test_what_is_known_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was heard longest ago is forgotten first."""
+    monkeypatch.setattr(inbox, "HEARD_MAX", 2)
+    box = Box()
+    for name in (b"a", b"b", b"a", b"c"):
+        box.send(Nack(7), sender=name * 8)
+    box.take()
+
+    assert list(box.inbox.heard_under) == [b"a" * 8, b"c" * 8]

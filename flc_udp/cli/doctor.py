@@ -27,6 +27,7 @@ from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import default_directory
+from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
 
 PATIENCE_S = 5.0
@@ -116,7 +117,11 @@ async def meet(path: Path) -> Met:
 def peers_ring(args: argparse.Namespace, data: Path, met: Met, here: Settings) -> Keyring:
     """The keys and cluster to probe with: those given, else the node's own."""
     own = data / "keys"
-    file = Path(args.key_file) if args.key_file else own if os.access(own, os.R_OK) else None
+    keys: tuple[bytes, ...] = ()
+    if args.key_file:
+        keys = read_keys(Path(args.key_file))
+    elif os.access(own, os.R_OK):
+        keys = read_ring(own).sources
     node = met.status["node"] if met.status else {}
     cluster = args.cluster or node.get("cluster") or here.cluster
-    return keyring(read_keys(file) if file else (), cluster)
+    return keyring(keys, cluster)

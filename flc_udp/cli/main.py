@@ -140,6 +140,15 @@ COMMANDS = {
         "print a new key for a cluster",
         "(umask 077; flc keygen > cluster.key); flc run --key-file cluster.key",
     ),
+    "keys": Command(
+        "flc_udp.cli.keys",
+        "show or change the keys of a running node: the first seals, any opens",
+        "flc keys list\n"
+        "  flc keygen | flc keys add\n"
+        "  flc keys use 5b0c9a1e\n"
+        "  flc keys remove open\n"
+        "  flc keys list --json | jq -r 'select(.seals) | .id'",
+    ),
     "config": Command(
         "flc_udp.cli.config",
         "print every setting as a file to begin with, or what is changed here",

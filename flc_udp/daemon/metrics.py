@@ -119,6 +119,8 @@ class NodeCollector(Collector):
         yield _labelled_gauge("build_info", "1, with the version.", "version", {__version__: 1})
         yield _gauge("uptime_seconds", "Since this daemon started.", self.status.uptime_s)
         yield _gauge("healthy", "1 if `flc status` says so.", not self.status.reasons())
+        ring = "Keys that datagrams are opened with: above 1 a change of keys is under way."
+        yield _gauge("keys", ring, len(self.status.keys.ring.keys))
         for name, what, read in GAUGES:
             yield _gauge(name, what, read(node))
         for counted, (name, what) in COUNTS.items():

@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Callable
 from flc_udp import __version__
 from flc_udp.core.members import Member, Members
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.records import Record, clock_record, member_record
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.why import why
@@ -37,12 +38,18 @@ class Ops:
     """The table of ops, and what they read from."""
 
     def __init__(
-        self, ground: LoopGround, reader: Reader, status: Status, leave: Callable[[], None]
+        self,
+        ground: LoopGround,
+        reader: Reader,
+        status: Status,
+        keys: Keys,
+        leave: Callable[[], None],
     ) -> None:
         self.reader = reader
         self.last_shown = reader.last_position()
         """Up to this position the Node has shown its log; the log may hold more for a moment."""
         self._ground = ground
+        self._keys = keys
         self._leave = leave
         self.answers: dict[str, Answer] = {
             "hello": self._hello,
@@ -57,6 +64,7 @@ class Ops:
             "rooms": self._rooms,
             "members": self._members,
             "why": lambda request: why(self.reader, request),
+            "keys": self._do_keys,
         }
 
     @property
@@ -154,6 +162,17 @@ class Ops:
         members.me.health = self._ground.node.replica.liveness.detector.health.score
         for member in list(members):
             yield member_record(member, wall, now, is_self=member is members.me)
+
+    async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
+        """The ring, after the change that is asked for; and who was last heard under which key."""
+        about = await self._keys.change(request)
+        node = self._ground.node
+        for key in self._keys.ring.keys:
+            live = node.replica.liveness.members.live()
+            heard = [m.row.name for m in live if node.heard_under.get(m.row.id) == key.id]
+            seals = key == self._keys.ring.keys[0]
+            yield {"id": key.name, "seals": seals, "heard": sorted(heard)}
+        yield {"end": True} if about is None else {"end": True, "key": about}
 
     async def _log(self, request: Record) -> AsyncIterator[Record]:
         room = _room_of(request)

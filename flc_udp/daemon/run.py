@@ -30,6 +30,7 @@ from flc_udp.daemon.clients import clients_of
 from flc_udp.daemon.control import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks import Hooks
+from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record
 from flc_udp.daemon.says import Says
@@ -48,7 +49,7 @@ from flc_udp.model.tags import parse_tags
 from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log, StoreFailed
-from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+from flc_udp.wire.seal import SESSION_BYTES, Keyring
 
 DRAIN_S = 5.0
 """A leaving node waits so long for commits that are under way."""
@@ -86,11 +87,11 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
     check_label("node name", name)
     structlog.contextvars.bind_contextvars(node=name)
     check_seeds(settings.join)
-    ring = _ring(settings, directory)
+    keys = Keys(settings, directory)
     with ExitStack() as refused:
         sock, bound = await bind(settings.bind)
         refused.callback(sock.close)
-        _check_exposure(settings, ring, bound)
+        _check_exposure(settings, keys.ring, bound)
         address = await _advertised(settings, bound)
         watched = await listening(settings.metrics) if settings.metrics else None
         if watched is not None:
@@ -98,7 +99,7 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
         log = Log.open(directory.database)
         refused.pop_all()
     with _blaming(directory.database):
-        daemon = Daemon(settings, load, directory, log, ring, name, watched)
+        daemon = Daemon(settings, load, directory, log, keys, name, watched)
     try:
         with _blaming(directory.database):
             await daemon.start(sock, address)
@@ -118,7 +119,7 @@ class Daemon:
         load: Callable[[], Settings],
         directory: DataDirectory,
         log: Log,
-        ring: Keyring,
+        keys: Keys,
         name: str,
         watched: Listening | None,
     ) -> None:
@@ -126,7 +127,7 @@ class Daemon:
         self._load = load
         self._directory = directory
         self._log = log
-        self._ring = ring
+        self._keys = keys
         self._name = name
         self._logger = structlog.get_logger()
         self._reader = log.reader()
@@ -138,10 +139,10 @@ class Daemon:
             self._ground,
             directory,
             self._reader,
-            is_sealed=not ring.is_open,
+            keys,
             metrics=None if watched is None else watched.address,
         )
-        ops = Ops(self._ground, self._reader, self._status, self.leave)
+        ops = Ops(self._ground, self._reader, self._status, keys, self.leave)
         self._says = Says(self._ground, self._reader, name)
         self._control = Control(ops, self._says, settings.post_queue_max, self._broke)
         self._hooks = Hooks(settings, self._ground, ops, directory.path, self._broke)
@@ -177,7 +178,7 @@ class Daemon:
             address=str(address),
             data=str(self._directory.path),
             cluster=self._settings.cluster,
-            sealed=not self._ring.is_open,
+            sealed=not self._keys.ring.is_open,
             messages=node.replica.standing.messages,
             metrics=None if self._watched is None else str(self._watched.address),
             version=__version__,
@@ -264,7 +265,7 @@ class Daemon:
             alive_row(node_id, incarnation, address, self._name, boot, tags),
             self._log.load(),
             self._reader,
-            Seal(self._ring, secrets.token_bytes(SESSION_BYTES)),
+            self._keys.seal(secrets.token_bytes(SESSION_BYTES)),
             self._ground,
             random.SystemRandom(),
         )
@@ -335,20 +336,6 @@ class Daemon:
             self._ended.set_exception(failure)
 
 
-def _ring(settings: Settings, directory: DataDirectory) -> Keyring:
-    """The keys of the data directory, seeded by --key-file; without either, the open ring."""
-    if settings.key_file:
-        keys = read_keys(Path(settings.key_file))
-        if not directory.keys.exists():
-            text = Path(settings.key_file).read_bytes()
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL
-            with os.fdopen(os.open(directory.keys, flags, 0o600), "wb") as file:
-                file.write(text)
-        return keyring(keys, settings.cluster)
-    keys = read_keys(directory.keys) if directory.keys.exists() else ()
-    return keyring(keys, settings.cluster)
-
-
 @contextmanager
 def _blaming(database: Path) -> Iterator[None]:
     """A log that opens and cannot be read or written to is no place to start from."""
@@ -360,11 +347,17 @@ def _blaming(database: Path) -> Iterator[None]:
 
 
 def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:
-    if ring.is_open and not bound.is_loopback and not settings.insecure:
+    if not ring.is_open or bound.is_loopback or settings.insecure:
+        return
+    if len(ring.keys) > 1:  # It is on its way from open to sealed.
         raise FlcError(
-            f"{bound} is not loopback and there is no key: anybody could read and write",
-            "make a key with `flc keygen > FILE` and give --key-file FILE, or say --insecure",
+            f"{bound} is not loopback and the ring opens without a key too: anybody could write",
+            "say --insecure until `flc keys remove open` was done on all nodes",
         )
+    raise FlcError(
+        f"{bound} is not loopback and there is no key: anybody could read and write",
+        "make a key with `flc keygen > FILE` and give --key-file FILE, or say --insecure",
+    )
 
 
 async def _advertised(settings: Settings, bound: Address) -> Address:

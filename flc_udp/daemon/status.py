@@ -11,6 +11,7 @@ from flc_udp.config import Settings
 from flc_udp.core.health import Health
 from flc_udp.daemon.advice import advice
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.peers import peers_record
 from flc_udp.daemon.records import Record, plain
 from flc_udp.model.address import Address
@@ -31,15 +32,15 @@ class Status:
         ground: LoopGround,
         directory: DataDirectory,
         reader: Reader,
+        keys: Keys,
         *,
-        is_sealed: bool,
         metrics: Address | None = None,
     ) -> None:
         self.settings = settings
         self._ground = ground
         self._directory = directory
         self._reader = reader
-        self._is_sealed = is_sealed
+        self.keys = keys
         self._metrics = metrics
         self._started = time.monotonic()
         self.more: dict[str, Callable[[], Record]] = {}
@@ -161,7 +162,7 @@ class Status:
             "name": me.name,
             "address": str(me.address),
             "cluster": self.settings.cluster,
-            "sealed": self._is_sealed,
+            "sealed": not self.keys.ring.is_open,
             "version": __version__,
             "uptime_s": round(self.uptime_s, 1),
             "incarnation": me.incarnation,

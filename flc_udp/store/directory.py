@@ -69,6 +69,22 @@ class DataDirectory:
         files = {"database": self.database, "wal": self.database.with_name("flc.db-wal")}
         return {name: path.stat().st_size for name, path in files.items() if path.exists()}
 
+    def write_keys(self, text: str) -> None:
+        """Put this into `keys`, whole and durable, or leave it as it was; raises OSError."""
+        written = self.keys.with_name("keys.new")
+        written.unlink(missing_ok=True)  # Of a process that was killed here.
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with os.fdopen(os.open(written, flags, FILE_MODE), "w") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        written.replace(self.keys)
+        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(directory)  # A name is durable when its directory is.
+        finally:
+            os.close(directory)
+
     def socket_path(self) -> Path:
         """Where to bind the control socket, clear of what an earlier run left there.
 

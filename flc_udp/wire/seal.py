@@ -7,17 +7,20 @@ HKDF-SHA256 (RFC 5869) of the cluster key with the session as salt and the clust
 and the nonce is the counter, so no (key, nonce) pair ever repeats. The header is authenticated
 with the payload. Sealing names no receiver: one sealed datagram may go to many.
 
+The ring of a running `Seal` may be replaced (`flc keys`). The session stays, and its counter goes
+on: its key is another one under each cluster key, so one session under two of them is fine, and
+back under the first no nonce of it comes again. A session's counters rise over all its keys.
+
 *Open* mode is this same code under a key made of the cluster's name alone: it keeps clusters
 apart and authenticates nobody.
 
-Left for later, each with its place: replay windows and cookies hang on (session, counter), which
-`Opened` carries; a live change of keys replaces the keyring of a running `Seal`.
+Left for later, with its place: replay windows and cookies hang on (session, counter), which
+`Opened` carries.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import os
 from collections import OrderedDict
 from hashlib import blake2b
@@ -53,19 +56,39 @@ NOT_OURS = frozenset((SEAL_BROKEN, KEY_UNKNOWN))
 KEYGEN_HINT = "write one with `flc keygen > FILE; chmod 600 FILE`"
 
 
+OPEN = b""
+"""Stands among secrets for the open key, which is none: it is made of the cluster's name."""
+
+
 class Key(NamedTuple):
-    """A cluster key and the id that stands for it in headers."""
+    """A cluster key, the id that stands for it in headers, and what it was made of."""
 
     secret: bytes
     id: bytes
+    source: bytes
+    """The secret as it was given: OPEN for the open key."""
+
+    @property
+    def name(self) -> str:
+        """How people call it."""
+        return self.id.hex() if self.source else "open"
 
 
 class Keyring(NamedTuple):
-    """The first key seals, any opens. `is_open` when it was made of the cluster's name alone."""
+    """The first key seals, any opens."""
 
     keys: tuple[Key, ...]
     cluster: str
-    is_open: bool
+
+    @property
+    def is_open(self) -> bool:
+        """Whether who has no key is heard: the open key is in it, whichever seals."""
+        return any(key.source == OPEN for key in self.keys)
+
+    @property
+    def sources(self) -> tuple[bytes, ...]:
+        """What `keyring` makes this of again."""
+        return tuple(key.source for key in self.keys)
 
 
 class Opened(NamedTuple):
@@ -77,19 +100,18 @@ class Opened(NamedTuple):
 
 
 def keyring(secrets: tuple[bytes, ...], cluster: str) -> Keyring:
-    """A ring of 32-byte secrets; of none, the open ring of the cluster's name."""
-    is_open = not secrets
-    if is_open:
-        secrets = (
-            blake2b(cluster.encode(), digest_size=KEY_BYTES, person=b"flc-udp open").digest(),
-        )
+    """A ring of 32-byte secrets, or OPEN among them; of none, the open ring."""
+    sources = dict.fromkeys(secrets or (OPEN,))
+    return Keyring(tuple(_key(source, cluster) for source in sources), cluster)
+
+
+def _key(source: bytes, cluster: str) -> Key:
+    name = cluster.encode()
+    secret = source or blake2b(name, digest_size=KEY_BYTES, person=b"flc-udp open").digest()
     # The name is part of the id: two clusters that share a key do not even try to open each other.
     person = b"flc-udp key id"
-    keys = tuple(
-        Key(s, blake2b(cluster.encode(), key=s, digest_size=KEY_ID_BYTES, person=person).digest())
-        for s in secrets
-    )
-    return Keyring(keys, cluster, is_open)
+    found = blake2b(name, key=secret, digest_size=KEY_ID_BYTES, person=person).digest()
+    return Key(secret, found, source)
 
 
 def read_keys(path: Path) -> tuple[bytes, ...]:
@@ -103,16 +125,17 @@ def read_keys(path: Path) -> tuple[bytes, ...]:
     for number, line in enumerate(lines, 1):
         text = line.partition("#")[0].strip()
         if text:
-            keys.append(_read_key(text, f"{path}, line {number}"))
+            keys.append(read_key(text, f"{path}, line {number}"))
     if not keys:
         raise FlcError(f"key file {path} holds no key", KEYGEN_HINT)
     return tuple(keys)
 
 
-def _read_key(text: str, where: str) -> bytes:
+def read_key(text: str, where: str) -> bytes:
+    """The key of a line; raises FlcError, which says where and not what: a key is a secret."""
     try:
         key = base64.b64decode(text, validate=True)
-    except binascii.Error:
+    except ValueError:  # Of binascii, and of text that is not ASCII.
         key = b""
     if len(key) != KEY_BYTES:
         raise FlcError(f"{where}: not a base64 key of {KEY_BYTES} bytes", KEYGEN_HINT)
@@ -129,13 +152,24 @@ class Seal:
 
     def __init__(self, ring: Keyring, session: bytes) -> None:
         assert len(session) == SESSION_BYTES
-        self._ring = ring
         self._session = session
         self._counter = 0
-        self._own = _cipher(ring.keys[0], session, ring.cluster)
-        self._head = bytes((WIRE_VERSION,)) + ring.keys[0].id + session
-        self._keys = {key.id: key for key in ring.keys}
         self._sessions: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self.rekey(ring)
+
+    def rekey(self, ring: Keyring) -> None:
+        """Go on under this ring: what only others seal under is refused from here on.
+
+        The counter goes on too. Back under a key of before, none of its nonces comes again.
+        """
+        seals = ring.keys[0]
+        self._ring = ring
+        self._own = _cipher(seals, self._session, ring.cluster)
+        self._head = bytes((WIRE_VERSION,)) + seals.id + self._session
+        self._keys = {key.id: key for key in ring.keys}
+        gone = [who for who in self._sessions if who[:KEY_ID_BYTES] not in self._keys]
+        for who in gone:
+            del self._sessions[who]
 
     def close(self, payload: bytes) -> bytes:
         """Seal one payload; the datagram is SEAL_BYTES longer."""

@@ -60,7 +60,7 @@ async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     log.append(tell().said)
     reader = log.reader()
     nobody = cast("Any", None)  # what the op does not ask: ground, status, says
-    ops = Ops(nobody, reader, nobody, lambda: None)
+    ops = Ops(nobody, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
     control = Control(ops, nobody, 16, failures.append)
     await control.listen(tmp_path / "control.sock", "")

@@ -35,6 +35,8 @@ NOT_ALONE = {
     "sudo tcpdump": "needs root and tcpdump: tests/cli/test_hexdump.py",
     "flc doctor ben": "needs a host of that name: test_doctor.py",
     "flc completion fish": "is for fish: tests/cli/test_completion.py",
+    "flc keys use": "needs all nodes to have that key: test_key_change.py",
+    "flc keys remove": "needs another key to be in use: test_key_change.py",
     "flc demo": "makes nodes of its own, for many seconds: tests/cli/test_demo.py",
     "flc sim": "is no client, and takes many seconds: tests/sim",
 }

@@ -2,7 +2,8 @@ import socket
 from pathlib import Path
 from random import Random
 
-from flc_udp.wire.seal import make_key
+from flc_udp.wire.ring import read_ring
+from flc_udp.wire.seal import make_key, read_keys
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 
@@ -45,11 +46,11 @@ async def stays_alone(stranger: Node, host: Node) -> None:
 async def test_one_key_is_one_cluster(cluster: Cluster, tmp_path: Path) -> None:
     """Nodes with the same key file talk; each keeps the key with its data, for itself alone."""
     ann, ben, _ = await start_with_key(cluster, tmp_path)
-    key_text = (tmp_path / "key").read_text()
+    keys = read_keys(tmp_path / "key")
     assert (await ann.ask("status"))["node"]["sealed"] is True
     assert (await ann.flc("say", "ops", "hi", "--wait", "all")).code == 0
     for node in (ann, ben):
-        assert (node.data / "keys").read_text() == key_text
+        assert read_ring(node.data / "keys").sources == keys
         assert (node.data / "keys").stat().st_mode & 0o777 == 0o600
 
     ben.options = ()  # the ring of its directory is enough

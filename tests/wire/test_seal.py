@@ -155,6 +155,57 @@ class TestNonces:
         assert one.close(b"payload")[HEADER_BYTES:] != other.close(b"payload")[HEADER_BYTES:]
 
 
+class TestChangeOfKeys:
+    def test_it_seals_under_the_new_key_and_opens_what_the_ring_opens(self) -> None:
+        """At once, in both directions."""
+        one = ann()
+        one.rekey(keyring((OTHER_KEY, KEY), "flc"))
+
+        assert sealer(OTHER_KEY).open(one.close(b"new")).payload == b"new"
+        assert one.open(sealer(KEY).close(b"old")).payload == b"old"
+        assert one.open(sealer(OTHER_KEY).close(b"new")).payload == b"new"
+
+    def test_the_session_stays_and_its_counter_goes_on(self) -> None:
+        """Also back under a key of before: no (key, counter) comes twice."""
+        one, opener = ann(), sealer(KEY, OTHER_KEY)
+        heads = []
+        for first, second in ((KEY, OTHER_KEY), (OTHER_KEY, KEY), (KEY, OTHER_KEY)):
+            one.rekey(keyring((first, second), "flc"))
+            heads += [one.close(b"x") for _ in range(2)]
+
+        opened = [opener.open(datagram) for datagram in heads]
+        assert [found.session for found in opened] == [SESSION] * 6
+        assert [found.counter for found in opened] == [1, 2, 3, 4, 5, 6]
+
+    def test_one_session_under_two_keys_has_two_keys_of_its_own(self) -> None:
+        """The same counter under both is not one nonce under one key."""
+        one, other = (sealer(key, session=SESSION).close(b"payload") for key in (KEY, OTHER_KEY))
+
+        assert one[HEADER_BYTES - 8 : HEADER_BYTES] == other[HEADER_BYTES - 8 : HEADER_BYTES]
+        assert one[HEADER_BYTES:] != other[HEADER_BYTES:]
+
+    def test_what_only_a_removed_key_opens_is_refused_at_once(self) -> None:
+        """Of a session that was heard under it as well; others are not derived anew."""
+        one, opener = ann(), sealer(KEY, OTHER_KEY)
+        opener.open(one.close(b"heard"))
+        opener.open(sealer(OTHER_KEY).close(b"heard"))
+        opener.rekey(keyring((OTHER_KEY,), "flc"))
+
+        assert refusal(opener, one.close(b"late")) == "key or cluster unknown"
+        assert opener.open(sealer(OTHER_KEY, session=b"c" * 16).close(b"x")).payload == b"x"
+
+    def test_open_to_sealed(self) -> None:
+        """The open key is one of the ring until it is removed."""
+        both = keyring((seal.OPEN, KEY), "flc")
+        one = Seal(both, SESSION)
+
+        assert sealer().open(one.close(b"open still")).payload == b"open still"
+        assert one.open(sealer(KEY).close(b"sealed")).payload == b"sealed"
+        assert both.is_open
+        assert keyring((KEY, seal.OPEN), "flc").is_open
+        assert [key.name for key in both.keys] == ["open", keyring((KEY,), "flc").keys[0].name]
+
+
 class TestSessions:
     def derivations(self, monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
         """Sessions whose keys were derived, as it happens."""

@@ -1,0 +1,96 @@
+"""`flc keys`: the ring of a running node, shown and changed: the first key seals, any key opens.
+
+It is the ring of one node, the one whose control socket it talks to. To change the key of a cluster
+each step is done on all of its nodes before the next: `add`, then `use`, then `remove` of the old
+one. So whatever anybody seals under, everybody opens.
+
+A secret comes from a file or from stdin and never from the command line, which `ps` shows to all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import sys
+from pathlib import Path
+
+from flc_udp.cli import text
+from flc_udp.cli.connect import with_daemon
+from flc_udp.client import Client, Record, compact
+from flc_udp.model.errors import FlcError
+
+ACTIONS = ("list", "add", "use", "remove")
+STDIN = "-"
+
+NAMES_SHOWN = 3
+"""Members that a line of the table names; `--json` names all."""
+
+KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
+
+
+def add_keys(parser: argparse.ArgumentParser) -> None:
+    """`flc keys list|add|use|remove`."""
+    parser.add_argument(
+        "action", metavar="ACTION", choices=ACTIONS,
+        help="list: who seals and opens; add: a key that opens; use: it seals; remove: it is gone",
+    )  # fmt: skip
+    parser.add_argument(
+        "key", metavar="KEY", nargs="?",
+        help="of add: a file with the key (default: stdin); of use and remove: its id, or open",
+    )  # fmt: skip
+    parser.add_argument("--json", action="store_true", help="the ring, one JSON object a key")
+    parser.set_defaults(misused=parser.error)
+
+
+def keys(args: argparse.Namespace) -> int:
+    """Do it, print the ring if asked for, and of a key that was added the id."""
+    if args.action in ("use", "remove") and args.key is None:
+        args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
+    if args.action == "list" and args.key is not None:
+        args.misused("list takes no key")
+    change = {} if args.action == "list" else {args.action: args.key}
+    if args.action == "add":
+        change = {"add": read_line(args.key or STDIN)}
+
+    async def use(client: Client) -> int:
+        stream = client.stream("keys", **change)
+        ring = [record["item"] async for record in stream]
+        if args.json:
+            print("\n".join(map(compact, ring)))
+        elif args.action == "list":
+            print(ring_table(ring))
+        elif args.action == "add":
+            print(stream.end["key"])
+        return 0
+
+    return with_daemon(args, use)
+
+
+def read_line(file: str) -> str:
+    """The one key of a file or of stdin, not yet looked at; raises FlcError."""
+    try:
+        if file == STDIN and sys.stdin.isatty():
+            found = getpass.getpass("key: ", sys.stderr)  # Which does not show it.
+        else:
+            found = sys.stdin.read() if file == STDIN else Path(file).read_text("ascii")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
+        raise FlcError(f"cannot read key file {file}: {reason}", KEY_HINT) from error
+    lines = [line.partition("#")[0].strip() for line in found.splitlines()]
+    held = [line for line in lines if line]
+    if len(held) != 1:
+        where = "stdin" if file == STDIN else f"key file {file}"
+        raise FlcError(f"{where} holds {len(held) or 'no'} key{'s' * (len(held) > 1)}", KEY_HINT)
+    return held[0]
+
+
+def ring_table(ring: list[Record]) -> str:
+    """A line a key: what it does, and which members were last heard under it."""
+    rows = [(item["id"], "yes" if item["seals"] else "-", _heard(item["heard"])) for item in ring]
+    return text.table(("ID", "SEALS", "HEARD UNDER IT"), rows)
+
+
+def _heard(names: list[str]) -> str:
+    more = len(names) - NAMES_SHOWN
+    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+    return f"{len(names)}: {shown}" if names else "0"

@@ -1,0 +1,136 @@
+"""The keys of a running node: its ring at the start, and each change of it while it runs.
+
+Rules. The ring is the data directory's. A change is durable there before it takes effect, and takes
+effect before it is answered; of two at a time the second begins when the first is done. What is
+refused or cannot be written changes nothing.
+
+The newest word counts: a key file (--key-file) is followed, whole, at a start that finds other keys
+in it than at the last start or change of the ring; else the ring stands. So a restart neither
+undoes a change of keys that an old key file does not know, nor keeps out a key file that is new.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+import structlog
+
+from flc_udp.config import Settings
+from flc_udp.daemon.records import Record
+from flc_udp.model.errors import FlcError
+from flc_udp.store.directory import DataDirectory
+from flc_udp.wire import ring as rings
+from flc_udp.wire.ring import Held, mark_of, read_ring, ring_text
+from flc_udp.wire.seal import Keyring, Seal, keyring, read_key, read_keys
+
+CHANGES = ("add", "use", "remove")
+
+
+class Keys:
+    """The ring, the file that keeps it, and the seal that it is in force in."""
+
+    def __init__(self, settings: Settings, directory: DataDirectory) -> None:
+        """Raises FlcError where there is no reading the ring or the key file, or no writing."""
+        self._directory = directory
+        self._key_file = Path(settings.key_file) if settings.key_file else None
+        self._cluster = settings.cluster
+        self._logger = structlog.get_logger()
+        self._one_at_a_time = asyncio.Lock()
+        self._changes: dict[asyncio.Task[str | FlcError], None] = {}
+        self._seal: Seal | None = None
+        self._mark = ""
+        self.ring = self._at_start()
+
+    def seal(self, session: bytes) -> Seal:
+        """What seals under the ring, as it is now and as it will be changed."""
+        self._seal = Seal(self.ring, session)
+        return self._seal
+
+    # --- At a start ---------------------------------------------------------------------------
+
+    def _at_start(self) -> Keyring:
+        held = read_ring(self._directory.keys) if self._directory.keys.exists() else None
+        if self._key_file is None:
+            self._mark = held.mark if held else ""
+            return keyring(held.sources if held else (), self._cluster)
+        given = Held(found := read_keys(self._key_file), mark_of(found))
+        self._mark = given.mark
+        if held is not None and held.mark == given.mark:
+            if held.sources != given.sources:
+                self._logger.warning("key_file_outdated", path=str(self._key_file))
+            return keyring(held.sources, self._cluster)
+        self._write(given)
+        ring = keyring(given.sources, self._cluster)
+        if held is not None and held.sources != given.sources:
+            self._tell("key file", ring, None)
+        return ring
+
+    # --- While it runs ------------------------------------------------------------------------
+
+    async def change(self, request: Record) -> str | None:
+        """Do the one of CHANGES that is asked for, if any; the name of the key it is about.
+
+        Raises FlcError. It is done to its end also if whoever asked goes away meanwhile.
+        """
+        asked = [name for name in CHANGES if request.get(name) is not None]
+        if not asked:
+            return None
+        if len(asked) > 1:
+            raise FlcError(f"{' and '.join(asked)} exclude each other", "give one of them")
+        change, wanted = asked[0], request[asked[0]]
+        if not isinstance(wanted, str):
+            raise FlcError(f"{change} takes a text", "see `flc keys --help`")
+        task = asyncio.get_running_loop().create_task(self._change(change, wanted.strip()))
+        self._changes[task] = None
+        task.add_done_callback(self._changes.pop)
+        # A refusal is a result: nobody may be there any more to take an exception.
+        outcome = await asyncio.shield(task)
+        if isinstance(outcome, FlcError):
+            raise outcome
+        return outcome
+
+    async def _change(self, change: str, wanted: str) -> str | FlcError:
+        async with self._one_at_a_time:
+            try:
+                ring, name = _changed(self.ring, change, wanted)
+                if ring != self.ring:
+                    await asyncio.to_thread(self._keep, ring)
+            except FlcError as error:
+                return error
+            if ring != self.ring:
+                self.ring = ring
+                if self._seal is not None:
+                    self._seal.rekey(ring)
+                self._tell(change, ring, name)
+            return name
+
+    def _keep(self, ring: Keyring) -> None:
+        if self._key_file is not None:
+            with suppress(FlcError):  # It may be gone by now: what was last seen of it counts.
+                self._mark = mark_of(read_keys(self._key_file))
+        self._write(Held(ring.sources, self._mark))
+
+    def _write(self, held: Held) -> None:
+        try:
+            self._directory.write_keys(ring_text(*held))
+        except OSError as error:
+            raise FlcError(
+                f"the ring {self._directory.keys} cannot be written: {error.strerror}",
+                "nothing was changed; look at the disk and at the rights of the data directory",
+            ) from error
+
+    def _tell(self, change: str, ring: Keyring, key: str | None) -> None:
+        names = [key.name for key in ring.keys]
+        self._logger.info("keys_changed", change=change, key=key, seals=names[0], opens=names)
+
+
+def _changed(ring: Keyring, change: str, wanted: str) -> tuple[Keyring, str]:
+    """The ring after it, and the name of the key in question; raises FlcError."""
+    if change == "add":
+        secret = read_key(wanted, "what is to be added")
+        (key,) = keyring((secret,), ring.cluster).keys
+        return rings.add(ring, secret), key.name
+    name = rings.find(ring, wanted).name
+    return (rings.use if change == "use" else rings.remove)(ring, wanted), name
