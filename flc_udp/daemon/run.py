@@ -60,6 +60,8 @@ PEERS_PAUSE_S = 10.0
 PEERS_SAVED_MAX = 256
 """Members remembered for a start without seeds."""
 
+TELLING = ("debug", "info")
+"""Levels at which a reload is told."""
 
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
 """Objects made before the collector looks for cycles. Messages are in none, and thousands of them
@@ -289,12 +291,14 @@ class Daemon:
         else:
             settings, changed, needs_restart = reload(self._settings, found)
             self._go_on_with(settings, changed)
+            if settings.log_level in TELLING:
+                log_to_stderr(settings)
             self._logger.info("settings_reloaded", changed=changed, needs_restart=needs_restart)
+            log_to_stderr(settings)  # A quieter level only now: it would hide that line.
         self._supervisor.reloaded()
 
     def _go_on_with(self, settings: Settings, changed: list[str]) -> None:
         self._settings = self._status.settings = settings
-        log_to_stderr(settings)
         self._ground.node.reload(settings)
         self._hooks.reload(settings)
         if "join" in changed:

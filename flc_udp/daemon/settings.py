@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings, flag_of
+from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.tags import parse_tags
 
@@ -26,6 +27,9 @@ DIGITS_MAX = 20
 
 ANY_BYTES = ("data", "key_file", "on_message", "on_member")
 """Paths and commands: the system takes them as they were typed."""
+
+ADDRESSES = ("bind", "advertise", "metrics", "join")
+"""HOST:PORT, whose host may be a name: it is looked up only when it is needed."""
 
 TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -107,14 +111,14 @@ def _check(name: str, value: object, where: str) -> object:
     default = getattr(Settings(), name)
     if isinstance(default, tuple):
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            texts = tuple(_check_text(item, where) for item in value)
+            texts = tuple(_check_form(name, _check_text(item, where), where) for item in value)
             return _check_tags(texts, where) if name == "tags" else texts
         raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
     if type(value) is not type(default):
         kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
         raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
     if isinstance(value, str) and name not in ANY_BYTES:
-        _check_text(value, where)
+        _check_form(name, _check_text(value, where), where)
     limits = FIELDS[name].metadata
     low, high, choices = limits["low"], limits["high"], limits["choices"]
     is_off = limits["off"] and value == 0
@@ -132,6 +136,16 @@ def _check_tags(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
     except FlcError as error:
         raise FlcError(f"{where}: {error}", error.hint) from error
     return texts
+
+
+def _check_form(name: str, text: str, where: str) -> str:
+    """An address is one, so that a bad one is told with its place; an empty one is the default."""
+    if name in ADDRESSES and text:
+        try:
+            split_host_port(text)
+        except FlcError as error:
+            raise FlcError(f"{where}: {error}", error.hint) from error
+    return text
 
 
 def _check_text(text: str, where: str) -> str:

@@ -78,3 +78,25 @@ def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
 
     assert main(["config", "--config", str(path)]) == 1
     assert "did you mean links_max?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("bind", '"127.0.0.1:70000"'),
+        ("advertise", '"ann"'),
+        ("metrics", '"9100"'),
+        ("join", '["ann:7352", "ben"]'),
+    ],
+)
+def test_an_address_that_is_none_is_told_with_its_place(
+    key: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that passes the check does not fail at the start for how an address is written."""
+    path = tmp_path / "flc.toml"
+    path.write_text(f"{key} = {said}\n")
+
+    assert main(["config", "--config", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert f"error: {path}: {key}: " in told
+    assert "write HOST:PORT" in told

@@ -173,3 +173,14 @@ async def test_commands_come_and_go(cluster: Cluster, config: Path, tmp_path: Pa
 
     assert await have(other, 1) == [two.dot]
     assert await have(out, 1) == [one.dot]
+
+
+async def test_a_quieter_log_still_says_what_needs_a_restart(
+    cluster: Cluster, config: Path
+) -> None:
+    """The very reload that asks for less of a log must not hide it."""
+    ann, _ = await started(cluster, config)
+
+    told = await reload(ann, config, 'log_level = "warning"\nlinks_max = 9\n')
+
+    assert (told["changed"], told["needs_restart"]) == (["log_level"], ["links_max"])
