@@ -33,7 +33,8 @@ def add_config(parser: argparse.ArgumentParser) -> None:
 
 def config(args: argparse.Namespace) -> int:
     """Print the example, or the settings that the environment and a file change."""
-    print("\n".join(example() if args.example else changed(args.config)))
+    for line in example() if args.example else changed(args.config):
+        print(line)
     return 0
 
 
@@ -53,6 +54,8 @@ def changed(config_file: str | None) -> Iterator[str]:
     from flc_udp.daemon import settings
 
     found = settings.load(config_file, os.environ, {})
+    for variable, hint in settings.unknown_variables(os.environ):
+        yield from _comment(f"{variable} is in the environment and no setting: {hint}")
     for setting in fields(Settings):
         value = getattr(found, setting.name)
         if value != _default(setting):

@@ -125,7 +125,8 @@ COMMANDS = {
     "udp": Command(
         "flc_udp.cli.udp",
         "netcat for the wire: JSON lines are sent as packets, what comes is decoded to JSON lines",
-        """echo '{"kind":"nack","nonce":1}' | flc udp -v -w 1 127.0.0.1 7352
+        """echo '{"kind":"pull","nonce":7,"credit":4096,"graft":false,"after":0,"below":1,"""
+        """"wants":[]}' | flc udp -v -w 1 127.0.0.1 7352
   flc udp -z 127.0.0.1 7352 && echo it answers
   flc udp -l 7399 | jq -c .packets
   sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key""",

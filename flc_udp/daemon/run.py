@@ -35,7 +35,7 @@ from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record
 from flc_udp.daemon.says import Says
 from flc_udp.daemon.seeds import check_seeds, keep_joining
-from flc_udp.daemon.settings import reload
+from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.status import Status
 from flc_udp.daemon.stderr import log_to_stderr
 from flc_udp.daemon.supervisor import Notifier, Supervisor
@@ -60,9 +60,6 @@ PEERS_PAUSE_S = 10.0
 PEERS_SAVED_MAX = 256
 """Members remembered for a start without seeds."""
 
-TELLING = ("debug", "info")
-"""Levels at which a reload is told."""
-
 GARBAGE_THRESHOLDS = (50_000, 20, 100)
 """Objects made before the collector looks for cycles. Messages are in none, and thousands of them
 wait at a time: with Python's 700 the collector takes half of a node's work that catches up."""
@@ -75,6 +72,8 @@ def main(load: Callable[[], Settings]) -> int:
     """
     settings = load()
     log_to_stderr(settings)
+    for variable, hint in unknown_variables(os.environ):
+        structlog.get_logger().warning("variable_unknown", variable=variable, hint=hint)
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     directory = DataDirectory.open(settings.data or default_directory(os.environ))
@@ -290,15 +289,15 @@ class Daemon:
             self._logger.warning("settings_not_reloaded", error=str(error), hint=error.hint)
         else:
             settings, changed, needs_restart = reload(self._settings, found)
+            if needs_restart:
+                self._logger.warning("restart_needed", settings=needs_restart)
             self._go_on_with(settings, changed)
-            if settings.log_level in TELLING:
-                log_to_stderr(settings)
-            self._logger.info("settings_reloaded", changed=changed, needs_restart=needs_restart)
-            log_to_stderr(settings)  # A quieter level only now: it would hide that line.
+            self._logger.info("settings_reloaded", changed=changed)
         self._supervisor.reloaded()
 
     def _go_on_with(self, settings: Settings, changed: list[str]) -> None:
         self._settings = self._status.settings = settings
+        log_to_stderr(settings)
         self._ground.node.reload(settings)
         self._hooks.reload(settings)
         if "join" in changed:

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -53,6 +53,19 @@ def load(
     return Settings(**{**PROFILES[profile], **said})
 
 
+def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
+    """[(variable, hint)] of those that begin as a setting's and are none.
+
+    No error: an orchestrator makes variables of its own from the names of services.
+    """
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in SETTING_NAMES}
+    return [
+        (variable, _hint(variable, sorted(known)))
+        for variable in sorted(environ)
+        if variable.startswith(ENVIRONMENT_PREFIX) and variable not in known
+    ]
+
+
 class Reloaded(NamedTuple):
     """What a running node makes of settings that were read again."""
 
@@ -88,9 +101,12 @@ def _read_file(config_file: str) -> dict[str, Any]:
 def _known(key: str, where: str) -> str:
     if key in FIELDS:
         return key
-    near = difflib.get_close_matches(key, SETTING_NAMES, 1)
-    hint = f"did you mean {near[0]}?" if near else "allowed are: " + ", ".join(SETTING_NAMES)
-    raise FlcError(f"{where}: unknown key {key!r}", hint)
+    raise FlcError(f"{where}: unknown key {key!r}", _hint(key, SETTING_NAMES))
+
+
+def _hint(name: str, known: Sequence[str]) -> str:
+    near = difflib.get_close_matches(name, known, 1)
+    return f"did you mean {near[0]}?" if near else "allowed are: " + ", ".join(known)
 
 
 def _from_text(name: str, text: str) -> object:
