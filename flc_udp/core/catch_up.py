@@ -187,8 +187,8 @@ class CatchUp:
         (`is_full`) or for its turn only what was asked for before.
         """
         self._look_at = None
-        # What waits for its causes may need what is not asked for yet. What waits for its turn never
-        # does: with nothing under way it waits for the disk, or for a base.
+        # What waits for its causes may need what is not asked for yet. What waits for its turn does
+        # not: with nothing under way it waits for the disk, or for a base.
         has_room = self.early_bytes <= EARLY_BYTES_MAX
         while not is_busy:
             goes_on = has_room and not (is_full and self.pulls)
