@@ -115,7 +115,7 @@ class AntiEntropy:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is wanted of anybody, and that has been reckoned."""
-        return self.wants.is_idle and not self.catch_up.logs
+        return self.wants.is_idle and not self.catch_up.logs and not self.base.is_on
 
     @property
     def pulls(self) -> int:

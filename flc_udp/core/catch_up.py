@@ -16,7 +16,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
-from flc_udp.config import STAMP_LIMIT
+from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.wants import LOGS_PER_PULL
 from flc_udp.model.dots import VISITOR, LogId, NodeId
 from flc_udp.model.message import stamp_of
@@ -38,7 +38,7 @@ AHEAD_BYTES = 1 << 20
 """Of all groups of logs together in one stretch of stamps, about: it may wait for its causes."""
 
 EARLY_BYTES_MAX = 4 << 20
-"""Of what came before its turn; beyond it only what it waits for is asked for."""
+"""Of what came before its turn; beyond it only what was asked for before is asked for again."""
 
 GROWTH_MAX = 8
 """A stretch is at most so many times as wide as the one before."""
@@ -119,6 +119,11 @@ class CatchUp:
         return sum(window.size for window in self._early)
 
     @property
+    def _window_bytes_max(self) -> int:
+        # An answer goes at most one message beyond the credit.
+        return self.credit_max + MESSAGE_BYTES_MAX
+
+    @property
     def wake_at(self) -> int | None:
         """When a window has been silent too long, or another may be asked for."""
         times = [window.deadline for window in self.pulls.values()]
@@ -150,13 +155,20 @@ class CatchUp:
         is_over = not (self.pulls or self._waiting or self._early) and self._edge >= STAMP_LIMIT
         if self.logs and is_over:
             released = list(self.logs)
-            self.logs.clear()
-            self._groups.clear()
-            self._next_of.clear()
-            self._look_at = None
         for log in released:
             self.logs.pop(log, None)
+        if released and not self.logs:
+            self._end()
         return released
+
+    def _end(self) -> None:
+        """Nothing is asked for: what is still under way of logs that were let go counts no more."""
+        self.pulls.clear()
+        self._waiting.clear()
+        self._early.clear()
+        self._groups.clear()
+        self._next_of.clear()
+        self._look_at = None
 
     # --- Asking -----------------------------------------------------------------------------
 
@@ -175,9 +187,11 @@ class CatchUp:
         (`is_full`) or for its turn only what was asked for before.
         """
         self._look_at = None
-        is_full = is_full or self.early_bytes > EARLY_BYTES_MAX
+        # What waits for its causes may need what is not asked for yet. What waits for its turn does
+        # not: with nothing under way it waits for the disk, or for a base.
+        has_room = self.early_bytes <= EARLY_BYTES_MAX
         while not is_busy:
-            goes_on = not is_full or not self.pulls
+            goes_on = has_room and not (is_full and self.pulls)
             if not self._waiting and not (goes_on and self._stretch()):
                 return None
             window = self._waiting[0]
@@ -208,12 +222,12 @@ class CatchUp:
     # --- Answers ----------------------------------------------------------------------------
 
     def heard(self, replay: Replay, peer: NodeId, now: int) -> bool:
-        """A part of an answer came; False if nobody asked that peer for it.
+        """A part of an answer came; False if nobody asked that peer for it, or for so much.
 
         Its messages are taken by `take_ready`, when it is their turn.
         """
         window = self.pulls.get(replay.nonce)
-        if window is None or window.peer != peer:
+        if window is None or window.peer != peer or window.size > self._window_bytes_max:
             return False
         if not window.first and replay.messages:
             window.first = stamp_of(replay.messages[0])

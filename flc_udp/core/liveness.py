@@ -242,13 +242,15 @@ class Liveness:
     def _compare_tags(self, probe: Ping | Ack, sender: NodeId, source: Address) -> None:
         """Ask who has other tags than are held of it: claims of it came by an older version.
 
+        It is told which are held, so that it refutes what it never said.
+
         The answer's own ack is not asked again, so there is no more of it than of probes.
         """
         member = self.members.get(sender)
         if member is None or not member.is_live or probe.nonce == JOINED or self.is_leaving:
             return
         if probe.tags_hash != tags_hash(member.row.tags):
-            self._send(source, Join(self.me))
+            self._send(source, Join(self.me), Update((member.row,)))
 
     def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
         """A newcomer: believe its row, tell where we stand, and what is held of it if not that."""

@@ -182,14 +182,18 @@ def _dot(value: object) -> Dot:
 
 def _read_ping(f: Fields) -> Ping:
     roots, flag = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3])
-    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]), *map(a_hash, f[6:7]))
+    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]), _tags_hash(f))
 
 
 def _read_ack(f: Fields) -> Ack:
     roots, flag, held = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3]), a_number(f[4], SEQ_LIMIT)
-    tags_hash = a_hash(f[6]) if len(f) > 6 and f[6] != b"" else b""  # noqa: PLR2004  # its place
     wall = a_number(f[7]) if len(f) > 7 else 0  # noqa: PLR2004  # its place
-    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), tags_hash, wall)
+    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), _tags_hash(f), wall)
+
+
+def _tags_hash(f: Fields) -> bytes:
+    """Of no tags it is empty, or not there where nothing follows it."""
+    return a_hash(f[6]) if len(f) > 6 and f[6] != b"" else b""  # noqa: PLR2004  # its place
 
 
 def _read_ping_req(f: Fields) -> PingReq:

@@ -10,6 +10,7 @@ from flc_udp.core.base import TRIES_MAX, BaseTake
 from flc_udp.core.effects import Adopt
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
+from tests.core.dialogue import Talk
 
 BOB = b"bob-----"
 FLOOR = 1_000
@@ -100,3 +101,20 @@ def test_what_is_no_base_is_not_taken() -> None:
 
     assert take.ended(BaseEnd(pull.nonce, FLOOR, 1, 1, b""), BOB, 2, 0) is None
     assert not take.is_on
+
+
+def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
+    """All came of others while it was taken, then its teller died: the node wakes, and rests."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    repair = talk["ann"].replica.anti_entropy
+    assert repair.is_idle
+    repair.base.begin(talk["bob"].id, 7, talk.now)
+    for _ in range(100):
+        if repair.wake_at is None:
+            break
+        assert repair.wake_at > talk.now
+        talk.now = repair.wake_at
+        repair.wake(talk.now, is_busy=False)
+
+    assert repair.wake_at is None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core import catch_up as module
 from flc_udp.core.catch_up import (
     CREDIT_LEAST,
@@ -300,6 +301,64 @@ def test_what_comes_before_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) 
 
     assert not any(map(puller.missing, puller.upper))
     assert puller.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_MAX
+
+
+def test_while_nothing_is_taken_no_more_is_laid_aside_than_may_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk stands still, or a base is being taken: all that comes waits here, for minutes."""
+    monkeypatch.setattr(module, "EARLY_BYTES_MAX", 65_536)
+    history = many(logs=4, messages=12_000)
+    puller = Puller(history)
+    puller.begin()
+    monkeypatch.setattr(puller, "take", lambda: None)
+    for _ in range(100):
+        puller.ask()
+        puller.answer()
+
+    assert puller.catch_up.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_MAX
+    monkeypatch.undo()
+    puller.take()
+    puller.run_all()
+    assert not any(map(puller.missing, puller.upper))
+
+
+def test_a_peer_cannot_send_without_an_end() -> None:
+    """It is asked for a credit; what it sends far beyond that is not kept."""
+    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up.take_over({b"log-----": 5}, 0)
+    window = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
+    assert window is not None
+    catch_up.asked(1, window, 0, pieces=False)
+    part = Replay(1, tuple(message.encoded for message in many(1, 100)))
+    heard = [catch_up.heard(part, ANN, 0) for _ in range(1_000)]
+
+    assert not heard[-1]
+    assert sum(map(len, window.early)) < 2 * MESSAGE_BYTES_MAX
+
+
+def test_where_all_logs_are_let_go_nothing_is_under_way_any_more() -> None:
+    """A pull of one that is left over would be due for ever, and nobody would close it."""
+    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up.take_over({b"log-----": 9_000}, 0)
+    probe = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
+    assert probe is not None
+    catch_up.asked(1, probe, 0, pieces=False)
+    sample = many(1, 1)[0]
+    catch_up.heard(Replay(1, (sample.encoded,)), ANN, 0)
+    catch_up.ended(ReplayEnd(1, 1, sample.stamp + 1_000, 0, ()), ANN, 0)
+    catch_up.take_ready(0)
+    for nonce in (2, 3):
+        window = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
+        assert window is not None
+        catch_up.asked(nonce, window, 0, pieces=False)
+    catch_up.ended(ReplayEnd(2, 0, STAMP_LIMIT, 0, (b"log-----",)), ANN, 0)
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
+
+    assert catch_up.take_released() == [b"log-----"]
+    assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (None, {}, 0)
+    catch_up.take_over({b"log-----": 5}, 0)
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is not None
 
 
 @given(

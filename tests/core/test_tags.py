@@ -76,6 +76,20 @@ class TestNews:
 
         assert talk["ann"].replica.liveness.me is before
 
+    def test_what_was_never_said_is_refuted_where_it_is_held(self) -> None:
+        """Whoever lied of them: their bearer hears of it with its next probe, and says more."""
+        talk = trio("role=db")
+        lie = talk["ann"].replica.liveness.me._replace(tags=parse_tags(["role=zoo", "x=y"]))
+        bob = talk["bob"]
+        talk["cyd"].replica.receive([Update((lie,))], bob.id, bob.address, talk.now)
+        assert talk["cyd"].tags_of("ann") == lie.tags
+        talk.run(ROUND_MS)
+
+        assert of_ann(talk) == [parse_tags(["role=db"])] * 3
+        talk.sent.clear()
+        talk.run(60_000)
+        assert talk.sent["Join"] == 0
+
     def test_a_restart_may_have_others(self) -> None:
         """Or none, as after a downgrade."""
         talk = trio("role=db")
