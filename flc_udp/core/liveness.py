@@ -242,9 +242,8 @@ class Liveness:
     def _compare_tags(self, probe: Ping | Ack, sender: NodeId, source: Address) -> None:
         """Ask who has other tags than are held of it: claims of it came by an older version.
 
-        It is told which are held, so that it refutes what it never said.
-
-        The answer's own ack is not asked again, so there is no more of it than of probes.
+        It is told which are held, so that it refutes what it never said. The answer's own ack is
+        not asked again, so there is no more of it than of probes.
         """
         member = self.members.get(sender)
         if member is None or not member.is_live or probe.nonce == JOINED or self.is_leaving:

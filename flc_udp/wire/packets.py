@@ -105,7 +105,8 @@ class Ping(NamedTuple):
 
     `log` is the prober's own log (eight zero bytes before its first post): the answer says how
     much of it the target durably holds. `health` is the sender's local health: 0 is well.
-    `tags_hash` is of the sender's tags, left out when it has none: who holds others of it joins it.
+    `tags_hash` is of the sender's tags, left out when it has none: who holds others of it joins it,
+    and tells it which.
     """
 
     nonce: int
