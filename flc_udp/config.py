@@ -31,6 +31,9 @@ TAGS_MAX = 16
 TAGS_BYTES_MAX = 512
 """Keys and values of a node's tags together: a row of at most 850 bytes fits the least datagram."""
 
+CATCHING_UP_MESSAGES = 1_000
+"""A node that lacks so many says `catching up`, and nobody starts an exchange with it."""
+
 BODY_BYTES_MAX = 1 << 20
 """Body of a message, in bytes."""
 

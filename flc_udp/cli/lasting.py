@@ -63,6 +63,10 @@ class Lasting:
         """End the connection that there is now."""
         await self._client.close()
 
+    async def to_go(self) -> int:
+        """Messages that the node knows it lacks; raises FlcError."""
+        return int((await self._client.status()).get("catching_up", 0))
+
     # --- Saying -----------------------------------------------------------------------------
 
     async def say(self, body: str | bytes, heard: Heard) -> None:

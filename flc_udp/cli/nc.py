@@ -13,6 +13,7 @@ import asyncio
 import re
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 
 from flc_udp.cli import pipes, text
 from flc_udp.cli.arguments import positive, seconds
@@ -20,14 +21,22 @@ from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.lasting import RETRY_S, Lasting
 from flc_udp.cli.log import exact
+from flc_udp.cli.progress import to_go_text
 from flc_udp.cli.say import add_author, decoded
 from flc_udp.client import Client, DaemonGoneError, Record, Said, compact
-from flc_udp.config import BODY_BYTES_MAX
+from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES
 from flc_udp.model.errors import FlcError
 
 STDIN, STDOUT = 0, 1
 
 FAILED, SILENT = 1, 3
+
+LOOKS = 5
+"""So often the node is asked what it lacks, once it has told that it lacks nothing: one that has
+just started learns that in its first seconds."""
+
+LOOK_S = 1.0
+"""Between two looks."""
 
 
 def add_nc(parser: argparse.ArgumentParser) -> None:
@@ -77,6 +86,7 @@ class Conversation:
         self._flowing.set()
         self._writing: asyncio.Task[None] | None = None
         self._said = self._answered = self._refused = self._shown = 0
+        self._looks_left = LOOKS
         self._code_in_silence = SILENT if args.count else 0
         self._code = 0
         self._touch()
@@ -85,6 +95,7 @@ class Conversation:
         """Until one of the reasons to quit; the exit code."""
         reasons = [self._show(), self._speak(), self._silence(), pipes.reader_gone(STDOUT)]
         tasks = [asyncio.create_task(reason) for reason in reasons]
+        telling = asyncio.create_task(self._tell_progress())
         try:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
@@ -93,9 +104,9 @@ class Conversation:
         except DaemonGoneError as error:
             raise self._unanswered(error) from error
         finally:
-            for task in tasks:
+            for task in (*tasks, telling):
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.gather(*tasks, telling, return_exceptions=True)
             await self._line.close()
         return FAILED if self._refused else self._code
 
@@ -128,6 +139,31 @@ class Conversation:
         self._touch()
         if self._args.verbose:
             print(f"listening at {position}", file=sys.stderr, flush=True)
+
+    async def _tell_progress(self) -> None:
+        """Say of a node that is catching up that it is: what is said elsewhere comes late."""
+        told = False
+        while True:
+            await self._flowing.wait()  # An answer is read with all that comes before it.
+            if self._looks_left:
+                self._looks_left -= 1
+                with suppress(FlcError):  # Whoever follows finds out.
+                    told = self._tell(await self._line.to_go(), told=told)
+            await asyncio.sleep(LOOK_S)
+
+    def _tell(self, to_go: int, *, told: bool) -> bool:
+        """Whether the last word on standard error is that it is catching up."""
+        is_behind = to_go >= (1 if told else CATCHING_UP_MESSAGES)
+        if is_behind:
+            self._looks_left = LOOKS
+        words = f"catching up, {to_go_text(to_go)}" if is_behind else "caught up"
+        if is_behind != told or (is_behind and self._is_talkative):
+            print(words, file=sys.stderr, flush=True)
+        return is_behind
+
+    @property
+    def _is_talkative(self) -> bool:
+        return self._args.verbose or sys.stderr.isatty()
 
     async def _speak(self) -> None:
         """Say what stdin has; with -N that is a reason to quit once all is durable."""
@@ -188,7 +224,8 @@ class Conversation:
 
     def _lost(self, error: DaemonGoneError) -> None:
         self._caught_up.clear()
-        if self._args.verbose or sys.stderr.isatty():
+        self._looks_left = LOOKS
+        if self._is_talkative:
             print(
                 f"{error}; trying again for {self._line.retry_s:g} s", file=sys.stderr, flush=True
             )

@@ -15,7 +15,7 @@ from functools import partial
 from random import Random
 from typing import assert_never
 
-from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
+from flc_udp.config import CATCHING_UP_MESSAGES, SEAL_BYTES, STAMP_LIMIT, Settings
 from flc_udp.core.asked import REPAIR_MESSAGES_MAX
 from flc_udp.core.base import BaseTake
 from flc_udp.core.catch_up import PEERS_MAX, CatchUp, Window
@@ -63,9 +63,6 @@ SPANS_BYTES = 5 * WANT_BYTES + 2 * PIECE_SPANS_MAX * PIECE_NUMBER_BYTES
 
 SPANS_PER_LOG = 4
 """Gaps of one log that one pull names; the rest is asked for when these are filled."""
-
-CATCHING_UP_MESSAGES = 1_000
-"""A node that lacks so many says `catching up`, and nobody starts an exchange with it."""
 
 
 class AntiEntropy:

@@ -133,6 +133,29 @@ async def test_verbose_tells_when_it_listens(daemon: FakeDaemon, spawn: Spawn) -
     assert await listening(process) == b"listening at 1\n"
 
 
+async def test_a_node_that_is_catching_up_is_told(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """Once it is known, which may be a while after it was started; and its end."""
+    daemon.looks = [{"catching_up": n} for n in (0, 5_000, 7, 0)]
+    process = await spawn("nc", "-d")
+
+    assert await listening(process) == b"catching up, 5000 messages to go\n"
+    assert await listening(process) == b"caught up\n"
+
+
+async def test_verbose_tells_how_it_catches_up(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """A line for each look."""
+    daemon.looks = [{"catching_up": n} for n in (5_000, 7, 0)]
+    process = await spawn("nc", "-d", "-v")
+    lines = {await listening(process) for _ in range(4)}
+
+    assert lines == {
+        b"listening at 0\n",
+        b"catching up, 5000 messages to go\n",
+        b"catching up, 7 messages to go\n",
+        b"caught up\n",
+    }
+
+
 async def test_json_is_exact(daemon: FakeDaemon, nc: Flc) -> None:
     """--json prints the message with its keys in order, unescaped, and its position."""
     message = daemon.hear("bén", 'a\nb "\x1b\u2028')
