@@ -105,7 +105,7 @@ class Inbox:
             yield received
 
     def _hear(self, sender: NodeId, key_id: bytes) -> None:
-        # Members are heard again and again: ids that a holder of the key makes up push out none.
+        # Ids that a holder of the key makes up push a member out only until it is heard again.
         self.heard_under.pop(sender, None)
         self.heard_under[sender] = key_id
         if len(self.heard_under) > HEARD_MAX:

@@ -167,8 +167,8 @@ class Ops:
         """The ring, after the change that is asked for; and who was last heard under which key."""
         about = await self._keys.change(request)
         node = self._ground.node
+        live = node.replica.liveness.members.live()
         for key in self._keys.ring.keys:
-            live = node.replica.liveness.members.live()
             heard = [m.row.name for m in live if node.heard_under.get(m.row.id) == key.id]
             seals = key == self._keys.ring.keys[0]
             yield {"id": key.name, "seals": seals, "heard": sorted(heard)}

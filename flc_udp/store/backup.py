@@ -25,6 +25,7 @@ from typing import NamedTuple
 
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
+from flc_udp.store.directory import flush_directory
 from flc_udp.store.fsck import Fsck
 from flc_udp.store.kept import Kept
 from flc_udp.store.snapshot import UNREADABLE, snapshot
@@ -95,7 +96,7 @@ def _named_when_done(target: Path) -> Iterator[tuple[Path, int]]:
     try:
         yield Path(name), file
         Path(name).replace(target)
-        _flush_directory(target.parent)
+        flush_directory(target.parent)
     except BaseException as error:
         Path(name).unlink(missing_ok=True)
         if isinstance(error, OSError | sqlite3.OperationalError):
@@ -103,14 +104,6 @@ def _named_when_done(target: Path) -> Iterator[tuple[Path, int]]:
         raise
     finally:
         os.close(file)
-
-
-def _flush_directory(path: Path) -> None:
-    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)
 
 
 def _copy(connection: sqlite3.Connection, path: Path, file: int, source: Path) -> None:

@@ -79,11 +79,7 @@ class DataDirectory:
             file.flush()
             os.fsync(file.fileno())
         written.replace(self.keys)
-        directory = os.open(self.path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-        try:
-            os.fsync(directory)  # A name is durable when its directory is.
-        finally:
-            os.close(directory)
+        flush_directory(self.path)
 
     def socket_path(self) -> Path:
         """Where to bind the control socket, clear of what an earlier run left there.
@@ -181,3 +177,12 @@ def give_to(path: Path, group: str) -> None:
             f"control socket cannot be given to group {group!r}: {error}",
             "name a group that exists and that this user is in",
         ) from error
+
+
+def flush_directory(path: Path) -> None:
+    """Make the names in it durable: a file's is when its directory is."""
+    directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(directory)
+    finally:
+        os.close(directory)
