@@ -163,7 +163,7 @@ class Settings:
 
     on_message: str = setting(
         "",
-        "shell command for each new message, its record on stdin; see flc_udp/daemon/hooks.py",
+        "shell command for each new message, its record on stdin; see flc_udp/daemon/hooks",
         reloads=True,
         begins="Commands this node runs",
     )

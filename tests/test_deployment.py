@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 from flc_udp import __version__
-from flc_udp.cli.run import add_run, overrides
+from flc_udp.cli.run.run import add_run, overrides
 from flc_udp.config import SETTING_NAMES, Settings
 from flc_udp.daemon.settings import ENVIRONMENT_PREFIX, load
 

@@ -13,10 +13,10 @@ import pytest
 
 from flc_udp.cli.main import COMMANDS
 from flc_udp.config import SETTING_NAMES
-from flc_udp.daemon import hooks
-from flc_udp.daemon.advice import ADVICE
 from flc_udp.daemon.ground import ERRORS, WARNINGS
-from tests.daemon.test_metrics import COUNTERS, GAUGES, HISTOGRAMS
+from flc_udp.daemon.hooks import hooks
+from flc_udp.daemon.watch.reasons import ADVICE
+from tests.daemon.watch.test_metrics import COUNTERS, GAUGES, HISTOGRAMS
 
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "flc_udp"
@@ -158,7 +158,7 @@ def pieces(said: ast.expr) -> list[str]:
 
 def reasons(of: Callable[[ast.expr], str] = fixed) -> list[str]:
     """What is fixed in each reason that `flc status` and `/readyz` may give."""
-    tree = ast.parse((PACKAGE / "daemon" / "status.py").read_text("utf-8"))
+    tree = ast.parse((PACKAGE / "daemon" / "watch" / "status.py").read_text("utf-8"))
     found = []
     for function in ast.walk(tree):
         if isinstance(function, Function) and function.name in (

@@ -17,19 +17,14 @@ ROOMS: dict[str, set[str]] = {
     "config": set(),
     "model": {"config"},
     "wire": {"config", "model"},
-    "core": {"config", "model", "wire"},
     "store": {"config", "model"},
-    "ground": {"config", "model", "wire", "core"},
-    "replays": {"config", "model", "wire", "core", "store", "ground"},
+    "core": {"config", "model", "wire"},
+    "waist": {"config", "model", "wire", "core", "store"},
     "client": {"config", "model"},
 }
-ROOMS["inbox"] = {"model", "wire"}
-ROOMS["admission"] = set()
-ROOMS["retention"] = {"config"}
-ROOMS["node"] = {*ROOMS["replays"], "replays", "inbox", "admission", "retention"}
-ROOMS["daemon"] = {*ROOMS["node"], "node"}
-ROOMS["sim"] = {*ROOMS["node"], "node"}
-ROOMS["cli"] = {*ROOMS["node"], "node", "client", "daemon", "sim"}
+ROOMS["daemon"] = {*ROOMS["waist"], "waist"}
+ROOMS["sim"] = {*ROOMS["waist"], "waist"}
+ROOMS["cli"] = {*ROOMS["daemon"], "client", "daemon", "sim"}
 LAZY_IN_CLI = {"daemon", "sim"}
 
 NOT_IN_CORE = {
@@ -49,10 +44,7 @@ NOT_IN_CORE = {
     "time",
     "uvloop",
 }
-PURE = (
-    *("config.py", "model", "core"),
-    *("inbox.py", "admission.py", "replays.py", "retention.py", "node.py"),
-)
+PURE = ("config.py", "model", "core", "waist")
 """No clock, socket, disk or chance of their own. The Node's ground has all these."""
 
 TOP_LEVEL = {

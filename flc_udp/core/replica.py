@@ -20,14 +20,14 @@ from random import Random
 from typing import assert_never
 
 from flc_udp.config import ID_BYTES, Settings
-from flc_udp.core.anti_entropy import AntiEntropy
-from flc_udp.core.asked import REPAIR_MESSAGES_MAX
 from flc_udp.core.author import check_size, compose
 from flc_udp.core.causal import Arrival, Causal, Verdict
 from flc_udp.core.effects import Append, Deliver, Effect, Send
-from flc_udp.core.liveness import Liveness
-from flc_udp.core.receipts import Receipts, Wait
-from flc_udp.core.rumors import ANNOUNCE_BYTES, Links, Rumors
+from flc_udp.core.liveness.membership import Liveness
+from flc_udp.core.push.receipts import Receipts, Wait
+from flc_udp.core.push.rumors import ANNOUNCE_BYTES, Links, Rumors
+from flc_udp.core.repair.anti_entropy import AntiEntropy
+from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
 from flc_udp.core.standing import NO_LOG, Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId

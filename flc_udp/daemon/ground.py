@@ -16,16 +16,16 @@ from functools import partial
 import structlog
 
 from flc_udp.core.effects import Notice
-from flc_udp.daemon.timings import Timings
 from flc_udp.daemon.udp import Datagrams, KernelBuffer
-from flc_udp.ground import Batch
+from flc_udp.daemon.watch.timings import Timings
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
-from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log, Retained, StoreFailed
+from flc_udp.waist.node import Node
+from flc_udp.waist.ports import Batch
 
 Show = Callable[[int, Sequence[Message]], None]
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 
-from flc_udp.core.members import Member
+from flc_udp.core.liveness.members import Member
 from flc_udp.model.clocks import VectorClock
 from flc_udp.wire.message_json import rfc3339
 

@@ -25,30 +25,30 @@ import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import ID_BYTES, Settings
-from flc_udp.core.members import alive_row
-from flc_udp.daemon.clients import clients_of
-from flc_udp.daemon.control import Control
+from flc_udp.core.liveness.members import alive_row
+from flc_udp.daemon.control.ops import Ops
+from flc_udp.daemon.control.says import Says
+from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.hooks import Hooks
+from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.ops import Ops
 from flc_udp.daemon.records import Record
-from flc_udp.daemon.says import Says
 from flc_udp.daemon.seeds import check_seeds, keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
-from flc_udp.daemon.status import Status
 from flc_udp.daemon.stderr import log_to_stderr
 from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
-from flc_udp.daemon.web import Listening, Page, Web, listening
+from flc_udp.daemon.watch.clients import clients_of
+from flc_udp.daemon.watch.status import Status
+from flc_udp.daemon.watch.web import Listening, Page, Web, listening
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message, check_label
 from flc_udp.model.tags import parse_tags
-from flc_udp.node import Node
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log, StoreFailed
+from flc_udp.waist.node import Node
 from flc_udp.wire.seal import SESSION_BYTES, Keyring
 
 DRAIN_S = 5.0
@@ -239,8 +239,8 @@ class Daemon:
 
     async def _serve_pages(self, watched: Listening) -> None:
         # Here, so that a node nobody watches starts 25 ms sooner and is 2 MB smaller.
-        from flc_udp.daemon.metrics import NodeCollector  # noqa: PLC0415  # as said above
-        from flc_udp.daemon.pages import pages_of  # noqa: PLC0415  # as said above
+        from flc_udp.daemon.watch.metrics import NodeCollector  # noqa: PLC0415  # as said above
+        from flc_udp.daemon.watch.pages import pages_of  # noqa: PLC0415  # as said above
 
         pages: dict[str, Callable[[], Page]] = {}  # Filled below: the metrics tell of the web too.
         web = self._web = Web(pages)

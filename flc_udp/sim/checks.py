@@ -14,13 +14,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from flc_udp.ground import Said
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
 from flc_udp.sim.heap import MS
+from flc_udp.waist.ports import Said
 
 __all__ = ["Checks", "Utterance", "Violation"]
 

@@ -18,7 +18,7 @@ from random import Random
 from flc_udp.sim.heap import MS
 from flc_udp.sim.network import Faults
 from flc_udp.store.log import StoreFailed
-from flc_udp.store.retention import HYSTERESIS
+from flc_udp.store.pruning import HYSTERESIS
 
 SNAPSHOTS_KEPT = 3
 

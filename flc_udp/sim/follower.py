@@ -12,12 +12,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flc_udp.ground import Said
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
-from flc_udp.store.retention import SLICE_BYTES_MIN
+from flc_udp.store.pruning import SLICE_BYTES_MIN
+from flc_udp.waist.ports import Said
 
 Clock = dict[LogId, int]
 

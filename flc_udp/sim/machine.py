@@ -15,15 +15,13 @@ from functools import partial
 
 from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.effects import Notice
-from flc_udp.core.members import alive_row
-from flc_udp.ground import Batch, Post, Said
+from flc_udp.core.liveness.members import alive_row
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.model.tags import parse_tags
-from flc_udp.node import Node
 from flc_udp.sim.audit import by_position, found
 from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import WALL_STRETCH, Disk, Fate
@@ -31,6 +29,8 @@ from flc_udp.sim.follower import Allowed, Arrived
 from flc_udp.sim.heap import MS
 from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log, StoreFailed
+from flc_udp.waist.node import Node
+from flc_udp.waist.ports import Batch, Post, Said
 from flc_udp.wire.seal import SESSION_BYTES, Seal
 
 EPOCH_MS = 1_767_225_600_000

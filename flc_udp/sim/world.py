@@ -24,7 +24,6 @@ from typing import Self
 from flc_udp.config import Settings
 from flc_udp.model.address import Address
 from flc_udp.model.message import decode
-from flc_udp.node import Node
 from flc_udp.sim.audit import audit, by_position
 from flc_udp.sim.checks import Checks, Utterance, Violation
 from flc_udp.sim.disk import Fate
@@ -35,6 +34,7 @@ from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
+from flc_udp.waist.node import Node
 from flc_udp.wire.packets import State
 from flc_udp.wire.seal import KEY_BYTES, keyring
 

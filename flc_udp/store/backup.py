@@ -27,8 +27,8 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.store.directory import flush_directory
 from flc_udp.store.fsck import Fsck
-from flc_udp.store.kept import Kept
 from flc_udp.store.snapshot import UNREADABLE, snapshot
+from flc_udp.store.tables import Kept
 
 STEP_PAGES = 1_024
 """Copied and flushed at a time: 4 MiB, which no disk is long about."""

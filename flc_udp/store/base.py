@@ -21,7 +21,7 @@ from typing import Any
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, hash_of
-from flc_udp.store.kept import Kept, LogRow
+from flc_udp.store.tables import Kept, LogRow
 
 # From log to log by their ids: a page reads no more than it gives, and the logs without a base.
 SELECT_BASE = """

@@ -22,10 +22,9 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.store.base import adopt
-from flc_udp.store.kept import Kept
 from flc_udp.store.once import write_once
+from flc_udp.store.pruning import Retained, Retention
 from flc_udp.store.reader import Reader, RoomRow
-from flc_udp.store.retention import Retained, Retention
 from flc_udp.store.schema import (
     StoreFailed,
     atomic,
@@ -35,6 +34,7 @@ from flc_udp.store.schema import (
     open_reader,
     open_writer,
 )
+from flc_udp.store.tables import Kept
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow", "StoreFailed"]
 

@@ -21,7 +21,7 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import NO_HEAD, Frontier, advance
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode
-from flc_udp.store.pruned import Pruned
+from flc_udp.store.base_check import Pruned
 
 SELECT_LOGS = "SELECT no, id FROM log"
 SELECT_ROOMS = "SELECT no, name FROM room"

@@ -29,7 +29,7 @@ from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, is_label
 from flc_udp.model.tags import Tag, check_tags
-from flc_udp.wire.checked import (
+from flc_udp.wire.fields import (
     Fields,
     a_flag,
     a_hash,

@@ -14,7 +14,7 @@ import msgpack
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.errors import Malformed
 from flc_udp.wire import codec
-from flc_udp.wire.checked import NUMBER_LIMIT, Fields
+from flc_udp.wire.fields import NUMBER_LIMIT, Fields
 from flc_udp.wire.packets import KIND_OF, Kind, Packet
 
 Path = tuple[int, ...]

@@ -152,7 +152,10 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-LIGHT = ["main", "nc", "say", "log", "lists", "status", "sync", "why", "keygen"]
+LIGHT = [
+    *("main", "talk.nc", "talk.say", "look.log", "look.lists", "look.status", "look.sync"),
+    *("look.why", "keep.keygen"),
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)

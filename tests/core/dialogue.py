@@ -20,7 +20,7 @@ from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
-from flc_udp.core.members import alive_row
+from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.replica import Replica
 from flc_udp.core.roots import Root, log_hash
 from flc_udp.core.standing import NO_LOG
@@ -29,7 +29,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode, history_key
 from flc_udp.model.tags import Tags, parse_tags
-from flc_udp.replays import Replays
+from flc_udp.waist.replays import Replays
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
     Ack,

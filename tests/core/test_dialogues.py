@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from flc_udp.core.effects import Send
-from flc_udp.core.rumors import ANNOUNCE_BYTES
+from flc_udp.core.push.rumors import ANNOUNCE_BYTES
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError

@@ -10,8 +10,8 @@ from collections.abc import Awaitable
 from tests.daemon.cluster import NAMES, Cluster, Node
 from tests.daemon.liveness import LAN, all_hold, deaths_at_home
 from tests.daemon.namespaces import Namespaces
+from tests.daemon.onlooker import Watch
 from tests.daemon.process import DEADLINE_S, until
-from tests.daemon.watch import Watch
 
 HALVES = (NAMES[:2], NAMES[2:4])
 

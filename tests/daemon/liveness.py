@@ -21,9 +21,9 @@ from typing import Any
 
 from tests.daemon.cluster import NAMES, Cluster, Node
 from tests.daemon.namespaces import Namespaces
+from tests.daemon.onlooker import ALIVE, DIED, SUSPECTED, Told, Watch
 from tests.daemon.process import DEADLINE_S, POLL_S, until
 from tests.daemon.relay import Faults
-from tests.daemon.watch import ALIVE, DIED, SUSPECTED, Told, Watch
 
 LAN = ("--profile", "lan")
 

@@ -10,7 +10,8 @@ from typing import Any
 
 import flc_udp
 from flc_udp.config import BODY_BYTES_MAX, ONCE_REMEMBERED, Settings
-from flc_udp.daemon import control, says
+from flc_udp.daemon.control import says
+from flc_udp.daemon.control import server as control
 from tests.daemon.cluster import Cluster
 from tests.daemon.wire import Wire
 

@@ -34,8 +34,8 @@ BASH = shutil.which("bash") or "bash"
 
 RUN_ELSEWHERE = {
     "flc run --on-member": "needs somebody to die: hooks are test_hooks.py",
-    "scripts/flc demo": "makes its own environment; the demo is tests/cli/test_demo.py, and who "
-    "runs this has run scripts/check",
+    "scripts/flc demo": "makes its own environment; the demo is tests/cli/run/test_demo.py, and "
+    "who runs this has run scripts/check",
 }
 
 NC = """#!{python}

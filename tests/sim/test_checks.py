@@ -5,25 +5,25 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
-from flc_udp.core.anti_entropy import AntiEntropy
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Deliver, Effect
-from flc_udp.core.members import Members
+from flc_udp.core.liveness.members import Members
+from flc_udp.core.repair.anti_entropy import AntiEntropy
+from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
-from flc_udp.core.wants import Wants
-from flc_udp.ground import Post, Said
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message
-from flc_udp.node import Node
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import NotConverged, World
-from flc_udp.store.kept import Kept
 from flc_udp.store.log import Log
+from flc_udp.store.tables import Kept
+from flc_udp.waist.node import Node
+from flc_udp.waist.ports import Post, Said
 
 Patch = pytest.MonkeyPatch
 

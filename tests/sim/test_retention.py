@@ -7,10 +7,9 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Notice
-from flc_udp.core.floors import Floors
+from flc_udp.core.repair.floors import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
-from flc_udp.retention import Retention
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
@@ -18,6 +17,7 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import World
 from flc_udp.store.log import Log
+from flc_udp.waist.pruning import Retention
 
 BRIEFLY = Settings(retention_age_s=2)
 LITTLE = Settings(retention_bytes=400_000)

@@ -12,9 +12,9 @@ from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, history_key
-from flc_udp.store.kept import Kept
 from flc_udp.store.log import Log, Reader, StoreFailed
 from flc_udp.store.once import Forgotten
+from flc_udp.store.tables import Kept
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 

@@ -12,7 +12,7 @@ import pytest
 from flc_udp.model.message import Message
 from flc_udp.store.fsck import Fsck
 from flc_udp.store.log import Log, StoreFailed
-from flc_udp.store.retention import PAGES_KEPT, used_bytes
+from flc_udp.store.pruning import PAGES_KEPT, used_bytes
 from flc_udp.store.schema import APPLICATION_ID, FIRST, MIGRATIONS, migrate
 from flc_udp.store.snapshot import snapshot
 from tests.model.stories import Story
@@ -233,7 +233,7 @@ def test_no_space_to_rewrite_it_is_no_reason_not_to_start(
     with files_no_larger_than(old.stat().st_size // 2):
         log = Log.open(old)
     assert auto_vacuum(connection_of(log)) == 0
-    monkeypatch.setattr("flc_udp.store.retention.PAGES_KEPT", 4)
+    monkeypatch.setattr("flc_udp.store.pruning.PAGES_KEPT", 4)
     assert prune(log, 0) == 718
     (free,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
     assert free > 4

@@ -21,8 +21,8 @@ from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin
 from flc_udp.model.tags import Tag
-from flc_udp.wire.checked import NUMBER_LIMIT
 from flc_udp.wire.codec import PIECES_MAX, READERS, fields_of, read
+from flc_udp.wire.fields import NUMBER_LIMIT
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
+from flc_udp.wire.packet_json import KINDS, described, packet_record, read_packet
 from flc_udp.wire.packets import Have, Packet, PingReq, Replay, Rumor
-from flc_udp.wire.typed import KINDS, described, packet_record, read_packet
 from tests.wire.strategies import packets
 from tests.wire.test_message_json import written
 

@@ -1,0 +1,85 @@
+"""`flc export`: the whole history as lines that `flc import` makes the same history of.
+
+Rules. The file is read directly, up or down, and one moment is printed: retention does not bite off
+what is still to come. For as long as that takes, a running node's WAL is not folded in and grows by
+what is said; to where it goes slowly, send a file. A line is printed as it is read, so a million of
+them need no memory. An export of one room is for reading: its messages follow what their authors
+said in other rooms, so no log can be rebuilt from it, and `flc import` refuses it.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sqlite3
+import sys
+from collections.abc import Iterator
+from itertools import chain
+from pathlib import Path
+
+from flc_udp.cli.keep.export_file import Head, base_lines, head_line, message_line
+from flc_udp.core.standing import Standing
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.message import check_label, decode
+from flc_udp.store.directory import DATABASE, default_directory
+from flc_udp.store.log import Reader, StoreFailed
+from flc_udp.store.snapshot import snapshot
+from flc_udp.store.tables import Kept
+
+BASE_ROOMS_A_PAGE = 1_024
+
+
+def add_export(parser: argparse.ArgumentParser) -> None:
+    """`flc export [ROOM]`."""
+    parser.add_argument(
+        "room", metavar="ROOM", nargs="?", help="one room, to be read; default: all, for import"
+    )
+
+
+def export(args: argparse.Namespace) -> int:
+    """Print it; raises FlcError where the log cannot be read to its end."""
+    if args.room is not None:
+        check_label("room", args.room)
+    directory = Path(args.data or default_directory(os.environ))
+    with snapshot(directory / DATABASE) as connection:
+        try:
+            for line in lines(connection, args.room):
+                sys.stdout.buffer.write(line.encode() + b"\n")
+        except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
+            raise FlcError(
+                f"{directory / DATABASE} cannot be read to its end: {error}",
+                f"flc fsck --data {directory} tells what is wrong; what was printed is not all",
+            ) from error
+        sys.stdout.buffer.flush()
+    return 0
+
+
+def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
+    """The export of what a connection, which is in a read transaction, holds."""
+    reader = Reader(connection, lent=True)
+    standing = Standing(Kept(connection).history().heads)
+    held = {row.room: row.messages for row in reader.rooms()}
+    if room is not None and room not in held:
+        raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")
+    # In memory, as all that grows with logs and rooms: how many there are is said before them.
+    base = [] if room else list(_base(reader))
+    yield head_line(
+        Head(
+            room=room,
+            messages=sum(held.values()) if room is None else held[room],
+            base=len(base),
+            floor=reader.floor(),
+            logs=standing.logs,
+            root=standing.root.value().hex(),
+        )
+    )
+    messages = (decode(encoded) for _, encoded in reader.history(room))
+    yield from chain(base, map(message_line, messages))
+
+
+def _base(reader: Reader) -> Iterator[str]:
+    after = b""
+    while page := reader.base(after, BASE_ROOMS_A_PAGE):
+        for log in page:
+            yield from base_lines(log)
+        after = page[-1].log

@@ -1,0 +1,47 @@
+"""What flc stands on: Python, its SQLite, and the daemon's event loop."""
+
+from __future__ import annotations
+
+import sqlite3
+import sys
+from importlib import metadata
+
+from flc_udp.cli.look.checks.verdict import Verdict, fail, ok
+from flc_udp.store.schema import LIBRARY_LEAST
+
+PYTHON_LEAST = (3, 11)
+
+
+def versions() -> list[Verdict]:
+    """Those of the Python that runs this, and so a daemon started by this flc."""
+    return [
+        at_least("python", tuple(sys.version_info[:3]), PYTHON_LEAST),
+        at_least("sqlite", sqlite3.sqlite_version_info, LIBRARY_LEAST),
+        event_loop(_installed("uvloop")),
+    ]
+
+
+def at_least(name: str, found: tuple[int, ...], least: tuple[int, ...]) -> Verdict:
+    """A version, and the oldest that will do."""
+    if found < least:
+        advice = f"run flc with a Python that has {name} {_dotted(least)} or newer"
+        return fail(name, f"{_dotted(found)} is too old", advice)
+    return ok(name, _dotted(found))
+
+
+def event_loop(version: str | None) -> Verdict:
+    """The daemon does not start without it."""
+    if version is None:
+        return fail("uvloop", "is not installed: no node can run", "install flc-udp anew")
+    return ok("uvloop", version)
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
+
+
+def _dotted(version: tuple[int, ...]) -> str:
+    return ".".join(map(str, version))

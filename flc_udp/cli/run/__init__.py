@@ -1,0 +1,1 @@
+"""Commands that run nodes: run, demo, sim, config and completion."""

@@ -1,0 +1,1 @@
+"""Commands that say something: nc and say."""

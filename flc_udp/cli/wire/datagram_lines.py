@@ -1,0 +1,102 @@
+"""Lines of JSON to sealed datagrams, and datagrams back to records: what `flc udp` types and reads.
+
+A line is one packet, or an array of packets for one datagram; a record is one datagram:
+
+    {"from":"127.0.0.1:7352","sender":"9f2c61d0a47be813","packets":[{"kind":"ack",…}]}
+
+so that `jq -c .packets` makes a record a line to type. A datagram that cannot be read has `error`
+instead, with the byte `at` which, counted from the first of what `in` names: the datagram, or the
+payload that was sealed in it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from flc_udp.client import Record
+from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
+from flc_udp.model.dots import VISITOR
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.wire import codec
+from flc_udp.wire.dissect import fault_of, kind_name, payload_of
+from flc_udp.wire.packet_json import packet_record, read_packet
+from flc_udp.wire.packets import KIND_OF, Packet
+from flc_udp.wire.seal import NOT_OURS, Seal
+
+LINE_BYTES_MAX = 1 << 20
+"""More than the JSON of any datagram that is worth typing."""
+
+EXAMPLE = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
+
+KEY_HINT = "key or cluster name?"
+
+
+class Typed(NamedTuple):
+    """A line's datagram, and what is in it."""
+
+    datagram: bytes
+    packets: list[Packet]
+
+
+def seal_line(line: bytes, seal: Seal) -> Typed:
+    """The one datagram of a line, from a visitor; raises FlcError."""
+    if len(line) > LINE_BYTES_MAX:
+        raise FlcError(f"more than {LINE_BYTES_MAX} bytes", "type several lines, each a datagram")
+    try:
+        value = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise FlcError(f"not JSON: {error}", EXAMPLE) from error
+    return seal_packets(list(map(read_packet, value if isinstance(value, list) else [value])), seal)
+
+
+def seal_packets(packets: list[Packet], seal: Seal) -> Typed:
+    """One datagram of a visitor's with just these; raises FlcError."""
+    payload = payload_of(VISITOR, packets)
+    size = len(payload) + SEAL_BYTES
+    if size > DATAGRAM_BYTES_MAX:
+        problem = f"a datagram of {size} bytes, allowed are {DATAGRAM_BYTES_MAX}"
+        raise FlcError(problem, "type several lines, each a datagram")
+    return Typed(seal.close(payload), packets)
+
+
+class Reading(NamedTuple):
+    """What there is to say of a datagram: its packets, or why it has none for us."""
+
+    record: Record
+    summary: str
+    is_valid: bool
+
+
+def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> Reading:
+    """Open and decode one datagram, for people: what is wrong with it is part of the reading."""
+    extra: Record = {"hex": datagram.hex()} if with_hex else {}
+    try:
+        payload = seal.open(datagram).payload
+    except Malformed as error:
+        hint = {"hint": KEY_HINT} if error.reason in NOT_OURS else {}
+        return _unread(error.reason, "datagram", error.at, {**hint, **extra})
+    if with_hex:
+        extra["payload"] = payload.hex()
+    try:
+        sender, packets, unknown = codec.read(payload)
+    except Malformed:
+        fault = fault_of(payload)
+        assert fault is not None
+        return _unread(str(fault), "payload", fault.at, extra)
+    record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}
+    if unknown:
+        record["unknown"] = unknown
+    return Reading({**record, **extra}, summary_of(packets), is_valid=True)
+
+
+def summary_of(packets: Sequence[Packet]) -> str:
+    """`ping, update`."""
+    return ", ".join(kind_name(KIND_OF[type(packet)]) for packet in packets) or "no packets"
+
+
+def _unread(problem: str, part: str, at: int | None, more: Record) -> Reading:
+    record: Record = {"error": problem, "in": part, "at": at, **more}
+    hint = f"; {more['hint']}" if "hint" in more else ""
+    return Reading(record, f"{problem}, at byte {at} of the {part}{hint}", is_valid=False)

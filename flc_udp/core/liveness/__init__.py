@@ -1,0 +1,1 @@
+"""Who is there: probes, suspicions, the member table, and how nodes join, leave and come back."""

@@ -1,0 +1,200 @@
+"""Claims about members: which are believed here, what follows from them, and what is refuted.
+
+Rules. The member table decides what is believed, by one order. Who hears a new suspicion may verify
+it at once: independent accusers shorten it (`suspicion`). What is said of this node and is not what
+it says itself is refuted, at a higher incarnation. Another process under this node's id is a clone:
+of the two the one with the lower nonce takes a new id.
+"""
+
+from __future__ import annotations
+
+from random import Random
+
+from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
+from flc_udp.core.effects import Effect, Notice
+from flc_udp.core.liveness.detector import Detector
+from flc_udp.core.liveness.members import LIVE, Members, with_tags
+from flc_udp.core.liveness.rejoin import Rejoin
+from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.tags import Tags
+from flc_udp.wire.packets import (
+    Join,
+    Leave,
+    MemberDigest,
+    MemberRow,
+    Packet,
+    State,
+    Update,
+)
+from flc_udp.wire.packets import Members as MembersPacket
+
+TOLD_AS = {
+    State.ALIVE: "member_alive",
+    State.SUSPECT: "member_suspected",
+    State.DEAD: "member_died",
+    State.LEFT: "member_left",
+}
+
+
+class Claims:
+    """Everything one node believes of members follows from here. Effects go to `out`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        members: Members,
+        detector: Detector,
+        rejoin: Rejoin,
+        random: Random,
+        out: list[Effect],
+    ) -> None:
+        self.suspicions = Suspicions()
+        self.changed = True
+        """Whether there is news that nobody was told yet."""
+        self._settings = settings
+        self._members = members
+        self._detector = detector
+        self._rejoin = rejoin
+        self._random = random
+        self._out = out
+        self._started = members.me.row.incarnation
+
+    @property
+    def _me(self) -> MemberRow:
+        return self._members.me.row
+
+    def doubted(self, row: MemberRow, sender: NodeId, now: int) -> MemberRow:
+        """Who is dead to another is suspect here first, and has time to refute.
+
+        Else islands that merge would bury the living on each side, until each of them refutes. One
+        that has been suspect here for long enough to refute is dead as it is told.
+        """
+        held = self._members.get(row.id)
+        if row.state is not State.DEAD or held is None or not held.is_live:
+            return row
+        if not self._settings.lifeguard or self.suspicions.is_ripe(row.id, now):
+            return row
+        return row._replace(state=State.SUSPECT, accuser=sender)
+
+    def hear(self, row: MemberRow, now: int, *, is_news: bool = True) -> bool:
+        """Believe a claim if it is better than what is held; True if it is."""
+        if row.id == self._me.id:
+            self.hear_of_me(row, now)
+            return False
+        before = self._members.get(row.id)
+        if (before is not None and before.row is row) or row.address.is_wildcard:
+            return False  # Most claims are heard again and again.
+        state_before = None if before is None else before.row.state
+        if not self._members.apply(row, now, is_news=is_news):
+            self._hear_accuser(row)
+            return False
+        self.changed = True
+        if row.state is State.SUSPECT:
+            self._begin_suspicion(row, now)
+        else:
+            self.suspicions.clear(row.id)
+        if row.state not in LIVE:
+            self._detector.drop(row.id)
+        if row.state is State.DEAD:
+            self._rejoin.add_dead(row.address, len(self._members.live()), now)
+        elif row.state in (State.ALIVE, State.LEFT):
+            self._rejoin.answered(row.address)
+        if row.state != state_before:
+            self._tell(row)
+        return True
+
+    def _hear_accuser(self, row: MemberRow) -> None:
+        """An old accusation by somebody new is a confirmation, and passed on as such."""
+        member = self._members.get(row.id)
+        if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
+            return
+        if self.suspicions.confirm(row.id, row.accuser):
+            self._members.confirm(row)
+            self.changed = True
+
+    def hear_of_me(self, row: MemberRow, now: int) -> None:
+        """Refute what is said of this node if it is not what this node says itself."""
+        me = self._me
+        if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
+            self._meet_clone(row, now)
+            if row.id != self._me.id:
+                return
+        seen_at = row.address if me.address.is_wildcard else me.address
+        # Any difference counts, not the state alone: with a restored disk a run may begin at the
+        # incarnation of one that was lost with it. But who knows of no tags contests none.
+        contested = row.incarnation >= me.incarnation and with_tags(row, me) != me
+        if me.state is State.LEFT or not (contested or seen_at != me.address):
+            return
+        if row.state is not State.ALIVE:
+            self._detector.health.note("accused", now)
+        incarnation = max(row.incarnation, me.incarnation) + 1
+        if self._speak(me._replace(incarnation=incarnation, address=seen_at), row, now):
+            claim = row.state.name.lower()
+            self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
+
+    def retag(self, tags: Tags, now: int) -> None:
+        """Have other tags from now on; who leaves keeps those it has."""
+        me = self._me
+        if tags != me.tags and me.state is not State.LEFT:
+            self._speak(me._replace(incarnation=me.incarnation + 1, tags=tags), me, now)
+
+    def _speak(self, me: MemberRow, instead_of: MemberRow, now: int) -> bool:
+        """Say this of this node from now on, instead of what was said; False where it cannot."""
+        self.changed = True
+        if me.incarnation >= INCARNATION_LIMIT:
+            self._take_new_id(instead_of, now)  # There is nothing left to say it with.
+            return False
+        self._members.refute(me, now)
+        return True
+
+    def _meet_clone(self, row: MemberRow, now: int) -> None:
+        """Another process runs under this node's id: of the two the lower nonce takes a new one.
+
+        A claim from before this run would be no newer than what this run began with.
+        """
+        keeps = self._me.boot > row.boot
+        fields = {"id": row.id.hex(), "address": str(row.address), "keeps_id": keeps}
+        self._out.append(Notice("clone_met", fields))
+        if not keeps:
+            self._take_new_id(row, now)
+
+    def _take_new_id(self, claim: MemberRow, now: int) -> None:
+        """Be another node from now on; who this one was is what `claim` says of it."""
+        self._started = self._me.incarnation
+        self._members.rename(self._random.randbytes(ID_BYTES))
+        self.hear(claim, now)
+        self.changed = True
+
+    def accuse(self, node: NodeId, state: State, now: int) -> None:
+        """This node itself claims it: a suspicion is its own, a death is anybody's."""
+        member = self._members.get(node)
+        if member is not None and member.is_live:
+            accuser = self._me.id if state is State.SUSPECT else VISITOR
+            self.hear(member.row._replace(state=state, accuser=accuser), now)
+
+    def _begin_suspicion(self, row: MemberRow, now: int) -> None:
+        live = len(self._members.live())
+        enough, bounds = bounds_of(self._settings, live)
+        self.suspicions.start(row.id, row.accuser, enough, bounds, now)
+        may_verify = self._settings.lifeguard and row.accuser != self._me.id
+        if may_verify and self._random.random() * live < self._settings.verifiers:
+            self._detector.probe(row.id, now)
+
+    def _tell(self, row: MemberRow) -> None:
+        fields = {"id": row.id.hex(), "member": row.name, "address": str(row.address)}
+        accuser = self._members.get(row.accuser)
+        if row.state is State.SUSPECT and accuser is not None:
+            fields["accuser"] = accuser.row.name
+        self._out.append(Notice(TOLD_AS[row.state], fields))
+
+
+def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
+    """What a packet claims of members."""
+    match packet:
+        case Join(row) | Leave(_, row):
+            return (row,)
+        case MembersPacket() | MemberDigest() | Update():
+            return packet.rows
+        case _:
+            return ()

@@ -1,0 +1,216 @@
+"""The failure detector: asks members whether they live, answers when asked, and tells who failed.
+
+It carries out probe rounds (`probe`), pings for others (`relay`) and keeps the score against itself
+(`health`). What follows from a failed round is for `liveness` to decide.
+
+Rules. Every answer goes out in the turn it was asked in. The interval and all timeouts stretch with
+local health. A failed round counts against this node too, unless enough relays said that they hear
+it in time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Effect, Send
+from flc_udp.core.liveness.health import Health
+from flc_udp.core.liveness.members import Member, Members
+from flc_udp.core.liveness.probe import Answer, Probes, Round, RoundTrip
+from flc_udp.core.liveness.relay import Errand, Relay
+from flc_udp.core.roots import tags_hash
+from flc_udp.core.standing import Standing
+from flc_udp.model.address import Address
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
+
+MS = 1_000
+
+
+class Detector:
+    """Probes of one node, both ends of them. Effects go to `out`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        members: Members,
+        standing: Standing,
+        random: Random,
+        out: list[Effect],
+        now: int,
+    ) -> None:
+        self.health = Health(settings.local_health_max if settings.lifeguard else 0)
+        self.standing = standing
+        self.wall = 0
+        """What the wall clock says this turn, in ms, as the Node tells; 0 where it does not."""
+        self._members = members
+        self._random = random
+        self._out = out
+        self._probes = Probes(random, settings.probe_interval_ms * MS, now)
+        self._relay = Relay(random)
+        self._usual: RoundTrip | None = None
+        self._timeout_least = settings.probe_timeout_min_ms * MS
+        self._timeout_most = settings.probe_timeout_ms * MS
+        self._relays = settings.indirect_probes
+
+    # --- The timer --------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> int:
+        """The next deadline of a round or an errand."""
+        silent_at = self._relay.wake_at
+        return self._probes.wake_at if silent_at is None else min(self._probes.wake_at, silent_at)
+
+    def wake(self, now: int) -> list[NodeId]:
+        """Start and end what is due: the members whose round failed."""
+        failed = [
+            node for round_ in self._probes.take_overdue(now) for node in self._overdue(round_, now)
+        ]
+        for errand in self._relay.take_silent(now):
+            self._send(errand.asker, Nack(errand.asker_nonce))
+        target = self._probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
+        if target is not None:
+            self.probe(target, now)
+        return failed
+
+    def probe(self, node: NodeId, now: int) -> None:
+        """Begin a round of a live member, unless one is under way."""
+        member = self._members.get(node)
+        if member is None or not member.is_live or self._probes.is_probing(node):
+            return
+        round_ = self._probes.begin(node, self._timeout_of(member), now)
+        self._ping(member, round_.nonce)
+
+    def drop(self, node: NodeId) -> None:
+        """A member is known to be dead or to have left: nobody waits for its answer."""
+        self._probes.drop(node)
+
+    def move(self, lag: int) -> None:
+        """This node was not running for so long."""
+        self._probes.move(lag)
+
+    def _overdue(self, round_: Round, now: int) -> Sequence[NodeId]:
+        """The next stage of a round, or its end: the member if it failed."""
+        member = self._members.get(round_.node)
+        if member is None or not member.is_live:
+            self._probes.drop(round_.node)
+            return ()
+        if not round_.is_indirect:
+            relays = self._choose_relays(round_.node)
+            self._probes.go_indirect(round_, [relay.row.id for relay in relays], now)
+            self._ping(member, round_.nonce)
+            to = tuple(relay.row.address for relay in relays)
+            if to:
+                self._out.append(Send(to, (PingReq(round_.nonce, round_.node),)))
+            return ()
+        # Every relay silent, or there being none, it may be this node that is not heard.
+        if round_.nacks_missing or not round_.relays:
+            self.health.note("nack missing" if round_.relays else "probe failed", now)
+        return (round_.node,)
+
+    # --- The network ------------------------------------------------------------------------
+
+    def receive_ping(self, ping: Ping, sender: NodeId, source: Address) -> None:
+        """Answer, with news, first of all what is believed of the prober if that is not `alive`."""
+        ack = self.ack(ping.nonce, self.standing.held(ping.log))
+        if sender == VISITOR:
+            ack = ack._replace(wall=self.wall)
+        self._send(source, ack, *self._members.news_for(sender))
+        self._hear_health(sender, ping.health)
+
+    def receive_ack(self, ack: Ack, sender: NodeId, now: int) -> None:
+        """A member answered: to a round of ours, or on somebody's errand."""
+        self._hear_health(sender, ack.health)
+        errand = self._relay.receive_ack(ack.nonce, sender)
+        if errand is not None:
+            self._send(errand.asker, Relayed(errand.asker_nonce, sender))
+            return
+        answer = self._probes.receive_ack(ack.nonce, sender, now)
+        if answer is not None:
+            self.health.note("probe answered", now)
+            self._measure(sender, answer)
+
+    def receive_ping_req(self, request: PingReq, source: Address, now: int) -> None:
+        """Ask a member we know on behalf of one that got no answer."""
+        member = self._members.get(request.node)
+        if member is None or member is self._members.me:
+            return
+        nack_at = now + self._timeout_of(member)
+        nonce = self._relay.begin(Errand(request.node, source, request.nonce, nack_at))
+        if nonce is not None:
+            self._ping(member, nonce)
+
+    def receive_nack(self, nack: Nack, sender: NodeId) -> None:
+        """A relay hears us, and not the target."""
+        self._probes.receive_nack(nack.nonce, sender)
+
+    def receive_relayed(self, relayed: Relayed, now: int) -> None:
+        """The target answered a relay: it lives."""
+        if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
+            self.health.note("probe answered", now)
+
+    # --- Packets ----------------------------------------------------------------------------
+
+    def ack(self, nonce: int, held: int) -> Ack:
+        """An answer to a ping or a leave."""
+        standing, root = self.standing, self._members.root
+        return Ack(
+            nonce,
+            standing.root.value(),
+            root.value(),
+            standing.catching_up,
+            held,
+            self.health.score,
+            self._tags_hash,
+        )
+
+    def _ping(self, member: Member, nonce: int) -> None:
+        standing, root = self.standing, self._members.root
+        ping = Ping(
+            nonce,
+            standing.root.value(),
+            root.value(),
+            standing.catching_up,
+            standing.log,
+            self.health.score,
+            self._tags_hash,
+        )
+        self._send(member.row.address, ping, *self._members.news_for(member.row.id))
+
+    @property
+    def _tags_hash(self) -> bytes:
+        return tags_hash(self._members.me.row.tags)
+
+    def _send(self, to: Address, *packets: Packet) -> None:
+        self._out.append(Send((to,), packets))
+
+    # --- Who and how long -------------------------------------------------------------------
+
+    def _choose_relays(self, node: NodeId) -> list[Member]:
+        others = [member for member in self._members.live() if member.row.id != node]
+        return self._random.sample(others, min(self._relays, len(others)))
+
+    def _timeout_of(self, member: Member) -> int:
+        # In a large cluster few members are known by probes of ours: for the others, as usual.
+        trip = member.round_trip or self._usual
+        if trip is None:
+            return self._timeout_most * self.health.multiplier
+        return trip.timeout(self._timeout_least, self._timeout_most) * self.health.multiplier
+
+    def _measure(self, sender: NodeId, answer: Answer) -> None:
+        member = self._members.get(sender)
+        if member is None:
+            return
+        if answer.is_round_trip:
+            member.rtt = answer.elapsed
+            member.round_trip = RoundTrip.after(member.round_trip, answer.elapsed)
+            self._usual = RoundTrip.after(self._usual, answer.elapsed)
+        elif member.round_trip is None:
+            # Farther than usual, or a lost ping: it gets more time until it is measured.
+            member.round_trip = RoundTrip.after(None, answer.elapsed)
+
+    def _hear_health(self, sender: NodeId, score: int) -> None:
+        member = self._members.get(sender)
+        if member is not None:
+            member.health = score

@@ -1,0 +1,124 @@
+"""The roster: two nodes' tables of live members compared by ranges, as their logs are.
+
+    probes carry roots ─▶ unequal ─▶ member-ranges ⇄ member-digest ─▶ members
+
+News reaches everybody within seconds at a cost that does not grow; this finds what news missed,
+brings a newcomer the whole table, and merges islands. Rules. Equal roots cost nothing. At most one
+exchange an interval, rarer while they find nothing, and the next at once while they find much: a
+newcomer draws a large table at its own pace. No answer is longer than ROWS_MOST rows.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
+from flc_udp.core.effects import Effect, Send
+from flc_udp.core.liveness.members import Members
+from flc_udp.core.ranges import FIRST_ID, after, bounds
+from flc_udp.model.address import Address
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.wire.packets import MemberDigest, MemberRanges, MemberRow, Packet
+from flc_udp.wire.packets import Members as MembersPacket
+from flc_udp.wire.packing import HEAD_BYTES, packed_row
+
+MS = 1_000
+
+ROWS_FEW = 16
+"""Members of a range that are told rather than split further: about a datagram."""
+
+ROWS_MOST = 1_024
+"""Rows that answer one packet, about 80 kB: what is left over the next exchange finds."""
+
+RANGES_MOST = 8
+"""Ranges that are split further in one answer, likewise."""
+
+MUCH = 64
+"""Members that one exchange brought: more of them are to be had, so the next is due soon."""
+
+NEXT_PAUSE = 50 * MS
+"""Then the rest of the answer is waited for so long."""
+
+DIGEST_HEAD_BYTES = 32
+"""A digest's fields but its rows, rounded up."""
+
+
+class Roster:
+    """Exchanges of one node. Effects go to `out`."""
+
+    def __init__(self, settings: Settings, members: Members, out: list[Effect], now: int) -> None:
+        self._members = members
+        self._out = out
+        self._shortest = settings.exchange_interval_ms * MS
+        self._longest = settings.exchange_backoff_ms * MS
+        self._pause = self._shortest
+        self._next_exchange = now
+        self._learned = 0
+        self._rows_bytes = settings.packet_bytes_max - SEAL_BYTES - HEAD_BYTES - DIGEST_HEAD_BYTES
+
+    def compare(self, root: bytes, sender: NodeId, source: Address, now: int) -> None:
+        """A probe told a peer's root: start an exchange if it differs and one is due."""
+        if sender == VISITOR:
+            return
+        if root == self._members.root.value():
+            self._pause = self._shortest
+        elif now >= self._next_exchange:
+            self._next_exchange = now + self._pause
+            self._learned = 0
+            self._pause = min(2 * self._pause, self._longest)
+            self._send(source, self._range(FIRST_ID, 0))
+
+    def learned(self, rows: int, now: int) -> None:
+        """A packet of an answer brought so many rows that were better than what was held."""
+        self._learned += rows
+        if rows:
+            self._pause = self._shortest
+        if self._learned >= MUCH:
+            self._next_exchange = min(self._next_exchange, now + NEXT_PAUSE)
+
+    def receive_ranges(self, ranges: MemberRanges, source: Address) -> None:
+        """Go on where a peer's hashes differ: split further, or tell the rows."""
+        answer: list[Packet] = []
+        rows = splits = 0
+        for low in self._members.table.differing(*ranges):
+            packets = self._range(low, ranges.level + 1)
+            splits += isinstance(packets[0], MemberRanges)
+            rows += sum(len(p.rows) for p in packets if isinstance(p, MemberDigest))
+            if splits > RANGES_MOST or rows > ROWS_MOST:
+                break
+            answer += packets
+        self._send(source, answer)
+
+    def receive_digest(self, digest: MemberDigest, source: Address) -> None:
+        """Tell what is known better here; the claims in it have been heard by now."""
+        better = self._members.better(*digest)[:ROWS_MOST]
+        if better:
+            self._send(source, [MembersPacket(tuple(better))])
+
+    def _range(self, low: NodeId, level: int) -> list[Packet]:
+        """A range of members: its rows where they are few, else the hashes of its parts."""
+        table = self._members.table
+        first, last = bounds(low, level)
+        if level < RANGE_LEVELS and table.count(first, last) > ROWS_FEW:
+            return [MemberRanges(first, level, table.hashes(first, level))]
+        return list(self._digests(first, last))
+
+    def _digests(self, low: NodeId, high: NodeId) -> Iterable[MemberDigest]:
+        """Rows in as many digests as it takes; together their ranges cover low..high."""
+        members = self._members
+        rows: list[MemberRow] = []
+        room = self._rows_bytes
+        for node in members.table.ids(low, high):
+            member = members.get(node)
+            assert member is not None
+            size = len(packed_row(member.row))
+            if size > room:
+                yield MemberDigest(low, rows[-1].id, tuple(rows))
+                low, rows, room = after(rows[-1].id), [], self._rows_bytes
+            rows.append(member.row)
+            room -= size
+        yield MemberDigest(low, high, tuple(rows))
+
+    def _send(self, to: Address, packets: list[Packet]) -> None:
+        if packets:
+            self._out.append(Send((to,), tuple(packets)))

@@ -1,0 +1,1 @@
+"""New messages at once: the tree of links, their windows, and receipts."""

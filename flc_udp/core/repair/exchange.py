@@ -1,0 +1,185 @@
+"""Exchanges: two nodes whose roots differ find the logs in which they do, in a few small packets.
+
+    probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants
+
+Rules. A digest says what is durable here; what is wanted is what is not decided here. At most one
+exchange an interval, rarer while exchanges find nothing, unless a `sync` asks for one now. Whatever
+was lost, this finds it: everything else in the core is only quicker.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from random import Random
+
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
+from flc_udp.core.causal import Causal
+from flc_udp.core.effects import Effect, Notice, Send
+from flc_udp.core.liveness.members import Members
+from flc_udp.core.ranges import FIRST_ID, after, bounds
+from flc_udp.core.repair.sync import SYNC_MEMBERS, Sync
+from flc_udp.core.repair.wants import Wants
+from flc_udp.core.standing import Standing
+from flc_udp.model.address import Address
+from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.wire.packets import Digest, DigestRow, Packet, Ranges, State
+
+MS = 1_000
+
+DIGEST_GRACE = 10
+"""Graces a gap found by a digest is given: under load the digest is only ahead of the rumors."""
+
+DIGEST_ROW_BYTES = 31
+"""A row at its longest: ids and hashes of 10 bytes, a seq of 9, headers."""
+
+DIGEST_ROWS_FEW = 32
+"""Rows of a range that are told rather than split further: about a datagram."""
+
+DIGEST_ROWS_MOST = 2_048
+"""Rows that answer one digest, about 64 kB: what is left over the next exchange finds."""
+
+RANGES_MOST = 8
+"""Ranges that are split further in one answer: what is left over the next exchange finds."""
+
+
+DIGEST_HEAD_BYTES = 64
+"""Seal's payload head and the digest's other fields, rounded up."""
+
+
+class Exchange:
+    """The digest half of anti-entropy. Effects go to `out`, wants to `wants`."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        standing: Standing,
+        causal: Causal,
+        members: Members,
+        wants: Wants,
+        random: Random,
+        out: list[Effect],
+        now: int,
+    ) -> None:
+        self.last_sync = Sync()
+        self.forks = 0
+        self._standing = standing
+        self._causal = causal
+        self._members = members
+        self._wants = wants
+        self._random = random
+        self._out = out
+        self._grace = DIGEST_GRACE * settings.pull_grace_ms * MS
+        payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
+        self._rows_max = payload_bytes // DIGEST_ROW_BYTES
+        self._shortest = settings.exchange_interval_ms * MS
+        self._longest = settings.exchange_backoff_ms * MS
+        self._pause = self._shortest
+        self._next = now
+
+    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
+        """Compare with these members now, or with a few of all; those alive, whom to probe for it.
+
+        The pacing of exchanges begins anew.
+        """
+        alive = [m.row.id for m in self._members.live() if m.row.state is State.ALIVE]
+        if nodes:
+            asked = [node for node in alive if node in nodes]
+        else:
+            asked = self._random.sample(alive, min(SYNC_MEMBERS, len(alive)))
+        self.last_sync = Sync(asked)
+        self._pause = self._shortest
+        self._next = now
+        return asked
+
+    def found(self) -> None:
+        """What an exchange told of was missing: the next one need not wait long."""
+        self._pause = self._shortest
+
+    def compare(
+        self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
+    ) -> None:
+        """A probe told a peer's root: start an exchange if it differs and one is due."""
+        if sender == VISITOR:
+            return
+        agrees = root == self._standing.root.value()
+        self._remember(sender, catching_up, now, agrees=agrees)
+        is_asked = self.last_sync.heard(sender, agrees=agrees)
+        if agrees or (not is_asked and (catching_up or now < self._next)):
+            return
+        if is_asked or self._causal.held:
+            self._pause = self._shortest  # What waits here for its causes is missing something.
+        self._next = now + self._pause
+        self._pause = min(2 * self._pause, self._longest)
+        self._send(source, self._range(FIRST_ID, 0))
+
+    def _remember(self, sender: NodeId, catching_up: bool, now: int, *, agrees: bool) -> None:
+        member = self._members.get(sender)
+        if member is None:
+            return
+        member.catching_up, member.root_at = catching_up, now
+        if agrees:
+            log = self._standing.log
+            member.agreed_at, member.agreed_on = now, Dot(log, self._standing.held(log))
+
+    def receive_ranges(self, ranges: Ranges, source: Address) -> None:
+        """Go on where a peer's hashes differ: split further, or tell the rows."""
+        table = self._standing.table
+        answer: list[Packet] = []
+        splits = 0
+        for low in table.differing(*ranges):
+            is_large = table.count(*bounds(low, ranges.level + 1)) > DIGEST_ROWS_FEW
+            splits += is_large
+            if not is_large or splits <= RANGES_MOST:
+                answer += self._range(low, ranges.level + 1)
+        self._send(source, answer)
+
+    def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
+        """Want what its teller leads in; tell it of what it lacks."""
+        due = now + self._grace
+        theirs = {row.log: row for row in digest.rows}
+        for row in digest.rows:
+            head = self._causal.head(row.log)
+            if row.seq > head.seq:
+                self._wants.add(row.log, row.seq, sender, due, by_digest=True)
+            elif row.seq == head.seq and row.hash != head.hash:
+                self.tell_fork(Dot(row.log, row.seq))
+        if digest.reply:
+            ahead = [
+                row
+                for row in self._standing.rows(digest.low, digest.high)
+                if row.log not in theirs or theirs[row.log].seq < row.seq
+            ]
+            if ahead:
+                some = ahead[:DIGEST_ROWS_MOST]
+                self._send(source, self._digests(digest.low, digest.high, some, reply=False))
+
+    def _range(self, low: LogId, level: int) -> list[Packet]:
+        """A range of logs: its rows where they are few, else the hashes of its parts."""
+        first, last = bounds(low, level)
+        table = self._standing.table
+        if level < RANGE_LEVELS and table.count(first, last) > DIGEST_ROWS_FEW:
+            return [Ranges(first, level, table.hashes(first, level))]
+        return self._digests(first, last, self._standing.rows(first, last), reply=True)
+
+    def _digests(
+        self, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
+    ) -> list[Packet]:
+        """Rows in as many digests as it takes; together their ranges cover low..high."""
+        digests: list[Packet] = []
+        start = low
+        for at in range(0, max(len(rows), 1), self._rows_max):
+            part = tuple(rows[at : at + self._rows_max])
+            is_last = at + self._rows_max >= len(rows)
+            end = high if is_last else part[-1].log
+            digests.append(Digest(start, end, reply, part))
+            start = after(end)
+        return digests
+
+    def _send(self, to: Address, packets: list[Packet]) -> None:
+        if packets:
+            self._out.append(Send((to,), tuple(packets)))
+
+    def tell_fork(self, dot: Dot) -> None:
+        """Two messages have one name: somebody's disk or machine was copied, or broke."""
+        self.forks += 1
+        self._out.append(Notice("log_forked", {"dot": str(dot)}))

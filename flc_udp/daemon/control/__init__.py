@@ -1,0 +1,1 @@
+"""The control socket: requests and their answers, says, and follows."""

@@ -1,0 +1,294 @@
+"""What can be asked on the control socket besides say and follow: answers, and lists of items."""
+
+from __future__ import annotations
+
+import asyncio
+import datetime as dt
+import time
+from collections.abc import AsyncIterator, Callable
+
+from flc_udp import __version__
+from flc_udp.core.liveness.members import Member, Members
+from flc_udp.daemon.control.why import why
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.records import Record, clock_record, member_record
+from flc_udp.daemon.watch.status import Status
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.dots import parse_dot
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import check_label, decode
+from flc_udp.model.past import Past
+from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import message_record, rfc3339
+from flc_udp.wire.packets import State
+
+SLICE_S = 0.005
+"""A list holds the loop so long before its other work has a turn: a probe waits for no history."""
+
+LOG_LINES = 20
+
+SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
+
+Answer = Callable[[Record], Record]
+List = Callable[[Record], AsyncIterator[Record]]
+
+
+class Ops:
+    """The table of ops, and what they read from."""
+
+    def __init__(
+        self,
+        ground: LoopGround,
+        reader: Reader,
+        status: Status,
+        keys: Keys,
+        leave: Callable[[], None],
+    ) -> None:
+        self.reader = reader
+        self.last_shown = reader.last_position()
+        """Up to this position the Node has shown its log; the log may hold more for a moment."""
+        self._ground = ground
+        self._keys = keys
+        self._leave = leave
+        self.answers: dict[str, Answer] = {
+            "hello": self._hello,
+            "status": lambda _request: status.record(),
+            "digest": lambda _request: status.digest(),
+            "leave": self._do_leave,
+            "forget": self._forget,
+            "sync": self._sync,
+        }
+        self.lists: dict[str, List] = {
+            "log": self._log,
+            "rooms": self._rooms,
+            "members": self._members,
+            "why": lambda request: why(self.reader, request),
+            "keys": self._do_keys,
+        }
+
+    @property
+    def names(self) -> str:
+        """All of them, for the text of an error."""
+        return ", ".join((*self.answers, *self.lists))
+
+    def shown(self) -> int:
+        """The last position that may be shown."""
+        return self.last_shown
+
+    def follow_from(self, request: Record) -> tuple[str | None, int]:
+        """(room or None for all, position) of a follow; raises FlcError."""
+        room = _room_of(request)
+        start, last = request.get("from"), request.get("last")
+        if start is not None and last is not None:
+            raise FlcError("from and last exclude each other", "give one of them")
+        if last is not None:
+            return room, min(self.reader.before_last(room, _number("last", last)), self.last_shown)
+        newest = self.last_shown
+        if start is None:
+            return room, newest
+        position = _number("from", start)
+        if position > newest:
+            raise FlcError(
+                f"position {position} is not reached yet, the last one is {newest}",
+                "follow without a position, or from 0 for all: the disk may have been restored",
+            )
+        self._check_dot(position, request.get("dot"))
+        return room, position
+
+    def _check_dot(self, position: int, text: object) -> None:
+        if text is None or position == 0:
+            return
+        dot, found = parse_dot(str(text)), self.reader.dot_at(position)
+        if found is None and self.reader.floor():
+            raise FlcError(
+                f"position {position} is below the floor: {dot} is no longer kept here",
+                f"what came after it may be gone too: go on from {position} alone, or --last N",
+            )
+        if dot != found:
+            raise FlcError(
+                f"position {position} holds {found or 'nothing'}, not {dot}",
+                "the disk was restored: follow from 0, or --last N, to go on",
+            )
+
+    # --- Answers ------------------------------------------------------------------------------
+
+    def _hello(self, _request: Record) -> Record:
+        me = self._ground.node.replica.liveness.me
+        return {"node": me.id.hex(), "name": me.name, "version": __version__}
+
+    def _do_leave(self, _request: Record) -> Record:
+        asyncio.get_running_loop().call_soon(self._leave)
+        return {}
+
+    def _forget(self, request: Record) -> Record:
+        liveness = self._ground.node.replica.liveness
+        row = _member_of(liveness.members, request.get("member")).row
+        if not liveness.forget(row.id, self._ground.now()):
+            raise FlcError(
+                f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
+                "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
+            )
+        self._ground.turn_soon()
+        return {"member": row.id.hex(), "name": row.name}
+
+    def _sync(self, request: Record) -> Record:
+        """Whom it asks, and how many messages are known to be missing before they answer."""
+        replica, peer = self._ground.node.replica, request.get("peer")
+        members = replica.liveness.members
+        nodes = [] if peer is None else [_peer_of(members, peer).row.id]
+        asked = [members[node].row for node in replica.sync(nodes, self._ground.now())]
+        if not asked:
+            raise FlcError("no other member is alive to be asked", "see `flc members`")
+        self._ground.turn_soon()
+        rows = [{"id": r.id.hex(), "name": r.name, "address": str(r.address)} for r in asked]
+        return {"asked": rows, "to_go": replica.anti_entropy.wants.to_go}
+
+    # --- Lists --------------------------------------------------------------------------------
+
+    async def _rooms(self, _request: Record) -> AsyncIterator[Record]:
+        for row in self.reader.rooms():
+            yield {
+                "room": row.room,
+                "messages": row.messages,
+                "logs": row.logs,
+                "last_said_at": rfc3339(row.last_stamp >> STAMP_WALL_SHIFT),
+                "position": row.position,
+            }
+
+    async def _members(self, _request: Record) -> AsyncIterator[Record]:
+        members = self._ground.node.replica.liveness.members
+        wall, now = self._ground.wall(), self._ground.now()
+        members.me.health = self._ground.node.replica.liveness.detector.health.score
+        for member in list(members):
+            yield member_record(member, wall, now, is_self=member is members.me)
+
+    async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
+        """The ring, after the change that is asked for; and who was last heard under which key."""
+        about = await self._keys.change(request)
+        node = self._ground.node
+        live = node.replica.liveness.members.live()
+        for key in self._keys.ring.keys:
+            heard = [m.row.name for m in live if node.heard_under.get(m.row.id) == key.id]
+            seals = key == self._keys.ring.keys[0]
+            yield {"id": key.name, "seals": seals, "heard": sorted(heard)}
+        yield {"end": True} if about is None else {"end": True, "key": about}
+
+    async def _log(self, request: Record) -> AsyncIterator[Record]:
+        room = _room_of(request)
+        n = _number("n", request.get("n", LOG_LINES))
+        since = _wall_of(request.get("since"))
+        with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
+        last_position = self.last_shown
+        past = Past() if with_clock else None
+        if past is not None and (n or since is not None):
+            await self._walk_to(past, room, n, since, last_position)
+        rows = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=last_position)
+        turns = _Turns()
+        floor = self._floor_within(room, n, since)
+        for position, encoded in rows:
+            message = decode(encoded)
+            if floor is not None and message.stamp >= floor:
+                yield {"floor": rfc3339(floor >> STAMP_WALL_SHIFT)}
+                floor = None
+            record = message_record(message)
+            if past is not None:
+                record["clock"] = clock_record(past.pass_over(message))
+            if with_position:
+                record["position"] = position
+            yield record
+            await turns.give()
+        yield {"end": True, "position": last_position}
+
+    def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
+        """The floor, if a listing reaches down to it."""
+        floor = self.reader.floor()
+        if not floor or (since is not None and since << STAMP_WALL_SHIFT > floor):
+            return None
+        held = sum(row.messages for row in self.reader.rooms() if room in (None, row.room))
+        return floor if not n or n >= held else None
+
+    async def _walk_to(
+        self, past: Past, room: str | None, n: int, since: int | None, up_to: int
+    ) -> None:
+        """Pass over all that stands before the lines asked for: their clocks rest on it."""
+        wanted = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=up_to)
+        first = next(wanted, None)
+        if first is None:
+            return
+        stop = decode(first[1]).dot
+        turns = _Turns()
+        for _, encoded in self.reader.history(room):
+            message = decode(encoded)
+            if message.dot == stop:
+                return
+            past.pass_over(message)
+            await turns.give()
+
+
+class _Turns:
+    """Slices of a long piece of work. By time, since a message of a large room may take 3 ms."""
+
+    def __init__(self) -> None:
+        self._over_at = time.monotonic() + SLICE_S
+
+    async def give(self) -> None:
+        """Let others have the loop, if this slice is over."""
+        if time.monotonic() >= self._over_at:
+            await asyncio.sleep(0)
+            self._over_at = time.monotonic() + SLICE_S
+
+
+def _member_of(members: Members, wanted: object) -> Member:
+    """The one member of that id, or else of that name; raises FlcError."""
+    found = [m for m in members if m.row.id.hex() == wanted]
+    found = found or [m for m in members if m.row.name == wanted]
+    if not found:
+        raise FlcError(f"no member {wanted!r}", "see `flc members`")
+    if len(found) > 1:
+        ids = ", ".join(member.row.id.hex() for member in found)
+        raise FlcError(
+            f"{len(found)} members are called {wanted!r}", f"give one of their ids: {ids}"
+        )
+    return found[0]
+
+
+def _peer_of(members: Members, wanted: object) -> Member:
+    """The one other member of that id or name, alive; raises FlcError."""
+    member = _member_of(members, wanted)
+    row = member.row
+    if member is members.me:
+        raise FlcError(f"{row.name} is this node itself", "name another: see `flc members`")
+    if row.state is not State.ALIVE:
+        raise FlcError(
+            f"{row.name} is not alive, its state is {row.state.name.lower()}",
+            "name a member that is alive, or none: see `flc members`",
+        )
+    return member
+
+
+def _room_of(request: Record) -> str | None:
+    room = request.get("room")
+    if room is not None and not isinstance(room, str):
+        raise FlcError(f"room is {room!r}", "a text is allowed")
+    if room is not None:
+        check_label("room", room)
+    return room
+
+
+def _number(name: str, value: object) -> int:
+    if type(value) is not int or not 0 <= value < 1 << 62:
+        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
+    return value
+
+
+def _wall_of(text: object) -> int | None:
+    if text is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise FlcError(f"since is {text!r}", SINCE) from error
+    if moment.tzinfo is None:
+        raise FlcError(f"since is {text!r} without a zone", SINCE)
+    return max(int(moment.timestamp() * 1_000), 0)

@@ -1,0 +1,244 @@
+"""Says: from a request on the control socket to a durable message, and to whoever else holds it.
+
+A say is answered after its commit. With `wait` it is answered when so many other members durably
+hold it too, or when its time is out; who is missing is named. With `once` a repeated say returns
+the first dot, whether that is still under way, remembered, or from before a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import binascii
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+
+from flc_udp.core.push.receipts import Wait
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.records import Record
+from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import check_label
+from flc_udp.store.log import Reader
+from flc_udp.store.once import Forgotten
+from flc_udp.waist.ports import Once, Post, Said
+
+TIMEOUT_S = 10.0
+"""How long a say with `wait` waits for others unless it says otherwise."""
+
+TIMEOUT_S_MAX = 86_400
+ONCE_LIMIT = 1 << 63
+"""Numbers of `once` are kept in 64 bits, signed."""
+
+
+NEWEST_MAX = 1_024
+"""Clients whose newest number is at hand."""
+
+
+@dataclass(slots=True)
+class Say:
+    """One say of one connection; `answered` is called when it has its answer."""
+
+    id: object
+    answered: Callable[[], None]
+    remember: Callable[[Dot], None] = lambda _dot: None
+    answer: Record | FlcError | None = None
+    wait: int | str | None = None
+    timeout_s: float = TIMEOUT_S
+
+    def finish(self, answer: Record | FlcError) -> None:
+        """The answer is here; it may be other says' turn first."""
+        self.answer = answer
+        self.answered()
+
+
+@dataclass(slots=True)
+class _Waiting:
+    say: Say
+    said: Said
+    wait: Wait
+    timer: asyncio.TimerHandle = field(repr=False)
+
+
+class Says:
+    """All says of a node that are under way."""
+
+    def __init__(self, ground: LoopGround, reader: Reader, name: str) -> None:
+        self._ground = ground
+        self._reader = reader
+        self._name = name
+        self._waiting: list[_Waiting] = []
+        self._once: dict[str, dict[int, list[Say]]] = {}
+        """{client: {n: repeats}} of those under way: n rises, so the last is the greatest."""
+        self._newest: dict[str, int] = {}
+        ground.after_turn.append(self._look)
+
+    @property
+    def waiting(self) -> int:
+        """Says that are durable here and wait for other nodes' disks."""
+        return len(self._waiting)
+
+    def begin(self, say: Say, request: Record) -> None:
+        """Start one; raises FlcError where the request cannot be a message."""
+        room, author = request.get("room"), request.get("as") or self._name
+        if not isinstance(room, str) or not isinstance(author, str):
+            raise FlcError("a say needs a room", '{"op":"say","room":"ops","body":"hi"}')
+        check_label("room", room)
+        check_label("author", author)
+        body = _body_of(request.get("body"))
+        say.wait, say.timeout_s = self._wait_of(request)
+        once = _once_of(request.get("once"))
+        if once is not None and self._was_said(say, once):
+            return
+        done = partial(self._done, say, once)
+        is_waited_for = say.wait is not None
+        self._ground.node.post(Post(room, author, body, done, is_waited_for, once))
+        self._ground.turn_soon()
+
+    # --- Once ---------------------------------------------------------------------------------
+
+    def _was_said(self, say: Say, once: Once) -> bool:
+        """Answer from the first time it was said; False if this is the first time."""
+        client, n = once
+        under_way = self._once.get(client, {})
+        if n in under_way:
+            under_way[n].append(say)
+            return True
+        # A number above one that was new is new: that alone is read from the log but once.
+        dot = self._reader.once(client, n) if n <= self._newest.get(client, n) else None
+        if dot is not None:
+            self._answer_again(say, dot)
+            return True
+        if under_way and n < (newest := next(reversed(under_way))):
+            raise Forgotten(client, n, newest)
+        self._once.setdefault(client, {})[n] = []
+        self._newest[client] = n
+        if len(self._newest) > NEWEST_MAX:
+            del self._newest[next(iter(self._newest))]
+        return False
+
+    def _answer_again(self, say: Say, dot: Dot) -> None:
+        say.remember(dot)
+        position = self._reader.position_of(dot)
+        is_of_this_run = dot.log == self._ground.node.replica.standing.log
+        if say.wait is not None and is_of_this_run and position is not None:
+            self._begin_wait(say, Said(dot, position))
+        else:
+            say.finish({"ok": True, "dot": str(dot), "position": position, "again": True})
+
+    def _done(self, say: Say, once: Once | None, outcome: Said | FlcError) -> None:
+        for one in (say, *self._repeats(once)):
+            if isinstance(outcome, FlcError):
+                one.finish(outcome)
+                continue
+            one.remember(outcome.dot)
+            if one.wait is None:
+                one.finish(_record(outcome))
+            else:
+                self._begin_wait(one, outcome)
+
+    def _repeats(self, once: Once | None) -> list[Say]:
+        if once is None:
+            return []
+        client, n = once
+        repeats = self._once[client].pop(n)
+        if not self._once[client]:
+            del self._once[client]
+        return repeats
+
+    # --- Wait ---------------------------------------------------------------------------------
+
+    def _wait_of(self, request: Record) -> tuple[int | str | None, float]:
+        wait, timeout_s = request.get("wait"), _timeout_of(request.get("timeout"))
+        if wait is None or wait == "all":
+            return wait, timeout_s
+        live = len(self._ground.node.replica.liveness.members.live())
+        if type(wait) is not int or wait < 0:
+            raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
+        if wait > live:
+            raise FlcError(
+                f"cannot wait for {wait} other nodes: known to be alive: {live}",
+                "see `flc members`; `all` waits for those that are alive",
+            )
+        return wait, timeout_s
+
+    def _begin_wait(self, say: Say, said: Said) -> None:
+        node = self._ground.node
+        needed = say.wait if isinstance(say.wait, int) else None
+        wait = node.replica.watch(said.dot.seq, needed, self._ground.now())
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(say.timeout_s, self._look)
+        self._waiting.append(_Waiting(say, said, wait, timer))
+        self._ground.turn_soon()
+
+    def _look(self) -> None:
+        """Answer the waits that are done or out of time."""
+        if not self._waiting:
+            return
+        now = asyncio.get_running_loop().time()
+        still = []
+        for waiting in self._waiting:
+            if waiting.wait.is_done or waiting.timer.when() <= now:
+                self._end_wait(waiting)
+            else:
+                still.append(waiting)
+        self._waiting = still
+
+    def _end_wait(self, waiting: _Waiting) -> None:
+        waiting.timer.cancel()
+        wait = waiting.wait
+        self._ground.node.replica.receipts.forget(wait)
+        needed = wait.needed
+        missing = [self._title(node) for node in (*wait.waited_for, *wait.gone)]
+        is_all = waiting.say.wait == "all"
+        is_short = bool(wait.waited_for) if is_all else len(wait.held_by) < needed
+        record = _record(waiting.said) | {"held_by": [self._title(n) for n in wait.held_by]}
+        if is_all or is_short:
+            record |= {"missing": missing}
+        if is_short:
+            record |= {"timeout": True}
+        waiting.say.finish(record)
+
+    def _title(self, node: NodeId) -> str:
+        member = self._ground.node.replica.liveness.members.get(node)
+        return node.hex() if member is None else f"{member.row.name} ({node.hex()})"
+
+
+def _record(said: Said) -> Record:
+    return {"ok": True, "dot": str(said.dot), "position": said.position}
+
+
+def _body_of(body: object) -> str | bytes:
+    if isinstance(body, str):
+        return body
+    if isinstance(body, dict) and isinstance(body.get("base64"), str):
+        try:
+            return base64.b64decode(body["base64"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise FlcError("body is not base64", 'bytes go as {"base64":"…"}') from error
+    raise FlcError("a say needs a body", 'a text, or {"base64":"…"} for bytes')
+
+
+def _timeout_of(timeout: object) -> float:
+    match timeout:
+        case None:
+            return TIMEOUT_S
+        case int(seconds) | float(seconds) if type(seconds) is not bool:
+            if 0 <= seconds <= TIMEOUT_S_MAX:  # Which NaN is not either.
+                return float(seconds)
+    hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
+    raise FlcError(f"timeout is {timeout!r}", hint)
+
+
+def _once_of(once: object) -> Once | None:
+    match once:
+        case None:
+            return None
+        case [str(client), int(n)] if type(n) is int and 0 < n < ONCE_LIMIT:
+            check_label("client", client)
+            return client, n
+        case _:
+            raise FlcError(
+                f"once is {once!r}", "a client's name and a rising number from 1 are allowed"
+            )

@@ -1,0 +1,1 @@
+"""Shell commands that a node runs on news."""

@@ -1,0 +1,1 @@
+"""What people and monitors see of a node: status, reasons, metrics, and the pages over HTTP."""

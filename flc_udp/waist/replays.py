@@ -1,0 +1,160 @@
+"""Replays: what was pulled is read from the log and streamed, a little a turn.
+
+Rules. Reading goes on the loop, so each turn has a budget for it: the bulk of a newcomer delays
+nobody's probe by more than one answer. What waits is bounded; of a peer that asks for more than it
+can take the oldest goes, since it has asked for that again.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Iterator
+
+from flc_udp.config import PIECE_BYTES
+from flc_udp.core.effects import ReadBase, Replay
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.history import BaseLog
+from flc_udp.model.message import stamp_of
+from flc_udp.store.log import StoreFailed
+from flc_udp.waist.ports import Reads
+from flc_udp.wire.packets import Base, BaseEnd, BasePull, Packet, Piece, Pull, ReplayEnd, Want
+from flc_udp.wire.packets import Replay as ReplayPacket
+from flc_udp.wire.packing import pieces_of
+
+PER_PEER_MAX = 4
+"""Pulls of one peer that wait."""
+
+WAITING_MAX = 256
+"""Pulls that wait: beyond it the oldest goes, and is asked of another."""
+
+BYTES_A_TURN = 65_536
+"""Once a turn has read so much, the next answer waits for the next turn."""
+
+
+BASE_ROOMS = 512
+"""Rooms of all logs together in one page of a base, about 30 kB."""
+
+ROOMS_A_ROW = 6
+"""A row with so many rooms fits any datagram: a room takes 150 bytes at most."""
+
+ROW_BYTES = 64
+"""A row of a base, about."""
+
+
+class Replays:
+    """Pulls that wait for their answer, and the answers."""
+
+    def __init__(
+        self, reader: Reads, credit_max: int, drops: Counter[str], counts: Counter[str]
+    ) -> None:
+        self._drops = drops
+        self._counts = counts
+        self._reader = reader
+        self._credit_max = credit_max
+        self._waiting: deque[Replay | ReadBase] = deque()
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    def add(self, replay: Replay | ReadBase) -> None:
+        """One more pull came."""
+        same = [other for other in self._waiting if other.to == replay.to]
+        if len(same) >= PER_PEER_MAX or len(self._waiting) >= WAITING_MAX:
+            self._waiting.remove(same[0] if len(same) >= PER_PEER_MAX else self._waiting[0])
+            self._drops["pull too many"] += 1
+        self._waiting.append(replay)
+
+    def answers(self) -> Iterator[tuple[Address, list[Packet]]]:
+        """Answer what waits, as much as one turn may: to whom, and what."""
+        size = 0
+        while self._waiting and size < BYTES_A_TURN:
+            replay = self._waiting.popleft()
+            packets = self._answer(replay)
+            size += sum(_size(packet) for packet in packets)
+            yield replay.to, packets
+
+    def _answer(self, replay: Replay | ReadBase) -> list[Packet]:
+        if isinstance(replay, ReadBase):
+            return self._base(replay.pull)
+        pull, lacks = replay.pull, replay.lacks
+        floor, below = self._below_floor(pull)
+        if below:
+            pull = pull._replace(wants=tuple(want for want in pull.wants if want.log not in below))
+            lacks = tuple(below)  # Not what is merely not here yet: no base covers that.
+        credit = min(pull.credit, self._credit_max)
+        packets: list[Packet] = []
+        for want in pull.wants:
+            if want.pieces and credit > 0:
+                pieces = self._pieces(want)[: max(credit // PIECE_BYTES, 1)]
+                packets += pieces
+                credit -= len(pieces) * PIECE_BYTES
+        messages, following = self._read(pull, credit) if credit > 0 else ([], pull.after)
+        sent = len(messages)
+        if sent == 1 and len(messages[0]) > credit:
+            # More than may come at once: its first pieces, and the rest when they are asked for.
+            following = stamp_of(messages[0])
+            packets += pieces_of(messages.pop(), (0, max(credit // PIECE_BYTES - 1, 0)))
+        if messages:
+            packets.append(ReplayPacket(pull.nonce, tuple(messages)))
+        self._counts["messages replayed"] += sent
+        return [*packets, ReplayEnd(pull.nonce, sent, following, floor if below else 0, lacks)]
+
+    def _below_floor(self, pull: Pull) -> tuple[int, list[LogId]]:
+        """The floor, and which wanted logs are no more kept from where they are wanted."""
+        try:
+            floor = self._reader.floor()
+            heads = self._reader.base_heads([want.log for want in pull.wants]) if floor else {}
+        except StoreFailed:
+            self._drops["log could not be read"] += 1
+            return 0, []
+        below = (want.log for want in pull.wants if want.low <= heads.get(want.log, 0))
+        return floor, list(dict.fromkeys(below))
+
+    def _base(self, pull: BasePull) -> list[Packet]:
+        version = -1
+        try:
+            # All of one moment: retention may go on while it is read.
+            while version != self._reader.base_version():
+                version = self._reader.base_version()
+                page, floor = self._reader.base(pull.after, BASE_ROOMS), self._reader.floor()
+        except StoreFailed:
+            self._drops["log could not be read"] += 1
+            return []
+        rows = tuple(row for log in page for row in _rows(log))
+        following = page[-1].log if page else b""
+        return [Base(pull.nonce, rows), BaseEnd(pull.nonce, floor, version, len(rows), following)]
+
+    def _read(self, pull: Pull, credit: int) -> tuple[list[bytes], int]:
+        spans = [want[:3] for want in pull.wants if not want.pieces]
+        try:
+            return self._reader.replay(spans, credit, pull.after, pull.below)
+        except StoreFailed:
+            self._drops["log could not be read"] += 1
+            return [], pull.after
+
+    def _pieces(self, want: Want) -> list[Piece]:
+        try:
+            encoded = self._reader.message(Dot(want.log, want.low))
+        except StoreFailed:
+            self._drops["log could not be read"] += 1
+            return []
+        return [] if encoded is None else list(pieces_of(encoded, want.pieces))
+
+
+def _rows(log: BaseLog) -> Iterator[BaseLog]:
+    """A log of a base in rows that fit a datagram."""
+    for at in range(0, max(len(log.rooms), 1), ROOMS_A_ROW):
+        yield log._replace(rooms=log.rooms[at : at + ROOMS_A_ROW])
+
+
+def _size(packet: Packet) -> int:
+    match packet:
+        case Piece():
+            return len(packet.data)
+        case ReplayPacket():
+            return sum(map(len, packet.messages))
+        case Base():
+            return ROW_BYTES * len(packet.rows)
+        case _:
+            return 0

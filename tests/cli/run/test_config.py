@@ -1,0 +1,102 @@
+"""`flc config`: the example is what the daemon takes, and never older than its settings."""
+
+import dataclasses
+import tomllib
+from pathlib import Path
+
+import pytest
+
+from flc_udp.cli.main import main
+from flc_udp.cli.run.config import example
+from flc_udp.config import PROFILES, RELOADED_NAMES, Settings
+from flc_udp.daemon import settings
+
+
+def uncommented() -> str:
+    """The example with every setting in force."""
+    names = tuple(f"#{setting.name} = " for setting in dataclasses.fields(Settings))
+    return "\n".join(
+        line.removeprefix("#") if line.startswith(names) else line for line in example()
+    )
+
+
+def test_the_example_is_all_comment() -> None:
+    """As it is printed it changes nothing."""
+    assert tomllib.loads("\n".join(example())) == {}
+
+
+def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
+    """Uncommented, the daemon takes it, and it says what would be without it."""
+    path = tmp_path / "flc.toml"
+    path.write_text(uncommented())
+
+    assert list(tomllib.loads(uncommented())) == list(settings.FIELDS)
+    assert settings.load(str(path), {}, {}) == Settings()
+
+
+def test_it_says_what_a_profile_changes() -> None:
+    """Beside the default."""
+    text = " ".join(line.removeprefix("# ") for line in example())
+
+    assert f"profile wan: {PROFILES['wan']['push_window_bytes']}" in text
+
+
+def test_it_says_what_a_running_node_follows() -> None:
+    """Beside each such setting, and beside no other."""
+    paragraphs = "\n".join(example()).split("\n\n")
+    followed = {
+        line.partition(" ")[0].removeprefix("#")
+        for paragraph in paragraphs
+        if "SIGHUP reloads it" in paragraph.replace("\n# ", " ")
+        for line in paragraph.splitlines()
+        if " = " in line and line[1] != " "
+    }
+
+    assert followed == set(RELOADED_NAMES)
+
+
+def test_what_is_changed_is_printed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By a file, the environment or a profile; it is TOML again."""
+    path = tmp_path / "flc.toml"
+    path.write_text('name = "ann \\u00e9"\nprofile = "local"\njoin = ["a:1", "b:2"]\n')
+    monkeypatch.setenv("FLC_LINKS_MAX", "9")
+
+    assert main(["config", "--config", str(path)]) == 0
+    changed = tomllib.loads(capsys.readouterr().out)
+    assert changed["links_max"] == 9
+    assert changed["name"] == "ann é"
+    assert changed["join"] == ["a:1", "b:2"]
+    assert changed["probe_interval_ms"] == PROFILES["local"]["probe_interval_ms"]
+
+
+def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As `flc run` would, without starting anything."""
+    path = tmp_path / "flc.toml"
+    path.write_text("linksmax = 9\n")
+
+    assert main(["config", "--config", str(path)]) == 1
+    assert "did you mean links_max?" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("key", "said"),
+    [
+        ("bind", '"127.0.0.1:70000"'),
+        ("advertise", '"ann"'),
+        ("metrics", '"9100"'),
+        ("join", '["ann:7352", "ben"]'),
+    ],
+)
+def test_an_address_that_is_none_is_told_with_its_place(
+    key: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file that passes the check does not fail at the start for how an address is written."""
+    path = tmp_path / "flc.toml"
+    path.write_text(f"{key} = {said}\n")
+
+    assert main(["config", "--config", str(path)]) == 1
+    told = capsys.readouterr().err
+    assert f"error: {path}: {key}: " in told
+    assert "write HOST:PORT" in told

@@ -1,0 +1,123 @@
+"""How far others are behind, as `flc status` and the metrics tell it, by what the core keeps."""
+
+from __future__ import annotations
+
+from types import SimpleNamespace
+from typing import cast
+
+from flc_udp.daemon.watch.peers import Peer, peer_of, peers, peers_record
+from flc_udp.waist.node import Node
+from flc_udp.wire.packets import Ack, State
+from tests.core.dialogue import Talk
+
+
+def node(talk: Talk, name: str) -> Node:
+    """All that is asked of it is its replica."""
+    return cast("Node", SimpleNamespace(replica=talk[name].replica))
+
+
+def seen(talk: Talk, of: str, by: str = "ann") -> Peer:
+    """What one knows of another now."""
+    member = talk[by].replica.liveness.members.get(talk[of].id)
+    assert member is not None
+    return peer_of(node(talk, by), member, talk.now)
+
+
+def test_who_holds_all_is_not_behind() -> None:
+    """After a few probes; what was said is confirmed, and roots agree."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    for number in range(5):
+        talk.say("ann", str(number))
+    talk.run(5_000)
+
+    bob = seen(talk, "bob")
+    assert (bob.lag, bob.is_behind, bob.agrees) == (0, False, True)
+    assert bob.told_for is not None
+    assert bob.told_for < 2_500_000
+
+
+def test_who_keeps_up_under_load_is_not_behind() -> None:
+    """Something is always on its way, so roots differ and some is unconfirmed: no fault."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    for number in range(2_000):
+        talk.say("ann", str(number))
+        talk.run(5)
+        assert not seen(talk, "bob").is_behind
+
+    assert seen(talk, "bob").lag < 1_000
+
+
+def test_who_does_not_take_messages_is_behind_since_it_stopped() -> None:
+    """It lives and answers probes, and its disk takes nothing."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    talk.say("ann", "taken")
+    talk.run(5_000)
+    talk["bob"].commits_alone = False
+    for number in range(60):
+        talk.say("ann", str(number))
+        talk.run(1_000)
+
+    bob = seen(talk, "bob")
+    assert (bob.lag, bob.is_behind, bob.agrees) == (60, True, False)
+    assert 50_000_000 < bob.behind_for < 62_000_000
+    assert bob.agreed_for is not None
+    assert 59_000_000 < bob.agreed_for < 63_000_000
+    sums = peers(node(talk, "ann"), talk.now)
+    assert (sums.behind, sums.lagging, sums.roots_differ) == (1, 1, 1)
+
+    talk["bob"].commits_alone = True
+    talk["bob"].commit()
+    talk.run(5_000)
+    assert (seen(talk, "bob").lag, seen(talk, "bob").is_behind) == (0, False)
+
+
+def test_a_root_that_agrees_confirms_too() -> None:
+    """The others' pings tell it, also while none of this node's own is answered."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    talk.drop(lambda _a, b, packets: b.name == "ann" and any(isinstance(p, Ack) for p in packets))
+    talk.say("ann", "hi")
+    talk.run(3_000)
+
+    assert not talk["ann"].replica.receipts.held
+    assert (seen(talk, "bob").lag, seen(talk, "bob").agrees) == (0, True)
+
+
+def test_the_worst_come_first_and_who_left_is_not_listed() -> None:
+    """Dead, then behind; a member without a word is listed too, and the sums are of the living."""
+    talk = Talk("ann", "bob", "cyd", "dee")
+    talk.meet()
+    talk["dee"].replica.leave(talk.now)
+    talk["dee"].carry_out()
+    talk.run(1_000)
+    talk.kill("dee")
+    talk["bob"].commits_alone = False
+    talk.kill("cyd")
+    for number in range(90):
+        talk.say("ann", str(number))
+        talk.run(1_000)
+
+    assert talk["ann"].believes("cyd") is State.DEAD
+    record = peers_record(node(talk, "ann"), talk.now)
+    assert isinstance(record["list"], list)
+    assert [(row["name"], row["state"]) for row in record["list"]] == [
+        ("cyd", "dead"),
+        ("bob", "alive"),
+    ]
+    assert (record["live"], record["behind"], record["unlisted"]) == (1, 1, 0)
+
+
+def test_what_is_kept_of_peers_is_of_the_living() -> None:
+    """A member that died takes no room among the marks."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    talk.say("ann", "hi")
+    talk.run(3_000)
+    assert list(talk["ann"].replica.receipts.marks) == [talk["bob"].id]
+
+    talk.kill("bob")
+    talk.run(60_000)
+    assert not talk["ann"].replica.receipts.marks

@@ -1,0 +1,105 @@
+"""The inbox: what tells who is alive goes first, and the rest in turns and in order."""
+
+from collections import Counter
+
+import pytest
+
+from flc_udp.model.address import Address
+from flc_udp.waist import inbox
+from flc_udp.waist.inbox import INBOX_MAX, MESSAGES_A_TURN, Inbox, Received
+from flc_udp.wire.packets import Nack, Ping, Replay, ReplayEnd
+from flc_udp.wire.packing import pack
+from flc_udp.wire.seal import Seal, keyring
+
+BOB = Address("10.0.0.2", 7352)
+PING = Ping(1, bytes(8), bytes(8), False, bytes(8))
+RING = keyring((), "flc")
+
+
+class Box:
+    """An inbox and a peer that sends to it."""
+
+    def __init__(self) -> None:
+        self.drops: Counter[str] = Counter()
+        self.inbox = Inbox(Seal(RING, b"r" * 16), self.drops, Counter())
+        self._seal = Seal(RING, b"s" * 16)
+
+    def send(self, *packets: Ping | Nack | Replay | ReplayEnd, sender: bytes = b"bob-----") -> None:
+        """One datagram."""
+        (payload,) = pack(sender, packets, 1_355)
+        self.inbox.add(self._seal.close(payload), BOB)
+
+    def take(self) -> list[Received]:
+        """A turn's worth."""
+        return list(self.inbox.take())
+
+
+def replay(number: int) -> Replay:
+    """Ten messages, one of which tells which replay it is."""
+    return Replay(number, (b"x",) * 10)
+
+
+def test_a_probe_overtakes_all_that_waits() -> None:
+    """However much came before it, this turn takes it, and first."""
+    box = Box()
+    for number in range(2 * MESSAGES_A_TURN // 10):
+        box.send(replay(number))
+    box.send(PING)
+    box.send(Nack(7))
+
+    assert [received.packets for received in box.take()][:2] == [[PING], [Nack(7)]]
+
+
+def test_the_rest_keeps_its_order_over_the_turns() -> None:
+    """An end never overtakes what it ends, small as it is."""
+    box = Box()
+    for number in range(300):
+        box.send(replay(number))
+        box.send(ReplayEnd(number, 10, 0, 0, ()))
+    turns = []
+    while len(box.inbox):
+        turns.append([packet for received in box.take() for packet in received.packets])
+
+    nonces = [packet.nonce for turn in turns for packet in turn]
+    assert nonces == sorted(nonces)
+    assert len(turns) > 1
+    assert all(len(turn) * 11 // 2 <= MESSAGES_A_TURN + 11 for turn in turns)
+
+
+def test_what_waits_opened_counts_too() -> None:
+    """The bound is for all that waits, sealed and opened."""
+    box = Box()
+    for number in range(INBOX_MAX):
+        box.send(replay(number % 100))
+    box.take()
+    left = len(box.inbox)
+    for number in range(INBOX_MAX - left + 5):
+        box.send(replay(number))
+
+    assert len(box.inbox) == INBOX_MAX
+    assert box.drops["inbox full"] == 5
+
+
+def test_it_is_known_who_was_last_heard_under_which_key() -> None:
+    """By what is about liveness alone: it comes from all and is cheap to look at."""
+    box = Box()
+    box.send(Nack(7))
+    box.send(replay(1))
+    box.take()
+    assert box.inbox.heard_under == {b"bob-----": RING.keys[0].id}
+
+    box = Box()
+    box.send(replay(1))
+    box.take()
+    assert box.inbox.heard_under == {}
+
+
+def test_what_is_known_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who was heard longest ago is forgotten first."""
+    monkeypatch.setattr(inbox, "HEARD_MAX", 2)
+    box = Box()
+    for name in (b"a", b"b", b"a", b"c"):
+        box.send(Nack(7), sender=name * 8)
+    box.take()
+
+    assert list(box.inbox.heard_under) == [b"a" * 8, b"c" * 8]

@@ -1,0 +1,690 @@
+from collections.abc import Sequence
+from random import Random
+
+import msgpack
+import pytest
+
+from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
+from flc_udp.core.effects import Notice
+from flc_udp.core.liveness.members import alive_row
+from flc_udp.core.push.window import ANSWERS_WITHIN
+from flc_udp.model.address import Address
+from flc_udp.model.errors import FlcError
+from flc_udp.model.history import Head, History, advance
+from flc_udp.model.message import Message, decode
+from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
+from flc_udp.waist.node import RETRY_US, Node
+from flc_udp.waist.ports import Batch, Post, Said
+from flc_udp.wire import codec
+from flc_udp.wire.packets import (
+    Join,
+    Packet,
+    Piece,
+    Ping,
+    Pull,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    State,
+    Taken,
+    Update,
+    Want,
+)
+from flc_udp.wire.packing import pack
+from flc_udp.wire.seal import Seal, keyring
+from tests.model.kept import KeptInList
+from tests.model.stories import Story
+
+KEY = b"k" * 32
+BOB = alive_row(b"bob-----", 1, Address("10.0.0.2", 7352), "bob", 1)
+WALL = 1_700_000_000_000
+
+
+class Disk(KeptInList):
+    """What is durable; also the Reads of a node."""
+
+    def __init__(self) -> None:
+        super().__init__([])
+
+    def history(self) -> History:
+        """What it tells a newborn core."""
+        history = History()
+        for message in self.messages:
+            history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
+            if message.origin is not None:
+                history.origins[message.log] = message.origin
+            advance(history.frontiers.setdefault(message.room, {}), message)
+        return history
+
+
+class Stage:
+    """A node on a ground made of lists; bob, a peer, is played by the test.
+
+    `trace` is everything the node did, in order.
+    """
+
+    def __init__(self, **settings: int) -> None:
+        self.time = 0
+        self.free = 1 << 40
+        self.disk = Disk()
+        self.trace: list[tuple[str, object]] = []
+        self.sent: list[tuple[Packet, Address]] = []
+        self.sizes: list[int] = []
+        self.under_way: list[Batch] = []
+        self.saved: list[int] = []
+        self.saved_ids: list[bytes] = []
+        self.notices: list[Notice] = []
+        self.seal = Seal(keyring((KEY,), "flc"), b"bob's session 16")
+        self.node = Node(
+            Settings(**settings),
+            alive_row(b"ann-----", 1, Address("10.0.0.1", 7352), "ann", 1),
+            History(),
+            self.disk,
+            Seal(keyring((KEY,), "flc"), b"ann's session 16"),
+            self,
+            Random(0),
+        )
+
+    # --- The ground ---------------------------------------------------------------------------
+
+    def now(self) -> int:
+        """Virtual µs."""
+        return self.time
+
+    def wall(self) -> int:
+        """Virtual ms."""
+        return WALL + self.time // 1_000
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Opened and read, as a peer would."""
+        sender, packets, unknown = codec.read(self.seal.open(datagram).payload)
+        assert (sender, unknown) == (b"ann-----", 0)
+        self.sizes.append(len(datagram))
+        self.sent += [(packet, to) for packet in packets]
+        self.trace += [("sent", type(packet).__name__) for packet in packets]
+
+    def commit(self, batch: Batch) -> None:
+        """Under way until `finish` or `fail`."""
+        assert batch.messages
+        self.under_way.append(batch)
+        self.trace.append(("commit", tuple(m.body for m in batch.messages)))
+
+    def save_identity(self, node: bytes) -> None:
+        """Remember it."""
+        self.saved_ids.append(node)
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remembered."""
+        self.saved.append(incarnation)
+
+    def free_bytes(self) -> int:
+        """As the test says."""
+        return self.free
+
+    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+        """To the trace."""
+        self.trace.append(("show", (first_position, *(m.body for m in messages))))
+
+    def tell(self, notice: Notice) -> None:
+        """To a list."""
+        self.notices.append(notice)
+
+    # --- What a test does -------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """Bob joins; what that took is not in the trace."""
+        self.receive(Join(BOB))
+        self.node.turn()
+        self.trace.clear()
+        self.sent.clear()
+
+    def receive(self, *packets: Packet) -> None:
+        """Bob sends packets."""
+        for payload in pack(BOB.id, packets, 1_355):
+            self.node.datagram_received(self.seal.close(payload), BOB.address)
+
+    def say(self, body: str | bytes, **how: object) -> list[Said | FlcError]:
+        """Somebody says something; what becomes of it comes into the list."""
+        answers: list[Said | FlcError] = []
+
+        def done(answer: Said | FlcError) -> None:
+            self.trace.append(("answer", type(answer).__name__))
+            answers.append(answer)
+
+        self.node.post(Post("lobby", "ann", body, done, **how))  # type: ignore[arg-type]  # as given
+        return answers
+
+    def turn(self, after_us: int = 0) -> None:
+        """Some time passes, and the node has its turn."""
+        self.time += after_us
+        self.node.turn()
+
+    def finish(self) -> None:
+        """The commit under way is durable."""
+        (batch,) = self.under_way
+        self.under_way.clear()
+        position = len(self.disk.messages) + 1
+        self.disk.messages += batch.messages
+        self.node.committed(batch, position)
+
+    def fail(self, *, readable: bool = True) -> None:
+        """The commit under way failed."""
+        if readable:
+            self.under_way.clear()
+        self.node.commit_failed("disk full", self.disk.history() if readable else None)
+
+    def finish_all(self) -> None:
+        """Until nothing waits for the disk."""
+        while self.under_way or self.node.queued["uncommitted"]:
+            if self.under_way:
+                self.finish()
+            self.turn(1_000_000)
+
+    def of_kind(self, kind: type[Packet]) -> list[Packet]:
+        """What was sent of one kind."""
+        return [packet for packet, _ in self.sent if isinstance(packet, kind)]
+
+    def bodies(self) -> list[str | bytes]:
+        """What is durable."""
+        return [message.body for message in self.disk.messages]
+
+
+def stage(**settings: int) -> Stage:
+    """A node that knows bob."""
+    made = Stage(**settings)
+    made.meet()
+    return made
+
+
+class TestOrder:
+    def test_commit_send_show(self) -> None:
+        """What is said is durable first, then told to others and its author, then shown."""
+        ann = stage()
+        ann.say("hi")
+        ann.turn()
+
+        assert ann.trace == [("commit", ("hi",))]
+
+        ann.finish()
+
+        assert ann.trace == [
+            ("commit", ("hi",)),
+            ("sent", "Rumor"),
+            ("answer", "Said"),
+            ("show", (1, "hi")),
+        ]
+
+    def test_a_said_names_the_dot_and_the_position(self) -> None:
+        """Of each message of a batch its own."""
+        ann = stage()
+        answers = [ann.say(f"{n}") for n in range(3)]
+        ann.turn()
+        ann.finish()
+
+        assert [[Said(m.dot, n)] for n, m in enumerate(ann.disk.messages, 1)] == answers
+
+    def test_a_foreign_message_is_shown_after_its_commit(self) -> None:
+        """Receiving starts a commit; nothing is shown before its end."""
+        ann = stage()
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
+        ann.turn()
+
+        assert ann.trace == [("commit", ("hi",))]
+
+        ann.finish()
+
+        assert ann.trace[-1] == ("show", (1, "hi"))
+
+    def test_a_ping_is_answered_while_a_commit_is_under_way(self) -> None:
+        """Liveness waits for nothing."""
+        ann = stage()
+        ann.say("hi")
+        ann.turn()
+        ann.receive(Ping(1, bytes(8), bytes(8), False, bytes(8)))
+        ann.turn()
+
+        assert ("sent", "Ack") in ann.trace
+
+    def test_a_new_incarnation_is_saved(self) -> None:
+        """A refutation outlives a restart."""
+        ann = stage()
+        me = ann.node.replica.liveness.me
+        ann.receive(Update((me._replace(state=State.SUSPECT),)))
+        ann.turn()
+
+        assert [me.incarnation + 1] == ann.saved
+
+        ann.turn(1_000)
+
+        assert [me.incarnation + 1] == ann.saved
+
+
+class TestBatches:
+    def test_at_most_one_commit_is_under_way(self) -> None:
+        """What is said meanwhile is one batch, the next."""
+        ann = stage(commit_pause_ms=0)
+        ann.say("0")
+        ann.turn()
+        for number in range(1, 10):
+            ann.say(f"{number}")
+            ann.turn(1_000)
+
+        assert ann.trace == [("commit", ("0",))]
+
+        ann.finish()
+
+        assert ("commit", tuple(f"{n}" for n in range(1, 10))) in ann.trace
+        assert len(ann.under_way) == 1
+
+    def test_a_batch_is_bounded_in_messages(self) -> None:
+        """What does not fit goes into the next, in order."""
+        ann = stage(commit_messages_max=4)
+        for number in range(10):
+            ann.say(f"{number}")
+        ann.turn()
+        ann.finish_all()
+
+        assert [len(what) for verb, what in ann.trace if verb == "commit"] == [4, 4, 2]
+        assert [f"{n}" for n in range(10)] == ann.bodies()
+
+    def test_between_two_commits_is_a_pause(self) -> None:
+        """The first starts at once; the next when the pause is over, and a turn is due then."""
+        ann = stage(commit_pause_ms=2)
+        ann.say("0")
+        ann.turn()
+        ann.say("1")
+        ann.finish()
+        ann.turn(1_000)
+
+        assert ann.under_way == []
+        assert ann.node.wake_at == 2_000
+
+        ann.turn(1_000)
+
+        assert len(ann.under_way) == 1
+
+    def test_a_refused_post_is_answered_at_once_and_stops_no_other(self) -> None:
+        """Its neighbours are said."""
+        ann = stage()
+        good, bad, after = ann.say("a"), ann.say("x" * 65_537), ann.say("b")
+        ann.turn()
+
+        assert [[], FlcError, []] == [good, type(bad[0]), after]
+
+        ann.finish()
+
+        assert ann.bodies() == ["a", "b"]
+        assert [len(answers) for answers in (good, bad, after)] == [1, 1, 1]
+
+    def test_once_keys_travel_with_their_messages(self) -> None:
+        """In the batch of the message itself, with its dot."""
+        ann = stage()
+        ann.say("a")
+        ann.say("b", once=("client", 7))
+        ann.turn()
+        (batch,) = ann.under_way
+
+        assert (("client", 7, batch.messages[1].dot),) == batch.once
+
+
+class TestFailedCommits:
+    def failed(self) -> tuple[Stage, list[Said | FlcError]]:
+        """A stage on which a commit has just failed."""
+        ann = stage()
+        answers = ann.say("lost")
+        ann.turn()
+        ann.fail()
+        return ann, answers
+
+    def test_every_waiting_post_is_answered_with_an_error_once(self) -> None:
+        """Those of the batch and those decided after it."""
+        ann = stage()
+        first = ann.say("in the batch")
+        ann.turn()
+        second = ann.say("decided meanwhile")
+        ann.turn()
+        ann.fail()
+
+        for answers in (first, second):
+            (error,) = answers
+            assert isinstance(error, FlcError)
+            assert "disk full" in str(error)
+            assert error.hint
+        ann.turn(2 * RETRY_US)
+        assert ann.under_way == []
+        assert ann.of_kind(Rumor) == []
+        assert [len(first), len(second)] == [1, 1]
+
+    def test_it_is_told_once(self) -> None:
+        """A notice when it begins, not one for every attempt."""
+        ann, _ = self.failed()
+        for _ in range(3):
+            ann.turn(RETRY_US)
+            ann.say("again")
+            ann.turn(1)
+            ann.fail()
+
+        assert [n.name for n in ann.notices if n.name == "commit_failed"] == ["commit_failed"]
+        assert ann.node.failing == "disk full"
+
+    def test_the_node_is_read_only_and_alive_until_it_tries_again(self) -> None:
+        """Posts are refused at once, pings answered."""
+        ann, _ = self.failed()
+        answers = ann.say("no")
+        ann.receive(Ping(1, bytes(8), bytes(8), False, bytes(8)))
+        ann.turn(RETRY_US // 2)
+
+        assert isinstance(answers[0], FlcError)
+        assert ("sent", "Ack") in ann.trace
+        assert ann.under_way == []
+
+    def test_it_recovers_by_itself(self) -> None:
+        """After a second posts are taken again, in a new log, and a success ends the failing."""
+        ann, _ = self.failed()
+        ann.turn(RETRY_US)
+        answers = ann.say("back")
+        ann.turn(1)
+        (batch,) = ann.under_way
+        ann.finish()
+
+        assert isinstance(answers[0], Said)
+        assert batch.messages[0].seq == 1
+        assert ann.node.failing is None
+        assert ann.bodies() == ["back"]
+
+    def test_what_others_say_meanwhile_is_committed_by_the_retry(self) -> None:
+        """Without anybody posting: the retry is a deadline of the node's own."""
+        ann, _ = self.failed()
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
+        ann.turn(1_000)
+
+        assert ann.under_way == []
+        assert ann.node.wake_at <= ann.time + RETRY_US
+
+        ann.turn(RETRY_US)
+        ann.finish()
+
+        assert ann.bodies() == ["hi"]
+
+    def test_while_it_waits_to_retry_no_turn_is_due_at_once(self) -> None:
+        """What is decided and may not be committed yet does not make the node spin."""
+        ann, _ = self.failed()
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
+        for _ in range(20):
+            ann.turn(1_000)
+
+            assert ann.time < ann.node.wake_at
+
+    def test_while_the_log_cannot_be_read_it_stays_read_only(self) -> None:
+        """However long that lasts posts are refused at once, nothing is begun, nothing spins."""
+        ann = stage()
+        ann.say("lost")
+        ann.turn()
+        ann.fail(readable=False)
+        for _ in range(5):
+            answers = ann.say("no")
+            ann.turn(2 * RETRY_US)
+
+            assert [FlcError] == [type(answer) for answer in answers]
+            assert len(ann.under_way) == 1
+            assert ann.time < ann.node.wake_at
+
+        ann.fail()
+        ann.turn(RETRY_US)
+        ann.say("back")
+        ann.turn(1)
+        ann.finish()
+
+        assert ann.bodies() == ["back"]
+
+    def test_what_was_undone_is_counted(self) -> None:
+        """Messages of the failed batch, and those decided after it."""
+        ann = stage()
+        ann.say("in the batch")
+        ann.turn()
+        ann.say("decided meanwhile")
+        ann.turn()
+        ann.fail()
+
+        assert ann.node.drops["undone by a failed commit"] == 2
+        assert ann.node.queued["uncommitted"] == 0
+
+
+class TestFloor:
+    def test_posts_are_refused_before_the_disk_is_full(self) -> None:
+        """With the numbers in the error, and as soon as there is room they are taken."""
+        ann = stage(disk_free_bytes_min=1_000)
+        ann.free = 999
+        answers = ann.say("no")
+        ann.turn()
+        (error,) = answers
+
+        assert isinstance(error, FlcError)
+        assert "999" in str(error)
+        assert "1000" in str(error)
+        assert error.hint
+
+        ann.free = 1_000
+        ann.say("yes")
+        ann.turn()
+        ann.finish()
+
+        assert ann.bodies() == ["yes"]
+
+    def test_repair_goes_on(self) -> None:
+        """What others said is still taken."""
+        ann = stage(disk_free_bytes_min=1_000)
+        ann.free = 0
+        ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
+        ann.turn()
+        ann.finish()
+
+        assert ann.bodies() == ["hi"]
+
+
+class TestWindow:
+    """Posts wait for the room that a peer has for what is pushed to it."""
+
+    WINDOW = 65_536
+
+    def fill(self) -> tuple[Stage, list[Said | FlcError]]:
+        """Bob answers, then reads no more; the answers of posts of twice a window."""
+        ann = stage(push_window_bytes=self.WINDOW)
+        answers = ann.say("x" * 8_000)
+        ann.turn()
+        ann.finish()
+        ann.receive(Taken(0))
+        for _ in range(2 * self.WINDOW // 1_000):
+            answers += ann.say("x" * 1_000)
+        for _ in range(3):
+            ann.turn(20_000)
+            if ann.under_way:
+                ann.finish()
+        return ann, answers
+
+    def test_what_he_has_no_room_for_is_not_taken_yet(self) -> None:
+        """Whatever is taken fits: he is not made to pull."""
+        ann, _ = self.fill()
+        pushed = sum(len(m) for rumor in ann.of_kind(Rumor) for m in rumor.messages)  # type: ignore[attr-defined]
+
+        assert pushed <= self.WINDOW
+        assert ann.node.queued["posts"]
+
+    def test_it_is_taken_when_he_has_read_some(self) -> None:
+        """As much as he has read, in order."""
+        ann, _ = self.fill()
+        held = len(ann.bodies())
+        ann.receive(Taken(self.WINDOW // 2))
+        ann.turn(20_000)
+        ann.finish()
+
+        assert self.WINDOW // 4 < 1_000 * (len(ann.bodies()) - held) <= self.WINDOW // 2 + 8_192
+
+    def test_for_one_who_stands_still_nobody_waits(self) -> None:
+        """He does not say how far he has read; what he lacks he will pull."""
+        ann, _ = self.fill()
+        ann.turn(ANSWERS_WITHIN)
+        ann.finish()
+
+        assert not ann.node.queued["posts"]
+
+
+class TestJunk:
+    def test_the_inbox_is_bounded(self) -> None:
+        """Beyond it datagrams are dropped and counted; a few turns empty it, each due at once."""
+        ann = stage()
+        for _ in range(INBOX_MAX + 7):
+            ann.node.datagram_received(b"junk", BOB.address)
+
+        assert ann.node.drops["inbox full"] == 7
+        assert ann.node.queued["inbox"] == INBOX_MAX
+
+        for turn in range(1, INBOX_MAX // OPENED_A_TURN + 1):
+            ann.turn()
+            left = INBOX_MAX - turn * OPENED_A_TURN
+            assert ann.node.queued["inbox"] == left
+            assert (ann.node.wake_at <= ann.now()) == (left > 0)
+
+    def test_every_drop_is_counted_by_its_reason(self) -> None:
+        """Junk changes nothing, is answered by nothing, and can be seen."""
+        ann = stage()
+        other_key = Seal(keyring((b"o" * 32,), "flc"), b"eve's session 16")
+        sealed = ann.seal.close(b"x")
+        for datagram in (
+            b"",
+            b"\x09" + sealed[1:],
+            other_key.close(b"x"),
+            sealed[:-1] + bytes([sealed[-1] ^ 1]),
+            ann.seal.close(b"\xc1"),
+            ann.seal.close(msgpack.packb((BOB.id, (3,)))),
+            ann.seal.close(msgpack.packb((BOB.id, (99,), (98, 1)))),
+        ):
+            ann.node.datagram_received(datagram, BOB.address)
+        before = ann.node.replica.standing.root.value()
+        ann.turn()
+
+        assert dict(ann.node.drops) == {
+            "datagram size": 1,
+            "wire version unknown": 1,
+            "key or cluster unknown": 1,
+            "seal broken": 1,
+            "payload is not msgpack": 1,
+            "packet is too short": 1,
+            "packet kind unknown": 2,
+        }
+        assert ann.trace == []
+        assert before == ann.node.replica.standing.root.value()
+        assert ann.node.counts["datagrams received"] == 7 + 1
+
+    def test_a_datagram_of_its_own_is_not_heard(self) -> None:
+        """Reflected to it, or of a clone."""
+        ann = stage()
+        payload = pack(b"ann-----", [Ping(1, bytes(8), bytes(8), False, bytes(8))], 1_355)[0]
+        ann.node.datagram_received(ann.seal.close(payload), BOB.address)
+        ann.turn()
+
+        assert ann.trace == []
+
+
+class TestReplays:
+    def full(self, bodies: Sequence[str | bytes]) -> Stage:
+        """A node that holds these."""
+        ann = stage(body_bytes_max=1 << 20)
+        for body in bodies:
+            ann.say(body)
+        ann.turn()
+        ann.finish_all()
+        ann.sent.clear()
+        return ann
+
+    def test_a_pull_is_answered_with_what_is_held_and_an_end(self) -> None:
+        """In order, to who asked, under the nonce of the pull."""
+        ann = self.full(["a", "b", "c"])
+        log = ann.disk.messages[0].log
+        ann.receive(Pull(7, 10_000, False, 0, STAMP_LIMIT, (Want(log, 2, 9),)))
+        ann.turn()
+        replays = [p for p in ann.of_kind(Replay) if isinstance(p, Replay)]
+
+        assert [decode(e).body for p in replays for e in p.messages] == ["b", "c"]
+        assert [ReplayEnd(7, 2, STAMP_LIMIT, 0, (log,))] == ann.of_kind(ReplayEnd)
+        assert {BOB.address} == {to for _, to in ann.sent}
+
+    def test_a_credit_is_kept_and_said_to_be_short(self) -> None:
+        """No more than asked, except for one message where the credit is too small for any."""
+        ann = self.full(["x" * 500] * 10)
+        log = ann.disk.messages[0].log
+        ann.receive(Pull(7, 1_700, False, 0, STAMP_LIMIT, (Want(log, 1, 10),)))
+        ann.turn()
+
+        assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) == 3
+        assert ann.of_kind(ReplayEnd) == [ReplayEnd(7, 3, ann.disk.messages[3].stamp, 0, ())]
+
+    def test_a_greedy_credit_is_bounded_by_our_own(self) -> None:
+        """A puller cannot ask for everything at once."""
+        ann = stage(pull_bytes_max=2_048)
+        for _ in range(50):
+            ann.say("x" * 400)
+        ann.turn()
+        ann.finish_all()
+        ann.sent.clear()
+        ann.receive(
+            Pull(7, (1 << 64) - 1, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 50),))
+        )
+        ann.turn()
+
+        assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) < 5
+
+    def test_a_pull_of_nothing_held_is_ended(self) -> None:
+        """So that another is asked."""
+        ann = stage()
+        ann.receive(
+            Pull(
+                7,
+                10_000,
+                False,
+                0,
+                STAMP_LIMIT,
+                (Want(b"unknown-", 1, 9), Want(b"unknown-", 1, 1, (0, 3))),
+            )
+        )
+        ann.turn()
+
+        assert [ReplayEnd(7, 0, STAMP_LIMIT, 0, (b"unknown-",))] == ann.of_kind(ReplayEnd)
+
+    def test_pieces_are_sent_by_number(self) -> None:
+        """Those that were asked for and no others."""
+        ann = self.full([b"x" * 20_000])
+        log = ann.disk.messages[0].log
+        ann.receive(Pull(7, 100_000, False, 0, STAMP_LIMIT, (Want(log, 1, 1, (2, 3, 7, 7)),)))
+        ann.turn()
+
+        assert [p.number for p in ann.of_kind(Piece) if isinstance(p, Piece)] == [2, 3, 7]
+
+    @pytest.mark.parametrize("budget", [1_200, 1_400, 8_192])
+    def test_no_datagram_outgrows_its_budget(self, budget: int) -> None:
+        """Seal included, whatever is sent."""
+        ann = stage(packet_bytes_max=budget, body_bytes_max=1 << 20)
+        for size in (1, 100, 1_000, 1_300, 5_000, 100_000):
+            ann.say(b"x" * size)
+        ann.turn()
+        ann.finish_all()
+        ann.receive(
+            Pull(7, 1 << 20, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 6),))
+        )
+        ann.turn()
+
+        assert budget >= max(ann.sizes)
+        assert min(ann.sizes) > SEAL_BYTES
+
+
+def test_a_turn_is_due_when_something_is() -> None:
+    """Woken at every deadline, a node that has nothing to do sleeps until the next probe."""
+    ann = stage()
+    turns = 0
+    while ann.time < 10_000_000:
+        ann.turn(max(ann.node.wake_at - ann.time, 0))
+        turns += 1
+
+        assert ann.time < ann.node.wake_at
+
+    assert turns < 100

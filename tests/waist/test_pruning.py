@@ -1,0 +1,58 @@
+"""Retention's clock, by hand: when a step is due, also after its limits changed."""
+
+from __future__ import annotations
+
+from flc_udp.config import Settings
+from flc_udp.waist.pruning import LOOK_PAUSE, LOOK_PAUSE_MAX, STEP_PAUSE, Retention
+
+NOW, WALL = 1_000, 1_700_000_000_000
+ALL = Settings()
+LITTLE = Settings(retention_bytes=1 << 20)
+LONG = Settings(retention_age_s=1 << 30)
+
+
+def test_who_keeps_all_looks_at_nothing() -> None:
+    """And begins to where it is limited, in its own time."""
+    retention = Retention(ALL, NOW)
+    assert retention.wake_at is None
+    assert retention.take_due(NOW, WALL) is None
+
+    retention.limit(LITTLE, NOW)
+
+    assert retention.wake_at == NOW + LOOK_PAUSE
+    assert retention.take_due(NOW + LOOK_PAUSE, WALL) == (None, 1 << 20)
+
+
+def test_a_step_under_way_is_done_first() -> None:
+    """No second one is made beside it; after it the new limits count."""
+    retention = Retention(LITTLE, NOW)
+    assert retention.take_due(NOW + LOOK_PAUSE, WALL) is not None
+
+    retention.limit(LONG, NOW + LOOK_PAUSE)
+    assert retention.wake_at is None
+    retention.done(NOW + LOOK_PAUSE, more=True)
+
+    assert retention.wake_at == NOW + LOOK_PAUSE + STEP_PAUSE
+    limits = retention.take_due(retention.wake_at, WALL)
+    assert limits == (WALL - (1_000 << 30), None)
+
+
+def test_who_keeps_all_again_makes_no_more_steps() -> None:
+    """Neither the one that is due nor the one after that under way."""
+    waiting, stepping = Retention(LITTLE, NOW), Retention(LITTLE, NOW)
+    stepping.take_due(NOW + LOOK_PAUSE, WALL)
+
+    waiting.limit(ALL, NOW)
+    stepping.limit(ALL, NOW + LOOK_PAUSE)
+    stepping.done(NOW + LOOK_PAUSE, more=True)
+
+    assert (waiting.wake_at, stepping.wake_at) == (None, None)
+
+
+def test_limits_given_again_and_again_put_nothing_off() -> None:
+    """What was due stays due."""
+    retention = Retention(LONG, NOW)
+
+    retention.limit(LONG, NOW + LOOK_PAUSE_MAX - 1)
+
+    assert retention.wake_at == NOW + LOOK_PAUSE_MAX
