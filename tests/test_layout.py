@@ -4,6 +4,7 @@ import ast
 import io
 import re
 import tokenize
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -57,8 +58,8 @@ TOP_LEVEL = {
     "scripts",
     "tests",
 }
-FUNCTION_LINES_MAX = 60
-MODULE_LINES_MAX = 400
+FUNCTION_LINES = 60
+MODULE_LINES = 300
 
 each_module = pytest.mark.parametrize(
     "path", MODULES, ids=[str(path.relative_to(PACKAGE)) for path in MODULES]
@@ -166,23 +167,19 @@ def test_tests_mirror_the_rooms() -> None:
     assert folders <= set(ROOMS)
 
 
-@each_module
-def test_nothing_is_too_long_to_hold_in_the_head(path: Path) -> None:
-    """A function over 60 lines or a module over 400 is asking for a room of its own."""
-    text = path.read_text()
-    functions = [
-        node
-        for node in ast.walk(ast.parse(text))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
-    long = {
-        f.name: f.end_lineno - f.lineno + 1
-        for f in functions
-        if f.end_lineno is not None and f.end_lineno - f.lineno + 1 > FUNCTION_LINES_MAX
-    }
-
-    assert long == {}
-    assert len(text.splitlines()) <= MODULE_LINES_MAX
+@pytest.mark.filterwarnings("default")
+def test_what_is_long_is_looked_at_again() -> None:
+    """A function over 60 lines or a module over 300 is named in a warning, and nothing more."""
+    for path in MODULES:
+        text = path.read_text()
+        if (lines := len(text.splitlines())) > MODULE_LINES:
+            warnings.warn(f"{path.relative_to(ROOT)} has {lines} lines", stacklevel=1)
+        for node in ast.walk(ast.parse(text)):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                lines = (node.end_lineno or 0) - node.lineno + 1
+                if lines > FUNCTION_LINES:
+                    where = f"{path.relative_to(ROOT)}: {node.name}"
+                    warnings.warn(f"{where} has {lines} lines", stacklevel=1)
 
 
 @each_module

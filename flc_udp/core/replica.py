@@ -31,6 +31,7 @@ from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
 from flc_udp.core.standing import NO_LOG, Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
 from flc_udp.model.message import Message, decode, peek_dot
@@ -43,7 +44,7 @@ class Replica:
     def __init__(
         self, settings: Settings, me: p.MemberRow, history: History, random: Random, now: int
     ) -> None:
-        self.drops: Counter[str] = Counter()
+        self.drops: Counter[Drop] = Counter()
         self.is_paused = False  # While another's base is taken, no message is taken in.
         self.receipts = Receipts()
         self.settings = settings
@@ -158,7 +159,7 @@ class Replica:
     ) -> None:
         """Packets of one opened datagram, from the node `sender` at the address `source`."""
         if sender == self.liveness.me.id:
-            self.drops["own datagram"] += 1
+            self.drops[Drop.OWN_DATAGRAM] += 1
             self.liveness.receive_own(packets, source, now)
             return
         for packet in packets:
@@ -220,12 +221,12 @@ class Replica:
 
     def _receive_rumor(self, rumor: p.Rumor, sender: NodeId, source: Address, now: int) -> None:
         self._take_history(now)  # It came before, and the rumor may be caused by it.
-        duplicates = self.drops["duplicate message"]
+        duplicates = self.drops[Drop.DUPLICATE_MESSAGE]
         for encoded in rumor.messages:
             self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
         if self.links.came(sender, sum(map(len, rumor.messages))):
             self._out.append(Send((source,), (p.Taken(rumor.at),)))
-        is_new = self.drops["duplicate message"] - duplicates < len(rumor.messages)
+        is_new = self.drops[Drop.DUPLICATE_MESSAGE] - duplicates < len(rumor.messages)
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
         if self.links.brought(sender, first, is_new=is_new, now=now):
             self._out.append(Send((source,), (p.Prune(),)))
@@ -233,7 +234,7 @@ class Replica:
     def _receive_replay(self, replay: p.Replay, sender: NodeId, now: int) -> None:
         asked = self.anti_entropy.heard(replay, sender, now)
         if asked is None:
-            self.drops["replay not asked for"] += 1
+            self.drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
             return
         for encoded in replay.messages if asked else ():
             self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
@@ -256,7 +257,7 @@ class Replica:
 
     def _receive_piece(self, piece: p.Piece, sender: NodeId, now: int) -> None:
         if self.causal.knows(Dot(piece.log, piece.seq)):
-            self.drops["duplicate piece"] += 1
+            self.drops[Drop.DUPLICATE_PIECE] += 1
             return
         whole, asked = self.anti_entropy.receive_piece(piece, sender, now)
         if whole is not None:
@@ -272,7 +273,7 @@ class Replica:
             if self.causal.contradicts(dot, encoded):
                 self.anti_entropy.exchange.tell_fork(dot)
                 return
-            self.drops["duplicate message"] += 1
+            self.drops[Drop.DUPLICATE_MESSAGE] += 1
             if receipt and dot.seq <= self.standing.held(dot.log):  # It is due now.
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
@@ -296,7 +297,7 @@ class Replica:
         message, sender = arrival.message, arrival.teller
         assert sender is not None
         if self._is_full:
-            self.drops["waiting for the disk"] += 1
+            self.drops[Drop.WAITING_FOR_THE_DISK] += 1
             self.anti_entropy.not_taken(message.log, message.seq, sender, now)
             return
         verdict, decided = self.causal.offer(arrival)
@@ -308,7 +309,7 @@ class Replica:
             case Verdict.HELD:
                 self.anti_entropy.held_back(message.log, message.seq, sender, now)
             case Verdict.DUPLICATE:
-                self.drops["duplicate message"] += 1
+                self.drops[Drop.DUPLICATE_MESSAGE] += 1
             case Verdict.FORKED:
                 self.anti_entropy.exchange.tell_fork(message.dot)
             case _:

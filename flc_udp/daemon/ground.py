@@ -20,10 +20,11 @@ from flc_udp.daemon.udp import Datagrams, KernelBuffer
 from flc_udp.daemon.watch.timings import Timings
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.store.directory import DataDirectory
-from flc_udp.store.log import Log, Retained, StoreFailed
+from flc_udp.store.log import Log, Retained
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch
 

@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from typing import TypeVar
 
 from flc_udp.core.liveness.members import Member
 from flc_udp.model.clocks import VectorClock
 from flc_udp.wire.message_json import rfc3339
 
 Record = dict[str, object]
+Name = TypeVar("Name", bound=str)
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """One compact line, UTF-8 unescaped."""
@@ -40,6 +42,6 @@ def member_record(member: Member, wall_ms: int, now: int, *, is_self: bool) -> R
     }
 
 
-def plain(counts: Mapping[str, int]) -> Record:
+def plain(counts: Mapping[Name, int]) -> Record:
     """Counters by name, the zero ones left out."""
     return {name: counts[name] for name in sorted(counts) if counts[name]}

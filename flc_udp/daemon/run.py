@@ -43,11 +43,11 @@ from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.web import Listening, Page, Web, listening
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.message import Message, check_label
 from flc_udp.model.tags import parse_tags
 from flc_udp.store.directory import DataDirectory, default_directory
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.wire.seal import SESSION_BYTES, Keyring
 

@@ -1,18 +1,21 @@
 """Whose fault it is, as a type.
 
 Junk from the network is `Malformed`: caught at one door, counted by reason, dropped. A caller's
-mistake is `FlcError`: it names the thing and carries a hint. A broken invariant is an `assert`.
+mistake is `FlcError`: it names the thing and carries a hint. A disk that fails is `StoreFailed`. A
+broken invariant is an `assert`.
 """
+
+from flc_udp.model.drops import Drop
 
 
 class Malformed(Exception):  # noqa: N818  # the design's word for it
     """Bytes that are no message or packet of ours. Nothing was changed by them.
 
-    `reason` is a short fixed phrase, fit to be a counter's label; `at` is the byte it is about,
-    where that is known without a second look (which `wire/dissect.py` takes).
+    `at` is the byte that the reason is about, where that is known without a second look (which
+    `wire/dissect.py` takes).
     """
 
-    def __init__(self, reason: str, at: int | None = None) -> None:
+    def __init__(self, reason: Drop, at: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.at = at
@@ -27,3 +30,14 @@ class FlcError(Exception):
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
         self.hint = hint
+
+
+class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed does
+    """The database could not do it: a full disk, an I/O error, a lost file.
+
+    Nothing of the operation was kept. `operation` says what was tried; the text is SQLite's.
+    """
+
+    def __init__(self, operation: str, problem: str) -> None:
+        super().__init__(f"{operation}: {problem}")
+        self.operation = operation

@@ -35,6 +35,7 @@ from flc_udp.config import (
 )
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError, Malformed
 
 NO_PARENT = bytes(HASH_BYTES)
@@ -163,32 +164,32 @@ def write(
 def decode(encoded: bytes) -> Message:  # noqa: C901  # all that is checked, on one screen
     """Read one message; raises Malformed with a fixed reason, and nothing else, for other bytes."""
     if len(encoded) > MESSAGE_BYTES_MAX:
-        raise Malformed("message too large")
+        raise Malformed(Drop.MESSAGE_TOO_LARGE)
     try:
         fields = msgpack.unpackb(encoded, use_list=False, ext_hook=_no_extension)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise Malformed("message is not msgpack") from error
+        raise Malformed(Drop.MESSAGE_NOT_MSGPACK) from error
     if type(fields) is not tuple or len(fields) < FIELDS:
-        raise Malformed("message is not an array of its fields")
+        raise Malformed(Drop.MESSAGE_NOT_ITS_FIELDS)
     if len(fields) > FIELDS:
         fields = fields[:FIELDS]
     log, seq, room, author, wall, lift, flat, parent, body, origin = fields
     # `type(x) is int`, not isinstance: msgpack's true and false must not pass for 1 and 0.
     if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
-        raise Malformed("message seq out of range")
+        raise Malformed(Drop.MESSAGE_SEQ_OUT_OF_RANGE)
     if type(wall) is not int or type(lift) is not int or wall < 0 or lift < 0:
-        raise Malformed("message clock out of range")
+        raise Malformed(Drop.MESSAGE_CLOCK_OUT_OF_RANGE)
     stamp = (wall << STAMP_WALL_SHIFT) + lift
     if stamp >= STAMP_LIMIT:
-        raise Malformed("message stamp out of range")
+        raise Malformed(Drop.MESSAGE_STAMP_OUT_OF_RANGE)
     if type(log) is not bytes or len(log) != ID_BYTES:
-        raise Malformed("message log is not an id")
+        raise Malformed(Drop.MESSAGE_LOG_NOT_AN_ID)
     if not _begins_with(encoded, log):
-        raise Malformed("message does not begin with its dot")
+        raise Malformed(Drop.MESSAGE_WITHOUT_DOT)
     if type(parent) is not bytes or len(parent) != HASH_BYTES:
-        raise Malformed("message parent is not a hash")
+        raise Malformed(Drop.MESSAGE_PARENT_NOT_A_HASH)
     if not is_label(room) or not is_label(author):
-        raise Malformed("message room or author is not allowed")
+        raise Malformed(Drop.MESSAGE_LABEL_NOT_ALLOWED)
     _check_body(body)
     causes = () if flat == () else _read_causes(flat, log)
     is_first = seq == 1 or parent == NO_PARENT
@@ -208,35 +209,35 @@ def _check_body(body: object) -> None:
     if type(body) is str:
         # A character is at most 4 bytes: only long texts need to be encoded to be measured.
         if len(body) * 4 > BODY_BYTES_MAX and len(body.encode()) > BODY_BYTES_MAX:
-            raise Malformed("message body too large")
+            raise Malformed(Drop.MESSAGE_BODY_TOO_LARGE)
     elif type(body) is not bytes:
-        raise Malformed("message body is neither text nor bytes")
+        raise Malformed(Drop.MESSAGE_BODY_OF_OTHER_TYPE)
     elif len(body) > BODY_BYTES_MAX:
-        raise Malformed("message body too large")
+        raise Malformed(Drop.MESSAGE_BODY_TOO_LARGE)
 
 
 def _read_causes(flat: object, log: LogId) -> tuple[Dot, ...]:
     if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * CAUSES_MAX:
-        raise Malformed("message causes are not dots")
+        raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
     if len(flat) == 2:  # noqa: PLR2004  # one dot, as nearly all that have any
         cause_log, seq = flat
         if type(cause_log) is not bytes or len(cause_log) != ID_BYTES:
-            raise Malformed("message causes are not dots")
+            raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
         if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
-            raise Malformed("message causes are not dots")
+            raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
         if cause_log == log:
-            raise Malformed("message causes are not one for each other log, in order")
+            raise Malformed(Drop.MESSAGE_CAUSES_OUT_OF_ORDER)
         return (_new(Dot, flat),)
     causes = []
     previous = b""
     parts = iter(flat)
     for cause_log, seq in zip(parts, parts, strict=False):
         if type(cause_log) is not bytes or len(cause_log) != ID_BYTES:
-            raise Malformed("message causes are not dots")
+            raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
         if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
-            raise Malformed("message causes are not dots")
+            raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
         if cause_log <= previous or cause_log == log:
-            raise Malformed("message causes are not one for each other log, in order")
+            raise Malformed(Drop.MESSAGE_CAUSES_OUT_OF_ORDER)
         previous = cause_log
         causes.append(_new(Dot, (cause_log, seq)))
     return tuple(causes)
@@ -244,16 +245,16 @@ def _read_causes(flat: object, log: LogId) -> tuple[Dot, ...]:
 
 def _read_origin(origin: object, seq: int, parent: bytes) -> Origin | None:
     if (seq == 1) != (parent == NO_PARENT):
-        raise Malformed("message chain does not begin at seq 1")
+        raise Malformed(Drop.MESSAGE_CHAIN_WITHOUT_BEGINNING)
     if seq != 1:
         if origin is not None:
-            raise Malformed("message origin outside the log's first message")
+            raise Malformed(Drop.MESSAGE_ORIGIN_MISPLACED)
         return None
     if type(origin) is not tuple or len(origin) < 2:  # noqa: PLR2004  # node and name
-        raise Malformed("message origin is not a node")
+        raise Malformed(Drop.MESSAGE_ORIGIN_NOT_A_NODE)
     node, name = origin[:2]
     if type(node) is not bytes or len(node) != ID_BYTES or not is_label(name):
-        raise Malformed("message origin is not a node")
+        raise Malformed(Drop.MESSAGE_ORIGIN_NOT_A_NODE)
     return Origin(node, name)
 
 

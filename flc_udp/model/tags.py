@@ -11,6 +11,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.message import is_label, label_problem
 
@@ -56,13 +57,13 @@ def parse_tags(texts: Iterable[str]) -> Tags:
 def check_tags(tags: Tags) -> Tags:
     """Return tags as they came from others; raises Malformed where nobody can have them."""
     if len(tags) > TAGS_MAX:
-        raise Malformed("member has too many tags")
+        raise Malformed(Drop.MEMBER_TAGS_TOO_MANY)
     if not all(is_label(key) and is_label(value) and "=" not in key for key, value in tags):
-        raise Malformed("member tag not allowed")
+        raise Malformed(Drop.MEMBER_TAG_NOT_ALLOWED)
     if any(one.key >= other.key for one, other in pairwise(tags)):
-        raise Malformed("member tags out of order")
+        raise Malformed(Drop.MEMBER_TAGS_OUT_OF_ORDER)
     if _size(tags) > TAGS_BYTES_MAX:
-        raise Malformed("member tags too long")
+        raise Malformed(Drop.MEMBER_TAGS_TOO_LONG)
     return tags
 
 

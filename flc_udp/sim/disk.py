@@ -15,9 +15,9 @@ from contextlib import contextmanager
 from enum import Enum
 from random import Random
 
+from flc_udp.model.errors import StoreFailed
 from flc_udp.sim.heap import MS
 from flc_udp.sim.network import Faults
-from flc_udp.store.log import StoreFailed
 from flc_udp.store.pruning import HYSTERESIS
 
 SNAPSHOTS_KEPT = 3

@@ -9,6 +9,7 @@ from typing import NamedTuple
 import msgpack
 
 from flc_udp.model.dots import Dot
+from flc_udp.model.drops import Drop
 from flc_udp.model.message import Message
 from flc_udp.sim.heap import MS
 from flc_udp.sim.world import World
@@ -109,9 +110,9 @@ class Meter:
     def _duplicates(self) -> int:
         total = 0
         for machine in self._world.machines.values():
-            total += machine.drops["duplicate message"]
+            total += machine.drops[Drop.DUPLICATE_MESSAGE]
             if machine.node is not None:
-                total += machine.node.replica.drops["duplicate message"]
+                total += machine.node.replica.drops[Drop.DUPLICATE_MESSAGE]
         return total
 
 

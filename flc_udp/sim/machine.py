@@ -18,7 +18,8 @@ from flc_udp.core.effects import Notice
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
-from flc_udp.model.errors import FlcError
+from flc_udp.model.drops import Drop
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.model.tags import parse_tags
@@ -28,7 +29,7 @@ from flc_udp.sim.disk import WALL_STRETCH, Disk, Fate
 from flc_udp.sim.follower import Allowed, Arrived
 from flc_udp.sim.heap import MS
 from flc_udp.sim.stage import Stage
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, Post, Said
 from flc_udp.wire.seal import SESSION_BYTES, Seal
@@ -70,7 +71,7 @@ class Machine:
         self.disk = Disk(stage.random(f"{name}/disk"))
         self.node: Node | None = None
         self.counts: Counter[str] = Counter()
-        self.drops: Counter[str] = Counter()
+        self.drops: Counter[Drop] = Counter()
         self.number = stage.network.attach(address, self._receive)
         stage.checks.add(name)
         self._stage = stage
@@ -178,7 +179,6 @@ class Machine:
         assert self.node is not None
         if self._heap.now < self._paused_until:
             if self._buffered >= self._stage.network.faults.pause_datagrams_max:
-                self.drops["lost while it stood still"] += 1
                 return
             self._buffered += 1
         self.node.datagram_received(datagram, source)

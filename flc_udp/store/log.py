@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.store.base import adopt
@@ -26,7 +26,6 @@ from flc_udp.store.once import write_once
 from flc_udp.store.pruning import Retained, Retention
 from flc_udp.store.reader import Reader, RoomRow
 from flc_udp.store.schema import (
-    StoreFailed,
     atomic,
     failing,
     let_shrink,
@@ -36,7 +35,7 @@ from flc_udp.store.schema import (
 )
 from flc_udp.store.tables import Kept
 
-__all__ = ["Log", "Reader", "Retained", "RoomRow", "StoreFailed"]
+__all__ = ["Log", "Reader", "Retained", "RoomRow"]
 
 
 class Log:

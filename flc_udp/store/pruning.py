@@ -20,10 +20,10 @@ from typing import NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import Edge, Frontier, Head, advance
 from flc_udp.model.message import Message, decode
-from flc_udp.store.schema import StoreFailed, atomic, used_bytes
+from flc_udp.store.schema import atomic, used_bytes
 from flc_udp.store.tables import Kept
 
 SLICE_BYTES = 1 << 20

@@ -22,7 +22,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 
 APPLICATION_ID = 0x666C_6375
 """`flcu`, in the database header."""
@@ -90,17 +90,6 @@ LIBRARY_LEAST = (3, 33)
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (FIRST, SECOND)
 """Migration n leads from schema n-1 to n. What has been released is never edited, only added to."""
-
-
-class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """The database could not do it: full disk, I/O error, lost file.
-
-    Nothing of the operation was kept. `operation` says what was tried; the text is SQLite's.
-    """
-
-    def __init__(self, operation: str, problem: str) -> None:
-        super().__init__(f"{operation}: {problem}")
-        self.operation = operation
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import NO_HEAD, Frontier, advance
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode
@@ -237,7 +238,7 @@ def _word(value: object) -> str:
 def _bytes(value: object) -> bytes:
     if isinstance(value, bytes):
         return value
-    raise Malformed("message is not bytes")
+    raise Malformed(Drop.MESSAGE_NOT_BYTES)
 
 
 def _stand_in(log: LogId | None, seq: object, stamp: object, room: str | None) -> Message | None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
@@ -66,7 +67,7 @@ class Received(NamedTuple):
 class Inbox:
     """Datagrams of one node that wait to be taken."""
 
-    def __init__(self, seal: Seal, drops: Counter[str], counts: Counter[str]) -> None:
+    def __init__(self, seal: Seal, drops: Counter[Drop], counts: Counter[str]) -> None:
         self.heard_under: dict[NodeId, bytes] = {}
         """The id of the key that a node's last datagram about liveness was sealed under: of those
         alone, since they come from everybody, and from nobody often."""
@@ -84,7 +85,7 @@ class Inbox:
         if len(self) < INBOX_MAX:
             self._sealed.append((datagram, source))
         else:
-            self._drops["inbox full"] += 1
+            self._drops[Drop.INBOX_FULL] += 1
 
     def take(self) -> Iterator[Received]:
         """What this turn is to take: all about liveness, and as much of the rest as it may."""
@@ -121,7 +122,7 @@ class Inbox:
             self._drops[error.reason] += 1
             return None
         if unknown:
-            self._drops["packet kind unknown"] += unknown
+            self._drops[Drop.KIND_UNKNOWN] += unknown
         return Received(packets, sender, source)
 
 

@@ -24,6 +24,7 @@ from flc_udp.core.push.rumors import pushed_bytes
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
@@ -65,7 +66,7 @@ class Node:
         random: Random,
     ) -> None:
         self.replica = Replica(settings, me, history, random, ground.now())
-        self.drops: Counter[str] = Counter()
+        self.drops: Counter[Drop] = Counter()
         self.counts: Counter[str] = Counter()
         self.failing: str | None = None
         self._settings = settings
@@ -151,7 +152,7 @@ class Node:
         if history is None:
             return
         lost = len(self._committing.messages) + len(self._decided)
-        self.drops["undone by a failed commit"] += lost
+        self.drops[Drop.UNDONE_BY_FAILED_COMMIT] += lost
         self._committing = None
         self._decided.clear()
         self.replica.rebuild(history, now)

@@ -14,9 +14,10 @@ from flc_udp.config import PIECE_BYTES
 from flc_udp.core.effects import ReadBase, Replay
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.drops import Drop
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import stamp_of
-from flc_udp.store.log import StoreFailed
 from flc_udp.waist.ports import Reads
 from flc_udp.wire.packets import Base, BaseEnd, BasePull, Packet, Piece, Pull, ReplayEnd, Want
 from flc_udp.wire.packets import Replay as ReplayPacket
@@ -46,7 +47,7 @@ class Replays:
     """Pulls that wait for their answer, and the answers."""
 
     def __init__(
-        self, reader: Reads, credit_max: int, drops: Counter[str], counts: Counter[str]
+        self, reader: Reads, credit_max: int, drops: Counter[Drop], counts: Counter[str]
     ) -> None:
         self._drops = drops
         self._counts = counts
@@ -62,7 +63,7 @@ class Replays:
         same = [other for other in self._waiting if other.to == replay.to]
         if len(same) >= PER_PEER_MAX or len(self._waiting) >= WAITING_MAX:
             self._waiting.remove(same[0] if len(same) >= PER_PEER_MAX else self._waiting[0])
-            self._drops["pull too many"] += 1
+            self._drops[Drop.PULL_TOO_MANY] += 1
         self._waiting.append(replay)
 
     def answers(self) -> Iterator[tuple[Address, list[Packet]]]:
@@ -106,7 +107,7 @@ class Replays:
             floor = self._reader.floor()
             heads = self._reader.base_heads([want.log for want in pull.wants]) if floor else {}
         except StoreFailed:
-            self._drops["log could not be read"] += 1
+            self._drops[Drop.LOG_UNREADABLE] += 1
             return 0, []
         below = (want.log for want in pull.wants if want.low <= heads.get(want.log, 0))
         return floor, list(dict.fromkeys(below))
@@ -119,7 +120,7 @@ class Replays:
                 version = self._reader.base_version()
                 page, floor = self._reader.base(pull.after, BASE_ROOMS), self._reader.floor()
         except StoreFailed:
-            self._drops["log could not be read"] += 1
+            self._drops[Drop.LOG_UNREADABLE] += 1
             return []
         rows = tuple(row for log in page for row in _rows(log))
         following = page[-1].log if page else b""
@@ -130,14 +131,14 @@ class Replays:
         try:
             return self._reader.replay(spans, credit, pull.after, pull.below)
         except StoreFailed:
-            self._drops["log could not be read"] += 1
+            self._drops[Drop.LOG_UNREADABLE] += 1
             return [], pull.after
 
     def _pieces(self, want: Want) -> list[Piece]:
         try:
             encoded = self._reader.message(Dot(want.log, want.low))
         except StoreFailed:
-            self._drops["log could not be read"] += 1
+            self._drops[Drop.LOG_UNREADABLE] += 1
             return []
         return [] if encoded is None else list(pieces_of(encoded, want.pieces))
 

@@ -25,6 +25,7 @@ from flc_udp.config import (
 )
 from flc_udp.model.address import parse_numeric
 from flc_udp.model.dots import Dot
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, is_label
@@ -89,7 +90,7 @@ def _member_row(value: object) -> MemberRow:
     try:
         return _checked_row(*an_array(value, 7)[:8])
     except TypeError:  # A map is nothing to look up, and no field of a row.
-        raise Malformed("member row has a map in it") from None
+        raise Malformed(Drop.MEMBER_ROW_HAS_MAP) from None
 
 
 def _base_log(value: object) -> BaseLog:
@@ -99,7 +100,7 @@ def _base_log(value: object) -> BaseLog:
     if origin is not None:
         node, name = an_array(origin, 2)[:2]
         if not is_label(name):
-            raise Malformed("base origin is not a node")
+            raise Malformed(Drop.BASE_ORIGIN_NOT_A_NODE)
         found = Origin(an_id(node), name)
     return BaseLog(an_id(log), head, found, tuple(_base_room(room, head) for room in rooms))
 
@@ -107,7 +108,7 @@ def _base_log(value: object) -> BaseLog:
 def _base_room(value: object, head: Head) -> BaseRoom:
     room, seq, edge = an_array(value, 3)[:3]
     if not is_label(room) or a_seq(seq) > head.seq:
-        raise Malformed("base room is none of its log's")
+        raise Malformed(Drop.BASE_ROOM_NOT_OF_LOG)
     return BaseRoom(room, seq, None if edge is None else a_number(edge, STAMP_LIMIT))
 
 
@@ -124,15 +125,15 @@ def _checked_row(
 ) -> MemberRow:
     """Check one claim; the same one comes from many, and is checked once."""
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
-        raise Malformed("member state unknown")
+        raise Malformed(Drop.MEMBER_STATE_UNKNOWN)
     is_short = isinstance(address, str) and len(address) <= ADDRESS_CHARS_MAX
     parsed = parse_numeric(address) if is_short else None
     if parsed is None:
-        raise Malformed("member address is not numeric and canonical")
+        raise Malformed(Drop.MEMBER_ADDRESS_NOT_CANONICAL)
     if not isinstance(name, str) or not is_label(name):
-        raise Malformed("member name not allowed")
+        raise Malformed(Drop.MEMBER_NAME_NOT_ALLOWED)
     if an_id(node) == bytes(ID_BYTES):
-        raise Malformed("member id is a visitor's")
+        raise Malformed(Drop.MEMBER_ID_IS_VISITOR)
     return MemberRow(
         an_id(node),
         a_number(incarnation, INCARNATION_LIMIT),
@@ -148,7 +149,7 @@ def _checked_row(
 def _tag(value: object) -> Tag:
     # Just two: rows are remembered as they came, with all that is in them.
     if type(value) is not tuple or len(value) != len(Tag._fields):
-        raise Malformed("member tag not allowed")
+        raise Malformed(Drop.MEMBER_TAG_NOT_ALLOWED)
     return Tag(*value)
 
 
@@ -163,7 +164,7 @@ def _want(value: object) -> Want:
     want = Want(an_id(log), a_seq(low), a_seq(high), numbers)
     ascending = all(a <= b for a, b in pairwise(pieces))
     if low > high or len(pieces) % 2 or not ascending or (pieces and low != high):
-        raise Malformed("want is not a span")
+        raise Malformed(Drop.WANT_NOT_A_SPAN)
     return want
 
 
@@ -237,7 +238,7 @@ def _read_piece(f: Fields) -> Piece:
     total = a_number(total, MESSAGE_BYTES_MAX + 1)
     number = a_number(number, PIECES_MAX)
     if len(some_bytes(data)) != min(PIECE_BYTES, total - number * PIECE_BYTES) or not data:
-        raise Malformed("piece does not fit its message")
+        raise Malformed(Drop.PIECE_DOES_NOT_FIT)
     return Piece(an_id(log), a_seq(seq), a_hash(digest), total, number, data)
 
 
@@ -252,7 +253,7 @@ def _read_prune(_f: Fields) -> Prune:
 def _read_range(f: Fields) -> tuple[bytes, int, bytes]:
     level, hashes = a_number(f[1], RANGE_LEVELS), some_bytes(f[2])
     if len(hashes) != RANGE_FANOUT * HASH_BYTES:
-        raise Malformed("range does not have 64 hashes")
+        raise Malformed(Drop.RANGE_WITHOUT_64_HASHES)
     return an_id(f[0]), level, hashes
 
 
@@ -267,7 +268,7 @@ def _read_member_ranges(f: Fields) -> MemberRanges:
 def _read_member_digest(f: Fields) -> MemberDigest:
     low, high, rows = an_id(f[0]), an_id(f[1]), tuple(map(_member_row, an_array(f[2])))
     if low > high:
-        raise Malformed("digest range is empty")
+        raise Malformed(Drop.DIGEST_RANGE_EMPTY)
     return MemberDigest(low, high, rows)
 
 
@@ -275,7 +276,7 @@ def _read_digest(f: Fields) -> Digest:
     low, high, rows = an_id(f[0]), an_id(f[1]), tuple(map(_digest_row, an_array(f[3])))
     logs = [low, *(row.log for row in rows), high]
     if any(a > b for a, b in pairwise(logs)):
-        raise Malformed("digest rows out of order")
+        raise Malformed(Drop.DIGEST_ROWS_OUT_OF_ORDER)
     return Digest(low, high, a_flag(f[2]), rows)
 
 
@@ -352,7 +353,7 @@ def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
     try:
         parts = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
-        raise Malformed("payload is not msgpack") from error
+        raise Malformed(Drop.PAYLOAD_NOT_MSGPACK) from error
     sender, *bodies = an_array(parts, 1)
     packets = []
     unknown = 0
@@ -362,7 +363,7 @@ def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
         if reader is None:
             unknown += 1
         elif len(body) <= count:
-            raise Malformed("packet is too short")
+            raise Malformed(Drop.PACKET_TOO_SHORT)
         else:
             packets.append(reader(body[1:]))
     return an_id(sender), packets, unknown

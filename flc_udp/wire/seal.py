@@ -33,6 +33,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES, WIRE_VERSION
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError, Malformed
 
 KEY_BYTES = 32
@@ -48,9 +49,7 @@ assert HEADER_BYTES + TAG_BYTES == SEAL_BYTES
 SESSIONS_MAX = 16_384
 """Peers' derived keys kept; beyond it the least recently heard is derived again when heard."""
 
-SEAL_BROKEN, KEY_UNKNOWN = "seal broken", "key or cluster unknown"
-
-NOT_OURS = frozenset((SEAL_BROKEN, KEY_UNKNOWN))
+NOT_OURS = frozenset((Drop.SEAL_BROKEN, Drop.KEY_UNKNOWN))
 """Why a datagram is refused that may be well, and of another key or cluster."""
 
 KEYGEN_HINT = "write one with `flc keygen > FILE; chmod 600 FILE`"
@@ -186,9 +185,9 @@ class Seal:
         begins: which byte of it is another, nobody can tell.
         """
         if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES_MAX:
-            raise Malformed("datagram size", len(datagram))
+            raise Malformed(Drop.DATAGRAM_SIZE, len(datagram))
         if datagram[0] != WIRE_VERSION:
-            raise Malformed("wire version unknown", 0)
+            raise Malformed(Drop.WIRE_VERSION_UNKNOWN, 0)
         header = datagram[:HEADER_BYTES]
         cipher = self._cipher_of(header)
         counter = header[-COUNTER_BYTES:]
@@ -197,7 +196,7 @@ class Seal:
                 counter.rjust(NONCE_BYTES, b"\0"), datagram[HEADER_BYTES:], header
             )
         except InvalidTag:
-            raise Malformed(SEAL_BROKEN, HEADER_BYTES) from None
+            raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
         who = header[1:-COUNTER_BYTES]
         # Kept only now: datagrams that nobody sealed cannot push out the keys of those who did.
         self._keep(who, cipher)
@@ -210,7 +209,7 @@ class Seal:
             return cipher
         key = self._keys.get(who[:KEY_ID_BYTES])
         if key is None:
-            raise Malformed(KEY_UNKNOWN, KEY_ID_AT)
+            raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
         return _cipher(key, who[KEY_ID_BYTES:], self._ring.cluster)
 
     def _keep(self, who: bytes, cipher: AESGCM) -> None:

@@ -9,8 +9,8 @@ import pytest
 
 import flc_udp
 from flc_udp.model.dots import parse_dot
-from flc_udp.model.errors import FlcError
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.store.log import Log
 from flc_udp.store.schema import APPLICATION_ID, MIGRATIONS
 from tests.store.disks import files_no_larger_than
 

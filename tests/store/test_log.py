@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from flc_udp.config import ONCE_REMEMBERED, STAMP_LIMIT
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, history_key
-from flc_udp.store.log import Log, Reader, StoreFailed
+from flc_udp.store.log import Log, Reader
 from flc_udp.store.once import Forgotten
 from flc_udp.store.tables import Kept
 

@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message
 from flc_udp.store.fsck import Fsck
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import Log
 from flc_udp.store.pruning import PAGES_KEPT, used_bytes
 from flc_udp.store.schema import APPLICATION_ID, FIRST, MIGRATIONS, migrate
 from flc_udp.store.snapshot import snapshot

@@ -19,10 +19,10 @@ from pathlib import Path
 
 from flc_udp.cli.keep.export_file import Head, base_lines, head_line, message_line
 from flc_udp.core.standing import Standing
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.message import check_label, decode
 from flc_udp.store.directory import DATABASE, default_directory
-from flc_udp.store.log import Reader, StoreFailed
+from flc_udp.store.log import Reader
 from flc_udp.store.snapshot import snapshot
 from flc_udp.store.tables import Kept
 

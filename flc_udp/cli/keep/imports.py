@@ -27,11 +27,11 @@ from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import Dot
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.store.directory import DataDirectory, default_directory
-from flc_udp.store.log import Log, StoreFailed
+from flc_udp.store.log import Log
 
 BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20

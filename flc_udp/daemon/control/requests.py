@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 
 from flc_udp.daemon.records import Record
-from flc_udp.model.errors import FlcError
-from flc_udp.store.log import StoreFailed
+from flc_udp.model.errors import FlcError, StoreFailed
 
 LINE_BYTES_MAX = 8 << 20
 """A request: room for the largest body, escaped."""

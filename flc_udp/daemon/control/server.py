@@ -25,10 +25,9 @@ from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.daemon.records import Record, encode
 from flc_udp.model.dots import Dot, Spans
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.message import Message
 from flc_udp.store.directory import give_to
-from flc_udp.store.log import StoreFailed
 
 SAYS_MAX = 2_048
 """Says of one connection that wait for their commit; beyond it the connection is not read."""

@@ -43,8 +43,8 @@ from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.shell import OUTCOMES, Shell, outcome
 from flc_udp.daemon.records import Record, encode, member_record
 from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import decode
-from flc_udp.store.log import StoreFailed
 from flc_udp.wire.message_json import message_record
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")

@@ -32,8 +32,9 @@ from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.timings import Histogram
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.errors import StoreFailed
 from flc_udp.store.directory import DataDirectory
-from flc_udp.store.log import Reader, StoreFailed
+from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
 
 Gauges = tuple[tuple[str, str, Callable[[Node], float]], ...]

@@ -16,6 +16,7 @@ from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import advice
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.drops import Drop
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
@@ -106,7 +107,7 @@ class Status:
         if node.failing is not None:
             reasons.append(f"the log cannot be written: {node.failing}")
         reasons += self._disk_reasons()
-        if node.drops["seal broken"]:
+        if node.drops[Drop.SEAL_BROKEN]:
             reasons.append("datagrams of this key and cluster do not open: is a peer misbehaving?")
         if node.replica.anti_entropy.exchange.forks:
             reasons.append("a log was forked: two messages with one name")
@@ -197,17 +198,17 @@ class Status:
         agrees = {node.hex(): agrees for node, agrees in repair.exchange.last_sync.agrees.items()}
         return {"agrees": agrees, "idle": repair.is_idle and not waiting}
 
-    def drops(self) -> Counter[str]:
+    def drops(self) -> Counter[Drop]:
         """What was not taken or not sent, by a fixed phrase each."""
         replica = self._node.replica
         others = {
-            "hold-back overflow": replica.causal.dropped,
-            "broken chain": replica.causal.refused,
-            "member table full": replica.liveness.members.refused,
-            "pieces overflow": replica.anti_entropy.pieces.dropped,
-            "forked log": replica.anti_entropy.exchange.forks,
-            "want given up": replica.anti_entropy.wants.abandoned,
-            "not sent": self._ground.send_errors,
+            Drop.HOLDBACK_OVERFLOW: replica.causal.dropped,
+            Drop.BROKEN_CHAIN: replica.causal.refused,
+            Drop.MEMBER_TABLE_FULL: replica.liveness.members.refused,
+            Drop.PIECES_OVERFLOW: replica.anti_entropy.pieces.dropped,
+            Drop.FORKED_LOG: replica.anti_entropy.exchange.forks,
+            Drop.WANT_GIVEN_UP: replica.anti_entropy.wants.abandoned,
+            Drop.NOT_SENT: self._ground.send_errors,
         }
         return self._node.drops + replica.drops + Counter(others)
 
