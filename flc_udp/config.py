@@ -182,16 +182,13 @@ class Settings:
         "one member is probed each interval: idle, 2.5 datagrams and 240 bytes/s",
         low=20,
         high=60_000,
-        begins="Liveness",
+        begins="Membership",
     )
     probe_timeout_ms: int = setting(
         300, "longest wait for a direct ack; it follows the round trip", low=5, high=30_000
     )
     probe_timeout_min_ms: int = setting(
         100, "shortest: a busy process may be late by that", low=1, high=30_000
-    )
-    indirect_probes: int = setting(
-        3, "relays that are asked to ping who did not answer", low=0, high=16
     )
     suspect_timeout_ms: int = setting(
         1_000,
@@ -201,22 +198,6 @@ class Settings:
     )
     suspect_timeout_factor: int = setting(
         6, "longest time, for a lone accuser, in shortest ones", low=1, high=100
-    )
-    accusers_enough: int = setting(
-        3, "with so many accusers besides the first a suspicion is at its shortest", low=0, high=64
-    )
-    verifiers: int = setting(
-        8,
-        "about so many members verify a new suspicion by a probe of their own, at any size of the "
-        "cluster: 3 of 8 accuse with it but once in 70 times",
-        low=0,
-        high=1_000,
-    )
-    accused_percent_max: int = setting(
-        30,
-        "of the live members: who would accuse more at once holds itself for the one cut off",
-        low=1,
-        high=100,
     )
     local_health_max: int = setting(
         8, "worst local health: interval and timeouts stretch to one more than it", low=0, high=64
@@ -232,18 +213,6 @@ class Settings:
     )
     reap_after_s: int = setting(
         86_400, "a member dead or left so long goes from the table", low=1, high=1 << 31
-    )
-    news_fanout: int = setting(
-        3, "members that fresh news of members is pushed to at once", low=1, high=64
-    )
-    news_transmits_factor: int = setting(
-        2, "a piece of news is told so often times log2 of the members", low=1, high=64
-    )
-    news_bytes_max: int = setting(
-        480,
-        "news piggybacked on one probe: six usual rows, which never crowd out the rest",
-        low=256,
-        high=1_024,
     )
     rejoin_interval_ms: int = setting(
         60_000,
@@ -306,9 +275,6 @@ class Settings:
         low=1,
         high=1 << 20,
         begins="Batching",
-    )
-    commit_bytes_max: int = setting(
-        8 << 20, "the same, in bytes: a larger message goes alone", low=1_024, high=1 << 30
     )
     commit_pause_ms: int = setting(
         2, "between the starts of two commits: under load more share one sync", low=0, high=1_000

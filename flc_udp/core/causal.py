@@ -21,14 +21,19 @@ DROPPED_SHARE = 8
 """An overflowing hold-back sheds an eighth at once, so that shedding costs little a message."""
 
 
-class Verdict(Enum):
+class Outcome(Enum):
     """What became of a message that was offered."""
 
     DECIDED = "decided"
     HELD = "held"
+    """It waits for its causes."""
     DUPLICATE = "duplicate"
     FORKED = "forked"
-    """Same dot, other bytes: refused, and an alarm."""
+    """Another message with other bytes has this dot. It is refused, which is an alarm."""
+    MALFORMED = "malformed"
+    """Its bytes are no message."""
+    NOT_TAKEN = "not taken"
+    """There was no room for it; it is asked for again."""
 
 
 class Arrival(NamedTuple):
@@ -85,23 +90,23 @@ class Causal:
         frontier: dict[LogId, Edge] = self.frontiers.get(room, {})
         return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
 
-    def offer(self, arrival: Arrival) -> tuple[Verdict, list[Arrival]]:
+    def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:
         """Take one message in: what became of it, and all that is decided thereby, in order."""
         message = arrival.message
         head = self.heads.get(message.log, NO_HEAD)
         if message.seq <= head.seq:
             forked = message.seq == head.seq and message.hash != head.hash
-            return (Verdict.FORKED if forked else Verdict.DUPLICATE), []
+            return (Outcome.FORKED if forked else Outcome.DUPLICATE), []
         twin = self.held.get(message.dot) if self.held else None
         if twin is not None:
             same = twin.message.hash == message.hash
-            return (Verdict.DUPLICATE if same else Verdict.FORKED), []
+            return (Outcome.DUPLICATE if same else Outcome.FORKED), []
         blocker = self._blocker(message)
         if blocker is not None:
             self._hold(arrival, blocker)
-            return Verdict.HELD, []
+            return Outcome.HELD, []
         decided = self._decide(arrival)
-        return (Verdict.DECIDED if decided else Verdict.FORKED), decided
+        return (Outcome.DECIDED if decided else Outcome.FORKED), decided
 
     def extend(self, message: Message) -> bool:
         """Decide a message where that is plain: its log's next, nothing missing, nothing woken.

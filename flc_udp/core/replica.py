@@ -1,15 +1,19 @@
-"""The Replica: one node's every decision, and the only file that sees all the machines at once.
+"""The Replica: every decision of one node, behind one door.
 
-Three things drive it, and nothing else ever moves it: people (`post`, `join`, `leave`), the network
-(`receive`) and the timer (`wake`, due at `wake_at`). What it decides accumulates until the end of
-the turn and is taken as effects, so that whatever came in one turn is sent, kept and forwarded in
-batches. Two sets of heads are kept apart: *decided* (`Causal`) and *durable* (`Standing`); the
-second moves in `committed` alone.
+Three things drive it, and nothing else ever moves it: people (`join`, `post`, `leave` and their
+like), the network (`receive`) and the timer (`wake`, due at `wake_at`). The Node also tells it what
+became of its decisions and how the machine does (`committed`, `rebuild`, `stalled` and their like).
+What it decides gathers until `end_turn` hands it out as effects, so that whatever came in one turn
+is sent, kept and forwarded in batches. What may be seen of it are its frozen `facts`.
 
-Rules. Nothing of this node's own leaves before its commit. A foreign message is forwarded once it
-is decided, for its author holds it; any claim to hold it waits for the commit. After a failed
-commit the log side is reborn from the log (`rebuild`), under a new log id: a dot that was minted
-and may or may not have reached the disk is never minted again. Members and probes stay.
+Inside, this is the only file that sees all the machines at once. It has two sides. The log side
+(`log_side`) decides about messages; after a failed commit it is built anew from the log. Members
+and probes (`liveness`), links and receipts (`push`) stay.
+
+Rules. Outside of `core/` nobody looks behind this door. Two sets of heads are kept apart: the
+decided ones (`Causal`) and the durable ones (`Standing`), and only `committed` moves the second.
+After a failed commit a new log begins: a dot that was minted and may have reached the disk is never
+minted again.
 """
 
 from __future__ import annotations
@@ -19,383 +23,439 @@ from collections.abc import Iterable, Sequence
 from random import Random
 from typing import assert_never
 
-from flc_udp.config import ID_BYTES, Settings
-from flc_udp.core.author import check_size, compose
-from flc_udp.core.causal import Arrival, Causal, Verdict
-from flc_udp.core.effects import Append, Deliver, Effect, Send
-from flc_udp.core.liveness.membership import Liveness
+from flc_udp.config import Settings
+from flc_udp.core.effects import Effect
+from flc_udp.core.facts import Facts, HealthFacts, LinkFacts, MemberFacts, RepairFacts
+from flc_udp.core.liveness.health import Change
+from flc_udp.core.liveness.members import Member
+from flc_udp.core.liveness.membership import Membership
+from flc_udp.core.log_side import LogSide
+from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts, Wait
-from flc_udp.core.push.rumors import ANNOUNCE_BYTES, Links, Rumors
-from flc_udp.core.repair.anti_entropy import AntiEntropy
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
-from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message, decode, peek_dot
-from flc_udp.wire import packets as p
+from flc_udp.model.message import Message
+from flc_udp.model.tags import Tags
+from flc_udp.wire.packets import (
+    Ack,
+    Base,
+    BaseEnd,
+    BasePull,
+    Digest,
+    Have,
+    Join,
+    Leave,
+    MemberDigest,
+    MemberRanges,
+    MemberRow,
+    Members,
+    Nack,
+    Packet,
+    Piece,
+    Ping,
+    PingReq,
+    Prune,
+    Pull,
+    Ranges,
+    Receipt,
+    Relayed,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    Taken,
+    Update,
+)
 
 
 class Replica:
-    """Decides; carries nothing out. Times are integers, µs of one monotonic clock."""
+    """Decides, and carries nothing out. Times are whole µs of one monotonic clock."""
 
     def __init__(
-        self, settings: Settings, me: p.MemberRow, history: History, random: Random, now: int
+        self, settings: Settings, me: MemberRow, history: History, random: Random, now: int
     ) -> None:
-        self.drops: Counter[Drop] = Counter()
-        self.is_paused = False  # While another's base is taken, no message is taken in.
-        self.receipts = Receipts()
-        self.settings = settings
+        self._settings = settings
         self._random = random
         self._out: list[Effect] = []
-        self.links = Links(settings.links_max, settings.push_window_bytes)
-        self._me = me.id
+        self._drops: Counter[Drop] = Counter()
+        self._standing = Standing(history.heads, history.floor)
+        self._membership = Membership(settings, me, self._standing, random, self._out, now)
+        self._members = self._membership.members
+        self._links = Links(settings.links_max, settings.push_window_bytes)
+        self._receipts = Receipts()
+        self._id = me.id
         self._live_then: tuple[NodeId, ...] = ()
-        self.standing = Standing(history.heads, history.floor)
-        self.liveness = Liveness(settings, me, self.standing, random, self._out, now)
-        self._begin_log_side(history, now)
+        self._log_side = self._new_log_side(history, now)
 
-    def _begin_log_side(self, history: History, now: int) -> None:
-        settings = self.settings
-        self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
-        members = self.liveness.members
-        self.anti_entropy = AntiEntropy(
-            settings, self.standing, self.links, self.causal, members, self._random, self._out, now
+    def _new_log_side(self, history: History, now: int) -> LogSide:
+        return LogSide(
+            self._settings,
+            history,
+            self._standing,
+            self._members,
+            self._links,
+            self._random,
+            self._out,
+            self._drops,
+            now,
         )
-        self.uncommitted = 0
-        self._rumors = Rumors()
-        self._decided: list[Message] = []
-        self._receipts_due: dict[LogId, None] = {}
-        self._own_receipts: set[int] = set()
 
-    def rebuild(self, history: History, now: int) -> None:
-        """After a failed commit: heads, hold-back and rumors from what the log really holds."""
-        self.receipts.restart()
-        self.adopted(history, now, log=NO_LOG)
-
-    def adopted(self, history: History, now: int, *, log: LogId | None = None) -> None:
-        """The log took another node's base; nothing was lost by it, and this run's log goes on."""
-        own = self.standing.log if log is None else log
-        self.standing = Standing(history.heads, history.floor, own)
-        self.liveness.detector.standing = self.standing
-        self._begin_log_side(history, now)
-
-    # --- The user ---------------------------------------------------------------------------
+    # --- People -----------------------------------------------------------------------------------
 
     def join(self, seeds: Iterable[Address], now: int) -> None:
-        """Ask all seeds at once for the member table."""
-        self.liveness.join(seeds, now)
+        """Ask all these addresses at once to be let into the cluster, and silent ones again."""
+        self._membership.join(seeds, now)
+
+    def acquaint(self, rows: Iterable[MemberRow], now: int) -> None:
+        """Know all these members already, with nothing to tell: a simulated cluster begins so."""
+        for row in rows:
+            if row is not self.me:
+                self._members.apply(row, now)
+        self._members.spend_news()
 
     def leave(self, now: int) -> None:
-        """Go in order; `liveness.has_left` tells when."""
-        self.liveness.leave(now)
+        """Go in order. `has_left` tells when the node may stop."""
+        self._membership.leave(now)
+
+    def has_left(self, now: int) -> bool:
+        """Whether enough members know that this node leaves, or it has waited long enough."""
+        return self._membership.has_left(now)
+
+    def forget(self, node: NodeId, now: int) -> bool:
+        """Take a member that is suspect or dead for one that left. False: it is neither."""
+        return self._membership.forget(node, now)
+
+    def retag(self, tags: Tags, now: int) -> None:
+        """This node has these tags from now on."""
+        self._membership.claims.retag(tags, now)
 
     def post(
         self, room: str, author: str, body: str | bytes, wall: int, *, receipt: bool = False
     ) -> Message:
-        """Say something: decided now, sent after its commit. `wall` in ms since 1970.
+        """Decide a message of this node's own. It is sent after its commit.
 
-        `receipt` asks every member for a receipt. Raises FlcError; a refusal leaves no gap.
+        `receipt` asks every member to say when it holds the message. `wall` is in ms since 1970.
+        Raises FlcError; a refusal leaves no gap in the log.
         """
-        check_size(body, self.settings.body_bytes_max)
-        log = self.standing.log
-        if log == NO_LOG:
-            log = self._random.randbytes(ID_BYTES)
-        message = compose(self.causal, log, self.liveness.me, room, author, body, wall)
-        self.standing.log = log
-        verdict, decided = self.causal.offer(Arrival(message))
-        assert verdict is Verdict.DECIDED
-        if receipt:
-            self._own_receipts.add(message.seq)
-        self._keep(decided)
-        return message
+        return self._log_side.post(room, author, body, wall, receipt=receipt)
 
     def watch(self, seq: int, needed: int | None, now: int) -> Wait:
-        """Wait until others durably hold this run's `seq`: so many, or all that live now."""
-        live = [member.row.id for member in self.liveness.members.live()]
-        return self.receipts.watch(seq, len(live) if needed is None else needed, live, now)
+        """Wait until others durably hold `seq` of this run's log.
+
+        `needed` is the number of others; None means all that are alive or suspect now.
+        """
+        live = [member.row.id for member in self._members.live()]
+        return self._receipts.watch(seq, len(live) if needed is None else needed, live, now)
+
+    def stop_watching(self, wait: Wait) -> None:
+        """Nobody waits for this any more."""
+        self._receipts.forget(wait)
 
     def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
-        """Compare histories now with those of these that are alive, or with a few: whom it asks."""
-        asked = self.anti_entropy.exchange.sync(nodes, now)
+        """Compare histories now with these members, or with a few; return those it asks."""
+        asked = self._log_side.repair.exchange.sync(nodes, now)
         for node in asked:
-            self.liveness.detector.probe(node, now)
+            self._membership.detector.probe(node, now)
         return asked
 
-    # --- The timer --------------------------------------------------------------------------
+    # --- The timer --------------------------------------------------------------------------------
 
     @property
     def wake_at(self) -> int:
-        """When `wake` is due; a time in the past is due at once."""
-        times = (
-            self.liveness.wake_at,
-            self.anti_entropy.wake_at,
-            self._rumors.wake_at,
-            self.receipts.wake_at,
-        )
+        """When `wake` is due, in µs. A time in the past is due at once."""
+        times = (self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
         return min(at for at in times if at is not None)
 
     def wake(self, now: int) -> None:
         """Do what is due at `now`."""
-        self.liveness.wake(now)
-        self._wake_repair(now)
-        for node in self.receipts.take_due(now):
-            self.liveness.detector.probe(node, now)
+        self._membership.wake(now)
+        self._log_side.wake(now)
+        for node in self._receipts.take_due(now):
+            self._membership.detector.probe(node, now)
 
-    def _wake_repair(self, now: int) -> None:
-        self._take_history(now)
-        self.anti_entropy.wake(now, self.uncommitted >= 2 * self.settings.commit_messages_max)
-
-    def stalled(self, lag: int, now: int) -> None:
-        """This node turned so much later than it was due: it doubts itself first."""
-        self.liveness.stalled(lag, now)
-
-    # --- The network ------------------------------------------------------------------------
+    # --- The network ------------------------------------------------------------------------------
 
     def receive(
-        self, packets: Sequence[p.Packet], sender: NodeId, source: Address, now: int
+        self, packets: Sequence[Packet], sender: NodeId, source: Address, wall: int, now: int
     ) -> None:
-        """Packets of one opened datagram, from the node `sender` at the address `source`."""
-        if sender == self.liveness.me.id:
-            self.drops[Drop.OWN_DATAGRAM] += 1
-            self.liveness.receive_own(packets, source, now)
+        """Take the packets of one opened datagram.
+
+        They come from the node `sender` at the address `source`. `wall` is this node's clock, in ms
+        since 1970, which visitors ask for.
+        """
+        if sender == self.me.id:
+            self._drops[Drop.OWN_DATAGRAM] += 1
+            self._membership.receive_own(packets, source, now)
             return
         for packet in packets:
-            self._receive(packet, sender, source, now)
+            self._receive(packet, sender, source, wall, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
-        self, packet: p.Packet, sender: NodeId, source: Address, now: int
+        self, packet: Packet, sender: NodeId, source: Address, wall: int, now: int
     ) -> None:
+        log_side, membership = self._log_side, self._membership
         match packet:
-            case p.Rumor():
-                self._receive_rumor(packet, sender, source, now)
-            case p.Replay():
-                self._receive_replay(packet, sender, now)
-            case p.Piece():
-                self._receive_piece(packet, sender, now)
-            case p.Ping() | p.Ack():
-                self._receive_probe(packet, sender, source, now)
-            case p.PingReq() | p.Nack() | p.Relayed() | p.Join() | p.Leave() | p.Update():
-                self.liveness.receive(packet, sender, source, now)
-            case p.Members() | p.MemberRanges() | p.MemberDigest():
-                self.liveness.receive_table_packet(packet, sender, source, now)
-            case p.Prune():
-                self.links.prune(sender)
-            case p.Pull():
+            case Rumor():
+                log_side.receive_rumor(packet, sender, source, now)
+            case Replay():
+                log_side.receive_replay(packet, sender, now)
+            case Piece():
+                log_side.receive_piece(packet, sender, now)
+            case Ping() | Ack():
+                self._receive_probe(packet, sender, source, wall, now)
+            case PingReq() | Nack() | Relayed() | Join() | Leave() | Update():
+                membership.receive(packet, sender, source, now)
+            case Members() | MemberRanges() | MemberDigest():
+                membership.receive_table_packet(packet, sender, source, now)
+            case Prune():
+                self._links.prune(sender)
+            case Pull():
                 if packet.graft:
-                    self.links.graft(sender)
-                self.anti_entropy.receive_pull(packet, source)
-            case (
-                p.Have()
-                | p.Ranges()
-                | p.Digest()
-                | p.ReplayEnd()
-                | p.BasePull()
-                | p.Base()
-                | p.BaseEnd()
-            ):
-                self.anti_entropy.receive(packet, sender, source, now)
-            case p.Taken(at):
-                self.links.taken(sender, at, now)
-            case p.Receipt(log, seq):
-                if log == self.standing.log:
+                    self._links.graft(sender)
+                log_side.repair.receive_pull(packet, source)
+            case Have() | Ranges() | Digest() | ReplayEnd() | BasePull() | Base() | BaseEnd():
+                log_side.repair.receive(packet, sender, source, now)
+            case Taken(at):
+                self._links.taken(sender, at, now)
+            case Receipt(log, seq):
+                if log == self._standing.log:
                     self._receive_held(sender, seq, now)
             case _:
                 assert_never(packet)
 
     def _receive_probe(
-        self, probe: p.Ping | p.Ack, sender: NodeId, source: Address, now: int
+        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: int, now: int
     ) -> None:
-        self.liveness.receive_probe(probe, sender, source, now)
-        if isinstance(probe, p.Ack) and probe.nonce:  # Who answers a join tells of no log.
+        self._membership.receive_probe(probe, sender, source, wall, now)
+        if isinstance(probe, Ack) and probe.nonce:  # An answer to a join speaks of no log.
             self._receive_held(sender, probe.held, now)
-        self.anti_entropy.exchange.compare(probe.root, probe.catching_up, sender, source, now)
+        exchange = self._log_side.repair.exchange
+        exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
     def _receive_held(self, sender: NodeId, seq: int, now: int) -> None:
-        # An ack may speak of the log of a former life of ours, but never above what is durable.
-        head = self.standing.held(self.standing.log)
-        if sender in self.liveness.members.live_by_id() and seq <= head:
-            self.receipts.receive(sender, seq, head, now)
+        # An ack may speak of the log of a former run, but never of more than what is durable here.
+        head = self._standing.own_head
+        if sender in self._members.live_by_id() and seq <= head:
+            self._receipts.receive(sender, seq, head, now)
 
-    def _receive_rumor(self, rumor: p.Rumor, sender: NodeId, source: Address, now: int) -> None:
-        self._take_history(now)  # It came before, and the rumor may be caused by it.
-        duplicates = self.drops[Drop.DUPLICATE_MESSAGE]
-        for encoded in rumor.messages:
-            self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-        if self.links.came(sender, sum(map(len, rumor.messages))):
-            self._out.append(Send((source,), (p.Taken(rumor.at),)))
-        is_new = self.drops[Drop.DUPLICATE_MESSAGE] - duplicates < len(rumor.messages)
-        first = peek_dot(rumor.messages[0]) if rumor.messages else None
-        if self.links.brought(sender, first, is_new=is_new, now=now):
-            self._out.append(Send((source,), (p.Prune(),)))
+    # --- What became of its decisions, and how the machine does -----------------------------------
 
-    def _receive_replay(self, replay: p.Replay, sender: NodeId, now: int) -> None:
-        asked = self.anti_entropy.heard(replay, sender, now)
-        if asked is None:
-            self.drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
-            return
-        for encoded in replay.messages if asked else ():
-            self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+    def committed(self, messages: Sequence[Message], first_position: int, now: int) -> None:
+        """These messages are durable, at consecutive positions from `first_position` on."""
+        self._log_side.committed(messages, first_position, now)
 
-    def _take_history(self, now: int) -> None:
-        """What catch-up asked for, once it is its turn: once a turn, for it may be thousands."""
-        if self._is_full:
-            return  # It stays laid aside: all that comes after what is dropped would wait for that.
-        extended = 0
-        for encoded in self.anti_entropy.catch_up.take_ready(now):
-            message = self._read(encoded)
-            if message is None:
-                continue
-            if self.causal.extend(message):
-                self._decided.append(message)
-                extended += 1
-            else:
-                self._take(Arrival(message, self.liveness.me.id), now)
-        self.uncommitted += extended
+    def rebuild(self, history: History, now: int) -> None:
+        """A commit failed, and `history` is what the log really holds: begin anew from that."""
+        is_paused = self._log_side.is_paused
+        self._receipts.restart()
+        self._rebuild_log_side(history, now)
+        self._log_side.begin_log()
+        self._log_side.is_paused = is_paused
 
-    def _receive_piece(self, piece: p.Piece, sender: NodeId, now: int) -> None:
-        if self.causal.knows(Dot(piece.log, piece.seq)):
-            self.drops[Drop.DUPLICATE_PIECE] += 1
-            return
-        whole, asked = self.anti_entropy.receive_piece(piece, sender, now)
-        if whole is not None:
-            self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+    def pause(self) -> None:
+        """Take in no message until `adopted`, because another node's base is being taken."""
+        self._log_side.is_paused = True
 
-    # --- Messages ---------------------------------------------------------------------------
+    def adopted(self, history: History | None, now: int) -> None:
+        """The log took the base and is this now. None: it could not, and nothing changed."""
+        self._log_side.is_paused = False
+        if history is not None:
+            self._rebuild_log_side(history, now)
 
-    def _offer(
-        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
-    ) -> None:
-        dot = peek_dot(encoded)
-        if dot is not None and self.causal.knows(dot):
-            if self.causal.contradicts(dot, encoded):
-                self.anti_entropy.exchange.tell_fork(dot)
-                return
-            self.drops[Drop.DUPLICATE_MESSAGE] += 1
-            if receipt and dot.seq <= self.standing.held(dot.log):  # It is due now.
-                self._receipts_due[dot.log] = None
-                self._send_receipts()
-            return
-        if (message := self._read(encoded)) is not None:
-            self._take(Arrival(message, sender, forward, receipt), now)
+    def _rebuild_log_side(self, history: History, now: int) -> None:
+        self._standing.reset(history.heads, history.floor)
+        self._log_side = self._new_log_side(history, now)
 
-    def _read(self, encoded: bytes) -> Message | None:
-        try:
-            return decode(encoded)
-        except Malformed as error:
-            self.drops[error.reason] += 1
-            return None
+    def floor_moved(self, floor: int) -> None:
+        """The log deleted old messages: every message from the stamp `floor` on is still kept."""
+        self._standing.floor = floor
 
-    @property
-    def _is_full(self) -> bool:
-        return self.is_paused or self.uncommitted >= self.settings.holdback_messages_max
+    def stalled(self, lag_us: int, now: int) -> None:
+        """This node did not run for as long as that, at most. It doubts itself first."""
+        self._membership.stalled(lag_us, now)
 
-    def _take(self, arrival: Arrival, now: int) -> None:
-        """Take in what seems new; catch-up asks to forward none."""
-        message, sender = arrival.message, arrival.teller
-        assert sender is not None
-        if self._is_full:
-            self.drops[Drop.WAITING_FOR_THE_DISK] += 1
-            self.anti_entropy.not_taken(message.log, message.seq, sender, now)
-            return
-        verdict, decided = self.causal.offer(arrival)
-        match verdict:
-            case Verdict.DECIDED:
-                self._keep(decided)
-            case Verdict.HELD if not arrival.forward:
-                pass  # Catch-up asks for all that is missing, in order.
-            case Verdict.HELD:
-                self.anti_entropy.held_back(message.log, message.seq, sender, now)
-            case Verdict.DUPLICATE:
-                self.drops[Drop.DUPLICATE_MESSAGE] += 1
-            case Verdict.FORKED:
-                self.anti_entropy.exchange.tell_fork(message.dot)
-            case _:
-                assert_never(verdict)
+    def slow_commit(self, now: int) -> None:
+        """A commit took so long that this node may be the slow one."""
+        self._membership.detector.health.note(Change.SLOW_COMMIT, now)
 
-    def _keep(self, decided: list[Arrival]) -> None:
-        self.uncommitted += len(decided)
-        for arrival in decided:
-            message = arrival.message
-            self._decided.append(message)
-            if arrival.receipt:
-                self._receipts_due[message.log] = None
-            if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
-                writer = self._writer(message.log)
-                self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+    # --- The end of a turn ------------------------------------------------------------------------
 
-    def committed(self, messages: Sequence[Message], now: int) -> None:
-        """These are durable: send what is ours, say what we hold, show them all."""
-        self.uncommitted -= len(messages)
-        self.standing.commit(messages)
-        own = self.standing.log
-        announces = not self.standing.catching_up  # What it catches up on others hold.
-        for message in messages:
-            is_small = len(message.encoded) <= ANNOUNCE_BYTES
-            if message.log == own:
-                asks = message.seq in self._own_receipts
-                self._own_receipts.discard(message.seq)
-                if is_small:
-                    self._rumors.push(message, None, None, receipt=asks)
-            if not is_small and (announces or message.log == own):
-                # It is pulled, which asks for no receipt: probes bring them.
-                self._rumors.announce(message, self._writer(message.log))
-        if announces:
-            for message in {message.log: message for message in messages}.values():
-                self._rumors.have(message, self._writer(message.log), now)
-        self._send_receipts()
-        self.anti_entropy.look_again(now)
-        self._out.append(Deliver(tuple(messages)))
-
-    def _send_receipts(self) -> None:
-        for log in self._receipts_due:
-            writer = self._writer(log)
-            member = None if writer is None else self.liveness.members.get(writer)
-            held = self.standing.held(log)
-            if member is not None and held:
-                self._out.append(Send((member.row.address,), (p.Receipt(log, held),)))
-        self._receipts_due.clear()
-
-    def _writer(self, log: LogId) -> NodeId | None:
-        origin = self.causal.origins.get(log)
-        return None if origin is None else origin.node
-
-    # --- The end of a turn ------------------------------------------------------------------
-
-    def take(self, now: int) -> list[Effect]:
-        """Everything decided since the last time, in the order it is to be carried out."""
+    def end_turn(self, now: int) -> list[Effect]:
+        """Everything that was decided since the last turn, in the order it is to be carried out."""
         self._follow_members()
         self._follow_identity()
-        if self.anti_entropy.is_due(now):
-            self._wake_repair(now)
-        self._take_history(now)
-        self.liveness.push_news(now)
-        effects: list[Effect] = [Append(tuple(self._decided))] if self._decided else []
+        self._log_side.end_turn(now)
+        self._membership.push_news(now)
+        effects = self._log_side.take_appended()
         effects += self._out
-        effects += self._rumors.take(self.links, now)
+        effects += self._log_side.take_rumors(now)
         self._out.clear()
-        self._decided = []
         return effects
 
     def _follow_members(self) -> None:
-        if not self.liveness.claims.changed:
+        if not self._membership.claims.changed:
             return
-        live = self.liveness.members.live_by_id()
+        live = self._members.live_by_id()
         ids = tuple(live)
         if ids == self._live_then:
             return
-        self.links.refill(self.liveness.me.id, self.liveness.members.live())
+        self._links.refill(self._members.me.row.id, self._members.live())
         for node in self._live_then:
             if node not in live:
-                self.receipts.drop(node)
+                self._receipts.drop(node)
         self._live_then = ids
 
     def _follow_identity(self) -> None:
-        """Under a new id a new log begins: its first message says whose it is."""
-        if self.liveness.me.id != self._me:
-            self._me = self.liveness.me.id
-            self.standing.log = NO_LOG
-            self._own_receipts.clear()
-            self.receipts.restart()
+        """Under a new id a new log begins, whose first message says whose it is."""
+        me = self._members.me.row
+        if me.id != self._id:
+            self._id = me.id
+            self._log_side.begin_log()
+            self._receipts.restart()
+
+    # --- What may be seen of it -------------------------------------------------------------------
+
+    @property
+    def me(self) -> MemberRow:
+        """This node's own row."""
+        return self._members.me.row
+
+    @property
+    def root(self) -> bytes:
+        """The root of all durable logs."""
+        return self._standing.root.value()
+
+    @property
+    def members_root(self) -> bytes:
+        """The root of all live members."""
+        return self._members.root.value()
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether `leave` was asked for."""
+        return self._membership.is_leaving
+
+    @property
+    def uncommitted(self) -> int:
+        """Messages that are decided and not durable yet."""
+        return self._log_side.uncommitted
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether so much is missing that nobody should be sent here to read."""
+        return self._standing.catching_up
+
+    @property
+    def behind(self) -> int:
+        """About how many messages of others are still to be taken in."""
+        log_side = self._log_side
+        for_disk = max(log_side.uncommitted - self._settings.commit_messages_max, 0)
+        return log_side.repair.wants.to_go + len(log_side.causal.held) + for_disk
+
+    def push_room(self, now: int) -> int | None:
+        """How many bytes of posts most peers have room for. None: there is no limit."""
+        return self._links.room(now)
+
+    @property
+    def log(self) -> LogId:
+        """The log of this run. It is all zeros before this run's first post."""
+        return self._standing.log
+
+    def live_rows(self) -> list[MemberRow]:
+        """The rows of the other members that are alive or suspect."""
+        return [member.row for member in self._members.live()]
+
+    def row_of(self, node: NodeId) -> MemberRow | None:
+        """A member's row, this node's own too; None for one that is unknown."""
+        member = self._members.get(node)
+        return None if member is None else member.row
+
+    def facts(self, now: int) -> Facts:
+        """All that status, metrics, hooks, the simulator and tests may look at."""
+        standing = self._standing
+        return Facts(
+            me=self.me,
+            log=standing.log,
+            members=tuple(self._member_facts(member, now) for member in self._members),
+            members_root=self.members_root,
+            health=self._health_facts(now),
+            root=self.root,
+            logs=standing.logs,
+            messages=standing.messages,
+            rooms=len(self._log_side.causal.frontiers),
+            floor=standing.floor,
+            repair=self.repair_facts(),
+            uncommitted=self.uncommitted,
+            catching_up=standing.catching_up,
+            is_leaving=self.is_leaving,
+            drops=self._all_drops(),
+        )
+
+    def _member_facts(self, member: Member, now: int) -> MemberFacts:
+        row, receipts = member.row, self._receipts
+        state_for_us = now - member.since
+        if member is self._members.me:
+            health = self._membership.detector.health.score
+            return MemberFacts(row, state_for_us, None, health, self.catching_up)
+        held, mark = receipts.held.get(row.id, 0), receipts.marks.get(row.id)
+        told_at = [] if mark is None else [mark.told_at]
+        if member.agreed_at is not None and member.agreed_on is not None:
+            told_at.append(member.agreed_at)
+            is_own = member.agreed_on.log == self._standing.log
+            held = max(held, member.agreed_on.seq if is_own else 0)
+        return MemberFacts(
+            row,
+            state_for_us,
+            member.rtt,
+            member.health,
+            member.catching_up,
+            lag_messages=self._standing.own_head - held,
+            behind_for_us=0 if mark is None or held >= mark.seq else mark.behind_for_us,
+            told_for_us=now - max(told_at) if told_at else None,
+            agreed_for_us=None if member.agreed_at is None else now - member.agreed_at,
+            roots_agree=None if member.root_at is None else member.root_at == member.agreed_at,
+            link=self._link_facts(row.id, now),
+        )
+
+    def _link_facts(self, node: NodeId, now: int) -> LinkFacts | None:
+        link = self._links.get(node)
+        if link is None:
+            return None
+        window = link.window
+        return LinkFacts(link.is_eager, window.on_the_way(now), window.is_behind(now))
+
+    def _health_facts(self, now: int) -> HealthFacts:
+        health = self._membership.detector.health
+        last_for_us = {change: now - at for change, at in health.last.items()}
+        return HealthFacts(
+            health.score, health.score_max, health.multiplier, dict(health.counts), last_for_us
+        )
+
+    def repair_facts(self) -> RepairFacts:
+        """What is missing here. It costs the same however many members there are."""
+        repair, causal = self._log_side.repair, self._log_side.causal
+        return RepairFacts(
+            to_go=repair.wants.to_go,
+            pulls=repair.pulls,
+            is_idle=repair.is_idle and not (causal.held or self.uncommitted),
+            synced=dict(repair.exchange.last_sync.agrees),
+            forks=repair.exchange.forks,
+            holdback_messages=len(causal.held),
+            holdback_bytes=causal.held_bytes,
+            pieces_bytes=repair.pieces.held_bytes,
+        )
+
+    def _all_drops(self) -> Counter[Drop]:
+        repair, causal = self._log_side.repair, self._log_side.causal
+        return self._drops + Counter(
+            {
+                Drop.HOLDBACK_OVERFLOW: causal.dropped,
+                Drop.BROKEN_CHAIN: causal.refused,
+                Drop.MEMBER_TABLE_FULL: self._members.refused,
+                Drop.PIECES_OVERFLOW: repair.pieces.dropped,
+                Drop.FORKED_LOG: repair.exchange.forks,
+                Drop.WANT_GIVEN_UP: repair.wants.abandoned,
+            }
+        )

@@ -1,12 +1,13 @@
-"""Where this node stands: what it durably holds, which is all it ever says of itself.
+"""Where this node stands: what it durably holds, which is all that it ever says of itself.
 
-The Replica keeps two sets of heads. `Causal` has the *decided* ones, for duplicates and wants. Here
-are the *durable* ones: roots, acks, digests and receipts speak of nothing else.
+The Replica keeps two sets of heads. `Causal` has the *decided* ones, which duplicates and wants are
+judged by. This module has the *durable* ones: roots, acks, digests and receipts speak of nothing
+else.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.ranges import Table
@@ -17,20 +18,24 @@ from flc_udp.model.message import Message
 from flc_udp.wire.packets import DigestRow
 
 NO_LOG: LogId = bytes(ID_BYTES)
-"""A node's own log before its first post."""
+"""The id of a node's own log before its first post."""
 
 
 class Standing:
-    """Durable heads and their table, this run's log, and whether the node is catching up."""
+    """The durable heads and their table, this run's log, and whether the node is catching up."""
 
-    def __init__(self, heads: dict[LogId, Head], floor: int = 0, log: LogId = NO_LOG) -> None:
-        self.log = log
+    def __init__(self, heads: Mapping[LogId, Head], floor: int = 0) -> None:
+        self.log = NO_LOG
+        self.reset(heads, floor)
+
+    def reset(self, heads: Mapping[LogId, Head], floor: int) -> None:
+        """Hold exactly what the log holds, as after a start."""
         self.floor = floor
-        """Stamp from which on every message is kept."""
+        """The stamp from which every message is kept."""
         self.catching_up = False
         self.messages = sum(head.seq for head in heads.values())
         self.table = Table({log: log_hash(log, head) for log, head in heads.items()})
-        self._heads: dict[LogId, Head] = dict(heads)
+        self._heads = dict(heads)
 
     @property
     def root(self) -> Root:
@@ -42,16 +47,21 @@ class Standing:
         """How many logs are held."""
         return len(self._heads)
 
+    @property
+    def own_head(self) -> int:
+        """The durable head's seq of this run's log."""
+        return self.held(self.log)
+
     def held(self, log: LogId) -> int:
-        """The durable head's seq of a log; 0 where nothing is held."""
-        return self._heads.get(log, NO_HEAD).seq
+        """The durable head's seq of a log. It is 0 where nothing is held."""
+        return self.head(log).seq
 
     def head(self, log: LogId) -> Head:
-        """The durable head of a log; NO_HEAD where nothing is held."""
+        """The durable head of a log. It is NO_HEAD where nothing is held."""
         return self._heads.get(log, NO_HEAD)
 
     def commit(self, messages: Iterable[Message]) -> None:
-        """These became durable: each follows its log's head."""
+        """These messages became durable. Each follows the head of its log."""
         last: dict[LogId, Message] = {message.log: message for message in messages}
         for log, message in last.items():
             head = Head(message.seq, message.hash, message.stamp)
@@ -60,7 +70,7 @@ class Standing:
             self.table.put(log, log_hash(log, head))
 
     def rows(self, low: LogId, high: LogId) -> list[DigestRow]:
-        """Durable heads of the logs with ids in low..high (both included), by id."""
+        """The durable heads of logs with ids in low..high (both included), by id."""
         return [
             DigestRow(log, self._heads[log].seq, self._heads[log].hash)
             for log in self.table.ids(low, high)

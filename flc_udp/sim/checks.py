@@ -20,7 +20,7 @@ from flc_udp.model.history import NO_HEAD, BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
 from flc_udp.sim.heap import MS
-from flc_udp.waist.ports import Said
+from flc_udp.waist.ports import Committed
 
 __all__ = ["Checks", "Utterance", "Violation"]
 
@@ -50,7 +50,7 @@ class Checks:
         follower.unanswered.append(utterance)
         return utterance
 
-    def answered(self, number: int, utterance: Utterance, answer: Said | FlcError) -> None:
+    def answered(self, number: int, utterance: Utterance, answer: Committed | FlcError) -> None:
         """Somebody was told what became of it, once, and durable first."""
         follower = self.followers[number]
         if utterance.is_answered:

@@ -112,7 +112,7 @@ class Meter:
         for machine in self._world.machines.values():
             total += machine.drops[Drop.DUPLICATE_MESSAGE]
             if machine.node is not None:
-                total += machine.node.replica.drops[Drop.DUPLICATE_MESSAGE]
+                total += machine.node.drops()[Drop.DUPLICATE_MESSAGE]
         return total
 
 

@@ -17,7 +17,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
 from flc_udp.store.pruning import SLICE_BYTES_MIN
-from flc_udp.waist.ports import Said
+from flc_udp.waist.ports import Committed
 
 Clock = dict[LogId, int]
 
@@ -39,7 +39,7 @@ class Utterance:
     """Its message, once that is on its author's disk."""
     is_doubted: bool = False
     """Whether that commit was reported as failed."""
-    said: Said | None = None
+    said: Committed | None = None
     error: FlcError | None = None
 
     def says(self, message: Message) -> bool:

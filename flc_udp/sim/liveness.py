@@ -13,7 +13,8 @@ from math import exp, log
 from typing import NamedTuple
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Notice
+from flc_udp.core.notices import MemberDied, MemberSuspected
+from flc_udp.model.notices import Notice
 from flc_udp.sim.heap import MS
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import Faults
@@ -42,9 +43,11 @@ class Watch:
         self.world.stage.listeners.append(self._listen)
 
     def _listen(self, number: int, notice: Notice) -> None:
-        kept = {"member_died": self.deaths, "member_suspected": self.suspicions}.get(notice.name)
-        if kept is not None:
-            kept.append((self.world.now_ms, number, str(notice.fields["id"])))
+        match notice:
+            case MemberDied():
+                self.deaths.append((self.world.now_ms, number, notice.id.hex()))
+            case MemberSuspected():
+                self.suspicions.append((self.world.now_ms, number, notice.id.hex()))
 
     def died(self, ids: Iterable[str]) -> list[tuple[int, int, str]]:
         """Deaths told of these."""
@@ -65,7 +68,7 @@ def grown(nodes: int, seed: int, **how: Faults | Settings) -> World:
 def id_of(machine: Machine) -> str:
     """The id, in hex, of the node that runs there."""
     assert machine.node is not None
-    return machine.node.replica.liveness.me.id.hex()
+    return machine.node.me.id.hex()
 
 
 # --- A crash ------------------------------------------------------------------------------------
@@ -121,10 +124,9 @@ def agreed_after(world: World, limit_ms: int = 60_000) -> int:
 def agree(world: World) -> bool:
     """Whether all roots are alike and as many are alive as run, suspects not counted."""
     nodes = [m.node for m in world.machines.values() if m.node is not None]
-    roots = {node.replica.liveness.members.root.value() for node in nodes}
+    roots = {node.members_root for node in nodes}
     return len(roots) == 1 and all(
-        sum(member.row.state is State.ALIVE for member in node.replica.liveness.members)
-        == len(nodes)
+        sum(row.state is State.ALIVE for row in (node.me, *node.live_rows())) == len(nodes)
         for node in nodes
     )
 

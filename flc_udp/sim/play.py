@@ -91,7 +91,7 @@ class Play:
         world, others = self.world, self.plan.nodes - 1
         while self.plan.faults != "all" and world.now_ms < GATHER_MS:
             nodes = [machine.node for machine in world.machines.values()]
-            if all(n and len(n.replica.liveness.members.live()) == others for n in nodes):
+            if all(n and len(n.live_rows()) == others for n in nodes):
                 return
             world.run(100)
 
@@ -99,7 +99,7 @@ class Play:
         self.world.heal()
         self.world.network.faults = self.world.network.faults.of_datagrams()
         for machine in self.world.machines.values():
-            if machine.node is not None and machine.node.replica.liveness.is_leaving:
+            if machine.node is not None and machine.node.is_leaving:
                 machine.crash("while it leaves")
             if machine.node is None:
                 machine.start()

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field
 from random import Random
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Notice
 from flc_udp.model.message import Message
+from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Checks
 from flc_udp.sim.heap import Heap
 from flc_udp.sim.network import Network

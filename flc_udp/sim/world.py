@@ -119,13 +119,9 @@ class World:
     def _acquaint(self) -> None:
         """All know each other, as if they had long been together."""
         nodes = [machine.node for machine in self.machines.values() if machine.node is not None]
-        rows = [node.replica.liveness.me for node in nodes]
+        rows = [node.me for node in nodes]
         for node in nodes:
-            members = node.replica.liveness.members
-            for row in rows:
-                if row is not node.replica.liveness.me:
-                    members.apply(row, self.heap.now)
-            members.spend_news()
+            node.acquaint(rows)
 
     def start(self, *names: str) -> None:
         """Run nodes from what their disks hold."""
@@ -212,7 +208,7 @@ class World:
 
     def view(self, name: str) -> dict[str, State]:
         """What a running node believes of all members, itself too."""
-        members = self._node(name).replica.liveness.members
+        members = self._node(name).facts().members
         return {member.row.name: member.row.state for member in members}
 
     def _log(self, name: str) -> Log:
@@ -258,24 +254,22 @@ class World:
         running = {m.name: m.node for m in self.machines.values() if m.node is not None}
         roots: dict[bytes, str] = {}
         for name, node in running.items():
+            queued = node.queued()
             for what in ("posts", "uncommitted", "wanted", "pulls"):
-                if node.queued[what]:
-                    return f"{name} has {node.queued[what]} {what}"
-            roots.setdefault(node.replica.standing.root.value(), name)
+                if queued[what]:
+                    return f"{name} has {queued[what]} {what}"
+            roots.setdefault(node.root, name)
         if len(roots) > 1:
             return f"histories differ between {' and '.join(roots.values())}"
         return self._disagreement(running) if members_too else None
 
     def _disagreement(self, running: dict[str, Node]) -> str | None:
         """Whether all know exactly the running ones as alive, by the row each has of itself."""
-        rows = [node.replica.liveness.me for node in running.values()]
-        expected = {row.id: row for row in rows}
+        expected = {node.me.id: node.me for node in running.values()}
         for name, node in running.items():
-            members = node.replica.liveness.members
-            believed = {member.row.id: member.row for member in members if member.is_live}
-            if believed != expected:
+            if {row.id: row for row in (node.me, *node.live_rows())} != expected:
                 return f"{name} does not see exactly the running nodes as alive"
-        roots = {node.replica.liveness.members.root.value() for node in running.values()}
+        roots = {node.members_root for node in running.values()}
         return "member roots differ" if len(roots) > 1 else None
 
 

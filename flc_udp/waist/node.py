@@ -2,54 +2,57 @@
 
     datagram ─▶ open ─▶ replica ─▶ commit ─▶ send ─▶ show
 
-It carries out what the Replica decided in one fixed order. One *turn* takes all that came in since
-the last: one opening of each datagram, one commit for everything, one sealing of what goes to
-many. At most one commit is under way; what is decided meanwhile goes into the next, so the slower
-the disk the larger the batches.
+It carries out what the Replica decided, in one fixed order. One *turn* takes everything that came
+in since the last one: each datagram is opened once, one commit serves everything, and what goes to
+many is sealed once. Around the Node stands what waits here: datagrams (`inbox`), posts (`posts`),
+the disk (`commits`), answers to pulls (`replays`), deletion of old messages (`pruning`), and people
+who wait for other nodes (`waits`).
 
-What turns the node is its *ground*: asyncio in the daemon, a heap of virtual time in the simulator.
+What turns the Node is its *ground*: asyncio in the daemon, a heap of virtual time in the simulator.
 Both run this same file.
+
 """
 
 from __future__ import annotations
 
-from collections import Counter, deque
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from random import Random
 from typing import assert_never
 
 from flc_udp.config import SEAL_BYTES, Settings
-from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
-from flc_udp.core.push.rumors import pushed_bytes
+from flc_udp.core.effects import (
+    Adopt,
+    Append,
+    Deliver,
+    Effect,
+    Send,
+    StreamBase,
+    StreamReplay,
+)
+from flc_udp.core.facts import Facts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
+from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
-from flc_udp.waist.admission import Admission
+from flc_udp.model.units import MS_US
+from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
-from flc_udp.waist.ports import Batch, Ground, Post, Reads, Said
-from flc_udp.waist.pruning import Retention
+from flc_udp.waist.notices import BaseFailed, RetentionFailed
+from flc_udp.waist.peer_memory import PEERS_MAX, PeerMemory
+from flc_udp.waist.ports import Batch, Committed, Ground, Post, Reads
+from flc_udp.waist.posts import PAUSE_US, Posts
+from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.replays import Replays
+from flc_udp.waist.waits import WaitEnded, Waits
 from flc_udp.wire.packets import MemberRow, Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal
-
-CATCH_UP_PAUSE = 50_000
-"""Between the starts of two commits of a node that catches up, in µs: large ones cost it a third
-less a message than small ones."""
-
-POSTS_PAUSE = 5_000
-"""Posts that were not admitted are looked at again after so long, in µs."""
-
-POST_BYTES = 64
-"""What a message has besides its body, about."""
-
-RETRY_US = 1_000_000
-"""After a failed commit the disk is left alone for so long, and posts are refused."""
 
 
 class Node:
@@ -65,199 +68,115 @@ class Node:
         ground: Ground,
         random: Random,
     ) -> None:
-        self.replica = Replica(settings, me, history, random, ground.now())
-        self.drops: Counter[Drop] = Counter()
+        now = ground.now()
         self.counts: Counter[str] = Counter()
-        self.failing: str | None = None
+        self._drops: Counter[Drop] = Counter()
+        self._replica = Replica(settings, me, history, random, now)
         self._settings = settings
-        self._replays = Replays(reader, settings.pull_bytes_max, self.drops, self.counts)
         self._seal = seal
         self._ground = ground
-        self._payload_max = settings.packet_bytes_max - SEAL_BYTES
-        self._inbox = Inbox(seal, self.drops, self.counts)
-        self.heard_under = self._inbox.heard_under
-        self._admission = Admission(ground.now())
-        self._posts: deque[Post] = deque()
-        self._said: dict[Dot, Post] = {}
-        self._unpushed = 0  # Of them, bytes that are to be pushed.
-        self._decided: deque[Message] = deque()
-        self._committing: Batch | None = None
-        self._retry_at: int | None = None
-        self._commit_pause = settings.commit_pause_ms * 1_000
-        self._next_commit = ground.now()
+        self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
+        self._inbox = Inbox(seal, self._drops, self.counts)
+        self._posts = Posts(settings, now)
+        self._commits = Commits(settings, ground, self._drops)
+        self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
+        self._pruning = PruningClock(settings, now)
+        self._peers = PeerMemory(now)
+        self._waits = Waits()
         self._saved = me
-        self._retention = Retention(settings, ground.now())
         self._adopt: Adopt | None = None
         self._is_adopting = False
-        self._turned_at = self._commit_began = ground.now()
-        self.wake_at = self._turned_at
+        self._turned_at = now
+        self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
-    def reload(self, settings: Settings) -> None:
-        """Go on with these, which differ in `config.RELOADED_NAMES` alone."""
-        now = self._ground.now()
-        self._settings = self.replica.settings = settings
-        self.replica.liveness.claims.retag(parse_tags(settings.tags), now)
-        self._retention.limit(settings, now)
-
-    # --- What comes in ----------------------------------------------------------------------
+    # --- What comes in ----------------------------------------------------------------------------
 
     def datagram_received(self, datagram: bytes, source: Address) -> None:
-        """One datagram for the next turn."""
+        """Take one datagram for the next turn."""
         self._inbox.add(datagram, source)
 
     def post(self, post: Post) -> None:
-        """One post for the next turn."""
-        self._posts.append(post)
+        """Take one post for the next turn."""
+        self._posts.add(post)
 
-    def committed(self, batch: Batch, first_position: int) -> None:
-        """The commit under way is durable."""
-        assert batch is self._committing
-        self._committing = None
-        self.failing = None
-        self.counts["commits"] += 1
-        self.counts["messages committed"] += len(batch.messages)
-        now = self._ground.now()
-        if now - self._commit_began >= self._settings.slow_commit_ms * 1_000:
-            self.replica.liveness.detector.health.note("slow commit", now)
-        self.replica.committed(batch.messages, now)
-        self._carry_out(now, first_position, self._answers(batch, first_position))
+    def join(self, addresses: Iterable[Address]) -> None:
+        """Ask these addresses to be let into the cluster."""
+        self._replica.join(addresses, self._ground.now())
 
-    def _answers(self, batch: Batch, first_position: int) -> list[tuple[Post, Said]]:
-        answers = []
-        for at, message in enumerate(batch.messages if self._said else ()):
-            post = self._said.pop(message.dot, None)
-            if post is not None:
-                self._unpushed -= pushed_bytes(len(message.encoded))
-                answers.append((post, Said(message.dot, first_position + at)))
-        return answers
+    def leave(self) -> None:
+        """Go in order. `has_left` tells when the node may stop."""
+        self._replica.leave(self._ground.now())
 
-    def commit_failed(self, reason: str, history: History | None) -> None:
-        """The commit under way failed; `history` is what the log really holds.
+    def forget(self, node: NodeId) -> bool:
+        """Take a member that is suspect or dead for one that left. False: it is neither."""
+        return self._replica.forget(node, self._ground.now())
 
-        None where even that cannot be read yet: then this is called again when it can. Posts that
-        wait are refused at once either way, and those that come while it lasts.
+    def sync(self, nodes: Sequence[NodeId]) -> list[NodeId]:
+        """Compare histories now with these members, or with a few; return those it asks."""
+        return self._replica.sync(nodes, self._ground.now())
+
+    def wait(
+        self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
+    ) -> None:
+        """Wait until `needed` other nodes durably hold a message of this run.
+
+        None means all that are alive or suspect now. `done` is called once, with how it ended.
         """
-        assert self._committing is not None
         now = self._ground.now()
-        self._retry_at = now + RETRY_US
-        if self.failing is None:
-            self._ground.tell(Notice("commit_failed", {"reason": reason}))
-        self.failing = reason
-        self.counts["failed commits"] += 1
-        waiting, self._said = list(self._said.values()), {}
-        self._unpushed = 0
-        for post in waiting:
-            post.done(self._refusal())
-        if history is None:
-            return
-        lost = len(self._committing.messages) + len(self._decided)
-        self.drops[Drop.UNDONE_BY_FAILED_COMMIT] += lost
-        self._committing = None
-        self._decided.clear()
-        self.replica.rebuild(history, now)
-        self._carry_out(now)
+        wait = self._replica.watch(dot.seq, needed, now)
+        self._waits.add(wait, now + timeout_us, done, is_for_all=needed is None)
 
-    def disk_is_well(self) -> None:
-        """Something was written after a failure: posts are taken again."""
-        self.failing = None
+    def acquaint(self, rows: Iterable[MemberRow]) -> None:
+        """Know all these members already: a simulated cluster begins grown up."""
+        self._replica.acquaint(rows, self._ground.now())
 
-    # --- The turn ---------------------------------------------------------------------------
+    def reload(self, settings: Settings) -> None:
+        """Go on with these settings, which differ in `config.RELOADED_NAMES` alone."""
+        now = self._ground.now()
+        self._settings = settings
+        self._replica.retag(parse_tags(settings.tags), now)
+        self._posts.limit(settings.body_bytes_max)
+        self._pruning.limit(settings, now)
 
-    def _next_wake(self, now: int) -> int:
-        due = now if self._replays or self._inbox else self.replica.wake_at
-        if self._posts and self._adopt is None:
-            due = min(due, now + POSTS_PAUSE)
-        if self._retention.wake_at is not None:
-            due = min(due, self._retention.wake_at)
-        if self._committing is not None:
-            return due  # Its end looks at what waits for the disk.
-        if self._retry_at is not None:
-            return min(due, self._retry_at)
-        return min(due, self._next_commit) if self._decided else due
+    def stop(self) -> None:
+        """The node is about to end: save what it knows of others."""
+        self._save_peers(self._ground.now(), at_once=True)
 
-    @property
-    def queued(self) -> dict[str, int]:
-        """Depths of everything that waits here."""
-        replica = self.replica
-        return {
-            "inbox": len(self._inbox),
-            "posts": len(self._posts) + len(self._said),
-            "uncommitted": replica.uncommitted,
-            "holdback": len(replica.causal.held),
-            "wanted": replica.anti_entropy.wants.to_go,
-            "pulls": replica.anti_entropy.pulls,
-            "replays": len(self._replays),
-        }
+    # --- The turn ---------------------------------------------------------------------------------
 
     def turn(self) -> None:
-        """Take all that came in, decide, and carry it out."""
-        now = self._ground.now()
+        """Take everything that came in, decide, and carry it out."""
+        now, wall = self._ground.now(), self._ground.wall()
         self._notice_stall(now)
-        self.replica.liveness.detector.wall = self._ground.wall()
         for packets, sender, source in self._inbox.take():
-            self.replica.receive(packets, sender, source, now)
-        if self._posts and self._adopt is None:
-            self._decide_posts(now)
-        if self._retry_at is not None and self._retry_at <= now and self._committing is None:
-            self._retry_at = None
+            self._replica.receive(packets, sender, source, wall, now)
+        if self._posts.are_waiting and self._adopt is None:
+            self._take_posts(wall, now)
+        self._commits.wake(now)
         if self.wake_at <= now:
-            self.replica.wake(now)
+            self._replica.wake(now)
         self._carry_out(now)
         self._turned_at = now
 
     def _notice_stall(self, now: int) -> None:
-        if now - self.wake_at >= self._settings.stall_ms * 1_000:
+        if now - self.wake_at >= self._settings.stall_ms * MS_US:
             self.counts["stalls"] += 1
             # It may have begun right after the last turn, long before anything was due.
-            self.replica.stalled(now - self._turned_at, now)
+            self._replica.stalled(now - self._turned_at, now)
 
-    def _decide_posts(self, now: int) -> None:
-        fitting = self._fitting(now)
-        count = self._admission.allows(now, fitting, self._behind)
-        self._admission.took(count)
-        refusal = self._refusal_now()
-        wall = self._ground.wall()
-        for post in [self._posts.popleft() for _ in range(count)]:
-            if refusal is not None:
-                post.done(refusal)
-                continue
-            try:
-                message = self.replica.post(
-                    post.room, post.author, post.body, wall, receipt=post.receipt
-                )
-            except FlcError as error:
-                post.done(error)
-            else:
-                self._said[message.dot] = post
-                self._unpushed += pushed_bytes(len(message.encoded))
+    def _take_posts(self, wall: int, now: int) -> None:
+        def say(post: Post) -> Message:
+            return self._replica.post(post.room, post.author, post.body, wall, receipt=post.receipt)
 
-    def _fitting(self, now: int) -> int:
-        """How many of the posts that wait most peers have room for; one at least.
+        room_bytes = self._replica.push_room(now)
+        behind = self._replica.behind + len(self._inbox)
+        self._posts.take(now, room_bytes, behind, self._refusal(), say)
 
-        So nobody takes more than its peers can, and those that fell back have a share.
-        """
-        room = self.replica.links.room(now)
-        if room is None:
-            return len(self._posts)
-        room -= self._unpushed
-        for count, post in enumerate(self._posts):
-            room -= pushed_bytes(len(post.body) + POST_BYTES)
-            if room < 0:
-                return max(count, 1)
-        return len(self._posts)
-
-    @property
-    def _behind(self) -> int:
-        """Messages of others that are still to be taken in, about."""
-        replica = self.replica
-        for_disk = max(replica.uncommitted - self._settings.commit_messages_max, 0)
-        missing = replica.anti_entropy.wants.to_go + len(replica.causal.held)
-        return missing + len(self._inbox) + for_disk
-
-    def _refusal_now(self) -> FlcError | None:
-        if self._retry_at is not None:
-            return self._refusal()
+    def _refusal(self) -> FlcError | None:
+        """Why no post can be taken now."""
+        if (refusal := self._commits.refusal) is not None:
+            return refusal
         free, least = self._ground.free_bytes(), self._settings.disk_free_bytes_min
         if free >= least:
             return None
@@ -266,37 +185,80 @@ class Node:
             "make room on the disk of the data directory; reading and repair go on meanwhile",
         )
 
-    def _refusal(self) -> FlcError:
-        return FlcError(
-            f"not said: the log cannot be written ({self.failing})",
-            "see `flc status`; the node goes on read-only and tries again by itself",
-        )
+    def _next_wake(self, now: int) -> int:
+        if self._replays or self._inbox:
+            return now
+        times = [
+            self._replica.wake_at,
+            self._commits.wake_at,
+            self._pruning.wake_at,
+            self._waits.wake_at,
+        ]
+        if self._posts.are_waiting and self._adopt is None:
+            times.append(now + PAUSE_US)
+        return min(at for at in times if at is not None)
 
-    # --- What goes out ----------------------------------------------------------------------
+    # --- What goes out ----------------------------------------------------------------------------
 
-    def _carry_out(
-        self,
-        now: int,
-        first_position: int = 0,
-        answers: Iterable[tuple[Post, Said]] = (),
-    ) -> None:
+    def _carry_out(self, now: int, answers: Iterable[tuple[Post, Committed]] = ()) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
-        effects = self.replica.take(now)
         shows: list[Deliver] = []
-        for effect in effects:
+        for effect in self._replica.end_turn(now):
             self._do(effect, shows)
-        self._start_commit(now)
-        self._answer_pulls()
-        self._keep(now)
-        for post, said in answers:
-            post.done(said)
-        for show in shows:
-            self._ground.show(first_position, show.messages)
+        self._commits.start(now, self._posts.once_of, catching_up=self._replica.catching_up)
+        for to, packets in self._replays.answers():
+            self._send((to,), packets)
+        self._keep_log(now)
+        for post, committed in answers:
+            post.done(committed)
+        for deliver in shows:
+            self._ground.show(deliver)
+        for wait, done, ended in self._waits.take_ended(now):
+            self._replica.stop_watching(wait)
+            done(ended)
         self._save_self()
+        self._save_peers(now)
         self.wake_at = self._next_wake(now)
 
+    def _do(self, effect: Effect, shows: list[Deliver]) -> None:
+        match effect:
+            case Append(messages):
+                self._commits.append(messages)
+            case Send(to, packets):
+                self._send(to, packets)
+            case StreamReplay() | StreamBase():
+                self._replays.add(effect)
+            case Adopt():
+                # No message is taken in until the base is: what was decided before is kept.
+                self._adopt = effect
+                self._replica.pause()
+            case Deliver():
+                shows.append(effect)
+            case Notice():
+                self._peers.heard(effect)
+                self._ground.tell(effect)
+            case _:
+                assert_never(effect)
+
+    def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
+        for payload in pack(self.me.id, packets, self._payload_bytes_max):
+            datagram = self._seal.close(payload)
+            self.counts["datagrams sent"] += len(to)
+            self.counts["bytes sent"] += len(datagram) * len(to)
+            for address in to:
+                self._ground.transmit(datagram, address)
+
+    def _keep_log(self, now: int) -> None:
+        """Take a base once everything that was decided is durable; delete what is too old."""
+        if self._adopt is not None and not self._is_adopting and self._commits.is_idle:
+            self._is_adopting = True
+            self._ground.adopt(self._adopt.floor, self._adopt.base)
+        limits = self._pruning.take_due(now, self._ground.wall())
+        if limits is not None:
+            self._ground.retain(*limits)
+
     def _save_self(self) -> None:
-        me, saved = self.replica.liveness.me, self._saved
+        me, saved = self.me, self._saved
         if me is saved:
             return
         self._saved = me
@@ -305,96 +267,183 @@ class Node:
         if me.incarnation != saved.incarnation:
             self._ground.save_incarnation(me.incarnation)
 
-    def _do(self, effect: Effect, shows: list[Deliver]) -> None:
-        match effect:
-            case Append(messages):
-                self._decided.extend(messages)
-            case Send(to, packets):
-                self._send(to, packets)
-            case Replay() | ReadBase():
-                self._replays.add(effect)
-            case Adopt():
-                # No message is taken in until it is done: what is decided before is kept.
-                self._adopt, self.replica.is_paused = effect, True
-            case Deliver():
-                shows.append(effect)
-            case Notice():
-                self._ground.tell(effect)
-            case _:
-                assert_never(effect)
+    def _save_peers(self, now: int, *, at_once: bool = False) -> None:
+        if self._peers.is_due(now, at_once=at_once):
+            rows = self._replica.live_rows()[:PEERS_MAX]
+            if rows:
+                self._ground.save_peers([(row.id, row.name, str(row.address)) for row in rows])
 
-    def _start_commit(self, now: int) -> None:
-        """Commit what is decided: at once after a quiet moment, else a pause after the last start.
+    # --- How a commit ended -----------------------------------------------------------------------
 
-        So a lone message waits for nothing, and under load a disk that syncs quickly is not made
-        to sync for every datagram.
-        """
-        if self._committing is not None or not self._decided or self._retry_at is not None:
-            return
-        if now < self._next_commit:
-            return
-        is_behind = self.replica.standing.catching_up
-        self._next_commit = now + (CATCH_UP_PAUSE if is_behind else self._commit_pause)
-        self._commit_began = now
-        messages = self._next_batch()
-        self._committing = Batch(messages, self._once_of(messages), self._ground.wall())
-        self._ground.commit(self._committing)
-
-    def _next_batch(self) -> tuple[Message, ...]:
-        """At least one message, at most what one transaction may hold in number and bytes."""
-        settings = self._settings
-        messages: list[Message] = []
-        size = 0
-        while self._decided and len(messages) < settings.commit_messages_max:
-            size += len(self._decided[0].encoded)
-            if messages and size > settings.commit_bytes_max:
-                break
-            messages.append(self._decided.popleft())
-        return tuple(messages)
-
-    def _once_of(self, messages: tuple[Message, ...]) -> tuple[tuple[str, int, Dot], ...]:
-        if not self._said:
-            return ()
-        posts = ((message.dot, self._said.get(message.dot)) for message in messages)
-        return tuple((*post.once, dot) for dot, post in posts if post is not None and post.once)
-
-    def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
-        for payload in pack(self.replica.liveness.me.id, packets, self._payload_max):
-            datagram = self._seal.close(payload)
-            self.counts["datagrams sent"] += len(to)
-            self.counts["bytes sent"] += len(datagram) * len(to)
-            for address in to:
-                self._ground.transmit(datagram, address)
-
-    def _answer_pulls(self) -> None:
-        for to, packets in self._replays.answers():
-            self._send((to,), packets)
-
-    # --- What is kept -----------------------------------------------------------------------
-
-    def _keep(self, now: int) -> None:
-        """Take a base as our own once all that was decided is durable; let go of what is old."""
-        is_quiet = self._committing is None and not self._decided and self._retry_at is None
-        if self._adopt is not None and not self._is_adopting and is_quiet:
-            self._is_adopting = True
-            self._ground.adopt(self._adopt.floor, self._adopt.base)
-        limits = self._retention.take_due(now, self._ground.wall())
-        if limits is not None:
-            self._ground.retain(*limits)
-
-    def adopted(self, history: History | None) -> None:
-        """The log took the base, and is this now; None if it could not."""
+    def committed(self, batch: Batch, first_position: int) -> None:
+        """The commit under way is durable."""
         now = self._ground.now()
-        self._adopt, self._is_adopting, self.replica.is_paused = None, False, False
-        if history is not None:
-            self.counts["bases taken"] += 1
-            self.replica.adopted(history, now)
+        self.counts["commits"] += 1
+        self.counts["messages committed"] += len(batch.messages)
+        if self._commits.committed(batch, now):
+            self._replica.slow_commit(now)
+        self._replica.committed(batch.messages, first_position, now)
+        self._carry_out(now, self._posts.answers(batch, first_position))
+
+    def commit_failed(self, reason: str) -> None:
+        """The commit under way failed, and nobody knows yet what the log really holds."""
+        self.counts["failed commits"] += 1
+        self._commits.failed(reason, self._ground.now())
+        self._refuse_taken()
+        self._ground.recover()
+
+    def recovery_failed(self, reason: str) -> None:
+        """The log cannot even be read. It is tried again."""
+        now = self._ground.now()
+        self._commits.recovery_failed(reason, now)
+        self._refuse_taken()
         self._carry_out(now)
+
+    def _refuse_taken(self) -> None:
+        refusal = self._commits.refusal
+        assert refusal is not None
+        self._posts.refuse_taken(refusal)
+
+    def recovered(self, history: History, last_position: int) -> None:
+        """The log was opened anew after a failure. It holds `history`, up to `last_position`."""
+        now = self._ground.now()
+        adopt, is_adopting = self._adopt, self._is_adopting
+        if self._commits.failing is not None or not is_adopting:
+            self._commits.recovered(now)
+        if is_adopting:
+            assert adopt is not None
+            # The base may be on the disk although its writing was reported as failed.
+            self._end_adoption(history if history.floor >= adopt.floor else None)
+        else:
+            self._replica.rebuild(history, now)
+        self._carry_out(now)
+        # So may messages whose commit was reported as failed: they are shown now.
+        self._ground.show(Deliver(last_position + 1, ()))
+
+    def disk_is_well(self) -> None:
+        """Something was written after a failure."""
+        self._commits.disk_is_well()
+
+    def disk_failed(self) -> None:
+        """Nothing could be written after a failure. It is tried again."""
+        now = self._ground.now()
+        self._commits.disk_failed(now)
+        self._carry_out(now)
+
+    # --- How a base was taken, and old messages deleted -------------------------------------------
+
+    def adopted(self, history: History) -> None:
+        """The log took the base, and holds this now."""
+        self._end_adoption(history)
+        self._carry_out(self._ground.now())
+
+    def adoption_failed(self, reason: str) -> None:
+        """The log could not take the base, as far as is known: what it really holds decides."""
+        self._ground.tell(BaseFailed(reason))
+        self._ground.recover()
+
+    def _end_adoption(self, history: History | None) -> None:
+        self._adopt, self._is_adopting = None, False
+        self.counts["bases taken"] += history is not None
+        self._replica.adopted(history, self._ground.now())
 
     def retained(self, floor: int, pruned: int, *, more: bool) -> None:
-        """The log let go of some messages; `more` if it has to let go of others."""
+        """The log deleted this many messages. `more`: there are others to delete."""
         now = self._ground.now()
         self.counts["messages pruned"] += pruned
-        self.replica.standing.floor = floor
-        self._retention.done(now, more=more)
+        self._replica.floor_moved(floor)
+        self._pruning.done(now, more=more)
         self._carry_out(now)
+
+    def retention_failed(self, reason: str) -> None:
+        """The log could not delete anything."""
+        now = self._ground.now()
+        self._ground.tell(RetentionFailed(reason))
+        self._pruning.done(now, more=False)
+        self._carry_out(now)
+
+    # --- What may be seen of it -------------------------------------------------------------------
+
+    @property
+    def me(self) -> MemberRow:
+        """This node's own row."""
+        return self._replica.me
+
+    @property
+    def root(self) -> bytes:
+        """The root of all durable logs: equal for nodes with the same history."""
+        return self._replica.root
+
+    @property
+    def members_root(self) -> bytes:
+        """The root of all live members: equal for nodes that see the same cluster."""
+        return self._replica.members_root
+
+    @property
+    def has_left(self) -> bool:
+        """Whether the node was told to leave, and may stop now."""
+        return self._replica.has_left(self._ground.now())
+
+    @property
+    def is_leaving(self) -> bool:
+        """Whether the node was told to leave."""
+        return self._replica.is_leaving
+
+    @property
+    def failing(self) -> str | None:
+        """Why the log cannot be written; None while it can."""
+        return self._commits.failing
+
+    @property
+    def catching_up(self) -> bool:
+        """Whether so much is missing that nobody should be sent here to read."""
+        return self._replica.catching_up
+
+    @property
+    def uncommitted(self) -> int:
+        """Messages that are decided and not durable yet."""
+        return self._replica.uncommitted
+
+    @property
+    def log(self) -> bytes:
+        """The log of this run."""
+        return self._replica.log
+
+    @property
+    def waits(self) -> int:
+        """Says that are durable here, and wait for other nodes' disks."""
+        return len(self._waits)
+
+    @property
+    def heard_under(self) -> dict[NodeId, bytes]:
+        """The id of the key that each node's last datagram about liveness was sealed under."""
+        return self._inbox.heard_under
+
+    def live_rows(self) -> list[MemberRow]:
+        """The rows of the other members that are alive or suspect."""
+        return self._replica.live_rows()
+
+    def row_of(self, node: NodeId) -> MemberRow | None:
+        """A member's row, this node's own too; None for one that is unknown."""
+        return self._replica.row_of(node)
+
+    def facts(self) -> Facts:
+        """What may be seen of the Replica. It costs a few microseconds for each member."""
+        return self._replica.facts(self._ground.now())
+
+    def drops(self) -> Counter[Drop]:
+        """What was not taken, by reason."""
+        return self._drops + Counter(self.facts().drops)
+
+    def queued(self) -> dict[str, int]:
+        """How much waits in each place."""
+        repair = self._replica.repair_facts()
+        return {
+            "inbox": len(self._inbox),
+            "posts": len(self._posts),
+            "uncommitted": self.uncommitted,
+            "holdback": repair.holdback_messages,
+            "wanted": repair.to_go,
+            "pulls": repair.pulls,
+            "replays": len(self._replays),
+        }

@@ -1,7 +1,8 @@
-"""What a node stands on, and what passes between the two: clocks, a socket, a disk, people.
+"""Ports: what a node stands on, and what passes between the two: clocks, a socket, a disk, people.
 
-The daemon's ground is asyncio and a writer thread (`daemon.ground`), the simulator's a heap of
-virtual time (`sim.machine`). A Node knows neither; it knows this.
+What turns a node is its *ground*: asyncio and a writer thread in the daemon (`daemon.ground`), a
+heap of virtual time in the simulator (`sim.machine`). A ground does what it is told and decides
+nothing.
 """
 
 from __future__ import annotations
@@ -10,20 +11,24 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flc_udp.core.effects import Notice
+from flc_udp.core.effects import Deliver
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.model.notices import Notice
 
 Once = tuple[str, int]
-"""(client, n): makes a repeated say return the first dot."""
+"""(client, n): a say that is repeated under the same pair is not said again."""
+
+PeerRow = tuple[NodeId, str, str]
+"""(node id, name, address): a member as it is remembered between two runs."""
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """A post is durable: its dot, and its position in this node's local order."""
+class Committed:
+    """A post is durable. `position` is its place in this node's local order."""
 
     dot: Dot
     position: int
@@ -31,85 +36,126 @@ class Said:
 
 @dataclass(frozen=True, slots=True)
 class Post:
-    """What somebody says; `done` is called once, with Said or with why not."""
+    """What somebody says. `done` is called once, with Committed or with the reason of a refusal."""
 
     room: str
     author: str
     body: str | bytes
-    done: Callable[[Said | FlcError], None]
+    done: Callable[[Committed | FlcError], None]
     receipt: bool = False
+    """Whether the other members are asked to say when they hold it."""
     once: Once | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One transaction: messages in causal order, and the once-keys of those that had one."""
+    """One transaction: messages in causal order, and the once-keys of those that have one."""
 
     messages: tuple[Message, ...]
     once: tuple[tuple[str, int, Dot], ...]
     wall: int = 0
-    """When, in ms since 1970."""
+    """The wall clock when the commit began, in ms since 1970."""
 
 
 class Reads(Protocol):
-    """What the Node reads from the log; `store.log.Reader` is one."""
+    """What the Node reads from the log. `store.reader.Reader` is one."""
 
     def replay(
         self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int, after: int, below: int
     ) -> tuple[list[bytes], int]:
-        """Messages of the spans in (stamp, log, seq) order, and the next one's stamp."""
+        """Messages of the spans in (stamp, log, seq) order, and the stamp of the next one."""
 
     def message(self, dot: Dot) -> bytes | None:
-        """One encoded message."""
+        """One encoded message, if it is held."""
 
     def floor(self) -> int:
-        """Stamp from which on every message is kept; 0 where nothing was ever pruned."""
+        """The stamp from which every message is kept. 0 where nothing was ever pruned."""
 
     def base_heads(self, logs: Sequence[LogId]) -> dict[LogId, int]:
-        """{log: its last message below the floor}, of those of `logs` that lost any."""
+        """{log: seq of its last message below the floor}, for those of `logs` that lost any."""
 
     def base(self, after: LogId, rooms_max: int) -> list[BaseLog]:
-        """Logs of the base with ids above `after`, of about so many rooms."""
+        """Logs of the base with ids above `after`, with about `rooms_max` rooms altogether."""
 
     def base_version(self) -> int:
-        """Another number whenever the base is another."""
+        """A number that changes whenever the base does."""
+
+
+class Keeps(Protocol):
+    """What a node finds at its start, and what it keeps for the next one.
+
+    `store.log.Log` is one.
+    """
+
+    def identity(self, fresh: NodeId) -> NodeId:
+        """The node's id. It is `fresh` at the first start, and the same ever after."""
+
+    def incarnation(self) -> int:
+        """The greatest incarnation that was ever saved, or 0."""
+
+    def save_incarnation(self, n: int) -> None:
+        """Remember an incarnation."""
+
+    def peers(self) -> list[PeerRow]:
+        """The members that were remembered."""
+
+    def load(self) -> History:
+        """What the log holds."""
+
+    def reader(self) -> Reads:
+        """A reader of the log."""
 
 
 class Ground(Protocol):
-    """What a node stands on: clocks, a socket, a disk, and somebody to tell."""
+    """What a node stands on. Every method returns at once; what takes time ends in a call back."""
 
     def now(self) -> int:
-        """Monotonic time in µs."""
+        """The monotonic clock, in µs."""
 
     def wall(self) -> int:
-        """Milliseconds since 1970."""
+        """The wall clock, in ms since 1970."""
 
     def transmit(self, datagram: bytes, to: Address) -> None:
-        """Send one datagram; it may be lost."""
+        """Send one datagram. It may be lost."""
 
     def commit(self, batch: Batch) -> None:
-        """Start one commit; ends in `Node.committed` or `Node.commit_failed`."""
+        """Start one commit. It ends in `Node.committed` or `Node.commit_failed`."""
+
+    def recover(self) -> None:
+        """Open the log anew and read what it holds, after a failure.
+
+        It ends in `Node.recovered` or `Node.recovery_failed`.
+        """
+
+    def try_disk(self) -> None:
+        """Write a little. It ends in `Node.disk_is_well` or `Node.disk_failed`."""
 
     def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
-        """Let go of a few messages that came earlier, or beyond so many bytes.
+        """Delete a few messages that arrived earlier, or that are beyond this many bytes.
 
-        Ends in `Node.retained`.
+        It ends in `Node.retained` or `Node.retention_failed`.
         """
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
-        """Take a floor and its base as the log's own; ends in `Node.adopted`."""
+        """Take a floor and its base as the log's own.
+
+        It ends in `Node.adopted` or `Node.adoption_failed`.
+        """
 
     def save_incarnation(self, incarnation: int) -> None:
         """Remember it for the next start, soon."""
 
     def save_identity(self, node: NodeId) -> None:
-        """This node has another id: remember it for the next start, soon."""
+        """This node has another id. Remember it for the next start, soon."""
+
+    def save_peers(self, rows: Sequence[PeerRow]) -> None:
+        """Remember these members for the next start, soon."""
 
     def free_bytes(self) -> int:
         """Free space where the log lives."""
 
-    def show(self, first_position: int, messages: Sequence[Message]) -> None:
-        """These are durable, at consecutive positions."""
+    def show(self, deliver: Deliver) -> None:
+        """These messages are durable. Without messages: everything below the position is."""
 
     def tell(self, notice: Notice) -> None:
-        """A fact for people."""
+        """Tell people a fact."""

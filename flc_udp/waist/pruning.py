@@ -1,4 +1,4 @@
-"""Retention's clock: when the log is to let go of what is too old or too much.
+"""PruningClock's clock: when the log is to let go of what is too old or too much.
 
 Rules. A step is small and goes between commits, and after one that left something to do the next
 comes soon; so a node that was given a lower limit works it off and goes on answering.
@@ -23,7 +23,7 @@ STEP_PAUSE = 10_000
 """Between two steps, for commits."""
 
 
-class Retention:
+class PruningClock:
     """When the next step is due; `wake_at` is None where everything is kept."""
 
     def __init__(self, settings: Settings, now: int) -> None:

@@ -11,7 +11,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 
 from flc_udp.config import PIECE_BYTES
-from flc_udp.core.effects import ReadBase, Replay
+from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.drops import Drop
@@ -19,8 +19,17 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import stamp_of
 from flc_udp.waist.ports import Reads
-from flc_udp.wire.packets import Base, BaseEnd, BasePull, Packet, Piece, Pull, ReplayEnd, Want
-from flc_udp.wire.packets import Replay as ReplayPacket
+from flc_udp.wire.packets import (
+    Base,
+    BaseEnd,
+    BasePull,
+    Packet,
+    Piece,
+    Pull,
+    Replay,
+    ReplayEnd,
+    Want,
+)
 from flc_udp.wire.packing import pieces_of
 
 PER_PEER_MAX = 4
@@ -53,12 +62,12 @@ class Replays:
         self._counts = counts
         self._reader = reader
         self._credit_max = credit_max
-        self._waiting: deque[Replay | ReadBase] = deque()
+        self._waiting: deque[StreamReplay | StreamBase] = deque()
 
     def __len__(self) -> int:
         return len(self._waiting)
 
-    def add(self, replay: Replay | ReadBase) -> None:
+    def add(self, replay: StreamReplay | StreamBase) -> None:
         """One more pull came."""
         same = [other for other in self._waiting if other.to == replay.to]
         if len(same) >= PER_PEER_MAX or len(self._waiting) >= WAITING_MAX:
@@ -75,8 +84,8 @@ class Replays:
             size += sum(_size(packet) for packet in packets)
             yield replay.to, packets
 
-    def _answer(self, replay: Replay | ReadBase) -> list[Packet]:
-        if isinstance(replay, ReadBase):
+    def _answer(self, replay: StreamReplay | StreamBase) -> list[Packet]:
+        if isinstance(replay, StreamBase):
             return self._base(replay.pull)
         pull, lacks = replay.pull, replay.lacks
         floor, below = self._below_floor(pull)
@@ -97,7 +106,7 @@ class Replays:
             following = stamp_of(messages[0])
             packets += pieces_of(messages.pop(), (0, max(credit // PIECE_BYTES - 1, 0)))
         if messages:
-            packets.append(ReplayPacket(pull.nonce, tuple(messages)))
+            packets.append(Replay(pull.nonce, tuple(messages)))
         self._counts["messages replayed"] += sent
         return [*packets, ReplayEnd(pull.nonce, sent, following, floor if below else 0, lacks)]
 
@@ -153,7 +162,7 @@ def _size(packet: Packet) -> int:
     match packet:
         case Piece():
             return len(packet.data)
-        case ReplayPacket():
+        case Replay():
             return sum(map(len, packet.messages))
         case Base():
             return ROW_BYTES * len(packet.rows)

@@ -19,7 +19,16 @@ from heapq import heappop, heappush
 from random import Random
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Notice, ReadBase, Replay, Send
+from flc_udp.core.effects import (
+    Adopt,
+    Append,
+    Deliver,
+    Effect,
+    Notice,
+    Send,
+    StreamBase,
+    StreamReplay,
+)
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.replica import Replica
 from flc_udp.core.roots import Root, log_hash
@@ -163,7 +172,7 @@ class Party:
             case Send(to, packets):
                 self._check_honest(packets)
                 self.talk.send(self, to, packets)
-            case Replay() | ReadBase():
+            case StreamReplay() | StreamBase():
                 self.replays.add(effect)
             case Adopt():
                 raise AssertionError("nothing is ever pruned here")

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.causal import Arrival, Causal, Verdict
+from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.history import History
@@ -69,7 +69,7 @@ def test_what_it_extends_by_it_would_have_decided(steps: list, random: Random, c
     for message in mixed:
         verdict, decided = twin.offer(Arrival(message))
         if plain.extend(message):
-            assert (verdict, decided) == (Verdict.DECIDED, [Arrival(message)])
+            assert (verdict, decided) == (Outcome.DECIDED, [Arrival(message)])
         else:
             assert plain.offer(Arrival(message)) == (verdict, decided)
         assert plain.heads == twin.heads
@@ -214,7 +214,7 @@ class TestForks:
         replica = causal()
         tell(replica, [message])
 
-        assert replica.offer(Arrival(variant(message))) == (Verdict.FORKED, [])
+        assert replica.offer(Arrival(variant(message))) == (Outcome.FORKED, [])
         assert message.hash == replica.head(message.log).hash
 
     def test_other_bytes_of_what_waits_are_a_fork(self) -> None:
@@ -225,7 +225,7 @@ class TestForks:
         replica = causal()
         replica.offer(Arrival(second))
 
-        assert replica.offer(Arrival(variant(second))) == (Verdict.FORKED, [])
+        assert replica.offer(Arrival(variant(second))) == (Outcome.FORKED, [])
         assert second == replica.held[second.dot].message
 
     def test_the_same_bytes_are_no_fork(self) -> None:
@@ -234,11 +234,11 @@ class TestForks:
         first, second = story.say("ann"), story.say("ann")
         replica = causal()
 
-        assert Verdict.HELD is replica.offer(Arrival(second))[0]
-        assert Verdict.DUPLICATE is replica.offer(Arrival(second))[0]
-        assert Verdict.DECIDED is replica.offer(Arrival(first))[0]
-        assert Verdict.DUPLICATE is replica.offer(Arrival(second))[0]
-        assert Verdict.DUPLICATE is replica.offer(Arrival(first))[0]
+        assert Outcome.HELD is replica.offer(Arrival(second))[0]
+        assert Outcome.DUPLICATE is replica.offer(Arrival(second))[0]
+        assert Outcome.DECIDED is replica.offer(Arrival(first))[0]
+        assert Outcome.DUPLICATE is replica.offer(Arrival(second))[0]
+        assert Outcome.DUPLICATE is replica.offer(Arrival(first))[0]
 
     def test_a_broken_chain_is_refused_in_any_order(self) -> None:
         """A message whose parent is another's is refused, early or late."""

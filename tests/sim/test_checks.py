@@ -7,7 +7,7 @@ import pytest
 
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Deliver, Effect
-from flc_udp.core.liveness.members import Members
+from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
@@ -23,7 +23,7 @@ from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
 from flc_udp.store.tables import Kept
 from flc_udp.waist.node import Node
-from flc_udp.waist.ports import Post, Said
+from flc_udp.waist.ports import Committed, Post
 
 Patch = pytest.MonkeyPatch
 
@@ -145,7 +145,7 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
         while posts:
             post = posts.popleft()
             message = node.replica.post(post.room, post.author, post.body, 0)
-            post.done(Said(message.dot, 1))
+            post.done(Committed(message.dot, 1))
 
     monkeypatch.setattr(Node, "_decide_posts", rashly)
     with pytest.raises(Violation, match="not on its disk"):
@@ -215,6 +215,6 @@ def test_gaps_that_are_not_noticed(monkeypatch: Patch) -> None:
 
 def test_members_that_are_not_believed(monkeypatch: Patch) -> None:
     """Nodes that do not agree on who is alive are not at rest."""
-    monkeypatch.setattr(Members, "apply", lambda *_, **_how: False)
+    monkeypatch.setattr(MemberTable, "apply", lambda *_, **_how: False)
     with pytest.raises(NotConverged, match="does not see exactly"):
         converse()

@@ -14,7 +14,7 @@ from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.waist.node import RETRY_US, Node
-from flc_udp.waist.ports import Batch, Post, Said
+from flc_udp.waist.ports import Batch, Committed, Post
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
     Join,
@@ -143,11 +143,11 @@ class Stage:
         for payload in pack(BOB.id, packets, 1_355):
             self.node.datagram_received(self.seal.close(payload), BOB.address)
 
-    def say(self, body: str | bytes, **how: object) -> list[Said | FlcError]:
+    def say(self, body: str | bytes, **how: object) -> list[Committed | FlcError]:
         """Somebody says something; what becomes of it comes into the list."""
-        answers: list[Said | FlcError] = []
+        answers: list[Committed | FlcError] = []
 
-        def done(answer: Said | FlcError) -> None:
+        def done(answer: Committed | FlcError) -> None:
             self.trace.append(("answer", type(answer).__name__))
             answers.append(answer)
 
@@ -210,7 +210,7 @@ class TestOrder:
         assert ann.trace == [
             ("commit", ("hi",)),
             ("sent", "Rumor"),
-            ("answer", "Said"),
+            ("answer", "Committed"),
             ("show", (1, "hi")),
         ]
 
@@ -221,7 +221,7 @@ class TestOrder:
         ann.turn()
         ann.finish()
 
-        assert [[Said(m.dot, n)] for n, m in enumerate(ann.disk.messages, 1)] == answers
+        assert [[Committed(m.dot, n)] for n, m in enumerate(ann.disk.messages, 1)] == answers
 
     def test_a_foreign_message_is_shown_after_its_commit(self) -> None:
         """Receiving starts a commit; nothing is shown before its end."""
@@ -236,7 +236,7 @@ class TestOrder:
         assert ann.trace[-1] == ("show", (1, "hi"))
 
     def test_a_ping_is_answered_while_a_commit_is_under_way(self) -> None:
-        """Liveness waits for nothing."""
+        """Membership waits for nothing."""
         ann = stage()
         ann.say("hi")
         ann.turn()
@@ -328,7 +328,7 @@ class TestBatches:
 
 
 class TestFailedCommits:
-    def failed(self) -> tuple[Stage, list[Said | FlcError]]:
+    def failed(self) -> tuple[Stage, list[Committed | FlcError]]:
         """A stage on which a commit has just failed."""
         ann = stage()
         answers = ann.say("lost")
@@ -387,7 +387,7 @@ class TestFailedCommits:
         (batch,) = ann.under_way
         ann.finish()
 
-        assert isinstance(answers[0], Said)
+        assert isinstance(answers[0], Committed)
         assert batch.messages[0].seq == 1
         assert ann.node.failing is None
         assert ann.bodies() == ["back"]
@@ -487,7 +487,7 @@ class TestWindow:
 
     WINDOW = 65_536
 
-    def fill(self) -> tuple[Stage, list[Said | FlcError]]:
+    def fill(self) -> tuple[Stage, list[Committed | FlcError]]:
         """Bob answers, then reads no more; the answers of posts of twice a window."""
         ann = stage(push_window_bytes=self.WINDOW)
         answers = ann.say("x" * 8_000)

@@ -1,9 +1,9 @@
-"""Retention's clock, by hand: when a step is due, also after its limits changed."""
+"""PruningClock's clock, by hand: when a step is due, also after its limits changed."""
 
 from __future__ import annotations
 
 from flc_udp.config import Settings
-from flc_udp.waist.pruning import LOOK_PAUSE, LOOK_PAUSE_MAX, STEP_PAUSE, Retention
+from flc_udp.waist.pruning import LOOK_PAUSE, LOOK_PAUSE_MAX, STEP_PAUSE, PruningClock
 
 NOW, WALL = 1_000, 1_700_000_000_000
 ALL = Settings()
@@ -13,7 +13,7 @@ LONG = Settings(retention_age_s=1 << 30)
 
 def test_who_keeps_all_looks_at_nothing() -> None:
     """And begins to where it is limited, in its own time."""
-    retention = Retention(ALL, NOW)
+    retention = PruningClock(ALL, NOW)
     assert retention.wake_at is None
     assert retention.take_due(NOW, WALL) is None
 
@@ -25,7 +25,7 @@ def test_who_keeps_all_looks_at_nothing() -> None:
 
 def test_a_step_under_way_is_done_first() -> None:
     """No second one is made beside it; after it the new limits count."""
-    retention = Retention(LITTLE, NOW)
+    retention = PruningClock(LITTLE, NOW)
     assert retention.take_due(NOW + LOOK_PAUSE, WALL) is not None
 
     retention.limit(LONG, NOW + LOOK_PAUSE)
@@ -39,7 +39,7 @@ def test_a_step_under_way_is_done_first() -> None:
 
 def test_who_keeps_all_again_makes_no_more_steps() -> None:
     """Neither the one that is due nor the one after that under way."""
-    waiting, stepping = Retention(LITTLE, NOW), Retention(LITTLE, NOW)
+    waiting, stepping = PruningClock(LITTLE, NOW), PruningClock(LITTLE, NOW)
     stepping.take_due(NOW + LOOK_PAUSE, WALL)
 
     waiting.limit(ALL, NOW)
@@ -51,7 +51,7 @@ def test_who_keeps_all_again_makes_no_more_steps() -> None:
 
 def test_limits_given_again_and_again_put_nothing_off() -> None:
     """What was due stays due."""
-    retention = Retention(LONG, NOW)
+    retention = PruningClock(LONG, NOW)
 
     retention.limit(LONG, NOW + LOOK_PAUSE_MAX - 1)
 

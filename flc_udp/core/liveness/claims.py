@@ -11,11 +11,13 @@ from __future__ import annotations
 from random import Random
 
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
-from flc_udp.core.effects import Effect, Notice
+from flc_udp.core.effects import Effect
 from flc_udp.core.liveness.detector import Detector
-from flc_udp.core.liveness.members import LIVE, Members, with_tags
+from flc_udp.core.liveness.health import Change
+from flc_udp.core.liveness.members import LIVE, MemberTable, with_tags
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
+from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.tags import Tags
 from flc_udp.wire.packets import (
@@ -23,18 +25,15 @@ from flc_udp.wire.packets import (
     Leave,
     MemberDigest,
     MemberRow,
+    Members,
     Packet,
     State,
     Update,
 )
-from flc_udp.wire.packets import Members as MembersPacket
 
-TOLD_AS = {
-    State.ALIVE: "member_alive",
-    State.SUSPECT: "member_suspected",
-    State.DEAD: "member_died",
-    State.LEFT: "member_left",
-}
+VERIFIERS = 8
+"""About this many members verify a new suspicion by a probe of their own, at any cluster size. If
+the suspect lives, 3 of 8 accuse it all the same only once in 70 times."""
 
 
 class Claims:
@@ -43,7 +42,7 @@ class Claims:
     def __init__(
         self,
         settings: Settings,
-        members: Members,
+        members: MemberTable,
         detector: Detector,
         rejoin: Rejoin,
         random: Random,
@@ -127,11 +126,10 @@ class Claims:
         if me.state is State.LEFT or not (contested or seen_at != me.address):
             return
         if row.state is not State.ALIVE:
-            self._detector.health.note("accused", now)
+            self._detector.health.note(Change.ACCUSED, now)
         incarnation = max(row.incarnation, me.incarnation) + 1
         if self._speak(me._replace(incarnation=incarnation, address=seen_at), row, now):
-            claim = row.state.name.lower()
-            self._out.append(Notice("refuted", {"claim": claim, "incarnation": incarnation}))
+            self._out.append(Refuted(row.state.name.lower(), incarnation))
 
     def retag(self, tags: Tags, now: int) -> None:
         """Have other tags from now on; who leaves keeps those it has."""
@@ -154,8 +152,7 @@ class Claims:
         A claim from before this run would be no newer than what this run began with.
         """
         keeps = self._me.boot > row.boot
-        fields = {"id": row.id.hex(), "address": str(row.address), "keeps_id": keeps}
-        self._out.append(Notice("clone_met", fields))
+        self._out.append(CloneMet(row.id, row.address, keeps))
         if not keeps:
             self._take_new_id(row, now)
 
@@ -178,15 +175,17 @@ class Claims:
         enough, bounds = bounds_of(self._settings, live)
         self.suspicions.start(row.id, row.accuser, enough, bounds, now)
         may_verify = self._settings.lifeguard and row.accuser != self._me.id
-        if may_verify and self._random.random() * live < self._settings.verifiers:
+        if may_verify and self._random.random() * live < VERIFIERS:
             self._detector.probe(row.id, now)
 
     def _tell(self, row: MemberRow) -> None:
-        fields = {"id": row.id.hex(), "member": row.name, "address": str(row.address)}
-        accuser = self._members.get(row.accuser)
-        if row.state is State.SUSPECT and accuser is not None:
-            fields["accuser"] = accuser.row.name
-        self._out.append(Notice(TOLD_AS[row.state], fields))
+        who = (row.id, row.name, row.address)
+        if row.state is State.SUSPECT:
+            accuser = self._members.get(row.accuser)
+            name = None if accuser is None else accuser.row.name
+            self._out.append(MemberSuspected(*who, accuser=name))
+        else:
+            self._out.append(MEMBER_NOTICES[row.state](*who))
 
 
 def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
@@ -194,7 +193,7 @@ def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
     match packet:
         case Join(row) | Leave(_, row):
             return (row,)
-        case MembersPacket() | MemberDigest() | Update():
+        case Members() | MemberDigest() | Update():
             return packet.rows
         case _:
             return ()

@@ -15,17 +15,19 @@ from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Effect, Send
-from flc_udp.core.liveness.health import Health
-from flc_udp.core.liveness.members import Member, Members
-from flc_udp.core.liveness.probe import Answer, Probes, Round, RoundTrip
+from flc_udp.core.liveness.health import Change, Health
+from flc_udp.core.liveness.members import Member, MemberTable
+from flc_udp.core.liveness.probe import ProbeAnswer, Probes, Round, RoundTrip
 from flc_udp.core.liveness.relay import Errand, Relay
 from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.units import MS_US
 from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
 
-MS = 1_000
+RELAYS = 3
+"""Members that are asked to ping a member that did not answer a direct ping."""
 
 
 class Detector:
@@ -34,25 +36,22 @@ class Detector:
     def __init__(
         self,
         settings: Settings,
-        members: Members,
+        members: MemberTable,
         standing: Standing,
         random: Random,
         out: list[Effect],
         now: int,
     ) -> None:
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
-        self.standing = standing
-        self.wall = 0
-        """What the wall clock says this turn, in ms, as the Node tells; 0 where it does not."""
+        self._standing = standing
         self._members = members
         self._random = random
         self._out = out
-        self._probes = Probes(random, settings.probe_interval_ms * MS, now)
+        self._probes = Probes(random, settings.probe_interval_ms * MS_US, now)
         self._relay = Relay(random)
         self._usual: RoundTrip | None = None
-        self._timeout_least = settings.probe_timeout_min_ms * MS
-        self._timeout_most = settings.probe_timeout_ms * MS
-        self._relays = settings.indirect_probes
+        self._timeout_least = settings.probe_timeout_min_ms * MS_US
+        self._timeout_most = settings.probe_timeout_ms * MS_US
 
     # --- The timer --------------------------------------------------------------------------
 
@@ -106,16 +105,20 @@ class Detector:
             return ()
         # Every relay silent, or there being none, it may be this node that is not heard.
         if round_.nacks_missing or not round_.relays:
-            self.health.note("nack missing" if round_.relays else "probe failed", now)
+            change = Change.NACK_MISSING if round_.relays else Change.PROBE_FAILED
+            self.health.note(change, now)
         return (round_.node,)
 
     # --- The network ------------------------------------------------------------------------
 
-    def receive_ping(self, ping: Ping, sender: NodeId, source: Address) -> None:
-        """Answer, with news, first of all what is believed of the prober if that is not `alive`."""
-        ack = self.ack(ping.nonce, self.standing.held(ping.log))
+    def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: int) -> None:
+        """Answer with news. What comes first is this node's doubt about the prober, if it has any.
+
+        Only a visitor is told `wall`, this node's clock, because only a visitor compares clocks.
+        """
+        ack = self.ack(ping.nonce, self._standing.held(ping.log))
         if sender == VISITOR:
-            ack = ack._replace(wall=self.wall)
+            ack = ack._replace(wall=wall)
         self._send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
@@ -128,7 +131,7 @@ class Detector:
             return
         answer = self._probes.receive_ack(ack.nonce, sender, now)
         if answer is not None:
-            self.health.note("probe answered", now)
+            self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(sender, answer)
 
     def receive_ping_req(self, request: PingReq, source: Address, now: int) -> None:
@@ -148,13 +151,13 @@ class Detector:
     def receive_relayed(self, relayed: Relayed, now: int) -> None:
         """The target answered a relay: it lives."""
         if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
-            self.health.note("probe answered", now)
+            self.health.note(Change.PROBE_ANSWERED, now)
 
     # --- Packets ----------------------------------------------------------------------------
 
     def ack(self, nonce: int, held: int) -> Ack:
         """An answer to a ping or a leave."""
-        standing, root = self.standing, self._members.root
+        standing, root = self._standing, self._members.root
         return Ack(
             nonce,
             standing.root.value(),
@@ -166,7 +169,7 @@ class Detector:
         )
 
     def _ping(self, member: Member, nonce: int) -> None:
-        standing, root = self.standing, self._members.root
+        standing, root = self._standing, self._members.root
         ping = Ping(
             nonce,
             standing.root.value(),
@@ -189,7 +192,7 @@ class Detector:
 
     def _choose_relays(self, node: NodeId) -> list[Member]:
         others = [member for member in self._members.live() if member.row.id != node]
-        return self._random.sample(others, min(self._relays, len(others)))
+        return self._random.sample(others, min(RELAYS, len(others)))
 
     def _timeout_of(self, member: Member) -> int:
         # In a large cluster few members are known by probes of ours: for the others, as usual.
@@ -198,7 +201,7 @@ class Detector:
             return self._timeout_most * self.health.multiplier
         return trip.timeout(self._timeout_least, self._timeout_most) * self.health.multiplier
 
-    def _measure(self, sender: NodeId, answer: Answer) -> None:
+    def _measure(self, sender: NodeId, answer: ProbeAnswer) -> None:
         member = self._members.get(sender)
         if member is None:
             return

@@ -1,46 +1,56 @@
 """Local health: how far this node trusts its own judgement of others (Lifeguard, DSN 2018, 4.1).
 
-A node that is slow itself, stalled, starved of CPU or waiting for its disk, finds that others do
-not answer in time. So what looks like their fault raises a score against this node first, and the
-score stretches its probe interval and timeouts by 1 + score. Evidence that it is heard in time
-lowers it again.
+A node that is slow itself, because it stalled, lacks CPU or waits for its disk, finds that others
+do not answer in time. So what looks like their fault first raises a score against this node, and
+the score stretches its probe interval and its timeouts by the factor 1 + score. Evidence that
+others hear this node in time lowers the score again.
 
-Rules. Time this node was not running is nobody's fault: `Liveness.stalled` moves every deadline by
-it. The score is bounded, and each change has a name, so that `flc status` can say why.
+Rules. Nobody is blamed for the time in which this node was not running: `Membership.stalled` moves
+every deadline by it. The score is bounded, and each change of it has a name, so that `flc status`
+can say why it is what it is.
+
 """
 
 from __future__ import annotations
 
 from collections import Counter
+from enum import StrEnum
 
-CHANGES = {
-    "probe answered": -1,
-    "probe failed": +1,
-    "nack missing": +1,
-    "accused": +1,
-    "stalled": +1,
-    "slow commit": +1,
-}
-"""What moves the score, and how far. A missing nack is a relay that should have heard us."""
+
+class Change(StrEnum):
+    """What moves the score. The values are labels of a metric and never change."""
+
+    PROBE_ANSWERED = "probe answered"
+    PROBE_FAILED = "probe failed"
+    NACK_MISSING = "nack missing"
+    """A relay should have heard this node and answered it, and did not."""
+    ACCUSED = "accused"
+    STALLED = "stalled"
+    SLOW_COMMIT = "slow commit"
+
+    @property
+    def points(self) -> int:
+        """How far it moves the score. A positive number is against this node."""
+        return -1 if self is Change.PROBE_ANSWERED else +1
 
 
 class Health:
-    """The score of one node, from 0 to `score_max`; with that 0 it is plain SWIM."""
+    """The score of one node, from 0 to `score_max`. With a `score_max` of 0 this is plain SWIM."""
 
     def __init__(self, score_max: int) -> None:
         self.score = 0
         self.score_max = score_max
-        self.counts: Counter[str] = Counter()
-        self.last: dict[str, int] = {}
-        """When each change was noted last, in µs."""
+        self.counts: Counter[Change] = Counter()
+        self.last: dict[Change, int] = {}
+        """The moment at which each change was last noted, in µs."""
 
     @property
     def multiplier(self) -> int:
-        """What intervals and timeouts are multiplied by: 1 and upwards."""
+        """The factor for intervals and timeouts: 1 or more."""
         return 1 + self.score
 
-    def note(self, change: str, now: int) -> None:
-        """One piece of evidence, by its name in CHANGES."""
+    def note(self, change: Change, now: int) -> None:
+        """Take one piece of evidence into account."""
         self.counts[change] += 1
         self.last[change] = now
-        self.score = min(max(self.score + CHANGES[change], 0), self.score_max)
+        self.score = min(max(self.score + change.points, 0), self.score_max)

@@ -25,6 +25,9 @@ from flc_udp.wire.packets import MemberRow, State, Update
 
 LIVE = (State.ALIVE, State.SUSPECT)
 
+NEWS_BYTES = 480
+"""News may take this many bytes of a probe: six usual rows, which never crowd out the rest."""
+
 
 @dataclass(slots=True)
 class Member:
@@ -78,7 +81,7 @@ def alive_row(
     return MemberRow(node, incarnation, State.ALIVE, address, name, boot, tags=tags)
 
 
-class Members:
+class MemberTable:
     """Every member but this node's own row apart, which is `me`."""
 
     def __init__(self, me: MemberRow, settings: Settings, now: int) -> None:
@@ -92,8 +95,7 @@ class Members:
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = settings.members_max
-        self._news_bytes = settings.news_bytes_max
-        self._news = News(settings.news_transmits_factor)
+        self._news = News()
         self._news.put(me.id)
 
     @property
@@ -228,7 +230,7 @@ class Members:
 
     def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
         """Rows to tell to so many, within the bytes that news may take of a probe's datagram."""
-        size = self._news_bytes if bytes_max is None else bytes_max
+        size = NEWS_BYTES if bytes_max is None else bytes_max
         return self._news.take(self._row_of, len(self._others) + 1, listeners, size)
 
     def spend_news(self) -> None:

@@ -6,9 +6,9 @@ answers packets and decides when this node accuses, tells its news, joins and go
     a probe round fails          ─▶ suspect ── not refuted in time ─▶ dead ── long ─▶ reaped
     its subject hears either     ─▶ alive, at an incarnation above the accusation's
 
-Rules. Liveness packets go out in the turn they are decided in, whatever else waits. News is pushed
-to a few members when it is fresh and piggybacked on probes afterwards. Many suspicions of this
-node's own are a sign about this node. Rows that came from a disk or a setting are addresses to
+Rules. Membership packets go out in the turn they are decided in, whatever else waits. News is
+pushed to a few members when it is fresh and piggybacked on probes afterwards. Many suspicions of
+this node's own are a sign about this node. Rows that came from a disk or a setting are addresses to
 ask, never claims. An address nobody answers at is asked ever more rarely and never given up.
 """
 
@@ -22,14 +22,16 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Effect, Send
 from flc_udp.core.liveness.claims import Claims, claims_of
 from flc_udp.core.liveness.detector import Detector
+from flc_udp.core.liveness.health import Change
 from flc_udp.core.liveness.leaving import Leaving
-from flc_udp.core.liveness.members import Members
+from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
 from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.units import MS_US
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -37,6 +39,7 @@ from flc_udp.wire.packets import (
     MemberDigest,
     MemberRanges,
     MemberRow,
+    Members,
     Nack,
     Packet,
     Ping,
@@ -45,27 +48,30 @@ from flc_udp.wire.packets import (
     State,
     Update,
 )
-from flc_udp.wire.packets import Members as MembersPacket
-
-MS = 1_000
 
 PUSH_BYTES = 1_100
 """News of one push: a datagram of its own, of the least size one may have."""
 
-NEWS_PAUSE = 200 * MS
+NEWS_PAUSE = 200 * MS_US
 """Between two pushes, as memberlist gossips: a storm of claims shares its datagrams."""
 
-REAP_INTERVAL = 60_000 * MS
+REAP_INTERVAL = 60_000 * MS_US
 """The table is looked through for the long dead so often, at a wake that comes anyway."""
 
 JOINED = 0
 """Nonce of the ack that answers a join: no ping has it."""
 
+NEWS_FANOUT = 3
+"""Fresh news of members is pushed to this many of them at once."""
+
+ACCUSED_PERCENT_MAX = 30
+"""A node that would accuse a larger share of the live members holds itself for the one cut off."""
+
 ACCUSED_LEAST = 2
 """So many may always be accused: in a small cluster that is most of it."""
 
 
-class Liveness:
+class Membership:
     """The liveness half of a Replica. Effects go to `out`, the list the Replica hands round."""
 
     def __init__(
@@ -77,15 +83,15 @@ class Liveness:
         out: list[Effect],
         now: int,
     ) -> None:
-        self.members = Members(me, settings, now)
+        self.members = MemberTable(me, settings, now)
         self.roster = Roster(settings, self.members, out, now)
         self.detector = Detector(settings, self.members, standing, random, out, now)
-        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS, random, now)
+        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
         self.claims = Claims(settings, self.members, self.detector, self._rejoin, random, out)
         self._random = random
         self._out = out
         self._settings = settings
-        self._reap_after = settings.reap_after_s * 1_000 * MS
+        self._reap_after = settings.reap_after_s * 1_000 * MS_US
         self._next_reap = self._next_push = now
         self._leaving: Leaving | None = None
 
@@ -165,9 +171,9 @@ class Liveness:
             return
         self.detector.move(lag)
         self.claims.suspicions.move(lag)
-        intervals = lag // (self._settings.probe_interval_ms * MS)
+        intervals = lag // (self._settings.probe_interval_ms * MS_US)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
-            self.detector.health.note("stalled", now)
+            self.detector.health.note(Change.STALLED, now)
 
     def push_news(self, now: int) -> None:
         """Tell a few members of what changed: at once after a quiet moment, else a pause later."""
@@ -175,7 +181,7 @@ class Liveness:
             return
         self.claims.changed = False
         live = self.members.live()
-        chosen = self._random.sample(live, min(self._settings.news_fanout, len(live)))
+        chosen = self._random.sample(live, min(NEWS_FANOUT, len(live)))
         rows = self.members.take_news(len(chosen), PUSH_BYTES) if chosen else ()
         if rows:
             self._next_push = now + NEWS_PAUSE
@@ -210,14 +216,14 @@ class Liveness:
 
     def receive_table_packet(
         self,
-        packet: MembersPacket | MemberRanges | MemberDigest,
+        packet: Members | MemberRanges | MemberDigest,
         sender: NodeId,
         source: Address,
         now: int,
     ) -> None:
         """Parts of the member table, and what compares it."""
         match packet:
-            case MembersPacket(rows):
+            case Members(rows):
                 self.receive_table(rows, sender, source, now)
             case MemberRanges():
                 self.roster.receive_ranges(packet, source)
@@ -226,10 +232,12 @@ class Liveness:
             case _:
                 assert_never(packet)
 
-    def receive_probe(self, probe: Ping | Ack, sender: NodeId, source: Address, now: int) -> None:
+    def receive_probe(
+        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: int, now: int
+    ) -> None:
         """A ping or an ack came: the detector has the answer, this compares member tables."""
         if isinstance(probe, Ping):
-            self.detector.receive_ping(probe, sender, source)
+            self.detector.receive_ping(probe, sender, source, wall)
         else:
             self._rejoin.answered(source)
             leaving = self._leaving
@@ -263,7 +271,7 @@ class Liveness:
         held = self.members.get(row.id)
         rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
         answer = self.detector.ack(JOINED, 0)
-        self._send(source, MembersPacket(rows), answer, *self._ghosts((row,)))
+        self._send(source, Members(rows), answer, *self._ghosts((row,)))
 
     def receive_digest(
         self, digest: MemberDigest, sender: NodeId, source: Address, now: int
@@ -279,7 +287,7 @@ class Liveness:
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
-            self._send(source, MembersPacket(tuple(fallen)))
+            self._send(source, Members(tuple(fallen)))
 
     def _hear_table(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
@@ -340,17 +348,17 @@ class Liveness:
         """Accuse, or confirm who accused before, unless this node doubts itself too much."""
         live = len(self.members.live())
         mine = self.claims.suspicions.accused_by(self.me.id)
-        limit = max(ACCUSED_LEAST, self._settings.accused_percent_max * live // 100)
+        limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
         if self._settings.lifeguard and mine >= limit:
-            self.detector.health.note("probe failed", now)
+            self.detector.health.note(Change.PROBE_FAILED, now)
             return
         self.claims.accuse(node, State.SUSPECT, now)
 
     # --- Packets ----------------------------------------------------------------------------
 
-    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[MembersPacket, ...]:
+    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Members, ...]:
         ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
-        return (MembersPacket(ghosts),) if ghosts else ()
+        return (Members(ghosts),) if ghosts else ()
 
     def _send_joins(self, addresses: Iterable[Address]) -> None:
         for address in addresses:

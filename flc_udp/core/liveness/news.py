@@ -16,6 +16,9 @@ from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.wire.packets import MemberRow
 from flc_udp.wire.packing import packed_row
 
+TRANSMITS_FACTOR = 2
+"""A piece of news is told this many times the binary logarithm of the number of members."""
+
 ROW_BYTES_LEAST = 48
 """No row is shorter: two ids of 10 bytes, an address, numbers, headers."""
 
@@ -23,8 +26,7 @@ ROW_BYTES_LEAST = 48
 class News:
     """{subject: {accuser: times told}}; the accuser is a visitor's id in all but suspicions."""
 
-    def __init__(self, transmits_factor: int) -> None:
-        self._factor = transmits_factor
+    def __init__(self) -> None:
         self._told: dict[NodeId, dict[NodeId, int]] = {}
 
     def put(self, node: NodeId, accuser: NodeId = VISITOR) -> None:
@@ -53,7 +55,7 @@ class News:
         """Rows to tell to so many of `members`, within `bytes_max` bytes of them."""
         if not self._told:
             return ()
-        limit = self._factor * ceil(log2(members + 1))
+        limit = TRANSMITS_FACTOR * ceil(log2(members + 1))
         told = ((n, node, by) for node, news in self._told.items() for by, n in news.items())
         rows: list[MemberRow] = []
         for times, node, accuser in nsmallest(bytes_max // ROW_BYTES_LEAST, told):

@@ -69,7 +69,7 @@ class Round:
         return sum(not heard for heard in self.relays.values())
 
 
-class Answer(NamedTuple):
+class ProbeAnswer(NamedTuple):
     """An ack in time: how long after the first ping, and whether that is the round trip.
 
     After a second ping or a stall it is a bound only: no round trip is longer.
@@ -141,13 +141,13 @@ class Probes:
         """Its round is over without a result: it is known to be dead, or gone."""
         self._rounds.pop(node, None)
 
-    def receive_ack(self, nonce: int, node: NodeId, now: int) -> Answer | None:
+    def receive_ack(self, nonce: int, node: NodeId, now: int) -> ProbeAnswer | None:
         """What this says of the round it answers, if it does."""
         round_ = self._rounds.get(node)
         if round_ is None or round_.nonce != nonce:
             return None
         del self._rounds[node]
-        return Answer(now - round_.sent, round_.is_measured)
+        return ProbeAnswer(now - round_.sent, round_.is_measured)
 
     def receive_nack(self, nonce: int, relay: NodeId) -> None:
         """A relay was heard from."""

@@ -14,18 +14,17 @@ from collections.abc import Iterable
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
 from flc_udp.core.effects import Effect, Send
-from flc_udp.core.liveness.members import Members
+from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.wire.packets import MemberDigest, MemberRanges, MemberRow, Packet
-from flc_udp.wire.packets import Members as MembersPacket
+from flc_udp.wire.packets import MemberDigest, MemberRanges, MemberRow, Members, Packet
 from flc_udp.wire.packing import HEAD_BYTES, packed_row
 
 MS = 1_000
 
 ROWS_FEW = 16
-"""Members of a range that are told rather than split further: about a datagram."""
+"""MemberTable of a range that are told rather than split further: about a datagram."""
 
 ROWS_MOST = 1_024
 """Rows that answer one packet, about 80 kB: what is left over the next exchange finds."""
@@ -34,7 +33,7 @@ RANGES_MOST = 8
 """Ranges that are split further in one answer, likewise."""
 
 MUCH = 64
-"""Members that one exchange brought: more of them are to be had, so the next is due soon."""
+"""MemberTable that one exchange brought: more of them are to be had, so the next is due soon."""
 
 NEXT_PAUSE = 50 * MS
 """Then the rest of the answer is waited for so long."""
@@ -46,7 +45,9 @@ DIGEST_HEAD_BYTES = 32
 class Roster:
     """Exchanges of one node. Effects go to `out`."""
 
-    def __init__(self, settings: Settings, members: Members, out: list[Effect], now: int) -> None:
+    def __init__(
+        self, settings: Settings, members: MemberTable, out: list[Effect], now: int
+    ) -> None:
         self._members = members
         self._out = out
         self._shortest = settings.exchange_interval_ms * MS
@@ -93,7 +94,7 @@ class Roster:
         """Tell what is known better here; the claims in it have been heard by now."""
         better = self._members.better(*digest)[:ROWS_MOST]
         if better:
-            self._send(source, [MembersPacket(tuple(better))])
+            self._send(source, [Members(tuple(better))])
 
     def _range(self, low: NodeId, level: int) -> list[Packet]:
         """A range of members: its rows where they are few, else the hashes of its parts."""

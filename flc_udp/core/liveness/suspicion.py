@@ -11,8 +11,10 @@ from math import log, log10
 
 from flc_udp.config import Settings
 from flc_udp.model.dots import NodeId
+from flc_udp.model.units import MS_US
 
-MS = 1_000
+ACCUSERS_ENOUGH = 3
+"""With this many accusers besides the first, a suspicion lasts its shortest time."""
 
 
 def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> int:
@@ -31,10 +33,10 @@ def bounds_of(settings: Settings, live: int) -> tuple[int, tuple[int, int]]:
 
     In µs. In plain SWIM one time fits all, however few accuse.
     """
-    shortest = round(settings.suspect_timeout_ms * MS * max(1.0, log10(live + 1)))
+    shortest = round(settings.suspect_timeout_ms * MS_US * max(1.0, log10(live + 1)))
     if not settings.lifeguard:
         return 0, (shortest, shortest)
-    enough = min(settings.accusers_enough, live // 2)
+    enough = min(ACCUSERS_ENOUGH, live // 2)
     return enough, (shortest, shortest * settings.suspect_timeout_factor)
 
 

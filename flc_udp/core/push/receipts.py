@@ -12,10 +12,9 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
+from flc_udp.model.units import MS_US
 
-MS = 1_000
-
-PROBE_PAUSE = 200 * MS
+PROBE_PAUSE_US = 200 * MS_US
 """While somebody waits for receipts, members that owe one are probed so often."""
 
 
@@ -32,7 +31,7 @@ class Mark(NamedTuple):
     """When it last said how far it is."""
 
     @property
-    def behind_for(self) -> int:
+    def behind_for_us(self) -> int:
         """For how long it had not reached the mark when it last spoke: 0 where it keeps up."""
         return self.told_at - self.since
 
@@ -72,7 +71,7 @@ class Receipts:
         self._waits.append(wait)
         self._tidy()
         if not wait.is_done:
-            self.wake_at = now + PROBE_PAUSE
+            self.wake_at = now + PROBE_PAUSE_US
         return wait
 
     def receive(self, node: NodeId, seq: int, head: int, now: int) -> None:
@@ -113,7 +112,7 @@ class Receipts:
         if self.wake_at is None or now < self.wake_at:
             return []
         missing = list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
-        self.wake_at = now + PROBE_PAUSE if missing else None
+        self.wake_at = now + PROBE_PAUSE_US if missing else None
         return missing
 
     def _tell(self, wait: Wait, node: NodeId) -> None:

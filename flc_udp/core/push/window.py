@@ -2,10 +2,10 @@
 
     pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
 
-Rules. `at` counts what a node has pushed, over all links. A peer that has read so far says so; what
-it has not is in flight, and beyond the window nothing more is pushed to it: it is told what there
-is, as on a lazy link, and pulls when it can. So a peer that is slow or stands still costs nobody
-more than a window. What is never answered is taken for lost after a while.
+Rules. `at` counts the bytes that a node has pushed, over all links. A peer says how far it has
+read; what it has not read is in flight. Beyond the window nothing more is pushed to the peer: it is
+told what there is, as over a lazy link, and pulls when it can. So a peer that is slow or stands
+still costs nobody more than a window. What is never acknowledged counts as lost after a while.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flc_udp.model.units import MS_US, SECOND_US
+
 TAKEN_BYTES = 16_384
-"""A peer answers every so many bytes; a window has at least two of it."""
+"""A peer says how far it has read after this many bytes. A window holds at least twice as many."""
 
-LOST_AFTER = 1_000_000
-"""What was pushed so long ago is in flight no more, in µs."""
+LOST_AFTER_US = SECOND_US
+"""What was pushed longer ago is in flight no more."""
 
-ANSWERS_WITHIN = 300_000
-"""A peer that is only slow says within it how far it has read, in µs."""
+ANSWERS_WITHIN_US = 300 * MS_US
+"""A peer that is only slow says within this time how far it has read."""
 
-BEHIND_PAUSE = 200_000
-"""For so long after something was not pushed, a peer is told what there is, in µs."""
+BEHIND_PAUSE_US = 200 * MS_US
+"""For this long after something was not pushed to it, a peer is told what there is."""
 
 
 class _Pushed(NamedTuple):
@@ -34,49 +36,50 @@ class _Pushed(NamedTuple):
 
 
 @dataclass(slots=True)
-class Window:
-    """What is in flight over one link, and what came over it unanswered; times in µs."""
+class PushWindow:
+    """What is in flight over one link, and what came over it and is not acknowledged."""
 
     in_flight: int = 0
-    untold: int = 0
-    """Bytes that came and were not answered yet."""
+    """Bytes."""
+    unacknowledged: int = 0
+    """Bytes that came and that the peer was not told of yet."""
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
-    _answered_at: int = -ANSWERS_WITHIN
+    _answered_at: int = -ANSWERS_WITHIN_US
 
     def push(self, at: int, size: int, limit: int, now: int) -> bool:
-        """So many bytes are to be pushed; whether there is room for them."""
-        while self._pushed and now - self._pushed[0].when > LOST_AFTER:
+        """This many bytes are to be pushed. True: there is room for them."""
+        while self._pushed and now - self._pushed[0].when > LOST_AFTER_US:
             self.in_flight -= self._pushed.popleft().size
         if self.in_flight and self.in_flight + size > limit:
-            self._behind_until = now + BEHIND_PAUSE
+            self._behind_until = now + BEHIND_PAUSE_US
             return False
         self._pushed.append(_Pushed(at, size, now))
         self.in_flight += size
         return True
 
     def taken(self, at: int, now: int) -> None:
-        """The peer has read so far."""
+        """The peer has read up to this byte."""
         self._answered_at = now
         while self._pushed and self._pushed[0].at <= at:
             self.in_flight -= self._pushed.popleft().size
 
     def came(self, size: int) -> bool:
-        """So many bytes came from the peer; whether it is to be told how far it was read."""
-        self.untold += size
-        if self.untold < TAKEN_BYTES:
+        """This many bytes came from the peer. True: it is to be told how far they were read."""
+        self.unacknowledged += size
+        if self.unacknowledged < TAKEN_BYTES:
             return False
-        self.untold = 0
+        self.unacknowledged = 0
         return True
 
     def answers(self, now: int) -> bool:
-        """Whether the peer said of late how far it has read: one that stands still does not."""
-        return now - self._answered_at < ANSWERS_WITHIN
+        """Whether the peer lately said how far it has read. One that stands still does not."""
+        return now - self._answered_at < ANSWERS_WITHIN_US
 
     def on_the_way(self, now: int) -> int:
-        """Bytes that were pushed, not answered, and not so long ago that they are lost."""
-        return sum(pushed.size for pushed in self._pushed if now - pushed.when <= LOST_AFTER)
+        """Bytes that were pushed, are not acknowledged, and are not old enough to be lost."""
+        return sum(pushed.size for pushed in self._pushed if now - pushed.when <= LOST_AFTER_US)
 
     def is_behind(self, now: int) -> bool:
-        """Whether something was not pushed of late, so that the peer has to be told of it."""
+        """Whether something was not pushed lately, so that the peer has to be told of it."""
         return now < self._behind_until

@@ -17,11 +17,12 @@ from typing import assert_never
 
 from flc_udp.config import CATCHING_UP_MESSAGES, SEAL_BYTES, STAMP_LIMIT, Settings
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Adopt, Effect, Notice, ReadBase, Replay, Send
-from flc_udp.core.liveness.members import Member, Members
-from flc_udp.core.push.rumors import Links
+from flc_udp.core.effects import Adopt, Effect, Send, StreamBase, StreamReplay
+from flc_udp.core.liveness.members import Member, MemberTable
+from flc_udp.core.notices import HistoryTruncated
+from flc_udp.core.push.links import Links
 from flc_udp.core.repair.base import BaseTake
-from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp, Window
+from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp, StampWindow
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
@@ -39,10 +40,10 @@ from flc_udp.wire.packets import (
     Piece,
     Pull,
     Ranges,
+    Replay,
     ReplayEnd,
     Want,
 )
-from flc_udp.wire.packets import Replay as ReplayPacket
 
 MS = 1_000
 
@@ -74,7 +75,7 @@ class AntiEntropy:
         standing: Standing,
         links: Links,
         causal: Causal,
-        members: Members,
+        members: MemberTable,
         random: Random,
         out: list[Effect],
         now: int,
@@ -200,7 +201,7 @@ class AntiEntropy:
             case ReplayEnd():
                 self.receive_end(packet, sender, now)
             case BasePull():
-                self._out.append(ReadBase(source, packet))
+                self._out.append(StreamBase(source, packet))
             case Base():
                 self.base.heard(packet, sender, now)
             case BaseEnd():
@@ -220,9 +221,9 @@ class AntiEntropy:
         heads = ((want.log, want.high, self._standing.head(want.log)) for want in pull.wants)
         # Stamps rise along a log: below its head's nothing of it can be lacking here.
         lacks = (log for log, high, head in heads if head.seq < high and head.stamp < pull.below)
-        self._out.append(Replay(source, pull, tuple(dict.fromkeys(lacks))))
+        self._out.append(StreamReplay(source, pull, tuple(dict.fromkeys(lacks))))
 
-    def heard(self, replay: ReplayPacket, sender: NodeId, now: int) -> int | None:
+    def heard(self, replay: Replay, sender: NodeId, now: int) -> int | None:
         """A part of a replay came: how many messages were asked for; None if they were not.
 
         0 of what catch-up asked for, which takes it at its turn.
@@ -261,8 +262,7 @@ class AntiEntropy:
             live = [member.row.id for member in self._members.live()]
             if not self.wants.needs_base(self._given_up, live, now, self._causal.gaps):
                 return  # Who came while it was taken brought it, or may keep it.
-            floor = {"floor": following.floor, "member": sender.hex()}
-            self._out += [Notice("history_truncated", floor), following]
+            self._out += [HistoryTruncated(following.floor, sender), following]
         elif following is not None:
             self._send(source, [following])
 
@@ -314,7 +314,7 @@ class AntiEntropy:
         pull = Pull(nonce, self._credit, graft, 0, STAMP_LIMIT, tuple(wants))
         self._send(peer.row.address, [pull])
 
-    def _pull_window(self, window: Window, now: int) -> None:
+    def _pull_window(self, window: StampWindow, now: int) -> None:
         wants: list[Want] = []
         room = self._payload_bytes - WANT_BYTES * len(window.logs)
         for log in window.logs:

@@ -58,7 +58,7 @@ PENALTY = 2_000_000
 
 
 @dataclass(slots=True)
-class Window:
+class StampWindow:
     """Stamps after..below (the second not included) of some logs, asked of one peer at a time."""
 
     after: int
@@ -82,11 +82,11 @@ class Window:
     early: list[bytes] = field(default_factory=list)
     """Messages that came while something before them was still to come."""
 
-    def rest(self, after: int, logs: tuple[LogId, ...], *, refuse: bool) -> Window:
+    def rest(self, after: int, logs: tuple[LogId, ...], *, refuse: bool) -> StampWindow:
         """The same again from `after` on; `refuse` where it is not to be asked of this peer."""
         tries = self.tries + 1 if after == self.after else 0
         refused = (*self.refused, self.peer) if refuse or tries > TRIES_MAX else self.refused
-        return Window(after, self.below, logs, self.group, refused, tries=tries)
+        return StampWindow(after, self.below, logs, self.group, refused, tries=tries)
 
 
 @dataclass(slots=True)
@@ -97,19 +97,19 @@ class CatchUp:
     credit_max: int
     logs: dict[LogId, int] = field(default_factory=dict)
     """{log: messages missing when it was taken over}."""
-    pulls: dict[int, Window] = field(default_factory=dict)
+    pulls: dict[int, StampWindow] = field(default_factory=dict)
     credit: int = 4 * CREDIT_LEAST
     _groups: list[tuple[LogId, ...]] = field(default_factory=list)
     _next_of: list[int] = field(default_factory=list)
     """For each group, the first stamp at which there may be more."""
-    _waiting: deque[Window] = field(default_factory=deque)
+    _waiting: deque[StampWindow] = field(default_factory=deque)
     _edge: int = 0
     """Below it everything was asked for."""
     _width: int = 0
     """Stamps of the next stretch; 0 until the first answer tells how dense they are."""
     _silent: dict[NodeId, int] = field(default_factory=dict)
     _released: list[LogId] = field(default_factory=list)
-    _early: list[Window] = field(default_factory=list)
+    _early: list[StampWindow] = field(default_factory=list)
     """Windows that came to their end before their turn."""
     _look_at: int | None = None
 
@@ -179,7 +179,7 @@ class CatchUp:
         *,
         is_busy: bool,
         is_full: bool,
-    ) -> Window | None:
+    ) -> StampWindow | None:
         """The next window to ask for, its peer chosen, or None while that has to wait.
 
         `peers_of` tells whom to ask for a log, the likeliest first. Nothing is asked for while
@@ -208,13 +208,13 @@ class CatchUp:
             return window
         return None
 
-    def asked(self, nonce: int, window: Window, now: int, *, pieces: bool) -> None:
+    def asked(self, nonce: int, window: StampWindow, now: int, *, pieces: bool) -> None:
         """A window is being asked for; with `pieces`, of a large message whose others came."""
         window.deadline = now + self.timeout
         window.pieces = pieces
         self.pulls[nonce] = window
 
-    def nothing_missing(self, window: Window) -> None:
+    def nothing_missing(self, window: StampWindow) -> None:
         """Nothing of the window's logs is, and so nothing is asked."""
         if window.logs == self._groups[window.group]:
             self._next_of[window.group] = STAMP_LIMIT
@@ -267,7 +267,7 @@ class CatchUp:
             window.deadline = now + self.timeout
         return bool(windows)
 
-    def ended(self, end: ReplayEnd, peer: NodeId, now: int) -> Window | None:
+    def ended(self, end: ReplayEnd, peer: NodeId, now: int) -> StampWindow | None:
         """An answer came to its end: its window, whose rest waits again if there is any."""
         window = self.pulls.get(end.nonce)
         if window is None or window.peer != peer:
@@ -317,7 +317,7 @@ class CatchUp:
         below = min(self._edge + self._width, STAMP_LIMIT)
         for group, logs in enumerate(self._groups):
             if self._next_of[group] < below:
-                self._waiting.append(Window(self._edge, below, logs, group))
+                self._waiting.append(StampWindow(self._edge, below, logs, group))
         self._edge = below
         return bool(self._waiting)
 
@@ -327,17 +327,17 @@ class CatchUp:
         if not groups:
             self._edge = STAMP_LIMIT
         elif not self.pulls:
-            self._waiting.append(Window(0, STAMP_LIMIT, self._groups[groups[0]], groups[0]))
+            self._waiting.append(StampWindow(0, STAMP_LIMIT, self._groups[groups[0]], groups[0]))
         return bool(self._waiting)
 
-    def _begin(self, probe: Window, end: ReplayEnd) -> None:
+    def _begin(self, probe: StampWindow, end: ReplayEnd) -> None:
         """The first answer came: from here on windows are cut to measure."""
         self._fit(probe.first, end.next, probe.size)
         self._width = self._width or WIDTH_FIRST
         if probe.first and probe.messages >= end.sent:
             self._next_of[probe.group] = probe.first
 
-    def _pace(self, window: Window, end: ReplayEnd, *, lost: bool) -> None:
+    def _pace(self, window: StampWindow, end: ReplayEnd, *, lost: bool) -> None:
         """Fit the credit to what is lost, and the width of windows to the credit."""
         if lost:
             self.credit = max(self.credit // 2, CREDIT_LEAST)
@@ -355,7 +355,7 @@ class CatchUp:
         width = max((reached - start) * target // max(size, 1), 1)
         self._width = min(width, GROWTH_MAX * (self._width or width))
 
-    def _give_up(self, window: Window) -> None:
+    def _give_up(self, window: StampWindow) -> None:
         """Nobody who can be asked holds it: these logs are no part of this any more."""
         gone = set(window.logs)
         self._released += [log for log in window.logs if log in self.logs]

@@ -14,8 +14,9 @@ from random import Random
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Effect, Notice, Send
-from flc_udp.core.liveness.members import Members
+from flc_udp.core.effects import Effect, Send
+from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.notices import LogForked
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.repair.sync import SYNC_MEMBERS, Sync
 from flc_udp.core.repair.wants import Wants
@@ -54,7 +55,7 @@ class Exchange:
         settings: Settings,
         standing: Standing,
         causal: Causal,
-        members: Members,
+        members: MemberTable,
         wants: Wants,
         random: Random,
         out: list[Effect],
@@ -182,4 +183,4 @@ class Exchange:
     def tell_fork(self, dot: Dot) -> None:
         """Two messages have one name: somebody's disk or machine was copied, or broke."""
         self.forks += 1
-        self._out.append(Notice("log_forked", {"dot": str(dot)}))
+        self._out.append(LogForked(dot))

@@ -11,7 +11,7 @@ REPAIR_MESSAGES_MAX = 64
 
 
 @dataclass(slots=True)
-class Asked:
+class PullUnderWay:
     """One pull under way: of whom, how much was missing of each log, and until when."""
 
     peer: NodeId

@@ -18,7 +18,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.core.repair.floors import ENOUGH, SILENT, VAIN, Floors
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX, Asked
+from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX, PullUnderWay
 from flc_udp.model.dots import LogId, NodeId, Spans
 
 PULLS_MAX = 8
@@ -76,7 +76,7 @@ class Wants:
 
     pull_timeout: int
     repair_timeout: int
-    pulls: dict[int, Asked] = field(default_factory=dict)
+    pulls: dict[int, PullUnderWay] = field(default_factory=dict)
     abandoned: int = 0
     to_go: int = 0
     """Messages known to be missing, as last counted."""
@@ -247,7 +247,7 @@ class Wants:
     ) -> None:
         """A pull is being sent."""
         missing = {log: missing.count() for log, missing in spans}
-        pull = Asked(peer, missing, now + self.repair_timeout, for_pieces=for_pieces)
+        pull = PullUnderWay(peer, missing, now + self.repair_timeout, for_pieces=for_pieces)
         self.pulls[nonce] = pull
         if pull.is_catch_up:
             pull.deadline = now + self.pull_timeout
@@ -303,7 +303,7 @@ class Wants:
             self._let(log, self._wanted[log], before + asked.pieces, asked.peer, now, gaps)
         self.look_again(now)
 
-    def _note_floors(self, asked: Asked, gaps: Gaps, doubt: int) -> None:
+    def _note_floors(self, asked: PullUnderWay, gaps: Gaps, doubt: int) -> None:
         """How a peer answered for what some member no longer keeps.
 
         What it brought may be of other logs: messages come by stamps, up to a credit.

@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from flc_udp import __version__
-from flc_udp.core.liveness.members import Member, Members
+from flc_udp.core.liveness.members import Member, MemberTable
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
@@ -239,7 +239,7 @@ class _Turns:
             self._over_at = time.monotonic() + SLICE_S
 
 
-def _member_of(members: Members, wanted: object) -> Member:
+def _member_of(members: MemberTable, wanted: object) -> Member:
     """The one member of that id, or else of that name; raises FlcError."""
     found = [m for m in members if m.row.id.hex() == wanted]
     found = found or [m for m in members if m.row.name == wanted]
@@ -253,7 +253,7 @@ def _member_of(members: Members, wanted: object) -> Member:
     return found[0]
 
 
-def _peer_of(members: Members, wanted: object) -> Member:
+def _peer_of(members: MemberTable, wanted: object) -> Member:
     """The one other member of that id or name, alive; raises FlcError."""
     member = _member_of(members, wanted)
     row = member.row

@@ -22,7 +22,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label
 from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
-from flc_udp.waist.ports import Once, Post, Said
+from flc_udp.waist.ports import Committed, Once, Post
 
 TIMEOUT_S = 10.0
 """How long a say with `wait` waits for others unless it says otherwise."""
@@ -56,7 +56,7 @@ class Say:
 @dataclass(slots=True)
 class _Waiting:
     say: Say
-    said: Said
+    said: Committed
     wait: Wait
     timer: asyncio.TimerHandle = field(repr=False)
 
@@ -123,11 +123,11 @@ class Says:
         position = self._reader.position_of(dot)
         is_of_this_run = dot.log == self._ground.node.replica.standing.log
         if say.wait is not None and is_of_this_run and position is not None:
-            self._begin_wait(say, Said(dot, position))
+            self._begin_wait(say, Committed(dot, position))
         else:
             say.finish({"ok": True, "dot": str(dot), "position": position, "again": True})
 
-    def _done(self, say: Say, once: Once | None, outcome: Said | FlcError) -> None:
+    def _done(self, say: Say, once: Once | None, outcome: Committed | FlcError) -> None:
         for one in (say, *self._repeats(once)):
             if isinstance(outcome, FlcError):
                 one.finish(outcome)
@@ -163,7 +163,7 @@ class Says:
             )
         return wait, timeout_s
 
-    def _begin_wait(self, say: Say, said: Said) -> None:
+    def _begin_wait(self, say: Say, said: Committed) -> None:
         node = self._ground.node
         needed = say.wait if isinstance(say.wait, int) else None
         wait = node.replica.watch(said.dot.seq, needed, self._ground.now())
@@ -205,7 +205,7 @@ class Says:
         return node.hex() if member is None else f"{member.row.name} ({node.hex()})"
 
 
-def _record(said: Said) -> Record:
+def _record(said: Committed) -> Record:
     return {"ok": True, "dot": str(said.dot), "position": said.position}
 
 

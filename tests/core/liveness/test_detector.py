@@ -7,7 +7,7 @@ import pytest
 from flc_udp.config import Settings
 from flc_udp.core.effects import Effect, Notice, Send
 from flc_udp.core.liveness.members import alive_row
-from flc_udp.core.liveness.membership import Liveness
+from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Ack, MemberRow, Nack, Packet, Ping, PingReq, Relayed, State
@@ -167,7 +167,7 @@ class Alone:
             alive_row(bytes([n]) * 8, 1, Address(f"10.0.0.{n}", 1), f"n{n}", 1)
             for n in range(1, members + 2)
         ]
-        self.liveness = Liveness(
+        self.liveness = Membership(
             Settings(**settings), rows[0], Standing({}), Random(3), self.out, 0
         )
         self.rows = rows[1:]

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.liveness.probe import INDIRECT_TIMEOUTS, Answer, Probes, Round, RoundTrip
+from flc_udp.core.liveness.probe import INDIRECT_TIMEOUTS, ProbeAnswer, Probes, Round, RoundTrip
 
 SECOND = 1_000_000
 INTERVAL, TIMEOUT = SECOND, 400_000
@@ -84,7 +84,7 @@ class TestRound:
         """Sent at 1000, answered at 1300: 300 µs."""
         probes, round_ = self.begin(now=1_000)
 
-        assert probes.receive_ack(round_.nonce, NODES[0], 1_300) == Answer(300, True)
+        assert probes.receive_ack(round_.nonce, NODES[0], 1_300) == ProbeAnswer(300, True)
         assert probes.take_overdue(10 * SECOND) == []
 
     def test_an_ack_counts_once_and_from_its_target_only(self) -> None:
@@ -93,7 +93,7 @@ class TestRound:
 
         assert probes.receive_ack(round_.nonce, NODES[1], 1) is None
         assert probes.receive_ack(round_.nonce ^ 1, NODES[0], 1) is None
-        assert probes.receive_ack(round_.nonce, NODES[0], 1) == Answer(1, True)
+        assert probes.receive_ack(round_.nonce, NODES[0], 1) == ProbeAnswer(1, True)
         assert probes.receive_ack(round_.nonce, NODES[0], 1) is None
 
     def test_a_round_fails_after_both_stages(self) -> None:
@@ -117,7 +117,9 @@ class TestRound:
         probes.take_overdue(TIMEOUT)
         probes.go_indirect(round_, (), TIMEOUT)
 
-        assert probes.receive_ack(round_.nonce, NODES[0], TIMEOUT + 9) == Answer(TIMEOUT + 9, False)
+        assert probes.receive_ack(round_.nonce, NODES[0], TIMEOUT + 9) == ProbeAnswer(
+            TIMEOUT + 9, False
+        )
 
     def test_a_nack_is_counted_for_the_relays_that_were_asked(self) -> None:
         """Each once; strangers' nacks say nothing."""
@@ -144,7 +146,9 @@ class TestRound:
         probes.move(7 * SECOND)
 
         assert probes.take_overdue(7 * SECOND + TIMEOUT - 1) == []
-        assert probes.receive_ack(round_.nonce, NODES[0], 7 * SECOND) == Answer(7 * SECOND, False)
+        assert probes.receive_ack(round_.nonce, NODES[0], 7 * SECOND) == ProbeAnswer(
+            7 * SECOND, False
+        )
 
     def test_a_round_that_is_dropped_is_never_overdue(self) -> None:
         """Its target died or left meanwhile; to drop it twice is no error."""

@@ -8,7 +8,7 @@ import pytest
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.members import alive_row
-from flc_udp.core.liveness.membership import Liveness
+from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.liveness.roster import ROWS_MOST
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
@@ -52,7 +52,7 @@ class Peer:
         self.out: list = []
         self.settings = Settings(**settings)
         me = alive_row(bytes([number]) * 8, 7, Address(f"10.0.0.{number}", 7352), "me", number)
-        self.liveness = Liveness(self.settings, me, Standing({}), Random(1), self.out, 0)
+        self.liveness = Membership(self.settings, me, Standing({}), Random(1), self.out, 0)
         for row in known:
             self.liveness.members.apply(row, 0)
         self.liveness.members.spend_news()

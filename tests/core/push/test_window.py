@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flc_udp.core.liveness.members import Member, alive_row
 from flc_udp.core.push.rumors import Links, Rumors
-from flc_udp.core.push.window import ANSWERS_WITHIN, LOST_AFTER, TAKEN_BYTES, Window
+from flc_udp.core.push.window import ANSWERS_WITHIN, LOST_AFTER, TAKEN_BYTES, PushWindow
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Have, Rumor
 from tests.model.stories import Story
@@ -17,7 +17,7 @@ BOB, CYD = Address("10.0.0.1", 1), Address("10.0.0.2", 1)
 
 def test_beyond_it_nothing_is_pushed_until_the_peer_has_read_some() -> None:
     """And then as much as it has read."""
-    window = Window()
+    window = PushWindow()
     pushed = [window.push(at, 8_192, LIMIT, 0) for at in range(1, 12)]
 
     assert pushed == [True] * 8 + [False] * 3
@@ -30,12 +30,12 @@ def test_beyond_it_nothing_is_pushed_until_the_peer_has_read_some() -> None:
 
 def test_one_message_always_fits_an_empty_window() -> None:
     """However large it is."""
-    assert Window().push(1, 10 * LIMIT, LIMIT, 0)
+    assert PushWindow().push(1, 10 * LIMIT, LIMIT, 0)
 
 
 def test_what_is_never_answered_is_lost_after_a_while() -> None:
     """A peer that stands still gets a window a second, and no more."""
-    window = Window()
+    window = PushWindow()
     pushed = sum(window.push(at, 8_192, LIMIT, at * LOST_AFTER // 100) for at in range(1_000))
 
     assert 8 * 9 <= pushed <= 8 * 11
@@ -43,7 +43,7 @@ def test_what_is_never_answered_is_lost_after_a_while() -> None:
 
 def test_a_peer_answers_every_few_datagrams() -> None:
     """A lone message is not answered; a stream is, at least twice a window."""
-    window = Window()
+    window = PushWindow()
 
     assert [window.came(TAKEN_BYTES // 4) for _ in range(8)] == [False, False, False, True] * 2
     assert 2 * TAKEN_BYTES <= LIMIT
@@ -52,7 +52,7 @@ def test_a_peer_answers_every_few_datagrams() -> None:
 @given(st.lists(st.tuples(st.booleans(), st.integers(1, 20_000)), max_size=200))
 def test_what_is_in_flight_is_what_was_pushed_and_not_taken(steps: list[tuple[bool, int]]) -> None:
     """Whatever comes in which order; never above the limit, but for one part."""
-    window = Window()
+    window = PushWindow()
     flying: dict[int, int] = {}
     for at, (is_push, number) in enumerate(steps):
         if not is_push:

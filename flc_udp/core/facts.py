@@ -1,0 +1,137 @@
+"""Facts: what may be seen of a Replica from outside, as frozen values of one moment.
+
+Status, metrics, hooks, the simulator and tests look at nothing else. Taking the facts costs a few
+microseconds for each member of the cluster, so nothing takes them for each message.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from flc_udp.core.liveness.health import Change
+from flc_udp.core.liveness.members import LIVE
+from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.drops import Drop
+from flc_udp.wire.packets import MemberRow
+
+
+class LinkFacts(NamedTuple):
+    """The link to a peer that new messages are pushed to."""
+
+    is_eager: bool
+    """Whether messages are pushed over it. Over a lazy link the peer is only told what there is."""
+    in_flight_bytes: int
+    """What was pushed and is not acknowledged yet."""
+    is_window_full: bool
+    """Whether something was not pushed lately, because the link's window had no room for it."""
+
+
+class MemberFacts(NamedTuple):
+    """A member as this node knows it. Durations are in µs, and count back from now."""
+
+    row: MemberRow
+    state_for_us: int
+    """How long ago its state changed here."""
+    rtt_us: int | None
+    """The last round trip of a probe."""
+    health: int
+    """Its local health, as it last said: 0 is well."""
+    catching_up: bool
+    """Whether it last said that it is catching up."""
+    lag_messages: int = 0
+    """Messages of this run's log that it has not said to hold."""
+    behind_for_us: int = 0
+    """For how long it had not reached this node's mark when it last spoke. 0 means it keeps up."""
+    told_for_us: int | None = None
+    """How long ago it last said how far it is."""
+    agreed_for_us: int | None = None
+    """How long ago it last had the same root as this node."""
+    roots_agree: bool | None = None
+    """Whether it had this node's root when it last told its own. None: it has told none yet."""
+    link: LinkFacts | None = None
+
+    @property
+    def is_live(self) -> bool:
+        """Whether it is alive or suspect."""
+        return self.row.state in LIVE
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether it was behind when it last said how far it is."""
+        return self.lag_messages > 0 and self.behind_for_us > 0
+
+
+class HealthFacts(NamedTuple):
+    """This node's local health. A score of 0 is well."""
+
+    score: int
+    score_max: int
+    multiplier: int
+    """The factor by which probe intervals and timeouts are stretched."""
+    counts: Mapping[Change, int]
+    """How often each change was noted."""
+    last_for_us: Mapping[Change, int]
+    """How long ago each change was last noted, in µs."""
+
+
+class RepairFacts(NamedTuple):
+    """What is missing here, and how it is fetched."""
+
+    to_go: int
+    """Messages known to be missing, as last counted."""
+    pulls: int
+    """Pulls under way."""
+    is_idle: bool
+    """Whether nothing is wanted of anybody, held back, or on its way to the disk."""
+    synced: Mapping[NodeId, bool | None]
+    """For each member that the last sync asked: whether its root agreed. None: it is silent."""
+    forks: int
+    """Messages that had the name of another one."""
+    holdback_messages: int
+    """Messages that came before their causes, and wait."""
+    holdback_bytes: int
+    pieces_bytes: int
+    """Parts of large messages that are not complete yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """One Replica at one moment."""
+
+    me: MemberRow
+    """This node's own row."""
+    log: LogId
+    """The log of this run. It is all zeros before this run's first post."""
+    members: tuple[MemberFacts, ...]
+    """All members: this node first, then the others in the order in which they were first heard of.
+    """
+    members_root: bytes
+    """The root of all live members: equal for nodes that see the same cluster."""
+    health: HealthFacts
+    root: bytes
+    """The root of all durable logs: equal for nodes with the same history."""
+    logs: int
+    messages: int
+    """Messages this node durably knows, including those it has pruned."""
+    rooms: int
+    floor: int
+    """The stamp from which every message is kept. 0 where nothing was ever pruned."""
+    repair: RepairFacts
+    uncommitted: int
+    """Messages that are decided and not durable yet."""
+    catching_up: bool
+    """Whether so much is missing that nobody should be sent here to read."""
+    is_leaving: bool
+    drops: Mapping[Drop, int]
+
+    @property
+    def others(self) -> tuple[MemberFacts, ...]:
+        """All members but this node."""
+        return self.members[1:]
+
+    @property
+    def live(self) -> tuple[MemberFacts, ...]:
+        """The other members that are alive or suspect."""
+        return tuple(member for member in self.others if member.is_live)

@@ -1,0 +1,278 @@
+"""The log side of a Replica: the way of a message from its arrival to its being durable and shown.
+
+    offered ─▶ decided ─▶ (the Node commits) ─▶ committed ─▶ told to others, shown here
+            └─▶ held back until its causes are here ─▲
+
+A failed commit throws this side away and builds it anew from what the log really holds. Members and
+probes are the other side, and stay.
+
+Rules. A message of this node's own leaves after its commit. A foreign message is forwarded as soon
+as it is decided, because its author holds it. Any claim to hold a message waits for the commit.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from random import Random
+from typing import assert_never
+
+from flc_udp.config import ID_BYTES, Settings
+from flc_udp.core.author import compose
+from flc_udp.core.causal import Arrival, Causal, Outcome
+from flc_udp.core.effects import Append, Deliver, Effect, Send
+from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
+from flc_udp.core.push.rumors import Rumors
+from flc_udp.core.repair.anti_entropy import AntiEntropy
+from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
+from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Malformed
+from flc_udp.model.history import History
+from flc_udp.model.message import Message, decode, peek_dot
+from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
+
+
+class LogSide:
+    """Decides about messages. Effects go to `out`, the list that the Replica hands round."""
+
+    def __init__(
+        self,
+        settings: Settings,
+        history: History,
+        standing: Standing,
+        members: MemberTable,
+        links: Links,
+        random: Random,
+        out: list[Effect],
+        drops: Counter[Drop],
+        now: int,
+    ) -> None:
+        self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
+        self.repair = AntiEntropy(settings, standing, links, self.causal, members, random, out, now)
+        self.uncommitted = 0
+        """Messages that are decided and not durable yet."""
+        self.is_paused = False
+        """Whether no message is taken in, because another node's base is being taken."""
+        self._settings = settings
+        self._standing = standing
+        self._members = members
+        self._links = links
+        self._random = random
+        self._out = out
+        self._drops = drops
+        self._rumors = Rumors()
+        self._decided: list[Message] = []
+        self._receipts_due: dict[LogId, None] = {}
+        self._own_receipts: set[int] = set()
+
+    # --- People -----------------------------------------------------------------------------------
+
+    def post(
+        self, room: str, author: str, body: str | bytes, wall: int, *, receipt: bool
+    ) -> Message:
+        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap."""
+        log = self._standing.log
+        if log == NO_LOG:
+            log = self._random.randbytes(ID_BYTES)
+        me = self._members.me.row
+        message = compose(self.causal, log, me, room, author, body, wall)
+        self._standing.log = log
+        outcome, decided = self.causal.offer(Arrival(message))
+        assert outcome is Outcome.DECIDED
+        if receipt:
+            self._own_receipts.add(message.seq)
+        self._keep(decided)
+        return message
+
+    def begin_log(self) -> None:
+        """The next post begins a new log."""
+        self._standing.log = NO_LOG
+        self._own_receipts.clear()
+
+    # --- The network ------------------------------------------------------------------------------
+
+    def receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: int) -> None:
+        """New messages came over a link: take them, and tell how far this node has read."""
+        self.take_history(now)  # It came before the rumor, which may be caused by it.
+        is_new = False
+        for encoded in rumor.messages:
+            outcome = self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
+            is_new |= outcome is not Outcome.DUPLICATE
+        if self._links.came(sender, sum(map(len, rumor.messages))):
+            self._out.append(Send((source,), (Taken(rumor.at),)))
+        first = peek_dot(rumor.messages[0]) if rumor.messages else None
+        if self._links.brought(sender, first, is_new=is_new, now=now):
+            self._out.append(Send((source,), (Prune(),)))
+
+    def receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
+        """Messages came that were pulled. Catch-up keeps its own until it is their turn."""
+        asked = self.repair.heard(replay, sender, now)
+        if asked is None:
+            self._drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
+            return
+        for encoded in replay.messages if asked else ():
+            self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+
+    def receive_piece(self, piece: Piece, sender: NodeId, now: int) -> None:
+        """A part of a large message came."""
+        if self.causal.knows(Dot(piece.log, piece.seq)):
+            self._drops[Drop.DUPLICATE_PIECE] += 1
+            return
+        whole, asked = self.repair.receive_piece(piece, sender, now)
+        if whole is not None:
+            self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+
+    # --- The timer --------------------------------------------------------------------------------
+
+    @property
+    def wake_at(self) -> int | None:
+        """When `wake` is due, in µs. None: nothing is waited for."""
+        times = (self.repair.wake_at, self._rumors.wake_at)
+        return min((at for at in times if at is not None), default=None)
+
+    def wake(self, now: int) -> None:
+        """Take what catch-up brought, and ask for what is due."""
+        self.take_history(now)
+        is_busy = self.uncommitted >= 2 * self._settings.commit_messages_max
+        self.repair.wake(now, is_busy)
+
+    def take_history(self, now: int) -> None:
+        """Take what catch-up asked for, where it is its turn. It may be thousands of messages."""
+        if self._is_full:
+            return  # It stays laid aside: everything after a dropped message would wait for it.
+        extended = 0
+        for encoded in self.repair.catch_up.take_ready(now):
+            message = self._read(encoded)
+            if message is None:
+                continue
+            if self.causal.extend(message):
+                self._decided.append(message)
+                extended += 1
+            else:
+                self._take(Arrival(message, self._members.me.row.id), now)
+        self.uncommitted += extended
+
+    # --- Messages ---------------------------------------------------------------------------------
+
+    def _offer(
+        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
+    ) -> Outcome:
+        dot = peek_dot(encoded)
+        if dot is not None and self.causal.knows(dot):
+            if self.causal.contradicts(dot, encoded):
+                self.repair.exchange.tell_fork(dot)
+                return Outcome.FORKED
+            self._drops[Drop.DUPLICATE_MESSAGE] += 1
+            if receipt and dot.seq <= self._standing.held(dot.log):  # It is due now.
+                self._receipts_due[dot.log] = None
+                self._send_receipts()
+            return Outcome.DUPLICATE
+        message = self._read(encoded)
+        if message is None:
+            return Outcome.MALFORMED
+        return self._take(Arrival(message, sender, forward, receipt), now)
+
+    def _read(self, encoded: bytes) -> Message | None:
+        try:
+            return decode(encoded)
+        except Malformed as error:
+            self._drops[error.reason] += 1
+            return None
+
+    @property
+    def _is_full(self) -> bool:
+        return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
+
+    def _take(self, arrival: Arrival, now: int) -> Outcome:
+        """Take in what seems new. Messages of catch-up are those that are not to be forwarded."""
+        message, sender = arrival.message, arrival.teller
+        assert sender is not None
+        if self._is_full:
+            self._drops[Drop.WAITING_FOR_THE_DISK] += 1
+            self.repair.not_taken(message.log, message.seq, sender, now)
+            return Outcome.NOT_TAKEN
+        outcome, decided = self.causal.offer(arrival)
+        match outcome:
+            case Outcome.DECIDED:
+                self._keep(decided)
+            case Outcome.HELD if not arrival.forward:
+                pass  # Catch-up asks for everything that is missing, in order.
+            case Outcome.HELD:
+                self.repair.held_back(message.log, message.seq, sender, now)
+            case Outcome.DUPLICATE:
+                self._drops[Drop.DUPLICATE_MESSAGE] += 1
+            case Outcome.FORKED:
+                self.repair.exchange.tell_fork(message.dot)
+            case Outcome.MALFORMED | Outcome.NOT_TAKEN:
+                raise AssertionError(outcome)
+            case _:
+                assert_never(outcome)
+        return outcome
+
+    def _keep(self, decided: list[Arrival]) -> None:
+        self.uncommitted += len(decided)
+        for arrival in decided:
+            message = arrival.message
+            self._decided.append(message)
+            if arrival.receipt:
+                self._receipts_due[message.log] = None
+            if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
+                writer = self._writer(message.log)
+                self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+
+    def committed(self, messages: Sequence[Message], first_position: int, now: int) -> None:
+        """These messages are durable. Send our own, say what is held, and show them all."""
+        self.uncommitted -= len(messages)
+        self._standing.commit(messages)
+        own = self._standing.log
+        announces = not self._standing.catching_up  # Others hold what this node catches up on.
+        for message in messages:
+            is_small = len(message.encoded) <= ANNOUNCE_BYTES
+            if message.log == own:
+                asks = message.seq in self._own_receipts
+                self._own_receipts.discard(message.seq)
+                if is_small:
+                    self._rumors.push(message, None, None, receipt=asks)
+            if not is_small and (announces or message.log == own):
+                # Others pull it. A pull asks for no receipt: probes bring the receipts.
+                self._rumors.announce(message, self._writer(message.log))
+        if announces:
+            for message in {message.log: message for message in messages}.values():
+                self._rumors.have(message, self._writer(message.log), now)
+        self._send_receipts()
+        self.repair.look_again(now)
+        self._out.append(Deliver(first_position, tuple(messages)))
+
+    def _send_receipts(self) -> None:
+        for log in self._receipts_due:
+            writer = self._writer(log)
+            member = None if writer is None else self._members.get(writer)
+            held = self._standing.held(log)
+            if member is not None and held:
+                self._out.append(Send((member.row.address,), (Receipt(log, held),)))
+        self._receipts_due.clear()
+
+    def _writer(self, log: LogId) -> NodeId | None:
+        origin = self.causal.origins.get(log)
+        return None if origin is None else origin.node
+
+    # --- The end of a turn ------------------------------------------------------------------------
+
+    def end_turn(self, now: int) -> None:
+        """Do what has become due in this turn."""
+        if self.repair.is_due(now):
+            self.wake(now)
+        self.take_history(now)
+
+    def take_appended(self) -> list[Effect]:
+        """What was decided since the last time, to be committed as one."""
+        decided, self._decided = self._decided, []
+        return [Append(tuple(decided))] if decided else []
+
+    def take_rumors(self, now: int) -> list[Send]:
+        """What is to be told to the peers now."""
+        return self._rumors.take(self._links, now)

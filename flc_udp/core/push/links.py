@@ -1,0 +1,219 @@
+"""Links: the tree along which new messages are pushed (Plumtree, Leitão et al. 2007).
+
+    eager links carry messages      lazy links carry `have`: what is durable here, in a few bytes
+    duplicates on a link ─▶ prune ─▶ both ends go lazy
+    a `have` of what does not come ─▶ pull ─▶ a second time ─▶ graft ─▶ both ends go eager
+
+Rules. Links are symmetric, so one tree serves every author. All nodes prune by the same few
+messages. The links by which one message came first are a tree, so nobody is cut off however many
+nodes prune by it at once. The last eager link is never pruned, and where the network loses much,
+neither are the second and the third: what is lost on one link then comes on another, sooner than it
+would be missed and asked for. One miss is a lost datagram; two in a row are a broken branch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import ceil, log2
+
+from flc_udp.core.liveness.members import Member
+from flc_udp.core.push.rings import Rings
+from flc_udp.core.push.window import PushWindow
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.units import MS_US
+
+ANNOUNCE_BYTES = 8_192
+"""A larger message is announced and pulled. Pushing it in vain would cost more than asking for it.
+"""
+
+PRUNE_AFTER = 5
+"""A link is pruned when it brought this many more rumors without anything new than with."""
+
+PRUNE_EVERY = 4
+"""Nodes prune by one message of this many. All nodes know alike which these are, by the dot."""
+
+PRUNE_PAUSE_US = 300 * MS_US
+"""A node prunes by another message only after this time: the prunes by the first are done by then.
+"""
+
+GRAFT_WITHIN_US = 300 * MS_US
+"""Two misses within this time, on whatever links, graft a link. A single one was a lost datagram.
+"""
+
+MISSED_SHARE = 0.06
+"""A node keeps more eager links if all of them together miss a larger share of the messages."""
+
+MISSED_OVER = 128
+"""The share is an average over about this many messages."""
+
+EAGER_LEAST_MOST = 4
+"""This many links stay eager however much is lost."""
+
+Addresses = tuple[Address, ...]
+
+
+@dataclass(slots=True)
+class Link:
+    """One peer that this node pushes to, and that pushes to this node."""
+
+    member: Member
+    is_eager: bool = True
+    duplicates: int = 0
+    """Rumors that brought nothing new, less those that did."""
+    window: PushWindow = field(default_factory=PushWindow)
+
+
+def eager_least(missed: float, eager: int) -> int:
+    """How many links must stay eager, if with `eager` of them this share of messages is missed.
+
+    If each link loses the share p, all together lose p to the power of `eager`.
+    """
+    loss = min(missed ** (1 / max(eager, 1)), 0.99)
+    if loss <= MISSED_SHARE:
+        return 1
+    return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
+
+
+def pushed_bytes(size: int) -> int:
+    """How many bytes of an encoded message of this size are pushed over each eager link."""
+    return size if size <= ANNOUNCE_BYTES else 0
+
+
+class Links:
+    """Up to `links_max` live members that new messages are pushed to. Times are in µs."""
+
+    def __init__(self, links_max: int, window_bytes: int) -> None:
+        self._links_max = links_max
+        self._window_bytes = window_bytes
+        self._pushed_bytes = 0
+        self._links: dict[NodeId, Link] = {}
+        self._rings = Rings(max(1, links_max // 2))
+        self._prune_by: Dot | None = None
+        self._next_prune = 0
+        self._missed_at = -GRAFT_WITHIN_US
+        self._missed = 0.0
+
+    def refill(self, me: NodeId, live: list[Member]) -> None:
+        """Be linked to all members if they are few, else to neighbours. New links are eager."""
+        by_id = {member.row.id: member for member in live}
+        self._rings.stand({me, *by_id})
+        chosen = by_id if len(by_id) <= self._links_max else self._rings.neighbours(me)
+        self._links = {node: self._links.get(node) or Link(by_id[node]) for node in chosen}
+
+    def get(self, node: NodeId) -> Link | None:
+        """The link to that member, if there is one."""
+        return self._links.get(node)
+
+    # --- Pushing ----------------------------------------------------------------------------------
+
+    def push(self, size: int, but: Sequence[NodeId | None], now: int) -> tuple[Addresses, int]:
+        """Push this many bytes over every eager link with room for them, except to these nodes.
+
+        Return where they go, and how many bytes this node has pushed altogether.
+        """
+        self._pushed_bytes += size
+        to = tuple(
+            link.member.row.address
+            for node, link in self._links.items()
+            if link.is_eager
+            and node not in but
+            and link.window.push(self._pushed_bytes, size, self._window_bytes, now)
+        )
+        return to, self._pushed_bytes
+
+    def taken(self, node: NodeId, at: int, now: int) -> None:
+        """A peer has read what was pushed to it, up to this byte."""
+        link = self._links.get(node)
+        if link is not None:
+            link.window.taken(at, now)
+
+    def room(self, now: int) -> int | None:
+        """How many bytes may be pushed so that at least half of the peers have room for them.
+
+        Only peers count that messages are pushed to and that answer. None: there is no such peer,
+        and no limit.
+        """
+        windows = [link.window for link in self._links.values() if link.is_eager]
+        room = sorted(self._window_bytes - w.in_flight for w in windows if w.answers(now))
+        return room[len(room) // 2] if room else None
+
+    def came(self, node: NodeId, size: int) -> bool:
+        """A node pushed this many bytes here. True: tell it how far they were read."""
+        link = self._links.get(node)
+        return link is None or link.window.came(size)
+
+    def all(self, but: NodeId | None) -> Addresses:
+        """The addresses of all peers except that one."""
+        return self._addresses(but, self._links)
+
+    def told(self, but: NodeId | None, now: int) -> Addresses:
+        """Peers that are only told what there is: over lazy links, and where room was lacking."""
+        links = self._links.items()
+        told = [node for node, link in links if not link.is_eager or link.window.is_behind(now)]
+        return self._addresses(but, told)
+
+    def _addresses(self, but: NodeId | None, nodes: Iterable[NodeId]) -> Addresses:
+        return tuple(self._links[node].member.row.address for node in nodes if node != but)
+
+    # --- The tree ---------------------------------------------------------------------------------
+
+    def brought(self, node: NodeId, dot: Dot | None, *, is_new: bool, now: int) -> bool:
+        """A rumor, whose first message is `dot`, came over a link.
+
+        True: the link is to be pruned.
+        """
+        if is_new:
+            self._missed -= self._missed / MISSED_OVER
+            self._choose(dot, now)
+        link = self._links.get(node)
+        if link is None:
+            return False
+        link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
+        if is_new or link.duplicates < PRUNE_AFTER or dot is None or dot != self._prune_by:
+            return False
+        if link.is_eager and self._eager <= eager_least(self._missed, self._eager):
+            return False
+        self.prune(node)
+        return True
+
+    def _choose(self, dot: Dot | None, now: int) -> None:
+        """A message came first by a link. If all nodes prune by it, later links may go lazy."""
+        if dot is None or now < self._next_prune or (dot.seq + dot.log[0]) % PRUNE_EVERY:
+            return
+        self._prune_by = dot
+        self._next_prune = now + PRUNE_PAUSE_US
+
+    def prune(self, node: NodeId) -> None:
+        """This end of the link goes lazy."""
+        self._set_eager(node, eager=False)
+
+    def graft(self, node: NodeId) -> None:
+        """This end of the link goes eager."""
+        self._set_eager(node, eager=True)
+
+    def _set_eager(self, node: NodeId, *, eager: bool) -> None:
+        link = self._links.get(node)
+        if link is not None:
+            link.is_eager, link.duplicates = eager, 0
+
+    def missed(self, node: NodeId, now: int) -> bool:
+        """What a peer told of did not come by the tree. True: the link to it is grafted.
+
+        An eager link may be grafted too: the graft that made this end eager may have been lost on
+        its way. A node with too few eager links, because others pruned them, does not wait for a
+        second miss.
+        """
+        is_second = now - self._missed_at <= GRAFT_WITHIN_US
+        self._missed_at = now
+        self._missed += (1 - self._missed) / MISSED_OVER
+        has_few = self._eager < eager_least(self._missed, self._eager)
+        if node not in self._links or not (is_second or has_few):
+            return False
+        self.graft(node)
+        return True
+
+    @property
+    def _eager(self) -> int:
+        return sum(link.is_eager for link in self._links.values())

@@ -1,0 +1,51 @@
+"""Notices: facts that people should hear of, as typed values that carry their own level.
+
+A notice becomes one line of the node's log. The line's event is the class's name in snake case
+(`MemberDied` is `member_died`), and its fields are those of the class. The page for operators lists
+all of them, and a test compares that list with the classes.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, fields
+from enum import Enum
+from typing import ClassVar
+
+from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot
+
+
+class Level(Enum):
+    """How much a notice matters. The values are the names of structlog's methods."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """A fact for people. A field that is None is left out of the log."""
+
+    level: ClassVar[Level] = Level.INFO
+
+    @classmethod
+    def event(cls) -> str:
+        """The name that the log has for it: a short fact in the past tense."""
+        return re.sub(r"(?<=[a-z])(?=[A-Z])", "_", cls.__name__).lower()
+
+    def record(self) -> dict[str, object]:
+        """The fields as the log prints them: ids in hex, addresses and dots as text."""
+        values = ((field.name, getattr(self, field.name)) for field in fields(self))
+        return {name: _printed(value) for name, value in values if value is not None}
+
+
+def _printed(value: object) -> object:
+    match value:
+        case bytes():
+            return value.hex()
+        case Dot() | Address():
+            return str(value)
+        case _:
+            return value

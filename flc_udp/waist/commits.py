@@ -1,0 +1,163 @@
+"""Commits: what is decided becomes durable in batches, and what follows when the disk fails.
+
+    decided ─▶ commit ─▶ durable
+                 └─ failed ─▶ recover (until the log can be read) ─▶ rebuild ─▶ try the disk again
+
+Rules. At most one commit is under way. What is decided meanwhile goes into the next, so the slower
+the disk, the larger the batches. After a quiet moment a commit starts at once, so a lone message
+waits for nothing; under load a pause lies between the starts of two commits. After a failure
+everything that was decided is undone, what the log really holds is read anew, posts are refused for
+a while, and the node tries the disk again by itself.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+
+from flc_udp.config import Settings
+from flc_udp.model.dots import Dot
+from flc_udp.model.drops import Drop
+from flc_udp.model.errors import FlcError
+from flc_udp.model.message import Message
+from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.waist.notices import CommitFailed
+from flc_udp.waist.ports import Batch, Ground
+
+CATCH_UP_PAUSE_US = 50 * MS_US
+"""The pause between the starts of two commits of a node that catches up. In large commits a message
+costs such a node a third less than in small ones."""
+
+RETRY_US = SECOND_US
+"""After a failure the disk is left alone for this long, and posts are refused."""
+
+BATCH_BYTES_MAX = 8 << 20
+"""A transaction holds at most this many bytes, which bounds how long it can take. A larger message
+goes alone."""
+
+OnceRows = tuple[tuple[str, int, Dot], ...]
+
+
+class Commits:
+    """What waits for the disk. Times are in µs."""
+
+    def __init__(self, settings: Settings, ground: Ground, drops: Counter[Drop]) -> None:
+        self.failing: str | None = None
+        """Why the log cannot be written, from a failure to the next success."""
+        self._reason = "the base was not written"
+        self._ground = ground
+        self._drops = drops
+        self._pause_us = settings.commit_pause_ms * MS_US
+        self._slow_us = settings.slow_commit_ms * MS_US
+        self._messages_max = settings.commit_messages_max
+        self._decided: deque[Message] = deque()
+        self._under_way: Batch | None = None
+        self._began = self._next = ground.now()
+        self._refuses_until: int | None = None
+        self._recover_at: int | None = None
+        self._try_at: int | None = None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is decided, under way or left alone after a failure."""
+        return self._under_way is None and not self._decided and self._refuses_until is None
+
+    @property
+    def refusal(self) -> FlcError | None:
+        """Why posts are refused now; None where they are not."""
+        if self._refuses_until is None:
+            return None
+        return FlcError(
+            f"not said: the log cannot be written ({self.failing})",
+            "see `flc status`; the node goes on read-only and tries again by itself",
+        )
+
+    @property
+    def wake_at(self) -> int | None:
+        """When there is something to do, in µs. None: only the end of a commit is waited for."""
+        times = [self._recover_at, self._try_at]
+        if self._under_way is None:
+            times.append(self._refuses_until)
+            if self._decided and self._refuses_until is None:
+                times.append(self._next)
+        return min((at for at in times if at is not None), default=None)
+
+    def append(self, messages: Sequence[Message]) -> None:
+        """These messages are decided."""
+        self._decided.extend(messages)
+
+    def wake(self, now: int) -> None:
+        """Recover, take posts again, or try the disk, where that is due."""
+        if self._recover_at is not None and self._recover_at <= now:
+            self._recover_at = None
+            self._ground.recover()
+        is_over = self._refuses_until is not None and self._refuses_until <= now
+        if is_over and self._under_way is None:
+            self._refuses_until = None
+        if self._try_at is not None and self._try_at <= now:
+            self._try_at = None
+            if self.failing is not None and self._under_way is None:
+                self._ground.try_disk()
+
+    def start(
+        self, now: int, once_of: Callable[[Sequence[Message]], OnceRows], *, catching_up: bool
+    ) -> None:
+        """Start a commit of what is decided, if it is time."""
+        if self._under_way is not None or not self._decided or self._refuses_until is not None:
+            return
+        if now < self._next:
+            return
+        self._next = now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us)
+        self._began = now
+        messages = self._next_batch()
+        self._under_way = Batch(messages, once_of(messages), self._ground.wall())
+        self._ground.commit(self._under_way)
+
+    def _next_batch(self) -> tuple[Message, ...]:
+        """At least one message, and at most what one transaction may hold."""
+        messages: list[Message] = []
+        size = 0
+        while self._decided and len(messages) < self._messages_max:
+            size += len(self._decided[0].encoded)
+            if messages and size > BATCH_BYTES_MAX:
+                break
+            messages.append(self._decided.popleft())
+        return tuple(messages)
+
+    # --- How it ended -----------------------------------------------------------------------------
+
+    def committed(self, batch: Batch, now: int) -> bool:
+        """The commit under way is durable. True: it was slow."""
+        assert batch is self._under_way
+        self._under_way = None
+        self.failing = None
+        return now - self._began >= self._slow_us
+
+    def failed(self, reason: str, now: int) -> None:
+        """The commit under way failed: what the log really holds has to be found out."""
+        assert self._under_way is not None
+        if self.failing is None:
+            self._ground.tell(CommitFailed(reason))
+        self.failing = self._reason = reason
+        self._refuses_until = now + RETRY_US
+
+    def recovery_failed(self, reason: str, now: int) -> None:
+        """The log cannot even be read: try again, and refuse posts meanwhile."""
+        self.failing = f"{self._reason}; {reason}"
+        self._refuses_until = self._recover_at = now + RETRY_US
+
+    def recovered(self, now: int) -> None:
+        """The log was opened anew: what was decided and is not in it is undone."""
+        under_way = 0 if self._under_way is None else len(self._under_way.messages)
+        self._drops[Drop.UNDONE_BY_FAILED_COMMIT] += under_way + len(self._decided)
+        self._under_way = None
+        self._decided.clear()
+        self._refuses_until = self._try_at = now + RETRY_US
+
+    def disk_is_well(self) -> None:
+        """Something was written after a failure: posts are taken again."""
+        self.failing = None
+
+    def disk_failed(self, now: int) -> None:
+        """Nothing could be written: try again later."""
+        self._try_at = now + RETRY_US

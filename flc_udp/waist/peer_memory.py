@@ -1,0 +1,37 @@
+"""Which members a node remembers for its next start, and when it writes them down.
+
+Rules. Members are written when another one has come alive, but not often, so that a cluster whose
+members come and go does not wear the disk. A death alone writes nothing.
+"""
+
+from __future__ import annotations
+
+from flc_udp.core.notices import MemberAlive
+from flc_udp.model.notices import Notice
+from flc_udp.model.units import SECOND_US
+
+PAUSE_US = 10 * SECOND_US
+"""The time between two writings."""
+
+PEERS_MAX = 256
+"""This many members are enough to find the cluster again."""
+
+
+class PeerMemory:
+    """When the members are to be written."""
+
+    def __init__(self, now: int) -> None:
+        self._next = now
+        self._changed = False
+
+    def heard(self, notice: Notice) -> None:
+        """Something happened to a member, or to something else."""
+        self._changed |= isinstance(notice, MemberAlive)
+
+    def is_due(self, now: int, *, at_once: bool = False) -> bool:
+        """Whether the members are to be written now. `at_once`: however short the pause was."""
+        if not self._changed or (now < self._next and not at_once):
+            return False
+        self._changed = False
+        self._next = now + PAUSE_US
+        return True

@@ -1,0 +1,67 @@
+"""Waits: people who wait until other nodes durably hold what they said (`say --wait`).
+
+Rules. A wait ends when enough others hold the message, when nobody is left who could, or when its
+time is out. Waits are looked at after everything that came in was read, so that a receipt that came
+in time counts, even where this node stood still.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from flc_udp.core.push.receipts import Wait
+from flc_udp.model.dots import NodeId
+
+
+class WaitEnded(NamedTuple):
+    """How a wait ended."""
+
+    held_by: tuple[NodeId, ...]
+    missing: tuple[NodeId, ...]
+    """Members that were waited for and do not hold it, as far as is known: also those that died."""
+    is_short: bool
+    """Whether fewer hold it than were asked for."""
+
+
+class _Waiting(NamedTuple):
+    wait: Wait
+    is_for_all: bool
+    deadline: int
+    done: Callable[[WaitEnded], None]
+
+
+class Waits:
+    """All waits under way. Times are in µs."""
+
+    def __init__(self) -> None:
+        self._waiting: list[_Waiting] = []
+
+    def __len__(self) -> int:
+        return len(self._waiting)
+
+    @property
+    def wake_at(self) -> int | None:
+        """When the first wait runs out of time."""
+        return min((waiting.deadline for waiting in self._waiting), default=None)
+
+    def add(
+        self, wait: Wait, deadline: int, done: Callable[[WaitEnded], None], *, is_for_all: bool
+    ) -> None:
+        """Wait; `done` is called once."""
+        self._waiting.append(_Waiting(wait, is_for_all, deadline, done))
+
+    def take_ended(self, now: int) -> list[tuple[Wait, Callable[[WaitEnded], None], WaitEnded]]:
+        """The waits that have ended, with whom to tell and what."""
+        if not self._waiting:
+            return []
+        ended = [w for w in self._waiting if w.wait.is_done or w.deadline <= now]
+        self._waiting = [w for w in self._waiting if not (w.wait.is_done or w.deadline <= now)]
+        return [(waiting.wait, waiting.done, _outcome(waiting)) for waiting in ended]
+
+
+def _outcome(waiting: _Waiting) -> WaitEnded:
+    wait = waiting.wait
+    missing = (*wait.waited_for, *wait.gone)
+    is_short = bool(wait.waited_for) if waiting.is_for_all else len(wait.held_by) < wait.needed
+    return WaitEnded(tuple(wait.held_by), missing, is_short)
