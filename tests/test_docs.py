@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-import ast
-import importlib
+import dataclasses
 import re
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import pytest
 
 from flc_udp.cli.main import COMMANDS
 from flc_udp.config import SETTING_NAMES
-from flc_udp.daemon.ground import ERRORS, WARNINGS
+from flc_udp.core import notices as core_notices
+from flc_udp.daemon import notices as daemon_notices
 from flc_udp.daemon.hooks import hooks
-from flc_udp.daemon.watch.reasons import ADVICE
+from flc_udp.daemon.watch.reasons import Code
+from flc_udp.model.drops import Drop
+from flc_udp.model.notices import Notice
+from flc_udp.waist import notices as waist_notices
 from tests.daemon.watch.test_metrics import COUNTERS, GAUGES, HISTOGRAMS
 
 ROOT = Path(__file__).parents[1]
@@ -24,97 +25,27 @@ DOCS = PACKAGE / "docs"
 OPERATIONS = (DOCS / "operations.md").read_text("utf-8")
 PAGES = [ROOT / "README.md", *sorted(DOCS.glob("*.md"))]
 
-LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
-
-Function = ast.FunctionDef | ast.AsyncFunctionDef
-
 each_page = pytest.mark.parametrize("page", PAGES, ids=lambda path: path.name)
 
 
-class Event(NamedTuple):
-    """A line of the log: its level, the fields it always has, and those it may have."""
-
-    level: str
-    always: frozenset[str]
-    sometimes: frozenset[str] = frozenset()
-
-
-def functions() -> Iterator[tuple[Path, Function]]:
-    """Every function of the package, with its file."""
-    for path in sorted(PACKAGE.rglob("*.py")):
-        tree = ast.parse(path.read_text("utf-8"), str(path))
-        for node in ast.walk(tree):
-            if isinstance(node, Function):
-                yield path, node
+def notices() -> list[type[Notice]]:
+    """Every class of facts that is told as such: those that no other is derived from."""
+    modules = (core_notices, waist_notices, daemon_notices)
+    known = {c for m in modules for c in vars(m).values() if isinstance(c, type)}
+    known = {notice for notice in known if issubclass(notice, Notice) and notice is not Notice}
+    bases = {base for notice in known for base in notice.__bases__}
+    return sorted(known - bases, key=lambda notice: notice.__name__)
 
 
-def events() -> dict[str, Event]:
-    """All that is ever logged, read from the source."""
-    found: dict[str, Event] = {}
-    for path, function in functions():
-        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
-            if is_logged(call):
-                if isinstance(call.args[0], ast.Constant):
-                    assert isinstance(call.func, ast.Attribute)
-                    fields = frozenset(word.arg or "**" for word in call.keywords)
-                    found[str(call.args[0].value)] = Event(call.func.attr, fields)
-                else:  # The one door for what the core tells.
-                    assert (path.name, function.name) == ("ground.py", "tell")
-            elif isinstance(call.func, ast.Name) and call.func.id == "Notice":
-                always, sometimes = fields_of(call, function)
-                for name in names_of(call.args[0], path):
-                    found[name] = Event(level_of(name), always, sometimes)
-    return found
+def fields_of(notice: type[Notice]) -> tuple[set[str], set[str]]:
+    """The fields that a line of the log always has, and those that it may have."""
+    sometimes = {field.name for field in dataclasses.fields(notice) if has_default(field)}
+    return {field.name for field in dataclasses.fields(notice)} - sometimes, sometimes
 
 
-def is_logged(call: ast.Call) -> bool:
-    """Whether a call writes a line of the log."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr not in LEVELS:
-        return False
-    receiver = ast.unparse(call.func.value)
-    return "logger" in receiver or "structlog" in receiver
-
-
-def level_of(name: str) -> str:
-    """What `LoopGround.tell` makes of a notice."""
-    return "error" if name in ERRORS else "warning" if name in WARNINGS else "info"
-
-
-def names_of(argument: ast.expr, path: Path) -> list[str]:
-    """The name of a notice, or all of the table that it is looked up in."""
-    if isinstance(argument, ast.Constant):
-        return [str(argument.value)]
-    assert isinstance(argument, ast.Subscript), ast.unparse(argument)
-    assert isinstance(argument.value, ast.Name), ast.unparse(argument)
-    module = ".".join(path.relative_to(ROOT).with_suffix("").parts)
-    return list(getattr(importlib.import_module(module), argument.value.id).values())
-
-
-def fields_of(call: ast.Call, function: Function) -> tuple[frozenset[str], frozenset[str]]:
-    """The fields of a notice: of a dictionary as it stands, or as the function fills it."""
-    if len(call.args) == 1:
-        return frozenset(), frozenset()
-    fields = call.args[1]
-    if isinstance(fields, ast.Dict):
-        return keys_of(fields), frozenset()
-    assert isinstance(fields, ast.Name), ast.unparse(call)
-    always, sometimes = frozenset[str](), set[str]()
-    for node in ast.walk(function):
-        if not isinstance(node, ast.Assign):
-            continue
-        match node.targets[0]:
-            case ast.Name(id=name) if name == fields.id and isinstance(node.value, ast.Dict):
-                always = keys_of(node.value)
-            case ast.Subscript(value=ast.Name(id=name), slice=ast.Constant(value=key)):
-                sometimes |= {str(key)} if name == fields.id else set()
-    assert always, f"cannot tell the fields of {ast.unparse(call)}"
-    return always, frozenset(sometimes)
-
-
-def keys_of(fields: ast.Dict) -> frozenset[str]:
-    """The keys of a dictionary as it is written."""
-    assert all(isinstance(key, ast.Constant) for key in fields.keys), ast.unparse(fields)
-    return frozenset(str(key.value) for key in fields.keys if isinstance(key, ast.Constant))
+def has_default(field: dataclasses.Field[object]) -> bool:
+    """Whether it may be left out."""
+    return field.default is not dataclasses.MISSING
 
 
 def listed_events() -> dict[str, tuple[str, frozenset[str]]]:
@@ -131,69 +62,42 @@ def listed_events() -> dict[str, tuple[str, frozenset[str]]]:
 
 def test_every_event_is_listed_with_its_level_and_fields() -> None:
     """Whoever reads the log finds every line explained, and no line that there is not."""
-    found, listed = events(), listed_events()
+    found, listed = {notice.event(): notice for notice in notices()}, listed_events()
 
     assert set(found) == set(listed)
-    for name, event in found.items():
+    for name, notice in found.items():
         level, fields = listed[name]
-        assert level == event.level, name
-        assert event.always <= fields <= event.always | event.sometimes, name
+        always, sometimes = fields_of(notice)
+        assert level == notice.level.value, name
+        assert always <= fields <= always | sometimes, name
 
 
-def fixed(said: ast.expr) -> str:
-    """The longest piece of a text that is the same each time."""
-    return max(pieces(said), key=len, default="").strip()
+def test_nothing_is_logged_but_notices() -> None:
+    """There is one door to the log, so the list of events is complete."""
+    logging = [
+        path.relative_to(PACKAGE)
+        for path in PACKAGE.rglob("*.py")
+        if re.search(r"get_logger|[lL]ogger\.(debug|info|warning|error)", path.read_text("utf-8"))
+    ]
 
-
-def whole(said: ast.expr) -> str:
-    """All of them, what changes left out."""
-    return "".join(pieces(said))
-
-
-def pieces(said: ast.expr) -> list[str]:
-    """Of a text: those that are the same each time."""
-    found = [node.value for node in ast.walk(said) if isinstance(node, ast.Constant)]
-    return [piece for piece in found if isinstance(piece, str)]
-
-
-def reasons(of: Callable[[ast.expr], str] = fixed) -> list[str]:
-    """What is fixed in each reason that `flc status` and `/readyz` may give."""
-    tree = ast.parse((PACKAGE / "daemon" / "watch" / "status.py").read_text("utf-8"))
-    found = []
-    for function in ast.walk(tree):
-        if isinstance(function, Function) and function.name in (
-            "reasons",
-            "_disk_reasons",
-            "unready",
-        ):
-            for node in ast.walk(function):
-                match node:
-                    case ast.Call(func=ast.Attribute(attr="append"), args=[said]):
-                        found.append(of(said))
-                    case ast.Return(value=ast.List(elts=[said])):
-                        found.append(of(said))
-    return [text for text in found if text]
+    assert logging == [Path("daemon/stderr.py")]
 
 
 def test_every_reason_is_explained() -> None:
     """At three in the morning `flc status` says a line, and the page what to do about it."""
-    told = reasons()
     page = OPERATIONS.partition("## What `flc status` says")[2].partition("\n## ")[0]
-    rows = [line.split("|")[1] for line in page.splitlines() if line.startswith("| `")]
-    # A row may stop at a colon or a comma: what follows are figures.
-    openings = [piece for row in rows for piece in re.findall(r"[^`…]{7,}", row)]
+    rows = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
+    told = [re.sub(r"\{[^}]*\}", "…", code.template) for code in Code]
 
+    # A row may stop where figures begin.
     assert len(told) == len(rows)
-    for reason in told:
-        assert any(piece.strip() in reason or reason in piece for piece in openings), reason
+    for text in told:
+        assert any(text.startswith(row.rstrip("…")) for row in rows), text
 
 
 def test_every_reason_has_its_advice() -> None:
-    """The line below the reason says what to do, and no advice is for a reason that is gone."""
-    told = reasons(whole)
-
-    assert [reason for reason in told if not any(words in reason for words in ADVICE)] == []
-    assert [words for words in ADVICE if not any(words in reason for reason in told)] == []
+    """The line below the reason says what to do."""
+    assert [code for code in Code if not code.advice] == []
 
 
 def metric_names() -> set[str]:
@@ -214,10 +118,9 @@ def test_every_metric_that_is_named_exists(page: Path) -> None:
 def test_every_reason_of_a_drop_that_is_named_exists() -> None:
     """The same for labels."""
     named = re.findall(r'reason=~?"([^"]+)"', OPERATIONS)
-    source = "".join(path.read_text("utf-8") for path in PACKAGE.rglob("*.py"))
 
     assert named
-    assert [r for text in named for r in text.split("|") if f'"{r}"' not in source] == []
+    assert {reason for text in named for reason in text.split("|")} <= set(Drop)
 
 
 @each_page

@@ -390,7 +390,7 @@ class Replica:
             uncommitted=self.uncommitted,
             catching_up=standing.catching_up,
             is_leaving=self.is_leaving,
-            drops=self._all_drops(),
+            drops=self.drops(),
         )
 
     def _member_facts(self, member: Member, now: int) -> MemberFacts:
@@ -447,7 +447,8 @@ class Replica:
             pieces_bytes=repair.pieces.held_bytes,
         )
 
-    def _all_drops(self) -> Counter[Drop]:
+    def drops(self) -> Counter[Drop]:
+        """What was not taken, by reason."""
         repair, causal = self._log_side.repair, self._log_side.causal
         return self._drops + Counter(
             {

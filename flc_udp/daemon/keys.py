@@ -15,10 +15,10 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-import structlog
-
 from flc_udp.config import Settings
+from flc_udp.daemon.notices import KeyFileOutdated, KeysChanged
 from flc_udp.daemon.records import Record
+from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
 from flc_udp.wire import ring as rings
@@ -36,7 +36,6 @@ class Keys:
         self._directory = directory
         self._key_file = Path(settings.key_file) if settings.key_file else None
         self._cluster = settings.cluster
-        self._logger = structlog.get_logger()
         self._one_at_a_time = asyncio.Lock()
         self._changes: dict[asyncio.Task[str | FlcError], None] = {}
         self._seal: Seal | None = None
@@ -59,7 +58,7 @@ class Keys:
         self._mark = given.mark
         if held is not None and held.mark == given.mark:
             if held.sources != given.sources:
-                self._logger.warning("key_file_outdated", path=str(self._key_file))
+                tell(KeyFileOutdated(self._key_file))
             return keyring(held.sources, self._cluster)
         self._write(given)
         ring = keyring(given.sources, self._cluster)
@@ -123,7 +122,7 @@ class Keys:
 
     def _tell(self, change: str, ring: Keyring, key: str | None) -> None:
         names = [key.name for key in ring.keys]
-        self._logger.info("keys_changed", change=change, key=key, seals=names[0], opens=names)
+        tell(KeysChanged(change, key, names[0], names))
 
 
 def _changed(ring: Keyring, change: str, wanted: str) -> tuple[Keyring, str]:

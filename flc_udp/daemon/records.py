@@ -9,7 +9,7 @@ import json
 from collections.abc import Mapping
 from typing import TypeVar
 
-from flc_udp.core.liveness.members import Member
+from flc_udp.core.facts import MemberFacts
 from flc_udp.model.clocks import VectorClock
 from flc_udp.wire.message_json import rfc3339
 
@@ -25,7 +25,7 @@ def clock_record(clock: VectorClock) -> Record:
     return {log.hex(): seq for log, seq in clock.items()}
 
 
-def member_record(member: Member, wall_ms: int, now: int, *, is_self: bool) -> Record:
+def member_record(member: MemberFacts, wall_ms: int, *, is_self: bool) -> Record:
     """A member as this node sees it; `since` is when its state changed here."""
     row = member.row
     return {
@@ -34,8 +34,8 @@ def member_record(member: Member, wall_ms: int, now: int, *, is_self: bool) -> R
         "address": str(row.address),
         "state": row.state.name.lower(),
         "incarnation": row.incarnation,
-        "since": rfc3339(wall_ms - (now - member.since) // 1_000),
-        "rtt_ms": None if member.rtt is None else round(member.rtt / 1_000, 3),
+        "since": rfc3339(wall_ms - member.state_for_us // 1_000),
+        "rtt_ms": None if member.rtt_us is None else round(member.rtt_us / 1_000, 3),
         "health": member.health,
         "self": is_self,
         "tags": dict(row.tags),

@@ -12,8 +12,8 @@ import asyncio
 from collections.abc import Callable, Collection, Sequence
 from random import SystemRandom
 
-import structlog
-
+from flc_udp.daemon.notices import SeedUnresolved
+from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import resolve
 from flc_udp.model.address import Address, split_host_port
 from flc_udp.model.errors import FlcError
@@ -61,5 +61,5 @@ async def _look_up(seed: str) -> list[Address]:
     try:
         return await resolve(seed)
     except FlcError as error:
-        structlog.get_logger().warning("seed_unresolved", seed=seed, error=str(error))
+        tell(SeedUnresolved(seed, str(error)))
         return []

@@ -15,6 +15,7 @@ from typing import TextIO, cast
 import structlog
 
 from flc_udp.config import Settings
+from flc_udp.model.notices import Notice
 
 
 def _event_first(
@@ -34,6 +35,12 @@ class _Stderr:
 
     def flush(self) -> None:
         """Nothing is kept back."""
+
+
+def tell(notice: Notice) -> None:
+    """Log one fact, as an event with fields."""
+    log = getattr(structlog.get_logger(), notice.level.value)
+    log(notice.event(), **notice.record())
 
 
 def log_to_stderr(settings: Settings) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, fields
 from enum import Enum
+from pathlib import PurePath
 from typing import ClassVar
 
 from flc_udp.model.address import Address
@@ -26,7 +27,10 @@ class Level(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """A fact for people. A field that is None is left out of the log."""
+    """A fact for people.
+
+    A field that has a default is left out of the log when it has that value.
+    """
 
     level: ClassVar[Level] = Level.INFO
 
@@ -37,15 +41,15 @@ class Notice:
 
     def record(self) -> dict[str, object]:
         """The fields as the log prints them: ids in hex, addresses and dots as text."""
-        values = ((field.name, getattr(self, field.name)) for field in fields(self))
-        return {name: _printed(value) for name, value in values if value is not None}
+        values = ((field, getattr(self, field.name)) for field in fields(self))
+        return {f.name: _printed(value) for f, value in values if value != f.default}
 
 
 def _printed(value: object) -> object:
     match value:
         case bytes():
             return value.hex()
-        case Dot() | Address():
+        case Dot() | Address() | PurePath():
             return str(value)
         case _:
             return value

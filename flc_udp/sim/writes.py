@@ -104,7 +104,7 @@ class Writes:
     def recover(self) -> None:
         """Open the log anew and tell the node what it holds."""
         self._log.recover()
-        self._running.recovered(self._log.load(), self._log.reader().last_position())
+        self._running.recovered(self._log.load(), self._log.last_position())
 
     # --- One after another ------------------------------------------------------------------------
 

@@ -78,6 +78,11 @@ class Log:
             self._kept = Kept(self._connection)
             return self._kept.history()
 
+    def last_position(self) -> int:
+        """The greatest position that was ever given, or 0."""
+        with failing("read"):
+            return (self._kept or Kept(self._connection)).position
+
     def append(
         self,
         messages: Sequence[Message],

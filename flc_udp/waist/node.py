@@ -433,7 +433,7 @@ class Node:
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
-        return self._drops + Counter(self.facts().drops)
+        return self._drops + self._replica.drops()
 
     def queued(self) -> dict[str, int]:
         """How much waits in each place."""

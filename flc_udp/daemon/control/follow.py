@@ -9,10 +9,11 @@ numbers, however far behind it is.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Protocol
 
 from flc_udp.daemon.records import encode
+from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
@@ -65,7 +66,7 @@ class Follow:
         tag: str,
         room: str | None,
         position: int,
-        shown: Callable[[], int],
+        shown: ShownCursor,
     ) -> None:
         self._outlet = outlet
         self._reader = reader
@@ -75,18 +76,18 @@ class Follow:
         self.is_pumping = False
         """Whether it reads on by itself in a later turn."""
         self._shown = shown
-        self._catching_up_to: int | None = shown()
+        self._catching_up_to: int | None = shown.position
 
     @property
     def lag(self) -> int:
         """Positions that are shown and not passed yet, by whatever room's messages."""
-        return max(self._shown() - self._position, 0)
+        return max(self._shown.position - self._position, 0)
 
     def pump(self) -> bool:
         """Read on from the log by a page, if the outlet has room; True if there may be more."""
         if self._outlet.is_full:
             return False  # It pumps again when it has room.
-        shown = self._shown()
+        shown = self._shown.position
         page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
         page = [row for row in page if row[0] <= shown]
         for position, encoded in page:

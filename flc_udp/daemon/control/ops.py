@@ -8,7 +8,7 @@ import time
 from collections.abc import AsyncIterator, Callable
 
 from flc_udp import __version__
-from flc_udp.core.liveness.members import Member, MemberTable
+from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
@@ -46,8 +46,6 @@ class Ops:
         leave: Callable[[], None],
     ) -> None:
         self.reader = reader
-        self.last_shown = reader.last_position()
-        """Up to this position the Node has shown its log; the log may hold more for a moment."""
         self._ground = ground
         self._keys = keys
         self._leave = leave
@@ -72,19 +70,15 @@ class Ops:
         """All of them, for the text of an error."""
         return ", ".join((*self.answers, *self.lists))
 
-    def shown(self) -> int:
-        """The last position that may be shown."""
-        return self.last_shown
-
     def follow_from(self, request: Record) -> tuple[str | None, int]:
         """(room or None for all, position) of a follow; raises FlcError."""
         room = _room_of(request)
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
+        newest = self._ground.shown.position
         if last is not None:
-            return room, min(self.reader.before_last(room, _number("last", last)), self.last_shown)
-        newest = self.last_shown
+            return room, min(self.reader.before_last(room, _number("last", last)), newest)
         if start is None:
             return room, newest
         position = _number("from", start)
@@ -114,7 +108,7 @@ class Ops:
     # --- Answers ------------------------------------------------------------------------------
 
     def _hello(self, _request: Record) -> Record:
-        me = self._ground.node.replica.liveness.me
+        me = self._ground.node.me
         return {"node": me.id.hex(), "name": me.name, "version": __version__}
 
     def _do_leave(self, _request: Record) -> Record:
@@ -122,9 +116,9 @@ class Ops:
         return {}
 
     def _forget(self, request: Record) -> Record:
-        liveness = self._ground.node.replica.liveness
-        row = _member_of(liveness.members, request.get("member")).row
-        if not liveness.forget(row.id, self._ground.now()):
+        node = self._ground.node
+        row = _member_of(node.facts(), request.get("member")).row
+        if not node.forget(row.id):
             raise FlcError(
                 f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
                 "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
@@ -134,15 +128,16 @@ class Ops:
 
     def _sync(self, request: Record) -> Record:
         """Whom it asks, and how many messages are known to be missing before they answer."""
-        replica, peer = self._ground.node.replica, request.get("peer")
-        members = replica.liveness.members
-        nodes = [] if peer is None else [_peer_of(members, peer).row.id]
-        asked = [members[node].row for node in replica.sync(nodes, self._ground.now())]
+        node, peer = self._ground.node, request.get("peer")
+        facts = node.facts()
+        nodes = [] if peer is None else [_peer_of(facts, peer).row.id]
+        ids = node.sync(nodes)
+        asked = [member.row for member in facts.members if member.row.id in ids]
         if not asked:
             raise FlcError("no other member is alive to be asked", "see `flc members`")
         self._ground.turn_soon()
         rows = [{"id": r.id.hex(), "name": r.name, "address": str(r.address)} for r in asked]
-        return {"asked": rows, "to_go": replica.anti_entropy.wants.to_go}
+        return {"asked": rows, "to_go": facts.repair.to_go}
 
     # --- Lists --------------------------------------------------------------------------------
 
@@ -157,19 +152,17 @@ class Ops:
             }
 
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
-        members = self._ground.node.replica.liveness.members
-        wall, now = self._ground.wall(), self._ground.now()
-        members.me.health = self._ground.node.replica.liveness.detector.health.score
-        for member in list(members):
-            yield member_record(member, wall, now, is_self=member is members.me)
+        members, wall = self._ground.node.facts().members, self._ground.wall()
+        for member in members:
+            yield member_record(member, wall, is_self=member is members[0])
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for; and who was last heard under which key."""
         about = await self._keys.change(request)
         node = self._ground.node
-        live = node.replica.liveness.members.live()
+        live = node.live_rows()
         for key in self._keys.ring.keys:
-            heard = [m.row.name for m in live if node.heard_under.get(m.row.id) == key.id]
+            heard = [row.name for row in live if node.heard_under.get(row.id) == key.id]
             seals = key == self._keys.ring.keys[0]
             yield {"id": key.name, "seals": seals, "heard": sorted(heard)}
         yield {"end": True} if about is None else {"end": True, "key": about}
@@ -179,7 +172,7 @@ class Ops:
         n = _number("n", request.get("n", LOG_LINES))
         since = _wall_of(request.get("since"))
         with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
-        last_position = self.last_shown
+        last_position = self._ground.shown.position
         past = Past() if with_clock else None
         if past is not None and (n or since is not None):
             await self._walk_to(past, room, n, since, last_position)
@@ -239,8 +232,9 @@ class _Turns:
             self._over_at = time.monotonic() + SLICE_S
 
 
-def _member_of(members: MemberTable, wanted: object) -> Member:
+def _member_of(facts: Facts, wanted: object) -> MemberFacts:
     """The one member of that id, or else of that name; raises FlcError."""
+    members = facts.members
     found = [m for m in members if m.row.id.hex() == wanted]
     found = found or [m for m in members if m.row.name == wanted]
     if not found:
@@ -253,11 +247,11 @@ def _member_of(members: MemberTable, wanted: object) -> Member:
     return found[0]
 
 
-def _peer_of(members: MemberTable, wanted: object) -> Member:
+def _peer_of(facts: Facts, wanted: object) -> MemberFacts:
     """The one other member of that id or name, alive; raises FlcError."""
-    member = _member_of(members, wanted)
+    member = _member_of(facts, wanted)
     row = member.row
-    if member is members.me:
+    if member is facts.members[0]:
         raise FlcError(f"{row.name} is this node itself", "name another: see `flc members`")
     if row.state is not State.ALIVE:
         raise FlcError(

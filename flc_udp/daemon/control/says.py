@@ -7,22 +7,22 @@ the first dot, whether that is still under way, remembered, or from before a res
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import binascii
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
-from flc_udp.core.push.receipts import Wait
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import Record
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label
+from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
 from flc_udp.waist.ports import Committed, Once, Post
+from flc_udp.waist.waits import WaitEnded
 
 TIMEOUT_S = 10.0
 """How long a say with `wait` waits for others unless it says otherwise."""
@@ -53,14 +53,6 @@ class Say:
         self.answered()
 
 
-@dataclass(slots=True)
-class _Waiting:
-    say: Say
-    said: Committed
-    wait: Wait
-    timer: asyncio.TimerHandle = field(repr=False)
-
-
 class Says:
     """All says of a node that are under way."""
 
@@ -68,16 +60,9 @@ class Says:
         self._ground = ground
         self._reader = reader
         self._name = name
-        self._waiting: list[_Waiting] = []
         self._once: dict[str, dict[int, list[Say]]] = {}
         """{client: {n: repeats}} of those under way: n rises, so the last is the greatest."""
         self._newest: dict[str, int] = {}
-        ground.after_turn.append(self._look)
-
-    @property
-    def waiting(self) -> int:
-        """Says that are durable here and wait for other nodes' disks."""
-        return len(self._waiting)
 
     def begin(self, say: Say, request: Record) -> None:
         """Start one; raises FlcError where the request cannot be a message."""
@@ -121,7 +106,7 @@ class Says:
     def _answer_again(self, say: Say, dot: Dot) -> None:
         say.remember(dot)
         position = self._reader.position_of(dot)
-        is_of_this_run = dot.log == self._ground.node.replica.standing.log
+        is_of_this_run = dot.log == self._ground.node.log
         if say.wait is not None and is_of_this_run and position is not None:
             self._begin_wait(say, Committed(dot, position))
         else:
@@ -147,13 +132,13 @@ class Says:
             del self._once[client]
         return repeats
 
-    # --- Wait ---------------------------------------------------------------------------------
+    # --- Wait -------------------------------------------------------------------------------------
 
     def _wait_of(self, request: Record) -> tuple[int | str | None, float]:
         wait, timeout_s = request.get("wait"), _timeout_of(request.get("timeout"))
         if wait is None or wait == "all":
             return wait, timeout_s
-        live = len(self._ground.node.replica.liveness.members.live())
+        live = len(self._ground.node.live_rows())
         if type(wait) is not int or wait < 0:
             raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
         if wait > live:
@@ -164,45 +149,22 @@ class Says:
         return wait, timeout_s
 
     def _begin_wait(self, say: Say, said: Committed) -> None:
-        node = self._ground.node
         needed = say.wait if isinstance(say.wait, int) else None
-        wait = node.replica.watch(said.dot.seq, needed, self._ground.now())
-        loop = asyncio.get_running_loop()
-        timer = loop.call_later(say.timeout_s, self._look)
-        self._waiting.append(_Waiting(say, said, wait, timer))
+        done = partial(self._end_wait, say, said)
+        self._ground.node.wait(said.dot, needed, round(say.timeout_s * SECOND_US), done)
         self._ground.turn_soon()
 
-    def _look(self) -> None:
-        """Answer the waits that are done or out of time."""
-        if not self._waiting:
-            return
-        now = asyncio.get_running_loop().time()
-        still = []
-        for waiting in self._waiting:
-            if waiting.wait.is_done or waiting.timer.when() <= now:
-                self._end_wait(waiting)
-            else:
-                still.append(waiting)
-        self._waiting = still
-
-    def _end_wait(self, waiting: _Waiting) -> None:
-        waiting.timer.cancel()
-        wait = waiting.wait
-        self._ground.node.replica.receipts.forget(wait)
-        needed = wait.needed
-        missing = [self._title(node) for node in (*wait.waited_for, *wait.gone)]
-        is_all = waiting.say.wait == "all"
-        is_short = bool(wait.waited_for) if is_all else len(wait.held_by) < needed
-        record = _record(waiting.said) | {"held_by": [self._title(n) for n in wait.held_by]}
-        if is_all or is_short:
-            record |= {"missing": missing}
-        if is_short:
+    def _end_wait(self, say: Say, said: Committed, ended: WaitEnded) -> None:
+        record = _record(said) | {"held_by": self._titles(ended.held_by)}
+        if say.wait == "all" or ended.is_short:
+            record |= {"missing": self._titles(ended.missing)}
+        if ended.is_short:
             record |= {"timeout": True}
-        waiting.say.finish(record)
+        say.finish(record)
 
-    def _title(self, node: NodeId) -> str:
-        member = self._ground.node.replica.liveness.members.get(node)
-        return node.hex() if member is None else f"{member.row.name} ({node.hex()})"
+    def _titles(self, nodes: Sequence[NodeId]) -> list[str]:
+        rows = [(node, self._ground.node.row_of(node)) for node in nodes]
+        return [node.hex() if row is None else f"{row.name} ({node.hex()})" for node, row in rows]
 
 
 def _record(said: Committed) -> Record:

@@ -18,15 +18,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, cast
 
+from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, Line, Own
 from flc_udp.daemon.control.ops import Ops
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.daemon.records import Record, encode
+from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.message import Message
 from flc_udp.store.directory import give_to
 
 SAYS_MAX = 2_048
@@ -197,8 +198,8 @@ class Connection(asyncio.Protocol):
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         room, position = self._control.ops.follow_from(request)
         tag = "" if request_id is None else f',"id":{encode(request_id)}'
-        ops = self._control.ops
-        follow = Follow(self, ops.reader, tag, room, position, ops.shown)
+        control = self._control
+        follow = Follow(self, control.ops.reader, tag, room, position, control.shown)
         self._follows.append(follow)
         self.pump(follow)
 
@@ -305,9 +306,15 @@ class Control:
     """The server and its connections."""
 
     def __init__(
-        self, ops: Ops, says: Says, says_max: int, broke: Callable[[BaseException | None], None]
+        self,
+        ops: Ops,
+        says: Says,
+        shown: ShownCursor,
+        says_max: int,
+        broke: Callable[[BaseException | None], None],
     ) -> None:
         self.ops = ops
+        self.shown = shown
         self.says_max = says_max
         """Says that may wait for their commit, over all connections."""
         self.says = says
@@ -349,13 +356,12 @@ class Control:
         """All that are here now."""
         return tuple(self._connections)
 
-    def show(self, first_position: int, messages: Sequence[Message]) -> None:
-        """New durable messages, for all who follow; with none, all below `first_position` are."""
-        self.ops.last_shown = first_position + len(messages) - 1
+    def show(self, deliver: Deliver) -> None:
+        """New durable messages, for all who follow. Without any, followers read on from the log."""
         following = [connection for connection in self._connections if connection.follows]
         if not following:
             return
-        lines = [Line(first_position + at, message) for at, message in enumerate(messages)]
+        lines = [Line(at, message) for at, message in enumerate(deliver.messages, deliver.position)]
         for connection in following:
             connection.show(lines)
 

@@ -34,17 +34,19 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
-import structlog
-
 from flc_udp.config import Settings
-from flc_udp.core.effects import Notice
-from flc_udp.daemon.control.ops import Ops
+from flc_udp.core.effects import Deliver
+from flc_udp.core.notices import MemberChanged
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.shell import OUTCOMES, Shell, outcome
+from flc_udp.daemon.notices import HookFailed
 from flc_udp.daemon.records import Record, encode, member_record
+from flc_udp.daemon.stderr import tell
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import decode
+from flc_udp.model.notices import Notice
+from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
@@ -118,14 +120,14 @@ class Hooks:
         self,
         settings: Settings,
         ground: LoopGround,
-        ops: Ops,
+        reader: Reader,
         data: Path,
         broke: Callable[[BaseException | None], None],
     ) -> None:
         kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environ = {**kept, "FLC_DATA": str(data.absolute())}
         shell = self._shell = Shell()
-        self._messages = NewMessages(ground, ops)
+        self._messages = NewMessages(ground, reader)
         self._members = ChangedMembers(ground)
         self._on_message = Hook("on_message", self._messages.take, shell, environ)
         self._on_member = Hook("on_member", self._members.take, shell, environ)
@@ -133,15 +135,12 @@ class Hooks:
         self._broke = broke
         self._follow()
         ground.on_notice.append(self._told)
+        ground.on_show.append(self._shown)
 
     def start(self) -> None:
         """Run for what is news since this was made."""
         self._on_message.start(self._settings.hook_processes, self._broke)
         self._on_member.start(1, self._broke)
-
-    def shown(self) -> None:
-        """New messages are to be seen."""
-        self._on_message.wake()
 
     def reload(self, settings: Settings) -> None:
         """Other commands, or none, from the next run on."""
@@ -176,37 +175,40 @@ class Hooks:
         self._on_message.follow(settings.on_message, settings.hook_timeout_s)
         self._on_member.follow(settings.on_member, settings.hook_timeout_s)
 
+    def _shown(self, _deliver: Deliver) -> None:
+        self._on_message.wake()
+
     def _told(self, notice: Notice) -> None:
-        if self._settings.on_member and notice.name.startswith("member_"):
-            self._members.add(bytes.fromhex(str(notice.fields["id"])))
+        if self._settings.on_member and isinstance(notice, MemberChanged):
+            self._members.add(notice.id)
             self._on_member.wake()
 
 
 class NewMessages:
     """A position in the log, moved on by whoever is free to run the command."""
 
-    def __init__(self, ground: LoopGround, ops: Ops) -> None:
+    def __init__(self, ground: LoopGround, reader: Reader) -> None:
         self._ground = ground
-        self._ops = ops
-        self._position = ops.last_shown
+        self._reader = reader
+        self._position = ground.shown.position
         self.passed_over = 0
         """Messages that retention took before a command could run for them."""
 
     @property
     def waiting(self) -> int:
         """Messages that are shown and that no command has begun for; they are in the log."""
-        return self._ops.last_shown - self._position
+        return self._ground.shown.position - self._position
 
     def skip(self) -> None:
         """What is shown by now is history."""
-        self._position = self._ops.last_shown
+        self._position = self._ground.shown.position
 
     def take(self) -> Run | None:
         """The next message that is shown; raises StoreFailed."""
-        shown = self._ops.last_shown
+        shown = self._ground.shown.position
         if self._position >= shown:
             return None
-        page = self._ops.reader.after(self._position, None, 1)
+        page = self._reader.after(self._position, None, 1)
         if not page or page[0][0] > shown:
             self.passed_over += shown - self._position
             self._position = shown
@@ -214,7 +216,7 @@ class NewMessages:
         self.passed_over += page[0][0] - self._position - 1
         self._position, encoded = page[0]
         message = decode(encoded)
-        own = message.log == self._ground.node.replica.standing.log
+        own = message.log == self._ground.node.log
         environ = {
             "FLC_EVENT": "message",
             "FLC_DOT": str(message.dot),
@@ -253,11 +255,11 @@ class ChangedMembers:
         while self._changed:
             node = next(iter(self._changed))
             del self._changed[node]
-            member = self._ground.node.replica.liveness.members.get(node)
+            members = self._ground.node.facts().members
+            member = next((m for m in members if m.row.id == node), None)
             if member is None:
                 self.passed_over += 1
                 continue
-            wall, now = self._ground.wall(), self._ground.now()
             environ = {
                 "FLC_EVENT": "member",
                 "FLC_MEMBER": node.hex(),
@@ -266,7 +268,7 @@ class ChangedMembers:
                 "FLC_STATE": member.row.state.name.lower(),
                 "FLC_MEMBER_TAGS": "\n".join(map(str, member.row.tags)),
             }
-            return Run(environ, member_record(member, wall, now, is_self=False))
+            return Run(environ, member_record(member, self._ground.wall(), is_self=False))
         return None
 
 
@@ -288,7 +290,6 @@ class Hook:
         self._running = 0
         self._counts: Counter[str] = Counter()
         self._last_failure: Failure | None = None
-        self._logger = structlog.get_logger()
         self._quiet_until = 0.0
         self._unlogged = 0
 
@@ -362,7 +363,5 @@ class Hook:
         if now < self._quiet_until:
             self._unlogged += 1
             return
-        self._logger.warning(
-            "hook_failed", hook=self.name, about=run.about, reason=reason, unlogged=self._unlogged
-        )
+        tell(HookFailed(self.name, run.about, reason, self._unlogged))
         self._quiet_until, self._unlogged = now + QUIET_S, 0

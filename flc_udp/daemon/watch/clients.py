@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from flc_udp.daemon.control.says import Says
 from flc_udp.daemon.control.server import Control
+from flc_udp.waist.node import Node
 
 
 class Clients(NamedTuple):
@@ -29,7 +29,7 @@ class Clients(NamedTuple):
     """Clients that were one too many, since the daemon began."""
 
 
-def clients_of(control: Control, says: Says) -> Clients:
+def clients_of(control: Control, node: Node) -> Clients:
     """Asks every connection: a few hundred at most."""
     here = control.connections
     lags = [lag for client in here for lag in client.lags()]
@@ -41,6 +41,6 @@ def clients_of(control: Control, says: Says) -> Clients:
         follows=len(lags),
         lagging=sum(lag > 0 for lag in lags),
         lag_max=max(lags, default=0),
-        waiting_for_others=says.waiting,
+        waiting_for_others=node.waits,
         turned_away=control.turned_away.count,
     )

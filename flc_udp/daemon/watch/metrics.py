@@ -20,15 +20,15 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from flc_udp import __version__
-from flc_udp.core.liveness.health import CHANGES
-from flc_udp.daemon.control.says import Says
+from flc_udp.core.facts import Facts
+from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.hooks.shell import OUTCOMES
 from flc_udp.daemon.watch.clients import clients_of
-from flc_udp.daemon.watch.peers import peers
-from flc_udp.daemon.watch.status import Status
+from flc_udp.daemon.watch.peers import peer_sums
+from flc_udp.daemon.watch.status import Status, members_by_state
 from flc_udp.daemon.watch.timings import Histogram
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
@@ -37,7 +37,7 @@ from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
 
-Gauges = tuple[tuple[str, str, Callable[[Node], float]], ...]
+Gauges = tuple[tuple[str, str, Callable[[Facts], float]], ...]
 
 COUNTS = {
     "datagrams received": ("datagrams_received", "Datagrams taken from the socket and looked at."),
@@ -58,45 +58,40 @@ GAUGES: Gauges = (
     (
         "local_health_score",
         "How little this node trusts its own view of others: 0 is well.",
-        lambda node: node.replica.liveness.detector.health.score,
+        lambda facts: facts.health.score,
     ),
     (
         "local_health_score_max",
         "The worst local health there can be; half of it is unhealthy.",
-        lambda node: node.replica.liveness.detector.health.score_max,
+        lambda facts: facts.health.score_max,
     ),
     (
         "catching_up",
         "1 while so much is missing that nobody should be sent here to read.",
-        lambda node: node.replica.standing.catching_up,
+        lambda facts: facts.catching_up,
     ),
-    ("leaving", "1 once this node was told to leave.", lambda n: n.replica.liveness.is_leaving),
+    ("leaving", "1 once this node was told to leave.", lambda facts: facts.is_leaving),
     (
         "messages",
         "Messages this node durably knows, those it has pruned included.",
-        lambda node: node.replica.standing.messages,
+        lambda facts: facts.messages,
     ),
-    ("logs", "Logs: runs of nodes that posted.", lambda node: node.replica.standing.logs),
-    ("rooms", "Rooms that anything was said in.", lambda node: len(node.replica.causal.frontiers)),
+    ("logs", "Logs: runs of nodes that posted.", lambda facts: facts.logs),
+    ("rooms", "Rooms that anything was said in.", lambda facts: facts.rooms),
     (
         "floor_timestamp_seconds",
         "Everything said since then is kept, by authors' clocks; 0 where nothing was pruned.",
-        lambda node: (node.replica.standing.floor >> STAMP_WALL_SHIFT) / 1_000,
+        lambda facts: (facts.floor >> STAMP_WALL_SHIFT) / 1_000,
     ),
     (
         "holdback_bytes",
         "Messages that came before their causes, in memory.",
-        lambda node: node.replica.causal.held_bytes,
+        lambda facts: facts.repair.holdback_bytes,
     ),
     (
         "pieces_bytes",
         "Parts of large messages that are not whole yet, in memory.",
-        lambda node: node.replica.anti_entropy.pieces.held_bytes,
-    ),
-    (
-        "log_writable",
-        "0 while commits fail: posts are refused and it is tried again.",
-        lambda node: node.failing is None,
+        lambda facts: facts.repair.pieces_bytes,
     ),
 )
 """One number each, which the node has at hand."""
@@ -111,34 +106,36 @@ class NodeCollector(Collector):
     directory: DataDirectory
     reader: Reader
     control: Control
-    says: Says
     hooks: Hooks
     web: Web
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a fixed order."""
         node = self.ground.node
+        facts = node.facts()
         yield _labelled_gauge("build_info", "1, with the version.", "version", {__version__: 1})
         yield _gauge("uptime_seconds", "Since this daemon started.", self.status.uptime_s)
         yield _gauge("healthy", "1 if `flc status` says so.", not self.status.reasons())
         ring = "Keys that datagrams are opened with: above 1 a change of keys is under way."
         yield _gauge("keys", ring, len(self.status.keys.ring.keys))
         for name, what, read in GAUGES:
-            yield _gauge(name, what, read(node))
+            yield _gauge(name, what, read(facts))
+        writable = "0 while commits fail: posts are refused and it is tried again."
+        yield _gauge("log_writable", writable, node.failing is None)
         for counted, (name, what) in COUNTS.items():
             yield CounterMetricFamily(f"flc_{name}", what, value=node.counts[counted])
-        yield from self._by_label(node)
+        yield from self._by_label(node, facts)
         yield from self._clients()
-        yield from self._peers()
+        yield from self._peers(facts)
         yield from self._hooks()
         yield from self._timings()
         yield from self._kernel()
         yield from self._directory_figures()
 
-    def _by_label(self, node: Node) -> Iterator[Metric]:
-        members = self.status.members()
+    def _by_label(self, node: Node, facts: Facts) -> Iterator[Metric]:
+        members = members_by_state(facts)
         yield _labelled_gauge("members", "Members known, this node included.", "state", members)
-        queued = {**node.queued, "waiting_for_others": self.says.waiting}
+        queued = {**node.queued(), "waiting_for_others": node.waits}
         what = "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks."
         yield _labelled_gauge("queue_length", what, "queue", queued)
         drops = CounterMetricFamily(
@@ -152,13 +149,12 @@ class NodeCollector(Collector):
             "What spoke for and against this node's view of others.",
             labels=["change"],
         )
-        counts = node.replica.liveness.detector.health.counts
-        for change in CHANGES:
-            changes.add_metric([change], counts[change])
+        for change in Change:
+            changes.add_metric([change], facts.health.counts.get(change, 0))
         yield changes
 
     def _clients(self) -> Iterator[Metric]:
-        clients = clients_of(self.control, self.says)
+        clients = clients_of(self.control, self.ground.node)
         for name, what, value in (
             ("control_connections", "Clients of the control socket.", clients.connections),
             (
@@ -197,9 +193,9 @@ class NodeCollector(Collector):
             value=self.web.pushed_out,
         )
 
-    def _peers(self) -> Iterator[Metric]:
+    def _peers(self, facts: Facts) -> Iterator[Metric]:
         """Sums over living members, never one of them: there may be a thousand."""
-        figures = peers(self.ground.node, self.ground.now())
+        figures = peer_sums(facts)
         for name, what, value in (
             (
                 "peer_lag_messages_max",

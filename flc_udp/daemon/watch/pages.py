@@ -44,7 +44,7 @@ def _readyz(status: Status) -> Page:
     reasons = status.unready()
     if not reasons:
         return Page(HTTPStatus.OK, "ready: healthy, and not catching up\n")
-    lines = "".join(f"{' '.join(reason.split())}\n" for reason in reasons)
+    lines = "".join(f"{' '.join(text.split())}\n" for text in (reason.text for reason in reasons))
     return Page(HTTPStatus.SERVICE_UNAVAILABLE, lines)
 
 

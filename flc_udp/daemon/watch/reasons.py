@@ -1,32 +1,83 @@
-"""What to do about each reason why a node is not well: one line for whoever is woken by it.
+"""Why a node is not well, or not ready: each reason has a code, a text with figures, and an advice.
 
-The page for operators says more. A reason is known by words of it that never change.
+The texts and the advice are lines for whoever is woken at night. The page for operators says more,
+and a test compares it with this table.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
-ADVICE: Mapping[str, str] = {
-    "the log cannot be written": "look at the disk and the kernel's log: dmesg, df. "
-    "It goes on by itself once a write works; if not, `flc fsck`",
-    "the data directory cannot be looked at": "mount it or mend its rights, then restart",
-    "of disk are free": "make room, or set retention_age_s or retention_bytes and send SIGHUP. "
-    "Reading and the others go on meanwhile",
-    "of this key and cluster do not open": "one in months: restart at leisure. If drops by "
-    "`seal broken` rise, find the sender with tcpdump and change the key",
-    "a log was forked": "keep the databases; `log_forked` in the node's log names the dot: "
-    "`flc why DOT` on each node",
-    "hears others late": "`flc doctor` here: CPU, disk, receive buffer. Others do not suffer",
-    "no other member is alive": "are they up? `flc ping HOST:PORT` of one from here: "
-    "network, firewall, key",
-    "no seed has answered": "`flc ping HOST:PORT` of one from here: address, firewall, key, "
-    "--cluster",
-    "catching up": "wait; `flc sync -w` shows how fast it goes",
-    "leaving": "nothing: it was told to",
-}
+from enum import Enum
+from typing import NamedTuple
 
 
-def advice(reason: str) -> str:
-    """What to do about it."""
-    return next((do for words, do in ADVICE.items() if words in reason), "")
+class Reason(NamedTuple):
+    """One reason, as it is told."""
+
+    code: Code
+    text: str
+    advice: str
+
+
+class Code(Enum):
+    """Every reason: its text, in which braces stand for figures, and what to do about it."""
+
+    LOG_NOT_WRITABLE = (
+        "the log cannot be written: {why}",
+        (
+            "look at the disk and the kernel's log: dmesg, df. "
+            "It goes on by itself once a write works; if not, `flc fsck`"
+        ),
+    )
+    DATA_NOT_READABLE = (
+        "the data directory cannot be looked at: {why}",
+        "mount it or mend its rights, then restart",
+    )
+    DISK_NEARLY_FULL = (
+        "{free_mb:.1f} MB of disk are free: posts are refused",
+        (
+            "make room, or set retention_age_s or retention_bytes and send SIGHUP. "
+            "Reading and the others go on meanwhile"
+        ),
+    )
+    SEAL_BROKEN = (
+        "datagrams of this key and cluster do not open: is a peer misbehaving?",
+        (
+            "one in months: restart at leisure. If drops by `seal broken` rise, find the sender "
+            "with tcpdump and change the key"
+        ),
+    )
+    LOG_FORKED = (
+        "a log was forked: two messages with one name",
+        (
+            "keep the databases; `log_forked` in the node's log names the dot: `flc why DOT` on "
+            "each node"
+        ),
+    )
+    LOCAL_HEALTH = (
+        (
+            "this node hears others late or not at all: local health {score} of {score_max}, 0 is "
+            "well (a busy machine, a slow disk, a bad link?)"
+        ),
+        "`flc doctor` here: CPU, disk, receive buffer. Others do not suffer",
+    )
+    NO_MEMBER_ALIVE = (
+        "no other member is alive, of {known} known",
+        "are they up? `flc ping HOST:PORT` of one from here: network, firewall, key",
+    )
+    NO_SEED_ANSWERS = (
+        "no seed has answered: {seeds} (key or cluster name?)",
+        "`flc ping HOST:PORT` of one from here: address, firewall, key, --cluster",
+    )
+    CATCHING_UP = (
+        "catching up, {to_go} messages to go",
+        "wait; `flc sync -w` shows how fast it goes",
+    )
+    LEAVING = ("leaving", "nothing: it was told to")
+
+    def __init__(self, template: str, advice: str) -> None:
+        self.template = template
+        self.advice = advice
+
+    def because(self, **figures: object) -> Reason:
+        """This reason, with its figures."""
+        return Reason(self, self.template.format(**figures), self.advice)

@@ -14,7 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import flc_udp
-from flc_udp.core.liveness.health import CHANGES
+from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.watch.metrics import COUNTS
 from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.timings import Histogram, Timings
@@ -320,7 +320,7 @@ def test_all_that_a_node_counts_has_a_name() -> None:
     }
 
     assert counted == set(COUNTS)
-    assert len(CHANGES) < 10
+    assert len(Change) < 10
 
 
 def test_a_histogram_counts_what_lies_within_each_bound() -> None:

@@ -1,0 +1,119 @@
+"""What the daemon tells people besides its node: start and end, settings, keys and hooks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+from flc_udp.model.address import Address
+from flc_udp.model.dots import NodeId
+from flc_udp.model.notices import Level, Notice
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStarted(Notice):
+    """The node runs and can be seen by others."""
+
+    id: NodeId
+    address: Address
+    data: Path
+    cluster: str
+    sealed: bool
+    messages: int
+    metrics: Address | None
+    """Where the pages for monitors are, if there are any."""
+    version: str
+
+
+@dataclass(frozen=True, slots=True)
+class NodeLeaving(Notice):
+    """The node was told to leave, and tells the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class NodeStopped(Notice):
+    """Everything is written and closed. This is the last line."""
+
+
+@dataclass(frozen=True, slots=True)
+class VariableUnknown(Notice):
+    """An environment variable looks like a setting and is none."""
+
+    level: ClassVar[Level] = Level.WARNING
+    variable: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsReloaded(Notice):
+    """The settings were read again after a SIGHUP."""
+
+    changed: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class SettingsNotReloaded(Notice):
+    """The settings could not be read again. The node goes on as before."""
+
+    level: ClassVar[Level] = Level.WARNING
+    error: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class RestartNeeded(Notice):
+    """These settings changed, and take effect only at the next start."""
+
+    level: ClassVar[Level] = Level.WARNING
+    settings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class WriteFailed(Notice):
+    """A small write failed, such as that of the incarnation. The next one may work."""
+
+    level: ClassVar[Level] = Level.WARNING
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class SeedUnresolved(Notice):
+    """The name of a seed has no address now. It is looked up again."""
+
+    level: ClassVar[Level] = Level.WARNING
+    seed: str
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class KeysChanged(Notice):
+    """The ring of keys changed."""
+
+    change: str
+    key: str | None
+    """The key it is about, where it is about one."""
+    seals: str
+    opens: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class KeyFileOutdated(Notice):
+    """The ring was changed since the key file was last followed, so the ring stands."""
+
+    level: ClassVar[Level] = Level.WARNING
+    path: Path
+
+
+@dataclass(frozen=True, slots=True)
+class HookFailed(Notice):
+    """A command that runs on news failed."""
+
+    level: ClassVar[Level] = Level.WARNING
+    hook: str
+    about: str
+    """The message or the member it ran for."""
+    reason: str
+    unlogged: int
+    """Failures of this hook since the last line, which were not logged."""
