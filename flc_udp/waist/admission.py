@@ -1,49 +1,53 @@
-"""Admission: how fast this node takes posts of its own while it is behind with those of others.
+"""Admission: how fast a node takes posts of its own while it is behind with those of others.
 
-Rules. A node that keeps up takes all that its peers have room for. One that is behind takes less
-and less, since what it takes it also sends to all others, and what it has no time to receive it has
-to pull, which costs more. So under any load the cluster settles where all keep up: the rate falls
-quickly while the node falls back, comes back quickly to a part of what it was then, and grows
-slowly from there (after Chiu and Jain 1989, and CUBIC, RFC 9438). What is not taken yet waits, and
-the socket of whoever says it is not read on: nothing is refused, and nobody is quite shut out.
+Rules. A node that keeps up takes every post that its peers have room for. A node that is behind
+takes fewer and fewer, because it also sends to all others what it takes, and because everything it
+has no time to receive has to be pulled later, which costs more. So under any load a cluster settles
+where all nodes keep up. The rate falls quickly while the node falls back, returns quickly to a part
+of what it was before, and grows slowly from there (after Chiu and Jain 1989, and CUBIC, RFC 9438).
+A post that is not taken yet waits, and the socket of the client that says it is not read meanwhile.
+No post is refused for this reason, and no client is shut out completely.
 """
 
 from __future__ import annotations
 
-BEHIND_MESSAGES = 4_000
-"""Known to be missing, held back or unread with which a node is behind: a good part of a second's
-work, and more than all peers' windows together bring of small messages where there are few."""
+from flc_udp.model.units import MS_US
 
-LOOK_PAUSE = 50_000
-"""Between two looks at how far behind it is, in µs."""
+BEHIND_MESSAGES = 4_000
+"""A node is behind when more messages than this are missing, held back or unread. That is a good
+part of a second's work. Where there are few peers, their windows together bring fewer small
+messages."""
+
+LOOK_PAUSE_US = 50 * MS_US
+"""The time between two looks at how far behind the node is."""
 
 DECREASE = 0.8
-"""Of the rate, at each look that finds the node behind and not catching up."""
+"""A look that finds the node behind and not catching up multiplies the rate by this."""
 
 CATCHING_UP = 0.98
-"""Of how far behind it was a node is by the next look, if it catches up fast enough."""
+"""A node catches up fast enough if at each look it is behind by at most this part of before."""
 
 INCREASE = 1.02
-"""Of the rate, at each look that does not: by half a second."""
+"""Every other look multiplies the rate by this, which is by one half in a second."""
 
 REGAIN = 1.2
-"""The same, up to REGAINED of what was taken when it last began to fall."""
+"""The rate grows by this factor instead, up to REGAINED of what was taken when it began to fall."""
 
 REGAINED = 0.7
-"""Part of it that was surely not too much."""
+"""This part of the former rate was surely not too much."""
 
 RATE_LEAST = 200
-"""Posts a second that are always taken."""
+"""This many posts a second are always taken."""
 
 RATE_MOST = 1_000_000
-"""More than any node can: no limit."""
+"""No node can take more posts a second, so this rate is no limit."""
 
-BURST = 0.2
-"""Seconds of posts that may be taken at once: a turn may take so long."""
+BURST_S = 0.2
+"""Posts of this time may be taken at once, because a turn may take this long."""
 
 
 class Admission:
-    """The rate, and what it allows at a time. Times in µs."""
+    """The rate, in posts a second, and how many posts it allows at a time."""
 
     def __init__(self, now: int) -> None:
         self.rate: float = RATE_MOST
@@ -53,7 +57,7 @@ class Admission:
         self._is_falling = False
         self._allowed: float = 0
         self._is_wanted = False
-        """Whether more was asked for than was allowed, since the last look."""
+        """Whether more posts waited than were allowed, since the last look."""
 
     @property
     def is_open(self) -> bool:
@@ -63,19 +67,19 @@ class Admission:
     def allows(self, now: int, waiting: int, behind: int) -> int:
         """How many of the posts that wait, and that peers have room for, may be taken now.
 
-        `behind` is what this node has still to take in.
+        `behind` is how many messages of others this node has still to take in.
         """
-        if now - self._looked_at >= LOOK_PAUSE:
+        if now - self._looked_at >= LOOK_PAUSE_US:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
         if self.is_open:
             return waiting
-        self._allowed = min(self._allowed + self.rate * seconds, max(self.rate * BURST, 1))
+        self._allowed = min(self._allowed + self.rate * seconds, max(self.rate * BURST_S, 1))
         self._is_wanted |= waiting > self._allowed
         return min(int(self._allowed), waiting)
 
     def took(self, posts: int) -> None:
-        """So many were."""
+        """This many posts were taken."""
         self._taken += posts
         self._allowed = max(self._allowed - posts, 0)
 
@@ -86,13 +90,13 @@ class Admission:
         was_behind, self._behind = self._behind, behind
         is_behind = behind > BEHIND_MESSAGES
         if is_behind and behind > was_behind * CATCHING_UP:
-            # From what it took, not from what it might have taken.
+            # It falls from what the node took, not from what it might have taken.
             rate = min(self.rate, taken)
             if not self._is_falling:
                 self._was_enough, self._is_falling = rate * REGAINED, True
             self.rate = max(rate * DECREASE, RATE_LEAST)
         elif not is_behind:
             self._is_falling = False
-            # Where nobody asks for as much, the limit may go.
+            # Where nobody asks for as much as is allowed, the limit may go.
             increase = INCREASE if self.rate >= self._was_enough else REGAIN
             self.rate = min(self.rate * (increase if is_wanted else 2), RATE_MOST)

@@ -1,9 +1,9 @@
-"""The inbox: datagrams that came, opened once, and taken by the core a turn's worth at a time.
+"""The inbox: datagrams that came are opened once, and the core takes a part of them each turn.
 
-Rules. What tells who is alive waits for nothing, however much else came. Of the rest a turn takes a
-bounded number of messages, in the order they came, so that the next probe and the next post are
-never far. What waits is bounded; beyond it datagrams are dropped and counted, and repair finds what
-was in them.
+Rules. Packets about liveness wait for nothing, however much else came. Of the others a turn takes a
+bounded number of messages, in the order they came, so the next probe and the next post never wait
+long. The number of waiting datagrams is bounded. Beyond it datagrams are dropped and counted, and
+repair finds what was in them.
 """
 
 from __future__ import annotations
@@ -36,16 +36,18 @@ from flc_udp.wire.packets import (
 from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal
 
 INBOX_MAX = 8_192
-"""Datagrams that wait for a turn; beyond it they are dropped here instead of in the kernel."""
+"""At most this many datagrams wait. Others are dropped here, as the kernel would do."""
 
 OPENED_A_TURN = 2_048
-"""Datagrams, of which each takes about 10 µs to open and read."""
+"""A turn opens at most this many datagrams. Opening and reading one takes about 10 µs."""
 
 MESSAGES_A_TURN = 1_024
-"""Each takes about 13 µs to decide; a datagram without any counts as one."""
+"""A turn takes about this many messages. Deciding one takes about 13 µs. A datagram without any
+message counts as one."""
 
 HEARD_MAX = 16_384
-"""Nodes of which it is known what they seal under; beyond it the longest unheard is forgotten."""
+"""This many nodes are remembered with the key they seal under. Beyond it the node that was silent
+for the longest time is forgotten."""
 
 LIVENESS = frozenset(
     (
@@ -53,11 +55,11 @@ LIVENESS = frozenset(
         *(Members, MemberRanges, MemberDigest, Update),
     )
 )
-"""Kinds that wait for nothing."""
+"""Kinds of packets that are about liveness, and wait for nothing."""
 
 
 class Received(NamedTuple):
-    """One datagram, opened and read."""
+    """One datagram that was opened and read."""
 
     packets: list[Packet]
     sender: NodeId
@@ -65,12 +67,12 @@ class Received(NamedTuple):
 
 
 class Inbox:
-    """Datagrams of one node that wait to be taken."""
+    """The datagrams that wait to be taken."""
 
     def __init__(self, seal: Seal, drops: Counter[Drop], counts: Counter[str]) -> None:
         self.heard_under: dict[NodeId, bytes] = {}
-        """The id of the key that a node's last datagram about liveness was sealed under: of those
-        alone, since they come from everybody, and from nobody often."""
+        """The id of the key that each node's last datagram about liveness was sealed under. Every
+        node sends such datagrams, and none sends them often."""
         self._seal = seal
         self._drops = drops
         self._counts = counts
@@ -81,14 +83,14 @@ class Inbox:
         return len(self._sealed) + len(self._waiting)
 
     def add(self, datagram: bytes, source: Address) -> None:
-        """One more came."""
+        """One more datagram came."""
         if len(self) < INBOX_MAX:
             self._sealed.append((datagram, source))
         else:
             self._drops[Drop.INBOX_FULL] += 1
 
     def take(self) -> Iterator[Received]:
-        """What this turn is to take: all about liveness, and as much of the rest as it may."""
+        """What this turn takes: everything about liveness, and as much of the rest as it may."""
         for _ in range(min(len(self._sealed), OPENED_A_TURN)):
             datagram, source = self._sealed.popleft()
             received = self._open(datagram, source)
@@ -106,7 +108,7 @@ class Inbox:
             yield received
 
     def _hear(self, sender: NodeId, key_id: bytes) -> None:
-        # Ids that a holder of the key makes up push a member out only until it is heard again.
+        # A holder of the key can make up ids, which push a member out until it is heard again.
         self.heard_under.pop(sender, None)
         self.heard_under[sender] = key_id
         if len(self.heard_under) > HEARD_MAX:

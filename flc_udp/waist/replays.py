@@ -1,8 +1,8 @@
-"""Replays: what was pulled is read from the log and streamed, a little a turn.
+"""Replays: what peers pull is read from the log and streamed to them, a little each turn.
 
-Rules. Reading goes on the loop, so each turn has a budget for it: the bulk of a newcomer delays
-nobody's probe by more than one answer. What waits is bounded; of a peer that asks for more than it
-can take the oldest goes, since it has asked for that again.
+Rules. The log is read on the loop, so each turn has a budget for it: a newcomer that asks for much
+delays nobody's probe by more than one answer. The number of waiting pulls is bounded. When one peer
+asks for more than its share, its oldest pull is dropped, because it has asked for that again.
 """
 
 from __future__ import annotations
@@ -33,27 +33,27 @@ from flc_udp.wire.packets import (
 from flc_udp.wire.packing import pieces_of
 
 PER_PEER_MAX = 4
-"""Pulls of one peer that wait."""
+"""At most this many pulls of one peer wait."""
 
 WAITING_MAX = 256
-"""Pulls that wait: beyond it the oldest goes, and is asked of another."""
+"""At most this many pulls wait. Beyond it the oldest is dropped, and its asker asks another peer.
+"""
 
 BYTES_A_TURN = 65_536
-"""Once a turn has read so much, the next answer waits for the next turn."""
-
+"""When a turn has read this much, the next answer waits for the next turn."""
 
 BASE_ROOMS = 512
-"""Rooms of all logs together in one page of a base, about 30 kB."""
+"""A page of a base holds logs with about this many rooms altogether, which is about 30 kB."""
 
 ROOMS_A_ROW = 6
-"""A row with so many rooms fits any datagram: a room takes 150 bytes at most."""
+"""A row with this many rooms fits any datagram, because a room takes at most 150 bytes."""
 
 ROW_BYTES = 64
-"""A row of a base, about."""
+"""The approximate size of a row of a base."""
 
 
 class Replays:
-    """Pulls that wait for their answer, and the answers."""
+    """The pulls that wait for their answers."""
 
     def __init__(
         self, reader: Reads, credit_max: int, drops: Counter[Drop], counts: Counter[str]
@@ -76,7 +76,10 @@ class Replays:
         self._waiting.append(replay)
 
     def answers(self) -> Iterator[tuple[Address, list[Packet]]]:
-        """Answer what waits, as much as one turn may: to whom, and what."""
+        """Answer as many pulls as one turn may.
+
+        Yield the address and the packets of each answer.
+        """
         size = 0
         while self._waiting and size < BYTES_A_TURN:
             replay = self._waiting.popleft()
@@ -91,7 +94,7 @@ class Replays:
         floor, below = self._below_floor(pull)
         if below:
             pull = pull._replace(wants=tuple(want for want in pull.wants if want.log not in below))
-            lacks = tuple(below)  # Not what is merely not here yet: no base covers that.
+            lacks = tuple(below)  # Without logs that are merely not here yet: no base covers those.
         credit = min(pull.credit, self._credit_max)
         packets: list[Packet] = []
         for want in pull.wants:
@@ -102,7 +105,7 @@ class Replays:
         messages, following = self._read(pull, credit) if credit > 0 else ([], pull.after)
         sent = len(messages)
         if sent == 1 and len(messages[0]) > credit:
-            # More than may come at once: its first pieces, and the rest when they are asked for.
+            # It is more than may come at once: send its first pieces; others are asked for later.
             following = stamp_of(messages[0])
             packets += pieces_of(messages.pop(), (0, max(credit // PIECE_BYTES - 1, 0)))
         if messages:
@@ -111,7 +114,7 @@ class Replays:
         return [*packets, ReplayEnd(pull.nonce, sent, following, floor if below else 0, lacks)]
 
     def _below_floor(self, pull: Pull) -> tuple[int, list[LogId]]:
-        """The floor, and which wanted logs are no more kept from where they are wanted."""
+        """The floor, and the wanted logs whose wanted part is no longer kept in full."""
         try:
             floor = self._reader.floor()
             heads = self._reader.base_heads([want.log for want in pull.wants]) if floor else {}
@@ -124,7 +127,7 @@ class Replays:
     def _base(self, pull: BasePull) -> list[Packet]:
         version = -1
         try:
-            # All of one moment: retention may go on while it is read.
+            # All of it has to be of one moment, and the base may change while it is read.
             while version != self._reader.base_version():
                 version = self._reader.base_version()
                 page, floor = self._reader.base(pull.after, BASE_ROOMS), self._reader.floor()
@@ -153,7 +156,7 @@ class Replays:
 
 
 def _rows(log: BaseLog) -> Iterator[BaseLog]:
-    """A log of a base in rows that fit a datagram."""
+    """Cut a log of a base into rows that fit a datagram."""
     for at in range(0, max(len(log.rooms), 1), ROOMS_A_ROW):
         yield log._replace(rooms=log.rooms[at : at + ROOMS_A_ROW])
 

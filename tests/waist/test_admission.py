@@ -2,7 +2,7 @@
 
 import pytest
 
-from flc_udp.waist.admission import BEHIND_MESSAGES, LOOK_PAUSE, RATE_LEAST, Admission
+from flc_udp.waist.admission import BEHIND_MESSAGES, LOOK_PAUSE_US, RATE_LEAST, Admission
 
 TURN = 10_000
 SECOND = 1_000_000
@@ -66,7 +66,7 @@ def test_it_opens_again() -> None:
     admission = Admission(0)
     now = 0
     for behind in [10**9] * 50 + [0] * 50:
-        now += LOOK_PAUSE
+        now += LOOK_PAUSE_US
         admission.took(admission.allows(now, 1, behind))
 
     assert admission.is_open

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flc_udp.config import Settings
-from flc_udp.waist.pruning import LOOK_PAUSE, LOOK_PAUSE_MAX, STEP_PAUSE, PruningClock
+from flc_udp.waist.pruning import LOOK_PAUSE_US, LOOK_PAUSE_MAX_US, STEP_PAUSE_US, PruningClock
 
 NOW, WALL = 1_000, 1_700_000_000_000
 ALL = Settings()
@@ -19,20 +19,20 @@ def test_who_keeps_all_looks_at_nothing() -> None:
 
     retention.limit(LITTLE, NOW)
 
-    assert retention.wake_at == NOW + LOOK_PAUSE
-    assert retention.take_due(NOW + LOOK_PAUSE, WALL) == (None, 1 << 20)
+    assert retention.wake_at == NOW + LOOK_PAUSE_US
+    assert retention.take_due(NOW + LOOK_PAUSE_US, WALL) == (None, 1 << 20)
 
 
 def test_a_step_under_way_is_done_first() -> None:
     """No second one is made beside it; after it the new limits count."""
     retention = PruningClock(LITTLE, NOW)
-    assert retention.take_due(NOW + LOOK_PAUSE, WALL) is not None
+    assert retention.take_due(NOW + LOOK_PAUSE_US, WALL) is not None
 
-    retention.limit(LONG, NOW + LOOK_PAUSE)
+    retention.limit(LONG, NOW + LOOK_PAUSE_US)
     assert retention.wake_at is None
-    retention.done(NOW + LOOK_PAUSE, more=True)
+    retention.done(NOW + LOOK_PAUSE_US, more=True)
 
-    assert retention.wake_at == NOW + LOOK_PAUSE + STEP_PAUSE
+    assert retention.wake_at == NOW + LOOK_PAUSE_US + STEP_PAUSE_US
     limits = retention.take_due(retention.wake_at, WALL)
     assert limits == (WALL - (1_000 << 30), None)
 
@@ -40,11 +40,11 @@ def test_a_step_under_way_is_done_first() -> None:
 def test_who_keeps_all_again_makes_no_more_steps() -> None:
     """Neither the one that is due nor the one after that under way."""
     waiting, stepping = PruningClock(LITTLE, NOW), PruningClock(LITTLE, NOW)
-    stepping.take_due(NOW + LOOK_PAUSE, WALL)
+    stepping.take_due(NOW + LOOK_PAUSE_US, WALL)
 
     waiting.limit(ALL, NOW)
-    stepping.limit(ALL, NOW + LOOK_PAUSE)
-    stepping.done(NOW + LOOK_PAUSE, more=True)
+    stepping.limit(ALL, NOW + LOOK_PAUSE_US)
+    stepping.done(NOW + LOOK_PAUSE_US, more=True)
 
     assert (waiting.wake_at, stepping.wake_at) == (None, None)
 
@@ -53,6 +53,6 @@ def test_limits_given_again_and_again_put_nothing_off() -> None:
     """What was due stays due."""
     retention = PruningClock(LONG, NOW)
 
-    retention.limit(LONG, NOW + LOOK_PAUSE_MAX - 1)
+    retention.limit(LONG, NOW + LOOK_PAUSE_MAX_US - 1)
 
-    assert retention.wake_at == NOW + LOOK_PAUSE_MAX
+    assert retention.wake_at == NOW + LOOK_PAUSE_MAX_US
