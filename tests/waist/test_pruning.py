@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from flc_udp.config import Settings
-from flc_udp.waist.pruning import LOOK_PAUSE_US, LOOK_PAUSE_MAX_US, STEP_PAUSE_US, PruningClock
+from flc_udp.waist.pruning import LOOK_PAUSE_MAX_US, LOOK_PAUSE_US, STEP_PAUSE_US, PruningClock
 
 NOW, WALL = 1_000, 1_700_000_000_000
 ALL = Settings()
