@@ -1,10 +1,10 @@
-"""What must hold when all is quiet: the disks are read, and everything in them is reckoned anew.
+"""What must hold when everything is quiet: the disks are read, and all in them is computed anew.
 
-Rules. Every running node has, from its own floor on, all that was ever said, byte for byte, in an
-order that is a linear extension of causality; so from the highest floor on they have the same. What
-the store keeps beside the messages (clocks, frontiers, heads) is what follows from all that was
-said, whatever was pruned since and whatever bases were taken. What was lost with a disk, and no
-node knows of, was never said.
+Rules. Every running node has, from its own floor on, everything that was ever said, byte for byte,
+in an order that is a linear extension of causality. So from the highest floor on all nodes have the
+same. The clocks, frontiers and heads that the store keeps beside the messages follow from
+everything that was said, whatever was pruned and whatever bases were taken. What was lost with a
+disk, so that no node knows of it, counts as never said.
 """
 
 from __future__ import annotations
@@ -20,39 +20,39 @@ from flc_udp.sim.follower import Found
 from flc_udp.store.log import Log, Reader
 
 FRONTIER_MESSAGES_MAX = 1_000
-"""Reckoning frontiers from nothing is quadratic: only short histories pay it."""
+"""Computing frontiers from nothing takes quadratic time, so it is done for short histories only."""
 
 PAGE = 500
 
 
 def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:
-    """(position, message) of all that a disk has after a position, in the order of appending."""
+    """(position, message) of everything that stands on a disk after a position."""
     while page := reader.after(position, None, PAGE):
         yield from ((at, decode(encoded)) for at, encoded in page)
         position = page[-1][0]
 
 
 def found(log: Log) -> Found:
-    """What stands on a disk."""
+    """Read what stands on a disk."""
     reader = log.reader()
     return Found(by_position(reader), log.load(), reader.last_position())
 
 
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
-    """Compare the disks of all running nodes; raises Violation."""
-    said: Said | None = None
+    """Compare the disks of all running nodes. Raises Violation."""
+    said: Canon | None = None
     for name, log in logs:
         kept = log.load()
         if said is None:
             minted = (minted.message for minted in checks.minted.values())
-            said = Said([m for m in minted if m.seq <= kept.heads.get(m.log, NO_HEAD).seq])
+            said = Canon([m for m in minted if m.seq <= kept.heads.get(m.log, NO_HEAD).seq])
             said.demand_causal()
         said.compare(name, log.reader(), kept)
     checks.demand_rest()
 
 
-class Said:
-    """All messages that some disk ever took and the nodes know of, and what follows from them."""
+class Canon:
+    """All messages that some disk ever took and the nodes know, and what follows from them."""
 
     def __init__(self, messages: list[Message]) -> None:
         self.messages = sorted(messages, key=history_key)
@@ -63,7 +63,7 @@ class Said:
             self.clocks.setdefault(message.room, {})[message.log] = message.seq
 
     def demand_causal(self) -> None:
-        """In the printed order, logs have no gap and nothing stands before its causes."""
+        """In printed order no log has a gap, and nothing stands before its causes."""
         seen: dict[LogId, int] = {}
         for message in self.messages:
             needed = [Dot(message.log, message.seq - 1), *message.causes]
@@ -72,7 +72,7 @@ class Said:
             seen[message.log] = message.seq
 
     def compare(self, name: str, reader: Reader, kept: History) -> None:
-        """Demand of a disk that its tables and messages are what they have to be."""
+        """Demand that a disk's tables and messages are what they have to be."""
         if kept.heads != self.heads:
             raise Violation(f"{name}: log heads are not those of the messages")
         for room, clock in self.clocks.items():
@@ -83,7 +83,7 @@ class Said:
         self._compare_history(name, reader, kept)
 
     def _compare_history(self, name: str, reader: Reader, kept: History) -> None:
-        """All from the floor on is held; below it, what is above the base of its log."""
+        """Everything from the floor on is held, and below it what is above the base of its log."""
         bases = {log: head.seq for log, head in kept.bases.items()}
         held = [m for m in self.messages if m.seq > bases.get(m.log, 0)]
         early = next(
@@ -97,7 +97,7 @@ class Said:
             raise Violation(f"{name}: {_difference(history, held)}")
 
     def frontiers(self) -> dict[str, dict[LogId, Edge]]:
-        """{room: {log: edge}}, by whole vector clocks: what no other message has seen."""
+        """{room: {log: edge}}, from whole vector clocks: what no other message has seen."""
         frontiers: dict[str, dict[LogId, Edge]] = {room: {} for room in self.clocks}
         pasts: dict[Dot, dict[LogId, int]] = {}
         last: dict[tuple[str, LogId], Dot] = {}

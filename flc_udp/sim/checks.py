@@ -1,13 +1,15 @@
-"""What must hold at every moment, judged from what can be observed and nothing else.
+"""What must hold at every moment, judged only from what can be observed.
 
 The checkers see what was said, what a disk was given, what was answered and what was shown. They
-never ask a node what it thinks, and trust no clock, frontier or cause of the code under test: what
-an author had been shown is written down when it speaks, and is demanded of whoever is shown that.
+never ask a node what it thinks, and trust no clock, frontier or cause of the code under test. When
+an author speaks, they write down what it had been shown, and demand that whoever is shown its
+message has been shown that, too.
 
 What is acknowledged is never lost while its disk stands. A disk that is put back to an earlier
-state may take acknowledged messages with it, though only those that no other disk holds at that
-moment; they may come back all the same, from a datagram under way. Retention and the base that is
-taken may let the last copy of one go: that is noted, and excused below the floors alone (`audit`).
+state may take acknowledged messages with it, but only those that no other disk holds at that
+moment. They may come back all the same, from a datagram under way. Retention, and a base that is
+taken, may delete the last copy of a message. That is noted, and excused only below the floors
+(`audit`).
 """
 
 from __future__ import annotations
@@ -18,14 +20,14 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.model.units import MS_US
 from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
-from flc_udp.sim.heap import MS
 from flc_udp.waist.ports import Committed
 
 __all__ = ["Checks", "Utterance", "Violation"]
 
-ASKED_WITHIN = 10_000 * MS
-"""What a node has had so long whoever takes a base has asked it for."""
+ASKED_WITHIN = 10_000 * MS_US
+"""A node that takes a base has asked every other node for what that has had for this long."""
 
 
 class Checks:
@@ -37,21 +39,21 @@ class Checks:
         self.acknowledged: dict[Dot, int] = {}
         self.lost_with_a_disk: dict[Dot, None] = {}
         self.let_go: dict[Dot, str] = {}
-        """Messages whose last copy went as it should, and how."""
+        """Messages whose last copy was rightly deleted, and how."""
 
     def add(self, name: str) -> None:
-        """One more node."""
+        """Add a node."""
         self.followers.append(Follower(name))
 
     def utters(self, number: int, room: str, body: str | bytes, at: int) -> Utterance:
-        """Somebody speaks, having seen what this node has shown."""
+        """Somebody speaks, who has seen what this node has shown."""
         follower = self.followers[number]
         utterance = Utterance(room, body, at, dict(follower.rooms.get(room, {})))
         follower.unanswered.append(utterance)
         return utterance
 
     def answered(self, number: int, utterance: Utterance, answer: Committed | FlcError) -> None:
-        """Somebody was told what became of it, once, and durable first."""
+        """Somebody was told what became of it. It is told once, and after it is durable."""
         follower = self.followers[number]
         if utterance.is_answered:
             raise Violation(f"{follower.name}: {utterance.body!r} was answered twice")
@@ -69,7 +71,7 @@ class Checks:
     def wrote(
         self, number: int, first_position: int, messages: Sequence[Message], arrived: Arrived
     ) -> None:
-        """A transaction is on a disk. The first disk that has a message is its author's."""
+        """A transaction is on a disk. The first disk that has a message is that of its author."""
         follower = self.followers[number]
         for position, message in enumerate(messages, first_position):
             if message.dot not in self.minted:
@@ -82,7 +84,7 @@ class Checks:
             follower.unshown.append((position, message.dot))
 
     def found(self, number: int, messages: Sequence[Message], arrived: Arrived) -> None:
-        """A commit that was reported as failed stands on the disk: its posts may be refused."""
+        """A commit that was reported as failed is on the disk. Its posts may be refused."""
         follower = self.followers[number]
         first_position = follower.position + 1
         self.wrote(number, first_position, messages, arrived)
@@ -92,7 +94,7 @@ class Checks:
             utterance.is_doubted = utterance.dot in dots
 
     def showed(self, number: int, first_position: int, messages: Sequence[Message]) -> None:
-        """A node showed these: what was written, all of it, in that order."""
+        """A node showed these messages: all that was written, in the same order."""
         follower = self.followers[number]
         for position, message in enumerate(messages, first_position):
             due = follower.unshown.popleft() if follower.unshown else None
@@ -100,7 +102,7 @@ class Checks:
             follower.show(message, self.minted[message.dot])
 
     def started(self, number: int, found: Found) -> None:
-        """A node started from this disk: what it was given, and who follows reads on from it."""
+        """A node started from this disk, which must be as it was left."""
         follower = self.followers[number]
         expected = follower.disk, follower.kept, follower.floor, follower.position
         follower.reread(found, self.minted)
@@ -108,7 +110,7 @@ class Checks:
             raise Violation(f"{follower.name}: its disk is not as it was left")
 
     def put_back(self, number: int, found: Found) -> None:
-        """A disk is as it was earlier: excuse what it lost and no other disk holds."""
+        """A disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
         follower = self.followers[number]
         before = Follower(follower.name, follower.disk, follower.kept)
         follower.reread(found, self.minted)
@@ -118,7 +120,7 @@ class Checks:
                 self.lost_with_a_disk[dot] = None
 
     def pruned(self, number: int, left: set[int], floor: int, allowed: Allowed) -> int:
-        """Retention worked on a disk: these positions are left; how many went."""
+        """Retention deleted something on a disk. Return how many messages are gone."""
         follower = self.followers[number]
         gone = follower.prune(left, floor, allowed)
         self._gone(gone, f"{follower.name} kept it no longer")
@@ -127,9 +129,9 @@ class Checks:
     def adopts(
         self, number: int, base: Sequence[BaseLog], reachable: Iterable[int], now: int
     ) -> None:
-        """A node is to take a base, and these it can ask: they do not have what it covers.
+        """A node is to take a base. The nodes it can reach do not have what the base covers.
 
-        Or not for long: each was asked once, at some moment.
+        They may have it since lately, because each of them was asked once, at some moment.
         """
         follower = self.followers[number]
         others = [self.followers[other] for other in reachable]
@@ -142,7 +144,7 @@ class Checks:
     def adopted(
         self, number: int, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
     ) -> None:
-        """A disk took a floor and its base, and these positions are left."""
+        """A disk took a floor and its base, and has these positions left."""
         follower = self.followers[number]
         gone = follower.adopt(floor, base, history, self.minted)
         if left != {kept.position for kept in follower.kept.values()}:
@@ -155,13 +157,13 @@ class Checks:
                 self.let_go[dot] = how
 
     def crashed(self, number: int) -> None:
-        """Nobody will be told any more what became of what was said."""
+        """Nobody will be told any more what became of the open posts."""
         follower = self.followers[number]
         follower.unanswered.clear()
         follower.unshown.clear()
 
     def demand_rest(self) -> None:
-        """After the play: everything is shown and answered, and no acknowledged message is gone."""
+        """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
             if follower.unanswered:
                 raise Violation(f"{follower.name}: {len(follower.unanswered)} posts unanswered")

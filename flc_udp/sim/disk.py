@@ -1,9 +1,8 @@
 """A disk: one SQLite database in memory, which outlives the node that writes to it.
 
-What is written on it takes its time and has a fate. It can fail in the middle of the transaction
-(SQLite is interrupted after some of its instructions, so the log's own way of undoing is what
-undoes), and the machine can crash before it or right after. A disk can be put back to an earlier
-state.
+A write takes time and has a fate. It can fail in the middle of its transaction: SQLite is
+interrupted after some of its instructions, so the log's own way of undoing is tested. The machine
+can crash before the write or right after it. A disk can be put back to an earlier state.
 """
 
 from __future__ import annotations
@@ -16,18 +15,18 @@ from enum import Enum
 from random import Random
 
 from flc_udp.model.errors import StoreFailed
-from flc_udp.sim.heap import MS
+from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.store.pruning import HYSTERESIS
 
 SNAPSHOTS_KEPT = 3
 
 INSTRUCTIONS_MAX = {"append": 60, "retain": 600, "adopt": 3_000}
-"""What is to fail does so within so many of SQLite's instructions, or not at all."""
+"""A write that is to fail does so within this many of SQLite's instructions, or not at all."""
 
 WALL_STRETCH = 1_000
-"""The log is told of a second as of so many: it keeps arrivals by the minute, and a play that is to
-prune by age has but seconds."""
+"""The log is told that a second is this many seconds. It keeps times of arrival by the minute, and
+a play in which messages are pruned by age lasts only seconds."""
 
 
 class Fate(Enum):
@@ -35,9 +34,9 @@ class Fate(Enum):
 
     DONE = "done"
     FAILED = "failed"
-    """Nothing is written, and the node is told."""
+    """Nothing is written, and the node is told so."""
     DOUBTED = "doubted"
-    """The node is told that it failed, and all is written: as when only the last sync fails."""
+    """The node is told that it failed, but all is written, as when only the last sync fails."""
     CRASH_BEFORE = "crash before"
     """Nothing is written."""
     CRASH_AFTER = "crash after"
@@ -45,14 +44,15 @@ class Fate(Enum):
 
 
 class Disk:
-    """The connection is the disk; `Log.over` stands on it, one run of a node after another."""
+    """The connection is the disk. `Log.over` stands on it, for one run of a node after another."""
 
     def __init__(self, random: Random) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.free_bytes = 1 << 40
         self.snapshots: deque[bytes] = deque(maxlen=SNAPSHOTS_KEPT)
         self.fates: defaultdict[str, deque[Fate]] = defaultdict(deque)
-        """Of the next writes of a kind, where a play wants them; of all others chance decides."""
+        """The fates of the next writes of each kind, where a play wants them. Else chance decides.
+        """
         self._random = random
         self._is_over = False
 
@@ -61,21 +61,21 @@ class Disk:
         self.connection.close()
 
     def keep_snapshot(self) -> None:
-        """Remember how it is now; the oldest of several is forgotten."""
+        """Remember the disk as it is now. Only the latest snapshots are kept."""
         self.snapshots.append(self.connection.serialize())
 
     def put_back(self) -> None:
-        """Be as at the oldest snapshot that is kept."""
+        """Be as the oldest snapshot that is kept."""
         self.connection.deserialize(self.snapshots[0])
 
     def positions(self) -> set[int]:
-        """Where a message stands."""
+        """The positions at which messages stand."""
         return {at for (at,) in self.connection.execute("SELECT position FROM message")}
 
     def excess(self, bytes_max: int) -> int:
-        """How many bytes may go where so many are allowed; 0 is no limit.
+        """How many bytes may be deleted where `bytes_max` are allowed. A limit of 0 is none.
 
-        Once it is above the limit, so many as leave a part of it free.
+        Above the limit as much may be deleted as leaves a part of it free.
         """
         if not bytes_max:
             return 0
@@ -88,16 +88,16 @@ class Disk:
         return used - low if self._is_over else 0
 
     def write_us(self, faults: Faults) -> int:
-        """How long the next write takes."""
+        """How long the next write takes, in µs."""
         chance = self._random.random
         spread = faults.commit_us_max - faults.commit_us_min
         duration = faults.commit_us_min + int(spread * chance())
         if chance() < faults.commit_stall:
-            duration += int(faults.commit_stall_ms_max * MS * chance())
+            duration += int(faults.commit_stall_ms_max * MS_US * chance())
         return duration
 
     def next_fate(self, faults: Faults, operation: str) -> Fate:
-        """What becomes of the next write."""
+        """The fate of the next write."""
         if self.fates[operation]:
             return self.fates[operation].popleft()
         chance = self._random.random()
@@ -114,7 +114,7 @@ class Disk:
 
     @contextmanager
     def writing(self, operation: str, fate: Fate) -> Iterator[None]:
-        """What the log that stands on it writes in the block ends so; StoreFailed if it fails."""
+        """Let what the log writes in the block have this fate. Raises StoreFailed if it fails."""
         if fate is Fate.FAILED:
             self._interrupt_once(self._random.randint(1, INSTRUCTIONS_MAX[operation]))
         try:

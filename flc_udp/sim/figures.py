@@ -1,4 +1,4 @@
-"""What a play measured: copies, bytes, packets, and how long until everybody had seen a message."""
+"""What a play measured: copies, bytes, packets, and how soon everybody saw a message."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ import msgpack
 from flc_udp.model.dots import Dot
 from flc_udp.model.drops import Drop
 from flc_udp.model.message import Message
-from flc_udp.sim.heap import MS
+from flc_udp.model.units import MS_US
 from flc_udp.sim.world import World
 
 
 class Figures(NamedTuple):
-    """The result of a play that kept every promise; `trace` is the hash of all its lines."""
+    """The result of a play that kept every promise. `trace` is the hash of all its lines."""
 
     nodes: int
     messages: int
@@ -34,7 +34,7 @@ class Figures(NamedTuple):
 
 
 class Meter:
-    """Watches what is shown, from its making until it is asked."""
+    """Watches what is shown, from its creation until it is read."""
 
     def __init__(self, world: World) -> None:
         self._world = world
@@ -54,11 +54,11 @@ class Meter:
 
     @property
     def messages(self) -> int:
-        """How many were shown by any node."""
+        """How many messages were shown by any node."""
         return len(self._seen_by)
 
     def read(self, converged_after_ms: int) -> Figures:
-        """What there is to tell."""
+        """The figures so far."""
         nodes, messages = len(self._world.machines), len(self._seen_by)
         datagrams, size, duplicates, replayed = self._before
         sent = self._world.network.bytes - size
@@ -99,7 +99,10 @@ class Meter:
                 self._latencies.append(now - minted[dot].at)
 
     def _count(self, what: str) -> int:
-        """Over all nodes and their lives: of messages replayed lost ones count too."""
+        """A counter over all nodes and their lives.
+
+        Replayed messages count though they were lost.
+        """
         total = 0
         for machine in self._world.machines.values():
             total += machine.counts[what]
@@ -118,11 +121,11 @@ class Meter:
 
 def _causes_bytes(message: Message) -> int:
     flat = [part for dot in message.causes for part in dot]
-    return len(msgpack.packb(flat)) - 1  # the empty array, which costs a byte, is no cause
+    return len(msgpack.packb(flat)) - 1  # without the byte of the empty array
 
 
 def _share(ordered: Sequence[int], share: float) -> float | None:
-    """Return the value, in ms, below which this share of them lies."""
+    """The value, in ms, below which this share of the values lies."""
     if not ordered:
         return None
-    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] / MS, 1)
+    return round(ordered[min(int(share * len(ordered)), len(ordered) - 1)] / MS_US, 1)

@@ -1,8 +1,8 @@
-"""One node's disk, as it was given things, and who follows the node, as it is shown them.
+"""What one node's disk was given, and what somebody who follows the node was shown.
 
-Rules. A log grows without gaps and its causes stand before it; what goes from a disk is what its
-operator let go, by the time it arrived or for want of space, the lowest stamps first; a log jumps
-only where a base is taken, and to a message that was said. Everything else is a Violation.
+Rules. A log grows without gaps, and after the causes of each message. Messages are deleted only as
+the operator allowed, because of their age or for lack of space, the lowest stamps first. A log
+jumps only where a base is taken, and to a message that was said. Everything else is a Violation.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ Clock = dict[LogId, int]
 
 
 class Violation(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """A promise is broken."""
+    """A promise was broken."""
 
 
 @dataclass(slots=True)
 class Utterance:
-    """Something somebody says, and what became of it."""
+    """Something that somebody says, and what became of it."""
 
     room: str
     body: str | bytes
     at: int
     seen: Clock
-    """{log: last seq} of what its author had been shown in the room."""
+    """{log: last seq} that its author had been shown in the room."""
     dot: Dot | None = None
-    """Its message, once that is on its author's disk."""
+    """The message, once it is on its author's disk."""
     is_doubted: bool = False
-    """Whether that commit was reported as failed."""
+    """Whether the commit was reported as failed."""
     said: Committed | None = None
     error: FlcError | None = None
 
     def says(self, message: Message) -> bool:
-        """Whether the message may be this."""
+        """Whether a message may be this."""
         return (message.room, message.body) == (self.room, self.body)
 
     @property
     def is_answered(self) -> bool:
-        """Whether it is known to be said or refused."""
+        """Whether somebody was told that it is said or refused."""
         return self.said is not None or self.error is not None
 
 
@@ -58,11 +58,11 @@ class Minted(NamedTuple):
     author: int
     message: Message
     at: int
-    """When it was said."""
+    """The moment at which it was said."""
     seen: Clock
 
 
-class Kept(NamedTuple):
+class KeptMessage(NamedTuple):
     """A message that a disk holds."""
 
     position: int
@@ -71,21 +71,21 @@ class Kept(NamedTuple):
 
 
 class Arrived(NamedTuple):
-    """When: by the machine's clock, in ms, and in virtual time."""
+    """The moment at which a message arrived: by the machine's clock in ms, and in virtual µs."""
 
     wall: int
     at: int
 
 
 class Allowed(NamedTuple):
-    """What a disk may let go of: what arrived before, in ms, and so many bytes, or a slice."""
+    """What may be deleted: what arrived before a moment, in ms, and this many bytes or a slice."""
 
     before_ms: int | None
     excess: int
 
 
 class Found(NamedTuple):
-    """What is read from a disk: messages by position, the tables, the last position given."""
+    """What is read from a disk: messages by position, the tables, and the last position."""
 
     rows: Iterable[tuple[int, Message]]
     history: History
@@ -94,31 +94,31 @@ class Found(NamedTuple):
 
 @dataclass(slots=True)
 class Follower:
-    """What was written to the disk, what is left of it, and what was shown."""
+    """What was written to a disk, what is left of it, and what was shown."""
 
     name: str
     disk: dict[LogId, Head] = field(default_factory=dict)
-    """Heads; up to them each message is kept, or was, or is covered by a base."""
-    kept: dict[Dot, Kept] = field(default_factory=dict)
+    """The heads. Every message up to them is kept, was deleted, or is covered by a base."""
+    kept: dict[Dot, KeptMessage] = field(default_factory=dict)
     floor: int = 0
     position: int = 0
     arrived: dict[Dot, Arrived] = field(default_factory=dict)
-    """The first time where a disk was put back in between."""
+    """The first time, where a disk was put back in between."""
     unshown: deque[tuple[int, Dot]] = field(default_factory=deque)
     shown: Clock = field(default_factory=dict)
     rooms: dict[str, Clock] = field(default_factory=dict)
     unanswered: list[Utterance] = field(default_factory=list)
 
     def knows(self, dot: Dot) -> bool:
-        """Whether its disk has the message, or a base that covers it."""
+        """Whether the disk has the message, or a base that covers it."""
         return self.disk.get(dot.log, NO_HEAD).seq >= dot.seq
 
     def has_kept(self, dot: Dot, since: int) -> bool:
-        """Whether its disk has the message, and had it then."""
+        """Whether the disk has the message, and had it at that moment."""
         return dot in self.kept and self.arrived[dot].at <= since
 
     def write(self, position: int, message: Message) -> None:
-        """Its disk took a message: each log without gaps, causes first, at the next position."""
+        """The disk took a message: next in its log, after its causes, at the next position."""
         head = self.disk.get(message.log, NO_HEAD)
         self.demand(message.seq == head.seq + 1, message, "written with a gap in its log")
         self.demand(message.parent == head.hash, message, "written on another parent")
@@ -126,10 +126,10 @@ class Follower:
         self.demand(position == self.position + 1, message, f"written at position {position}")
         self.position = position
         self.disk[message.log] = Head(message.seq, message.hash, message.stamp)
-        self.kept[message.dot] = Kept(position, message.stamp, len(message.encoded))
+        self.kept[message.dot] = KeptMessage(position, message.stamp, len(message.encoded))
 
     def show(self, message: Message, minted: Minted) -> None:
-        """Who follows it sees a message: all that its author had seen was seen before."""
+        """A follower sees a message, and has seen before everything that its author had seen."""
         before = self.shown.get(message.log, 0)
         self.demand(message.seq == before + 1, message, f"shown after {before} of its log")
         for log, seq in message.causes:
@@ -149,7 +149,7 @@ class Follower:
     # --- Retention --------------------------------------------------------------------------
 
     def prune(self, left: set[int], floor: int, allowed: Allowed) -> list[Dot]:
-        """Its disk has these positions left, and this floor: what is gone, and might go."""
+        """The disk has these positions left, and this floor. Return what was deleted."""
         gone = {dot: kept for dot, kept in self.kept.items() if kept.position not in left}
         for dot in gone:
             del self.kept[dot]
@@ -164,7 +164,7 @@ class Follower:
         self.floor = floor
         return list(gone)
 
-    def _demand_allowed(self, gone: dict[Dot, Kept], last: int, allowed: Allowed) -> None:
+    def _demand_allowed(self, gone: dict[Dot, KeptMessage], last: int, allowed: Allowed) -> None:
         size = 0
         for dot, kept in gone.items():
             is_late = kept.stamp < self.floor
@@ -180,7 +180,10 @@ class Follower:
     def adopt(
         self, floor: int, base: Sequence[BaseLog], history: History, minted: Mapping[Dot, Minted]
     ) -> list[Dot]:
-        """Its disk took a base: logs it was behind in jump, and what was held of them is gone."""
+        """The disk took a base.
+
+        Logs that it was behind in jump, and what it held of them is gone.
+        """
         heads = {row.log: row.head for row in base}
         if any(head.stamp >= floor for head in heads.values()):
             raise Violation(f"{self.name}: took a base that is not below its floor")
@@ -195,7 +198,10 @@ class Follower:
         return gone
 
     def skip(self, heads: Mapping[LogId, Head], minted: Mapping[Dot, Minted]) -> dict[LogId, int]:
-        """All up to these is covered by a base: {log: seq before} of the logs it is behind in."""
+        """A base covers everything up to these heads.
+
+        Return {log: seq before} of logs that jump.
+        """
         behind: dict[LogId, int] = {}
         for log, head in heads.items():
             before = self.disk.get(log, NO_HEAD).seq
@@ -215,7 +221,7 @@ class Follower:
     def _demand_closed(
         self, heads: Mapping[LogId, Head], behind: dict[LogId, int], minted: Mapping[Dot, Minted]
     ) -> None:
-        """The causes of what a base covers are covered by it too, or held."""
+        """The causes of what a base covers are covered by it, too, or held."""
         for log, before in behind.items():
             for seq in range(before + 1, heads[log].seq + 1):
                 message = minted[Dot(log, seq)].message
@@ -223,7 +229,7 @@ class Follower:
                 self.demand(is_closed, message, "is in a base without its causes")
 
     def reread(self, found: Found, minted: Mapping[Dot, Minted]) -> None:
-        """It is as this disk: who follows it reads from the beginning, which may be a base."""
+        """Be as this disk. A follower reads from the beginning, which may be a base."""
         self.disk, self.kept, self.shown, self.rooms = {}, {}, {}, {}
         self.unshown.clear()
         self.floor = found.history.floor

@@ -1,18 +1,15 @@
-"""Virtual time: what happens next, in order of time and, within one µs, of asking."""
+"""Virtual time: what happens next, in the order of time and, within one µs, of asking."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from heapq import heappop, heappush
 
-MS = 1_000
-"""Virtual time is in whole µs."""
-
 Action = Callable[..., object]
 
 
 class Heap:
-    """The only clock of the simulator; it moves from one happening to the next."""
+    """The only clock of the simulator, in whole µs. It moves from one happening to the next."""
 
     def __init__(self) -> None:
         self.now = 0
@@ -20,16 +17,16 @@ class Heap:
         self._queue: list[tuple[int, int, Action, tuple[object, ...]]] = []
 
     def at(self, when: int, action: Action, *args: object) -> None:
-        """Do it at `when`, or now if that is past."""
+        """Do something at `when`, or now if that is past."""
         self._asked += 1
         heappush(self._queue, (max(when, self.now), self._asked, action, args))
 
-    def after(self, delay: int, action: Action, *args: object) -> None:
-        """Do it `delay` µs from now."""
-        self.at(self.now + delay, action, *args)
+    def after(self, delay_us: int, action: Action, *args: object) -> None:
+        """Do something after a delay."""
+        self.at(self.now + delay_us, action, *args)
 
     def run_until(self, end: int) -> None:
-        """Let everything up to `end` happen; then it is `end`."""
+        """Let everything up to `end` happen. Then it is `end`."""
         queue = self._queue
         while queue and queue[0][0] <= end:
             self.now, _, action, args = heappop(queue)

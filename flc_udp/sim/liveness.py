@@ -1,8 +1,8 @@
-"""What is measured of who is alive: crashes, stalls, losses and islands, each as one function.
+"""Experiments with liveness: crashes, stalls, losses and islands, each as one function.
 
-Rules. A node is *wronged* when another holds it for dead while it runs and has never stood still.
-Times are virtual and in ms; rates are of one node. `bench/liveness.py` runs these at size, the
-tests run them small.
+Rules. A node is *wronged* when another one takes it for dead while it runs and has never stood
+still. Times are virtual and in ms, and rates are those of one node. `bench/liveness.py` runs these
+experiments at full size, the tests run them small.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from typing import NamedTuple
 from flc_udp.config import Settings
 from flc_udp.core.notices import MemberDied, MemberSuspected
 from flc_udp.model.notices import Notice
-from flc_udp.sim.heap import MS
+from flc_udp.model.units import MS_US
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.wire.packets import State
 
 LOOK_MS = 20
-"""How often it is looked whether all agree."""
+"""An experiment looks this often whether all nodes agree."""
 
 WARM_UP_MS = 5_000
-"""After a cluster of acquaintances begins: first probes, first round trips."""
+"""A cluster of acquaintances makes its first probes and measures first round trips for this time.
+"""
 
 Tell = Callable[[str], object]
 
 
 @dataclass(slots=True)
-class Watch:
-    """Listens to what the nodes tell people of each other, from its making on."""
+class MemberWatch:
+    """Listens to what nodes tell people of each other, from its creation on."""
 
     world: World
     deaths: list[tuple[int, int, str]] = field(default_factory=list)
-    """(ms, who says it, subject's id in hex)."""
+    """(ms, number of the node that says it, id of the dead one in hex)."""
     suspicions: list[tuple[int, int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
@@ -50,13 +51,13 @@ class Watch:
                 self.suspicions.append((self.world.now_ms, number, notice.id.hex()))
 
     def died(self, ids: Iterable[str]) -> list[tuple[int, int, str]]:
-        """Deaths told of these."""
+        """The deaths of these members that were told."""
         wanted = set(ids)
         return [death for death in self.deaths if death[2] in wanted]
 
 
 def grown(nodes: int, seed: int, **how: Faults | Settings) -> World:
-    """Acquaintances after their first probes."""
+    """A cluster of acquaintances after its first probes."""
     faults, settings = how.get("faults", Faults()), how.get("settings", Settings())
     assert isinstance(faults, Faults)
     assert isinstance(settings, Settings)
@@ -66,7 +67,7 @@ def grown(nodes: int, seed: int, **how: Faults | Settings) -> World:
 
 
 def id_of(machine: Machine) -> str:
-    """The id, in hex, of the node that runs there."""
+    """The id, in hex, of the node that runs on a machine."""
     assert machine.node is not None
     return machine.node.me.id.hex()
 
@@ -75,8 +76,8 @@ def id_of(machine: Machine) -> str:
 
 
 def detect(world: World, name: str, limit_ms: int = 60_000) -> tuple[int, int]:
-    """Crash one; ms until the first and until the last other says that it is dead."""
-    watch, subject = Watch(world), id_of(world.machines[name])
+    """Crash a node. Return the ms until the first and until the last other tells its death."""
+    watch, subject = MemberWatch(world), id_of(world.machines[name])
     began = world.now_ms
     world.crash(name)
     others = sum(machine.node is not None for machine in world.machines.values())
@@ -92,14 +93,14 @@ def detect(world: World, name: str, limit_ms: int = 60_000) -> tuple[int, int]:
 
 
 class Rate(NamedTuple):
-    """What one node sends."""
+    """What one node sends in a second."""
 
     packets_per_s: float
     bytes_per_s: float
 
 
 def rate(world: World, seconds: int) -> Rate:
-    """What the next seconds cost each running node."""
+    """Measure what each running node sends in the next seconds."""
     packets, size = world.network.datagrams, world.network.bytes
     world.run(seconds * 1_000)
     running = sum(machine.node is not None for machine in world.machines.values())
@@ -112,7 +113,7 @@ def rate(world: World, seconds: int) -> Rate:
 
 
 def agreed_after(world: World, limit_ms: int = 60_000) -> int:
-    """Ms until each running node holds exactly the running ones for alive."""
+    """Return the ms until each running node takes exactly the running ones for alive."""
     began = world.now_ms
     while not agree(world):
         if world.now_ms - began > limit_ms:
@@ -122,7 +123,7 @@ def agreed_after(world: World, limit_ms: int = 60_000) -> int:
 
 
 def agree(world: World) -> bool:
-    """Whether all roots are alike and as many are alive as run, suspects not counted."""
+    """Whether all roots are equal, and as many are alive as run. Suspects do not count."""
     nodes = [m.node for m in world.machines.values() if m.node is not None]
     roots = {node.members_root for node in nodes}
     return len(roots) == 1 and all(
@@ -132,7 +133,7 @@ def agree(world: World) -> bool:
 
 
 def restart_all(world: World) -> int:
-    """Every node crashes and starts again at one moment; ms until all see all."""
+    """Crash and start all nodes at one moment. Return the ms until all see all."""
     names = list(world.machines)
     world.crash(*names)
     world.start(*names)
@@ -140,7 +141,7 @@ def restart_all(world: World) -> int:
 
 
 def islands(world: World, seconds: int) -> int:
-    """Two halves for so long; ms from the healing until they are one cluster."""
+    """Split the cluster for a time. Return the ms from healing until it is one cluster."""
     names = list(world.machines)
     world.partition(names[: len(names) // 2])
     world.run(seconds * 1_000)
@@ -152,10 +153,10 @@ def islands(world: World, seconds: int) -> int:
 
 
 class Anomalies(NamedTuple):
-    """The experiment of Lifeguard's section 5: how many stand still, how long, with what between.
+    """The experiment of Lifeguard's section 5: some nodes stand still again and again.
 
-    With several numbers in `stalled` each has an equal share of the time, one after another. Both
-    spans are drawn log-uniformly, in ms.
+    `stalled` says how many. Several numbers are tried one after another, for equal times. How long
+    a node stands still, and how long it runs in between, is drawn log-uniformly, in ms.
     """
 
     stalled: tuple[int, ...]
@@ -165,22 +166,22 @@ class Anomalies(NamedTuple):
 
 
 class Wronged(NamedTuple):
-    """False deaths of members that never stood still."""
+    """The false deaths of members that never stood still."""
 
     told: int
-    """Times that any node told people of one."""
+    """How often any node told people of one."""
     told_by_healthy: int
-    """Those told by nodes that never stood still either."""
+    """How often nodes that never stood still told so."""
     members: int
-    """Members concerned."""
+    """How many members were concerned."""
     suspicions: int
 
 
 def anomalies(world: World, plan: Anomalies, tell: Tell = lambda _: None) -> Wronged:
-    """Let some nodes stand still again and again; who of the others is held for dead?"""
+    """Let some nodes stand still again and again. Return who of the others was wronged."""
     machines = list(world.machines.values())
     slow, healthy = machines[: max(plan.stalled)], machines[max(plan.stalled) :]
-    ids, watch = {id_of(machine) for machine in healthy}, Watch(world)
+    ids, watch = {id_of(machine) for machine in healthy}, MemberWatch(world)
     for stalled in plan.stalled:
         end = world.now_ms + plan.seconds * 1_000 // len(plan.stalled)
         for machine in slow[:stalled]:
@@ -195,7 +196,7 @@ def _stall_repeatedly(world: World, machine: Machine, plan: Anomalies, end: int)
     random = world.stage.random(f"{machine.name}/anomalies")
 
     def drawn(span: tuple[int, int]) -> int:
-        return int(exp(random.uniform(*map(log, span))) * MS)
+        return int(exp(random.uniform(*map(log, span))) * MS_US)
 
     def stall() -> None:
         duration = drawn(plan.stall_ms)
@@ -207,13 +208,13 @@ def _stall_repeatedly(world: World, machine: Machine, plan: Anomalies, end: int)
 
 
 def lossy(world: World, seconds: int) -> Wronged:
-    """Nothing but the network's faults; all are healthy."""
-    ids, watch = {id_of(machine) for machine in world.machines.values()}, Watch(world)
+    """Let only the network have faults. Return who was wronged."""
+    ids, watch = {id_of(machine) for machine in world.machines.values()}, MemberWatch(world)
     world.run(seconds * 1_000)
     return _wronged(watch, ids, set())
 
 
-def _wronged(watch: Watch, ids: set[str], slow: set[int]) -> Wronged:
+def _wronged(watch: MemberWatch, ids: set[str], slow: set[int]) -> Wronged:
     deaths = watch.died(ids)
     return Wronged(
         told=len(deaths),

@@ -1,8 +1,8 @@
 """The virtual network, and `Faults`: the threat model as one record.
 
-A datagram may be lost, doubled, damaged, late, or overtaken by one sent after it; a way between two
-nodes may be cut, in one direction or both; the nodes may be split into islands. What arrives is
-exactly the bytes that were sent, unless they were damaged.
+A datagram may be lost, doubled, damaged or late, or a later one may overtake it. The way between
+two nodes may be cut, in one direction or in both. The nodes may be split into islands. What arrives
+are exactly the bytes that were sent, unless they were damaged.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 from random import Random
 
 from flc_udp.model.address import Address
-from flc_udp.sim.heap import MS, Heap
+from flc_udp.model.units import MS_US
+from flc_udp.sim.heap import Heap
 from flc_udp.sim.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Faults:
-    """What may go wrong, and how often. Chances are 0 to 1; an interval of 0 means never."""
+    """What may go wrong, and how often. Chances are from 0 to 1. An interval of 0 means never."""
 
-    # Each datagram. The spread of the delay is what reorders.
+    # For each datagram. The spread of the delay is what changes the order.
     loss: float = 0.0
     duplicate: float = 0.0
     corrupt: float = 0.0
@@ -29,14 +30,14 @@ class Faults:
     late: float = 0.0
     late_ms_max: int = 3_000
 
-    # The ways between nodes, over the whole cluster: mean time from one cut to the next.
+    # For the ways between nodes, over the whole cluster: the mean time between two cuts.
     cut_interval_ms: int = 0
     cut_ms_max: int = 6_000
     partition_interval_ms: int = 0
     partition_ms_max: int = 10_000
 
-    # Each commit. A crash before it leaves nothing on the disk, after it everything but the word;
-    # one in doubt is reported as failed and stands on the disk.
+    # For each commit. A crash before it leaves nothing on the disk. After a crash behind it all is
+    # on the disk, and nobody was told. A commit in doubt is reported as failed and is on the disk.
     commit_us_min: int = 300
     commit_us_max: int = 4_000
     commit_stall: float = 0.0
@@ -46,24 +47,24 @@ class Faults:
     crash_before_commit: float = 0.0
     crash_after_commit: float = 0.0
 
-    # The machines, over the whole cluster: crashes at any moment, pauses, disks put back.
+    # For the machines, over the whole cluster: crashes, pauses, and disks that are put back.
     crash_interval_ms: int = 0
     leave: float = 0.0
-    """Share of those crashes that are a leave in good order."""
+    """This share of the crashes is a leave in good order."""
     restart_ms_max: int = 4_000
     pause_interval_ms: int = 0
     pause_ms_max: int = 3_000
     pause_datagrams_max: int = 256
-    """What the socket of a machine that stands still keeps: Linux's default receive buffer."""
+    """The socket of a machine that stands still keeps this many datagrams, as Linux does."""
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 
-    # The clocks people set.
+    # For the clocks that people set.
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100
 
     def of_datagrams(self) -> Faults:
-        """Only what befalls datagrams: machines, disks and ways do their work."""
+        """The faults of datagrams alone: machines, disks and ways work."""
         return Faults(
             loss=self.loss,
             duplicate=self.duplicate,
@@ -76,16 +77,16 @@ class Faults:
 
 
 CALM = Faults()
-"""A good network, good disks, and nobody trips over a cable."""
+"""A good network and good disks, and nobody trips over a cable."""
 
 Receive = Callable[[bytes, Address, int], None]
-"""(datagram, source address, sender's number)."""
+"""Takes (datagram, source address, sender's number)."""
 
 Way = tuple[int, int]
 
 
 class Network:
-    """Carries datagrams between addresses; nodes are numbers here."""
+    """Carries datagrams between addresses. Nodes are numbers here."""
 
     def __init__(self, heap: Heap, trace: Trace, random: Random, faults: Faults) -> None:
         self.faults = faults
@@ -100,40 +101,40 @@ class Network:
         self._islands: list[int] = []
 
     def attach(self, address: Address, receive: Receive) -> int:
-        """One more node; its number is answered."""
+        """Add a node, and return its number."""
         number = self._numbers[address] = len(self._ends)
         self._ends.append((address, receive))
         self._islands.append(0)
         return number
 
     def cut(self, sender: int, receiver: int) -> None:
-        """Nothing gets from the one to the other; the way back is another way."""
+        """Let nothing get from one node to the other. The way back is another way."""
         self._cuts[sender, receiver] = self._cuts.get((sender, receiver), 0) + 1
 
     def mend(self, sender: int, receiver: int) -> None:
-        """Undo one cut of this way, if it is cut."""
+        """Undo one cut of this way, if there is one."""
         left = self._cuts.pop((sender, receiver), 0) - 1
         if left > 0:
             self._cuts[sender, receiver] = left
 
     def split(self, islands: Iterable[Iterable[int]]) -> None:
-        """Nothing crosses between islands; nodes that are not named are one more island."""
+        """Let nothing cross between islands. Nodes that are not named are one more island."""
         self._islands = [0] * len(self._ends)
         for island, numbers in enumerate(islands, 1):
             for number in numbers:
                 self._islands[number] = island
 
     def join_islands(self) -> None:
-        """One sea again; cuts stay."""
+        """Join all islands. Cuts stay."""
         self._islands = [0] * len(self._ends)
 
     def heal(self) -> None:
-        """Every way is open."""
+        """Open every way."""
         self._cuts.clear()
         self.join_islands()
 
     def reachable(self, one: int, others: Iterable[Address]) -> list[int]:
-        """Those of them that run, and that datagrams may reach and come from."""
+        """The running nodes among them that datagrams may reach and come from."""
         numbers = (self._numbers[other] for other in others if other in self._numbers)
         return [
             n
@@ -164,13 +165,13 @@ class Network:
         spread = faults.delay_us_max - faults.delay_us_min
         delay = faults.delay_us_min + int(spread * chance())
         if chance() < faults.late:
-            delay += int(faults.late_ms_max * MS * chance())
+            delay += int(faults.late_ms_max * MS_US * chance())
         if chance() < faults.corrupt:
             datagram = self._damage(datagram)
         self._heap.after(delay, self._arrive, sender, receiver, datagram)
 
     def _damage(self, datagram: bytes) -> bytes:
-        """Cut short, or one bit turned."""
+        """Cut the datagram short, or turn one bit."""
         at = self._random.randrange(len(datagram))
         if self._random.random() < 1 / 4:
             return datagram[:at]

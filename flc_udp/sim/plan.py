@@ -1,4 +1,4 @@
-"""Plans: what a play depends on, and what its seed makes of it."""
+"""Plans: what a play depends on, and what its seed adds to it."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ from flc_udp.sim.network import Faults
 FAULTS = ("all", "network", "none")
 
 SEEDS = 2
-"""The first machines are those that all others join by."""
+"""This many machines, the first ones, are the seeds that all others join by."""
 
 RETENTION_BYTES = (90_000, 250_000)
-"""An empty database takes 70 kB, what is said in ten seconds about as much again."""
+"""Limits are drawn from this range. An empty database takes 70 kB, and the talk of ten seconds
+about as much again."""
 
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a play depends on. Shares in percent, `rate` in messages a second."""
+    """Everything a play depends on. Shares are in percent, `rate` in messages a second."""
 
     nodes: int = 5
     loss: float = 0
@@ -29,11 +30,11 @@ class Plan:
     seed: int = 0
     rate: float = 20
     authors: int = 0
-    """So many nodes speak, all of them if 0."""
+    """This many nodes speak. 0: all of them."""
     warm_up: float = 0
-    """Seconds that people talk before anything is measured: the tree of links settles."""
+    """People talk for this many seconds before anything is measured, while the tree settles."""
     delay: float = 2
-    """Ms that a datagram takes at most; at least a tenth of it."""
+    """A datagram takes at most this many ms, and at least a tenth of it."""
     faults: str = "none"
 
     def command(self) -> str:
@@ -46,7 +47,7 @@ class Plan:
         )
 
     def draw_faults(self) -> Faults:
-        """Which faults this seed has, how bad: not all at once, or they would hide each other."""
+        """Draw the faults of this seed. Not all come at once, or they would hide each other."""
         random = Random(f"{self.seed}/faults")
         faults = Faults(
             loss=self.loss / 100,
@@ -59,7 +60,7 @@ class Plan:
         return _draw_machines(faults, random) if self.faults == "all" else faults
 
     def draw_settings(self) -> Settings:
-        """Set the nodes so that limits are met; as they come unless everything is to go wrong."""
+        """Draw settings with low limits, so that they are met, where everything may go wrong."""
         random = Random(f"{self.seed}/settings")
         if self.faults != "all" or random.random() < 1 / 2:
             return Settings()
@@ -72,17 +73,17 @@ class Plan:
         )
 
     def draw_own(self, names: Sequence[str]) -> dict[str, Settings]:
-        """Settings of single nodes: what each keeps. In half of the seeds all of them keep all."""
+        """Draw what each node keeps. In half of the seeds all nodes keep everything."""
         random = Random(f"{self.seed}/retention")
         if not self._prunes(random):
             return {}
-        # Where nobody keeps all, whoever was not there has to take a base.
+        # Where nobody keeps everything, a node that comes late has to take a base.
         kinds = random.choice((("all", "age", "bytes"), ("age", "bytes"), ("age",), ("bytes",)))
         settings = self.draw_settings()
         return {name: _draw_retention(settings, random.choice(kinds), random) for name in names}
 
     def draw_late(self, names: Sequence[str]) -> dict[str, int]:
-        """{name: ms} of nodes that are there only from then on: much is pruned before."""
+        """Draw {name: ms} of nodes that start only then, when much is pruned already."""
         random = Random(f"{self.seed}/late")
         if not self.draw_own(names):
             return {}

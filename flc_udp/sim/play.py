@@ -1,9 +1,9 @@
 """A play from a seed: first safety, then liveness (after TigerBeetle's VOPR).
 
-While people talk everything goes wrong that the plan allows; what must never happen is checked at
-every step. Then the ways are opened, the machines started, and the nodes must come to agree within
-a bound of virtual time: first their histories, while datagrams are still lost, then, on a calm
-network, all they believe of each other. Last the disks are audited.
+While people talk, everything goes wrong that the plan allows, and what must never happen is checked
+at every step. Then the ways are opened and the machines started, and the nodes must come to agree
+within a bound of virtual time. First their histories must agree, while datagrams are still lost;
+then, on a calm network, what they believe of each other. At the end the disks are audited.
 """
 
 from __future__ import annotations
@@ -12,26 +12,26 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from flc_udp.model.message import Message
+from flc_udp.model.units import MS_US
 from flc_udp.sim.figures import Figures, Meter
-from flc_udp.sim.heap import MS
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.world import World, names_of
 
 ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
-"""Half of all is said in one room."""
+"""Half of all messages are said in one room."""
 
 REPLY_SHARE = 0.3
-"""Of all that is said, so much answers what was just shown."""
+"""This share of the messages answers what was just shown."""
 
 LARGE_SHARE = 0.03
-"""Under faults so many bodies need pieces."""
+"""Under faults this share of the bodies is so large that it needs pieces."""
 
 GATHER_MS = 20_000
-"""At most so long nodes may get to know each other before somebody speaks."""
+"""Nodes may get to know each other for at most this time before somebody speaks."""
 
 CONVERGE_MS = 120_000
-"""Bound of liveness, in virtual time."""
+"""The nodes must agree within this time."""
 
 
 class Play:
@@ -54,7 +54,7 @@ class Play:
         self._said = 0
 
     def run(self, tell: Callable[[str], object] = lambda _: None) -> Figures:
-        """Play it; `tell` hears how far it is. What it raises says how to play it again."""
+        """Play it, and report progress to `tell`. An error says how to play the seed again."""
         try:
             with self.world:
                 return self._run(tell)
@@ -69,7 +69,7 @@ class Play:
         self._start_talk()
         self._start_chaos()
         for machine, at in self._late.items():
-            world.heap.at(at * MS, self._start_late, machine)
+            world.heap.at(at * MS_US, self._start_late, machine)
         world.run(int(self.plan.warm_up * 1000))
         meter = Meter(world)
         end = world.now_ms + int(self.plan.seconds * 1000)
@@ -87,7 +87,7 @@ class Play:
         return figures._replace(trace=world.trace.hash())
 
     def _gather(self) -> None:
-        """Let the nodes find each other, unless finding each other is what is tried."""
+        """Let the nodes find each other, unless that is what is tested."""
         world, others = self.world, self.plan.nodes - 1
         while self.plan.faults != "all" and world.now_ms < GATHER_MS:
             nodes = [machine.node for machine in world.machines.values()]
@@ -105,7 +105,7 @@ class Play:
                 machine.start()
 
     def _every(self, random: Random, mean_ms: float, action: Callable[[], object]) -> None:
-        """Do it again and again, at random, while the play is on."""
+        """Do something again and again, at random times, while the play is on."""
 
         def act() -> None:
             if self._is_on:
@@ -113,7 +113,7 @@ class Play:
                 self._every(random, mean_ms, action)
 
         if mean_ms > 0:
-            self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS), act)
+            self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS_US), act)
 
     # --- People -----------------------------------------------------------------------------
 
@@ -132,7 +132,7 @@ class Play:
             authors = self._authors()
             if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):
                 machine = authors[number]
-                pause = int(self._talk.expovariate(1 / 20) * MS)
+                pause = int(self._talk.expovariate(1 / 20) * MS_US)
                 self.world.heap.after(pause, self._speak, machine, message.room)
 
     def _speak(self, machine: Machine, room: str) -> None:
@@ -158,7 +158,7 @@ class Play:
             (faults.crash_interval_ms, self._crash),
             (faults.pause_interval_ms, self._pause),
             (faults.snapshot_interval_ms, self._snapshot),
-            # Machines may also crash by themselves, at a commit: somebody comes and looks.
+            # Machines also crash by themselves, at a commit. Somebody comes and starts them.
             (faults.restart_ms_max / 2, self._start_one),
         ):
             self._every(self._chaos, mean_ms, action)
@@ -169,7 +169,7 @@ class Play:
             return
         one, other = random.sample(range(self.plan.nodes), 2)
         ways = [(one, other)] if random.random() < 1 / 2 else [(one, other), (other, one)]
-        duration = random.randint(1, self.world.network.faults.cut_ms_max) * MS
+        duration = random.randint(1, self.world.network.faults.cut_ms_max) * MS_US
         for way in ways:
             network.cut(*way)
             self.world.heap.after(duration, network.mend, *way)
@@ -177,7 +177,7 @@ class Play:
     def _split(self) -> None:
         random, world = self._chaos, self.world
         world.network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
-        duration = random.randint(1, world.network.faults.partition_ms_max) * MS
+        duration = random.randint(1, world.network.faults.partition_ms_max) * MS_US
         world.heap.after(duration, world.network.join_islands)
 
     def _crash(self) -> None:
@@ -190,7 +190,7 @@ class Play:
     def _pause(self) -> None:
         machine = self._chaos.choice(list(self.world.machines.values()))
         if machine.node is not None:
-            machine.pause(self._chaos.randint(1, self.world.network.faults.pause_ms_max) * MS)
+            machine.pause(self._chaos.randint(1, self.world.network.faults.pause_ms_max) * MS_US)
 
     def _snapshot(self) -> None:
         self._chaos.choice(list(self.world.machines.values())).disk.keep_snapshot()

@@ -1,7 +1,7 @@
 """`flc sim`: plan a cluster, or play a seed again.
 
-The same command prints the same trace hash, on any machine with the same flc, Python and SQLite. A
-play that breaks a promise ends with its last lines and the command that plays it again.
+The same command prints the same trace hash on any machine with the same flc, Python and SQLite. A
+play that breaks a promise ends with its last lines, and with the command that plays it again.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ TOLD = {
     "bases_taken": "bases taken of others",
     "trace": "trace",
 }
-"""The figures in words; all traffic of the talk is in the bytes, probes too."""
+"""The figures in words. The bytes are those of all traffic during the talk, probes included."""
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
@@ -85,7 +85,7 @@ def _number(kind: type[int | float], low: float, high: float) -> Callable[[str],
 
 
 def main(args: argparse.Namespace) -> int:
-    """Play it and print what it measured; 1 where a promise was broken."""
+    """Play it and print what it measured. Return 1 if a promise was broken."""
     plan = Plan(
         nodes=args.nodes,
         loss=args.loss,

@@ -28,10 +28,10 @@ class Stage:
     settings: Settings
     ring: Keyring
     watchers: list[Callable[[int, Sequence[Message]], object]] = field(default_factory=list)
-    """Told of all that is shown: (node's number, messages)."""
+    """Called with everything that a node shows: (the node's number, messages)."""
     listeners: list[Callable[[int, Notice], object]] = field(default_factory=list)
-    """Told of what a node tells people: (node's number, notice)."""
+    """Called with every fact that a node tells people: (the node's number, notice)."""
 
     def random(self, concern: str) -> Random:
-        """Chance for one concern: what one draws does not move another."""
+        """Chance for one concern. What one concern draws does not change what another draws."""
         return Random(f"{self.seed}/{concern}")

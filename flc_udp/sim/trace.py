@@ -6,9 +6,9 @@
       13.402    o>|  a to b, 231 bytes: rumor
       13.402    o x  a to c, 231 bytes, down: rumor
 
-Rules. Every line enters the hash, and all that a line is made of comes from the seed, so one seed
-has one hash. Only the last lines are kept. Sealed datagrams are opened when a line is printed, not
-when it is written: what nobody looks at costs next to nothing.
+Rules. Every line enters the hash, and everything in a line comes from the seed, so one seed has one
+hash. Only the last lines are kept. A sealed datagram is opened when its line is printed and not
+when it is written, so a line that nobody reads costs next to nothing.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
 LINES_KEPT = 4_000
 HASH_BYTES = 16
 NAMED_COLUMNS_MAX = 26
-"""Up to so many nodes a column is headed by its node's name, beyond it by a digit."""
+"""With at most this many nodes a column is headed by its node's name, with more by a digit."""
 
 
 class Line(NamedTuple):
-    """One thing that happened; `running` has a bit for each node."""
+    """One thing that happened. `running` has a bit for each node."""
 
     at: int
     running: int
@@ -43,7 +43,7 @@ class Line(NamedTuple):
 
 
 class Trace:
-    """The run as lines, hashed as they come; `echo` gets each one that is to be seen at once."""
+    """The run as lines, which are hashed as they come. `echo` is called with each, if it is set."""
 
     def __init__(self, names: Sequence[str], ring: Keyring) -> None:
         self.names = list(names)
@@ -60,7 +60,7 @@ class Trace:
         self._keep(Line(at, self.running, node, mark, text))
 
     def packet(self, at: int, sender: int, node: int, mark: str, fate: str, data: bytes) -> None:
-        """A datagram came, or did not. The seal's last bytes stand for its contents."""
+        """A datagram came, or was lost. The last bytes of its seal stand for its contents."""
         tag = data[-4:].hex()
         self._hash.update(f"{at} {sender} {node} {mark} {fate} {len(data)} {tag}\n".encode())
         self._keep(Line(at, self.running, node, mark, fate, sender, data))
@@ -81,7 +81,7 @@ class Trace:
         return [self.heading(), *map(self._render, lines)]
 
     def heading(self) -> str:
-        """What stands above the columns."""
+        """The line above the columns."""
         named = len(self.names) <= NAMED_COLUMNS_MAX
         heads = (name[0] if named else str(n % 10) for n, name in enumerate(self.names))
         return f"{'time ms':>12}  {''.join(heads)}"

@@ -7,9 +7,9 @@
     world.heal()
     world.settle()
 
-Rules. Everything that happens is in the seed: virtual time is the only clock, every concern draws
-from its own random, and nothing is iterated in hash order. What the node runs on here is the code
-that the daemon runs: Node, Replica, wire and the SQLite log; only the ground is another.
+Rules. Everything that happens comes from the seed. Virtual time is the only clock, every concern
+draws from a random of its own, and nothing is iterated in hash order. What runs here is the code
+that the daemon runs: Node, Replica, wire and the SQLite log. Only the ground is another.
 """
 
 from __future__ import annotations
@@ -24,10 +24,11 @@ from typing import Self
 from flc_udp.config import Settings
 from flc_udp.model.address import Address
 from flc_udp.model.message import decode
+from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit, by_position
 from flc_udp.sim.checks import Checks, Utterance, Violation
 from flc_udp.sim.disk import Fate
-from flc_udp.sim.heap import MS, Heap
+from flc_udp.sim.heap import Heap
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults, Network
 from flc_udp.sim.plan import SEEDS
@@ -39,8 +40,8 @@ from flc_udp.wire.packets import State
 from flc_udp.wire.seal import KEY_BYTES, keyring
 
 PORT = 7352
-LOOK_US = 50 * MS
-"""How often it is looked whether all is quiet."""
+LOOK_US = 50 * MS_US
+"""The world looks this often whether everything is quiet."""
 
 TAIL_LINES = 40
 
@@ -50,9 +51,9 @@ class NotConverged(Violation):
 
 
 class World:
-    """Machines by name: all that `nodes` names are started at once, `grown` as acquaintances.
+    """Machines by name. All are started at once, except those in `late`.
 
-    But for those in `late`, which somebody is to start. `own` are settings of single machines.
+    `own` has settings of single machines. With `grown` all nodes know each other already.
     """
 
     def __init__(
@@ -108,7 +109,7 @@ class World:
     # --- The machines -----------------------------------------------------------------------
 
     def add(self, name: str, settings: Settings | None = None) -> None:
-        """One more machine, with an empty disk; `start` it."""
+        """Add a machine with an empty disk. It is still to be started."""
         number = len(self.machines)
         address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
         seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
@@ -117,7 +118,7 @@ class World:
         self.machines[name] = Machine(self.stage, name, address, seeds, settings)
 
     def _acquaint(self) -> None:
-        """All know each other, as if they had long been together."""
+        """Let all nodes know each other, as if they had been together for long."""
         nodes = [machine.node for machine in self.machines.values() if machine.node is not None]
         rows = [node.me for node in nodes]
         for node in nodes:
@@ -131,57 +132,57 @@ class World:
     restart = start
 
     def crash(self, *names: str) -> None:
-        """They lose everything but the disk."""
+        """Let these machines lose everything but their disks."""
         for name in names:
             self.machines[name].crash()
 
     def leave(self, name: str) -> None:
-        """It goes in order."""
+        """Let a node leave in order."""
         self.machines[name].leave()
 
     def pause(self, name: str, duration_ms: int) -> None:
-        """It stands still."""
-        self.machines[name].pause(duration_ms * MS)
+        """Let a machine stand still."""
+        self.machines[name].pause(duration_ms * MS_US)
 
     def fate(self, name: str, *fates: Fate, of: str = "append") -> None:
-        """So its next commits end, or prunings (`retain`), or bases taken (`adopt`)."""
+        """Set the fates of a machine's next commits, prunings (`retain`) or bases (`adopt`)."""
         self.machines[name].disk.fates[of].extend(fates)
 
     def fill(self, name: str, free_bytes: int = 0) -> None:
-        """Its disk has so much space left."""
+        """Leave this much space on a machine's disk."""
         self.machines[name].disk.free_bytes = free_bytes
 
     def snapshot(self, name: str) -> None:
-        """Remember how its disk is now."""
+        """Remember a machine's disk as it is now."""
         self.machines[name].disk.keep_snapshot()
 
     def rollback(self, name: str) -> None:
-        """Put its disk back to the oldest snapshot kept; it must be down."""
+        """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         self.machines[name].put_back()
 
     # --- The network ------------------------------------------------------------------------
 
     def cut(self, sender: str, receiver: str, *, one_way: bool = False) -> None:
-        """Nothing gets through from the one to the other, nor back unless `one_way`."""
+        """Let nothing get from one node to the other, nor back unless `one_way`."""
         self.network.cut(self._number(sender), self._number(receiver))
         if not one_way:
             self.network.cut(self._number(receiver), self._number(sender))
 
     def mend(self, sender: str, receiver: str) -> None:
-        """Undo a cut, in both directions."""
+        """Undo a cut in both directions."""
         self.network.mend(self._number(sender), self._number(receiver))
         self.network.mend(self._number(receiver), self._number(sender))
 
     def partition(self, *islands: Iterable[str]) -> None:
-        """Nothing crosses between islands; who is not named is on one more of them."""
+        """Let nothing cross between islands. Nodes that are not named are one more island."""
         self.network.split([sorted(map(self._number, island)) for island in islands])
 
     def heal(self) -> None:
-        """Every way is open again."""
+        """Open every way again."""
         self.network.heal()
 
     def calm(self) -> None:
-        """Nothing goes wrong by chance any more; delays stay as they are."""
+        """Let nothing go wrong by chance any more. Delays stay as they are."""
         old = self.network.faults
         self.network.faults = replace(
             CALM, delay_us_min=old.delay_us_min, delay_us_max=old.delay_us_max
@@ -193,21 +194,21 @@ class World:
     # --- People -----------------------------------------------------------------------------
 
     def say(self, name: str, room: str, body: str | bytes) -> Utterance:
-        """Somebody says something at a node; what is returned tells what became of it."""
+        """Say something at a node. What is returned tells what becomes of it."""
         return self.machines[name].say(room, body, name)
 
     def shown(self, name: str, room: str) -> list[str | bytes]:
-        """Bodies in the order who follows the node saw them, from the beginning of its disk."""
+        """The bodies in a room, in the order in which a follower of the node saw them."""
         rows = by_position(self._log(name).reader())
         return [message.body for _, message in rows if message.room == room]
 
     def history(self, name: str, room: str) -> list[str | bytes]:
-        """Bodies in the order that all nodes print them in."""
+        """The bodies in a room, in the order in which all nodes print them."""
         rows = self._log(name).reader().history(room)
         return [decode(encoded).body for _, encoded in rows]
 
     def view(self, name: str) -> dict[str, State]:
-        """What a running node believes of all members, itself too."""
+        """What a running node believes of all members, itself included."""
         members = self._node(name).facts().members
         return {member.row.name: member.row.state for member in members}
 
@@ -223,15 +224,15 @@ class World:
 
     @property
     def now_ms(self) -> int:
-        """Virtual time since the beginning."""
-        return self.heap.now // MS
+        """The virtual time since the beginning."""
+        return self.heap.now // MS_US
 
     def run(self, duration_ms: int) -> None:
         """Let time pass."""
-        self.heap.run_until(self.heap.now + duration_ms * MS)
+        self.heap.run_until(self.heap.now + duration_ms * MS_US)
 
     def settle(self, limit_ms: int = 60_000) -> int:
-        """Run until all running nodes agree and rest, and audit them; the ms it took.
+        """Run until all running nodes agree and rest, and audit them. Return the ms it took.
 
         Raises NotConverged, or the Violation that was found.
         """
@@ -241,16 +242,16 @@ class World:
         return took
 
     def run_until_quiet(self, limit_ms: int, *, members_too: bool) -> int:
-        """Run until histories agree and nothing waits, and the members do; the ms it took."""
-        began, end = self.heap.now, self.heap.now + limit_ms * MS
+        """Run until histories agree, and with `members_too` members. Return the ms it took."""
+        began, end = self.heap.now, self.heap.now + limit_ms * MS_US
         while (why := self.unrest(members_too=members_too)) is not None:
             if self.heap.now >= end:
                 raise NotConverged(f"not converged after {limit_ms} ms: {why}")
             self.heap.run_until(min(self.heap.now + LOOK_US, end))
-        return (self.heap.now - began) // MS
+        return (self.heap.now - began) // MS_US
 
     def unrest(self, *, members_too: bool) -> str | None:
-        """Why the running nodes are not at rest, in words; None if they are."""
+        """Why the running nodes are not at rest, in words. None: they are."""
         running = {m.name: m.node for m in self.machines.values() if m.node is not None}
         roots: dict[bytes, str] = {}
         for name, node in running.items():
@@ -264,7 +265,7 @@ class World:
         return self._disagreement(running) if members_too else None
 
     def _disagreement(self, running: dict[str, Node]) -> str | None:
-        """Whether all know exactly the running ones as alive, by the row each has of itself."""
+        """Who does not know exactly the running nodes as alive, by their own rows."""
         expected = {node.me.id: node.me for node in running.values()}
         for name, node in running.items():
             if {row.id: row for row in (node.me, *node.live_rows())} != expected:
@@ -274,6 +275,6 @@ class World:
 
 
 def names_of(count: int) -> list[str]:
-    """Return a, b, … z; more nodes are numbered."""
+    """The names a, b, … z. If there are more nodes, they are numbered."""
     letters = list(ascii_lowercase[:count])
     return letters if count <= len(letters) else [f"n{number}" for number in range(count)]

@@ -3,7 +3,7 @@ import pytest
 from flc_udp.config import Settings
 from flc_udp.sim.liveness import (
     Anomalies,
-    Watch,
+    MemberWatch,
     agreed_after,
     anomalies,
     detect,
@@ -100,7 +100,7 @@ def test_islands_that_merge_bury_nobody_of_their_own(reap_after_s: int) -> None:
             halves = list(world.machines)[:5], list(world.machines)[5:]
             world.partition(halves[0])
             world.run(60_000)
-            watch = Watch(world)
+            watch = MemberWatch(world)
             world.heal()
             agreed_after(world)
 
@@ -180,7 +180,7 @@ def test_newcomers_at_once_see_each_other() -> None:
 def test_who_stands_still_for_two_or_five_seconds_comes_back() -> None:
     """No other is called dead by anybody, and all agree within seconds of its return."""
     with grown(5, 1) as world:
-        watch, paused = Watch(world), world.machines["c"].node
+        watch, paused = MemberWatch(world), world.machines["c"].node
         assert paused is not None
         for pause_ms in (2_000, 5_000):
             world.pause("c", pause_ms)
