@@ -10,8 +10,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from flc_udp.core.liveness.health import Change
-from flc_udp.core.liveness.members import LIVE
+from flc_udp.core.liveness.health import Change, Health
+from flc_udp.core.liveness.members import LIVE, Member
+from flc_udp.core.liveness.membership import Membership
+from flc_udp.core.log_side import LogSide
+from flc_udp.core.push.links import Link, Links
+from flc_udp.core.push.receipts import Receipts
+from flc_udp.core.standing import Standing
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.wire.packets import MemberRow
@@ -135,3 +140,69 @@ class Facts:
     def live(self) -> tuple[MemberFacts, ...]:
         """The other members that are alive or suspect."""
         return tuple(member for member in self.others if member.is_live)
+
+
+# --- How they are taken ---------------------------------------------------------------------------
+
+
+def member_facts(
+    membership: Membership, standing: Standing, links: Links, receipts: Receipts, now: int
+) -> tuple[MemberFacts, ...]:
+    """All members as this node knows them, itself first."""
+    members = membership.members
+    me, score = members.me, membership.detector.health.score
+    own = MemberFacts(me.row, now - me.since, None, score, standing.catching_up)
+    others = [member for member in members if member is not me]
+    return (own, *(_member_facts(member, standing, links, receipts, now) for member in others))
+
+
+def _member_facts(
+    member: Member, standing: Standing, links: Links, receipts: Receipts, now: int
+) -> MemberFacts:
+    node, agreed_at, agreed_on = member.row.id, member.agreed_at, member.agreed_on
+    held, mark = receipts.held.get(node, 0), receipts.marks.get(node)
+    told_at = [] if mark is None else [mark.told_at]
+    if agreed_at is not None and agreed_on is not None:
+        told_at.append(agreed_at)
+        held = max(held, agreed_on.seq if agreed_on.log == standing.log else 0)
+    return MemberFacts(
+        member.row,
+        now - member.since,
+        member.rtt,
+        member.health,
+        member.catching_up,
+        lag_messages=standing.own_head - held,
+        behind_for_us=0 if mark is None or held >= mark.seq else mark.behind_for_us,
+        told_for_us=now - max(told_at) if told_at else None,
+        agreed_for_us=None if agreed_at is None else now - agreed_at,
+        roots_agree=None if member.root_at is None else member.root_at == agreed_at,
+        link=_link_facts(links.get(node), now),
+    )
+
+
+def _link_facts(link: Link | None, now: int) -> LinkFacts | None:
+    if link is None:
+        return None
+    return LinkFacts(link.is_eager, link.window.on_the_way(now), link.window.is_behind(now))
+
+
+def health_facts(health: Health, now: int) -> HealthFacts:
+    """The local health, and what moved it."""
+    ago_us = {change: now - at for change, at in health.last.items()}
+    counts = dict(health.counts)
+    return HealthFacts(health.score, health.score_max, health.multiplier, counts, ago_us)
+
+
+def repair_facts(log_side: LogSide) -> RepairFacts:
+    """What is missing, and how it is fetched."""
+    repair, causal = log_side.repair, log_side.causal
+    return RepairFacts(
+        to_go=repair.wants.to_go,
+        pulls=repair.pulls,
+        is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
+        synced=dict(repair.exchange.last_sync.agrees),
+        forks=repair.exchange.forks,
+        holdback_messages=len(causal.held),
+        holdback_bytes=causal.held_bytes,
+        pieces_bytes=repair.pieces.held_bytes,
+    )

@@ -25,9 +25,8 @@ from typing import assert_never
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Effect
-from flc_udp.core.facts import Facts, HealthFacts, LinkFacts, MemberFacts, RepairFacts
+from flc_udp.core.facts import Facts, RepairFacts, health_facts, member_facts, repair_facts
 from flc_udp.core.liveness.health import Change
-from flc_udp.core.liveness.members import Member
 from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
@@ -372,80 +371,9 @@ class Replica:
         member = self._members.get(node)
         return None if member is None else member.row
 
-    def facts(self, now: int) -> Facts:
-        """All that status, metrics, hooks, the simulator and tests may look at."""
-        standing = self._standing
-        return Facts(
-            me=self.me,
-            log=standing.log,
-            members=tuple(self._member_facts(member, now) for member in self._members),
-            members_root=self.members_root,
-            health=self._health_facts(now),
-            root=self.root,
-            logs=standing.logs,
-            messages=standing.messages,
-            rooms=len(self._log_side.causal.frontiers),
-            floor=standing.floor,
-            repair=self.repair_facts(),
-            uncommitted=self.uncommitted,
-            catching_up=standing.catching_up,
-            is_leaving=self.is_leaving,
-            drops=self.drops(),
-        )
-
-    def _member_facts(self, member: Member, now: int) -> MemberFacts:
-        row, receipts = member.row, self._receipts
-        state_for_us = now - member.since
-        if member is self._members.me:
-            health = self._membership.detector.health.score
-            return MemberFacts(row, state_for_us, None, health, self.catching_up)
-        held, mark = receipts.held.get(row.id, 0), receipts.marks.get(row.id)
-        told_at = [] if mark is None else [mark.told_at]
-        if member.agreed_at is not None and member.agreed_on is not None:
-            told_at.append(member.agreed_at)
-            is_own = member.agreed_on.log == self._standing.log
-            held = max(held, member.agreed_on.seq if is_own else 0)
-        return MemberFacts(
-            row,
-            state_for_us,
-            member.rtt,
-            member.health,
-            member.catching_up,
-            lag_messages=self._standing.own_head - held,
-            behind_for_us=0 if mark is None or held >= mark.seq else mark.behind_for_us,
-            told_for_us=now - max(told_at) if told_at else None,
-            agreed_for_us=None if member.agreed_at is None else now - member.agreed_at,
-            roots_agree=None if member.root_at is None else member.root_at == member.agreed_at,
-            link=self._link_facts(row.id, now),
-        )
-
-    def _link_facts(self, node: NodeId, now: int) -> LinkFacts | None:
-        link = self._links.get(node)
-        if link is None:
-            return None
-        window = link.window
-        return LinkFacts(link.is_eager, window.on_the_way(now), window.is_behind(now))
-
-    def _health_facts(self, now: int) -> HealthFacts:
-        health = self._membership.detector.health
-        last_for_us = {change: now - at for change, at in health.last.items()}
-        return HealthFacts(
-            health.score, health.score_max, health.multiplier, dict(health.counts), last_for_us
-        )
-
     def repair_facts(self) -> RepairFacts:
         """What is missing here. It costs the same however many members there are."""
-        repair, causal = self._log_side.repair, self._log_side.causal
-        return RepairFacts(
-            to_go=repair.wants.to_go,
-            pulls=repair.pulls,
-            is_idle=repair.is_idle and not (causal.held or self.uncommitted),
-            synced=dict(repair.exchange.last_sync.agrees),
-            forks=repair.exchange.forks,
-            holdback_messages=len(causal.held),
-            holdback_bytes=causal.held_bytes,
-            pieces_bytes=repair.pieces.held_bytes,
-        )
+        return repair_facts(self._log_side)
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
@@ -459,4 +387,25 @@ class Replica:
                 Drop.FORKED_LOG: repair.exchange.forks,
                 Drop.WANT_GIVEN_UP: repair.wants.abandoned,
             }
+        )
+
+    def facts(self, now: int) -> Facts:
+        """All that status, metrics, hooks, the simulator and tests may look at."""
+        standing = self._standing
+        return Facts(
+            me=self.me,
+            log=standing.log,
+            members=member_facts(self._membership, standing, self._links, self._receipts, now),
+            members_root=self.members_root,
+            health=health_facts(self._membership.detector.health, now),
+            root=self.root,
+            logs=standing.logs,
+            messages=standing.messages,
+            rooms=len(self._log_side.causal.frontiers),
+            floor=standing.floor,
+            repair=self.repair_facts(),
+            uncommitted=self.uncommitted,
+            catching_up=standing.catching_up,
+            is_leaving=self.is_leaving,
+            drops=self.drops(),
         )
