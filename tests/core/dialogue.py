@@ -9,6 +9,9 @@
 Time is virtual and starts at 0; a datagram takes LATENCY. Everything that is sent goes through
 packing and codec, as on the wire. A party's disk is a list, and it commits at once unless
 `commits_alone` is unset. What every party says of itself is checked against its disk, always.
+
+Rules. A test looks at a party through its `facts`, its `notices`, and what it sent and showed; it
+moves it by the verbs of `Replica`, some of which have a short form here. It never reaches inside.
 """
 
 from __future__ import annotations
@@ -17,6 +20,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from heapq import heappop, heappush
 from random import Random
+from typing import TypeVar
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import (
@@ -24,19 +28,23 @@ from flc_udp.core.effects import (
     Append,
     Deliver,
     Effect,
-    Notice,
     Send,
     StreamBase,
     StreamReplay,
 )
+from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.liveness.members import alive_row
+from flc_udp.core.notices import MemberChanged
+from flc_udp.core.push.receipts import Wait
 from flc_udp.core.replica import Replica
 from flc_udp.core.roots import Root, log_hash
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.history import Head, History, advance
 from flc_udp.model.message import Message, decode, history_key
+from flc_udp.model.notices import Notice
 from flc_udp.model.tags import Tags, parse_tags
 from flc_udp.waist.replays import Replays
 from flc_udp.wire import codec
@@ -47,6 +55,7 @@ from flc_udp.wire.packets import (
     Join,
     Leave,
     MemberDigest,
+    MemberRow,
     Members,
     Packet,
     Ping,
@@ -62,6 +71,8 @@ MS = 1_000
 LATENCY = MS
 WALL = 1_700_000_000_000
 PAYLOAD_BYTES = 1_355
+Kind = TypeVar("Kind", bound=Notice)
+
 STEPS_MAX = 100
 """More steps in one moment are a loop."""
 
@@ -90,8 +101,8 @@ class Party:
         self.pending: list[Message] = []
         self.commits_alone = True
         self.tags: Tags = ()
-        self.knows_tags = True
-        """Unless it is of the version before them, which reads no field of theirs."""
+        self.reads: Callable[[Packet], Packet] = lambda packet: packet
+        """What it makes of each packet that it receives."""
         self.lives = True
         self.lives_lived = 0
         self.shown: list[str | bytes] = []
@@ -112,29 +123,77 @@ class Party:
             self.tags,
         )
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
-        reads, counts = KeptInList(self.disk), Counter[str]()
-        self.replays = Replays(reads, self.settings.pull_bytes_max, counts, counts)
+        reads, drops = KeptInList(self.disk), Counter[Drop]()
+        self.replays = Replays(reads, self.settings.pull_bytes_max, drops, Counter())
         self.replica = Replica(self.settings, me, history_of(self.disk), random, self.talk.now)
 
-    @property
-    def id(self) -> bytes:
-        """Its node id, which a clone of it may make it change."""
-        return self.replica.liveness.me.id
+    # --- What may be seen of it -----------------------------------------------------------------
 
-    def told(self, name: str) -> list[str]:
-        """The members that notices of one name were about, in order."""
-        return [str(n.fields.get("member")) for n in self.notices if n.name == name]
+    @property
+    def facts(self) -> Facts:
+        """What its replica lets everybody see."""
+        return self.replica.facts(self.talk.now)
+
+    @property
+    def me(self) -> MemberRow:
+        """What it says of itself."""
+        return self.replica.me
+
+    @property
+    def id(self) -> NodeId:
+        """Its node id, which a clone of it may make it change."""
+        return self.replica.me.id
+
+    @property
+    def has_left(self) -> bool:
+        """Whether it was told to leave, and may stop."""
+        return self.replica.has_left(self.talk.now)
+
+    def told(self, kind: type[Kind]) -> list[Kind]:
+        """The notices of one kind that it told people, in order."""
+        return [notice for notice in self.notices if isinstance(notice, kind)]
+
+    def told_of(self, kind: type[MemberChanged]) -> list[str]:
+        """The members that notices of one kind were about, in order."""
+        return [notice.member for notice in self.told(kind)]
+
+    def member(self, other: str) -> MemberFacts | None:
+        """What this party knows of another; None where it does not know it."""
+        node = self.talk[other].id
+        return next((member for member in self.facts.members if member.row.id == node), None)
 
     def believes(self, other: str) -> State:
-        """What this party holds of another."""
-        member = self.replica.liveness.members.get(self.talk[other].id)
+        """The state that this party holds another to be in."""
+        member = self.member(other)
         assert member is not None
         return member.row.state
 
     def tags_of(self, other: str) -> Tags | None:
-        """Those it holds another for having; None where it does not know it."""
-        member = self.replica.liveness.members.get(self.talk[other].id)
+        """The tags that it holds another to have; None where it does not know it."""
+        member = self.member(other)
         return None if member is None else member.row.tags
+
+    # --- What happens to it ---------------------------------------------------------------------
+
+    def hear(self, teller: Party, *packets: Packet, sender: NodeId | None = None) -> None:
+        """Packets come from another party, under its id unless another one is given.
+
+        What follows from them is carried out with the party's next turn.
+        """
+        node = teller.id if sender is None else sender
+        self.replica.receive(packets, node, teller.address, self.talk.wall, self.talk.now)
+
+    def spend_news(self) -> None:
+        """Everybody knows what it knows of members, so its probes carry none of that."""
+        self.replica.acquaint((), self.talk.now)
+
+    def watch(self, message: Message, needed: int | None = None) -> Wait:
+        """Wait until others hold a message of its own."""
+        return self.replica.watch(message.seq, needed, self.talk.now)
+
+    def end_turn(self) -> list[Effect]:
+        """What it has decided, not carried out."""
+        return self.replica.end_turn(self.talk.now)
 
     def history(self) -> list[str | bytes]:
         """Bodies in the converged order."""
@@ -143,8 +202,9 @@ class Party:
     def commit(self) -> None:
         """Everything that waits for the disk becomes durable."""
         batch, self.pending = self.pending, []
+        first_position = len(self.disk) + 1
         self.disk += batch
-        self.replica.committed(tuple(batch), self.talk.now)
+        self.replica.committed(tuple(batch), first_position, self.talk.now)
         self.carry_out()
 
     def fail_commit(self) -> None:
@@ -155,8 +215,7 @@ class Party:
 
     def carry_out(self) -> None:
         """Commit, send, show."""
-        effects = self.replica.take(self.talk.now)
-        for effect in effects:
+        for effect in self.end_turn():
             self._do(effect)
         while self.replays:
             for to, packets in self.replays.answers():
@@ -176,8 +235,8 @@ class Party:
                 self.replays.add(effect)
             case Adopt():
                 raise AssertionError("nothing is ever pruned here")
-            case Deliver(messages):
-                assert set(messages) <= set(self.disk)
+            case Deliver(position, messages):
+                assert list(messages) == self.disk[position - 1 :][: len(messages)]
                 self.shown += [message.body for message in messages]
             case Notice():
                 self.notices.append(effect)
@@ -199,7 +258,7 @@ class Party:
         for packet in packets:
             match packet:
                 case Rumor(_, _, messages):
-                    own = self.replica.standing.log
+                    own = self.replica.log
                     dots = [decode(encoded).dot for encoded in messages]
                     assert all(d.log != own or d.seq <= heads[own].seq for d in dots)
                 case Digest():
@@ -255,6 +314,11 @@ class Talk:
         return self._parties[name]
 
     @property
+    def wall(self) -> int:
+        """Everybody's wall clock, in ms since 1970."""
+        return WALL + self.now // MS
+
+    @property
     def parties(self) -> list[Party]:
         """Those that live."""
         return [party for party in self._parties.values() if party.lives]
@@ -265,14 +329,25 @@ class Talk:
         """All join the first and come to know each other."""
         first, *others = self.parties
         for party in others:
-            party.replica.join([first.address], self.now)
-            party.carry_out()
+            self.join(party.name, first.name)
         self.settle()
+
+    def join(self, name: str, *seeds: str) -> None:
+        """One asks others to be let in."""
+        party = self[name]
+        party.replica.join([self[seed].address for seed in seeds], self.now)
+        party.carry_out()
+
+    def leave(self, name: str) -> None:
+        """One begins to go in order."""
+        party = self[name]
+        party.replica.leave(self.now)
+        party.carry_out()
 
     def say(self, name: str, body: str | bytes, room: str = "lobby", **how: bool) -> Message:
         """Somebody says something; it is on its way when it is committed."""
         party = self[name]
-        message = party.replica.post(room, name, body, WALL + self.now // MS, **how)
+        message = party.replica.post(room, name, body, self.wall, **how)
         party.carry_out()
         return message
 
@@ -285,14 +360,14 @@ class Talk:
         party = self[name]
         party.start()
         if seed is not None:
-            party.replica.join([self[seed].address], self.now)
+            self.join(name, seed)
         party.carry_out()
 
     def tag(self, name: str, *texts: str) -> None:
         """Its operator gives it other tags, for its later runs too."""
         party = self[name]
         party.tags = parse_tags(texts)
-        party.replica.liveness.claims.retag(party.tags, self.now)
+        party.replica.retag(party.tags, self.now)
         party.carry_out()
 
     def stall(self, name: str, ms: int) -> None:
@@ -360,21 +435,13 @@ class Talk:
     def agree(self) -> bool:
         """Whether all that live hold the same messages, members, and nothing waits."""
         replicas = [party.replica for party in self.parties]
-        roots = {(r.standing.root.value(), r.liveness.members.root.value()) for r in replicas}
-        waits = any(r.causal.held or r.uncommitted for r in replicas)
+        roots = {(replica.root, replica.members_root) for replica in replicas}
+        waits = any(r.repair_facts().holdback_messages or r.uncommitted for r in replicas)
         return len(roots) == 1 and not waits and not self._flying
 
     def picture(self) -> dict[str, object]:
         """Where everybody stands, for a failing test's report."""
-        return {
-            p.name: (
-                [str(m.dot) for m in p.disk],
-                [str(dot) for dot in p.replica.causal.held],
-                [(m.row.name, m.row.state.name) for m in p.replica.liveness.members],
-                dict(p.replica.drops),
-            )
-            for p in self.parties
-        }
+        return {p.name: ([str(m.dot) for m in p.disk], p.facts) for p in self.parties}
 
     def _step(self, until: int) -> bool:
         flight = self._flying[0][0] if self._flying else until + 1
@@ -401,8 +468,7 @@ class Talk:
         assert unknown == 0
         if not party.lives or any(lost(sender, party, packets) for lost in self._lost):
             return False
-        if not party.knows_tags:
-            packets = list(map(without_tags, packets))
+        packets = list(map(party.reads, packets))
         self.heard += [(sender.name, party.name, packet) for packet in packets]
-        party.replica.receive(packets, node, sender.address, self.now)
+        party.replica.receive(packets, node, sender.address, self.wall, self.now)
         return True

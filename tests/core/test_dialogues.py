@@ -6,10 +6,13 @@ from typing import Any
 
 import pytest
 
+from flc_udp.config import BODY_BYTES_MAX
 from flc_udp.core.effects import Send
-from flc_udp.core.push.rumors import ANNOUNCE_BYTES
+from flc_udp.core.notices import LogForked, MemberDied, MemberSuspected
+from flc_udp.core.push.links import ANNOUNCE_BYTES
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import (
     Ack,
@@ -51,8 +54,7 @@ class TestJoining:
     def test_a_newcomer_and_its_seed_know_each_other(self) -> None:
         """One join and one answer make two members, and their tables are alike at once."""
         talk = Talk("ann", "bob")
-        talk["bob"].replica.join([talk["ann"].address], talk.now)
-        talk["bob"].carry_out()
+        talk.join("bob", "ann")
         talk.run(10)
 
         assert State.ALIVE is talk["ann"].believes("bob")
@@ -71,8 +73,7 @@ class TestJoining:
         """Dead seeds do not slow a join."""
         talk = Talk("ann", "bob", "cyd")
         talk.kill("bob")
-        talk["cyd"].replica.join([talk["bob"].address, talk["ann"].address], talk.now)
-        talk["cyd"].carry_out()
+        talk.join("cyd", "bob", "ann")
         talk.run(10)
 
         assert State.ALIVE is talk["cyd"].believes("ann")
@@ -81,8 +82,7 @@ class TestJoining:
         """A lost join costs a second, not the membership."""
         talk = Talk("ann", "bob")
         talk.lose(Join)
-        talk["bob"].replica.join([talk["ann"].address], talk.now)
-        talk["bob"].carry_out()
+        talk.join("bob", "ann")
         talk.run(5_000)
         talk.heal()
         talk.run(1_100)
@@ -93,8 +93,7 @@ class TestJoining:
         """A newcomer whose answer was lost is probed by its seed and hears of it."""
         talk = Talk("ann", "bob")
         talk.lose(Members)
-        talk["bob"].replica.join([talk["ann"].address], talk.now)
-        talk["bob"].carry_out()
+        talk.join("bob", "ann")
         talk.run(10)
         talk.heal()
         talk.settle(10_000)
@@ -139,7 +138,7 @@ class TestSaying:
         talk.run(10)
 
         assert talk["cyd"].shown == []
-        assert len(talk["cyd"].replica.causal.held) == 1
+        assert talk["cyd"].facts.repair.holdback_messages == 1
 
         talk.heal()
         talk.settle()
@@ -187,15 +186,14 @@ class TestSaying:
         talk = pair()
         talk.say("ann", "one")
         with pytest.raises(FlcError) as too_long:
-            talk.say("ann", "x" * 65_537)
+            talk.say("ann", "x" * (BODY_BYTES_MAX + 1))
         with pytest.raises(FlcError):
             talk.say("ann", "room", "no\nroom")
         second = talk.say("ann", "two")
         talk.settle()
 
         assert second.seq == 2
-        assert "65536" in str(too_long.value)
-        assert too_long.value.hint
+        assert str(BODY_BYTES_MAX) in too_long.value.hint
         assert talk["bob"].shown == ["one", "two"]
 
     def test_a_refused_first_post_leaves_no_log(self) -> None:
@@ -204,7 +202,7 @@ class TestSaying:
         with pytest.raises(FlcError):
             talk.say("ann", "room", "")
 
-        assert talk["ann"].replica.standing.log == NO_LOG
+        assert talk["ann"].facts.log == NO_LOG
 
 
 class TestRepair:
@@ -285,11 +283,11 @@ class TestRepair:
         """Only a pull makes a replay welcome."""
         talk = Talk("ann", "bob", "cyd")
         message = talk.say("ann", "hi")
-        bob = talk["bob"].replica
-        bob.receive([Replay(7, (message.encoded,))], talk["ann"].id, talk["ann"].address, talk.now)
+        bob = talk["bob"]
+        bob.hear(talk["ann"], Replay(7, (message.encoded,)))
 
-        assert [e for e in bob.take(talk.now) if getattr(e, "messages", ())] == []
-        assert dict(bob.drops) == {"replay not asked for": 1}
+        assert [e for e in bob.end_turn() if getattr(e, "messages", ())] == []
+        assert dict(bob.facts.drops) == {Drop.REPLAY_NOT_ASKED_FOR: 1}
 
     def test_a_pull_fits_a_datagram_however_many_gaps_there_are(self) -> None:
         """A pull in two datagrams would be answered twice, and the second answer dropped."""
@@ -297,9 +295,7 @@ class TestRepair:
         story = Story()
         said = [story.say(f"bot{number}") for _ in range(10) for number in range(100)]
         every_other = tuple(m.encoded for m in said if m.seq % 2 == 0)
-        talk["bob"].replica.receive(
-            [Rumor(False, 0, every_other)], talk["ann"].id, talk["ann"].address, talk.now
-        )
+        talk["bob"].hear(talk["ann"], Rumor(False, 0, every_other))
         talk["bob"].carry_out()
         talk["ann"].disk += said
         talk["ann"].start()
@@ -309,7 +305,7 @@ class TestRepair:
 
         assert {1} == set(pulls.values())
         assert len(talk["bob"].disk) == 1_000
-        assert talk["bob"].replica.drops["replay not asked for"] == 0
+        assert talk["bob"].facts.drops[Drop.REPLAY_NOT_ASKED_FOR] == 0
 
     def test_junk_inside_a_rumor_is_dropped_and_counted(self) -> None:
         """What is no message changes nothing, and its neighbours in the packet are taken."""
@@ -317,13 +313,11 @@ class TestRepair:
         talk.cut("bob")
         message = talk.say("ann", "hi")
         bob = talk["bob"]
-        bob.replica.receive(
-            [Rumor(False, 0, (b"junk", message.encoded))], talk["ann"].id, bob.address, talk.now
-        )
+        bob.hear(talk["ann"], Rumor(False, 0, (b"junk", message.encoded)))
         bob.carry_out()
 
         assert bob.shown == ["hi"]
-        assert sum(bob.replica.drops.values()) == 1
+        assert sum(bob.facts.drops.values()) == 1
 
 
 class TestLiveness:
@@ -340,8 +334,8 @@ class TestLiveness:
 
         for name in ("ann", "bob"):
             assert State.DEAD is talk[name].believes("cyd")
-            assert talk[name].told("member_suspected") == ["cyd"]
-            assert talk[name].told("member_died") == ["cyd"]
+            assert talk[name].told_of(MemberSuspected) == ["cyd"]
+            assert talk[name].told_of(MemberDied) == ["cyd"]
 
     def test_who_was_dead_comes_back(self) -> None:
         """A member that was cut off is alive again for all when it can be reached."""
@@ -375,7 +369,7 @@ class TestLiveness:
         talk.settle(10_000)
 
         for name in ("ann", "cyd"):
-            rows = talk[name].replica.liveness.members.rows()
+            rows = [member.row for member in talk[name].facts.members]
             (row,) = [row for row in rows if row.id == talk["bob"].id]
             assert (row.name, str(row.address), row.state) == (
                 "robert",
@@ -391,7 +385,7 @@ class TestLiveness:
         talk["cyd"].name = "bob"
         talk.restart("cyd", "ann")
         talk.settle(10_000)
-        named = [m.row for m in talk["ann"].replica.liveness.members if m.row.name == "bob"]
+        named = [m.row for m in talk["ann"].facts.members if m.row.name == "bob"]
 
         assert {talk["bob"].id, talk["cyd"].id} == {row.id for row in named}
         assert {row.state for row in named} == {State.ALIVE}
@@ -405,39 +399,29 @@ class TestLiveness:
     def test_a_suspect_refutes(self) -> None:
         """Its subject hears of a suspicion and is alive at a higher incarnation, never dead."""
         talk = trio()
-        bob = talk["bob"].replica.liveness.me
+        bob = talk["bob"].me
         before = bob.incarnation
-        talk["ann"].replica.receive(
-            [Update((bob._replace(state=State.SUSPECT),))],
-            talk["cyd"].id,
-            talk["cyd"].address,
-            talk.now,
-        )
+        talk["ann"].hear(talk["cyd"], Update((bob._replace(state=State.SUSPECT),)))
         talk["ann"].carry_out()
 
         assert State.SUSPECT is talk["ann"].believes("bob")
 
         talk.run(20_000)
 
-        assert before < talk["bob"].replica.liveness.me.incarnation
+        assert before < talk["bob"].me.incarnation
         for name in ("ann", "cyd"):
             assert State.ALIVE is talk[name].believes("bob")
-            assert talk[name].told("member_died") == []
+            assert talk[name].told_of(MemberDied) == []
 
     def test_an_alive_claim_from_a_former_life_is_outlived(self) -> None:
         """Who hears itself at a higher incarnation goes above it."""
         talk = pair()
-        bob = talk["bob"].replica.liveness.me
-        talk["bob"].replica.receive(
-            [Update((bob._replace(incarnation=bob.incarnation + 7),))],
-            talk["ann"].id,
-            talk["ann"].address,
-            talk.now,
-        )
+        bob = talk["bob"].me
+        talk["bob"].hear(talk["ann"], Update((bob._replace(incarnation=bob.incarnation + 7),)))
         talk["bob"].carry_out()
         talk.settle()
 
-        assert bob.incarnation + 8 == talk["bob"].replica.liveness.me.incarnation
+        assert bob.incarnation + 8 == talk["bob"].me.incarnation
 
     @pytest.mark.parametrize(
         "lie", [{"boot": 77}, {"address": Address("10.9.9.9", 9)}, {"name": "zoe"}]
@@ -445,30 +429,27 @@ class TestLiveness:
     def test_an_alive_claim_of_another_self_is_refuted(self, lie: dict[str, Any]) -> None:
         """Whatever of its row is told wrongly at its own incarnation, its subject sets right."""
         talk = trio()
-        bob = talk["bob"].replica.liveness.me
-        talk["ann"].replica.receive(
-            [Update((bob._replace(**lie),))], talk["cyd"].id, talk["cyd"].address, talk.now
-        )
+        bob = talk["bob"].me
+        talk["ann"].hear(talk["cyd"], Update((bob._replace(**lie),)))
         talk["ann"].carry_out()
         talk.run(2_000)
 
         for party in talk.parties:
-            member = party.replica.liveness.members.get(talk["bob"].id)
+            member = party.member("bob")
             assert member is not None
             assert bob[3:] == member.row[3:]
 
     def test_who_is_not_believed_alive_hears_it_with_its_ack(self) -> None:
         """However old the news: its next probe is answered with what is held of it."""
         talk = pair()
-        ann, bob = talk["ann"].replica, talk["bob"]
-        suspect = bob.replica.liveness.me._replace(state=State.SUSPECT)
-        ann.receive([Update((suspect,))], bob.id, bob.address, talk.now)
-        while ann.liveness.members.take_news():
-            pass
-        ann.take(talk.now)
-        ann.receive([Ping(1, HASH, HASH, False, HASH)], bob.id, bob.address, talk.now)
+        ann, bob = talk["ann"], talk["bob"]
+        suspect = bob.me._replace(state=State.SUSPECT)
+        ann.hear(bob, Update((suspect,)))
+        ann.spend_news()
+        ann.end_turn()
+        ann.hear(bob, Ping(1, HASH, HASH, False, HASH))
         (answer,) = [
-            e for e in ann.take(talk.now) if isinstance(e, Send) and Ack in map(type, e.packets)
+            e for e in ann.end_turn() if isinstance(e, Send) and Ack in map(type, e.packets)
         ]
 
         assert Update((suspect,)) in answer.packets
@@ -476,30 +457,29 @@ class TestLiveness:
     def test_tables_that_differ_are_exchanged(self) -> None:
         """When news is spent, unequal roots still betray a row that the other lacks."""
         talk = pair()
-        ann = talk["ann"].replica
-        zoe = ann.liveness.me._replace(id=b"zoe-----", address=Address("10.0.0.9", 1), name="zoe")
-        ann.receive([Update((zoe,))], b"strange!", zoe.address, talk.now)
-        while ann.liveness.members.take_news():
-            pass
-        ann.take(talk.now)
+        ann = talk["ann"]
+        zoe = ann.me._replace(id=b"zoe-----", address=Address("10.0.0.9", 1), name="zoe")
+        ann.hear(talk["bob"], Update((zoe,)), sender=b"strange!")
+        ann.spend_news()
+        ann.end_turn()
         talk.run(4_000)
         tables = [
             p for a, b, p in talk.heard if isinstance(p, Members) and (a, b) == ("ann", "bob")
         ]
 
         assert [zoe.id] == [row.id for row in tables[-1].rows if row.id == zoe.id]
-        assert talk["bob"].replica.liveness.members.get(zoe.id) is not None
+        assert zoe.id in [member.row.id for member in talk["bob"].facts.members]
 
     def test_a_stale_claim_changes_nothing(self) -> None:
         """An accusation of an incarnation long refuted is not even answered."""
         talk = pair()
-        bob = talk["bob"].replica.liveness.me
+        bob = talk["bob"].me
         stale = bob._replace(state=State.DEAD, incarnation=bob.incarnation - 1)
         for name in ("ann", "bob"):
-            talk[name].replica.receive([Update((stale,))], b"strange!", talk["ann"].address, 0)
+            talk[name].hear(talk["ann"], Update((stale,)), sender=b"strange!")
             talk[name].carry_out()
 
-        assert bob == talk["bob"].replica.liveness.me
+        assert bob == talk["bob"].me
         assert State.ALIVE is talk["ann"].believes("bob")
 
     def test_one_lost_probe_suspects_nobody(self) -> None:
@@ -509,7 +489,7 @@ class TestLiveness:
         talk.drop(lambda _a, _b, p: isinstance(p[0], Ping) and next(lost, False))
         talk.run(10_000)
 
-        assert talk["ann"].told("member_suspected") + talk["bob"].told("member_suspected") == []
+        assert talk["ann"].told_of(MemberSuspected) + talk["bob"].told_of(MemberSuspected) == []
 
     def test_a_quiet_pair_sends_only_probes(self) -> None:
         """After settling, an interval costs each node one ping and one ack, and nothing else."""
@@ -550,19 +530,18 @@ class TestLeaving:
     def test_a_leave_is_witnessed(self) -> None:
         """Who leaves is acknowledged, is left for all, and never suspected."""
         talk = trio()
-        talk["cyd"].replica.leave(talk.now)
-        talk["cyd"].carry_out()
+        talk.leave("cyd")
 
-        assert not talk["cyd"].replica.liveness.has_left(talk.now)
+        assert not talk["cyd"].has_left
 
         talk.run(10)
 
-        assert talk["cyd"].replica.liveness.has_left(talk.now)
+        assert talk["cyd"].has_left
         talk.kill("cyd")
         talk.run(30_000)
         for name in ("ann", "bob"):
             assert State.LEFT is talk[name].believes("cyd")
-            assert talk[name].told("member_suspected") == []
+            assert talk[name].told_of(MemberSuspected) == []
 
     def test_a_leave_is_known_to_all_before_it_goes(self) -> None:
         """Of ten nodes the nine others hold it for left at the moment when it may go."""
@@ -570,9 +549,8 @@ class TestLeaving:
         talk = Talk(*names)
         talk.meet()
         talk.drop(lambda a, _b, p: isinstance(p[0], Leave) and talk.now % 3 == 0 and a.name == "j")
-        talk["j"].replica.leave(talk.now)
-        talk["j"].carry_out()
-        while not talk["j"].replica.liveness.has_left(talk.now):
+        talk.leave("j")
+        while not talk["j"].has_left:
             talk.run(1)
 
         assert {State.LEFT} == {talk[name].believes("j") for name in names[:-1]}
@@ -580,52 +558,50 @@ class TestLeaving:
     def test_who_leaves_does_not_refute(self) -> None:
         """Accused while it goes, it goes: nobody hears that it is alive."""
         talk = pair()
-        bob = talk["bob"].replica
-        bob.leave(talk.now)
-        last_word = bob.liveness.me
+        bob = talk["bob"]
+        bob.replica.leave(talk.now)
+        last_word = bob.me
         accused = last_word._replace(state=State.SUSPECT, incarnation=1 << 40)
-        bob.receive([Update((accused,))], talk["ann"].id, talk["ann"].address, talk.now)
-        talk["bob"].carry_out()
+        bob.hear(talk["ann"], Update((accused,)))
+        bob.carry_out()
 
-        assert bob.liveness.me == last_word
+        assert bob.me == last_word
         assert last_word.state is State.LEFT
 
     def test_a_lost_leave_is_said_again(self) -> None:
         """A witness that did not hear is told again while patience lasts."""
         talk = pair()
         talk.lose(Leave)
-        talk["bob"].replica.leave(talk.now)
-        talk["bob"].carry_out()
+        talk.leave("bob")
         talk.run(300)
 
-        assert not talk["bob"].replica.liveness.has_left(talk.now)
+        assert not talk["bob"].has_left
 
         talk.heal()
         talk.run(300)
 
-        assert talk["bob"].replica.liveness.has_left(talk.now)
+        assert talk["bob"].has_left
         assert State.LEFT is talk["ann"].believes("bob")
 
     def test_who_is_alone_leaves_at_once(self) -> None:
         """There is nobody to wait for."""
         talk = Talk("ann")
-        talk["ann"].replica.leave(talk.now)
+        talk.leave("ann")
 
-        assert talk["ann"].replica.liveness.has_left(talk.now)
+        assert talk["ann"].has_left
 
     def test_patience_ends(self) -> None:
         """Who is heard by nobody goes all the same, after a second."""
         talk = pair()
         talk.cut("bob")
-        talk["bob"].replica.leave(talk.now)
-        talk["bob"].carry_out()
+        talk.leave("bob")
         talk.run(999)
 
-        assert not talk["bob"].replica.liveness.has_left(talk.now)
+        assert not talk["bob"].has_left
 
         talk.run(1)
 
-        assert talk["bob"].replica.liveness.has_left(talk.now)
+        assert talk["bob"].has_left
 
 
 class TestWaiting:
@@ -633,7 +609,7 @@ class TestWaiting:
         """`--wait all` is over when every member's receipt is there."""
         talk = trio()
         message = talk.say("ann", "hi", receipt=True)
-        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        wait = talk["ann"].watch(message)
 
         assert not wait.is_done
 
@@ -647,7 +623,7 @@ class TestWaiting:
         talk = trio()
         talk.cut("cyd")
         message = talk.say("ann", "hi", receipt=True)
-        wait = talk["ann"].replica.watch(message.seq, 1, talk.now)
+        wait = talk["ann"].watch(message, 1)
         talk.run(10)
 
         assert wait.is_done
@@ -658,7 +634,7 @@ class TestWaiting:
         talk = pair()
         talk["bob"].commits_alone = False
         message = talk.say("ann", "hi", receipt=True)
-        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        wait = talk["ann"].watch(message)
         talk.run(2_000)
 
         assert not wait.is_done
@@ -673,7 +649,7 @@ class TestWaiting:
         talk = trio()
         talk.lose(Receipt)
         message = talk.say("ann", "hi", receipt=True)
-        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        wait = talk["ann"].watch(message)
         talk.run(210)
 
         assert wait.is_done
@@ -683,7 +659,7 @@ class TestWaiting:
         talk = trio()
         talk.kill("cyd")
         message = talk.say("ann", "hi", receipt=True)
-        wait = talk["ann"].replica.watch(message.seq, None, talk.now)
+        wait = talk["ann"].watch(message)
         talk.run(20_000)
 
         assert wait.is_done
@@ -695,15 +671,14 @@ class TestWaiting:
         talk = pair()
         talk.cut("bob")
         message = talk.say("ann", "hi")
-        ann, bob = talk["ann"].replica, talk["bob"]
-        for receipt in (Receipt(b"another-", 1), Receipt(message.log, 2)):
-            ann.receive([receipt], bob.id, bob.address, talk.now)
+        ann, bob = talk["ann"], talk["bob"]
+        ann.hear(bob, Receipt(b"another-", 1), Receipt(message.log, 2))
 
-        assert not ann.watch(message.seq, None, talk.now).is_done
+        assert not ann.watch(message).is_done
 
-        ann.receive([Receipt(message.log, 1)], bob.id, bob.address, talk.now)
+        ann.hear(bob, Receipt(message.log, 1))
 
-        assert ann.watch(message.seq, None, talk.now).is_done
+        assert ann.watch(message).is_done
 
     def test_an_old_message_is_waited_for_too(self) -> None:
         """What others said they hold before the wait began counts."""
@@ -711,14 +686,14 @@ class TestWaiting:
         message = talk.say("ann", "hi", receipt=True)
         talk.run(10)
 
-        assert talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+        assert talk["ann"].watch(message).is_done
 
     def test_nobody_to_wait_for_is_over_at_once(self) -> None:
         """Alone, all others hold it."""
         talk = Talk("ann")
         message = talk.say("ann", "hi")
 
-        assert talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+        assert talk["ann"].watch(message).is_done
 
     def test_a_copy_that_asks_is_answered_too(self) -> None:
         """A rumor of what is held already owes its receipt all the same."""
@@ -726,9 +701,7 @@ class TestWaiting:
         message = talk.say("ann", "hi")
         talk.run(10)
         talk.sent.clear()
-        talk["bob"].replica.receive(
-            [Rumor(True, 0, (message.encoded,))], talk["ann"].id, talk["ann"].address, talk.now
-        )
+        talk["bob"].hear(talk["ann"], Rumor(True, 0, (message.encoded,)))
         talk["bob"].carry_out()
 
         assert dict(talk.sent) == {"Receipt": 1}
@@ -823,7 +796,7 @@ class TestCommits:
         assert talk["bob"].shown == ["kept", "later"]
         assert lost.log != later.log
         assert later.seq == 1
-        assert talk["ann"].replica.uncommitted == 0
+        assert talk["ann"].facts.uncommitted == 0
 
     def test_foreign_messages_lost_by_a_failed_commit_come_again(self) -> None:
         """What others hold is pulled once the disk takes it."""
@@ -848,7 +821,7 @@ class TestCommits:
 
         talk.run(20_000)
 
-        assert [n for party in talk.parties for n in party.told("member_suspected")] == []
+        assert [n for party in talk.parties for n in party.told_of(MemberSuspected)] == []
 
     def test_a_wait_does_not_outlive_its_log(self) -> None:
         """Receipts of the old log say nothing of the new one."""
@@ -863,7 +836,7 @@ class TestCommits:
         message = talk.say("ann", "new")
         talk["ann"].commit()
 
-        assert not talk["ann"].replica.watch(message.seq, None, talk.now).is_done
+        assert not talk["ann"].watch(message).is_done
 
     def test_every_run_has_a_log_of_its_own(self) -> None:
         """After a restart the first message begins a new log that follows the old one."""
@@ -899,10 +872,10 @@ def test_own_datagrams_that_come_back_are_dropped() -> None:
     """What bears this node's own id is not heard."""
     talk = Talk("ann")
     ann = talk["ann"]
-    ann.replica.receive([Join(ann.replica.liveness.me)], ann.id, ann.address, talk.now)
+    ann.hear(ann, Join(ann.me))
 
-    assert dict(ann.replica.drops) == {"own datagram": 1}
-    assert ann.replica.take(talk.now) == []
+    assert dict(ann.facts.drops) == {Drop.OWN_DATAGRAM: 1}
+    assert ann.end_turn() == []
 
 
 def test_a_visitor_is_answered_and_never_a_member() -> None:
@@ -910,13 +883,12 @@ def test_a_visitor_is_answered_and_never_a_member() -> None:
     talk = Talk("ann")
     ann = talk["ann"]
     ping = Ping(5, bytes(8), bytes(8), False, bytes(8))
-    ann.replica.liveness.detector.wall = WALL
-    ann.replica.receive([ping], bytes(8), talk["ann"].address, talk.now)
-    packets = [p for e in ann.replica.take(talk.now) for p in getattr(e, "packets", ())]
+    ann.hear(ann, ping, sender=bytes(8))
+    packets = [p for e in ann.end_turn() for p in getattr(e, "packets", ())]
 
     assert [p.wall for p in packets if isinstance(p, Ack)] == [WALL]
     assert {Ack, Update} >= {type(p) for p in packets}
-    assert len(ann.replica.liveness.members.rows()) == 1
+    assert len(ann.facts.members) == 1
 
 
 def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
@@ -925,9 +897,9 @@ def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
     ann = talk["ann"]
     wildcard = Address("0.0.0.0", 7352)  # noqa: S104  # nothing is bound
     row = MemberRow(talk["bob"].id, 5, State.ALIVE, wildcard, "bob", 1)
-    ann.replica.receive([Join(row)], row.id, talk["bob"].address, talk.now)
+    ann.hear(talk["bob"], Join(row))
 
-    assert talk["bob"].address == ann.replica.liveness.members[row.id].row.address
+    assert [talk["bob"].address] == [member.row.address for member in ann.facts.others]
 
 
 def test_the_same_seed_gives_the_same_dialogue() -> None:
@@ -1017,8 +989,8 @@ class TestDigests:
         """What a newcomer is answered with follows on from the first id to the last, gapless."""
         ann, bob = self.many_logs(300).parties
         nothing = Digest(bytes(8), b"\xff" * 8, True, ())
-        ann.replica.receive([nothing], bob.id, bob.address, ann.talk.now)
-        sent = [e for e in ann.replica.take(ann.talk.now) if isinstance(e, Send)]
+        ann.hear(bob, nothing)
+        sent = [e for e in ann.end_turn() if isinstance(e, Send)]
         digests = [p for send in sent for p in send.packets if isinstance(p, Digest)]
         assert len(digests) > 5
         reach = -1
@@ -1062,13 +1034,13 @@ class TestDigests:
         talk.run(5_000)
         probes = [p for a, _, p in talk.heard if isinstance(p, Ping | Ack) and a == "bob"]
 
-        assert talk["bob"].replica.standing.catching_up
+        assert talk["bob"].facts.catching_up
         assert probes[-1].catching_up
 
         talk.heal()
         talk.settle()
 
-        assert not talk["bob"].replica.standing.catching_up
+        assert not talk["bob"].facts.catching_up
         assert len(talk["bob"].disk) == 1_500
 
 
@@ -1085,8 +1057,7 @@ class TestForks:
         ):
             talk[name].disk += branch[:length]
             talk[name].start()
-        talk["bob"].replica.join([talk["ann"].address], talk.now)
-        talk["bob"].carry_out()
+        talk.join("bob", "ann")
         return talk
 
     @pytest.mark.parametrize("branches", [(2, 2), (3, 3)])
@@ -1097,7 +1068,7 @@ class TestForks:
         talk.run(60_000)
 
         for party in talk.parties:
-            assert "log_forked" in [notice.name for notice in party.notices]
+            assert party.told(LogForked)
         assert before == [party.history() for party in talk.parties]
 
     def test_a_longer_branch_is_refused_and_an_alarm(self) -> None:
@@ -1105,9 +1076,9 @@ class TestForks:
         talk = self.forked(2, 3)
         talk.run(60_000)
 
-        assert "log_forked" in [notice.name for notice in talk["ann"].notices]
+        assert talk["ann"].told(LogForked)
         assert len(talk["ann"].disk) == 2
-        assert talk["ann"].replica.anti_entropy.exchange.forks >= 1
+        assert talk["ann"].facts.repair.forks >= 1
 
     def test_a_fork_does_not_flood(self) -> None:
         """Roots that never agree cost ever fewer exchanges, down to one in 16 s a node."""
@@ -1145,5 +1116,5 @@ def test_what_catch_up_brings_waits_for_the_disk_and_is_not_dropped() -> None:
     bob.commits_alone = True
     talk.settle()
 
-    assert bob.replica.drops["waiting for the disk"] == 0
-    assert bob.replica.causal.dropped == 0
+    assert bob.facts.drops[Drop.WAITING_FOR_THE_DISK] == 0
+    assert bob.facts.drops[Drop.HOLDBACK_OVERFLOW] == 0

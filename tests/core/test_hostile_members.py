@@ -25,17 +25,19 @@ from flc_udp.config import (
     RANGE_FANOUT,
     RANGE_LEVELS,
     SEAL_BYTES,
-    STAMP_LIMIT,
     Settings,
 )
-from flc_udp.core.effects import Notice
+from flc_udp.core.effects import Deliver
 from flc_udp.core.liveness import rejoin, relay
 from flc_udp.core.liveness.members import alive_row
+from flc_udp.core.notices import MemberChanged, MemberDied, MemberSuspected, Refuted
 from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message
+from flc_udp.model.notices import Notice
+from flc_udp.model.units import MS_US
 from flc_udp.sim.world import World
 from flc_udp.waist import inbox
 from flc_udp.waist.node import Node
@@ -60,8 +62,9 @@ from flc_udp.wire.packets import (
 )
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import HEADER_BYTES, SESSION_BYTES, Seal, keyring
+from tests.model.kept import KeptInList
+from tests.waist.ground import ListGround
 
-MS = 1_000
 RING = keyring((b"k" * 32,), "flc")
 PAYLOAD_BYTES = 1_400 - SEAL_BYTES
 NO_ROOT = bytes(HASH_BYTES)
@@ -83,86 +86,47 @@ ANN, BEN, CAT, DAN, EVE = (
 OUTSIDE = Address("10.9.9.9", 9)
 
 
-class Stand:
+class Stand(ListGround):
     """A node on a ground made of lists. Nobody says anything, so there is no disk."""
 
     def __init__(self, me: MemberRow, **settings: int) -> None:
-        self.time = 0
+        super().__init__()
         self.address = me.address
-        self.sent: list[tuple[bytes, Address]] = []
-        self.told: Counter[str] = Counter()
-        self.saved = me.incarnation
+        self.told: Counter[type[Notice]] = Counter()
         seal = Seal(RING, me.name.encode().ljust(SESSION_BYTES, b"."))
-        self.node = Node(Settings(**settings), me, History(), self, seal, self, Random(me.name))
-
-    def now(self) -> int:
-        """Virtual µs."""
-        return self.time
-
-    def wall(self) -> int:
-        """Virtual ms."""
-        return self.time // MS
-
-    def transmit(self, datagram: bytes, to: Address) -> None:
-        """To the list."""
-        self.sent.append((datagram, to))
+        reader, random = KeptInList([]), Random(me.name)
+        self.node = Node(Settings(**settings), me, History(), reader, seal, self, random)
 
     def commit(self, batch: Batch) -> None:
         """There is nothing to keep."""
         raise AssertionError(f"{batch} out of membership packets")
 
-    def save_incarnation(self, incarnation: int) -> None:
-        """Remembered."""
-        self.saved = incarnation
-
-    def save_identity(self, node: NodeId) -> None:
-        """Counted."""
-        self.told["identities"] += 1
-
-    def free_bytes(self) -> int:
-        """Enough."""
-        return 1 << 40
-
-    def show(self, first_position: int, messages: Sequence[Message]) -> None:
+    def show(self, deliver: Deliver) -> None:
         """There is nothing to show."""
-        raise AssertionError(f"{messages} out of membership packets")
+        raise AssertionError(f"{deliver} out of membership packets")
 
     def tell(self, notice: Notice) -> None:
-        """Counted."""
-        self.told[notice.name] += 1
-
-    def replay(
-        self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int, after: int, below: int
-    ) -> tuple[list[bytes], int]:
-        """Nothing was said."""
-        return [], STAMP_LIMIT
-
-    def message(self, dot: Dot) -> bytes | None:
-        """Nothing was said."""
-        return None
-
-    @property
-    def me(self) -> MemberRow:
-        """What the node says of itself."""
-        return self.node.replica.liveness.me
+        """Count it: a list would grow with every lie."""
+        self.told[type(notice)] += 1
 
     def turn(self) -> None:
         """A step of time passes, and the node has its turn."""
-        self.time += STEP_MS * MS
+        self.time += STEP_MS * MS_US
         self.node.turn()
 
 
 def tables(node: Node) -> dict[str, int]:
-    """How long the tables of liveness are: all that this file knows of its inside."""
+    """How long the tables of liveness are: this file knows nothing else of the inside."""
     # No other way tells them, and that they are bounded is what is claimed.
-    liveness = node.replica.liveness
+    membership = node._replica._membership  # noqa: SLF001
+    detector = membership.detector
     return {
-        "rows": len(liveness.members.rows()),
-        "suspicions": len(liveness.claims.suspicions),
-        "reaped": len(liveness.members._reaped),  # noqa: SLF001
-        "silent addresses": len(liveness._rejoin._silent),  # noqa: SLF001
-        "errands": len(liveness.detector._relay._errands),  # noqa: SLF001
-        "rounds": len(liveness.detector._probes._rounds),  # noqa: SLF001
+        "rows": len(node.facts().members),
+        "suspicions": len(membership.claims.suspicions),
+        "reaped": len(membership.members._reaped),  # noqa: SLF001
+        "silent addresses": len(membership._rejoin._silent),  # noqa: SLF001
+        "errands": len(detector._relay._errands),  # noqa: SLF001
+        "rounds": len(detector._probes._rounds),  # noqa: SLF001
         "heard under": len(node.heard_under),
     }
 
@@ -293,18 +257,12 @@ def mutants(random: Random, letters: Sequence[bytes]) -> Iterator[bytes]:
 def picture(stand: Stand) -> dict[str, object]:
     """All that can be seen of a node: what it believes, waits for, told and sent, byte for byte."""
     node = stand.node
-    liveness = node.replica.liveness
     return {
-        "members": list(liveness.members),
-        "root": liveness.members.root.value(),
-        "refused": liveness.members.refused,
-        "score": liveness.detector.health.score,
-        "evidence": liveness.detector.health.counts,
+        "facts": node.facts(),
         "tables": tables(node),
-        "dropped inside": node.replica.drops,
         "sent": stand.sent,
         "told": stand.told,
-        "saved": stand.saved,
+        "saved": (stand.incarnations, stand.identities, stand.peers),
         "wake at": node.wake_at,
     }
 
@@ -323,9 +281,9 @@ def test_what_is_mutated_after_sealing_changes_nothing(seed: int) -> None:
         twin.turn()
         assert picture(twin) == picture(ann)
 
-    assert ann.node.drops.total() == MUTANTS
-    assert twin.node.drops.total() == 0
-    assert ann.node.drops["seal broken"] > MUTANTS // 2
+    assert ann.node.drops().total() == MUTANTS
+    assert twin.node.drops().total() == 0
+    assert ann.node.drops()[Drop.SEAL_BROKEN] > MUTANTS // 2
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -337,7 +295,7 @@ def test_unmutated_each_of_those_datagrams_changes_something(kind: type) -> None
     ann.turn()
     twin.turn()
 
-    assert not ann.node.drops
+    assert not ann.node.drops()
     assert kind is Nack or picture(twin) != picture(ann)
 
 
@@ -479,7 +437,7 @@ class Holder:
         random = self.random
         luck = random.random()
         if luck < 1 / 4:
-            return random.choice(self._honest).me
+            return random.choice(self._honest).node.me
         return random.choice(self._phantoms) if luck < 15 / 16 else self._phantom()
 
     def _id(self) -> NodeId:
@@ -569,7 +527,7 @@ class Hall:
         honest = list(self.stands.values())
         self.holder = Holder(seed, honest)
         for stand in honest[1:]:
-            stand.node.replica.join([ANN.address], 0)
+            stand.node.join([ANN.address])
 
     def step(self, letters: int = 0) -> None:
         """What was sent arrives, and so many datagrams of the holder's at ann; all have a turn."""
@@ -625,7 +583,7 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
     assert [table for table in FILLED if peak[table] < BOUNDS[table]] == []
     assert all(later - earlier <= GROWTH_BYTES for earlier, later in zip(*weights, strict=True))
     assert hall.ann.node.counts["datagrams received"] >= HOSTILE
-    assert hall.ann.told["refuted"] > 0
+    assert hall.ann.told[Refuted] > 0
 
 
 def test_tombstones_of_the_reaped_are_bounded() -> None:
@@ -661,7 +619,9 @@ def test_a_suspicion_remembers_few_accusers() -> None:
         ann.node.turn()
         weights.append(weight(ann))
 
-    assert ann.node.replica.liveness.members[BEN.id].row.state is State.SUSPECT
+    believed = ann.node.row_of(BEN.id)
+    assert believed is not None
+    assert believed.state is State.SUSPECT
     assert weights[1] - weights[0] <= 1_000 * 8
 
 
@@ -708,7 +668,7 @@ class Intrigue:
 
     def __init__(self, world: World, seed: int) -> None:
         self.world = world
-        self.told: list[tuple[str, object]] = []
+        self.told: list[tuple[type[Notice], str]] = []
         self._random = Random(seed)
         self._seal = Seal(world.stage.ring, b"an outsider's...")
         self._outside = world.network.attach(OUTSIDE, lambda *_: None)
@@ -717,15 +677,15 @@ class Intrigue:
         world.run(1_000)
 
     def _listen(self, _number: int, notice: Notice) -> None:
-        self.told.append((notice.name, notice.fields.get("member")))
+        if isinstance(notice, MemberChanged):
+            self.told.append((type(notice), notice.member))
 
     def row(self, teller: str, about: str) -> MemberRow | None:
         """What one believes of another, or of itself."""
         nodes = [self.world.machines[name].node for name in (teller, about)]
         assert nodes[0] is not None
         assert nodes[1] is not None
-        member = nodes[0].replica.liveness.members.get(nodes[1].replica.liveness.me.id)
-        return None if member is None else member.row
+        return nodes[0].row_of(nodes[1].me.id)
 
     def accuse(self, name: str, state: State, incarnation: int | None = None) -> MemberRow:
         """Some of the others are told so of a member, which does not hear it; its row before."""
@@ -774,11 +734,11 @@ def test_a_false_suspicion_is_refuted_within_the_timeout_and_nobody_dies(seed: i
         for name in world.machines:
             before = intrigue.accuse(name, State.SUSPECT)
             world.run(shortest_timeout_ms(5))
-            assert ("member_suspected", name) in intrigue.told
+            assert (MemberSuspected, name) in intrigue.told
             assert intrigue.is_refuted(before, name)
         world.run(shortest_timeout_ms(5) * SETTINGS.suspect_timeout_factor)
 
-        assert [told for told in intrigue.told if told[0] == "member_died"] == []
+        assert [told for told in intrigue.told if told[0] is MemberDied] == []
 
 
 @pytest.mark.parametrize("seed", range(SEEDS))
@@ -789,7 +749,7 @@ def test_a_false_death_is_refuted_within_the_timeout(seed: int) -> None:
         for name in world.machines:
             before = intrigue.accuse(name, State.DEAD)
             world.run(shortest_timeout_ms(5))
-            assert ("member_suspected", name) in intrigue.told
+            assert (MemberSuspected, name) in intrigue.told
             assert intrigue.is_refuted(before, name)
 
 

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.ranges import FIRST_ID, LAST_ID, bounds, differing, hashes, part
+from flc_udp.core.standing import NO_LOG
 from flc_udp.model.message import NO_PARENT, Message, Origin, write
-from flc_udp.wire.packets import Digest, Packet, Ranges
+from flc_udp.wire.packets import Digest, Packet, Ping, Ranges
 from flc_udp.wire.packing import pack
 from tests.core.dialogue import PAYLOAD_BYTES, Party, Talk
 
@@ -85,21 +86,21 @@ def test_one_message_of_ten_thousand_logs_is_found_in_three_round_trips_and_4_kb
     """Unequal roots, then ranges and digests until the log is known; sealed bytes are counted."""
     talk = talk_of_ten_thousand_logs()
     asker, answerer = talk["ann"], talk["bob"]
-    root = answerer.replica.standing.root.value()
-    asker.replica.anti_entropy.exchange.compare(root, False, answerer.id, answerer.address, 0)
+    told = Ping(1, answerer.facts.root, answerer.facts.members_root, False, NO_LOG)
+    asker.hear(answerer, told)
     size, hops = 0, 0
     while search := [p for p in sent_by(asker) if isinstance(p, Ranges | Digest)]:
         payloads = pack(asker.id, search, PAYLOAD_BYTES)
         size += sum(len(payload) + SEAL_BYTES for payload in payloads)
         hops += 1
-        answerer.replica.receive(search, asker.id, asker.address, 0)
+        answerer.hear(asker, *search)
         asker, answerer = answerer, asker
 
     assert hops <= 4  # A pull and its replay make six hops of it: three round trips.
     assert size <= 4_000
     bob = talk["bob"].replica
     bob.wake(10 * SECOND)
-    assert bob.anti_entropy.wants.to_go == 1
+    assert bob.repair_facts().to_go == 1
 
 
 def test_it_is_repaired() -> None:
@@ -112,5 +113,4 @@ def test_it_is_repaired() -> None:
 
 def sent_by(party: Party) -> list[Packet]:
     """Packets a party sends in this turn."""
-    effects = party.replica.take(0)
-    return [p for effect in effects if isinstance(effect, Send) for p in effect.packets]
+    return [p for effect in party.end_turn() if isinstance(effect, Send) for p in effect.packets]

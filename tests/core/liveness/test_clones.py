@@ -2,6 +2,7 @@
 
 import pytest
 
+from flc_udp.core.notices import CloneMet
 from flc_udp.wire.packets import State, Update
 from tests.core.dialogue import Talk
 
@@ -25,15 +26,14 @@ def test_two_with_one_id_become_two_members(
     talk = cloned(*others, boots=boots)
     kept = talk["ann"].first_id
     for name in ("bob", *others):
-        talk[name].replica.join([talk["ann"].address], talk.now)
-        talk[name].carry_out()
+        talk.join(name, "ann")
     talk.settle()
 
     keeps, moves = ("ann", "bob") if boots[0] > boots[1] else ("bob", "ann")
     assert talk[keeps].id == kept
     assert talk[moves].id != kept
     for party in talk.parties:
-        live = {m.row.id: m.row.address for m in party.replica.liveness.members if m.is_live}
+        live = {m.row.id: m.row.address for m in party.facts.members if m.is_live}
         assert {p.id: p.address for p in talk.parties} == live
 
 
@@ -42,8 +42,7 @@ def test_who_took_a_new_id_speaks_in_a_new_log() -> None:
     talk = cloned("cyd", boots=(1, 2))
     before = talk.say("ann", "before")
     for name in ("bob", "cyd"):
-        talk[name].replica.join([talk["ann"].address], talk.now)
-        talk[name].carry_out()
+        talk.join(name, "ann")
     talk.settle()
     after = talk.say("ann", "after")
     talk.settle()
@@ -58,11 +57,11 @@ def test_a_claim_of_a_former_run_is_no_clone() -> None:
     """What was said of this id before this run began is stale, and the id is kept."""
     talk = Talk("ann", "bob")
     talk.meet()
-    former = talk["ann"].replica.liveness.me
+    former = talk["ann"].me
     talk.restart("ann", "bob")
-    talk["ann"].replica.receive([Update((former,))], talk["bob"].id, talk["bob"].address, talk.now)
+    talk["ann"].hear(talk["bob"], Update((former,)))
     talk.settle()
 
     assert former.id == talk["ann"].id
     assert State.ALIVE is talk["bob"].believes("ann")
-    assert talk["ann"].told("clone_met") == []
+    assert talk["ann"].told(CloneMet) == []

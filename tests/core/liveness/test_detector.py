@@ -5,12 +5,13 @@ from random import Random
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Notice, Send
+from flc_udp.core.effects import Effect, Send
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.liveness.membership import Membership
+from flc_udp.core.notices import MemberDied, MemberSuspected
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
-from flc_udp.wire.packets import Ack, MemberRow, Nack, Packet, Ping, PingReq, Relayed, State
+from flc_udp.wire.packets import Ack, MemberRow, Nack, Packet, Ping, PingReq, Relayed, State, Update
 from tests.core.dialogue import MS, Talk
 
 SECOND = 1_000 * MS
@@ -27,17 +28,17 @@ def met(*names: str, **settings: int) -> Talk:
 
 def suspected(talk: Talk) -> list[str]:
     """Who was suspected by anybody."""
-    return [name for party in talk.parties for name in party.told("member_suspected")]
+    return [name for party in talk.parties for name in party.told_of(MemberSuspected)]
 
 
 def died(talk: Talk) -> list[str]:
     """Who was held dead by anybody."""
-    return [name for party in talk.parties for name in party.told("member_died")]
+    return [name for party in talk.parties for name in party.told_of(MemberDied)]
 
 
 def score(talk: Talk, name: str) -> int:
     """A node's local health: 0 is well."""
-    return talk[name].replica.liveness.detector.health.score
+    return talk[name].facts.health.score
 
 
 class TestRelays:
@@ -67,10 +68,9 @@ class TestRelays:
         )
         talk.drop(lambda a, _b, _p: a.name == "dan")
         others = [talk[name] for name in ("ann", "bob", "cyd")]
-        while not any(party.told("member_suspected") for party in others):
+        while not any(party.told_of(MemberSuspected) for party in others):
             talk.run(1)
-        notices = [n for p in others for n in p.notices if n.name == "member_suspected"]
-        accuser = notices[0].fields["accuser"]
+        accuser = next(notice.accuser for p in others for notice in p.told(MemberSuspected))
         nonces = [p.nonce for _, name, p in asked if name == accuser and isinstance(p, Ping)]
         first, second = [at for at, _, p in asked if isinstance(p, Ping) and p.nonce == nonces[0]]
         timeout = second - first
@@ -85,10 +85,9 @@ class TestRelays:
         """A relay pings only members it knows, at the address it knows."""
         talk = met()
         ann, bob = talk["ann"], talk["bob"]
-        ann.replica.receive([PingReq(1, b"stranger")], bob.id, bob.address, talk.now)
-        ann.replica.receive([PingReq(1, ann.id)], bob.id, bob.address, talk.now)
+        ann.hear(bob, PingReq(1, b"stranger"), PingReq(1, ann.id))
 
-        assert ann.replica.take(talk.now) == []
+        assert ann.end_turn() == []
 
 
 class TestDoubt:
@@ -113,7 +112,7 @@ class TestDoubt:
         """Interval and timeouts stretch by 1 + score."""
         talk = met("ann", "bob")
         for _ in range(8):
-            talk["ann"].replica.liveness.detector.health.note("stalled", 0)
+            talk["ann"].replica.slow_commit(talk.now)
         began = len(talk.heard)
         talk.run(8_000)
         pings = [p for a, _, p in talk.heard[began:] if isinstance(p, Ping) and a == "ann"]
@@ -124,12 +123,13 @@ class TestDoubt:
     def test_it_tells_how_it_is(self) -> None:
         """Its score travels with its pings and acks."""
         talk = met("ann", "bob")
-        talk["ann"].replica.liveness.detector.health.note("slow commit", 0)
-        talk["ann"].replica.liveness.detector.health.note("slow commit", 0)
+        talk["ann"].replica.slow_commit(talk.now)
+        talk["ann"].replica.slow_commit(talk.now)
         talk.run(1_100)
-        member = talk["bob"].replica.liveness.members[talk["ann"].id]
+        ann = talk["bob"].member("ann")
 
-        assert member.health >= 1
+        assert ann is not None
+        assert ann.health >= 1
 
     @pytest.mark.parametrize("lifeguard", [True, False])
     def test_who_stands_still_again_and_again_accuses_nobody(self, *, lifeguard: bool) -> None:
@@ -142,7 +142,7 @@ class TestDoubt:
             talk.stall("ann", 700)
             talk.run(1)
 
-        assert (talk["ann"].told("member_suspected") == []) == lifeguard
+        assert (talk["ann"].told_of(MemberSuspected) == []) == lifeguard
 
     def test_many_accused_at_once_are_a_sign_about_the_accuser(self) -> None:
         """Cut off from seven, a node accuses two at a time and doubts itself for the rest."""
@@ -186,7 +186,7 @@ class Alone:
         """The first tenth of a second at which somebody died, or None."""
         for now in range(0, limit, SECOND // 10):
             self.liveness.wake(now)
-            if any(isinstance(e, Notice) and e.name == "member_died" for e in self.out):
+            if any(isinstance(effect, MemberDied) for effect in self.out):
                 return now
         return None
 
@@ -237,15 +237,13 @@ class TestSuspicion:
     def test_even_the_dead_refute(self) -> None:
         """Who is told dead and lives is alive for all within a round, at a higher incarnation."""
         talk = met()
-        bob = talk["bob"].replica.liveness.me
+        bob = talk["bob"].me
         dead = bob._replace(state=State.DEAD)
-        talk["ann"].replica.liveness.receive_rows(
-            (dead,), talk["cyd"].id, talk["cyd"].address, talk.now
-        )
+        talk["ann"].hear(talk["cyd"], Update((dead,)))
         talk["ann"].carry_out()
         talk.run(2_000)
 
-        assert bob.incarnation < talk["bob"].replica.liveness.me.incarnation
+        assert bob.incarnation < talk["bob"].me.incarnation
         assert [talk[name].believes("bob") for name in ("ann", "cyd")] == [State.ALIVE] * 2
 
     def test_without_lifeguard_one_time_fits_all(self) -> None:
@@ -257,11 +255,15 @@ class TestSuspicion:
 
 
 class TestTimeouts:
+    def probe(self, talk: Talk, *nodes: bytes) -> None:
+        """Ann begins a round of each of these nodes: a sync probes whom it asks."""
+        asked = talk["ann"].replica.sync(nodes, talk.now)
+        assert asked == list(nodes)
+        talk["ann"].carry_out()
+
     def pinged_twice_after(self, talk: Talk, node: bytes) -> int:
         """Ann begins a round of a node that does not answer: ms until its second stage."""
-        ann = talk["ann"].replica
-        ann.liveness.detector.probe(node, talk.now)
-        talk["ann"].carry_out()
+        self.probe(talk, node)
         began, asked = talk.now, talk.sent["PingReq"]
         while talk.sent["PingReq"] == asked:
             talk.run(1)
@@ -270,17 +272,13 @@ class TestTimeouts:
     def stranger(self, talk: Talk) -> MemberRow:
         """Ann hears of somebody she never probed, who is silent."""
         row = alive_row(b"stranger", 1, Address("10.0.0.99", 1), "zoe", 1)
-        talk["ann"].replica.liveness.receive_rows(
-            (row,), talk["bob"].id, talk["bob"].address, talk.now
-        )
+        talk["ann"].hear(talk["bob"], Update((row,)))
         return row
 
     def test_a_stranger_is_given_the_usual_time(self) -> None:
         """In a large cluster few are known: what others took is a guess, within the bounds."""
         talk = met(probe_interval_ms=60_000)
-        for name in ("bob", "cyd"):
-            talk["ann"].replica.liveness.detector.probe(talk[name].id, talk.now)
-        talk["ann"].carry_out()
+        self.probe(talk, talk["bob"].id, talk["cyd"].id)
         talk.run(100)
         row = self.stranger(talk)
 
@@ -296,19 +294,23 @@ class TestTimeouts:
 
     def test_who_answered_late_is_given_more(self) -> None:
         """An answer to the second ping is a bound: the next timeout reaches that far."""
-        talk = met()
+        talk = met(probe_interval_ms=60_000)
+        self.probe(talk, talk["cyd"].id)
+        talk.run(100)
         bob = talk["bob"]
-        member = talk["ann"].replica.liveness.members[bob.id]
-        member.round_trip = None
         talk.drop(lambda _a, b, p: b is bob and isinstance(p[0], Ping))
-        talk["ann"].replica.liveness.detector.probe(bob.id, talk.now)
-        talk["ann"].carry_out()
+        self.probe(talk, bob.id)
         talk.run(90)
         talk.heal()
         talk.run(200)
+        found = talk["ann"].member("bob")
 
-        assert member.round_trip is not None
-        assert member.round_trip.smoothed >= talk.settings.probe_timeout_min_ms * MS
+        assert found is not None
+        assert found.rtt_us is None  # It cannot tell which of the two pings was answered.
+
+        talk.kill("bob")
+
+        assert self.pinged_twice_after(talk, bob.id) > talk.settings.probe_timeout_min_ms
 
 
 class TestNews:
@@ -337,8 +339,8 @@ class TestForget:
         talk.run(10_000)
         cyd = talk["cyd"].id
 
-        assert talk["ann"].replica.liveness.forget(cyd, talk.now)
-        assert not talk["ann"].replica.liveness.forget(cyd, talk.now)
+        assert talk["ann"].replica.forget(cyd, talk.now)
+        assert not talk["ann"].replica.forget(cyd, talk.now)
         talk["ann"].carry_out()
         talk.run(5_000)
         talk.sent.clear()
@@ -350,7 +352,7 @@ class TestForget:
     def test_the_living_and_the_unknown_are_not(self) -> None:
         """Only who is silent can be forgotten."""
         talk = met()
-        ann = talk["ann"].replica.liveness
+        ann = talk["ann"].replica
 
         assert not ann.forget(talk["bob"].id, talk.now)
         assert not ann.forget(talk["ann"].id, talk.now)
@@ -361,7 +363,7 @@ class TestForget:
         talk = met()
         talk.kill("cyd")
         talk.run(10_000)
-        talk["ann"].replica.liveness.forget(talk["cyd"].id, talk.now)
+        talk["ann"].replica.forget(talk["cyd"].id, talk.now)
         talk["ann"].carry_out()
         talk.restart("cyd", "bob")
         talk.settle(5_000)
@@ -372,26 +374,23 @@ class TestForget:
 class TestReaping:
     def knows(self, talk: Talk, name: str) -> bool:
         """Whether ann has a row of it."""
-        return talk["ann"].replica.liveness.members.get(talk[name].id) is not None
+        return talk["ann"].member(name) is not None
 
     @pytest.mark.parametrize("how", ["dies", "leaves"])
     def test_who_is_long_gone_goes_from_the_table(self, how: str) -> None:
         """Dead or left alike; and one who reaps later brings no ghost back."""
         talk = met(reap_after_s=5)
         if how == "leaves":
-            talk["cyd"].replica.leave(talk.now)
-            talk["cyd"].carry_out()
+            talk.leave("cyd")
             talk.run(100)
         talk.kill("cyd")
         talk.run(20_000)
 
         assert not self.knows(talk, "cyd")
 
-        cyd = talk["cyd"].replica.liveness.me
+        cyd = talk["cyd"].me
         ghost = cyd._replace(state=State.ALIVE, incarnation=cyd.incarnation - (how == "leaves"))
-        talk["ann"].replica.liveness.receive_rows(
-            (ghost,), talk["bob"].id, talk["bob"].address, talk.now
-        )
+        talk["ann"].hear(talk["bob"], Update((ghost,)))
 
         assert not self.knows(talk, "cyd")
 

@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.config import TAGS_MAX, Settings
-from flc_udp.core.liveness.members import MemberTable, overrides
+from flc_udp.core.liveness.members import NEWS_BYTES, MemberTable, overrides
+from flc_udp.core.liveness.news import TRANSMITS_FACTOR
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.tags import Tag
@@ -14,7 +15,6 @@ from flc_udp.wire.packets import MemberRow, State, Update
 from flc_udp.wire.packing import pack, packed_row
 
 SETTINGS = Settings(members_max=100)
-TRANSMITS_FACTOR = SETTINGS.news_transmits_factor
 
 ME = MemberRow(b"me------", 1, State.ALIVE, Address("10.0.0.1", 1), "me", 1)
 
@@ -234,14 +234,14 @@ class TestNews:
         spent = members.take_news()
 
         assert 1 <= len(spent) <= 2
-        assert SETTINGS.news_bytes_max >= len(pack(ME.id, [Update(spent)], 1_400)[0])
+        assert len(pack(ME.id, [Update(spent)], 1_400)[0]) <= NEWS_BYTES
 
     def test_one_with_many_tags_keeps_nobody_back(self) -> None:
         """A row beyond the bytes that news may take goes alone, and the others have their turn."""
         full = tuple(Tag(f"{n:02}", "x" * 30) for n in range(TAGS_MAX))
         rows = [row(node=n.to_bytes(8, "big")) for n in range(1, 8)]
         members = believed([*rows[:3], rows[3]._replace(tags=full), *rows[4:]])
-        assert len(packed_row(members[rows[3].id].row)) > SETTINGS.news_bytes_max
+        assert len(packed_row(members[rows[3].id].row)) > NEWS_BYTES
 
         told = Counter(claim.id for _ in range(1_000) for claim in members.take_news())
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from flc_udp.config import INCARNATION_LIMIT
+from flc_udp.core.notices import Refuted
 from flc_udp.model.tags import Tags, parse_tags
 from flc_udp.wire.packets import Ack, Join, Leave, MemberDigest, Members, Packet, State, Update
-from tests.core.dialogue import Party, Talk
+from tests.core.dialogue import Party, Talk, without_tags
 
 DB, WEB = parse_tags(["role=db", "dc=eu"]), parse_tags(["role=web"])
 
@@ -24,6 +25,13 @@ def trio(*tags: str) -> Talk:
     talk.tag("ann", *tags)
     talk.meet()
     return talk
+
+
+def accuse(talk: Talk) -> None:
+    """Bob holds ann for suspect by his own word, with the tags that he holds her to have."""
+    bob, held = talk["bob"], talk["bob"].member("ann")
+    assert held is not None
+    bob.hear(talk["cyd"], Update((held.row._replace(state=State.SUSPECT, accuser=bob.id),)))
 
 
 def of_ann(talk: Talk) -> list[Tags | None]:
@@ -56,12 +64,12 @@ class TestNews:
     def test_others_replace_them(self) -> None:
         """While a node runs: its next claim is at a higher incarnation."""
         talk = trio("role=db", "dc=eu")
-        before = talk["ann"].replica.liveness.me.incarnation
+        before = talk["ann"].me.incarnation
         talk.tag("ann", "role=web")
         talk.run(NEWS_MS)
 
         assert of_ann(talk) == [WEB, WEB, WEB]
-        assert talk["ann"].replica.liveness.me.incarnation == before + 1
+        assert talk["ann"].me.incarnation == before + 1
 
         talk.tag("ann")
         talk.run(NEWS_MS)
@@ -71,17 +79,17 @@ class TestNews:
     def test_the_same_are_no_news(self) -> None:
         """A reload that changes none raises no incarnation."""
         talk = trio("role=db")
-        before = talk["ann"].replica.liveness.me
+        before = talk["ann"].me
         talk.tag("ann", "role=db")
 
-        assert talk["ann"].replica.liveness.me is before
+        assert talk["ann"].me is before
 
     def test_what_was_never_said_is_refuted_where_it_is_held(self) -> None:
         """Whoever lied of them: their bearer hears of it with its next probe, and says more."""
         talk = trio("role=db")
-        lie = talk["ann"].replica.liveness.me._replace(tags=parse_tags(["role=zoo", "x=y"]))
+        lie = talk["ann"].me._replace(tags=parse_tags(["role=zoo", "x=y"]))
         bob = talk["bob"]
-        talk["cyd"].replica.receive([Update((lie,))], bob.id, bob.address, talk.now)
+        talk["cyd"].hear(bob, Update((lie,)))
         assert talk["cyd"].tags_of("ann") == lie.tags
         talk.run(ROUND_MS)
 
@@ -127,8 +135,7 @@ class TestNews:
     def test_who_leaves_keeps_those_it_has(self) -> None:
         """Its last word is the leave."""
         talk = trio("role=db", "dc=eu")
-        talk["ann"].replica.liveness.leave(talk.now)
-        talk["ann"].carry_out()
+        talk.leave("ann")
         talk.tag("ann", "role=web")
         talk.run(100)
 
@@ -150,7 +157,7 @@ class TestAccused:
     def test_a_suspicion_keeps_them_and_so_does_its_refutation(self) -> None:
         """Whoever tells it."""
         talk = trio("role=db", "dc=eu")
-        talk["bob"].replica.liveness.claims.accuse(talk["ann"].id, State.SUSPECT, talk.now)
+        accuse(talk)
         talk["bob"].carry_out()
         while talk["cyd"].believes("ann") is not State.SUSPECT:
             talk.run(1)
@@ -180,12 +187,11 @@ class TestOlderVersion:
     def through_bob(self) -> Talk:
         """Bob is of the version before tags, and cyd has heard of ann from him alone."""
         talk = Talk("ann", "bob", "cyd")
-        talk["bob"].knows_tags = False
+        talk["bob"].reads = without_tags
         talk.tag("ann", "role=db", "dc=eu")
         talk.drop(lambda a, b, _packets: {a.name, b.name} == {"ann", "cyd"})
         for newcomer, seed in (("bob", "ann"), ("cyd", "bob")):
-            talk[newcomer].replica.join([talk[seed].address], talk.now)
-            talk[newcomer].carry_out()
+            talk.join(newcomer, seed)
             talk.run(20)
         talk.run(20_000)  # By then there is no news of anybody left.
         assert of_ann(talk) == [DB, (), ()]
@@ -203,11 +209,11 @@ class TestOlderVersion:
         """Who knows of no tags contests none: no incarnation is raised over it, again and again."""
         talk = self.through_bob()
         talk.heal()
-        before = talk["ann"].replica.liveness.me
+        before = talk["ann"].me
         talk.run(60_000)
 
-        assert talk["ann"].replica.liveness.me is before
-        assert [n.name for n in talk["ann"].notices if n.name == "refuted"] == []
+        assert talk["ann"].me is before
+        assert talk["ann"].told(Refuted) == []
 
     def test_nobody_asks_for_ever(self) -> None:
         """Roots are equal across versions, and once tags are known there is nothing to ask."""
@@ -226,10 +232,11 @@ class TestOlderVersion:
         talk.heal()
         talk.run(ROUND_MS)
         talk.drop(claims_of("ann", talk))
-        talk["bob"].replica.liveness.claims.accuse(talk["ann"].id, State.SUSPECT, talk.now)
-        accused = talk["bob"].replica.liveness.members[talk["ann"].id].row
-        assert accused.tags == ()
-        talk["cyd"].replica.receive([Update((accused,))], talk["bob"].id, talk["bob"].address, 0)
+        accuse(talk)
+        accused = talk["bob"].member("ann")
+        assert accused is not None
+        assert accused.row.tags == ()
+        talk["cyd"].hear(talk["bob"], Update((accused.row,)))
 
         assert talk["cyd"].believes("ann") is State.SUSPECT
         assert talk["cyd"].tags_of("ann") == DB
@@ -241,7 +248,7 @@ class TestOlderVersion:
         for nonce, joins in ((0, 0), (7, 1)):
             talk.sent.clear()
             told = Ack(nonce, bytes(8), bytes(8), False, 0, 0, b"of other")
-            cyd.replica.receive([told], ann.id, ann.address, talk.now)
+            cyd.hear(ann, told)
             cyd.carry_out()
 
             assert talk.sent["Join"] == joins

@@ -7,9 +7,10 @@ from random import Random
 import pytest
 
 from flc_udp.core.liveness.members import Member, alive_row
-from flc_udp.core.push.rumors import MS, PRUNE_AFTER, PRUNE_PAUSE, Links, eager_least
+from flc_udp.core.push.links import PRUNE_AFTER, PRUNE_PAUSE_US, Links, eager_least
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
+from flc_udp.model.units import MS_US
 
 NODES = [bytes([n]) * 8 for n in range(1, 9)]
 LOG = bytes(8)
@@ -27,7 +28,7 @@ def play(found: Links, rounds: int, missed_of_100: int) -> int:
     """Every message comes over every eager link, or has to be asked for; how many stay eager."""
     now = 0
     for number in range(rounds):
-        now += PRUNE_PAUSE
+        now += PRUNE_PAUSE_US
         eager = [
             node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in found.push(0, (), now)[0]
         ]
@@ -95,7 +96,7 @@ class Cluster:
                 send(at, "rumor", sender, self.by_address[address])
 
         def send(at: int, what: str, sender: bytes, to: bytes) -> None:
-            late = at + self.random.randint(1 * MS, 10 * MS)
+            late = at + self.random.randint(1 * MS_US, 10 * MS_US)
             heappush(heap, (late, next(order), what, sender, to))
 
         author = self.random.choice(self.ids)
@@ -122,7 +123,7 @@ def test_however_many_prune_at_once_nobody_is_cut_off(seed: int) -> None:
     cluster = Cluster(100, seed)
     for number in range(200):
         log = cluster.random.randbytes(8)
-        heard, copies = cluster.tell(Dot(log, 1), number * 2 * PRUNE_PAUSE // 3)
+        heard, copies = cluster.tell(Dot(log, 1), number * 2 * PRUNE_PAUSE_US // 3)
         assert heard == 100
     assert copies < 1.25 * 99
 
@@ -134,6 +135,6 @@ def test_all_that_is_pruned_goes_by_one_message() -> None:
     for seq in range(1, 2 * PRUNE_AFTER + 1):
         for node in NODES[: len(found.push(0, (), seq)[0])]:
             is_new = node == NODES[0]
-            if found.brought(node, Dot(LOG, seq), is_new=is_new, now=seq * PRUNE_PAUSE):
+            if found.brought(node, Dot(LOG, seq), is_new=is_new, now=seq * PRUNE_PAUSE_US):
                 pruned.append((seq, node))
     assert pruned == [(8, node) for node in NODES[1:]]

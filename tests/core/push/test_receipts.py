@@ -1,4 +1,4 @@
-from flc_udp.core.push.receipts import PROBE_PAUSE, Receipts
+from flc_udp.core.push.receipts import PROBE_PAUSE_US, Receipts
 
 ANN, BOB, CYD = (name.encode().ljust(8, b"-") for name in ("ann", "bob", "cyd"))
 
@@ -24,7 +24,7 @@ def test_a_head_below_the_message_does_not_count() -> None:
     receipts.receive(ANN, 4, 9, 0)
 
     assert not wait.is_done
-    assert receipts.take_due(PROBE_PAUSE) == [ANN]
+    assert receipts.take_due(PROBE_PAUSE_US) == [ANN]
 
 
 def test_heads_never_fall() -> None:
@@ -53,7 +53,7 @@ def test_who_is_dropped_is_named_and_missed_no_more() -> None:
     receipts.drop(CYD)
 
     assert wait.gone == [ANN]
-    assert receipts.take_due(PROBE_PAUSE) == [BOB]
+    assert receipts.take_due(PROBE_PAUSE_US) == [BOB]
 
     receipts.receive(BOB, 1, 9, 0)
 
@@ -87,7 +87,7 @@ def test_missing_names_each_once_in_order() -> None:
     receipts.watch(1, 2, [BOB, ANN], 0)
     receipts.watch(2, 2, [CYD, BOB], 0)
 
-    assert receipts.take_due(PROBE_PAUSE) == [BOB, ANN, CYD]
+    assert receipts.take_due(PROBE_PAUSE_US) == [BOB, ANN, CYD]
 
 
 def test_what_is_forgotten_is_missed_no_more() -> None:
@@ -96,7 +96,7 @@ def test_what_is_forgotten_is_missed_no_more() -> None:
     wait, other = receipts.watch(1, 1, [ANN], 0), receipts.watch(1, 1, [BOB], 0)
     receipts.forget(wait)
 
-    assert receipts.take_due(PROBE_PAUSE) == [BOB]
+    assert receipts.take_due(PROBE_PAUSE_US) == [BOB]
 
     receipts.receive(BOB, 1, 9, 0)
 
@@ -119,7 +119,7 @@ def test_who_reaches_the_head_of_the_last_time_keeps_up() -> None:
         receipts.receive(ANN, seq, seq + 10, second)
 
     assert receipts.marks[ANN] == (40, 3, 3)
-    assert receipts.marks[ANN].behind_for == 0
+    assert receipts.marks[ANN].behind_for_us == 0
 
 
 def test_who_does_not_is_behind_since_then() -> None:
@@ -128,7 +128,7 @@ def test_who_does_not_is_behind_since_then() -> None:
     receipts.receive(ANN, 10, 10, 0)
     receipts.receive(ANN, 10, 20, 1)
     receipts.receive(ANN, 15, 90, 5)
-    assert receipts.marks[ANN].behind_for == 4
+    assert receipts.marks[ANN].behind_for_us == 4
 
     receipts.receive(ANN, 20, 95, 6)
     assert receipts.marks[ANN] == (95, 6, 6)

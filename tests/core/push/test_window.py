@@ -5,8 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.core.liveness.members import Member, alive_row
-from flc_udp.core.push.rumors import Links, Rumors
-from flc_udp.core.push.window import ANSWERS_WITHIN, LOST_AFTER, TAKEN_BYTES, PushWindow
+from flc_udp.core.push.links import Links
+from flc_udp.core.push.rumors import Rumors
+from flc_udp.core.push.window import ANSWERS_WITHIN_US, LOST_AFTER_US, TAKEN_BYTES, PushWindow
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Have, Rumor
 from tests.model.stories import Story
@@ -36,7 +37,7 @@ def test_one_message_always_fits_an_empty_window() -> None:
 def test_what_is_never_answered_is_lost_after_a_while() -> None:
     """A peer that stands still gets a window a second, and no more."""
     window = PushWindow()
-    pushed = sum(window.push(at, 8_192, LIMIT, at * LOST_AFTER // 100) for at in range(1_000))
+    pushed = sum(window.push(at, 8_192, LIMIT, at * LOST_AFTER_US // 100) for at in range(1_000))
 
     assert 8 * 9 <= pushed <= 8 * 11
 
@@ -110,7 +111,7 @@ def test_room_is_what_at_least_half_of_the_peers_have(
     peers: int, slow: int, silent: int, room: int | None
 ) -> None:
     """Of those that say how far they have read."""
-    links, now = Links(8, LIMIT), ANSWERS_WITHIN
+    links, now = Links(8, LIMIT), ANSWERS_WITHIN_US
     rows = [alive_row(bytes([n]) * 8, 1, Address(f"10.0.0.{n}", 1), "n", 1) for n in range(peers)]
     links.refill(b"me------", [Member(row, 0) for row in rows])
     for _ in range(LIMIT // 8_192 + 1):
@@ -121,4 +122,4 @@ def test_room_is_what_at_least_half_of_the_peers_have(
         links.taken(row.id, 0, now)
 
     assert links.room(now) == room
-    assert links.room(now + ANSWERS_WITHIN) is None
+    assert links.room(now + ANSWERS_WITHIN_US) is None

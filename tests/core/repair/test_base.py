@@ -6,11 +6,17 @@ from random import Random
 
 import pytest
 
+from flc_udp.config import Settings
+from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Adopt
+from flc_udp.core.liveness.members import MemberTable, alive_row
+from flc_udp.core.push.links import Links
+from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.base import TRIES_MAX, BaseTake
-from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.core.standing import Standing
+from flc_udp.model.address import Address
+from flc_udp.model.history import BaseLog, BaseRoom, Head, History
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
-from tests.core.dialogue import Talk
 
 BOB = b"bob-----"
 FLOOR = 1_000
@@ -105,16 +111,22 @@ def test_what_is_no_base_is_not_taken() -> None:
 
 def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
     """All came of others while it was taken, then its teller died: the node wakes, and rests."""
-    talk = Talk("ann", "bob")
-    talk.meet()
-    repair = talk["ann"].replica.anti_entropy
+    settings, now = Settings(), 0
+    me, bob = (
+        alive_row(name.ljust(8, b"-"), 1, Address(f"10.0.0.{number}", 7352), "n", 1)
+        for number, name in enumerate((b"me", b"bob"), 1)
+    )
+    members = MemberTable(me, settings, now)
+    members.apply(bob, now)
+    causal, links = Causal(History(), 1_000, 1 << 20), Links(8, 65_536)
+    repair = AntiEntropy(settings, Standing({}), links, causal, members, Random(0), [], now)
     assert repair.is_idle
-    repair.base.begin(talk["bob"].id, 7, talk.now)
+    repair.base.begin(BOB, 7, now)
     for _ in range(100):
         if repair.wake_at is None:
             break
-        assert repair.wake_at > talk.now
-        talk.now = repair.wake_at
-        repair.wake(talk.now, is_busy=False)
+        assert repair.wake_at > now
+        now = repair.wake_at
+        repair.wake(now, is_busy=False)
 
     assert repair.wake_at is None

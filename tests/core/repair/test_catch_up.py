@@ -18,7 +18,7 @@ from flc_udp.core.repair.catch_up import (
     TRIES_MAX,
     WINDOWS_PER_PEER,
     CatchUp,
-    Window,
+    StampWindow,
 )
 from flc_udp.core.repair.wants import LOGS_PER_PULL
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
@@ -158,7 +158,7 @@ class Puller:
             self.held[message.log].add(message.seq)
             self.came.append(message.stamp)
 
-    def _lacks(self, window: Window, spans: list[tuple[bytes, int, int]]) -> tuple[bytes, ...]:
+    def _lacks(self, window: StampWindow, spans: list[tuple[bytes, int, int]]) -> tuple[bytes, ...]:
         heads = {m.log: m for m in self.holds[window.peer].messages}
         return tuple(
             log
@@ -387,7 +387,7 @@ def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> 
     catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
     catch_up.take_over({first: len(history)}, 0)
 
-    def take() -> Window:
+    def take() -> StampWindow:
         window = catch_up.take(0, lambda _log: [ANN, BOB, CYD], is_busy=False, is_full=False)
         assert window is not None
         return window

@@ -4,7 +4,7 @@ from collections import Counter
 
 import pytest
 
-from flc_udp.wire.packets import Digest, Have, Packet, Pull, Ranges, Replay, Rumor, State
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Pull, Ranges, Replay, Rumor, State
 from tests.core.dialogue import Party, Talk
 
 SELDOM = 60_000
@@ -50,7 +50,7 @@ def sync(party: Party, *others: Party) -> list[bytes]:
 
 def agrees(party: Party) -> dict[bytes, bool | None]:
     """Who was asked and what became of it."""
-    return dict(party.replica.anti_entropy.exchange.last_sync.agrees)
+    return dict(party.facts.repair.synced)
 
 
 @pytest.mark.parametrize("asker", ["ann", "bob"])
@@ -73,7 +73,7 @@ def test_an_equal_peer_costs_one_small_packet_and_its_answer() -> None:
     talk.say("ann", "known")
     talk.settle()
     for party in talk.parties:
-        party.replica.liveness.members.spend_news()  # it would go along with any probe
+        party.spend_news()  # it would go along with any probe
     before = Counter(talk.sent)
 
     asked = sync(talk["ann"])
@@ -125,12 +125,21 @@ def test_only_who_is_alive_is_asked() -> None:
 def test_who_says_that_it_catches_up_is_asked_all_the_same() -> None:
     """Nobody begins an exchange with such a node by itself, but the user may."""
     talk = told_nothing("ann", "bob")
-    talk["ann"].replica.standing.catching_up = True
+    talk["bob"].reads = as_of_one_that_catches_up
+    talk.run(2_000)
+    ann = talk["bob"].member("ann")
+    assert ann is not None
+    assert ann.catching_up
 
     sync(talk["bob"])
     talk.run(500)
 
     assert talk["bob"].history() == ["missed"]
+
+
+def as_of_one_that_catches_up(packet: Packet) -> Packet:
+    """Let probes say that their sender is catching up."""
+    return packet._replace(catching_up=True) if isinstance(packet, Ping | Ack) else packet
 
 
 def test_an_exchange_is_begun_once() -> None:

@@ -1,0 +1,96 @@
+"""A ground made of lists: it does nothing by itself, and each thing a node asks of it can be read.
+
+A test is the other half of this ground: it lets time pass, gives the node its turns, and says how
+each commit, each recovery and each attempt at the disk ended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flc_udp.core.effects import Deliver
+from flc_udp.model.address import Address
+from flc_udp.model.dots import NodeId
+from flc_udp.model.history import BaseLog
+from flc_udp.model.notices import Notice
+from flc_udp.waist.ports import Batch, PeerRow
+
+WALL = 1_700_000_000_000
+
+
+class ListGround:
+    """`waist.ports.Ground` over lists."""
+
+    def __init__(self) -> None:
+        self.time = 0
+        """Virtual µs."""
+        self.free = 1 << 40
+        self.sent: list[tuple[bytes, Address]] = []
+        self.commits: list[Batch] = []
+        """Commits under way; a test takes them out as they end."""
+        self.recoveries = 0
+        self.attempts = 0
+        """How often the disk was to be tried."""
+        self.retains: list[tuple[int | None, int | None]] = []
+        self.adopts: list[tuple[int, Sequence[BaseLog]]] = []
+        self.incarnations: list[int] = []
+        self.identities: list[NodeId] = []
+        self.peers: list[Sequence[PeerRow]] = []
+        self.shown: list[Deliver] = []
+        self.notices: list[Notice] = []
+
+    def now(self) -> int:
+        """Virtual µs."""
+        return self.time
+
+    def wall(self) -> int:
+        """Virtual ms since 1970."""
+        return WALL + self.time // 1_000
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Add a datagram to the list."""
+        self.sent.append((datagram, to))
+
+    def commit(self, batch: Batch) -> None:
+        """Begin a commit."""
+        self.commits.append(batch)
+
+    def recover(self) -> None:
+        """Count it."""
+        self.recoveries += 1
+
+    def try_disk(self) -> None:
+        """Count it."""
+        self.attempts += 1
+
+    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+        """Add the limits to the list."""
+        self.retains.append((arrived_before_ms, bytes_max))
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
+        """Add the base to the list."""
+        self.adopts.append((floor, base))
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Add it to the list."""
+        self.incarnations.append(incarnation)
+
+    def save_identity(self, node: NodeId) -> None:
+        """Add it to the list."""
+        self.identities.append(node)
+
+    def save_peers(self, rows: Sequence[PeerRow]) -> None:
+        """Add the members to the list."""
+        self.peers.append(rows)
+
+    def free_bytes(self) -> int:
+        """As the test says."""
+        return self.free
+
+    def show(self, deliver: Deliver) -> None:
+        """Add it to the list."""
+        self.shown.append(deliver)
+
+    def tell(self, notice: Notice) -> None:
+        """Add it to the list."""
+        self.notices.append(notice)
