@@ -42,7 +42,7 @@ from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.drops import Drop
-from flc_udp.model.history import Head, History, advance
+from flc_udp.model.history import Head
 from flc_udp.model.message import Message, decode, history_key
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import Tags, parse_tags
@@ -65,7 +65,7 @@ from flc_udp.wire.packets import (
     Update,
 )
 from flc_udp.wire.packing import pack
-from tests.model.kept import KeptInList
+from tests.model.kept import KeptInList, history_of
 
 MS = 1_000
 LATENCY = MS
@@ -75,17 +75,6 @@ Kind = TypeVar("Kind", bound=Notice)
 
 STEPS_MAX = 100
 """More steps in one moment are a loop."""
-
-
-def history_of(messages: Iterable[Message]) -> History:
-    """What a log with these messages tells a newborn core."""
-    history = History()
-    for message in messages:
-        history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
-        if message.origin is not None:
-            history.origins[message.log] = message.origin
-        advance(history.frontiers.setdefault(message.room, {}), message)
-    return history
 
 
 class Party:

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, Head, History, advance
 from flc_udp.model.message import Message, history_key
 
 
+def history_of(messages: Iterable[Message]) -> History:
+    """What a log with these messages tells a newborn core."""
+    history = History()
+    for message in messages:
+        history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
+        if message.origin is not None:
+            history.origins[message.log] = message.origin
+        advance(history.frontiers.setdefault(message.room, {}), message)
+    return history
+
+
 class KeptInList:
-    """`ground.Reads` over a list that others append to."""
+    """`waist.ports.Reads` over a list that others append to."""
 
     def __init__(self, messages: list[Message]) -> None:
         self.messages = messages

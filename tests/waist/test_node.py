@@ -1,24 +1,20 @@
+"""A node on a ground of lists: its one order, its batches, and what it does when the disk fails."""
+
 from collections.abc import Sequence
-from random import Random
 
 import msgpack
 import pytest
 
-from flc_udp.config import SEAL_BYTES, STAMP_LIMIT, Settings
-from flc_udp.core.effects import Notice
-from flc_udp.core.liveness.members import alive_row
-from flc_udp.core.push.window import ANSWERS_WITHIN
-from flc_udp.model.address import Address
+from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
+from flc_udp.core.push.window import ANSWERS_WITHIN_US
+from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import Head, History, advance
-from flc_udp.model.message import Message, decode
+from flc_udp.model.message import decode
+from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
-from flc_udp.waist.node import RETRY_US, Node
-from flc_udp.waist.ports import Batch, Committed, Post
-from flc_udp.wire import codec
+from flc_udp.waist.notices import CommitFailed
+from flc_udp.waist.ports import Committed
 from flc_udp.wire.packets import (
-    Join,
-    Packet,
     Piece,
     Ping,
     Pull,
@@ -32,168 +28,8 @@ from flc_udp.wire.packets import (
 )
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
-from tests.model.kept import KeptInList
 from tests.model.stories import Story
-
-KEY = b"k" * 32
-BOB = alive_row(b"bob-----", 1, Address("10.0.0.2", 7352), "bob", 1)
-WALL = 1_700_000_000_000
-
-
-class Disk(KeptInList):
-    """What is durable; also the Reads of a node."""
-
-    def __init__(self) -> None:
-        super().__init__([])
-
-    def history(self) -> History:
-        """What it tells a newborn core."""
-        history = History()
-        for message in self.messages:
-            history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
-            if message.origin is not None:
-                history.origins[message.log] = message.origin
-            advance(history.frontiers.setdefault(message.room, {}), message)
-        return history
-
-
-class Stage:
-    """A node on a ground made of lists; bob, a peer, is played by the test.
-
-    `trace` is everything the node did, in order.
-    """
-
-    def __init__(self, **settings: int) -> None:
-        self.time = 0
-        self.free = 1 << 40
-        self.disk = Disk()
-        self.trace: list[tuple[str, object]] = []
-        self.sent: list[tuple[Packet, Address]] = []
-        self.sizes: list[int] = []
-        self.under_way: list[Batch] = []
-        self.saved: list[int] = []
-        self.saved_ids: list[bytes] = []
-        self.notices: list[Notice] = []
-        self.seal = Seal(keyring((KEY,), "flc"), b"bob's session 16")
-        self.node = Node(
-            Settings(**settings),
-            alive_row(b"ann-----", 1, Address("10.0.0.1", 7352), "ann", 1),
-            History(),
-            self.disk,
-            Seal(keyring((KEY,), "flc"), b"ann's session 16"),
-            self,
-            Random(0),
-        )
-
-    # --- The ground ---------------------------------------------------------------------------
-
-    def now(self) -> int:
-        """Virtual µs."""
-        return self.time
-
-    def wall(self) -> int:
-        """Virtual ms."""
-        return WALL + self.time // 1_000
-
-    def transmit(self, datagram: bytes, to: Address) -> None:
-        """Opened and read, as a peer would."""
-        sender, packets, unknown = codec.read(self.seal.open(datagram).payload)
-        assert (sender, unknown) == (b"ann-----", 0)
-        self.sizes.append(len(datagram))
-        self.sent += [(packet, to) for packet in packets]
-        self.trace += [("sent", type(packet).__name__) for packet in packets]
-
-    def commit(self, batch: Batch) -> None:
-        """Under way until `finish` or `fail`."""
-        assert batch.messages
-        self.under_way.append(batch)
-        self.trace.append(("commit", tuple(m.body for m in batch.messages)))
-
-    def save_identity(self, node: bytes) -> None:
-        """Remember it."""
-        self.saved_ids.append(node)
-
-    def save_incarnation(self, incarnation: int) -> None:
-        """Remembered."""
-        self.saved.append(incarnation)
-
-    def free_bytes(self) -> int:
-        """As the test says."""
-        return self.free
-
-    def show(self, first_position: int, messages: Sequence[Message]) -> None:
-        """To the trace."""
-        self.trace.append(("show", (first_position, *(m.body for m in messages))))
-
-    def tell(self, notice: Notice) -> None:
-        """To a list."""
-        self.notices.append(notice)
-
-    # --- What a test does -------------------------------------------------------------------
-
-    def meet(self) -> None:
-        """Bob joins; what that took is not in the trace."""
-        self.receive(Join(BOB))
-        self.node.turn()
-        self.trace.clear()
-        self.sent.clear()
-
-    def receive(self, *packets: Packet) -> None:
-        """Bob sends packets."""
-        for payload in pack(BOB.id, packets, 1_355):
-            self.node.datagram_received(self.seal.close(payload), BOB.address)
-
-    def say(self, body: str | bytes, **how: object) -> list[Committed | FlcError]:
-        """Somebody says something; what becomes of it comes into the list."""
-        answers: list[Committed | FlcError] = []
-
-        def done(answer: Committed | FlcError) -> None:
-            self.trace.append(("answer", type(answer).__name__))
-            answers.append(answer)
-
-        self.node.post(Post("lobby", "ann", body, done, **how))  # type: ignore[arg-type]  # as given
-        return answers
-
-    def turn(self, after_us: int = 0) -> None:
-        """Some time passes, and the node has its turn."""
-        self.time += after_us
-        self.node.turn()
-
-    def finish(self) -> None:
-        """The commit under way is durable."""
-        (batch,) = self.under_way
-        self.under_way.clear()
-        position = len(self.disk.messages) + 1
-        self.disk.messages += batch.messages
-        self.node.committed(batch, position)
-
-    def fail(self, *, readable: bool = True) -> None:
-        """The commit under way failed."""
-        if readable:
-            self.under_way.clear()
-        self.node.commit_failed("disk full", self.disk.history() if readable else None)
-
-    def finish_all(self) -> None:
-        """Until nothing waits for the disk."""
-        while self.under_way or self.node.queued["uncommitted"]:
-            if self.under_way:
-                self.finish()
-            self.turn(1_000_000)
-
-    def of_kind(self, kind: type[Packet]) -> list[Packet]:
-        """What was sent of one kind."""
-        return [packet for packet, _ in self.sent if isinstance(packet, kind)]
-
-    def bodies(self) -> list[str | bytes]:
-        """What is durable."""
-        return [message.body for message in self.disk.messages]
-
-
-def stage(**settings: int) -> Stage:
-    """A node that knows bob."""
-    made = Stage(**settings)
-    made.meet()
-    return made
+from tests.waist.stage import BOB, Stage, stage
 
 
 class TestOrder:
@@ -248,15 +84,15 @@ class TestOrder:
     def test_a_new_incarnation_is_saved(self) -> None:
         """A refutation outlives a restart."""
         ann = stage()
-        me = ann.node.replica.liveness.me
+        me = ann.node.me
         ann.receive(Update((me._replace(state=State.SUSPECT),)))
         ann.turn()
 
-        assert [me.incarnation + 1] == ann.saved
+        assert [me.incarnation + 1] == ann.incarnations
 
         ann.turn(1_000)
 
-        assert [me.incarnation + 1] == ann.saved
+        assert [me.incarnation + 1] == ann.incarnations
 
 
 class TestBatches:
@@ -274,7 +110,7 @@ class TestBatches:
         ann.finish()
 
         assert ("commit", tuple(f"{n}" for n in range(1, 10))) in ann.trace
-        assert len(ann.under_way) == 1
+        assert len(ann.commits) == 1
 
     def test_a_batch_is_bounded_in_messages(self) -> None:
         """What does not fit goes into the next, in order."""
@@ -296,12 +132,12 @@ class TestBatches:
         ann.finish()
         ann.turn(1_000)
 
-        assert ann.under_way == []
+        assert ann.commits == []
         assert ann.node.wake_at == 2_000
 
         ann.turn(1_000)
 
-        assert len(ann.under_way) == 1
+        assert len(ann.commits) == 1
 
     def test_a_refused_post_is_answered_at_once_and_stops_no_other(self) -> None:
         """Its neighbours are said."""
@@ -322,7 +158,7 @@ class TestBatches:
         ann.say("a")
         ann.say("b", once=("client", 7))
         ann.turn()
-        (batch,) = ann.under_way
+        (batch,) = ann.commits
 
         assert (("client", 7, batch.messages[1].dot),) == batch.once
 
@@ -351,7 +187,7 @@ class TestFailedCommits:
             assert "disk full" in str(error)
             assert error.hint
         ann.turn(2 * RETRY_US)
-        assert ann.under_way == []
+        assert ann.commits == []
         assert ann.of_kind(Rumor) == []
         assert [len(first), len(second)] == [1, 1]
 
@@ -364,7 +200,9 @@ class TestFailedCommits:
             ann.turn(1)
             ann.fail()
 
-        assert [n.name for n in ann.notices if n.name == "commit_failed"] == ["commit_failed"]
+        assert [n for n in ann.notices if isinstance(n, CommitFailed)] == [
+            CommitFailed("disk full")
+        ]
         assert ann.node.failing == "disk full"
 
     def test_the_node_is_read_only_and_alive_until_it_tries_again(self) -> None:
@@ -376,7 +214,7 @@ class TestFailedCommits:
 
         assert isinstance(answers[0], FlcError)
         assert ("sent", "Ack") in ann.trace
-        assert ann.under_way == []
+        assert ann.commits == []
 
     def test_it_recovers_by_itself(self) -> None:
         """After a second posts are taken again, in a new log, and a success ends the failing."""
@@ -384,7 +222,7 @@ class TestFailedCommits:
         ann.turn(RETRY_US)
         answers = ann.say("back")
         ann.turn(1)
-        (batch,) = ann.under_way
+        (batch,) = ann.commits
         ann.finish()
 
         assert isinstance(answers[0], Committed)
@@ -398,7 +236,7 @@ class TestFailedCommits:
         ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn(1_000)
 
-        assert ann.under_way == []
+        assert ann.commits == []
         assert ann.node.wake_at <= ann.time + RETRY_US
 
         ann.turn(RETRY_US)
@@ -420,16 +258,23 @@ class TestFailedCommits:
         ann = stage()
         ann.say("lost")
         ann.turn()
-        ann.fail(readable=False)
-        for _ in range(5):
+        ann.node.commit_failed("disk full")
+        for attempt in range(1, 6):
+            assert ann.recoveries == attempt
+
+            ann.node.recovery_failed("no such file")
             answers = ann.say("no")
-            ann.turn(2 * RETRY_US)
+            ann.turn(RETRY_US // 2)
 
             assert [FlcError] == [type(answer) for answer in answers]
-            assert len(ann.under_way) == 1
+            assert "disk full; no such file" in str(answers[0])
+            assert len(ann.commits) == 1
             assert ann.time < ann.node.wake_at
 
-        ann.fail()
+            ann.turn(RETRY_US // 2)
+
+        ann.commits.clear()
+        ann.recover_now()
         ann.turn(RETRY_US)
         ann.say("back")
         ann.turn(1)
@@ -446,8 +291,8 @@ class TestFailedCommits:
         ann.turn()
         ann.fail()
 
-        assert ann.node.drops["undone by a failed commit"] == 2
-        assert ann.node.queued["uncommitted"] == 0
+        assert ann.node.drops()[Drop.UNDONE_BY_FAILED_COMMIT] == 2
+        assert ann.node.queued()["uncommitted"] == 0
 
 
 class TestFloor:
@@ -498,7 +343,7 @@ class TestWindow:
             answers += ann.say("x" * 1_000)
         for _ in range(3):
             ann.turn(20_000)
-            if ann.under_way:
+            if ann.commits:
                 ann.finish()
         return ann, answers
 
@@ -508,7 +353,7 @@ class TestWindow:
         pushed = sum(len(m) for rumor in ann.of_kind(Rumor) for m in rumor.messages)  # type: ignore[attr-defined]
 
         assert pushed <= self.WINDOW
-        assert ann.node.queued["posts"]
+        assert ann.node.queued()["posts"]
 
     def test_it_is_taken_when_he_has_read_some(self) -> None:
         """As much as he has read, in order."""
@@ -523,10 +368,10 @@ class TestWindow:
     def test_for_one_who_stands_still_nobody_waits(self) -> None:
         """He does not say how far he has read; what he lacks he will pull."""
         ann, _ = self.fill()
-        ann.turn(ANSWERS_WITHIN)
+        ann.turn(ANSWERS_WITHIN_US)
         ann.finish()
 
-        assert not ann.node.queued["posts"]
+        assert not ann.node.queued()["posts"]
 
 
 class TestJunk:
@@ -536,13 +381,13 @@ class TestJunk:
         for _ in range(INBOX_MAX + 7):
             ann.node.datagram_received(b"junk", BOB.address)
 
-        assert ann.node.drops["inbox full"] == 7
-        assert ann.node.queued["inbox"] == INBOX_MAX
+        assert ann.node.drops()[Drop.INBOX_FULL] == 7
+        assert ann.node.queued()["inbox"] == INBOX_MAX
 
         for turn in range(1, INBOX_MAX // OPENED_A_TURN + 1):
             ann.turn()
             left = INBOX_MAX - turn * OPENED_A_TURN
-            assert ann.node.queued["inbox"] == left
+            assert ann.node.queued()["inbox"] == left
             assert (ann.node.wake_at <= ann.now()) == (left > 0)
 
     def test_every_drop_is_counted_by_its_reason(self) -> None:
@@ -560,20 +405,20 @@ class TestJunk:
             ann.seal.close(msgpack.packb((BOB.id, (99,), (98, 1)))),
         ):
             ann.node.datagram_received(datagram, BOB.address)
-        before = ann.node.replica.standing.root.value()
+        before = ann.node.root
         ann.turn()
 
-        assert dict(ann.node.drops) == {
-            "datagram size": 1,
-            "wire version unknown": 1,
-            "key or cluster unknown": 1,
-            "seal broken": 1,
-            "payload is not msgpack": 1,
-            "packet is too short": 1,
-            "packet kind unknown": 2,
+        assert dict(ann.node.drops()) == {
+            Drop.DATAGRAM_SIZE: 1,
+            Drop.WIRE_VERSION_UNKNOWN: 1,
+            Drop.KEY_UNKNOWN: 1,
+            Drop.SEAL_BROKEN: 1,
+            Drop.PAYLOAD_NOT_MSGPACK: 1,
+            Drop.PACKET_TOO_SHORT: 1,
+            Drop.KIND_UNKNOWN: 2,
         }
         assert ann.trace == []
-        assert before == ann.node.replica.standing.root.value()
+        assert before == ann.node.root
         assert ann.node.counts["datagrams received"] == 7 + 1
 
     def test_a_datagram_of_its_own_is_not_heard(self) -> None:
@@ -594,7 +439,7 @@ class TestReplays:
             ann.say(body)
         ann.turn()
         ann.finish_all()
-        ann.sent.clear()
+        ann.packets.clear()
         return ann
 
     def test_a_pull_is_answered_with_what_is_held_and_an_end(self) -> None:
@@ -607,7 +452,7 @@ class TestReplays:
 
         assert [decode(e).body for p in replays for e in p.messages] == ["b", "c"]
         assert [ReplayEnd(7, 2, STAMP_LIMIT, 0, (log,))] == ann.of_kind(ReplayEnd)
-        assert {BOB.address} == {to for _, to in ann.sent}
+        assert {BOB.address} == {to for _, to in ann.packets}
 
     def test_a_credit_is_kept_and_said_to_be_short(self) -> None:
         """No more than asked, except for one message where the credit is too small for any."""
@@ -626,7 +471,7 @@ class TestReplays:
             ann.say("x" * 400)
         ann.turn()
         ann.finish_all()
-        ann.sent.clear()
+        ann.packets.clear()
         ann.receive(
             Pull(7, (1 << 64) - 1, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 50),))
         )

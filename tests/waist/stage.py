@@ -1,0 +1,136 @@
+"""A node on a ground of lists and a peer that a test plays: what happened reads as a trace."""
+
+from random import Random
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Deliver
+from flc_udp.core.liveness.members import alive_row
+from flc_udp.model.address import Address
+from flc_udp.model.errors import FlcError
+from flc_udp.model.history import History
+from flc_udp.waist.node import Node
+from flc_udp.waist.ports import Batch, Committed, Post
+from flc_udp.wire import codec
+from flc_udp.wire.packets import Join, Packet
+from flc_udp.wire.packing import pack
+from flc_udp.wire.seal import Seal, keyring
+from tests.model.kept import KeptInList, history_of
+from tests.waist.ground import ListGround
+
+KEY = b"k" * 32
+ANN = alive_row(b"ann-----", 1, Address("10.0.0.1", 7352), "ann", 1)
+BOB = alive_row(b"bob-----", 1, Address("10.0.0.2", 7352), "bob", 1)
+
+
+class Stage(ListGround):
+    """A node on a ground made of lists; bob, a peer, is played by the test.
+
+    `trace` is everything the node did, in order.
+    """
+
+    def __init__(self, **settings: int) -> None:
+        super().__init__()
+        self.disk = KeptInList([])
+        self.trace: list[tuple[str, object]] = []
+        self.packets: list[tuple[Packet, Address]] = []
+        self.sizes: list[int] = []
+        self.seal = Seal(keyring((KEY,), "flc"), b"bob's session 16")
+        self.node = Node(
+            Settings(**settings),
+            ANN,
+            History(),
+            self.disk,
+            Seal(keyring((KEY,), "flc"), b"ann's session 16"),
+            self,
+            Random(0),
+        )
+
+    # --- The ground ---------------------------------------------------------------------------
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Open and read a datagram, as a peer would."""
+        sender, packets, unknown = codec.read(self.seal.open(datagram).payload)
+        assert (sender, unknown) == (self.node.me.id, 0)
+        self.sizes.append(len(datagram))
+        self.packets += [(packet, to) for packet in packets]
+        self.trace += [("sent", type(packet).__name__) for packet in packets]
+
+    def commit(self, batch: Batch) -> None:
+        """Begin a commit, which is under way until `finish` or `fail`."""
+        assert batch.messages
+        super().commit(batch)
+        self.trace.append(("commit", tuple(m.body for m in batch.messages)))
+
+    def show(self, deliver: Deliver) -> None:
+        """Add it to the trace."""
+        self.trace.append(("show", (deliver.position, *(m.body for m in deliver.messages))))
+
+    # --- What a test does -------------------------------------------------------------------
+
+    def meet(self) -> None:
+        """Bob joins; what that took is not in the trace."""
+        self.receive(Join(BOB))
+        self.node.turn()
+        self.trace.clear()
+        self.packets.clear()
+
+    def receive(self, *packets: Packet) -> None:
+        """Bob sends packets."""
+        for payload in pack(BOB.id, packets, 1_355):
+            self.node.datagram_received(self.seal.close(payload), BOB.address)
+
+    def say(self, body: str | bytes, **how: object) -> list[Committed | FlcError]:
+        """Somebody says something; what becomes of it comes into the list."""
+        answers: list[Committed | FlcError] = []
+
+        def done(answer: Committed | FlcError) -> None:
+            self.trace.append(("answer", type(answer).__name__))
+            answers.append(answer)
+
+        self.node.post(Post("lobby", "ann", body, done, **how))  # type: ignore[arg-type]  # as given
+        return answers
+
+    def turn(self, after_us: int = 0) -> None:
+        """Some time passes, and the node has its turn."""
+        self.time += after_us
+        self.node.turn()
+
+    def finish(self) -> None:
+        """The commit under way is durable."""
+        (batch,) = self.commits
+        self.commits.clear()
+        position = len(self.disk.messages) + 1
+        self.disk.messages += batch.messages
+        self.node.committed(batch, position)
+
+    def fail(self) -> None:
+        """The commit under way failed, and the log was opened anew at once."""
+        self.commits.clear()
+        self.node.commit_failed("disk full")
+        self.recover_now()
+
+    def recover_now(self) -> None:
+        """The log was opened anew, and read."""
+        self.node.recovered(history_of(self.disk.messages), len(self.disk.messages))
+
+    def finish_all(self) -> None:
+        """Until nothing waits for the disk."""
+        while self.commits or self.node.queued()["uncommitted"]:
+            if self.commits:
+                self.finish()
+            self.turn(1_000_000)
+
+    def of_kind(self, kind: type[Packet]) -> list[Packet]:
+        """What was sent of one kind."""
+        return [packet for packet, _ in self.packets if isinstance(packet, kind)]
+
+    def bodies(self) -> list[str | bytes]:
+        """What is durable."""
+        return [message.body for message in self.disk.messages]
+
+
+def stage(**settings: int) -> Stage:
+    """A node that knows bob."""
+    made = Stage(**settings)
+    made.meet()
+    return made
