@@ -1,13 +1,13 @@
 """Each checker catches the bug it is there for: the code under test is broken on purpose."""
 
-from collections import deque
 from collections.abc import Callable, Sequence
 
 import pytest
 
-from flc_udp.core.causal import Causal
+from flc_udp.core.causal import Arrival, Causal
 from flc_udp.core.effects import Deliver, Effect
 from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.log_side import LogSide
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
@@ -22,8 +22,8 @@ from flc_udp.sim.play import Play
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
 from flc_udp.store.tables import Kept
-from flc_udp.waist.node import Node
-from flc_udp.waist.ports import Committed, Post
+from flc_udp.waist.ports import Committed
+from flc_udp.waist.posts import Posts, Say
 
 Patch = pytest.MonkeyPatch
 
@@ -69,12 +69,12 @@ def crash_and_return() -> None:
 
 def patch_effects(monkeypatch: Patch, change: Callable[[Effect], list[Effect]]) -> None:
     """Give the Node other effects than the Replica decided."""
-    take = Replica.take
+    end_turn = Replica.end_turn
 
     def changed(replica: Replica, now: int) -> list[Effect]:
-        return [other for effect in take(replica, now) for other in change(effect)]
+        return [other for effect in end_turn(replica, now) for other in change(effect)]
 
-    monkeypatch.setattr(Replica, "take", changed)
+    monkeypatch.setattr(Replica, "end_turn", changed)
 
 
 def test_the_unbroken_code_passes() -> None:
@@ -109,7 +109,7 @@ def test_showing_in_another_order(monkeypatch: Patch) -> None:
 
     def backwards(effect: Effect) -> list[Effect]:
         if isinstance(effect, Deliver):
-            return [Deliver(tuple(reversed(effect.messages)))]
+            return [Deliver(effect.position, tuple(reversed(effect.messages)))]
         return [effect]
 
     patch_effects(monkeypatch, backwards)
@@ -126,13 +126,13 @@ def test_not_showing(monkeypatch: Patch) -> None:
 
 def test_sending_before_the_commit(monkeypatch: Patch) -> None:
     """What is its own leaves a node only after its author's disk has it."""
-    keep = Replica._keep  # noqa: SLF001  # the bug is put where it would be
+    keep = LogSide._keep  # noqa: SLF001  # the bug is put where it would be
 
-    def hastily(replica: Replica, decided: list) -> None:  # type: ignore[type-arg]
+    def hastily(log_side: LogSide, decided: list[Arrival]) -> None:
         own = [arrival._replace(forward=True) for arrival in decided]
-        keep(replica, own)
+        keep(log_side, own)
 
-    monkeypatch.setattr(Replica, "_keep", hastily)
+    monkeypatch.setattr(LogSide, "_keep", hastily)
     with pytest.raises(Violation, match="has not committed it"):
         converse(Faults(commit_us_min=1_000, commit_us_max=60_000))
 
@@ -140,14 +140,15 @@ def test_sending_before_the_commit(monkeypatch: Patch) -> None:
 def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     """What is answered as said is on the disk."""
 
-    def rashly(node: Node, _now: int) -> None:
-        posts: deque[Post] = node._posts  # noqa: SLF001  # the bug is put where it would be
-        while posts:
-            post = posts.popleft()
-            message = node.replica.post(post.room, post.author, post.body, 0)
-            post.done(Committed(message.dot, 1))
+    def rashly(
+        posts: Posts, _now: int, _room: object, _behind: int, _why: object, say: Say
+    ) -> None:
+        waiting = posts._waiting  # noqa: SLF001  # the bug is put where it would be
+        while waiting:
+            post = waiting.popleft()
+            post.done(Committed(say(post).dot, 1))
 
-    monkeypatch.setattr(Node, "_decide_posts", rashly)
+    monkeypatch.setattr(Posts, "take", rashly)
     with pytest.raises(Violation, match="not on its disk"):
         converse()
 

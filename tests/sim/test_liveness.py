@@ -188,7 +188,7 @@ def test_who_stands_still_for_two_or_five_seconds_comes_back() -> None:
 
             assert agreed_after(world) <= 3_000
 
-        assert {paused.replica.liveness.me.id.hex()} >= {subject for _, _, subject in watch.deaths}
+        assert {paused.me.id.hex()} >= {subject for _, _, subject in watch.deaths}
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -214,5 +214,5 @@ def test_tags_reach_everybody_through_loss_and_cuts(seed: int) -> None:
         wanted = {name: tuple(sorted(own[name].tags)) for name in names}
         for machine in world.machines.values():
             assert machine.node is not None
-            members = machine.node.replica.liveness.members
+            members = machine.node.facts().members
             assert wanted == {m.row.name: tuple(map(str, m.row.tags)) for m in members}

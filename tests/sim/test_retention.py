@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Notice
+from flc_udp.core.notices import HistoryTruncated
 from flc_udp.core.repair.floors import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
@@ -17,7 +18,7 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import World
 from flc_udp.store.log import Log
-from flc_udp.waist.pruning import Retention
+from flc_udp.waist.pruning import PruningClock
 
 BRIEFLY = Settings(retention_age_s=2)
 LITTLE = Settings(retention_bytes=400_000)
@@ -28,7 +29,7 @@ class Ears:
 
     def __init__(self, world: World) -> None:
         self.shown: dict[str, list[str | bytes]] = defaultdict(list)
-        self.told: dict[str, list[str]] = defaultdict(list)
+        self.told: dict[str, list[type[Notice]]] = defaultdict(list)
         self._world = world
         world.stage.watchers.append(self._watch)
         world.stage.listeners.append(self._listen)
@@ -38,7 +39,7 @@ class Ears:
         self.shown[name] += [message.body for message in messages]
 
     def _listen(self, number: int, notice: Notice) -> None:
-        self.told[list(self._world.machines)[number]].append(notice.name)
+        self.told[list(self._world.machines)[number]].append(type(notice))
 
 
 def say_some(world: World, names: str, count: int, what: str = "") -> list[str]:
@@ -87,7 +88,7 @@ def test_a_newcomer_says_what_it_misses_and_agrees_from_there_on(count: int) -> 
         took = world.settle()
 
         assert took < 3_000
-        assert ears.told["c"].count("history_truncated") == 1
+        assert ears.told["c"].count(HistoryTruncated) == 1
         assert sorted(ears.shown["c"]) == sorted(world.history("c", "ops")) == new
         world.say("c", "ops", "from c")
         world.settle()
@@ -106,7 +107,7 @@ def test_a_newcomer_gets_all_of_who_keeps_all() -> None:
         world.settle()
 
         assert sorted(ears.shown["c"]) == sorted(said)
-        assert "history_truncated" not in ears.told["c"]
+        assert HistoryTruncated not in ears.told["c"]
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -127,7 +128,7 @@ def test_halves_with_and_without_retention_heal(seed: int) -> None:
             assert sorted(ears.shown[name]) == sorted([*gone, *kept, *last])
         for name in "cd":
             assert sorted(ears.shown[name]) == sorted([*kept, *last])
-            assert ears.told[name].count("history_truncated") == 1
+            assert ears.told[name].count(HistoryTruncated) == 1
         assert world.history("c", "ops") == world.history("d", "ops")
 
 
@@ -167,7 +168,7 @@ def test_what_only_a_node_had_that_let_it_go_is_given_up() -> None:
 
         assert left.said is not None
         assert world.history("b", "ops") == ["c said something"]
-        assert ears.told["b"].count("history_truncated") == 1
+        assert ears.told["b"].count(HistoryTruncated) == 1
         world.start("c")
         world.settle()
         assert world.history("c", "ops") == ["my last words", "c said something"]
@@ -215,7 +216,7 @@ def test_what_is_said_while_a_base_is_taken_is_said() -> None:
         said = []
 
         def speak(_number: int, notice: Notice) -> None:
-            if notice.name == "history_truncated":
+            if isinstance(notice, HistoryTruncated):
                 for pause in range(0, 60_000, 5_000):
                     world.heap.after(pause, lambda: said.append(world.say("c", "ops", "meanwhile")))
 
@@ -253,12 +254,12 @@ def test_a_disk_put_back_takes_a_base_too() -> None:
 
 def test_pruning_too_early(monkeypatch: pytest.MonkeyPatch) -> None:
     """What its operator still wants kept is missed."""
-    take_due = Retention.take_due
+    take_due = PruningClock.take_due
 
-    def hastily(retention: Retention, now: int, wall: int) -> tuple[int | None, int | None] | None:
-        return take_due(retention, now, wall + 1_000)
+    def hastily(clock: PruningClock, now: int, wall: int) -> tuple[int | None, int | None] | None:
+        return take_due(clock, now, wall + 1_000)
 
-    monkeypatch.setattr(Retention, "take_due", hastily)
+    monkeypatch.setattr(PruningClock, "take_due", hastily)
     with World("ab", 1, settings=BRIEFLY) as world:
         say_some(world, "ab", 10)
         with pytest.raises(Violation, match="too early"):
