@@ -5,7 +5,9 @@ import io
 import re
 import tokenize
 import warnings
+from collections import defaultdict
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -20,13 +22,29 @@ ROOMS: dict[str, set[str]] = {
     "wire": {"config", "model"},
     "store": {"config", "model"},
     "core": {"config", "model", "wire"},
-    "waist": {"config", "model", "wire", "core", "store"},
+    "waist": {"config", "model", "wire", "core"},
     "client": {"config", "model"},
 }
-ROOMS["daemon"] = {*ROOMS["waist"], "waist"}
-ROOMS["sim"] = {*ROOMS["waist"], "waist"}
+ROOMS["daemon"] = {*ROOMS["waist"], "waist", "store"}
+ROOMS["sim"] = {*ROOMS["waist"], "waist", "store"}
 ROOMS["cli"] = {*ROOMS["daemon"], "client", "daemon", "sim"}
 LAZY_IN_CLI = {"daemon", "sim"}
+
+ROOMS_OF_CORE: dict[str, set[str]] = {
+    "liveness": set(),
+    "push": {"liveness"},
+    "repair": {"liveness", "push"},
+}
+"""The rooms inside `core/`, and which of the others each may use."""
+
+TOP_OF_CORE = {"replica", "log_side", "facts"}
+"""The modules of `core/` that see its rooms. No room sees them."""
+
+DOORS = {"replica", "_replica"}
+"""What a Replica is called by whoever has one."""
+
+CHAIN_MOST = 3
+"""A chain of attributes has at most this many: `a.b.c.d` is read at once, `a.b.c.d.e` is not."""
 
 NOT_IN_CORE = {
     "asyncio",
@@ -98,13 +116,45 @@ def rooms_among(names: set[str]) -> set[str]:
 
 @each_module
 def test_rooms_import_only_leftwards(path: Path) -> None:
-    """Config → model → wire → core → node → daemon | sim → client, cli; store joins at node."""
+    """Config → model → wire → core → waist → daemon | sim → client, cli; grounds join the store."""
     room = room_of(path)
     if room in ("__init__", "__main__"):
         return
     found = rooms_among(imports_of(ast.walk(tree_of(path)))) - {room, "__version__"}
 
     assert set() == found - ROOMS[room]
+
+
+CORE = [path for path in MODULES if room_of(path) == "core"]
+
+
+@pytest.mark.parametrize("path", CORE, ids=[str(path.relative_to(PACKAGE)) for path in CORE])
+def test_inside_the_core_rooms_are_used_downwards_only(path: Path) -> None:
+    """Repair may use push, push may use liveness; but for three modules the rest uses none."""
+    place = path.relative_to(PACKAGE / "core").parts
+    allowed, all_rooms = ROOMS_OF_CORE.get(place[0], set()), set(ROOMS_OF_CORE)
+    if place[0].removesuffix(".py") in TOP_OF_CORE:
+        return
+    parts = [name.split(".") for name in imports_of(ast.walk(tree_of(path)))]
+    used = {found[2] for found in parts if found[:2] == ["flc_udp", "core"]}
+
+    assert set() == used & TOP_OF_CORE
+    assert set() == (used & all_rooms) - {place[0]} - allowed
+
+
+def test_imports_have_no_circle() -> None:
+    """Whoever reads one module and what it imports comes to an end; imports for types count too."""
+    names = [".".join(path.relative_to(ROOT).with_suffix("").parts) for path in MODULES]
+    by_name = {
+        name.removesuffix(".__init__"): path for name, path in zip(names, MODULES, strict=True)
+    }
+    graph: dict[str, set[str]] = {}
+    for name, path in by_name.items():
+        imported = imports_of(ast.walk(tree_of(path)))
+        found = {what if what in by_name else what.rpartition(".")[0] for what in imported}
+        graph[name] = found & by_name.keys()
+
+    assert len(list(TopologicalSorter(graph).static_order())) == len(MODULES)
 
 
 @pytest.mark.parametrize("path", [p for p in MODULES if room_of(p) == "cli"], ids=lambda p: p.name)
@@ -165,6 +215,54 @@ def test_tests_mirror_the_rooms() -> None:
     folders = {p.name for p in (ROOT / "tests").iterdir() if p.is_dir() and p.name[0] not in "_."}
 
     assert folders <= set(ROOMS)
+
+
+def chains_of(tree: ast.AST) -> Iterator[tuple[int, list[str]]]:
+    """The line and the names of each chain of attributes, as `a.b.c` is one of a, b and c."""
+    inner: set[ast.AST] = set()
+    for node in ast.walk(tree):
+        if not isinstance(node, ast.Attribute) or node in inner:
+            continue
+        names: list[str] = []
+        link: ast.AST = node
+        while isinstance(link, ast.Attribute):
+            inner.add(link)
+            names.append(link.attr)
+            link = link.value
+        yield node.lineno, [link.id if isinstance(link, ast.Name) else "", *reversed(names)]
+
+
+@each_module
+def test_no_chain_of_attributes_is_long(path: Path) -> None:
+    """Nobody reaches through three others: whoever is asked for something answers itself."""
+    chains = [(line, ".".join(names)) for line, names in chains_of(tree_of(path))]
+
+    assert [(line, chain) for line, chain in chains if chain.count(".") > CHAIN_MOST] == []
+
+
+@each_module
+def test_outside_the_core_one_attribute_follows_the_replica(path: Path) -> None:
+    """A Replica has one door, and nobody looks behind it."""
+    if room_of(path) == "core":
+        return
+    behind = [
+        (line, ".".join(names))
+        for line, names in chains_of(tree_of(path))
+        if any(name in DOORS for name in names[:-2])
+    ]
+
+    assert behind == []
+
+
+def test_each_class_has_a_name_of_its_own() -> None:
+    """One name, one thing: nobody has to ask which of two is meant."""
+    found: dict[str, list[str]] = defaultdict(list)
+    for path in MODULES:
+        for node in ast.walk(tree_of(path)):
+            if isinstance(node, ast.ClassDef):
+                found[node.name].append(str(path.relative_to(PACKAGE)))
+
+    assert {name: places for name, places in found.items() if len(places) > 1} == {}
 
 
 @pytest.mark.filterwarnings("default")

@@ -144,7 +144,7 @@ class LogSide:
         """Take what catch-up asked for, where it is its turn. It may be thousands of messages."""
         if self._is_full:
             return  # It stays laid aside: everything after a dropped message would wait for it.
-        extended = 0
+        me, extended = self._members.me, 0
         for encoded in self.repair.catch_up.take_ready(now):
             message = self._read(encoded)
             if message is None:
@@ -153,7 +153,7 @@ class LogSide:
                 self._decided.append(message)
                 extended += 1
             else:
-                self._take(Arrival(message, self._members.me.row.id), now)
+                self._take(Arrival(message, me.row.id), now)
         self.uncommitted += extended
 
     # --- Messages ---------------------------------------------------------------------------------

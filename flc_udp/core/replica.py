@@ -154,7 +154,8 @@ class Replica:
 
     def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
         """Compare histories now with these members, or with a few; return those it asks."""
-        asked = self._log_side.repair.exchange.sync(nodes, now)
+        exchange = self._log_side.repair.exchange
+        asked = exchange.sync(nodes, now)
         for node in asked:
             self._membership.detector.probe(node, now)
         return asked
@@ -277,7 +278,8 @@ class Replica:
 
     def slow_commit(self, now: int) -> None:
         """A commit took so long that this node may be the slow one."""
-        self._membership.detector.health.note(Change.SLOW_COMMIT, now)
+        health = self._membership.detector.health
+        health.note(Change.SLOW_COMMIT, now)
 
     # --- The end of a turn ------------------------------------------------------------------------
 
@@ -300,7 +302,7 @@ class Replica:
         ids = tuple(live)
         if ids == self._live_then:
             return
-        self._links.refill(self._members.me.row.id, self._members.live())
+        self._links.refill(self.me.id, self._members.live())
         for node in self._live_then:
             if node not in live:
                 self._receipts.drop(node)
@@ -308,9 +310,8 @@ class Replica:
 
     def _follow_identity(self) -> None:
         """Under a new id a new log begins, whose first message says whose it is."""
-        me = self._members.me.row
-        if me.id != self._id:
-            self._id = me.id
+        if self.me.id != self._id:
+            self._id = self.me.id
             self._log_side.begin_log()
             self._receipts.restart()
 

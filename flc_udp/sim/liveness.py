@@ -41,7 +41,8 @@ class MemberWatch:
     suspicions: list[tuple[int, int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.world.stage.listeners.append(self._listen)
+        stage = self.world.stage
+        stage.listeners.append(self._listen)
 
     def _listen(self, number: int, notice: Notice) -> None:
         match notice:
@@ -68,8 +69,9 @@ def grown(nodes: int, seed: int, **how: Faults | Settings) -> World:
 
 def id_of(machine: Machine) -> str:
     """The id, in hex, of the node that runs on a machine."""
-    assert machine.node is not None
-    return machine.node.me.id.hex()
+    node = machine.node
+    assert node is not None
+    return node.me.id.hex()
 
 
 # --- A crash ------------------------------------------------------------------------------------

@@ -160,7 +160,8 @@ class Machine:
     def _receive(self, datagram: bytes, source: Address, _sender: int) -> None:
         assert self.node is not None
         if self._heap.now < self.paused_until:
-            if self._buffered >= self._stage.network.faults.pause_datagrams_max:
+            faults = self._stage.network.faults
+            if self._buffered >= faults.pause_datagrams_max:
                 return
             self._buffered += 1
         self.node.datagram_received(datagram, source)

@@ -15,6 +15,7 @@ from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.figures import Figures, Meter
 from flc_udp.sim.machine import Machine
+from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.world import World, names_of
 
@@ -47,7 +48,8 @@ class Play:
             late=list(late),
         )
         self._late = {self.world.machines[name]: at for name, at in late.items()}
-        self.world.stage.watchers.append(self._think_of_a_reply)
+        stage = self.world.stage
+        stage.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
         self._chaos = Random(f"{plan.seed}/chaos")
         self._is_on = False
@@ -96,9 +98,10 @@ class Play:
             world.run(100)
 
     def _heal(self) -> None:
-        self.world.heal()
-        self.world.network.faults = self.world.network.faults.of_datagrams()
-        for machine in self.world.machines.values():
+        world, network = self.world, self.world.network
+        world.heal()
+        network.faults = network.faults.of_datagrams()
+        for machine in world.machines.values():
             if machine.node is not None and machine.node.is_leaving:
                 machine.crash("while it leaves")
             if machine.node is None:
@@ -150,8 +153,12 @@ class Play:
 
     # --- Misfortune -------------------------------------------------------------------------
 
+    @property
+    def _faults(self) -> Faults:
+        return self.world.network.faults
+
     def _start_chaos(self) -> None:
-        faults = self.world.network.faults
+        faults = self._faults
         for mean_ms, action in (
             (faults.cut_interval_ms, self._cut),
             (faults.partition_interval_ms, self._split),
@@ -169,7 +176,7 @@ class Play:
             return
         one, other = random.sample(range(self.plan.nodes), 2)
         ways = [(one, other)] if random.random() < 1 / 2 else [(one, other), (other, one)]
-        duration = random.randint(1, self.world.network.faults.cut_ms_max) * MS_US
+        duration = random.randint(1, network.faults.cut_ms_max) * MS_US
         for way in ways:
             network.cut(*way)
             self.world.heap.after(duration, network.mend, *way)
@@ -182,7 +189,7 @@ class Play:
 
     def _crash(self) -> None:
         machine = self._chaos.choice(list(self.world.machines.values()))
-        if self._chaos.random() < self.world.network.faults.leave:
+        if self._chaos.random() < self._faults.leave:
             machine.leave()
         else:
             machine.crash()
@@ -190,7 +197,7 @@ class Play:
     def _pause(self) -> None:
         machine = self._chaos.choice(list(self.world.machines.values()))
         if machine.node is not None:
-            machine.pause(self._chaos.randint(1, self.world.network.faults.pause_ms_max) * MS_US)
+            machine.pause(self._chaos.randint(1, self._faults.pause_ms_max) * MS_US)
 
     def _snapshot(self) -> None:
         self._chaos.choice(list(self.world.machines.values())).disk.keep_snapshot()
@@ -201,7 +208,7 @@ class Play:
         if not down:
             return
         machine = self._chaos.choice(down)
-        if machine.disk.snapshots and self._chaos.random() < self.world.network.faults.put_back:
+        if machine.disk.snapshots and self._chaos.random() < self._faults.put_back:
             machine.put_back()
         machine.start()
 

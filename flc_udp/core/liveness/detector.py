@@ -183,7 +183,8 @@ class Detector:
 
     @property
     def _tags_hash(self) -> bytes:
-        return tags_hash(self._members.me.row.tags)
+        me = self._members.me
+        return tags_hash(me.row.tags)
 
     def _send(self, to: Address, *packets: Packet) -> None:
         self._out.append(Send((to,), packets))
