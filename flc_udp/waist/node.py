@@ -54,6 +54,10 @@ from flc_udp.wire.packets import MemberRow, Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal
 
+UNREAD_TURNS_MAX = 128
+"""An inbox that is full of small messages is read in about this many turns. One that is not empty
+for longer takes in more than it held when the first of these turns began."""
+
 
 class Node:
     """One node on its ground. Every method runs to its end without waiting for anything."""
@@ -86,7 +90,8 @@ class Node:
         self._saved = me
         self._adopt: Adopt | None = None
         self._is_adopting = False
-        self._turned_at = now
+        self._turned_at = self._read_until = now
+        self._unread_turns = 0
         self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
@@ -151,6 +156,7 @@ class Node:
         self._notice_stall(now)
         for packets, sender, source in self._inbox.take():
             self._replica.receive(packets, sender, source, wall, now)
+        self._note_reading()
         if self._posts.are_waiting and self._adopt is None:
             self._take_posts(wall, now)
         self._commits.wake(now)
@@ -164,6 +170,15 @@ class Node:
             self.counts["stalls"] += 1
             # It may have begun right after the last turn, long before anything was due.
             self._replica.stalled(now - self._turned_at, now)
+
+    def _note_reading(self) -> None:
+        """Note up to which moment everything was read that came in.
+
+        That is when the last turn began: since then the ground has read its socket.
+        """
+        self._unread_turns = self._unread_turns + 1 if self._inbox else 0
+        if self._unread_turns == 0 or self._unread_turns > UNREAD_TURNS_MAX:
+            self._read_until = self._turned_at
 
     def _take_posts(self, wall: int, now: int) -> None:
         def say(post: Post) -> Message:
@@ -188,12 +203,10 @@ class Node:
     def _next_wake(self, now: int) -> int:
         if self._replays or self._inbox:
             return now
-        times = [
-            self._replica.wake_at,
-            self._commits.wake_at,
-            self._pruning.wake_at,
-            self._waits.wake_at,
-        ]
+        times = [self._replica.wake_at, self._commits.wake_at, self._pruning.wake_at]
+        if self._waits.wake_at is not None:
+            # One that is late already ends with the next turn, and is no sign of a stall.
+            times.append(max(self._waits.wake_at, now))
         if self._posts.are_waiting and self._adopt is None:
             times.append(now + PAUSE_US)
         return min(at for at in times if at is not None)
@@ -213,7 +226,7 @@ class Node:
             post.done(committed)
         for deliver in shows:
             self._ground.show(deliver)
-        for wait, done, ended in self._waits.take_ended(now):
+        for wait, done, ended in self._waits.take_ended(self._read_until):
             self._replica.stop_watching(wait)
             done(ended)
         self._save_self()

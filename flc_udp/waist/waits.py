@@ -1,8 +1,8 @@
 """Waits: people who wait until other nodes durably hold what they said (`say --wait`).
 
 Rules. A wait ends when enough others hold the message, when nobody is left who could, or when its
-time is out. Waits are looked at after everything that came in was read, so that a receipt that came
-in time counts, even where this node stood still.
+time is out. Its time is out when everything was read that came in before its deadline, so a receipt
+that came in time counts, even where this node stood still.
 """
 
 from __future__ import annotations
@@ -30,6 +30,9 @@ class _Waiting(NamedTuple):
     deadline: int
     done: Callable[[WaitEnded], None]
 
+    def has_ended(self, read_until: int) -> bool:
+        return self.wait.is_done or self.deadline <= read_until
+
 
 class Waits:
     """All waits under way. Times are in µs."""
@@ -51,12 +54,17 @@ class Waits:
         """Wait; `done` is called once."""
         self._waiting.append(_Waiting(wait, is_for_all, deadline, done))
 
-    def take_ended(self, now: int) -> list[tuple[Wait, Callable[[WaitEnded], None], WaitEnded]]:
-        """The waits that have ended, with whom to tell and what."""
+    def take_ended(
+        self, read_until: int
+    ) -> list[tuple[Wait, Callable[[WaitEnded], None], WaitEnded]]:
+        """The waits that have ended, with whom to tell and what.
+
+        Everything that came in until `read_until` has been read.
+        """
         if not self._waiting:
             return []
-        ended = [w for w in self._waiting if w.wait.is_done or w.deadline <= now]
-        self._waiting = [w for w in self._waiting if not (w.wait.is_done or w.deadline <= now)]
+        ended = [waiting for waiting in self._waiting if waiting.has_ended(read_until)]
+        self._waiting = [waiting for waiting in self._waiting if not waiting.has_ended(read_until)]
         return [(waiting.wait, waiting.done, _outcome(waiting)) for waiting in ended]
 
 

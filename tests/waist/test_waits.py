@@ -1,0 +1,251 @@
+"""Waits for other nodes' disks: how each ends, and that nothing ends before all is read."""
+
+from __future__ import annotations
+
+import pytest
+
+from flc_udp.core.push.receipts import Wait
+from flc_udp.model.dots import Dot
+from flc_udp.model.errors import FlcError
+from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.waist import inbox, node
+from flc_udp.waist.ports import Committed, Post
+from flc_udp.waist.waits import WaitEnded, Waits
+from flc_udp.wire.packets import Leave, Ping, Receipt, ReplayEnd, State
+from tests.waist.stage import BOB, Stage, stage
+
+ANN, CYD, DAN = b"ann-----", b"cyd-----", b"dan-----"
+LATE = 10 * SECOND_US
+
+
+class TestTable:
+    @pytest.mark.parametrize(
+        ("needed", "is_for_all", "held_by", "gone", "silent", "ended"),
+        [
+            # As many as were asked for hold it.
+            (1, False, [ANN], [], [CYD], WaitEnded((ANN,), (CYD,), False)),
+            (2, False, [CYD, ANN], [], [], WaitEnded((CYD, ANN), (), False)),
+            # Somebody died or left: enough others hold it, or too few are left.
+            (1, False, [ANN], [CYD], [], WaitEnded((ANN,), (CYD,), False)),
+            (2, False, [ANN], [CYD], [], WaitEnded((ANN,), (CYD,), True)),
+            # Everybody: whoever died or left is named, and not waited for.
+            (2, True, [ANN, CYD], [], [], WaitEnded((ANN, CYD), (), False)),
+            (2, True, [ANN], [CYD], [], WaitEnded((ANN,), (CYD,), False)),
+            (0, True, [], [], [], WaitEnded((), (), False)),
+            # Its time is out.
+            (1, False, [], [], [ANN], WaitEnded((), (ANN,), True)),
+            (2, False, [ANN], [DAN], [CYD], WaitEnded((ANN,), (CYD, DAN), True)),
+            (2, True, [ANN], [], [CYD], WaitEnded((ANN,), (CYD,), True)),
+        ],
+    )
+    def test_how_it_ended(
+        self,
+        needed: int,
+        is_for_all: bool,
+        held_by: list[bytes],
+        gone: list[bytes],
+        silent: list[bytes],
+        ended: WaitEnded,
+    ) -> None:
+        """It says who holds it, who was waited for and does not, and whether that is too few."""
+        waits, told = Waits(), list[WaitEnded]()
+        wait = Wait(1, needed, dict.fromkeys(silent), held_by, gone)
+        waits.add(wait, LATE, told.append, is_for_all=is_for_all)
+
+        assert [(wait, told.append, ended)] == waits.take_ended(LATE)
+
+    def test_it_ends_once_and_the_others_go_on(self) -> None:
+        """What is done ends at once, what is late at its deadline, which is a time to wake at."""
+        waits = Waits()
+        done, late, later = (Wait(1, n, {ANN: None}) for n in (0, 1, 1))
+        for wait, deadline in ((later, 3 * LATE), (done, LATE), (late, 2 * LATE)):
+            waits.add(wait, deadline, print, is_for_all=False)
+
+        assert (len(waits), waits.wake_at) == (3, LATE)
+        assert [wait for wait, _, _ in waits.take_ended(0)] == [done]
+        assert waits.take_ended(2 * LATE - 1) == []
+        assert [wait for wait, _, _ in waits.take_ended(2 * LATE)] == [late]
+        assert (len(waits), waits.wake_at) == (1, 3 * LATE)
+
+
+def said(ann: Stage) -> Dot:
+    """Ann has said something that asks for receipts, and it is durable."""
+    answers = ann.say("hi", receipt=True)
+    ann.turn()
+    ann.finish()
+    (answer,) = answers
+    assert isinstance(answer, Committed)
+    return answer.dot
+
+
+def waiting(timeout_us: int = LATE) -> tuple[Stage, Dot, list[WaitEnded]]:
+    """Ann waits for bob, the only other member; how that ends comes into the list."""
+    ann = stage()
+    dot, ended = said(ann), list[WaitEnded]()
+    ann.node.wait(dot, None, timeout_us, ended.append)
+    ann.turn()
+    return ann, dot, ended
+
+
+BOB_HOLDS_IT = [WaitEnded((BOB.id,), (), False)]
+BOB_IS_MISSING = [WaitEnded((), (BOB.id,), True)]
+
+
+class TestNode:
+    def test_it_ends_with_the_last_receipt(self) -> None:
+        """In the turn that reads it, once."""
+        ann, dot, ended = waiting()
+        assert (ended, ann.node.waits) == ([], 1)
+
+        ann.receive(Receipt(*dot))
+        ann.turn(1_000)
+        ann.turn(LATE)
+
+        assert (ended, ann.node.waits) == (BOB_HOLDS_IT, 0)
+
+    def test_what_is_held_already_is_not_waited_for(self) -> None:
+        """The answer comes in the turn in which the wait began."""
+        ann = stage()
+        dot, ended = said(ann), list[WaitEnded]()
+        ann.receive(Receipt(*dot))
+        ann.turn()
+        ann.node.wait(dot, 1, LATE, ended.append)
+        ann.turn()
+
+        assert ended == BOB_HOLDS_IT
+
+    def test_it_may_begin_where_the_post_is_answered(self) -> None:
+        """As a say with `wait` does: what follows from that follows in the same turn."""
+        ann, ended = stage(), list[WaitEnded]()
+
+        def answered(answer: Committed | FlcError) -> None:
+            assert isinstance(answer, Committed)
+            ann.node.wait(answer.dot, 0, LATE, ended.append)
+
+        ann.node.post(Post("lobby", "ann", "hi", answered))
+        ann.turn()
+        ann.finish()
+
+        assert ended == [WaitEnded((), (BOB.id,), False)]
+
+    def test_it_ends_when_the_last_one_waited_for_is_dead(self) -> None:
+        """He is named. `all` is not short of him, a number is."""
+        ann, dot, ended = waiting(10 * LATE)
+        ann.node.wait(dot, 1, 10 * LATE, ended.append)
+        while not ended and ann.time < 9 * LATE:
+            ann.turn(100 * MS_US)
+
+        assert ann.node.row_of(BOB.id)._replace(accuser=bytes(8)) == BOB._replace(state=State.DEAD)
+        assert ended == [WaitEnded((), (BOB.id,), False), WaitEnded((), (BOB.id,), True)]
+
+    def test_it_ends_when_the_last_one_waited_for_leaves(self) -> None:
+        """At once, however long it might wait."""
+        ann, _, ended = waiting()
+        ann.receive(Leave(7, BOB._replace(state=State.LEFT, incarnation=2)))
+        ann.turn(1_000)
+
+        assert ended == [WaitEnded((), (BOB.id,), False)]
+
+    def test_it_ends_when_its_time_is_out(self) -> None:
+        """Not before; a turn is due then, and two turns are enough."""
+        ann, _, ended = waiting(300 * MS_US)
+        while ann.time < 300 * MS_US:
+            assert ended == []
+            ann.turn(ann.node.wake_at - ann.time)
+        ann.turn(max(ann.node.wake_at - ann.time, 0))
+
+        assert ann.time == 300 * MS_US
+        assert ended == BOB_IS_MISSING
+
+    def test_afterwards_nobody_is_asked_for_it_any_more(self) -> None:
+        """While somebody waits the silent one is probed often, and then as rarely as any."""
+        ann, _, ended = waiting(SECOND_US)
+        while not ended:
+            ann.receive(*(Ping(0, bytes(8), bytes(8), False, bytes(8)),))
+            ann.turn(10 * MS_US)
+        ann.packets.clear()
+        for _ in range(100):
+            ann.turn(10 * MS_US)
+
+        assert len(ann.of_kind(Ping)) <= 3
+
+
+class TestReadFirst:
+    """A node stood still over the deadline of a wait: what came in meanwhile counts."""
+
+    def stalled(self) -> tuple[Stage, Dot, list[WaitEnded]]:
+        """Ann waits for a second, and stood still for three."""
+        ann, dot, ended = waiting(SECOND_US)
+        ann.time += 3 * SECOND_US
+        return ann, dot, ended
+
+    def test_a_receipt_in_the_inbox_counts(self) -> None:
+        """The turn reads before it judges."""
+        ann, dot, ended = self.stalled()
+        ann.receive(Receipt(*dot))
+        ann.turn()
+
+        assert ended == BOB_HOLDS_IT
+
+    def test_a_commit_that_ends_first_judges_nothing(self) -> None:
+        """It is carried out between turns, when nothing was read yet."""
+        ann, dot, ended = waiting(SECOND_US)
+        ann.say("more")
+        ann.turn(100 * MS_US)
+        ann.time += 3 * SECOND_US
+        ann.receive(Receipt(*dot))
+        ann.finish()
+        assert ended == []
+
+        ann.turn()
+
+        assert ended == BOB_HOLDS_IT
+
+    def test_a_receipt_in_the_socket_counts(self) -> None:
+        """The first turn may come before the ground has read its socket: the second one judges."""
+        ann, dot, ended = self.stalled()
+        ann.turn()
+        assert ended == []
+        assert ann.node.wake_at <= ann.time
+
+        ann.receive(Receipt(*dot))
+        ann.turn()
+
+        assert ended == BOB_HOLDS_IT
+
+    def test_a_receipt_behind_much_else_counts(self) -> None:
+        """However many turns it takes to read all that came in before it."""
+        ann, dot, ended = self.stalled()
+        for number in range(3 * inbox.MESSAGES_A_TURN):
+            ann.receive(ReplayEnd(number, 0, 0, 0, ()))
+        ann.receive(Receipt(*dot))
+        while ann.node.queued()["inbox"]:
+            assert ended == []
+            ann.turn(1_000)
+
+        assert ended == BOB_HOLDS_IT
+
+    def test_where_nothing_came_it_is_short(self) -> None:
+        """Two turns after the stall, which is one stall and not two."""
+        ann, _, ended = self.stalled()
+        ann.turn()
+        ann.turn()
+
+        assert ended == BOB_IS_MISSING
+        assert ann.node.counts["stalls"] == 1
+
+    def test_an_inbox_that_is_never_empty_keeps_nobody_for_ever(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """What came in before the deadline is read by then, and later datagrams cannot help."""
+        monkeypatch.setattr(node, "UNREAD_TURNS_MAX", 3)
+        ann, _, ended = waiting(SECOND_US)
+        turns = 0
+        while not ended:
+            for number in range(inbox.MESSAGES_A_TURN + 100):
+                ann.receive(ReplayEnd(number, 0, 0, 0, ()))
+            ann.turn(20 * MS_US)
+            turns += ann.time > SECOND_US
+
+        assert turns <= 4
+        assert ended == BOB_IS_MISSING
