@@ -112,6 +112,11 @@ class Disk:
             chance -= share
         return Fate.DONE
 
+    def fails(self, operation: str) -> bool:
+        """Whether a play wants the next attempt of this kind to fail. Chance fails none of them."""
+        fates = self.fates[operation]
+        return bool(fates) and fates.popleft() is Fate.FAILED
+
     @contextmanager
     def writing(self, operation: str, fate: Fate) -> Iterator[None]:
         """Let what the log writes in the block have this fate. Raises StoreFailed if it fails."""

@@ -9,13 +9,13 @@ fail, it can stand still for a while, and its disk can be put back to an earlier
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
@@ -30,6 +30,7 @@ from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, Committed, PeerRow, Post
+from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.seal import Seal
 
 EPOCH_MS = 1_767_225_600_000
@@ -141,16 +142,25 @@ class Machine:
 
     # --- What comes in ----------------------------------------------------------------------------
 
-    def say(self, room: str, body: str | bytes, author: str) -> Utterance:
+    def say(self, room: str, body: str | bytes, author: str, *, receipt: bool = False) -> Utterance:
         """Say something here. What is returned tells what becomes of it."""
         utterance = self._stage.checks.utters(self.number, room, body, self.now())
         self.tell_trace("S", f"says in {room}: {body[:24]!r}")
         if self.node is None:
             self._answered(utterance, FlcError(f"{self.name} is down", "start it"))
             return utterance
-        self.node.post(Post(room, author, body, partial(self._answered, utterance)))
+        done = partial(self._answered, utterance)
+        self.node.post(Post(room, author, body, done, receipt=receipt))
         self._turn_soon()
         return utterance
+
+    def wait(
+        self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
+    ) -> None:
+        """Wait until other nodes hold what was said here."""
+        assert self.node is not None
+        self.node.wait(dot, needed, timeout_us, done)
+        self._turn_soon()
 
     def _answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
         told = answer.dot if isinstance(answer, Committed) else answer

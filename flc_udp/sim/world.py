@@ -36,6 +36,7 @@ from flc_udp.sim.stage import Stage
 from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
+from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.packets import State
 from flc_udp.wire.seal import KEY_BYTES, keyring
 
@@ -145,7 +146,11 @@ class World:
         self.machines[name].pause(duration_ms * MS_US)
 
     def fate(self, name: str, *fates: Fate, of: str = "append") -> None:
-        """Set the fates of a machine's next commits, prunings (`retain`) or bases (`adopt`)."""
+        """Decide how its next writes of one kind end.
+
+        Commits are of the kind `append`, deletions `retain`, and bases that are taken `adopt`. Of
+        the kinds `recover` and `try_disk`, which follow a failure, those that are FAILED fail.
+        """
         self.machines[name].disk.fates[of].extend(fates)
 
     def fill(self, name: str, free_bytes: int = 0) -> None:
@@ -193,9 +198,18 @@ class World:
 
     # --- People -----------------------------------------------------------------------------
 
-    def say(self, name: str, room: str, body: str | bytes) -> Utterance:
-        """Say something at a node. What is returned tells what becomes of it."""
-        return self.machines[name].say(room, body, name)
+    def say(self, name: str, room: str, body: str | bytes, *, receipt: bool = False) -> Utterance:
+        """Somebody says something at a node; what is returned tells what became of it."""
+        return self.machines[name].say(room, body, name, receipt=receipt)
+
+    def wait(
+        self, name: str, utterance: Utterance, needed: int | None = None, timeout_ms: int = 10_000
+    ) -> list[WaitEnded]:
+        """Somebody waits until other nodes hold what was said; its end comes into the list."""
+        assert utterance.said is not None
+        ended: list[WaitEnded] = []
+        self.machines[name].wait(utterance.said.dot, needed, timeout_ms * MS, ended.append)
+        return ended
 
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""

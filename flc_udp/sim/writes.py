@@ -98,11 +98,19 @@ class Writes:
 
     def try_disk(self) -> None:
         """Write a little, after a failure."""
+        if self._disk.fails("try_disk"):
+            self._machine.tell_trace("F", "fails to write a little")
+            self._running.disk_failed()
+            return
         self._log.save_incarnation(self._running.me.incarnation)
         self._running.disk_is_well()
 
     def recover(self) -> None:
         """Open the log anew and tell the node what it holds."""
+        if self._disk.fails("recover"):
+            self._machine.tell_trace("F", "fails to open its log anew")
+            self._running.recovery_failed("the log cannot be opened")
+            return
         self._log.recover()
         self._running.recovered(self._log.load(), self._log.last_position())
 

@@ -31,6 +31,7 @@ from flc_udp.wire.packets import (
     Update,
 )
 from tests.core.dialogue import WALL, Talk
+from tests.model.kept import history_of
 from tests.model.stories import Story, variant
 
 HASH = b"hash----"
@@ -837,6 +838,37 @@ class TestCommits:
         talk["ann"].commit()
 
         assert not talk["ann"].watch(message).is_done
+
+    def test_while_a_base_is_taken_nothing_else_is_taken_in(self) -> None:
+        """Also after a failed commit; what was not taken then is asked for afterwards."""
+        talk = pair()
+        bob = talk["bob"]
+        bob.replica.pause()
+        bob.fail_commit()
+        talk.say("ann", "meanwhile")
+        talk.run(1_000)
+        assert bob.shown == []
+        assert bob.facts.drops[Drop.WAITING_FOR_THE_DISK] > 0
+
+        bob.replica.adopted(None, talk.now)
+        talk.settle()
+
+        assert bob.shown == ["meanwhile"]
+
+    def test_a_log_goes_on_over_the_base_that_is_taken(self) -> None:
+        """Nothing was lost by it, so the next message follows the last; receipts are kept."""
+        talk = pair()
+        first = talk.say("ann", "before", receipt=True)
+        talk.run(10)
+        ann = talk["ann"]
+        ann.replica.pause()
+        ann.replica.adopted(history_of(ann.disk), talk.now)
+        second = talk.say("ann", "after")
+        talk.settle()
+
+        assert (second.log, second.seq, second.parent) == (first.log, 2, first.hash)
+        assert ann.watch(first).is_done
+        assert talk["bob"].shown == ["before", "after"]
 
     def test_every_run_has_a_log_of_its_own(self) -> None:
         """After a restart the first message begins a new log that follows the old one."""

@@ -1,7 +1,10 @@
 """Plays with a few nodes: what happens, in the words it would be told in."""
 
+import pytest
+
 from flc_udp.config import Settings
 from flc_udp.model.errors import FlcError
+from flc_udp.sim.checks import Utterance
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
@@ -159,6 +162,147 @@ def test_a_commit_in_doubt_is_found_on_the_disk() -> None:
 
         assert doubted.error is not None
         assert world.history("b", "ops") == ["in doubt", "sure"]
+
+
+@pytest.mark.parametrize("fate", [Fate.FAILED, Fate.DOUBTED])
+def test_a_log_that_cannot_be_read_either_is_tried_until_it_can(fate: Fate) -> None:
+    """After a failed commit the log cannot be opened, then not be written: the node goes on.
+
+    It refuses posts at once and says why, stays a member, and has all in the end, by itself.
+    """
+    with World("abc", seed=20) as world:
+        world.settle()
+        world.say("a", "ops", "before")
+        world.run(100)
+        world.fate("a", fate)
+        world.fate("a", *3 * [Fate.FAILED], of="recover")
+        world.fate("a", *2 * [Fate.FAILED], of="try_disk")
+        node = world.machines["a"].node
+        assert node is not None
+        refused = [world.say("a", "ops", "during")]
+        world.run(100)
+        for _ in range(3):
+            refused.append(world.say("a", "ops", "again"))
+            world.run(900)
+            assert node.failing is not None
+            assert "the log cannot be opened" in node.failing
+        world.run(1_700)  # It can be read by now, and for a second nobody has written to it.
+        assert node.failing is not None
+        world.run(2_000)  # And by now it can be written to.
+        assert node.failing is None
+        assert world.view("b")["a"] is State.ALIVE
+        world.say("b", "ops", "from b")
+        said = world.say("a", "ops", "later")
+        world.settle()
+
+        assert [type(utterance.error) for utterance in refused] == [FlcError] * 4
+        assert said.said is not None
+        during = ["during"] * (fate is Fate.DOUBTED)
+        assert sorted(world.history("b", "ops")) == sorted(["before", *during, "from b", "later"])
+
+
+def ids(world: World, names: str) -> set[bytes]:
+    """The ids of running nodes."""
+    nodes = [world.machines[name].node for name in names]
+    return {node.me.id for node in nodes if node is not None}
+
+
+def said_for_all(world: World) -> Utterance:
+    """Node a says something that asks for receipts: it is durable there, and on its way."""
+    utterance = world.say("a", "ops", "hi", receipt=True)
+    while utterance.said is None:
+        world.run(1)
+    return utterance
+
+
+def test_a_wait_ends_when_the_last_receipt_comes() -> None:
+    """However late that is: from one that was cut off it comes when it was repaired."""
+    with World("abc", seed=21) as world:
+        world.settle()
+        world.cut("a", "c")
+        world.cut("b", "c")
+        ended = world.wait("a", said_for_all(world))
+        world.run(1_000)
+        assert ended == []
+        world.heal()
+        world.settle()
+        world.run(1_000)
+
+        ((held_by, missing, is_short),) = ended
+        assert (set(held_by), missing, is_short) == (ids(world, "bc"), (), False)
+
+
+def test_a_wait_ends_when_the_last_one_waited_for_is_dead() -> None:
+    """It is named; who waits for all that live is not short of it, who wants two is."""
+    with World("abc", seed=22) as world:
+        world.settle()
+        missed = ids(world, "c")
+        world.crash("c")
+        utterance = said_for_all(world)
+        for_all, for_two = (world.wait("a", utterance, n, 60_000) for n in (None, 2))
+        while world.view("a")["c"] is not State.DEAD:
+            assert for_all == for_two == []
+            world.run(50)
+
+        for ended, expected in ((for_all, False), (for_two, True)):
+            ((held_by, missing, is_short),) = ended
+            assert (set(held_by), set(missing), is_short) == (ids(world, "b"), missed, expected)
+
+
+@pytest.mark.parametrize("commits_meanwhile", [False, True])
+def test_a_wait_over_which_its_node_stood_still_counts_what_came_in(
+    *, commits_meanwhile: bool
+) -> None:
+    """The deadline is long past, but the receipts were there before: they are read first."""
+    with World("abc", seed=23) as world:
+        world.settle()
+        ended = world.wait("a", said_for_all(world), timeout_ms=1_000)
+        if commits_meanwhile:
+            world.say("a", "ops", "more")
+            world.run(1)
+        assert ended == []
+        world.pause("a", 3_000)
+        world.run(3_100)
+
+        ((held_by, missing, is_short),) = ended
+        assert (set(held_by), missing, is_short) == (ids(world, "bc"), (), False)
+
+
+def test_a_wait_ends_at_its_deadline() -> None:
+    """Who could not be reached until then is named, also where the node stood still over it."""
+    with World("abc", seed=24) as world:
+        world.settle()
+        world.partition("a")
+        utterance = said_for_all(world)
+        ended = world.wait("a", utterance, timeout_ms=1_000)
+        world.run(999)
+        assert ended == []
+        world.run(2)
+        late = world.wait("a", utterance, timeout_ms=1_000)
+        world.pause("a", 3_000)
+        world.run(3_100)
+
+        for held_by, missing, is_short in (*ended, *late):
+            assert (held_by, set(missing), is_short) == ((), ids(world, "bc"), True)
+        assert len(ended) == len(late) == 1
+        world.heal()
+        world.settle()
+
+
+def test_a_node_without_seeds_finds_those_it_knew() -> None:
+    """What it remembers of its last run is asked at once, and it has missed nothing."""
+    with World("abc", seed=25) as world:
+        world.settle()
+        world.crash("a")
+        world.run(30_000)
+        world.say("b", "ops", "where is a?")
+        world.run(100)
+        world.restart("a")
+        world.run(50)
+
+        assert world.view("a") == {"a": State.ALIVE, "b": State.ALIVE, "c": State.ALIVE}
+        world.settle()
+        assert world.shown("a", "ops") == ["where is a?"]
 
 
 def test_a_full_disk_refuses_posts_and_nothing_else() -> None:

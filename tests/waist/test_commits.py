@@ -8,6 +8,7 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Adopt, Effect
+from flc_udp.core.liveness.health import Change
 from flc_udp.core.replica import Replica
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
@@ -271,21 +272,20 @@ class TestFailure:
 
     def test_a_commit_is_a_try_as_good_as_any(self) -> None:
         """While one is under way the disk is not tried, and a success needs no further one."""
-        bench = self.failed()
-        bench.commits.recovered(bench.ground.time)
-        bench.decide()
-        bench.turn(RETRY_US - 1)
-        bench.turn(2)
-        assert bench.ground.attempts == 1
-        bench.commits.disk_failed(bench.ground.time)
-        bench.turn(RETRY_US)
-        assert bench.ground.attempts == 1
+        for ends_after_us in (RETRY_US // 2, 2 * RETRY_US):
+            bench = self.failed()
+            bench.commits.recovered(bench.ground.time)
+            bench.turn(RETRY_US)
+            bench.commits.disk_failed(bench.ground.time)
+            assert bench.ground.attempts == 1
+            bench.decide()
+            bench.turn()
+            bench.turn(ends_after_us)
+            bench.finish()
+            bench.turn(10 * RETRY_US)
 
-        bench.finish()
-        bench.turn(10 * RETRY_US)
-
-        assert bench.ground.attempts == 1
-        assert bench.commits.failing is None
+            assert bench.ground.attempts == 1
+            assert bench.commits.failing is None
 
 
 # --- The whole node -----------------------------------------------------------------------------
@@ -372,6 +372,18 @@ class TestRecovery:
         ann.recover_now()
 
         assert ann.node.live_rows() == before == [BOB]
+
+
+@pytest.mark.parametrize(("took_ms", "noted"), [(10, 0), (2_000, 1)])
+def test_a_slow_commit_is_evidence_against_the_node(took_ms: int, noted: int) -> None:
+    """It may be the slow one, so it doubts itself before it accuses others."""
+    ann = stage()
+    ann.say("hi")
+    ann.turn()
+    ann.time += took_ms * MS_US
+    ann.finish()
+
+    assert ann.node.facts().health.counts.get(Change.SLOW_COMMIT, 0) == noted
 
 
 class TestBase:

@@ -20,7 +20,7 @@ from flc_udp.model.notices import Notice
 from flc_udp.waist import node
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.peer_memory import PAUSE_US, PeerMemory
-from flc_udp.wire.packets import Leave, MemberRow, State, Update
+from flc_udp.wire.packets import Join, Leave, MemberRow, State, Update
 from tests.waist.stage import BOB, Stage, stage
 
 WHO = (b"bob-----", "bob", Address("10.0.0.2", 7352))
@@ -48,6 +48,11 @@ def test_only_who_comes_alive_is_a_reason(notice: Notice, *, is_due: bool) -> No
 
     assert memory.is_due(0) == is_due
     assert not memory.is_due(PAUSE_US)
+
+    memory.heard(MemberAlive(*WHO))
+    memory.heard(notice)
+
+    assert memory.is_due(2 * PAUSE_US)
 
 
 @pytest.mark.parametrize(
@@ -136,6 +141,17 @@ def test_the_dead_and_those_who_left_are_not_written() -> None:
     ann.turn(PAUSE_US)
 
     assert ann.peers == [[BOB_ROW], [BOB_ROW]]
+
+
+def test_nobody_is_nothing_to_write() -> None:
+    """Who came and went between two writings leaves what was written before as it was."""
+    ann = Stage()
+    ann.receive(Join(BOB), Leave(7, BOB._replace(state=State.LEFT, incarnation=2)))
+    ann.turn()
+    ann.turn(PAUSE_US)
+
+    assert [type(notice) for notice in ann.notices] == [MemberAlive, MemberLeft]
+    assert ann.peers == []
 
 
 def test_no_more_are_written_than_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:

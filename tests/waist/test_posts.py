@@ -145,7 +145,7 @@ class TestRoom:
     def test_what_is_taken_and_not_pushed_yet_has_its_room_already(self) -> None:
         """Until its commit, after which it is in flight, or is refused."""
         desk = Desk()
-        desk.add(*["x" * 1_000] * 8)
+        desk.add(*["x" * 1_000] * 11)
         assert desk.take(3 * self.SIZE) == 3
         assert desk.take(3 * self.SIZE) == 1
 
@@ -153,8 +153,7 @@ class TestRoom:
         assert desk.take(3 * self.SIZE) == 3
 
         desk.posts.refuse_taken(DISK_FULL)
-        assert desk.take(3 * self.SIZE) == 1
-        assert not desk.posts.are_waiting
+        assert desk.take(3 * self.SIZE) == 3
 
     def test_what_is_announced_takes_no_room(self) -> None:
         """A large message is pulled by those who have room for it."""
@@ -189,8 +188,9 @@ class TestAdmission:
             taken.append(desk.take(behind=behind, now=now))
 
         assert taken[:2] == [100, 100]
-        assert 0 < taken[-1] < 100
+        assert 10 <= taken[-1] < 100
         assert desk.posts.are_waiting
+        assert desk.take(now=now) == 0  # It had its share of this moment.
 
 
 class TestAnswers:
