@@ -6,17 +6,12 @@ set, but for accidents of 2^-64; that is all their probes need to say.
 
 from __future__ import annotations
 
-from functools import lru_cache
 from hashlib import blake2b
 
 from flc_udp.config import HASH_BYTES
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Head
-from flc_udp.model.tags import Tags
 from flc_udp.wire.packets import MemberRow
-
-TAGS_CACHED = 8_192
-"""Tags whose hash is at hand when a probe tells it."""
 
 
 def log_hash(log: LogId, head: Head) -> int:
@@ -25,16 +20,12 @@ def log_hash(log: LogId, head: Head) -> int:
 
 
 def member_hash(row: MemberRow) -> int:
-    """Hash of one live member's row: id, incarnation, address."""
-    return _hash(row.id, row.incarnation.to_bytes(8, "big"), str(row.address).encode())
-
-
-@lru_cache(maxsize=TAGS_CACHED)
-def tags_hash(tags: Tags) -> bytes:
-    """What probes tell of the sender's tags; of none, nothing."""
-    # Neither stands for itself in a tag: no two sets of tags are written alike.
-    text = "\0".join(map(str, tags))
-    return blake2b(text.encode(), digest_size=HASH_BYTES).digest() if tags else b""
+    """Hash of what must agree about a live member: all of its row but the state and the accuser."""
+    numbers = row.incarnation.to_bytes(8, "big") + row.boot.to_bytes(8, "big")
+    # No zero byte stands in a name or a tag, and no equals sign in a tag's key: no two rows of
+    # different contents are written alike.
+    text = "\0".join((str(row.address), row.name, *map(str, row.tags)))
+    return _hash(row.id, numbers, text.encode())
 
 
 def _hash(*parts: bytes) -> int:

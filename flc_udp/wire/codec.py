@@ -88,7 +88,7 @@ PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
 
 def _member_row(value: object) -> MemberRow:
     try:
-        return _checked_row(*an_array(value, 7)[:8])
+        return _checked_row(*an_array(value, 8)[:8])
     except TypeError:  # A map is nothing to look up, and no field of a row.
         raise Malformed(Drop.MEMBER_ROW_HAS_MAP) from None
 
@@ -121,7 +121,7 @@ def _checked_row(
     name: object,
     boot: object,
     accuser: object,
-    tags: object = (),
+    tags: object,
 ) -> MemberRow:
     """Check one claim; the same one comes from many, and is checked once."""
     if type(state) is not int or not State.ALIVE <= state <= State.LEFT:
@@ -154,8 +154,7 @@ def _tag(value: object) -> Tag:
 
 
 def _write_row(row: MemberRow) -> Fields:
-    fields = (row.id, row.incarnation, int(row.state), str(row.address), *row[4:7])
-    return (*fields, row.tags) if row.tags else fields
+    return (row.id, row.incarnation, int(row.state), str(row.address), *row[4:])
 
 
 def _want(value: object) -> Want:
@@ -183,18 +182,12 @@ def _dot(value: object) -> Dot:
 
 def _read_ping(f: Fields) -> Ping:
     roots, flag = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3])
-    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]), _tags_hash(f))
+    return Ping(a_number(f[0]), *roots, flag, an_id(f[4]), a_number(f[5]))
 
 
 def _read_ack(f: Fields) -> Ack:
     roots, flag, held = (a_hash(f[1]), a_hash(f[2])), a_flag(f[3]), a_number(f[4], SEQ_LIMIT)
-    wall = a_number(f[7]) if len(f) > 7 else 0  # noqa: PLR2004  # its place
-    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), _tags_hash(f), wall)
-
-
-def _tags_hash(f: Fields) -> bytes:
-    """Of no tags it is empty, or not there where nothing follows it."""
-    return a_hash(f[6]) if len(f) > 6 and f[6] != b"" else b""  # noqa: PLR2004  # its place
+    return Ack(a_number(f[0]), *roots, flag, held, a_number(f[5]), a_number(f[6]))
 
 
 def _read_ping_req(f: Fields) -> PingReq:
@@ -320,7 +313,7 @@ def _read_receipt(f: Fields) -> Receipt:
 
 READERS: dict[int, tuple[int, Callable[[Fields], Packet]]] = {
     Kind.PING: (6, _read_ping),
-    Kind.ACK: (6, _read_ack),
+    Kind.ACK: (7, _read_ack),
     Kind.PING_REQ: (2, _read_ping_req),
     Kind.NACK: (1, _read_nack),
     Kind.RELAYED: (2, _read_relayed),
@@ -380,10 +373,6 @@ def fields_of(packet: Packet) -> Fields:
             return (kind, *packet[:-1], _write_row(packet.row))
         case Members() | Update() | MemberDigest() | Pull() | Base():
             return (kind, *packet[:-1], tuple(map(item_of, packet[-1])))
-        case Ping() if not packet.tags_hash:
-            return (kind, *packet[:-1])
-        case Ack() if not packet.wall:
-            return (kind, *packet[: -1 if packet.tags_hash else -2])
         case _:
             return (kind, *packet)
 

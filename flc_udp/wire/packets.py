@@ -62,8 +62,7 @@ class MemberRow(NamedTuple):
     """One claim about one member (SWIM 4.2): the subject alone raises its incarnation.
 
     `accuser` is who holds a suspect for suspect, from its own probes; a visitor's id in all else.
-    `tags` are the subject's at that incarnation, by key; the field is left out when there are none,
-    and by who is of a version before them, so their absence contradicts nobody.
+    `tags` are the subject's at that incarnation, in the order of their keys.
     """
 
     id: NodeId
@@ -105,8 +104,6 @@ class Ping(NamedTuple):
 
     `log` is the prober's own log (eight zero bytes before its first post): the answer says how
     much of it the target durably holds. `health` is the sender's local health: 0 is well.
-    `tags_hash` is of the sender's tags, left out when it has none: who holds others of it joins it,
-    and tells it which.
     """
 
     nonce: int
@@ -115,14 +112,13 @@ class Ping(NamedTuple):
     catching_up: bool
     log: LogId
     health: int = 0
-    tags_hash: bytes = b""
 
 
 class Ack(NamedTuple):
     """Answer to a ping or a leave; `held` is the asker's log as the answerer durably holds it.
 
     With nonce 0, which no ping has, it answers a join: here is where I stand. `wall` is told to a
-    visitor alone, who compares clocks: the answerer's own, in ms since 1970; 0, and left out, else.
+    visitor alone, who compares clocks: the answerer's own, in ms since 1970; to all others it is 0.
     """
 
     nonce: int
@@ -131,7 +127,6 @@ class Ack(NamedTuple):
     catching_up: bool
     held: int
     health: int = 0
-    tags_hash: bytes = b""
     wall: int = 0
 
 

@@ -52,17 +52,12 @@ from flc_udp.wire.packets import (
     Ack,
     Digest,
     Have,
-    Join,
-    Leave,
-    MemberDigest,
     MemberRow,
-    Members,
     Packet,
     Ping,
     Receipt,
     Rumor,
     State,
-    Update,
 )
 from flc_udp.wire.packing import pack
 from tests.model.kept import KeptInList, history_of
@@ -265,19 +260,6 @@ class Party:
                         assert packet.log in heads or self.pending
                 case _:
                     pass
-
-
-def without_tags(packet: Packet) -> Packet:
-    """What is left of a packet for who ignores the fields of tags."""
-    match packet:
-        case Ping() | Ack():
-            return packet._replace(tags_hash=b"")
-        case Join() | Leave():
-            return packet._replace(row=packet.row._replace(tags=()))
-        case Members() | Update() | MemberDigest():
-            return packet._replace(rows=tuple(row._replace(tags=()) for row in packet.rows))
-        case _:
-            return packet
 
 
 Lost = Callable[[Party, Party, list[Packet]], bool]

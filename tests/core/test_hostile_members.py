@@ -396,7 +396,7 @@ class Holder:
         place = tree
         while True:
             at = self.random.randrange(len(place))
-            if not isinstance(place[at], list) or self.random.random() < 1 / 8:
+            if not isinstance(place[at], list) or not place[at] or self.random.random() < 1 / 8:
                 break
             place = place[at]
         place[at] = self._other(place[at])

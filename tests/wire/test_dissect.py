@@ -10,7 +10,7 @@ from flc_udp.wire.packets import Nack, Packet
 from tests.wire.strategies import ids, packets
 
 SENDER = b"sender--"
-ROW = [b"member--", 5, 0, "10.0.0.1:7352", "ann", 9, bytes(8)]
+ROW = [b"member--", 5, 0, "10.0.0.1:7352", "ann", 9, bytes(8), []]
 
 
 def payload(*parts: object) -> bytes:

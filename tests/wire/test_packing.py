@@ -203,7 +203,7 @@ class TestLongestRow:
     def test_it_fits_wherever_rows_travel(self, budget: int) -> None:
         """Beside a probe, and many of them in as many datagrams as it takes."""
         rows = (self.ROW, self.ROW._replace(id=b"other---"))
-        ping = Ping(1, bytes(8), bytes(8), False, bytes(8), 0, bytes(8))
+        ping = Ping(1, bytes(8), bytes(8), False, bytes(8), 0)
         digests = [MemberDigest(row.id, row.id, (row,)) for row in rows]
         sent = [ping, Join(self.ROW), Leave(1, self.ROW), Members(rows), Update(rows), *digests]
 

@@ -14,7 +14,7 @@ from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
 from flc_udp.core.effects import Effect
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
-from flc_udp.core.liveness.members import LIVE, MemberTable, with_tags
+from flc_udp.core.liveness.members import LIVE, MemberTable
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
@@ -121,8 +121,8 @@ class Claims:
                 return
         seen_at = row.address if me.address.is_wildcard else me.address
         # Any difference counts, not the state alone: with a restored disk a run may begin at the
-        # incarnation of one that was lost with it. But who knows of no tags contests none.
-        contested = row.incarnation >= me.incarnation and with_tags(row, me) != me
+        # incarnation of one that was lost with it.
+        contested = row.incarnation >= me.incarnation and row != me
         if me.state is State.LEFT or not (contested or seen_at != me.address):
             return
         if row.state is not State.ALIVE:

@@ -19,7 +19,6 @@ from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
 from flc_udp.core.liveness.probe import ProbeAnswer, Probes, Round, RoundTrip
 from flc_udp.core.liveness.relay import Errand, Relay
-from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
@@ -165,7 +164,6 @@ class Detector:
             standing.catching_up,
             held,
             self.health.score,
-            self._tags_hash,
         )
 
     def _ping(self, member: Member, nonce: int) -> None:
@@ -177,14 +175,8 @@ class Detector:
             standing.catching_up,
             standing.log,
             self.health.score,
-            self._tags_hash,
         )
         self._send(member.row.address, ping, *self._members.news_for(member.row.id))
-
-    @property
-    def _tags_hash(self) -> bytes:
-        me = self._members.me
-        return tags_hash(me.row.tags)
 
     def _send(self, to: Address, *packets: Packet) -> None:
         self._out.append(Send((to,), packets))

@@ -3,9 +3,7 @@
 Rules. A claim overrides another of the same member exactly when its (incarnation, state) is
 greater (SWIM, Das et al. 2002, section 4.2), the rest of the row breaking ties: so any two nodes
 that have heard the same claims believe the same, in whatever order they heard them. Only the
-subject raises its incarnation. The address and name travel with the claim and change with it. Tags
-belong to the incarnation, whatever the state: who is of a version before them tells claims without,
-and that takes no tags away.
+subject raises its incarnation. The address, name and tags travel with the claim and change with it.
 """
 
 from __future__ import annotations
@@ -64,14 +62,7 @@ def overrides(claim: MemberRow, held: MemberRow) -> bool:
     if claim.state != held.state:
         return claim.state > held.state
     # These only break ties: between honest claims there are none. Who accuses is no part of it.
-    return claim[3:6] > held[3:6]
-
-
-def with_tags(row: MemberRow, other: MemberRow) -> MemberRow:
-    """The row, with the tags that another claim of the same incarnation tells."""
-    if other.incarnation != row.incarnation or other.tags <= row.tags:
-        return row
-    return row._replace(tags=other.tags)
+    return (*claim[3:6], claim.tags) > (*held[3:6], held.tags)
 
 
 def alive_row(
@@ -148,9 +139,8 @@ class MemberTable:
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
-            _put(member, with_tags(claim, member.row), now)
+            _put(member, claim, now)
         else:
-            member.row = with_tags(member.row, claim)
             return False
         is_live = claim.state in LIVE
         if was_live != is_live:

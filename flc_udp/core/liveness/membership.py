@@ -27,7 +27,6 @@ from flc_udp.core.liveness.leaving import Leaving
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
-from flc_udp.core.roots import tags_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
@@ -245,19 +244,6 @@ class Membership:
                 return
             self.detector.receive_ack(probe, sender, now)
         self.roster.compare(probe.members_root, sender, source, now)
-        self._compare_tags(probe, sender, source)
-
-    def _compare_tags(self, probe: Ping | Ack, sender: NodeId, source: Address) -> None:
-        """Ask who has other tags than are held of it: claims of it came by an older version.
-
-        It is told which are held, so that it refutes what it never said. The answer's own ack is
-        not asked again, so there is no more of it than of probes.
-        """
-        member = self.members.get(sender)
-        if member is None or not member.is_live or probe.nonce == JOINED or self.is_leaving:
-            return
-        if probe.tags_hash != tags_hash(member.row.tags):
-            self._send(source, Join(self.me), Update((member.row,)))
 
     def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
         """A newcomer: believe its row, tell where we stand, and what is held of it if not that."""
