@@ -37,10 +37,8 @@ change those, not this page.
 """
 
 FLAT = """\
-Arrays of their fields, in this order, with three exceptions that save bytes: a want is
-`[log, low, high, piece, piece, …]`, a base's log `[log, seq, hash, stamp, origin, room, room, …]`,
-and an address the text `HOST:PORT`, numeric. A dot is `[log, seq]`; ids and hashes are 8 bytes,
-states and kinds numbers; `origin` is `[node id, name]` or nil.
+Arrays of their fields, in this order. A dot is `[log, seq]`, an origin `[node id, name]`, an
+address the text `HOST:PORT`, numeric; ids and hashes are 8 bytes, states and kinds numbers.
 """
 
 PARTS: tuple[type[Any], ...] = (

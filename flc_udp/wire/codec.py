@@ -94,7 +94,8 @@ def _member_row(value: object) -> MemberRow:
 
 
 def _base_log(value: object) -> BaseLog:
-    log, seq, digest, stamp, origin, *rooms = an_array(value, 5)
+    log, head, origin, rooms = an_array(value, 4)[:4]
+    seq, digest, stamp = an_array(head, 3)[:3]
     head = Head(a_seq(seq), a_hash(digest), a_number(stamp, STAMP_LIMIT))
     found = None
     if origin is not None:
@@ -102,7 +103,9 @@ def _base_log(value: object) -> BaseLog:
         if not is_label(name):
             raise Malformed(Drop.BASE_ORIGIN_NOT_A_NODE)
         found = Origin(an_id(node), name)
-    return BaseLog(an_id(log), head, found, tuple(_base_room(room, head) for room in rooms))
+    return BaseLog(
+        an_id(log), head, found, tuple(_base_room(room, head) for room in an_array(rooms))
+    )
 
 
 def _base_room(value: object, head: Head) -> BaseRoom:
@@ -158,8 +161,8 @@ def _write_row(row: MemberRow) -> Fields:
 
 
 def _want(value: object) -> Want:
-    log, low, high, *pieces = an_array(value, 3)
-    numbers = tuple(a_number(piece, PIECES_MAX) for piece in pieces)
+    log, low, high, pieces = an_array(value, 4)[:4]
+    numbers = tuple(a_number(piece, PIECES_MAX) for piece in an_array(pieces))
     want = Want(an_id(log), a_seq(low), a_seq(high), numbers)
     ascending = all(a <= b for a, b in pairwise(pieces))
     if low > high or len(pieces) % 2 or not ascending or (pieces and low != high):
@@ -371,7 +374,7 @@ def fields_of(packet: Packet) -> Fields:
     match packet:
         case Join() | Leave():
             return (kind, *packet[:-1], _write_row(packet.row))
-        case Members() | Update() | MemberDigest() | Pull() | Base():
+        case Members() | Update() | MemberDigest():
             return (kind, *packet[:-1], tuple(map(item_of, packet[-1])))
         case _:
             return (kind, *packet)
@@ -382,9 +385,5 @@ def item_of(item: MemberRow | Want | DigestRow | BaseLog | Dot | bytes) -> Field
     match item:
         case MemberRow():
             return _write_row(item)
-        case Want():
-            return (*item[:3], *item.pieces)
-        case BaseLog(log, head, origin, rooms):
-            return (log, *head, origin, *rooms)
         case _:
             return item

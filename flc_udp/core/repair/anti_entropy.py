@@ -50,8 +50,8 @@ MS = 1_000
 DIGEST_HEAD_BYTES = 64
 """Seal's payload head and the digest's other fields, rounded up."""
 
-WANT_BYTES = 29
-"""A want at its longest: an id of 10 bytes, two seqs of 9, a header."""
+WANT_BYTES = 32
+"""A want without pieces at its longest: an id of 10 bytes, two seqs of 9, two arrays' headers."""
 
 PIECE_NUMBER_BYTES = 3
 """A piece's number in a want at its longest."""
