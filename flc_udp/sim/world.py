@@ -208,7 +208,7 @@ class World:
         """Somebody waits until other nodes hold what was said; its end comes into the list."""
         assert utterance.said is not None
         ended: list[WaitEnded] = []
-        self.machines[name].wait(utterance.said.dot, needed, timeout_ms * MS, ended.append)
+        self.machines[name].wait(utterance.said.dot, needed, timeout_ms * MS_US, ended.append)
         return ended
 
     def shown(self, name: str, room: str) -> list[str | bytes]:

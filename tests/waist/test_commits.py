@@ -18,7 +18,7 @@ from flc_udp.waist import commits as module
 from flc_udp.waist.commits import CATCH_UP_PAUSE_US, RETRY_US, Commits
 from flc_udp.waist.notices import BaseFailed, CommitFailed, RetentionFailed
 from flc_udp.waist.ports import Batch, Committed
-from flc_udp.waist.pruning import LOOK_PAUSE
+from flc_udp.waist.pruning import LOOK_PAUSE_US
 from flc_udp.wire.packets import Ping, Rumor
 from tests.model.kept import history_of
 from tests.model.stories import Story
@@ -466,10 +466,10 @@ class TestRetention:
         """Nothing else stops for it."""
         ann = stage(retention_bytes=1 << 20)
         for attempt in range(1, 4):
-            ann.turn(max(LOOK_PAUSE, ann.node.wake_at - ann.time))
+            ann.turn(max(LOOK_PAUSE_US, ann.node.wake_at - ann.time))
             assert ann.retains == [(None, 1 << 20)] * attempt
             ann.node.retention_failed("disk full")
-            ann.turn(LOOK_PAUSE - 1)
+            ann.turn(LOOK_PAUSE_US - 1)
             assert len(ann.retains) == attempt
 
             assert ann.notices.count(RetentionFailed("disk full")) == attempt
@@ -479,7 +479,7 @@ class TestRetention:
     def test_what_was_deleted_is_counted_and_moves_the_floor(self) -> None:
         """With more to delete the next step comes soon."""
         ann = stage(retention_bytes=1 << 20)
-        ann.turn(LOOK_PAUSE)
+        ann.turn(LOOK_PAUSE_US)
         ann.node.retained(77, 5, more=True)
 
         assert ann.node.facts().floor == 77

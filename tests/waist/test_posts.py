@@ -184,7 +184,7 @@ class TestAdmission:
         taken = []
         for behind in (0, 0, 10_000, 20_000, 30_000):
             desk.add(*["x"] * 100)
-            now += admission.LOOK_PAUSE
+            now += admission.LOOK_PAUSE_US
             taken.append(desk.take(behind=behind, now=now))
 
         assert taken[:2] == [100, 100]
