@@ -168,7 +168,7 @@ def _member_facts(
     return MemberFacts(
         member.row,
         now - member.since,
-        member.rtt,
+        member.rtt_us,
         member.health,
         member.catching_up,
         lag_messages=standing.own_head - held,

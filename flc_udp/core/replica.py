@@ -205,10 +205,11 @@ class Replica:
                 log_side.receive_piece(packet, sender, now)
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, wall, now)
-            case PingReq() | Nack() | Relayed() | Join() | Leave() | Update():
-                membership.receive(packet, sender, source, now)
-            case Members() | MemberRanges() | MemberDigest():
-                membership.receive_table_packet(packet, sender, source, now)
+            case (
+                PingReq() | Nack() | Relayed() | Join() | Leave() | Update()
+                | Members() | MemberRanges() | MemberDigest()
+            ):  # fmt: skip
+                membership.receive(packet, sender, source, wall, now)
             case Prune():
                 self._links.prune(sender)
             case Pull():
@@ -228,7 +229,7 @@ class Replica:
     def _receive_probe(
         self, probe: Ping | Ack, sender: NodeId, source: Address, wall: int, now: int
     ) -> None:
-        self._membership.receive_probe(probe, sender, source, wall, now)
+        self._membership.receive(probe, sender, source, wall, now)
         if isinstance(probe, Ack) and probe.nonce:  # An answer to a join speaks of no log.
             self._receive_held(sender, probe.held, now)
         exchange = self._log_side.repair.exchange

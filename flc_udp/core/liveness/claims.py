@@ -1,9 +1,9 @@
-"""Claims about members: which are believed here, what follows from them, and what is refuted.
+"""Claims about members: which are believed, what follows from them, and which are refuted.
 
-Rules. The member table decides what is believed, by one order. Who hears a new suspicion may verify
-it at once: independent accusers shorten it (`suspicion`). What is said of this node and is not what
-it says itself is refuted, at a higher incarnation. Another process under this node's id is a clone:
-of the two the one with the lower nonce takes a new id.
+Rules. The member table decides what is believed, by one order. A node that hears of a new suspicion
+may verify it at once, because independent accusers shorten it (`suspicion`). This node refutes
+every claim about itself that differs from what it says, at a higher incarnation. Another process
+under this node's id is a clone. Of the two, the one with the lower boot nonce takes a new id.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ the suspect lives, 3 of 8 accuse it all the same only once in 70 times."""
 
 
 class Claims:
-    """Everything one node believes of members follows from here. Effects go to `out`."""
+    """Decides what one node believes of members. Effects go to `out`."""
 
     def __init__(
         self,
@@ -64,10 +64,10 @@ class Claims:
         return self._members.me.row
 
     def doubted(self, row: MemberRow, sender: NodeId, now: int) -> MemberRow:
-        """Who is dead to another is suspect here first, and has time to refute.
+        """Take a member that another node calls dead for a suspect first, with time to refute.
 
-        Else islands that merge would bury the living on each side, until each of them refutes. One
-        that has been suspect here for long enough to refute is dead as it is told.
+        Otherwise two islands that merge would take all members of the other side for dead, until
+        each of them refutes. A member that has long been suspect here is dead at once.
         """
         held = self._members.get(row.id)
         if row.state is not State.DEAD or held is None or not held.is_live:
@@ -77,7 +77,7 @@ class Claims:
         return row._replace(state=State.SUSPECT, accuser=sender)
 
     def hear(self, row: MemberRow, now: int, *, is_news: bool = True) -> bool:
-        """Believe a claim if it is better than what is held; True if it is."""
+        """Believe a claim if it overrides what is believed. Return whether it did."""
         if row.id == self._me.id:
             self.hear_of_me(row, now)
             return False
@@ -104,7 +104,7 @@ class Claims:
         return True
 
     def _hear_accuser(self, row: MemberRow) -> None:
-        """An old accusation by somebody new is a confirmation, and passed on as such."""
+        """A known accusation by a new accuser is a confirmation, and is passed on as such."""
         member = self._members.get(row.id)
         if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
             return
@@ -113,15 +113,15 @@ class Claims:
             self.changed = True
 
     def hear_of_me(self, row: MemberRow, now: int) -> None:
-        """Refute what is said of this node if it is not what this node says itself."""
+        """Refute a claim about this node that differs from what this node says."""
         me = self._me
         if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
             self._meet_clone(row, now)
             if row.id != self._me.id:
                 return
         seen_at = row.address if me.address.is_wildcard else me.address
-        # Any difference counts, not the state alone: with a restored disk a run may begin at the
-        # incarnation of one that was lost with it.
+        # Any difference counts, not only the state: with a restored disk a run may begin at the
+        # incarnation of a run that was lost with the disk.
         contested = row.incarnation >= me.incarnation and row != me
         if me.state is State.LEFT or not (contested or seen_at != me.address):
             return
@@ -132,24 +132,24 @@ class Claims:
             self._out.append(Refuted(row.state.name.lower(), incarnation))
 
     def retag(self, tags: Tags, now: int) -> None:
-        """Have other tags from now on; who leaves keeps those it has."""
+        """Have other tags from now on. A node that leaves keeps those it has."""
         me = self._me
         if tags != me.tags and me.state is not State.LEFT:
             self._speak(me._replace(incarnation=me.incarnation + 1, tags=tags), me, now)
 
     def _speak(self, me: MemberRow, instead_of: MemberRow, now: int) -> bool:
-        """Say this of this node from now on, instead of what was said; False where it cannot."""
+        """Say this of this node from now on. False: it took a new id instead."""
         self.changed = True
         if me.incarnation >= INCARNATION_LIMIT:
-            self._take_new_id(instead_of, now)  # There is nothing left to say it with.
+            self._take_new_id(instead_of, now)  # No higher incarnation is left.
             return False
         self._members.refute(me, now)
         return True
 
     def _meet_clone(self, row: MemberRow, now: int) -> None:
-        """Another process runs under this node's id: of the two the lower nonce takes a new one.
+        """Another process runs under this node's id. The one with the lower nonce takes a new id.
 
-        A claim from before this run would be no newer than what this run began with.
+        A claim of a former run would not be newer than what this run began with.
         """
         keeps = self._me.boot > row.boot
         self._out.append(CloneMet(row.id, row.address, keeps))
@@ -157,14 +157,14 @@ class Claims:
             self._take_new_id(row, now)
 
     def _take_new_id(self, claim: MemberRow, now: int) -> None:
-        """Be another node from now on; who this one was is what `claim` says of it."""
+        """Be another node from now on. `claim` says what is known of the node this one was."""
         self._started = self._me.incarnation
         self._members.rename(self._random.randbytes(ID_BYTES))
         self.hear(claim, now)
         self.changed = True
 
     def accuse(self, node: NodeId, state: State, now: int) -> None:
-        """This node itself claims it: a suspicion is its own, a death is anybody's."""
+        """Claim that a member is in this state. A suspicion names this node as accuser."""
         member = self._members.get(node)
         if member is not None and member.is_live:
             accuser = self._me.id if state is State.SUSPECT else VISITOR
@@ -189,7 +189,7 @@ class Claims:
 
 
 def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
-    """What a packet claims of members."""
+    """The claims about members in a packet."""
     match packet:
         case Join(row) | Leave(_, row):
             return (row,)

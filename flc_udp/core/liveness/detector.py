@@ -1,11 +1,11 @@
-"""The failure detector: asks members whether they live, answers when asked, and tells who failed.
+"""The failure detector: it asks members whether they live, answers pings, and says who failed.
 
-It carries out probe rounds (`probe`), pings for others (`relay`) and keeps the score against itself
-(`health`). What follows from a failed round is for `liveness` to decide.
+It carries out probe rounds (`probe`) and pings for others (`relay`), and keeps the score against
+this node (`health`). What follows from a failed round is decided in `membership`.
 
-Rules. Every answer goes out in the turn it was asked in. The interval and all timeouts stretch with
-local health. A failed round counts against this node too, unless enough relays said that they hear
-it in time.
+Rules. Every answer leaves in the turn in which it was asked for. The interval and all timeouts
+stretch with local health. A failed round also counts against this node, unless enough relays said
+that they hear this node in time.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ RELAYS = 3
 
 
 class Detector:
-    """Probes of one node, both ends of them. Effects go to `out`."""
+    """Both ends of one node's probes. Effects go to `out`. Times are in µs."""
 
     def __init__(
         self,
@@ -49,8 +49,8 @@ class Detector:
         self._probes = Probes(random, settings.probe_interval_ms * MS_US, now)
         self._relay = Relay(random)
         self._usual: RoundTrip | None = None
-        self._timeout_least = settings.probe_timeout_min_ms * MS_US
-        self._timeout_most = settings.probe_timeout_ms * MS_US
+        self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
+        self._timeout_most_us = settings.probe_timeout_ms * MS_US
 
     # --- The timer --------------------------------------------------------------------------
 
@@ -61,7 +61,7 @@ class Detector:
         return self._probes.wake_at if silent_at is None else min(self._probes.wake_at, silent_at)
 
     def wake(self, now: int) -> list[NodeId]:
-        """Start and end what is due: the members whose round failed."""
+        """Start and end what is due. Return the members whose rounds failed."""
         failed = [
             node for round_ in self._probes.take_overdue(now) for node in self._overdue(round_, now)
         ]
@@ -77,19 +77,19 @@ class Detector:
         member = self._members.get(node)
         if member is None or not member.is_live or self._probes.is_probing(node):
             return
-        round_ = self._probes.begin(node, self._timeout_of(member), now)
+        round_ = self._probes.begin(node, self._timeout_us_of(member), now)
         self._ping(member, round_.nonce)
 
     def drop(self, node: NodeId) -> None:
-        """A member is known to be dead or to have left: nobody waits for its answer."""
+        """A member is known to be dead or to have left. Nobody waits for its answer."""
         self._probes.drop(node)
 
-    def move(self, lag: int) -> None:
-        """This node was not running for so long."""
-        self._probes.move(lag)
+    def move(self, lag_us: int) -> None:
+        """This node did not run for this time."""
+        self._probes.move(lag_us)
 
     def _overdue(self, round_: Round, now: int) -> Sequence[NodeId]:
-        """The next stage of a round, or its end: the member if it failed."""
+        """Begin the next stage of a round, or end it. Return the member if it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
             self._probes.drop(round_.node)
@@ -102,7 +102,7 @@ class Detector:
             if to:
                 self._out.append(Send(to, (PingReq(round_.nonce, round_.node),)))
             return ()
-        # Every relay silent, or there being none, it may be this node that is not heard.
+        # Where every relay is silent, or there is none, it may be this node that is not heard.
         if round_.nacks_missing or not round_.relays:
             change = Change.NACK_MISSING if round_.relays else Change.PROBE_FAILED
             self.health.note(change, now)
@@ -122,7 +122,7 @@ class Detector:
         self._hear_health(sender, ping.health)
 
     def receive_ack(self, ack: Ack, sender: NodeId, now: int) -> None:
-        """A member answered: to a round of ours, or on somebody's errand."""
+        """A member answered a round of this node, or the errand of another one."""
         self._hear_health(sender, ack.health)
         errand = self._relay.receive_ack(ack.nonce, sender)
         if errand is not None:
@@ -134,28 +134,28 @@ class Detector:
             self._measure(sender, answer)
 
     def receive_ping_req(self, request: PingReq, source: Address, now: int) -> None:
-        """Ask a member we know on behalf of one that got no answer."""
+        """Ping a member for another one that got no answer from it."""
         member = self._members.get(request.node)
         if member is None or member is self._members.me:
             return
-        nack_at = now + self._timeout_of(member)
+        nack_at = now + self._timeout_us_of(member)
         nonce = self._relay.begin(Errand(request.node, source, request.nonce, nack_at))
         if nonce is not None:
             self._ping(member, nonce)
 
     def receive_nack(self, nack: Nack, sender: NodeId) -> None:
-        """A relay hears us, and not the target."""
+        """A relay hears this node, and does not hear the target."""
         self._probes.receive_nack(nack.nonce, sender)
 
     def receive_relayed(self, relayed: Relayed, now: int) -> None:
-        """The target answered a relay: it lives."""
+        """The target answered a relay, so it lives."""
         if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
 
     # --- Packets ----------------------------------------------------------------------------
 
     def ack(self, nonce: int, held: int) -> Ack:
-        """An answer to a ping or a leave."""
+        """Make the answer to a ping, a join or a leave."""
         standing, root = self._standing, self._members.root
         return Ack(
             nonce,
@@ -187,24 +187,26 @@ class Detector:
         others = [member for member in self._members.live() if member.row.id != node]
         return self._random.sample(others, min(RELAYS, len(others)))
 
-    def _timeout_of(self, member: Member) -> int:
-        # In a large cluster few members are known by probes of ours: for the others, as usual.
+    def _timeout_us_of(self, member: Member) -> int:
+        # In a large cluster few members were measured by this node. Others get what is usual.
         trip = member.round_trip or self._usual
         if trip is None:
-            return self._timeout_most * self.health.multiplier
-        return trip.timeout(self._timeout_least, self._timeout_most) * self.health.multiplier
+            return self._timeout_most_us * self.health.multiplier
+        return (
+            trip.timeout_us(self._timeout_least_us, self._timeout_most_us) * self.health.multiplier
+        )
 
     def _measure(self, sender: NodeId, answer: ProbeAnswer) -> None:
         member = self._members.get(sender)
         if member is None:
             return
         if answer.is_round_trip:
-            member.rtt = answer.elapsed
-            member.round_trip = RoundTrip.after(member.round_trip, answer.elapsed)
-            self._usual = RoundTrip.after(self._usual, answer.elapsed)
+            member.rtt_us = answer.elapsed_us
+            member.round_trip = RoundTrip.after(member.round_trip, answer.elapsed_us)
+            self._usual = RoundTrip.after(self._usual, answer.elapsed_us)
         elif member.round_trip is None:
-            # Farther than usual, or a lost ping: it gets more time until it is measured.
-            member.round_trip = RoundTrip.after(None, answer.elapsed)
+            # It is far away, or a ping was lost: it gets more time until it is measured.
+            member.round_trip = RoundTrip.after(None, answer.elapsed_us)
 
     def _hear_health(self, sender: NodeId, score: int) -> None:
         member = self._members.get(sender)

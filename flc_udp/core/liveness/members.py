@@ -29,34 +29,35 @@ NEWS_BYTES = 480
 
 @dataclass(slots=True)
 class Member:
-    """A row of the table, and what this node alone knows of the member; times in µs."""
+    """A row of the table, and what only this node knows of the member. Moments are in µs."""
 
     row: MemberRow
     since: int
-    """When the state last changed here."""
-    rtt: int | None = None
-    """Last round trip of a probe."""
+    """The moment at which the state last changed here."""
+    rtt_us: int | None = None
+    """The last round trip of a probe."""
     round_trip: RoundTrip | None = None
-    """What the next probe's timeout follows."""
+    """The timeout of the next probe follows this."""
     health: int = 0
-    """Its local health as it last said: 0 is well, 8 the worst."""
+    """Its local health, as it last said: 0 is well, 8 is the worst."""
     catching_up: bool = False
-    """Whether it last said that it is."""
+    """Whether it last said that it is catching up."""
     root_at: int | None = None
-    """When it last told its root of all logs."""
+    """The moment at which it last told its root of all logs."""
     agreed_at: int | None = None
-    """When that was last this node's own; roots agreed if it was at `root_at`."""
+    """The moment at which its root was last that of this node. The roots agree if this is
+    `root_at`."""
     agreed_on: Dot | None = None
-    """This run's last message then: the member held it, as all else."""
+    """The last message of this run at that moment. The member held it, as everything else."""
 
     @property
     def is_live(self) -> bool:
-        """Alive or suspect: counted in roots and in `--wait all`."""
+        """Whether it is alive or suspect. Such members count in roots and in `--wait all`."""
         return self.row.state in LIVE
 
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
-    """Whether `claim` replaces what is held of the same member."""
+    """Whether a claim replaces what is believed of the same member."""
     if claim.incarnation != held.incarnation:
         return claim.incarnation > held.incarnation
     if claim.state != held.state:
@@ -68,20 +69,20 @@ def overrides(claim: MemberRow, held: MemberRow) -> bool:
 def alive_row(
     node: NodeId, incarnation: int, address: Address, name: str, boot: int, tags: Tags = ()
 ) -> MemberRow:
-    """A node's row about itself at its start; `boot` is a nonce of this run."""
+    """A node's row about itself at its start. `boot` is a nonce of this run."""
     return MemberRow(node, incarnation, State.ALIVE, address, name, boot, tags=tags)
 
 
 class MemberTable:
-    """Every member but this node's own row apart, which is `me`."""
+    """All members. This node's own row stands apart, as `me`."""
 
     def __init__(self, me: MemberRow, settings: Settings, now: int) -> None:
         self.me = Member(me, now)
         self.table = Table({me.id: member_hash(me)})
-        """The live ones: what two nodes compare."""
+        """The live members, whose table two nodes compare."""
         self.refused = 0
         self._others: dict[NodeId, Member] = {}
-        # Asked for in every turn and changed rarely: kept until something changes.
+        # These are asked for in every turn and change rarely, so they are kept until they change.
         self._live: dict[NodeId, Member] | None = None
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
@@ -91,28 +92,28 @@ class MemberTable:
 
     @property
     def root(self) -> Root:
-        """The root of the live ones."""
+        """The root of the live members."""
         return self.table.root
 
     def __getitem__(self, node: NodeId) -> Member:
         return self._others[node]
 
     def get(self, node: NodeId) -> Member | None:
-        """The member, this node itself too, or None."""
+        """A member, or this node itself. None: it is unknown."""
         return self.me if node == self.me.row.id else self._others.get(node)
 
     def __iter__(self) -> Iterator[Member]:
-        """This node first, then the others in the order they were first heard of."""
+        """This node first, then the others in the order in which they were first heard of."""
         yield self.me
         yield from self._others.values()
 
     def live(self) -> list[Member]:
-        """Others that are alive or suspect, in the order first heard of."""
+        """The others that are alive or suspect, in the order in which they were first heard of."""
         self.live_by_id()
         return self._live_list
 
     def live_by_id(self) -> Mapping[NodeId, Member]:
-        """The same, by their ids."""
+        """The live others by their ids."""
         if self._live is None:
             self._live = {node: m for node, m in self._others.items() if m.is_live}
             self._live_list = list(self._live.values())
@@ -123,9 +124,9 @@ class MemberTable:
         return tuple(member.row for member in self)
 
     def apply(self, claim: MemberRow, now: int, *, is_news: bool = True) -> bool:
-        """Believe a claim about another node if it overrides what is held; True if it did.
+        """Believe a claim about another node if it overrides what is believed. True: it did.
 
-        Unless `is_news`, a member that was unknown here is not told on.
+        Without `is_news`, a member that was unknown here is not told to others.
         """
         assert claim.id != self.me.row.id
         member = self._others.get(claim.id)
@@ -154,11 +155,11 @@ class MemberTable:
         return True
 
     def confirm(self, claim: MemberRow) -> None:
-        """A suspicion that is held has one more accuser: that is to be told too."""
+        """A suspicion that is believed has one more accuser, which is to be told to others."""
         self._news.confirm(claim.id, claim.accuser)
 
     def better(self, low: NodeId, high: NodeId, theirs: Iterable[MemberRow]) -> list[MemberRow]:
-        """What is known better here of the members in low..high than by who holds `theirs`."""
+        """The rows of members in low..high that override those in `theirs`, or are not there."""
         known = {row.id: row for row in theirs}
         live = (self._row_of(node) for node in self.table.ids(low, high))
         better = [
@@ -167,14 +168,15 @@ class MemberTable:
         return better + self.fallen(known.values())
 
     def fallen(self, claims: Iterable[MemberRow]) -> list[MemberRow]:
-        """What is held of those that died or left, where a claim is older than that."""
+        """The rows of members that died or left, for those of these claims that are older."""
         held = [(self._others.get(claim.id), claim) for claim in claims]
         return [m.row for m, claim in held if m and not m.is_live and overrides(m.row, claim)]
 
     def reap(self, before: int) -> None:
-        """Take members that died or left before that time out of the table.
+        """Delete members that died or left before that moment from the table.
 
-        The last claim is remembered, so that whoever reaps later cannot bring them back as ghosts.
+        The last claim is remembered, so that a node that reaps later cannot bring them back as
+        ghosts.
         """
         gone = [m for m in self._others.values() if not m.is_live and m.since < before]
         for member in gone:
@@ -184,9 +186,10 @@ class MemberTable:
                 del self._reaped[next(iter(self._reaped))]
 
     def ghost(self, claim: MemberRow) -> MemberRow | None:
-        """What a member was reaped with, where this claim of it is older: who told it is to know.
+        """The claim with which a member was reaped, if the given claim is older.
 
-        Else islands that reaped each other would never believe that the other is back.
+        Whoever told the older claim must know this. Otherwise islands that reaped each other's
+        members would never believe that those are back.
         """
         reaped = self._reaped.get(claim.id)
         if reaped is None or claim.id in self._others or not overrides(reaped, claim):
@@ -199,7 +202,7 @@ class MemberTable:
         self._news.drop(member.row.id)
 
     def refute(self, row: MemberRow, now: int) -> None:
-        """Speak for this node: its own row replaced by a newer one."""
+        """Replace this node's own row by a newer one."""
         assert row.id == self.me.row.id
         if row.state != self.me.row.state:
             self.me.since = now
@@ -211,7 +214,7 @@ class MemberTable:
         self._news.put(row.id)
 
     def rename(self, node: NodeId) -> None:
-        """This node is another from now on; what it was is another's."""
+        """Give this node another id. The former one is that of another node."""
         self.table.drop(self.me.row.id)
         self._news.drop(self.me.row.id)
         self.me.row = self.me.row._replace(id=node)
@@ -219,19 +222,19 @@ class MemberTable:
         self._news.put(node)
 
     def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
-        """Rows to tell to so many, within the bytes that news may take of a probe's datagram."""
+        """The rows to tell to this many listeners, within a number of bytes."""
         size = NEWS_BYTES if bytes_max is None else bytes_max
         return self._news.take(self._row_of, len(self._others) + 1, listeners, size)
 
     def spend_news(self) -> None:
-        """Everybody knows it all: where a simulated cluster begins grown up."""
+        """Tell no news: everybody knows it. A simulated cluster begins so."""
         self._news.clear()
 
     def news_for(self, node: NodeId) -> tuple[Update, ...]:
-        """News to piggyback on a packet to a member.
+        """The news to piggyback on a packet to a member.
 
-        Whoever is not believed alive hears that first, so that it can refute (the buddy system of
-        Lifeguard 4.3).
+        A member that is not believed alive is told that first, so that it can refute (the buddy
+        system of Lifeguard, section 4.3).
         """
         rows = self.take_news()
         about = None if node == VISITOR else self._others.get(node)
@@ -244,7 +247,7 @@ class MemberTable:
         return None if member is None else member.row
 
     def _make_room(self) -> bool:
-        """A full table lets go of the longest dead, never of the living."""
+        """Delete the member that has been dead for longest. A live one is never deleted."""
         if len(self._others) + 1 < self._rows_max:
             return True
         gone = [member for member in self._others.values() if not member.is_live]

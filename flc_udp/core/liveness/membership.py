@@ -1,15 +1,15 @@
-"""Who is alive: joining and leaving, claims and refutations, suspicion and death.
+"""Who is alive: how nodes join and leave, and how suspicions and deaths come about.
 
-The detector says whose probes failed, `claims` what is believed and what follows from it; this file
-answers packets and decides when this node accuses, tells its news, joins and goes.
+The detector says whose probes failed, and `claims` decides what is believed. This module takes
+packets about liveness, and decides when this node accuses, tells its news, joins and goes.
 
-    a probe round fails          ─▶ suspect ── not refuted in time ─▶ dead ── long ─▶ reaped
-    its subject hears either     ─▶ alive, at an incarnation above the accusation's
+    a probe round fails        ─▶ suspect ── not refuted in time ─▶ dead ── after long ─▶ reaped
+    its subject hears of it    ─▶ alive, at an incarnation above that of the accusation
 
-Rules. Membership packets go out in the turn they are decided in, whatever else waits. News is
-pushed to a few members when it is fresh and piggybacked on probes afterwards. Many suspicions of
-this node's own are a sign about this node. Rows that came from a disk or a setting are addresses to
-ask, never claims. An address nobody answers at is asked ever more rarely and never given up.
+Rules. Packets about liveness leave in the turn in which they are decided, whatever else waits. News
+is pushed to a few members while it is fresh, and piggybacked on probes afterwards. A node that
+suspects many others doubts itself. Rows that come from a disk or a setting are addresses to ask,
+never claims. An address at which nobody answers is asked ever more rarely, and for ever.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from flc_udp.core.liveness.roster import Roster
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -49,29 +49,37 @@ from flc_udp.wire.packets import (
 )
 
 PUSH_BYTES = 1_100
-"""News of one push: a datagram of its own, of the least size one may have."""
-
-NEWS_PAUSE = 200 * MS_US
-"""Between two pushes, as memberlist gossips: a storm of claims shares its datagrams."""
-
-REAP_INTERVAL = 60_000 * MS_US
-"""The table is looked through for the long dead so often, at a wake that comes anyway."""
-
-JOINED = 0
-"""Nonce of the ack that answers a join: no ping has it."""
+"""A push of news takes at most this many bytes: a datagram of the smallest size that is allowed."""
 
 NEWS_FANOUT = 3
 """Fresh news of members is pushed to this many of them at once."""
 
+NEWS_PAUSE_US = 200 * MS_US
+"""The time between two pushes, as in memberlist. Many claims then share a datagram."""
+
+REAP_INTERVAL_US = 60 * SECOND_US
+"""The table is searched for members that died long ago this often, at a wake that comes anyway."""
+
+JOINED = 0
+"""The nonce of the ack that answers a join. No ping has it."""
+
 ACCUSED_PERCENT_MAX = 30
-"""A node that would accuse a larger share of the live members holds itself for the one cut off."""
+"""A node that would accuse a larger share of the live members takes itself for the one cut off."""
 
 ACCUSED_LEAST = 2
-"""So many may always be accused: in a small cluster that is most of it."""
+"""This many members may always be accused. In a small cluster that is most of it."""
+
+LivenessPacket = (
+    Ping | Ack | PingReq | Nack | Relayed
+    | Join | Leave | Update | Members | MemberRanges | MemberDigest
+)  # fmt: skip
 
 
 class Membership:
-    """The liveness half of a Replica. Effects go to `out`, the list the Replica hands round."""
+    """The liveness side of a Replica. Effects go to `out`, the list that the Replica hands round.
+
+    Times are in µs.
+    """
 
     def __init__(
         self,
@@ -90,7 +98,7 @@ class Membership:
         self._random = random
         self._out = out
         self._settings = settings
-        self._reap_after = settings.reap_after_s * 1_000 * MS_US
+        self._reap_after_us = settings.reap_after_s * SECOND_US
         self._next_reap = self._next_push = now
         self._leaving: Leaving | None = None
 
@@ -99,15 +107,15 @@ class Membership:
         """This node's own row."""
         return self.members.me.row
 
-    # --- The user ---------------------------------------------------------------------------
+    # --- People -----------------------------------------------------------------------------------
 
     def join(self, seeds: Iterable[Address], now: int) -> None:
-        """Ask all seeds at once; those that stay silent are asked again for ever."""
+        """Ask all seeds at once. Those that stay silent are asked again for ever."""
         self._rejoin.add((seed for seed in seeds if seed != self.me.address), now)
         self._send_joins(self._rejoin.start_all(now))
 
     def forget(self, node: NodeId, now: int) -> bool:
-        """Hold a member that is not alive for one that left; False where it is alive or unknown."""
+        """Take a member that is suspect or dead for one that left. False: it is neither."""
         member = self.members.get(node)
         if member is None or member.row.state in (State.ALIVE, State.LEFT):
             return False
@@ -116,11 +124,11 @@ class Membership:
         return True
 
     def leave(self, now: int) -> None:
-        """Tell the others that this node goes; `has_left` when it may."""
+        """Tell the others that this node goes. `has_left` says when it may."""
         row = self.me._replace(state=State.LEFT, incarnation=self.me.incarnation + 1)
         self.members.refute(row, now)
         self._leaving = Leaving(self._random, now)
-        self._wake_leaving(now)
+        self._wake_leaving(self._leaving, now)
 
     @property
     def is_leaving(self) -> bool:
@@ -132,26 +140,22 @@ class Membership:
         leaving = self._leaving
         return leaving is not None and leaving.is_over(len(self.members.live()), now)
 
-    # --- The timer --------------------------------------------------------------------------
+    # --- The timer --------------------------------------------------------------------------------
 
     @property
     def wake_at(self) -> int:
-        """The next deadline of any of the machines."""
+        """The first deadline of all the machines."""
         if self._leaving is not None:
             return self._leaving.retry_at
         push_at = self._next_push if self.claims.changed else None
-        times = (
-            self.detector.wake_at,
-            self.claims.suspicions.wake_at,
-            self._rejoin.wake_at,
-            push_at,
-        )
+        suspicions = self.claims.suspicions
+        times = (self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
         return min(at for at in times if at is not None)
 
     def wake(self, now: int) -> None:
         """Start and end what is due."""
         if self._leaving is not None:
-            self._wake_leaving(now)
+            self._wake_leaving(self._leaving, now)
             return
         for node in self.detector.wake(now):
             self._probe_failed(node, now)
@@ -161,21 +165,37 @@ class Membership:
         if silent is not None:
             self._send_joins([silent])
         if now >= self._next_reap:
-            self._next_reap = now + min(self._reap_after, REAP_INTERVAL)
-            self.members.reap(now - self._reap_after)
+            self._next_reap = now + min(self._reap_after_us, REAP_INTERVAL_US)
+            self.members.reap(now - self._reap_after_us)
 
-    def stalled(self, lag: int, now: int) -> None:
-        """This node was not running for so long at most: nobody else's time ran."""
+    def _probe_failed(self, node: NodeId, now: int) -> None:
+        """Accuse a member, or confirm its accusers, unless this node doubts itself too much."""
+        live = len(self.members.live())
+        mine = self.claims.suspicions.accused_by(self.me.id)
+        limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
+        if self._settings.lifeguard and mine >= limit:
+            self.detector.health.note(Change.PROBE_FAILED, now)
+            return
+        self.claims.accuse(node, State.SUSPECT, now)
+
+    def _wake_leaving(self, leaving: Leaving, now: int) -> None:
+        chosen = leaving.choose(self.members.live(), now)
+        if chosen:
+            to = tuple(member.row.address for member in chosen)
+            self._out.append(Send(to, (Leave(leaving.nonce, self.me),)))
+
+    def stalled(self, lag_us: int, now: int) -> None:
+        """This node did not run for this time at most, which does not count for anybody else."""
         if not self._settings.lifeguard:
             return
-        self.detector.move(lag)
-        self.claims.suspicions.move(lag)
-        intervals = lag // (self._settings.probe_interval_ms * MS_US)
+        self.detector.move(lag_us)
+        self.claims.suspicions.move(lag_us)
+        intervals = lag_us // (self._settings.probe_interval_ms * MS_US)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
             self.detector.health.note(Change.STALLED, now)
 
     def push_news(self, now: int) -> None:
-        """Tell a few members of what changed: at once after a quiet moment, else a pause later."""
+        """Tell a few members what changed, at once after a quiet moment, else after a pause."""
         if not self.claims.changed or now < self._next_push:
             return
         self.claims.changed = False
@@ -183,21 +203,22 @@ class Membership:
         chosen = self._random.sample(live, min(NEWS_FANOUT, len(live)))
         rows = self.members.take_news(len(chosen), PUSH_BYTES) if chosen else ()
         if rows:
-            self._next_push = now + NEWS_PAUSE
+            self._next_push = now + NEWS_PAUSE_US
             to = tuple(member.row.address for member in chosen)
             self._out.append(Send(to, (Update(rows),)))
 
-    # --- The network ------------------------------------------------------------------------
+    # --- The network ------------------------------------------------------------------------------
 
-    def receive(
-        self,
-        packet: PingReq | Nack | Relayed | Join | Leave | Update,
-        sender: NodeId,
-        source: Address,
-        now: int,
+    def receive(  # noqa: C901  # which machine hears of what, on one screen
+        self, packet: LivenessPacket, sender: NodeId, source: Address, wall: int, now: int
     ) -> None:
-        """What only liveness is concerned with, but for tables."""
+        """Take a packet about liveness, from the node `sender` at the address `source`."""
         match packet:
+            case Ping():
+                self.detector.receive_ping(packet, sender, source, wall)
+                self.roster.compare(packet.members_root, sender, source, now)
+            case Ack():
+                self._receive_ack(packet, sender, source, now)
             case PingReq():
                 self.detector.receive_ping_req(packet, source, now)
             case Nack():
@@ -205,48 +226,30 @@ class Membership:
             case Relayed():
                 self.detector.receive_relayed(packet, now)
             case Join():
-                self.receive_join(packet, sender, source, now)
+                self._receive_join(packet, sender, source, now)
             case Leave():
-                self.receive_leave(packet, sender, source, now)
+                self._receive_leave(packet, sender, source, now)
             case Update(rows):
-                self.receive_rows(rows, sender, source, now)
-            case _:
-                assert_never(packet)
-
-    def receive_table_packet(
-        self,
-        packet: Members | MemberRanges | MemberDigest,
-        sender: NodeId,
-        source: Address,
-        now: int,
-    ) -> None:
-        """Parts of the member table, and what compares it."""
-        match packet:
+                self._hear_all(rows, sender, source, now, is_news=True)
             case Members(rows):
-                self.receive_table(rows, sender, source, now)
+                self._receive_members(rows, sender, source, now)
             case MemberRanges():
                 self.roster.receive_ranges(packet, source)
             case MemberDigest():
-                self.receive_digest(packet, sender, source, now)
+                self._hear_table(packet.rows, sender, source, now)
+                self.roster.receive_digest(packet, source)
             case _:
                 assert_never(packet)
 
-    def receive_probe(
-        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: int, now: int
-    ) -> None:
-        """A ping or an ack came: the detector has the answer, this compares member tables."""
-        if isinstance(probe, Ping):
-            self.detector.receive_ping(probe, sender, source, wall)
-        else:
-            self._rejoin.answered(source)
-            leaving = self._leaving
-            if leaving is not None and leaving.receive_ack(probe.nonce, sender):
-                return
-            self.detector.receive_ack(probe, sender, now)
-        self.roster.compare(probe.members_root, sender, source, now)
+    def _receive_ack(self, ack: Ack, sender: NodeId, source: Address, now: int) -> None:
+        self._rejoin.answered(source)
+        if self._leaving is not None and self._leaving.receive_ack(ack.nonce, sender):
+            return
+        self.detector.receive_ack(ack, sender, now)
+        self.roster.compare(ack.members_root, sender, source, now)
 
-    def receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
-        """A newcomer: believe its row, tell where we stand, and what is held of it if not that."""
+    def _receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
+        """A newcomer came. Tell it this node's row and roots, and what others believe of it."""
         row = join.row
         if row.id != sender or sender == self.me.id:
             return
@@ -259,17 +262,16 @@ class Membership:
         answer = self.detector.ack(JOINED, 0)
         self._send(source, Members(rows), answer, *self._ghosts((row,)))
 
-    def receive_digest(
-        self, digest: MemberDigest, sender: NodeId, source: Address, now: int
-    ) -> None:
-        """A peer's members of one range: believe what is new in it, tell what is better here."""
-        self._hear_table(digest.rows, sender, source, now)
-        self.roster.receive_digest(digest, source)
+    def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
+        """A member leaves in order. An ack says that this node knows."""
+        if leave.row.id == sender and leave.row.state is State.LEFT:
+            self.claims.hear(leave.row, now)
+            self._send(source, self.detector.ack(leave.nonce, 0))
 
-    def receive_table(
+    def _receive_members(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
     ) -> None:
-        """What a peer knows better: believe it, and tell who died or left since it was true."""
+        """A peer told rows that it knows better. Tell it who of them died or left since."""
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
@@ -278,14 +280,8 @@ class Membership:
     def _hear_table(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
     ) -> None:
-        """Claims of an exchange: who was unknown is no news to others."""
+        """Hear the claims of an exchange. A member that was unknown here is no news to others."""
         self.roster.learned(self._hear_all(rows, sender, source, now, is_news=False), now)
-
-    def receive_rows(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
-    ) -> None:
-        """News of members, from whomever."""
-        self._hear_all(rows, sender, source, now, is_news=True)
 
     def _hear_all(
         self,
@@ -296,20 +292,21 @@ class Membership:
         *,
         is_news: bool,
     ) -> int:
-        """Hear claims of one packet and answer those that are wrong; how many were believed."""
+        """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         self._rejoin.answered(source)
         before, claims = self.me, self.claims
         believed = sum(
             claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
         )
-        # Who told it may be nobody we would tell otherwise: it holds us for dead, we hold it so.
+        # The teller may be a node that takes this one for dead, and that this one takes for dead:
+        # nothing but this answer would tell it.
         refuted = () if self.me is before else (Update((self.me,)),)
         if answer := (*refuted, *self._ghosts(rows)):
             self._send(source, *answer)
         return believed
 
     def receive_own(self, packets: Iterable[Packet], source: Address, now: int) -> None:
-        """Packets under this node's own id: its own, come back, or those of its clone."""
+        """Packets under this node's own id came: its own, which came back, or those of a clone."""
         rows = tuple(
             row
             for packet in packets
@@ -319,28 +316,10 @@ class Membership:
         for row in rows:
             self.claims.hear_of_me(row, now)
         if rows:
-            # Clones tell each other of other members never: each drops what the other says.
+            # Clones never tell each other of other members: each drops what the other says.
             self._send(source, Update((self.me,)))
 
-    def receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
-        """An orderly departure: witnessed by an ack."""
-        if leave.row.id == sender and leave.row.state is State.LEFT:
-            self.claims.hear(leave.row, now)
-            self._send(source, self.detector.ack(leave.nonce, 0))
-
-    # --- Failures ---------------------------------------------------------------------------
-
-    def _probe_failed(self, node: NodeId, now: int) -> None:
-        """Accuse, or confirm who accused before, unless this node doubts itself too much."""
-        live = len(self.members.live())
-        mine = self.claims.suspicions.accused_by(self.me.id)
-        limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
-        if self._settings.lifeguard and mine >= limit:
-            self.detector.health.note(Change.PROBE_FAILED, now)
-            return
-        self.claims.accuse(node, State.SUSPECT, now)
-
-    # --- Packets ----------------------------------------------------------------------------
+    # --- Packets ----------------------------------------------------------------------------------
 
     def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Members, ...]:
         ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
@@ -352,14 +331,6 @@ class Membership:
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
             believed = (Update(accusations),) if accusations else ()
             self._send(address, Join(self.me), *believed)
-
-    def _wake_leaving(self, now: int) -> None:
-        leaving = self._leaving
-        assert leaving is not None
-        chosen = leaving.choose(self.members.live(), now)
-        if chosen:
-            to = tuple(member.row.address for member in chosen)
-            self._out.append(Send(to, (Leave(leaving.nonce, self.me),)))
 
     def _send(self, to: Address, *packets: Packet) -> None:
         self._out.append(Send((to,), packets))

@@ -1,9 +1,10 @@
-"""News of members: what is to be told, how often it has been, and when it is let go (SWIM, 4.1).
+"""News of members: what is to be told, and how often it has been told (SWIM, section 4.1).
 
-Rules. The least told goes first, and each piece is let go after λ·log2 N tellings, so that all have
-heard it with high probability at a cost per packet that does not grow. Rows are chosen by bytes:
-membership never crowds messages out of a datagram; one goes however long it is. A suspicion is told
-once for each accuser, because who hears it counts them.
+Rules. The piece that was told the fewest times goes first. Each piece is dropped after λ·log2 N
+tellings: by then all have heard it with high probability, and the cost of a packet does not grow.
+News gets a number of bytes, so it never crowds messages out of a datagram, but one row always goes,
+however long it is. A suspicion is told once for each accuser, because whoever hears it counts the
+accusers.
 """
 
 from __future__ import annotations
@@ -20,17 +21,17 @@ TRANSMITS_FACTOR = 2
 """A piece of news is told this many times the binary logarithm of the number of members."""
 
 ROW_BYTES_LEAST = 48
-"""No row is shorter: two ids of 10 bytes, an address, numbers, headers."""
+"""No row is shorter. It has two ids of 10 bytes, an address, numbers and headers."""
 
 
 class News:
-    """{subject: {accuser: times told}}; the accuser is a visitor's id in all but suspicions."""
+    """{subject: {accuser: times told}}. The accuser is a visitor's id, except in suspicions."""
 
     def __init__(self) -> None:
         self._told: dict[NodeId, dict[NodeId, int]] = {}
 
     def put(self, node: NodeId, accuser: NodeId = VISITOR) -> None:
-        """What is held of a member changed: all that was told before is old."""
+        """What is believed of a member changed. Everything told before is old."""
         self._told[node] = {accuser: 0}
 
     def confirm(self, node: NodeId, accuser: NodeId) -> None:
@@ -38,11 +39,11 @@ class News:
         self._told.setdefault(node, {})[accuser] = 0
 
     def drop(self, node: NodeId) -> None:
-        """There is nothing to tell of it any more."""
+        """There is nothing to tell of a member any more."""
         self._told.pop(node, None)
 
     def clear(self) -> None:
-        """Everybody knows it all."""
+        """Everybody knows everything already."""
         self._told.clear()
 
     def take(
@@ -52,7 +53,7 @@ class News:
         listeners: int,
         bytes_max: int,
     ) -> tuple[MemberRow, ...]:
-        """Rows to tell to so many of `members`, within `bytes_max` bytes of them."""
+        """The rows to tell to this many listeners out of `members`, within `bytes_max` bytes."""
         if not self._told:
             return ()
         limit = TRANSMITS_FACTOR * ceil(log2(members + 1))
@@ -66,7 +67,7 @@ class News:
             if row.accuser != accuser:
                 row = row._replace(accuser=accuser)
             bytes_max -= len(packed_row(row))
-            # The first goes at any size, or one with many tags would keep all others back.
+            # The first goes at any size. Else a row with many tags would keep all others back.
             if bytes_max < 0 and rows:
                 break
             self._count(node, accuser, times + listeners, limit)

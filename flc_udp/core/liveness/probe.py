@@ -3,9 +3,10 @@
     direct ping ── no ack in time ─▶ a second ping, and pings through others ── nothing ─▶ failed
          └── ack ─▶ answered ◀── ack or relayed ──┘
 
-One round an interval, over all targets in random order before any is asked again; more rounds at
-once where somebody else's suspicion is to be verified. The timeout of the direct ping follows the
-measured round trip (RFC 6298). Knows no table and no packet; times in µs.
+One round begins in each interval. All targets are asked, in random order, before any is asked
+again. More rounds run at once where a suspicion of somebody else is verified. The timeout of the
+direct ping follows the measured round trip (RFC 6298). This module knows no table and no packet.
+Times are in µs.
 """
 
 from __future__ import annotations
@@ -18,91 +19,85 @@ from typing import NamedTuple
 from flc_udp.model.dots import NodeId
 
 INDIRECT_TIMEOUTS = 2
-"""The indirect stage lasts so many direct timeouts: the way through a relay is twice as long."""
-
-MULTIPLIER_MAX = 9
+"""The indirect stage lasts this many direct timeouts: the way through a relay is twice as long."""
 
 
 @dataclass(frozen=True, slots=True)
 class RoundTrip:
     """Smoothed round trip of a member, or of all, and its variation (RFC 6298, section 2)."""
 
-    smoothed: int
-    variation: int
+    smoothed_us: int
+    variation_us: int
 
     @classmethod
-    def first(cls, sample: int) -> RoundTrip:
-        """The first sample taken."""
-        return cls(sample, sample // 2)
-
-    @classmethod
-    def after(cls, before: RoundTrip | None, sample: int) -> RoundTrip:
-        """One sample more than before."""
+    def after(cls, before: RoundTrip | None, sample_us: int) -> RoundTrip:
+        """What one more sample makes of it. None: it is the first sample."""
         if before is None:
-            return cls.first(sample)
-        variation = before.variation + (abs(before.smoothed - sample) - before.variation) // 4
-        return cls(before.smoothed + (sample - before.smoothed) // 8, variation)
+            return cls(sample_us, sample_us // 2)
+        smoothed_us, variation_us = before.smoothed_us, before.variation_us
+        variation_us += (abs(smoothed_us - sample_us) - variation_us) // 4
+        return cls(smoothed_us + (sample_us - smoothed_us) // 8, variation_us)
 
-    def timeout(self, least: int, most: int) -> int:
-        """How long an answer may take, within bounds."""
-        return min(max(self.smoothed + 4 * self.variation, least), most)
+    def timeout_us(self, least_us: int, most_us: int) -> int:
+        """How long an answer may take, within these bounds."""
+        return min(max(self.smoothed_us + 4 * self.variation_us, least_us), most_us)
 
 
 @dataclass(slots=True)
 class Round:
-    """One probe of one member under way."""
+    """One probe of one member that is under way."""
 
     node: NodeId
     nonce: int
-    timeout: int
-    sent: int
+    timeout_us: int
+    sent_at: int
     deadline: int
     is_indirect: bool = False
     is_measured: bool = True
-    """Whether an ack measures the round trip: not after a second ping, nor after a stall."""
+    """Whether an ack measures the round trip. It does not after a second ping or a stall."""
     relays: dict[NodeId, bool] = field(default_factory=dict)
-    """{relay: whether it has been heard from in this round}."""
+    """{relay: whether it has been heard in this round}."""
 
     @property
     def nacks_missing(self) -> int:
-        """Relays that should have heard us and said so, and did not."""
+        """How many relays should have heard this node and answered, and did not."""
         return sum(not heard for heard in self.relays.values())
 
 
 class ProbeAnswer(NamedTuple):
-    """An ack in time: how long after the first ping, and whether that is the round trip.
+    """An ack in time: how long after the first ping it came, and whether that is the round trip.
 
-    After a second ping or a stall it is a bound only: no round trip is longer.
+    After a second ping or a stall it is only a bound: the round trip is not longer.
     """
 
-    elapsed: int
+    elapsed_us: int
     is_round_trip: bool
 
 
 class Probes:
     """All rounds of one node, and whose turn is next."""
 
-    def __init__(self, random: Random, interval: int, now: int) -> None:
+    def __init__(self, random: Random, interval_us: int, now: int) -> None:
         self._random = random
-        self._interval = interval
+        self._interval_us = interval_us
         self._order: list[NodeId] = []
         self._rounds: dict[NodeId, Round] = {}
-        # A random phase: nodes started together do not probe together.
-        self._next_at = now + random.randrange(interval)
+        # The phase is random, so that nodes that start together do not probe together.
+        self._next_at = now + random.randrange(interval_us)
 
     @property
     def wake_at(self) -> int:
-        """When there is something to do: a round to start, or a stage that ends."""
+        """When a round is to start, or a stage ends."""
         return min([self._next_at, *(r.deadline for r in self._rounds.values())])
 
     def take_turn(
         self, targets: Mapping[NodeId, object], multiplier: int, now: int
     ) -> NodeId | None:
-        """Whose turn it is, or None if no round is due or nobody is there."""
+        """The member whose turn it is. None: no round is due, or there is no member."""
         if now < self._next_at:
             return None
-        interval = self._interval * multiplier
-        self._next_at = max(self._next_at + interval, now + interval // 2)
+        interval_us = self._interval_us * multiplier
+        self._next_at = max(self._next_at + interval_us, now + interval_us // 2)
         while self._order:
             node = self._order.pop()
             if node in targets:
@@ -115,15 +110,15 @@ class Probes:
         """Whether a round of that member is under way."""
         return node in self._rounds
 
-    def begin(self, node: NodeId, timeout: int, now: int) -> Round:
-        """A direct ping is being sent."""
-        # Zero is the nonce of an ack that answers no ping.
+    def begin(self, node: NodeId, timeout_us: int, now: int) -> Round:
+        """Begin a round: a direct ping is being sent."""
+        # An ack that answers no ping has the nonce zero.
         nonce = self._random.getrandbits(64) or 1
-        self._rounds[node] = Round(node, nonce, timeout, now, now + timeout)
+        self._rounds[node] = Round(node, nonce, timeout_us, now, now + timeout_us)
         return self._rounds[node]
 
     def take_overdue(self, now: int) -> list[Round]:
-        """Rounds whose stage has ended without an answer. Those in their last are over."""
+        """The rounds whose stage ended without an answer. Those in their last stage are over."""
         overdue = [r for r in self._rounds.values() if r.deadline <= now]
         for round_ in overdue:
             if round_.is_indirect:
@@ -131,32 +126,32 @@ class Probes:
         return overdue
 
     def go_indirect(self, round_: Round, relays: Iterable[NodeId], now: int) -> None:
-        """The second stage: the target is pinged again, and through these."""
+        """Begin the second stage: the target is pinged again, and through these relays."""
         round_.is_indirect = True
         round_.is_measured = False
         round_.relays = dict.fromkeys(relays, False)
-        round_.deadline = now + INDIRECT_TIMEOUTS * round_.timeout
+        round_.deadline = now + INDIRECT_TIMEOUTS * round_.timeout_us
 
     def drop(self, node: NodeId) -> None:
-        """Its round is over without a result: it is known to be dead, or gone."""
+        """End the round of a member without a result: it is known to be dead or gone."""
         self._rounds.pop(node, None)
 
     def receive_ack(self, nonce: int, node: NodeId, now: int) -> ProbeAnswer | None:
-        """What this says of the round it answers, if it does."""
+        """What an ack says of the round that it answers. None: it answers none."""
         round_ = self._rounds.get(node)
         if round_ is None or round_.nonce != nonce:
             return None
         del self._rounds[node]
-        return ProbeAnswer(now - round_.sent, round_.is_measured)
+        return ProbeAnswer(now - round_.sent_at, round_.is_measured)
 
     def receive_nack(self, nonce: int, relay: NodeId) -> None:
-        """A relay was heard from."""
+        """A relay said that it hears this node."""
         for round_ in self._rounds.values():
             if round_.nonce == nonce and relay in round_.relays:
                 round_.relays[relay] = True
 
-    def move(self, lag: int) -> None:
-        """This node was not running for so long: no answer could have been heard meanwhile."""
+    def move(self, lag_us: int) -> None:
+        """This node did not run for this time, in which it could not hear any answer."""
         for round_ in self._rounds.values():
-            round_.deadline += lag
+            round_.deadline += lag_us
             round_.is_measured = False

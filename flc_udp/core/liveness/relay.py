@@ -1,4 +1,4 @@
-"""Pings for others: this node asks a member on behalf of one that got no answer from it."""
+"""Pings for others: this node asks a member for another one that got no answer from it."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 
 RELAYS_MAX = 1_024
-"""Pings for others under way; beyond it a ping-req is not heard, as if it had been lost."""
+"""At most this many pings for others are under way. Another ping-req counts as lost."""
 
 
 @dataclass(slots=True)
 class Errand:
-    """One ping for somebody else."""
+    """One ping that is sent for another member."""
 
     node: NodeId
     asker: Address
@@ -23,7 +23,7 @@ class Errand:
 
 
 class Relay:
-    """All of them; times in µs."""
+    """All errands of one node. Times are in µs."""
 
     def __init__(self, random: Random) -> None:
         self._random = random
@@ -31,11 +31,11 @@ class Relay:
 
     @property
     def wake_at(self) -> int | None:
-        """When the first asker is to hear that its target is silent."""
+        """When the first asker is to be told that its target is silent."""
         return min((errand.nack_at for errand in self._errands.values()), default=None)
 
     def begin(self, errand: Errand) -> int | None:
-        """The nonce to ping with, or None where there are too many already."""
+        """Return the nonce to ping with. None: there are too many errands already."""
         if len(self._errands) >= RELAYS_MAX:
             return None
         nonce = self._random.getrandbits(64)
@@ -43,13 +43,13 @@ class Relay:
         return nonce
 
     def receive_ack(self, nonce: int, node: NodeId) -> Errand | None:
-        """The errand that this ack fulfils."""
+        """The errand that this ack completes, if there is one."""
         errand = self._errands.get(nonce)
         if errand is None or errand.node != node:
             return None
         return self._errands.pop(nonce)
 
     def take_silent(self, now: int) -> list[Errand]:
-        """Errands whose target has not answered in time."""
+        """The errands whose targets did not answer in time."""
         silent = [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]
         return [self._errands.pop(nonce) for nonce in silent]

@@ -2,10 +2,12 @@
 
     probes carry roots ─▶ unequal ─▶ member-ranges ⇄ member-digest ─▶ members
 
-News reaches everybody within seconds at a cost that does not grow; this finds what news missed,
-brings a newcomer the whole table, and merges islands. Rules. Equal roots cost nothing. At most one
-exchange an interval, rarer while they find nothing, and the next at once while they find much: a
-newcomer draws a large table at its own pace. No answer is longer than ROWS_MOST rows.
+News reaches everybody within seconds, at a cost that does not grow. The roster finds what news
+missed, brings a newcomer the whole table, and merges islands.
+
+Rules. Equal roots cost nothing. At most one exchange begins in an interval. Exchanges become rarer
+while they find nothing, and follow at once while they find much, so a newcomer draws a large table
+at its own pace. No answer has more than ROWS_MOST rows.
 """
 
 from __future__ import annotations
@@ -18,67 +20,66 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.units import MS_US
 from flc_udp.wire.packets import MemberDigest, MemberRanges, MemberRow, Members, Packet
 from flc_udp.wire.packing import HEAD_BYTES, packed_row
 
-MS = 1_000
-
 ROWS_FEW = 16
-"""MemberTable of a range that are told rather than split further: about a datagram."""
+"""A range with at most this many members is told and not split further: about a datagram."""
 
 ROWS_MOST = 1_024
-"""Rows that answer one packet, about 80 kB: what is left over the next exchange finds."""
+"""An answer has at most this many rows, about 80 kB. The next exchange finds the others."""
 
 RANGES_MOST = 8
-"""Ranges that are split further in one answer, likewise."""
+"""An answer splits at most this many ranges further."""
 
 MUCH = 64
-"""MemberTable that one exchange brought: more of them are to be had, so the next is due soon."""
+"""When an exchange brought this many members, there are more, so the next one is due soon."""
 
-NEXT_PAUSE = 50 * MS
-"""Then the rest of the answer is waited for so long."""
+NEXT_PAUSE_US = 50 * MS_US
+"""Before that next exchange the node waits this long for the rest of the answer."""
 
 DIGEST_HEAD_BYTES = 32
-"""A digest's fields but its rows, rounded up."""
+"""The size of a digest's fields without its rows, rounded up."""
 
 
 class Roster:
-    """Exchanges of one node. Effects go to `out`."""
+    """The exchanges of one node. Effects go to `out`. Times are in µs."""
 
     def __init__(
         self, settings: Settings, members: MemberTable, out: list[Effect], now: int
     ) -> None:
         self._members = members
         self._out = out
-        self._shortest = settings.exchange_interval_ms * MS
-        self._longest = settings.exchange_backoff_ms * MS
-        self._pause = self._shortest
+        self._shortest_us = settings.exchange_interval_ms * MS_US
+        self._longest_us = settings.exchange_backoff_ms * MS_US
+        self._pause_us = self._shortest_us
         self._next_exchange = now
         self._learned = 0
         self._rows_bytes = settings.packet_bytes_max - SEAL_BYTES - HEAD_BYTES - DIGEST_HEAD_BYTES
 
     def compare(self, root: bytes, sender: NodeId, source: Address, now: int) -> None:
-        """A probe told a peer's root: start an exchange if it differs and one is due."""
+        """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
         if root == self._members.root.value():
-            self._pause = self._shortest
+            self._pause_us = self._shortest_us
         elif now >= self._next_exchange:
-            self._next_exchange = now + self._pause
+            self._next_exchange = now + self._pause_us
             self._learned = 0
-            self._pause = min(2 * self._pause, self._longest)
+            self._pause_us = min(2 * self._pause_us, self._longest_us)
             self._send(source, self._range(FIRST_ID, 0))
 
     def learned(self, rows: int, now: int) -> None:
-        """A packet of an answer brought so many rows that were better than what was held."""
+        """A packet of an answer brought this many rows that were believed."""
         self._learned += rows
         if rows:
-            self._pause = self._shortest
+            self._pause_us = self._shortest_us
         if self._learned >= MUCH:
-            self._next_exchange = min(self._next_exchange, now + NEXT_PAUSE)
+            self._next_exchange = min(self._next_exchange, now + NEXT_PAUSE_US)
 
     def receive_ranges(self, ranges: MemberRanges, source: Address) -> None:
-        """Go on where a peer's hashes differ: split further, or tell the rows."""
+        """Go on where a peer's hashes differ: split the range further, or tell its rows."""
         answer: list[Packet] = []
         rows = splits = 0
         for low in self._members.table.differing(*ranges):
@@ -91,13 +92,16 @@ class Roster:
         self._send(source, answer)
 
     def receive_digest(self, digest: MemberDigest, source: Address) -> None:
-        """Tell what is known better here; the claims in it have been heard by now."""
+        """Tell the rows that override those in a digest.
+
+        The digest's own rows were heard before.
+        """
         better = self._members.better(*digest)[:ROWS_MOST]
         if better:
             self._send(source, [Members(tuple(better))])
 
     def _range(self, low: NodeId, level: int) -> list[Packet]:
-        """A range of members: its rows where they are few, else the hashes of its parts."""
+        """Describe a range of members: by its rows if they are few, else by hashes of its parts."""
         table = self._members.table
         first, last = bounds(low, level)
         if level < RANGE_LEVELS and table.count(first, last) > ROWS_FEW:
@@ -105,7 +109,7 @@ class Roster:
         return list(self._digests(first, last))
 
     def _digests(self, low: NodeId, high: NodeId) -> Iterable[MemberDigest]:
-        """Rows in as many digests as it takes; together their ranges cover low..high."""
+        """The rows in as many digests as it takes. Together their ranges cover low..high."""
         members = self._members
         rows: list[MemberRow] = []
         room = self._rows_bytes

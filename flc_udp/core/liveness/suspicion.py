@@ -1,7 +1,8 @@
 """Suspicions: how long a suspect may refute before it is dead (Lifeguard, DSN 2018, 4.2).
 
-A lone accuser may be the one at fault, so its word starts a long timeout. Each independent accuser
-shortens it, down to the shortest when there are enough of them.
+A single accuser may be the one at fault, so its word starts a long timeout. Each independent
+accuser shortens it, down to the shortest timeout when there are enough of them. When the timeout
+ends, the suspect is dead.
 """
 
 from __future__ import annotations
@@ -18,9 +19,9 @@ ACCUSERS_ENOUGH = 3
 
 
 def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> int:
-    """How long a suspicion lasts, from its start, with so many accusers besides the first.
+    """How long a suspicion lasts from its start, with `accusers` accusers besides the first.
 
-    Falls with the logarithm: the first confirmations say most. Units as given.
+    It falls with the logarithm, because the first confirmations say most. Units are those given.
     """
     if enough <= 0:
         return shortest
@@ -29,15 +30,15 @@ def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> in
 
 
 def bounds_of(settings: Settings, live: int) -> tuple[int, tuple[int, int]]:
-    """How many further accusers are enough among so many live others, and the (shortest, longest).
+    """How many further accusers are enough among `live` others, and (shortest, longest) in µs.
 
-    In µs. In plain SWIM one time fits all, however few accuse.
+    In plain SWIM there is only one timeout, however few members accuse.
     """
-    shortest = round(settings.suspect_timeout_ms * MS_US * max(1.0, log10(live + 1)))
+    shortest_us = round(settings.suspect_timeout_ms * MS_US * max(1.0, log10(live + 1)))
     if not settings.lifeguard:
-        return 0, (shortest, shortest)
+        return 0, (shortest_us, shortest_us)
     enough = min(ACCUSERS_ENOUGH, live // 2)
-    return enough, (shortest, shortest * settings.suspect_timeout_factor)
+    return enough, (shortest_us, shortest_us * settings.suspect_timeout_factor)
 
 
 @dataclass(slots=True)
@@ -55,19 +56,19 @@ class _Suspicion:
 
 
 class Suspicions:
-    """All suspicions of one node; times in µs."""
+    """All suspicions of one node. Times are in µs."""
 
     def __init__(self) -> None:
         self._by_node: dict[NodeId, _Suspicion] = {}
         self._first: int | None = None
-        """The first deadline; asked for in every turn, so it is kept."""
+        """The first deadline. It is asked for in every turn, so it is kept."""
 
     def __len__(self) -> int:
         return len(self._by_node)
 
     @property
     def wake_at(self) -> int | None:
-        """When the first suspect dies."""
+        """When the first suspect dies. None: there is no suspect."""
         return self._first
 
     def start(
@@ -75,13 +76,14 @@ class Suspicions:
     ) -> None:
         """A member became suspect.
 
-        `bounds` are its shortest and longest time, `enough` further accusers make it the shortest.
+        `bounds` are its shortest and longest timeout. With `enough` more accusers it is the
+        shortest.
         """
         self._by_node[node] = _Suspicion(now, enough, *bounds, {accuser: None})
         self._find_first()
 
     def confirm(self, node: NodeId, accuser: NodeId) -> bool:
-        """One more accuser; True if it is news worth passing on."""
+        """One more member accuses. True: that is news, and worth passing on."""
         suspicion = self._by_node.get(node)
         if suspicion is None or accuser in suspicion.accusers:
             return False
@@ -92,27 +94,27 @@ class Suspicions:
         return True
 
     def accused_by(self, accuser: NodeId) -> int:
-        """How many members that one accuses."""
+        """How many members one accuser accuses."""
         return sum(accuser in suspicion.accusers for suspicion in self._by_node.values())
 
     def is_ripe(self, node: NodeId, now: int) -> bool:
-        """Whether a suspect has had half its shortest time: a refutation would be here by now."""
+        """Whether a suspect had half of its shortest timeout: a refutation would be here."""
         suspicion = self._by_node.get(node)
         return suspicion is not None and now - suspicion.started >= suspicion.shortest // 2
 
     def clear(self, node: NodeId) -> None:
-        """It refuted, died or left."""
+        """A member refuted, died or left."""
         if self._by_node.pop(node, None) is not None:
             self._find_first()
 
-    def move(self, lag: int) -> None:
-        """This node was not running for so long: nobody's time ran meanwhile."""
+    def move(self, lag_us: int) -> None:
+        """This node did not run for this time, which does not count for anybody."""
         for suspicion in self._by_node.values():
-            suspicion.started += lag
+            suspicion.started += lag_us
         self._find_first()
 
     def take_expired(self, now: int) -> list[NodeId]:
-        """Suspects whose time is up."""
+        """The suspects whose time is up."""
         if self._first is None or now < self._first:
             return []
         expired = [node for node, s in self._by_node.items() if s.deadline <= now]

@@ -1,8 +1,9 @@
-"""Receipts: which members durably hold this node's own log, and who is waiting to know.
+"""Receipts: which members durably hold this node's own log, and who waits to know that.
 
-`say --wait N` waits for N other members, `--wait all` for those alive or suspect when it was said;
-who dies or leaves meanwhile is dropped from it and named. Heads come in receipts and in the acks
-of probes, so a lost receipt costs one probe.
+`say --wait N` waits for N other members. `say --wait all` waits for those that were alive or
+suspect when it was said. A member that dies or leaves meanwhile is waited for no more, and is
+named. Members tell how far they are in receipts and in the acks of probes, so a lost receipt costs
+one probe.
 """
 
 from __future__ import annotations
@@ -15,30 +16,30 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.units import MS_US
 
 PROBE_PAUSE_US = 200 * MS_US
-"""While somebody waits for receipts, members that owe one are probed so often."""
+"""While somebody waits for receipts, members that owe one are probed this often."""
 
 
 class Mark(NamedTuple):
-    """This node's head when a member had last caught up with the one before; times in µs.
+    """The head that this node had when a member last reached the mark before. Times are in µs.
 
-    Under load something is always on its way to a member. One that holds by now what there was when
-    it last spoke keeps up, however much that is; one that does not is behind since then.
+    Under load something is always on its way to a member. A member that by now holds what there was
+    when it last spoke keeps up, however much that is. Otherwise it is behind since then.
     """
 
     seq: int
     since: int
     told_at: int
-    """When it last said how far it is."""
+    """The moment at which the member last said how far it is."""
 
     @property
     def behind_for_us(self) -> int:
-        """For how long it had not reached the mark when it last spoke: 0 where it keeps up."""
+        """For how long it had not reached the mark when it last spoke. 0: it keeps up."""
         return self.told_at - self.since
 
 
 @dataclass(slots=True)
 class Wait:
-    """One message that is waited for; done when `needed` members hold it or nobody is left."""
+    """A wait for one message. It is done when `needed` members hold it or nobody is left."""
 
     seq: int
     needed: int
@@ -54,17 +55,17 @@ class Wait:
 
 @dataclass(slots=True)
 class Receipts:
-    """Durable heads of this node's log at others, and the waits on them."""
+    """How far other members durably hold this node's log, and the waits for that."""
 
     held: dict[NodeId, int] = field(default_factory=dict)
     wake_at: int | None = None
-    """When members that owe a receipt are to be probed."""
+    """When the members that owe a receipt are to be probed, in µs."""
     marks: dict[NodeId, Mark] = field(default_factory=dict)
-    """Of those that live: how far they are to come, and when they last said how far they are."""
+    """For each live member, how far it is to come, and when it last said how far it is."""
     _waits: list[Wait] = field(default_factory=list)
 
     def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: int) -> Wait:
-        """Wait until `needed` of `members` hold `seq`; the caller looks at the Wait it gets."""
+        """Wait until `needed` of these members hold `seq`. The caller looks at the Wait."""
         wait = Wait(seq, needed, dict.fromkeys(members))
         for node in list(wait.waited_for):
             self._tell(wait, node)
@@ -75,7 +76,7 @@ class Receipts:
         return wait
 
     def receive(self, node: NodeId, seq: int, head: int, now: int) -> None:
-        """A member durably holds this node's log up to `seq`; this node up to `head`."""
+        """A member durably holds this node's log up to `seq`, and this node up to `head`."""
         mark = self.marks.get(node)
         if mark is None or max(seq, self.held.get(node, 0)) >= mark.seq:
             self.marks[node] = Mark(head, now, now)
@@ -88,7 +89,7 @@ class Receipts:
             self._tidy()
 
     def drop(self, node: NodeId) -> None:
-        """A member died or left: nobody waits for it."""
+        """A member died or left. Nobody waits for it any more."""
         self.marks.pop(node, None)
         for wait in self._waits:
             if node in wait.waited_for:
@@ -97,18 +98,18 @@ class Receipts:
         self._tidy()
 
     def forget(self, wait: Wait) -> None:
-        """Its time is out."""
+        """Nobody waits for this any more."""
         self._waits = [other for other in self._waits if other is not wait]
 
     def restart(self) -> None:
-        """A new log begins: what was held of the old says nothing of it."""
+        """A new log begins. What others hold of the old one does not count for it."""
         self.held.clear()
         self.marks.clear()
         self._waits.clear()
         self.wake_at = None
 
     def take_due(self, now: int) -> list[NodeId]:
-        """Members to probe now: who is waited for, each once, in the order of the waits."""
+        """The members to probe now: those that are waited for, in the order of the waits."""
         if self.wake_at is None or now < self.wake_at:
             return []
         missing = list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))

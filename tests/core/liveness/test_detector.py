@@ -175,7 +175,7 @@ class Alone:
 
     def hear(self, *rows: MemberRow, now: int = 0) -> None:
         """Claims come in."""
-        self.liveness.receive_rows(rows, rows[0].id, rows[0].address, now)
+        self.liveness.receive(Update(rows), rows[0].id, rows[0].address, 0, now)
 
     def accuse(self, subject: int, *accusers: int, now: int = 0) -> None:
         """So many members hold one for suspect."""

@@ -175,18 +175,18 @@ class TestRoundTrip:
     ) -> None:
         """An eighth and a quarter of each new sample (RFC 6298, section 2)."""
         first, *others = samples
-        trip = RoundTrip.first(first)
+        trip = RoundTrip.after(None, first)
         for sample in others:
             trip = RoundTrip.after(trip, sample)
 
-        assert (trip.smoothed, trip.variation) == (smoothed, variation)
+        assert (trip.smoothed_us, trip.variation_us) == (smoothed, variation)
 
     @given(st.lists(st.integers(0, SECOND), min_size=1, max_size=30))
     def test_the_timeout_is_within_its_bounds(self, samples: list[int]) -> None:
         """Whatever was measured, and not below what is usual."""
-        trip = RoundTrip.first(samples[0])
+        trip = RoundTrip.after(None, samples[0])
         for sample in samples[1:]:
             trip = RoundTrip.after(trip, sample)
 
-        assert 100_000 <= trip.timeout(100_000, 300_000) <= 300_000
-        assert trip.timeout(0, SECOND) >= min(trip.smoothed, SECOND)
+        assert 100_000 <= trip.timeout_us(100_000, 300_000) <= 300_000
+        assert trip.timeout_us(0, SECOND) >= min(trip.smoothed_us, SECOND)

@@ -5,8 +5,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.liveness.rejoin import ASKERS, REMEMBERED_MAX, SECOND, Rejoin
+from flc_udp.core.liveness.rejoin import ASKERS, REMEMBERED_MAX, Rejoin
 from flc_udp.model.address import Address
+from flc_udp.model.units import SECOND_US
 
 
 def address(number: int) -> Address:
@@ -28,7 +29,7 @@ def asked_at(rejoin: Rejoin, until: int) -> list[tuple[int, Address]]:
 class TestRejoin:
     def test_all_seeds_are_asked_at_once_and_once(self) -> None:
         """A join waits for no dead seed."""
-        rejoin = Rejoin(60 * SECOND, Random(0), 0)
+        rejoin = Rejoin(60 * SECOND_US, Random(0), 0)
         seeds = [address(n) for n in range(5)]
         rejoin.add(seeds, 0)
 
@@ -38,45 +39,49 @@ class TestRejoin:
 
     def test_the_gap_is_a_tenth_of_the_silence_within_bounds(self) -> None:
         """At least a second, at most a minute, else a tenth, less a quarter of it by chance."""
-        rejoin = Rejoin(60 * SECOND, Random(0), 0)
+        rejoin = Rejoin(60 * SECOND_US, Random(0), 0)
         rejoin.add([address(1)], 0)
-        times = [at for at, _ in asked_at(rejoin, 3 * 3_600 * SECOND)]
+        times = [at for at, _ in asked_at(rejoin, 3 * 3_600 * SECOND_US)]
 
-        assert times[:3] == [0, SECOND, 2 * SECOND]
+        assert times[:3] == [0, SECOND_US, 2 * SECOND_US]
         for before, after in pairwise(times):
-            gap = min(max(SECOND, before // 10), 60 * SECOND)
-            assert max(SECOND, gap * 3 // 4) <= after - before <= gap
+            gap = min(max(SECOND_US, before // 10), 60 * SECOND_US)
+            assert max(SECOND_US, gap * 3 // 4) <= after - before <= gap
 
     @pytest.mark.parametrize("count", [2, 50])
     def test_at_most_one_a_second_over_all(self, count: int) -> None:
         """Many dead cost no more than one, and each is asked."""
-        rejoin = Rejoin(60 * SECOND, Random(0), 0)
+        rejoin = Rejoin(60 * SECOND_US, Random(0), 0)
         rejoin.add([address(n) for n in range(count)], 0)
-        asked = asked_at(rejoin, 300 * SECOND)
+        asked = asked_at(rejoin, 300 * SECOND_US)
         times = [at for at, _ in asked]
 
-        assert all(after - before >= SECOND for before, after in pairwise(times))
+        assert all(after - before >= SECOND_US for before, after in pairwise(times))
         assert {address(n) for n in range(count)} == {whom for _, whom in asked}
 
     def test_who_answered_is_not_asked(self) -> None:
         """Until it dies again, from when its silence counts."""
-        rejoin = Rejoin(60 * SECOND, Random(0), 0)
+        rejoin = Rejoin(60 * SECOND_US, Random(0), 0)
         rejoin.add([address(1)], 0)
         rejoin.answered(address(1))
 
         assert rejoin.wake_at is None
 
-        rejoin.add([address(1)], 1_000 * SECOND)
+        rejoin.add([address(1)], 1_000 * SECOND_US)
 
-        assert [at // SECOND for at, _ in asked_at(rejoin, 1_002 * SECOND)] == [1_000, 1_001, 1_002]
+        assert [at // SECOND_US for at, _ in asked_at(rejoin, 1_002 * SECOND_US)] == [
+            1_000,
+            1_001,
+            1_002,
+        ]
 
     def test_its_memory_is_bounded(self) -> None:
         """A stream of dead members does not fill the memory: the longest silent goes."""
-        rejoin = Rejoin(60 * SECOND, Random(0), 0)
+        rejoin = Rejoin(60 * SECOND_US, Random(0), 0)
         for number in range(REMEMBERED_MAX + 10):
             rejoin.add([address(number)], number)
 
-        fresh = rejoin.start_all(SECOND)
+        fresh = rejoin.start_all(SECOND_US)
         assert len(fresh) == REMEMBERED_MAX
         assert address(REMEMBERED_MAX + 9) in fresh
         assert address(0) not in fresh
@@ -87,26 +92,26 @@ class TestRejoin:
 
         With n addresses due at once the last waits n seconds more.
         """
-        rejoin = Rejoin(longest * SECOND, Random(0), 0)
+        rejoin = Rejoin(longest * SECOND_US, Random(0), 0)
         for number, at in enumerate(since):
-            rejoin.add([address(number)], at * SECOND)
-        asked = asked_at(rejoin, 1_000 * SECOND)
+            rejoin.add([address(number)], at * SECOND_US)
+        asked = asked_at(rejoin, 1_000 * SECOND_US)
         by_address: dict[Address, list[int]] = {}
         for at, whom in asked:
             by_address.setdefault(whom, []).append(at)
 
-        assert all(b[0] - a[0] >= SECOND for a, b in pairwise(asked))
+        assert all(b[0] - a[0] >= SECOND_US for a, b in pairwise(asked))
         assert len(by_address) == len(since)
-        gap = (longest + len(since)) * SECOND
+        gap = (longest + len(since)) * SECOND_US
         assert all(b - a <= gap for times in by_address.values() for a, b in pairwise(times))
 
     @pytest.mark.parametrize("live", [4, 30, 300])
     def test_those_who_miss_the_same_one_share_the_asking(self, live: int) -> None:
         """However many they are, about three ask in each gap, from the first second on."""
-        since, until = 1_000 * SECOND, 1_010 * SECOND
+        since, until = 1_000 * SECOND_US, 1_010 * SECOND_US
         asked = 0
         for number in range(live):
-            rejoin = Rejoin(60 * SECOND, Random(number), 0)
+            rejoin = Rejoin(60 * SECOND_US, Random(number), 0)
             rejoin.add_dead(address(1), live, since)
             while rejoin.wake_at is not None and rejoin.wake_at <= until:
                 now = rejoin.wake_at

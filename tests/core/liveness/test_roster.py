@@ -81,15 +81,7 @@ class Peer:
         """As the Replica hands them on."""
         node, source = sender.liveness.me.id, sender.liveness.me.address
         for packet in packets:
-            match packet:
-                case MemberRanges():
-                    self.liveness.roster.receive_ranges(packet, source)
-                case MemberDigest():
-                    self.liveness.receive_digest(packet, node, source, now)
-                case Members(rows):
-                    self.liveness.receive_table(rows, node, source, now)
-                case Update(rows):
-                    self.liveness.receive_rows(rows, node, source, now)
+            self.liveness.receive(packet, node, source, 0, now)
 
 
 def talk(asker: Peer, answerer: Peer, now: int = 0) -> int:
@@ -207,7 +199,7 @@ def test_a_join_is_answered_with_little() -> None:
     """Its row, what is held of the newcomer, and its roots: the newcomer asks for the rest."""
     seed = Peer(2, rows(5_000))
     joiner = Peer(1, []).liveness.me
-    seed.liveness.receive_join(Join(joiner), joiner.id, joiner.address, 0)
+    seed.liveness.receive(Join(joiner), joiner.id, joiner.address, 0, 0)
     (send,) = [e for e in seed.out if isinstance(e, Send)]
     (payload,) = pack(seed.liveness.me.id, send.packets, 1_400)
 
