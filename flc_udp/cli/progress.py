@@ -29,7 +29,7 @@ def to_go_text(count: int) -> str:
     return f"{count} {'message' if count == 1 else 'messages'} to go"
 
 
-class Figures(NamedTuple):
+class CatchUpFigures(NamedTuple):
     """Messages known to be missing, messages held, messages/s and seconds left; None: not known."""
 
     to_go: int
@@ -62,7 +62,7 @@ class Progress:
     def __init__(self) -> None:
         self._looks: deque[tuple[float, int]] = deque()
 
-    def look(self, status: Record, at: float) -> Figures:
+    def look(self, status: Record, at: float) -> CatchUpFigures:
         """What a status, read at `at` seconds of any clock, says with those before it."""
         to_go, messages = status.get("catching_up", 0), status.get("messages", 0)
         looks = self._looks
@@ -73,4 +73,4 @@ class Progress:
         enough = at - began >= WINDOW_LEAST_S
         rate = max(messages - before, 0) / (at - began) if enough else None
         left_s = to_go / rate if rate else None
-        return Figures(to_go, messages, rate, left_s if to_go else 0.0)
+        return CatchUpFigures(to_go, messages, rate, left_s if to_go else 0.0)

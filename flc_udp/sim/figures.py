@@ -15,7 +15,7 @@ from flc_udp.model.units import MS_US
 from flc_udp.sim.world import World
 
 
-class Figures(NamedTuple):
+class SimFigures(NamedTuple):
     """The result of a play that kept every promise. `trace` is the hash of all its lines."""
 
     nodes: int
@@ -57,14 +57,14 @@ class Meter:
         """How many messages were shown by any node."""
         return len(self._seen_by)
 
-    def read(self, converged_after_ms: int) -> Figures:
+    def read(self, converged_after_ms: int) -> SimFigures:
         """The figures so far."""
         nodes, messages = len(self._world.machines), len(self._seen_by)
         datagrams, size, duplicates, replayed = self._before
         sent = self._world.network.bytes - size
         copies = self._firsts + self._duplicates() - duplicates
         latencies = sorted(self._latencies)
-        return Figures(
+        return SimFigures(
             nodes=nodes,
             messages=messages,
             converged_after_ms=converged_after_ms,

@@ -13,7 +13,7 @@ from random import Random
 
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
-from flc_udp.sim.figures import Figures, Meter
+from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
@@ -55,7 +55,7 @@ class Play:
         self._is_on = False
         self._said = 0
 
-    def run(self, tell: Callable[[str], object] = lambda _: None) -> Figures:
+    def run(self, tell: Callable[[str], object] = lambda _: None) -> SimFigures:
         """Play it, and report progress to `tell`. An error says how to play the seed again."""
         try:
             with self.world:
@@ -64,7 +64,7 @@ class Play:
             error.add_note(f"replay with {self.plan.command()}")
             raise
 
-    def _run(self, tell: Callable[[str], object]) -> Figures:
+    def _run(self, tell: Callable[[str], object]) -> SimFigures:
         world = self.world
         self._gather()
         self._is_on = True

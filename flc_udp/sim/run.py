@@ -13,7 +13,7 @@ from collections.abc import Callable
 from traceback import format_exception
 
 from flc_udp.sim.checks import Violation
-from flc_udp.sim.figures import Figures
+from flc_udp.sim.figures import SimFigures
 from flc_udp.sim.plan import FAULTS, Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import TAIL_LINES
@@ -134,7 +134,7 @@ def _print_failure(play: Play, error: Exception, *, tail: bool) -> None:
     _print_error(f"hint: replay with {play.plan.command()}")
 
 
-def _print_figures(figures: Figures, *, as_json: bool) -> None:
+def _print_figures(figures: SimFigures, *, as_json: bool) -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     record = figures._asdict()

@@ -30,7 +30,7 @@ NAMED_COLUMNS_MAX = 26
 """With at most this many nodes a column is headed by its node's name, with more by a digit."""
 
 
-class Line(NamedTuple):
+class TraceLine(NamedTuple):
     """One thing that happened. `running` has a bit for each node."""
 
     at: int
@@ -51,21 +51,21 @@ class Trace:
         self.lines = 0
         self.echo: Callable[[str], object] | None = None
         self._hash = blake2b(digest_size=HASH_BYTES)
-        self._kept: deque[Line] = deque(maxlen=LINES_KEPT)
+        self._kept: deque[TraceLine] = deque(maxlen=LINES_KEPT)
         self._opener = Seal(ring, bytes(SESSION_BYTES))
 
     def add(self, at: int, node: int, mark: str, text: str) -> None:
         """Something happened at a node."""
         self._hash.update(f"{at} {node} {mark} {text}\n".encode())
-        self._keep(Line(at, self.running, node, mark, text))
+        self._keep(TraceLine(at, self.running, node, mark, text))
 
     def packet(self, at: int, sender: int, node: int, mark: str, fate: str, data: bytes) -> None:
         """A datagram came, or was lost. The last bytes of its seal stand for its contents."""
         tag = data[-4:].hex()
         self._hash.update(f"{at} {sender} {node} {mark} {fate} {len(data)} {tag}\n".encode())
-        self._keep(Line(at, self.running, node, mark, fate, sender, data))
+        self._keep(TraceLine(at, self.running, node, mark, fate, sender, data))
 
-    def _keep(self, line: Line) -> None:
+    def _keep(self, line: TraceLine) -> None:
         self.lines += 1
         self._kept.append(line)
         if self.echo is not None:
@@ -86,7 +86,7 @@ class Trace:
         heads = (name[0] if named else str(n % 10) for n, name in enumerate(self.names))
         return f"{'time ms':>12}  {''.join(heads)}"
 
-    def _render(self, line: Line) -> str:
+    def _render(self, line: TraceLine) -> str:
         columns = ["|" if line.running >> n & 1 else " " for n in range(len(self.names))]
         if line.sender is not None:
             columns[line.sender] = "o"
@@ -94,7 +94,7 @@ class Trace:
         text = line.text if line.sender is None else self._packet_text(line, line.sender)
         return f"{line.at / 1000:>12.3f}  {''.join(columns)}  {text}"
 
-    def _packet_text(self, line: Line, sender: int) -> str:
+    def _packet_text(self, line: TraceLine, sender: int) -> str:
         names = f"{self.names[sender]} to {self.names[line.node]}"
         fate = f", {line.text}" if line.text else ""
         return f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"

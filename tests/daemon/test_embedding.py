@@ -10,8 +10,7 @@ from typing import Any
 
 import flc_udp
 from flc_udp.config import BODY_BYTES_MAX, ONCE_REMEMBERED, Settings
-from flc_udp.daemon.control import says
-from flc_udp.daemon.control import server as control
+from flc_udp.daemon.control import connection, requests, server
 from tests.daemon.cluster import Cluster
 from tests.daemon.wire import Wire
 
@@ -71,15 +70,15 @@ def test_the_programs_are_python() -> None:
 
 def test_the_limits_are_the_codes() -> None:
     """Numbers of the table, and of the text."""
-    assert (control.LINE_BYTES_MAX, BODY_BYTES_MAX) == (8 << 20, 1 << 20)
+    assert (requests.LINE_BYTES_MAX, BODY_BYTES_MAX) == (8 << 20, 1 << 20)
     assert Settings().body_bytes_max == 64 << 10
-    assert control.OUTPUT_BYTES_HIGH == 1 << 20
-    assert says.ONCE_LIMIT == 1 << 63
+    assert connection.OUTPUT_BYTES_HIGH == 1 << 20
+    assert requests.ONCE_LIMIT == 1 << 63
     for limit in (
-        control.SAYS_MAX,
-        control.FOLLOWS_MAX,
-        control.CONNECTIONS_MAX,
-        says.TIMEOUT_S_MAX,
+        connection.SAYS_MAX,
+        connection.FOLLOWS_MAX,
+        server.CONNECTIONS_MAX,
+        requests.TIMEOUT_S_MAX,
         ONCE_REMEMBERED,
     ):
         assert f"{limit:,}" in PAGE

@@ -11,7 +11,7 @@ import textwrap
 from collections.abc import Iterator, Mapping
 
 from flc_udp.cli import text
-from flc_udp.cli.progress import Figures, to_go_text
+from flc_udp.cli.progress import CatchUpFigures, to_go_text
 from flc_udp.client import Record
 
 PEERS_SHOWN = 5
@@ -24,7 +24,7 @@ WIDTH_LEAST = 40
 
 
 def status_text(
-    record: Record, figures: Figures | None = None, rates: str = "", width: int | None = None
+    record: Record, figures: CatchUpFigures | None = None, rates: str = "", width: int | None = None
 ) -> str:
     """The screen; `figures` and `rates` are what several looks tell. Without `width` none folds."""
     lines = [_title(record), *_advice(record)]
@@ -74,7 +74,7 @@ def _advice(record: Record) -> Iterator[str]:
             yield f"  {'do':<12}{advice[number]}"
 
 
-def _facts(record: Record, figures: Figures | None) -> Iterator[tuple[str, str]]:
+def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[tuple[str, str]]:
     """What may be the matter."""
     states = record.get("members", {}).items()
     yield "members", ", ".join(f"{count} {state}" for state, count in states if count)

@@ -16,7 +16,7 @@ from flc_udp.cli import text
 from flc_udp.cli.arguments import seconds
 from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.progress import Figures, Progress
+from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record, compact
 
 LOOK_S = 0.25
@@ -143,7 +143,7 @@ class _Display:
         self._is_open = False
         self._next_at = float("-inf")
 
-    def show(self, figures: Figures, now: float) -> None:
+    def show(self, figures: CatchUpFigures, now: float) -> None:
         """Where the node stands at `now` seconds."""
         if self._is_live:
             self._is_open = True
@@ -152,7 +152,7 @@ class _Display:
             self._next_at = now + LINE_S
             print(compact(figures.record()) if self._as_json else figures.text(), flush=True)
 
-    def done(self, figures: Figures) -> None:
+    def done(self, figures: CatchUpFigures) -> None:
         """The last line."""
         if self._as_json:
             print(compact({**figures.record(), "caught_up": True}))

@@ -1,10 +1,10 @@
 """Followers: positions in the local order that move as fast as their reader takes what they see.
 
-Rules. Nothing is shown that the Node has not shown, though the log may hold it a moment sooner:
-only then is it known who said it. A follower that has seen all gets new messages as they are shown,
-encoded once for everybody. One that lags, because it began in the past or reads slowly, is never
-buffered for: it reads on from the log whenever its reader has room. So a follower costs a few
-numbers, however far behind it is.
+Rules. Nothing is shown before the Node shows it, though the log may hold it a moment sooner: only
+then is it known who said it. A follower that has seen everything gets new messages as they are
+shown, encoded once for all followers. For a follower that is behind, because it began in the past
+or reads slowly, nothing is kept in memory: it reads on from the log whenever its reader has room.
+So a follower costs a few numbers, however far behind it is.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record
 
 PAGE_MESSAGES = 256
-"""Messages a lagging follower reads in one go, before others have their turn."""
+"""A follower that is behind reads this many messages before others have their turn."""
 
 Own = dict[LogId, Spans]
-"""What was said over one connection."""
+"""What was said over one connection: spans of logs."""
 
 
 class Line:
-    """A message on its way to followers: its record is encoded at most once."""
+    """A message on its way to followers. Its record is encoded at most once."""
 
     __slots__ = ("_json", "message", "position")
 
@@ -44,7 +44,7 @@ class Line:
 
 
 class Outlet(Protocol):
-    """Where a follower's lines go: a connection."""
+    """Where the lines of a follower go: a connection."""
 
     own: Own
 
@@ -74,17 +74,17 @@ class Follow:
         self._room = room
         self._position = position
         self.is_pumping = False
-        """Whether it reads on by itself in a later turn."""
+        """Whether it will read on by itself in a later turn."""
         self._shown = shown
         self._catching_up_to: int | None = shown.position
 
     @property
     def lag(self) -> int:
-        """Positions that are shown and not passed yet, by whatever room's messages."""
+        """How many positions are shown and not passed yet, those of other rooms included."""
         return max(self._shown.position - self._position, 0)
 
     def pump(self) -> bool:
-        """Read on from the log by a page, if the outlet has room; True if there may be more."""
+        """Read a page from the log, if the outlet has room. True: there may be more."""
         if self._outlet.is_full:
             return False  # It pumps again when it has room.
         shown = self._shown.position
@@ -97,7 +97,7 @@ class Follow:
         return bool(page)
 
     def show(self, lines: Sequence[Line]) -> bool:
-        """Take what has just become durable; False where this follower lags and must pump."""
+        """Take what was just shown. False: this follower is behind and must pump."""
         if not lines:
             return False
         if self._position < lines[0].position - 1 or self._outlet.is_full:

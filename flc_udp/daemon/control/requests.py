@@ -1,25 +1,39 @@
-"""Requests of the control socket: one line, one JSON object, and what is said of a bad one."""
+"""Requests of the control socket: one line is one JSON object, and each argument has its check.
+
+Every function here raises FlcError, which names the argument and says what is allowed.
+"""
 
 from __future__ import annotations
 
+import base64
+import binascii
+import datetime as dt
 import json
 
 from flc_udp.daemon.records import Record
 from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.model.message import check_label
+from flc_udp.waist.ports import Once
 
 LINE_BYTES_MAX = 8 << 20
-"""A request: room for the largest body, escaped."""
+"""A request has at most this many bytes: room for the largest body, escaped."""
+
+TIMEOUT_S = 10.0
+"""A say with `wait` waits this long for others unless it says otherwise."""
+
+TIMEOUT_S_MAX = 86_400
+
+ONCE_LIMIT = 1 << 63
+"""Numbers of `once` are kept in 64 bits, signed."""
+
+NUMBER_LIMIT = 1 << 62
 
 EXAMPLE = 'a request is one line: {"op":"status"}'
-
-
-def unreadable(error: StoreFailed) -> FlcError:
-    """What a client is told while the log cannot be read."""
-    return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
+SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
 
 
 def parse(line: bytes, size: int) -> Record:
-    """One request; `size` is the line's, of which a part is gone if it is too long."""
+    """Read one request. `size` is that of the line, a part of which is gone if it is too long."""
     if size > LINE_BYTES_MAX:
         raise FlcError(f"a line of {size} bytes", f"{LINE_BYTES_MAX} bytes are allowed")
     try:
@@ -31,3 +45,75 @@ def parse(line: bytes, size: int) -> Record:
     if not isinstance(request, dict):
         raise FlcError("a line is not a JSON object", EXAMPLE)
     return request
+
+
+def unreadable(error: StoreFailed) -> FlcError:
+    """What a client is told while the log cannot be read."""
+    return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
+
+
+def room_of(request: Record) -> str | None:
+    """The room of a query; None for all rooms."""
+    room = request.get("room")
+    if room is not None and not isinstance(room, str):
+        raise FlcError(f"room is {room!r}", "a text is allowed")
+    if room is not None:
+        check_label("room", room)
+    return room
+
+
+def number_of(name: str, value: object) -> int:
+    """A whole number from 0."""
+    if type(value) is not int or not 0 <= value < NUMBER_LIMIT:
+        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
+    return value
+
+
+def wall_ms_of(text: object) -> int | None:
+    """A time, in ms since 1970; None where none is given."""
+    if text is None:
+        return None
+    try:
+        moment = dt.datetime.fromisoformat(str(text))
+    except ValueError as error:
+        raise FlcError(f"since is {text!r}", SINCE) from error
+    if moment.tzinfo is None:
+        raise FlcError(f"since is {text!r} without a zone", SINCE)
+    return max(int(moment.timestamp() * 1_000), 0)
+
+
+def body_of(body: object) -> str | bytes:
+    """The body of a say."""
+    if isinstance(body, str):
+        return body
+    if isinstance(body, dict) and isinstance(body.get("base64"), str):
+        try:
+            return base64.b64decode(body["base64"], validate=True)
+        except (binascii.Error, ValueError) as error:
+            raise FlcError("body is not base64", 'bytes go as {"base64":"…"}') from error
+    raise FlcError("a say needs a body", 'a text, or {"base64":"…"} for bytes')
+
+
+def timeout_s_of(timeout: object) -> float:
+    """How long a say with `wait` waits, in seconds."""
+    match timeout:
+        case None:
+            return TIMEOUT_S
+        case int(seconds) | float(seconds) if type(seconds) is not bool:
+            if 0 <= seconds <= TIMEOUT_S_MAX:  # NaN is not in this range.
+                return float(seconds)
+    hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
+    raise FlcError(f"timeout is {timeout!r}", hint)
+
+
+def once_of(once: object) -> Once | None:
+    """The client and its number, where the say has one."""
+    match once:
+        case None:
+            return None
+        case [str(client), int(n)] if type(n) is int and 0 < n < ONCE_LIMIT:
+            check_label("client", client)
+            return client, n
+        case _:
+            hint = "a client's name and a rising number from 1 are allowed"
+            raise FlcError(f"once is {once!r}", hint)

@@ -1,18 +1,18 @@
 """Says: from a request on the control socket to a durable message, and to whoever else holds it.
 
-A say is answered after its commit. With `wait` it is answered when so many other members durably
-hold it too, or when its time is out; who is missing is named. With `once` a repeated say returns
-the first dot, whether that is still under way, remembered, or from before a restart.
+A say is answered after its commit. With `wait` it is answered when enough other members durably
+hold it, too, or when its time is out; those that are missing are named. With `once` a repeated say
+returns the first dot, whether the first say is still under way, remembered, or from before a
+restart.
 """
 
 from __future__ import annotations
 
-import base64
-import binascii
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+from flc_udp.daemon.control.requests import TIMEOUT_S, body_of, once_of, timeout_s_of
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.records import Record
 from flc_udp.model.dots import Dot, NodeId
@@ -24,21 +24,13 @@ from flc_udp.store.once import Forgotten
 from flc_udp.waist.ports import Committed, Once, Post
 from flc_udp.waist.waits import WaitEnded
 
-TIMEOUT_S = 10.0
-"""How long a say with `wait` waits for others unless it says otherwise."""
-
-TIMEOUT_S_MAX = 86_400
-ONCE_LIMIT = 1 << 63
-"""Numbers of `once` are kept in 64 bits, signed."""
-
-
 NEWEST_MAX = 1_024
-"""Clients whose newest number is at hand."""
+"""The newest numbers of this many clients are kept in memory."""
 
 
 @dataclass(slots=True)
 class Say:
-    """One say of one connection; `answered` is called when it has its answer."""
+    """One say of one connection. `answered` is called when it has its answer."""
 
     id: object
     answered: Callable[[], None]
@@ -48,7 +40,7 @@ class Say:
     timeout_s: float = TIMEOUT_S
 
     def finish(self, answer: Record | FlcError) -> None:
-        """The answer is here; it may be other says' turn first."""
+        """The answer is here. Other says may have to be answered before it."""
         self.answer = answer
         self.answered()
 
@@ -61,19 +53,20 @@ class Says:
         self._reader = reader
         self._name = name
         self._once: dict[str, dict[int, list[Say]]] = {}
-        """{client: {n: repeats}} of those under way: n rises, so the last is the greatest."""
+        """{client: {n: repeats}} of the says under way. The numbers rise, so the last is the
+        greatest."""
         self._newest: dict[str, int] = {}
 
     def begin(self, say: Say, request: Record) -> None:
-        """Start one; raises FlcError where the request cannot be a message."""
+        """Start a say; raises FlcError where the request cannot be a message."""
         room, author = request.get("room"), request.get("as") or self._name
         if not isinstance(room, str) or not isinstance(author, str):
             raise FlcError("a say needs a room", '{"op":"say","room":"ops","body":"hi"}')
         check_label("room", room)
         check_label("author", author)
-        body = _body_of(request.get("body"))
+        body = body_of(request.get("body"))
         say.wait, say.timeout_s = self._wait_of(request)
-        once = _once_of(request.get("once"))
+        once = once_of(request.get("once"))
         if once is not None and self._was_said(say, once):
             return
         done = partial(self._done, say, once)
@@ -84,13 +77,13 @@ class Says:
     # --- Once ---------------------------------------------------------------------------------
 
     def _was_said(self, say: Say, once: Once) -> bool:
-        """Answer from the first time it was said; False if this is the first time."""
+        """Answer with the first time it was said. False: this is the first time."""
         client, n = once
         under_way = self._once.get(client, {})
         if n in under_way:
             under_way[n].append(say)
             return True
-        # A number above one that was new is new: that alone is read from the log but once.
+        # A number above a new one is new, so the log is asked only once for each client.
         dot = self._reader.once(client, n) if n <= self._newest.get(client, n) else None
         if dot is not None:
             self._answer_again(say, dot)
@@ -135,7 +128,7 @@ class Says:
     # --- Wait -------------------------------------------------------------------------------------
 
     def _wait_of(self, request: Record) -> tuple[int | str | None, float]:
-        wait, timeout_s = request.get("wait"), _timeout_of(request.get("timeout"))
+        wait, timeout_s = request.get("wait"), timeout_s_of(request.get("timeout"))
         if wait is None or wait == "all":
             return wait, timeout_s
         live = len(self._ground.node.live_rows())
@@ -169,38 +162,3 @@ class Says:
 
 def _record(said: Committed) -> Record:
     return {"ok": True, "dot": str(said.dot), "position": said.position}
-
-
-def _body_of(body: object) -> str | bytes:
-    if isinstance(body, str):
-        return body
-    if isinstance(body, dict) and isinstance(body.get("base64"), str):
-        try:
-            return base64.b64decode(body["base64"], validate=True)
-        except (binascii.Error, ValueError) as error:
-            raise FlcError("body is not base64", 'bytes go as {"base64":"…"}') from error
-    raise FlcError("a say needs a body", 'a text, or {"base64":"…"} for bytes')
-
-
-def _timeout_of(timeout: object) -> float:
-    match timeout:
-        case None:
-            return TIMEOUT_S
-        case int(seconds) | float(seconds) if type(seconds) is not bool:
-            if 0 <= seconds <= TIMEOUT_S_MAX:  # Which NaN is not either.
-                return float(seconds)
-    hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
-    raise FlcError(f"timeout is {timeout!r}", hint)
-
-
-def _once_of(once: object) -> Once | None:
-    match once:
-        case None:
-            return None
-        case [str(client), int(n)] if type(n) is int and 0 < n < ONCE_LIMIT:
-            check_label("client", client)
-            return client, n
-        case _:
-            raise FlcError(
-                f"once is {once!r}", "a client's name and a rising number from 1 are allowed"
-            )

@@ -1,19 +1,19 @@
 """What a message comes after, and how two messages stand to each other.
 
-What comes before what. A message comes after its causes, after the one before it in its log, and
-after all that these come after; nothing else is recorded. Causes are of the message's own room and
-are all that its author had of it, so within a room this is exactly what the author's node held: two
-of which neither comes after the other are concurrent. Between rooms only each log's own order is
-kept. There `before` and `after` are as certain, but of two messages that nothing orders it is not
-known whether the one's author had read the other.
+A message comes after its causes, after the message before it in its log, and after everything that
+these come after. Nothing else is recorded. Causes are messages of the same room, and they stand for
+everything of that room that the author's node held. So of two messages of one room, where neither
+comes after the other, they are concurrent. Between rooms only the order of each log is kept. There
+`before` and `after` are as certain, but where nothing orders two messages, it is not known whether
+the author of one had read the other.
 
-Rules. Causality alone decides, never a stamp. There is one walk, backward from the message in the
-order they were appended, in which everything stands after all it comes after. It carries {log: the
-last seq the message comes after}: one number a log, however long the way. What it meets at or below
-that is in the message's past, and brings its own causes in. For a clock it goes to the beginning,
-for an order only as far as the earlier of the two. (The forward pass of `log` with `clock` derives
-every clock on the way, which is wanted there: in a room of 1,700 logs that is 2 ms a message, where
-this takes 10 us.) The loop has its turn after each page.
+Rules. Only causality decides, never a stamp. There is one walk, backward from the message, in the
+order in which messages were appended, where everything stands after what it comes after. The walk
+carries {log: the last seq that the message comes after}, which is one number a log, however long
+the walk is. A message at or below that number is in the past, and adds its own causes. For a clock
+the walk goes to the beginning, for an order only to the earlier message. (`log` with `clock`
+derives every clock on a forward pass, because it needs all of them. In a room of 1,700 logs that
+takes 2 ms a message, and this walk takes 10 µs.) The loop has its turn after each page.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record, rfc3339
 
 MESSAGES_A_TURN = 256
-"""Messages read before the loop's other work has its turn: 2 ms."""
+"""After this many messages other work has its turn. Reading them takes 2 ms."""
 
 
-class Held(NamedTuple):
-    """A message and where it stands here."""
+class Placed(NamedTuple):
+    """A message, and its position here."""
 
     message: Message
     position: int
 
 
 async def why(reader: Reader, request: Record) -> AsyncIterator[Record]:
-    """Answer `{"op":"why","dot":…,"other":…}`: a list without items, whose end is the answer.
+    """Answer `{"op":"why","dot":…,"other":…}` by a list without items, whose end is the answer.
 
-    One dot: `message`, `previous` (the dot before it in its log, or null), `causes` (dot, room,
-    author and said_at of each) and `clock`. Two: `order` of the first to the other (before, after,
-    equal or concurrent), `same_room`, and both, as causes are told. Raises FlcError for what is no
-    dot or is not held here.
+    For one dot: `message`, `previous` (the dot before it in its log, or null), `causes` (dot, room,
+    author and said_at of each) and `clock`. For two dots: `order` of the first to the other
+    (before, after, equal or concurrent), `same_room`, and both messages. Raises FlcError for a dot
+    that is none or that is not held here.
     """
     dot, other = request.get("dot"), request.get("other")
     if other is None:
@@ -57,11 +57,11 @@ async def why(reader: Reader, request: Record) -> AsyncIterator[Record]:
     yield {"end": True, **record}
 
 
-async def order(reader: Reader, one: Held, other: Held) -> Order:
-    """How `one` stands to `other`."""
+async def order(reader: Reader, one: Placed, other: Placed) -> Order:
+    """How one message stands to another."""
     if one.position == other.position:
         return Order.EQUAL
-    earlier, later = sorted((one, other), key=lambda held: held.position)
+    earlier, later = sorted((one, other), key=lambda placed: placed.position)
     log, seq = earlier.message.dot
     async for reach in _walk(reader, later, stop=earlier.position):
         if reach.get(log, 0) >= seq:
@@ -69,24 +69,24 @@ async def order(reader: Reader, one: Held, other: Held) -> Order:
     return Order.CONCURRENT
 
 
-async def clock_of(reader: Reader, held: Held) -> VectorClock:
-    """The message's vector clock: of each log, the last message of the room that it comes after."""
+async def clock_of(reader: Reader, placed: Placed) -> VectorClock:
+    """A message's vector clock: the last message of the room in each log that it comes after."""
     seqs: dict[LogId, int] = {}
-    async for reach in _walk(reader, held, room=held.message.room):
+    async for reach in _walk(reader, placed, room=placed.message.room):
         seqs = reach
     return VectorClock(seqs)
 
 
 async def _walk(
-    reader: Reader, held: Held, stop: int = 0, room: str | None = None
+    reader: Reader, placed: Placed, stop: int = 0, room: str | None = None
 ) -> AsyncIterator[dict[LogId, int]]:
-    """{log: the last seq it comes after}, itself too, of a room or of all; again after each page.
+    """{log: the last seq that the message comes after}, itself included; yielded after each page.
 
-    Looks at what stands between `stop` and the message.
+    The walk looks at messages of one room, or of all, between `stop` and the message.
     """
-    reach = {**dict(held.message.causes), held.message.log: held.message.seq}
+    reach = {**dict(placed.message.causes), placed.message.log: placed.message.seq}
     yield reach
-    end = held.position
+    end = placed.position
     while end > stop + 1:
         start = max(end - MESSAGES_A_TURN, stop + 1)
         for message in reversed(_page(reader, start, end, room)):
@@ -99,7 +99,7 @@ async def _walk(
 
 
 def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Message]:
-    """What stands at the positions from `start` to below `end`; without the bodies."""
+    """The messages at the positions from `start` to below `end`, without their bodies."""
     page: list[Message] = []
     while start < end:
         rows = reader.after(start - 1, None, end - start)
@@ -113,8 +113,8 @@ def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Messag
     return page
 
 
-async def _alone(reader: Reader, held: Held) -> Record:
-    message = held.message
+async def _alone(reader: Reader, placed: Placed) -> Record:
+    message = placed.message
     causes = []
     for at, dot in enumerate(message.causes, 1):
         causes.append(_brief(_find(reader, str(dot)).message))
@@ -125,11 +125,11 @@ async def _alone(reader: Reader, held: Held) -> Record:
         "message": message_record(message),
         "previous": str(previous) if previous.seq else None,
         "causes": causes,
-        "clock": clock_record(await clock_of(reader, held)),
+        "clock": clock_record(await clock_of(reader, placed)),
     }
 
 
-async def _together(reader: Reader, one: Held, other: Held) -> Record:
+async def _together(reader: Reader, one: Placed, other: Placed) -> Record:
     return {
         "order": (await order(reader, one, other)).value,
         "same_room": one.message.room == other.message.room,
@@ -147,7 +147,7 @@ def _brief(message: Message) -> Record:
     }
 
 
-def _find(reader: Reader, text: object) -> Held:
+def _find(reader: Reader, text: object) -> Placed:
     dot = parse_dot(str(text))
     position = reader.position_of(dot)
     encoded = reader.message(dot)
@@ -156,4 +156,4 @@ def _find(reader: Reader, text: object) -> Held:
             f"this node holds no message {dot}",
             "it may still be on its way, see `flc status`; `flc log --json` prints what is held",
         )
-    return Held(decode(encoded), position)
+    return Placed(decode(encoded), position)

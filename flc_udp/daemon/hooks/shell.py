@@ -1,9 +1,9 @@
-"""Shell commands, each run to its end or killed with its process group, none of it on the loop.
+"""Shell commands: each runs to its end or is killed with its process group. None holds the loop.
 
-Rules. A process is started in a thread, since starting one takes as long as the machine likes; its
-end is a file descriptor the loop watches (pidfd_open(2)). Until it is reaped here its number is
-nobody else's, so a kill meets the right group. What it is told is a file in memory: one that does
-not read its standard input holds nobody up.
+Rules. A process is started in a thread, because starting one may take long. Its end is seen by a
+file descriptor that the loop watches (pidfd_open(2)). Until the process is reaped here, no other
+process can have its number, so a kill meets the right group. Its standard input is a file in
+memory, so a command that does not read it holds nobody up.
 """
 
 from __future__ import annotations
@@ -15,23 +15,26 @@ import subprocess
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from enum import StrEnum
+from typing import NamedTuple
 
 STDERR = 2
 
-OUTCOMES = ("ended well", "failed", "timed out", "not started")
-"""How a command may end."""
 
-NOT_STARTED, TIMED_OUT = "cannot be started", "killed after"
-"""How the reasons begin that are not the command's own."""
+class How(StrEnum):
+    """How a command may end. The values are labels of a metric and never change."""
+
+    WELL = "ended well"
+    FAILED = "failed"
+    TIMED_OUT = "timed out"
+    NOT_STARTED = "not started"
 
 
-def outcome(reason: str) -> str:
-    """One of OUTCOMES, from the reason that `Shell.run` gave."""
-    if reason.startswith(NOT_STARTED):
-        return "not started"
-    if reason.startswith(TIMED_OUT):
-        return "timed out"
-    return "failed" if reason else "ended well"
+class Ended(NamedTuple):
+    """How a command ended, and why; the reason is empty where it ended well."""
+
+    how: How
+    reason: str = ""
 
 
 class Shell:
@@ -44,15 +47,15 @@ class Shell:
 
     async def run(
         self, command: str, environ: Mapping[str, str], stdin: str, timeout_s: float
-    ) -> str:
-        """Why it failed, or nothing; what it writes goes to the node's standard error."""
+    ) -> Ended:
+        """Run a command. What it writes goes to the node's standard error."""
         loop = asyncio.get_running_loop()
         try:
             process, pidfd = await loop.run_in_executor(
                 self._starter, _start, command, environ, stdin
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
-            return f"{NOT_STARTED}: {error}"
+            return Ended(How.NOT_STARTED, f"cannot be started: {error}")
         self._running[process] = None
         if self._is_closed:
             _kill(process)
@@ -62,25 +65,25 @@ class Shell:
             del self._running[process]
 
     def kill(self) -> None:
-        """End what runs, and what is about to, with all that it started."""
+        """Kill what runs and what is about to run, with everything that it started."""
         self._is_closed = True
         for process in self._running:
             _kill(process)
 
     def close(self) -> None:
-        """Nothing is started any more."""
+        """Start nothing any more."""
         self._starter.shutdown(wait=False, cancel_futures=True)
 
 
 def _start(
     command: str, environ: Mapping[str, str], stdin: str
 ) -> tuple[subprocess.Popen[bytes], int]:
-    # UTF-8 whatever the locale is: names and rooms are, and half a surrogate pair is lost.
+    # Names and rooms are UTF-8, whatever the locale is. Half of a surrogate pair is lost.
     encoded = {name.encode(): text.encode(errors="replace") for name, text in environ.items()}
     with os.fdopen(os.memfd_create("flc-record"), "w+b") as file:
         file.write(stdin.encode(errors="replace"))
         file.seek(0)
-        # Its own session: a Ctrl-C in the node's terminal is the node's, which gives it a grace.
+        # It gets a session of its own: a Ctrl-C in the node's terminal is meant for the node.
         process = subprocess.Popen(
             ["/bin/sh", "-c", command],
             env=encoded, stdin=file, stdout=STDERR, start_new_session=True,
@@ -93,7 +96,7 @@ def _start(
         raise
 
 
-async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float) -> str:
+async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float) -> Ended:
     loop, ended = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(pidfd, ended.set)
     is_late = False
@@ -108,8 +111,10 @@ async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float
         os.close(pidfd)
     code = process.wait()
     if is_late:
-        return f"{TIMED_OUT} {timeout_s:g} s"
-    return f"killed by signal {-code}" if code < 0 else f"exit code {code}" if code else ""
+        return Ended(How.TIMED_OUT, f"killed after {timeout_s:g} s")
+    if code < 0:
+        return Ended(How.FAILED, f"killed by signal {-code}")
+    return Ended(How.FAILED, f"exit code {code}") if code else Ended(How.WELL)
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

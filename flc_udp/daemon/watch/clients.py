@@ -1,4 +1,4 @@
-"""What the clients of a node cost it and wait for, added up: for `flc status` and the metrics."""
+"""What the clients of a node cost it, and what they wait for, added up over all of them."""
 
 from __future__ import annotations
 
@@ -9,28 +9,28 @@ from flc_udp.waist.node import Node
 
 
 class Clients(NamedTuple):
-    """All clients of the control socket, as they are now."""
+    """All clients of the control socket, at one moment."""
 
     connections: int
     blocked: int
-    """Clients that do not read what they asked for: nothing more is written for them."""
+    """Clients that do not read what they asked for. The node writes nothing more for them."""
     paused: int
-    """Clients that say faster than it is taken: they are not read from until it is."""
+    """Clients that ask faster than the node can do it. It does not read from them meanwhile."""
     unread_bytes: int
-    """Answers and messages in memory that clients have not taken yet."""
+    """Bytes of answers and messages in memory that clients have not read yet."""
     follows: int
     lagging: int
-    """Follows that have not seen all that is shown: they read on from the log."""
+    """Follows that have not seen everything that is shown. They read on from the log."""
     lag_max: int
-    """Messages that the furthest of them is behind, of all rooms, pruned ones included."""
+    """How many messages the furthest is behind, over all rooms and with pruned messages."""
     waiting_for_others: int
-    """Says that are durable here and wait for other nodes' disks."""
+    """Says that are durable here, and wait for the disks of other nodes."""
     turned_away: int
-    """Clients that were one too many, since the daemon began."""
+    """Clients that were refused because there were too many, since the daemon began."""
 
 
 def clients_of(control: Control, node: Node) -> Clients:
-    """Asks every connection: a few hundred at most."""
+    """Ask every connection. There are a few hundred at most."""
     here = control.connections
     lags = [lag for client in here for lag in client.lags()]
     return Clients(

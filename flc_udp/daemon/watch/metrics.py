@@ -1,15 +1,16 @@
-"""The node's figures for Prometheus: read when they are asked for, from counters that are there.
+"""The node's figures for Prometheus. They are read when somebody asks, from counters that exist.
 
-Rules. Nothing here is called a message; to be scraped costs what one `flc status` costs. Names are
-for ever: tests/daemon/watch/test_metrics.py holds the list, and one that goes is a change for
-users. A label has few values, known from the source: a reason, a queue, a state, never a room or a
-node.
+Rules. Nothing here costs anything for each message, and one scrape costs as much as one
+`flc status`. A name never changes, because people's alarms use it: tests/daemon/watch/
+test_metrics.py holds the list. A label has few values, and the source knows them all: a reason, a
+queue, a state, but never a room or a node.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -20,86 +21,225 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from flc_udp import __version__
-from flc_udp.core.facts import Facts
+from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.hooks.hook import HookFigures
 from flc_udp.daemon.hooks.hooks import Hooks
-from flc_udp.daemon.hooks.shell import OUTCOMES
-from flc_udp.daemon.watch.clients import clients_of
-from flc_udp.daemon.watch.peers import peer_sums
+from flc_udp.daemon.hooks.shell import How
+from flc_udp.daemon.watch.clients import Clients, clients_of
+from flc_udp.daemon.watch.peers import PeerSums, peer_sums
 from flc_udp.daemon.watch.status import Status, members_by_state
-from flc_udp.daemon.watch.timings import Histogram
+from flc_udp.daemon.watch.timings import Histogram, Timings
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.errors import StoreFailed
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
+from flc_udp.wire.seal import Keyring
 
-Gauges = tuple[tuple[str, str, Callable[[Facts], float]], ...]
+
+class Scrape(NamedTuple):
+    """Everything that one scrape reads."""
+
+    status: Status
+    keyring: Keyring
+    node: Node
+    facts: Facts
+    clients: Clients
+    peers: PeerSums
+    hooks: dict[str, HookFigures]
+    web: Web
+    timings: Timings
+
+
+Samples = Mapping[tuple[str, ...], float]
+"""{values of the labels, in their order: figure}."""
+
+GAUGES: dict[str, tuple[str, Callable[[Scrape], float]]] = {
+    "uptime_seconds": ("Since this daemon started.", lambda at: at.status.uptime_s),
+    "healthy": ("1 if `flc status` says so.", lambda at: not at.status.reasons()),
+    "keys": (
+        "Keys that open datagrams. More than 1 while the cluster changes its key.",
+        lambda at: len(at.keyring.keys),
+    ),
+    "local_health_score": (
+        "How little this node trusts its own view of others. 0 is well.",
+        lambda at: at.facts.health.score,
+    ),
+    "local_health_score_max": (
+        "The worst local health there can be. Half of it is unhealthy.",
+        lambda at: at.facts.health.score_max,
+    ),
+    "catching_up": (
+        "1 while so much is missing that nobody should be sent here to read.",
+        lambda at: at.facts.catching_up,
+    ),
+    "leaving": ("1 once this node was told to leave.", lambda at: at.facts.is_leaving),
+    "messages": (
+        "Messages that this node durably knows, with those it has pruned.",
+        lambda at: at.facts.messages,
+    ),
+    "logs": ("Logs: runs of nodes that posted.", lambda at: at.facts.logs),
+    "rooms": ("Rooms that anything was said in.", lambda at: at.facts.rooms),
+    "floor_timestamp_seconds": (
+        "Everything said since then is kept, by authors' clocks. 0 if nothing was pruned.",
+        lambda at: (at.facts.floor >> STAMP_WALL_SHIFT) / 1_000,
+    ),
+    "holdback_bytes": (
+        "Messages in memory that came before their causes.",
+        lambda at: at.facts.repair.holdback_bytes,
+    ),
+    "pieces_bytes": (
+        "Parts in memory of large messages that are not complete yet.",
+        lambda at: at.facts.repair.pieces_bytes,
+    ),
+    "log_writable": (
+        "0 while commits fail: posts are refused, and the node tries again.",
+        lambda at: at.node.failing is None,
+    ),
+    "control_connections": ("Clients of the control socket.", lambda at: at.clients.connections),
+    "control_connections_blocked": (
+        "Clients that do not read what they asked for.",
+        lambda at: at.clients.blocked,
+    ),
+    "control_connections_paused": (
+        "Clients that the node does not read from until it has done what they asked.",
+        lambda at: at.clients.paused,
+    ),
+    "control_unread_bytes": (
+        "Bytes in memory that clients have not read yet.",
+        lambda at: at.clients.unread_bytes,
+    ),
+    "followers": ("Rooms that are followed, over all clients.", lambda at: at.clients.follows),
+    "followers_lagging": (
+        "Followers that have not seen everything. They read on from the log.",
+        lambda at: at.clients.lagging,
+    ),
+    "follower_lag_messages_max": (
+        "Messages, of all rooms, that the furthest of them is behind.",
+        lambda at: at.clients.lag_max,
+    ),
+    "web_connections": ("Connections to these pages.", lambda at: at.web.connections),
+    # Of peers there are sums over the living members, never one of them: there may be a thousand.
+    "peer_lag_messages_max": (
+        "Messages of this run that the member furthest behind has not said it holds.",
+        lambda at: at.peers.lag_messages_max,
+    ),
+    "peers_lagging": ("Members for which that is not 0.", lambda at: at.peers.lagging),
+    "peers_behind": (
+        "Members that do not hold what this node had said when they spoke before.",
+        lambda at: at.peers.behind,
+    ),
+    "peer_behind_seconds_max": (
+        "How long the longest of them has been behind.",
+        lambda at: at.peers.behind_s_max,
+    ),
+    "peers_catching_up": ("Members that say they are.", lambda at: at.peers.catching_up),
+    "peers_roots_differ": (
+        "Members that last told another root than this node's. Usual while much is said.",
+        lambda at: at.peers.roots_differ,
+    ),
+    "push_in_flight_bytes": (
+        "Bytes that were pushed and not answered yet.",
+        lambda at: at.peers.in_flight_bytes,
+    ),
+    "push_windows_full": (
+        "Members whose window was full of late. They are told what there is, and pull it.",
+        lambda at: at.peers.windows_full,
+    ),
+}
+"""{name: (help, how to read it)}: figures that rise and fall."""
 
 COUNTS = {
     "datagrams received": ("datagrams_received", "Datagrams taken from the socket and looked at."),
-    "bytes received": ("received_bytes", "Bytes of these, seals included."),
+    "bytes received": ("received_bytes", "Bytes of these, with their seals."),
     "datagrams sent": ("datagrams_sent", "Datagrams given to the socket."),
-    "bytes sent": ("sent_bytes", "Bytes of these, seals included."),
+    "bytes sent": ("sent_bytes", "Bytes of these, with their seals."),
     "commits": ("commits", "Transactions that put messages on this disk."),
-    "failed commits": ("failed_commits", "Transactions that did not, and were undone."),
-    "messages committed": ("messages_committed", "Messages these put there, own and others'."),
+    "failed commits": ("failed_commits", "Transactions that failed and were undone."),
+    "messages committed": ("messages_committed", "Messages that these put there, from all nodes."),
     "messages replayed": ("messages_replayed", "Messages read from the log for nodes that pull."),
-    "messages pruned": ("messages_pruned", "Messages that retention let go."),
-    "bases taken": ("bases_taken", "Times this node took another's floor for its own."),
+    "messages pruned": ("messages_pruned", "Messages that retention removed."),
+    "bases taken": ("bases_taken", "Times this node took another node's floor as its own."),
     "stalls": ("stalls", "Turns that came later than stall_ms after they were due."),
 }
-"""What the Node counts, by its own words, and what each is called here."""
+"""{what the Node counts: (name, help)}."""
 
-GAUGES: Gauges = (
-    (
-        "local_health_score",
-        "How little this node trusts its own view of others: 0 is well.",
-        lambda facts: facts.health.score,
+COUNTERS: dict[str, tuple[str, Callable[[Scrape], float]]] = {
+    "control_connections_turned_away": (
+        "Clients that were refused because there were too many.",
+        lambda at: at.clients.turned_away,
     ),
-    (
-        "local_health_score_max",
-        "The worst local health there can be; half of it is unhealthy.",
-        lambda facts: facts.health.score_max,
+    "web_connections_pushed_out": (
+        "Connections to these pages that were ended to make room for newer ones.",
+        lambda at: at.web.pushed_out,
     ),
-    (
-        "catching_up",
-        "1 while so much is missing that nobody should be sent here to read.",
-        lambda facts: facts.catching_up,
+    "message_age_negative": (
+        "Messages from the future, noted as of age 0: an author's clock is ahead.",
+        lambda at: at.timings.from_the_future,
     ),
-    ("leaving", "1 once this node was told to leave.", lambda facts: facts.is_leaving),
-    (
-        "messages",
-        "Messages this node durably knows, those it has pruned included.",
-        lambda facts: facts.messages,
+}
+"""{name: (help, how to read it)}: figures that only rise."""
+
+LABELLED_GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samples]]] = {
+    "build_info": ("1, with the version.", ("version",), lambda _at: {(__version__,): 1}),
+    "members": (
+        "Members known, with this node.",
+        ("state",),
+        lambda at: _by_name(members_by_state(at.facts)),
     ),
-    ("logs", "Logs: runs of nodes that posted.", lambda facts: facts.logs),
-    ("rooms", "Rooms that anything was said in.", lambda facts: facts.rooms),
-    (
-        "floor_timestamp_seconds",
-        "Everything said since then is kept, by authors' clocks; 0 where nothing was pruned.",
-        lambda facts: (facts.floor >> STAMP_WALL_SHIFT) / 1_000,
+    "queue_length": (
+        "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks.",
+        ("queue",),
+        lambda at: _by_name({**at.node.queued(), "waiting_for_others": at.node.waits}),
     ),
-    (
-        "holdback_bytes",
-        "Messages that came before their causes, in memory.",
-        lambda facts: facts.repair.holdback_bytes,
+    "hooks_running": (
+        "Commands that run now.",
+        ("hook",),
+        lambda at: {(hook,): figures.running for hook, figures in at.hooks.items()},
     ),
-    (
-        "pieces_bytes",
-        "Parts of large messages that are not whole yet, in memory.",
-        lambda facts: facts.repair.pieces_bytes,
+    "hooks_waiting": (
+        "Messages or members for which no command has run.",
+        ("hook",),
+        lambda at: {(hook,): figures.waiting for hook, figures in at.hooks.items()},
     ),
-)
-"""One number each, which the node has at hand."""
+}
+"""{name: (help, names of the labels, how to read it)}."""
+
+LABELLED_COUNTERS: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samples]]] = {
+    "drops": (
+        "What was not taken or not sent, in all.",
+        ("reason",),
+        lambda at: _by_name(dict(sorted(at.status.drops().items()))),
+    ),
+    "local_health_changes": (
+        "What spoke for and against this node's view of others.",
+        ("change",),
+        lambda at: _health_changes(at.facts.health),
+    ),
+    "hook_runs": (
+        "Commands that ended, by how.",
+        ("hook", "outcome"),
+        lambda at: {
+            (hook, how): figures.ended.get(how, 0)
+            for hook, figures in at.hooks.items()
+            for how in How
+        },
+    ),
+    "hook_passed_over": (
+        "Messages that retention removed first, and changes that a later one replaced.",
+        ("hook",),
+        lambda at: {(hook,): figures.passed_over for hook, figures in at.hooks.items()},
+    ),
+}
 
 
 @dataclass(frozen=True, slots=True)
 class NodeCollector(Collector):
-    """All figures of one node, at the moment they are asked for."""
+    """All figures of one node, at the moment when somebody asks for them."""
 
     status: Status
     ground: LoopGround
@@ -113,161 +253,30 @@ class NodeCollector(Collector):
         """Every family, in a fixed order."""
         node = self.ground.node
         facts = node.facts()
-        yield _labelled_gauge("build_info", "1, with the version.", "version", {__version__: 1})
-        yield _gauge("uptime_seconds", "Since this daemon started.", self.status.uptime_s)
-        yield _gauge("healthy", "1 if `flc status` says so.", not self.status.reasons())
-        ring = "Keys that datagrams are opened with: above 1 a change of keys is under way."
-        yield _gauge("keys", ring, len(self.status.keys.ring.keys))
-        for name, what, read in GAUGES:
-            yield _gauge(name, what, read(facts))
-        writable = "0 while commits fail: posts are refused and it is tried again."
-        yield _gauge("log_writable", writable, node.failing is None)
+        at = Scrape(
+            self.status,
+            self.status.keys.ring,
+            node,
+            facts,
+            clients_of(self.control, node),
+            peer_sums(facts),
+            self.hooks.figures(),
+            self.web,
+            self.ground.timings,
+        )
+        for name, (what, read) in GAUGES.items():
+            yield _gauge(name, what, read(at))
         for counted, (name, what) in COUNTS.items():
-            yield CounterMetricFamily(f"flc_{name}", what, value=node.counts[counted])
-        yield from self._by_label(node, facts)
-        yield from self._clients()
-        yield from self._peers(facts)
-        yield from self._hooks()
-        yield from self._timings()
+            yield _counter(name, what, node.counts[counted])
+        for name, (what, read) in COUNTERS.items():
+            yield _counter(name, what, read(at))
+        for name, (what, labels, samples) in LABELLED_GAUGES.items():
+            yield _labelled(GaugeMetricFamily(f"flc_{name}", what, labels=labels), samples(at))
+        for name, (what, labels, samples) in LABELLED_COUNTERS.items():
+            yield _labelled(CounterMetricFamily(f"flc_{name}", what, labels=labels), samples(at))
+        yield from _histograms(at.timings)
         yield from self._kernel()
         yield from self._directory_figures()
-
-    def _by_label(self, node: Node, facts: Facts) -> Iterator[Metric]:
-        members = members_by_state(facts)
-        yield _labelled_gauge("members", "Members known, this node included.", "state", members)
-        queued = {**node.queued(), "waiting_for_others": node.waits}
-        what = "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks."
-        yield _labelled_gauge("queue_length", what, "queue", queued)
-        drops = CounterMetricFamily(
-            "flc_drops", "What was not taken or not sent, all told.", labels=["reason"]
-        )
-        for reason, count in sorted(self.status.drops().items()):
-            drops.add_metric([reason], count)
-        yield drops
-        changes = CounterMetricFamily(
-            "flc_local_health_changes",
-            "What spoke for and against this node's view of others.",
-            labels=["change"],
-        )
-        for change in Change:
-            changes.add_metric([change], facts.health.counts.get(change, 0))
-        yield changes
-
-    def _clients(self) -> Iterator[Metric]:
-        clients = clients_of(self.control, self.ground.node)
-        for name, what, value in (
-            ("control_connections", "Clients of the control socket.", clients.connections),
-            (
-                "control_connections_blocked",
-                "Clients that do not read what they asked for.",
-                clients.blocked,
-            ),
-            (
-                "control_connections_paused",
-                "Clients that are not read from until what they said is taken, or what they asked.",
-                clients.paused,
-            ),
-            ("control_unread_bytes", "In memory, for clients to take.", clients.unread_bytes),
-            ("followers", "Rooms that are followed, over all clients.", clients.follows),
-            (
-                "followers_lagging",
-                "Followers that have not seen all: they read on from the log.",
-                clients.lagging,
-            ),
-            (
-                "follower_lag_messages_max",
-                "Messages that the furthest of them is behind, of all rooms.",
-                clients.lag_max,
-            ),
-            ("web_connections", "Connections to these pages.", self.web.connections),
-        ):
-            yield _gauge(name, what, value)
-        yield CounterMetricFamily(
-            "flc_control_connections_turned_away",
-            "Clients that were one too many.",
-            value=clients.turned_away,
-        )
-        yield CounterMetricFamily(
-            "flc_web_connections_pushed_out",
-            "Connections to these pages that gave way to newer ones.",
-            value=self.web.pushed_out,
-        )
-
-    def _peers(self, facts: Facts) -> Iterator[Metric]:
-        """Sums over living members, never one of them: there may be a thousand."""
-        figures = peer_sums(facts)
-        for name, what, value in (
-            (
-                "peer_lag_messages_max",
-                "Messages of this run that the member furthest behind has not said to hold.",
-                figures.lag_messages_max,
-            ),
-            ("peers_lagging", "Members of which that is not 0.", figures.lagging),
-            (
-                "peers_behind",
-                "Members that do not hold what this node had said when they spoke before.",
-                figures.behind,
-            ),
-            ("peer_behind_seconds_max", "For how long, the longest.", figures.behind_s_max),
-            ("peers_catching_up", "Members that say they are.", figures.catching_up),
-            (
-                "peers_roots_differ",
-                "Members whose root was another when last told: usual while much is said.",
-                figures.roots_differ,
-            ),
-            ("push_in_flight_bytes", "Pushed and not answered yet.", figures.in_flight_bytes),
-            (
-                "push_windows_full",
-                "Members that had no room of late: they are told what there is, and pull.",
-                figures.windows_full,
-            ),
-        ):
-            yield _gauge(name, what, value)
-
-    def _hooks(self) -> Iterator[Metric]:
-        """By hook; none where none has a command."""
-        running, waiting, ended, passed_over = self._hook_families()
-        for name, figures in self.hooks.figures().items():
-            running.add_metric([name], figures.running)
-            waiting.add_metric([name], figures.waiting)
-            passed_over.add_metric([name], figures.passed_over)
-            for how in OUTCOMES:
-                ended.add_metric([name, how], figures.ended[how])
-        yield from (running, waiting, ended, passed_over)
-
-    def _hook_families(
-        self,
-    ) -> tuple[GaugeMetricFamily, GaugeMetricFamily, CounterMetricFamily, CounterMetricFamily]:
-        hook = ["hook"]
-        return (
-            GaugeMetricFamily("flc_hooks_running", "Commands that run now.", labels=hook),
-            GaugeMetricFamily(
-                "flc_hooks_waiting", "Messages or members no command has run for.", labels=hook
-            ),
-            CounterMetricFamily(
-                "flc_hook_runs", "Commands that ended, by how.", labels=["hook", "outcome"]
-            ),
-            CounterMetricFamily(
-                "flc_hook_passed_over",
-                "Messages that retention took first, changes that a newer one followed.",
-                labels=hook,
-            ),
-        )
-
-    def _timings(self) -> Iterator[Metric]:
-        timings = self.ground.timings
-        yield _histogram("commit_seconds", "From handing over a commit to its end.", timings.commit)
-        yield _histogram(
-            "message_age_seconds",
-            "From its author's clock to its being durable here, of at most one message of others "
-            "a commit, while not catching up. How far apart two clocks are is in it.",
-            timings.age,
-        )
-        yield CounterMetricFamily(
-            "flc_message_age_negative",
-            "Of these, messages from the future, noted as of age 0: an author's clock is ahead.",
-            value=timings.from_the_future,
-        )
 
     def _kernel(self) -> Iterator[Metric]:
         buffer = self.ground.kernel_buffer()
@@ -275,16 +284,14 @@ class NodeCollector(Collector):
             return
         yield _gauge("receive_buffer_size_bytes", "What the system granted.", buffer.size)
         if buffer.used is not None:
-            yield _gauge("receive_buffer_used_bytes", "Datagrams not yet taken.", buffer.used)
+            what = "Bytes of datagrams that the node has not taken yet."
+            yield _gauge("receive_buffer_used_bytes", what, buffer.used)
         if buffer.drops is not None:
-            yield CounterMetricFamily(
-                "flc_receive_buffer_drops",
-                "Datagrams the system dropped before this node saw them, mostly for want of room.",
-                value=buffer.drops,
-            )
+            what = "Datagrams that the system dropped, mostly because this buffer was full."
+            yield _counter("receive_buffer_drops", what, buffer.drops)
 
     def _directory_figures(self) -> list[Metric]:
-        """What only the disk can tell; while it cannot, that is the one figure there is."""
+        """The figures that only the disk knows. If it cannot be read, there is only one."""
         readable = "1 if the data directory could be read just now."
         try:
             return [_gauge("data_readable", readable, 1), *self._disk()]
@@ -292,26 +299,48 @@ class NodeCollector(Collector):
             return [_gauge("data_readable", readable, 0)]
 
     def _disk(self) -> Iterator[Metric]:
-        sizes = self.directory.file_bytes()
+        used, once = self.reader.used_bytes(), self.reader.once_clients()
         yield _gauge("messages_kept", "Messages in the log now.", self.reader.counts()[0])
-        yield _labelled_gauge("database_bytes", "Sizes of the log's files.", "file", sizes)
-        yield _gauge(
-            "database_used_bytes", "The database without its free pages.", self.reader.used_bytes()
-        )
-        once = self.reader.once_clients()
+        yield _gauge("database_used_bytes", "The database without its free pages.", used)
         yield _gauge("once_clients", "Clients whose numbered says are remembered.", once)
         free = self.directory.free_bytes()
-        yield _gauge("disk_free_bytes", "Free where the log is, for this user.", free)
+        yield _gauge("disk_free_bytes", "Bytes that this user may still write there.", free)
+        files = GaugeMetricFamily(
+            "flc_database_bytes", "Sizes of the log's files.", labels=["file"]
+        )
+        yield _labelled(files, _by_name(self.directory.file_bytes()))
+
+
+def _histograms(timings: Timings) -> Iterator[Metric]:
+    yield _histogram("commit_seconds", "From handing over a commit to its end.", timings.commit)
+    yield _histogram(
+        "message_age_seconds",
+        "From the time on a message's author's clock until it is durable here. In each commit at "
+        "most one message of others is measured, and none while catching up. The difference "
+        "between the two clocks is in it.",
+        timings.age,
+    )
+
+
+def _health_changes(health: HealthFacts) -> Samples:
+    return {(change,): health.counts.get(change, 0) for change in Change}
+
+
+def _by_name(values: Mapping[str, float]) -> Samples:
+    return {(name,): value for name, value in values.items()}
 
 
 def _gauge(name: str, what: str, value: float) -> Metric:
     return GaugeMetricFamily(f"flc_{name}", what, value=float(value))
 
 
-def _labelled_gauge(name: str, what: str, label: str, values: Mapping[str, int]) -> Metric:
-    family = GaugeMetricFamily(f"flc_{name}", what, labels=[label])
-    for key, value in values.items():
-        family.add_metric([key], value)
+def _counter(name: str, what: str, value: float) -> Metric:
+    return CounterMetricFamily(f"flc_{name}", what, value=value)
+
+
+def _labelled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
+    for labels, value in samples.items():
+        family.add_metric(labels, value)
     return family
 
 

@@ -1,11 +1,12 @@
-"""`/metrics`, `/livez` and `/readyz`: what monitors, supervisors and balancers ask of a node.
+"""`/metrics`, `/livez` and `/readyz`: what monitors, supervisors and load balancers ask of a node.
 
-    /livez    200 if the loop turns; there is no other answer, so silence is the bad news
+    /livez    200 if the loop turns; there is no other answer, so no answer means that it does not
     /readyz   200 if the node is healthy and not catching up, else 503 and the reasons, one a line
     /metrics  everything that can queue, be dropped, lag or grow, in Prometheus' text format
 
-Rules. Who is alive is not restarted for being ill: `/livez` looks at nothing. A page is made at
-most once in FRESH_S, however many ask, so that no number of scrapers takes the loop from the node.
+Rules. `/livez` looks at nothing, so that a supervisor does not restart a node that is ill but
+alive. A page is made at most once in FRESH_S, however many clients ask, so that scrapers cannot
+keep the loop busy.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def _readyz(status: Status) -> Page:
 
 
 def _kept_fresh(make: Callable[[], Page]) -> Callable[[], Page]:
-    """The same page for all who ask within FRESH_S."""
+    """Make a page, and answer with it again for FRESH_S."""
     kept: list[tuple[float, Page]] = []
 
     def page() -> Page:

@@ -1,7 +1,8 @@
-"""How long things take, counted in a few fixed classes: what can be noted once a commit.
+"""How long commits and messages take, counted in a few fixed classes.
 
-Rules. Nothing is noted a message: a batch is one observation, so a scraped node and one that nobody
-scrapes cost the same. Classes never change while a node runs, as counters never fall.
+Rules. Nothing is noted for each message. A batch is one observation, so a node costs the same
+whether somebody scrapes it or not. Classes never change while a node runs, because their counters
+may never fall.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ AGE_BOUNDS_S = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 6
 
 
 class Histogram:
-    """Observations in seconds, by the least bound that holds them."""
+    """Observations in seconds, each counted at the smallest bound that is not less."""
 
     def __init__(self, bounds: tuple[float, ...]) -> None:
         self.bounds = bounds
@@ -28,31 +29,31 @@ class Histogram:
         self._counts = [0] * (len(bounds) + 1)
 
     def note(self, seconds: float) -> None:
-        """One observation."""
+        """Count one observation."""
         self.total += seconds
         self._counts[bisect_left(self.bounds, seconds)] += 1
 
     def cumulative(self) -> list[int]:
-        """How many lay within each bound, and last how many there are."""
+        """How many observations are within each bound; the last figure counts all of them."""
         return list(accumulate(self._counts))
 
 
 class Timings:
-    """What one node measures of itself."""
+    """What one node measures about itself."""
 
     def __init__(self) -> None:
         self.commit = Histogram(COMMIT_BOUNDS_S)
-        """From the loop's handing a batch to the writer to the loop's knowing it durable."""
+        """From when the loop hands a batch to the writer until the batch is known to be durable."""
         self.age = Histogram(AGE_BOUNDS_S)
-        """From its author's clock to this node's when durable here, of a sample of messages."""
+        """From the author's time until this node's time when durable, for a sample of messages."""
         self.from_the_future = 0
-        """Samples that were younger than nothing: the author's clock is ahead of this one."""
+        """Samples with a negative age: the author's clock is ahead of this node's."""
 
     def arrived(self, batch: Batch, own: LogId, wall_ms: int) -> None:
-        """A batch is durable: note the age of one message of others, from either end of it.
+        """A batch is durable: note the age of one message of another node, at either end of it.
 
-        Its own posts a node decides last in a turn and commits first after a pause, so between the
-        ends there is seldom a stranger where neither is one.
+        A node decides its own posts last in a turn, and commits them first after a pause. So if
+        neither end is a message of another node, there is seldom one between.
         """
         for message in (batch.messages[0], batch.messages[-1]):
             if message.log != own:

@@ -1,43 +1,41 @@
-"""A few pages over HTTP/1.1, for those who look after a node: GET and HEAD, one request each.
+"""A few pages over HTTP/1.1 for monitors: each connection asks for one page with GET or HEAD.
 
-Served by the node's own loop and not by a thread, so that an answer proves that the loop turns.
+The node's own event loop serves them, not a thread. So an answer proves that the loop turns.
 
-Rules. A connection ends after one answer, or after DEADLINE_S without one, whatever either end does
-meanwhile: it is aborted, and nobody waits for it. Requests, answers and connections are bounded; of
-too many connections the oldest gives way, so that who asks promptly is answered however many
-dawdle. Nothing of what is asked is logged or kept.
+Rules. A connection ends after one answer. Whatever either end does, it is aborted after DEADLINE_S,
+and nobody waits for it. Requests, answers and the number of connections are bounded. When there are
+too many connections, the oldest is ended, so that slow clients cannot keep out prompt ones. Nothing
+of a request is logged or kept.
 """
 
 from __future__ import annotations
 
 import asyncio
-import re
 import socket
 from collections.abc import Callable, Mapping
 from http import HTTPStatus
 from typing import NamedTuple, cast
+
+import h11
 
 from flc_udp.daemon.udp import BIND_HINTS, resolve
 from flc_udp.model.address import Address, fold
 from flc_udp.model.errors import FlcError
 
 DEADLINE_S = 5.0
-"""From connecting to the last byte of the answer; who scrapes needs a hundredth of it."""
+"""The time from connecting to the last byte of the answer. A scrape needs a hundredth of it."""
 
 REQUEST_BYTES_MAX = 8_192
-"""Of a request line and headers, which are read and not looked at."""
+"""The largest request line and headers together."""
 
 CONNECTIONS_MAX = 16
-"""At a time: more than any number of scrapers and probes needs."""
+"""The most connections at a time: more than scrapers and probes need."""
 
 PLAIN = "text/plain; charset=utf-8"
 
-HEAD_END = re.compile(rb"\r?\n\r?\n")
-REQUEST_LINE = re.compile(rb"([A-Z]+) (/[!-~]*) HTTP/1\.[01]")
-
 
 class Page(NamedTuple):
-    """What is answered."""
+    """One answer."""
 
     status: HTTPStatus
     text: str
@@ -48,24 +46,25 @@ Pages = Mapping[str, Callable[[], Page]]
 
 
 class Listening(NamedTuple):
-    """A socket that is connected to already, though nobody answers yet."""
+    """A socket that listens. Clients can connect to it, though nobody answers yet."""
 
     sock: socket.socket
     address: Address
 
 
 class _Exchange(asyncio.Protocol):
-    """One connection: a request, an answer, the end."""
+    """One connection: one request, one answer, the end."""
 
     def __init__(self, web: Web) -> None:
         self._web = web
-        self._request = b""
+        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES_MAX)
         self._has_answered = False
+        self._wants_body = True
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        """Somebody came."""
+        """Somebody connected."""
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.Transport", transport)
         loop = asyncio.get_running_loop()
@@ -73,61 +72,74 @@ class _Exchange(asyncio.Protocol):
         self._web.admit(self)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """They went, or were sent away."""
+        """The connection is over, whoever ended it."""
         self._transport = None
         if self._deadline is not None:
             self._deadline.cancel()
         self._web.dismiss(self)
 
     def data_received(self, data: bytes) -> None:
-        """A part of the request; what follows it is passed over."""
+        """A part of the request arrived. Whatever follows the request is ignored."""
         if self._has_answered:
             return
-        self._request += data
-        head = HEAD_END.search(self._request, 0, REQUEST_BYTES_MAX)
-        if head is not None:
-            self._answer_request(self._request[: head.start()])
-        elif len(self._request) >= REQUEST_BYTES_MAX:
-            self._answer(_refusal(f"a request of more than {REQUEST_BYTES_MAX} bytes"))
+        try:
+            self._http.receive_data(data)
+            event = self._http.next_event()
+        except h11.RemoteProtocolError as error:
+            status = HTTPStatus(error.error_status_hint)
+            self._answer(Page(status, f"{error}; a request begins like: GET /livez HTTP/1.1\n"))
+        else:
+            if isinstance(event, h11.Request):
+                self._wants_body = event.method != b"HEAD"
+                self._answer(self._page(event))
+            elif isinstance(event, h11.ConnectionClosed):
+                self.abort()
 
     def eof_received(self) -> bool:
-        """The request is over, whole or not. True: the answer may still be on its way."""
-        if not self._has_answered:
-            self._answer(_refusal("half a request"))
+        """The request is over. True keeps the connection, for an answer that is on its way."""
+        self.data_received(b"")
         return True
 
     def abort(self) -> None:
-        """End it as it is."""
+        """End the connection at once."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _answer_request(self, head: bytes) -> None:
-        line = REQUEST_LINE.fullmatch(head.splitlines()[0]) if head else None
-        if line is None:
-            self._answer(_refusal("a request is one line: GET /livez HTTP/1.1"))
-            return
-        method, target = line[1].decode(), line[2].decode()
-        if method not in ("GET", "HEAD"):
-            self._answer(Page(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n"))
-            return
-        page = self._web.page(target.partition("?")[0])
-        self._answer(page, with_body=method == "GET")
+    def _page(self, request: h11.Request) -> Page:
+        if not request.http_version.startswith(b"1."):
+            return Page(HTTPStatus.HTTP_VERSION_NOT_SUPPORTED, "HTTP/1.1 and HTTP/1.0 are spoken\n")
+        if request.method not in (b"GET", b"HEAD"):
+            return Page(HTTPStatus.METHOD_NOT_ALLOWED, "GET and HEAD are allowed\n")
+        return self._web.page(request.target.decode().partition("?")[0])
 
-    def _answer(self, page: Page, *, with_body: bool = True) -> None:
+    def _answer(self, page: Page) -> None:
         assert self._transport is not None
-        self._has_answered, self._request = True, b""
-        self._transport.write(_encoded(page, with_body=with_body))
-        self._transport.close()  # Once it is written; the deadline stands.
+        self._has_answered = True
+        body = page.text.encode(errors="backslashreplace")
+        headers = [
+            ("Content-Type", page.content_type),
+            ("Content-Length", str(len(body))),
+            ("Cache-Control", "no-store"),
+            ("Connection", "close"),
+        ]
+        if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
+            headers.append(("Allow", "GET, HEAD"))
+        phrase = page.status.phrase
+        response = h11.Response(status_code=page.status, reason=phrase, headers=headers)
+        self._transport.write(self._http.send(response) or b"")
+        if self._wants_body:
+            self._transport.write(self._http.send(h11.Data(body)) or b"")
+        self._transport.close()  # It closes when all is written. The deadline stays.
 
 
 class Web:
-    """The server: its pages by path, and who is connected."""
+    """The server: its pages by path, and its connections."""
 
     def __init__(self, pages: Pages) -> None:
         self._pages = pages
         self._exchanges: dict[_Exchange, None] = {}
         self.pushed_out = 0
-        """Connections that gave way to newer ones."""
+        """Connections that were ended to make room for newer ones."""
         self._server: asyncio.Server | None = None
 
     async def serve(self, sock: socket.socket) -> None:
@@ -138,14 +150,14 @@ class Web:
         )
 
     def close(self) -> None:
-        """No more answers."""
+        """Stop answering, and end every connection."""
         if self._server is not None:
             self._server.close()
         for exchange in list(self._exchanges):
             exchange.abort()
 
     def page(self, path: str) -> Page:
-        """The page of that path, or that there is none."""
+        """The page of this path, or one that says which paths there are."""
         make = self._pages.get(path)
         if make is None:
             known = ", ".join(self._pages)
@@ -153,7 +165,7 @@ class Web:
         return make()
 
     def admit(self, exchange: _Exchange) -> None:
-        """One more connection; where there are too many, the oldest gives way."""
+        """Count a new connection. If there are too many, end the oldest."""
         if len(self._exchanges) >= CONNECTIONS_MAX:
             self.pushed_out += 1
             oldest = next(iter(self._exchanges))
@@ -163,28 +175,28 @@ class Web:
 
     @property
     def connections(self) -> int:
-        """How many there are now."""
+        """How many connections there are now."""
         return len(self._exchanges)
 
     def dismiss(self, exchange: _Exchange) -> None:
-        """A connection ended."""
+        """Forget a connection that ended."""
         self._exchanges.pop(exchange, None)
 
 
 async def listening(text: str) -> Listening:
-    """Listen on `host:port`, over TCP; raises FlcError."""
+    """Listen for TCP connections on `host:port`; raises FlcError."""
     address = (await resolve(text))[0]
     is_v6 = ":" in address.host
     sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
     try:
         if is_v6:
-            # As the node's own socket: one for both families where it is bound to every address.
+            # As with the node's UDP socket, one bound to every address serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
-        # A restart does not wait for connections that the last run closed.
+        # So a restart need not wait until the old connections are forgotten by the system.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         sock.setblocking(False)
         sock.bind(address)
-        # At once, since a second node is refused by listening and not by binding.
+        # Listen at once: the system refuses a second node here, and not when it binds.
         sock.listen(CONNECTIONS_MAX)
     except OSError as error:
         sock.close()
@@ -195,22 +207,3 @@ async def listening(text: str) -> Listening:
         ) from error
     host, port = sock.getsockname()[:2]
     return Listening(sock, fold(host, port))
-
-
-def _refusal(why: str) -> Page:
-    return Page(HTTPStatus.BAD_REQUEST, f"{why}\n")
-
-
-def _encoded(page: Page, *, with_body: bool) -> bytes:
-    body = page.text.encode(errors="backslashreplace")
-    lines = [
-        f"HTTP/1.1 {page.status.value} {page.status.phrase}",
-        f"Content-Type: {page.content_type}",
-        f"Content-Length: {len(body)}",
-        "Cache-Control: no-store",
-        "Connection: close",
-    ]
-    if page.status is HTTPStatus.METHOD_NOT_ALLOWED:
-        lines.append("Allow: GET, HEAD")
-    head = "\r\n".join((*lines, "", "")).encode()
-    return head + body if with_body else head

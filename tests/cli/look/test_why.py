@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 import flc_udp.daemon.control.why as whys
 from flc_udp.client import Client
-from flc_udp.daemon.control.ops import Ops
+from flc_udp.daemon.control.queries import Queries
 from flc_udp.daemon.control.server import Control
-from flc_udp.daemon.control.why import Held, clock_of, order
+from flc_udp.daemon.control.why import Placed, clock_of, order
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
@@ -60,9 +60,9 @@ async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     log.append(tell().said)
     reader = log.reader()
     nobody = cast("Any", None)  # what the op does not ask: ground, status, says
-    ops = Ops(nobody, reader, nobody, nobody, lambda: None)
+    queries = Queries(nobody, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
-    control = Control(ops, nobody, 16, failures.append)
+    control = Control(queries, nobody, nobody, 16, failures.append)
     await control.listen(tmp_path / "control.sock", "")
     yield tmp_path / "control.sock"
     await control.close()
@@ -236,7 +236,7 @@ def expected_order(story: Story, one: Dot, other: Dot) -> Order:
 
 async def check_all(reader: Reader, story: Story, appended: list[Message]) -> None:
     """Every pair's order and every clock, against the story and the forward pass."""
-    held = [Held(message, position) for position, message in enumerate(appended, 1)]
+    held = [Placed(message, position) for position, message in enumerate(appended, 1)]
     past = Past()
     for one in held:
         assert await clock_of(reader, one) == past.pass_over(one.message)

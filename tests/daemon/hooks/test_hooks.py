@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
-import operator
 import signal
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import structlog
 
-from flc_udp.daemon.hooks.hooks import Hook, Run
-from flc_udp.daemon.hooks.shell import Shell
+from flc_udp.daemon.hooks.hook import Hook
+from flc_udp.daemon.hooks.news import Run
+from flc_udp.daemon.hooks.shell import How, Shell
 from tests.daemon.cluster import Cluster, Node, say_all
 from tests.daemon.process import have, lines, runs, until
 
@@ -198,32 +199,51 @@ async def test_changes_of_a_member_are_told(cluster: Cluster, tmp_path: Path) ->
     assert (alive["id"], alive["state"], alive["self"]) == (ben.id, "alive", False)
 
 
+class Told:
+    """News of messages with these names."""
+
+    passed_over = 6
+
+    def __init__(self, names: Iterable[str] = ()) -> None:
+        self.names = deque(names)
+
+    @property
+    def waiting(self) -> int:
+        """How many names there are."""
+        return len(self.names)
+
+    def skip(self) -> None:
+        """Nothing is old here."""
+
+    def take(self) -> Run | None:
+        """The next name."""
+        return Run({"FLC_DOT": self.names.popleft()}, {}) if self.names else None
+
+    async def is_empty(self) -> bool:
+        """For `until`."""
+        return not self.names
+
+
 async def test_of_many_failures_few_are_logged() -> None:
     """The first at once, the others counted: a broken command floods no log."""
-    runs = [Run({"FLC_DOT": str(number)}, {}) for number in range(5)]
-    news = iter(runs)
-    hook = Hook("on_message", lambda: next(news, None), Shell(), {})
+    news = Told(map(str, range(5)))
+    hook = Hook("on_message", news, Shell(), {})
     hook.follow("exit 1", 30.0)
     with structlog.testing.capture_logs() as logged:
         hook.start(1, lambda _error: None)
-        await until("all have run", lambda: exhausted(news))
+        await until("all have run", news.is_empty)
         await asyncio.wait(hook.finish())
 
     assert [(record["event"], record["about"]) for record in logged] == [("hook_failed", "0")]
 
 
-async def exhausted(news: Iterator[Run]) -> bool:
-    """Whether all of them were taken."""
-    return operator.length_hint(news) == 0
-
-
 async def test_how_commands_end_is_counted() -> None:
     """Each by how; the last failure is told with what it was about."""
     commands = {"0": "true", "1": "exit 3", "2": "sleep 60", "3": "a\0b"}
-    hook = Hook("on_message", lambda: None, Shell(), {})
+    news = Told()
+    hook = Hook("on_message", news, Shell(), {})
     for name, command in commands.items():
-        news = iter([Run({"FLC_DOT": name}, {})])
-        hook._take = lambda news=news: next(news, None)  # noqa: SLF001  # one after the other
+        news.names.append(name)
         hook.follow(command, 0.2 if name == "2" else 30.0)
         hook.wake()
         if name == "0":
@@ -231,14 +251,15 @@ async def test_how_commands_end_is_counted() -> None:
         count = int(name) + 1
 
         async def has_ended(count: int = count) -> bool:
-            return sum(hook.figures(0, 0).ended.values()) == count
+            return sum(hook.figures().ended.values()) == count
 
         await until("it has ended", has_ended)
     await asyncio.wait(hook.finish())
 
-    figures = hook.figures(5, 6)
-    assert figures.ended == {"ended well": 1, "failed": 1, "timed out": 1, "not started": 1}
-    assert (figures.running, figures.waiting, figures.passed_over) == (0, 5, 6)
+    news.names.extend("45")
+    figures = hook.figures()
+    assert figures.ended == dict.fromkeys(How, 1)
+    assert (figures.running, figures.waiting, figures.passed_over) == (0, 2, 6)
     assert figures.last_failure is not None
     assert figures.last_failure.about == "3"
     assert figures.last_failure.reason.startswith("cannot be started")

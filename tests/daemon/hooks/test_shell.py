@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from flc_udp.daemon.hooks.shell import Shell
+from flc_udp.daemon.hooks.shell import Ended, How, Shell
 from tests.daemon.process import have, lines, runs, until
 
 LONG = "x" * (1 << 20)
@@ -15,17 +15,17 @@ LONG = "x" * (1 << 20)
 
 
 @pytest.mark.parametrize(
-    ("command", "reason"),
+    ("command", "ended"),
     [
-        ("true", ""),
-        ("exec <&-; exec sleep 0", ""),
-        ("exit 7", "exit code 7"),
-        ("kill -15 $$", "killed by signal 15"),
+        ("true", Ended(How.WELL)),
+        ("exec <&-; exec sleep 0", Ended(How.WELL)),
+        ("exit 7", Ended(How.FAILED, "exit code 7")),
+        ("kill -15 $$", Ended(How.FAILED, "killed by signal 15")),
     ],
 )
-async def test_how_it_ended(command: str, reason: str) -> None:
+async def test_how_it_ended(command: str, ended: Ended) -> None:
     """Nothing where it was well, also if it did not read what it was told."""
-    assert await Shell().run(command, {}, LONG, 60) == reason
+    assert await Shell().run(command, {}, LONG, 60) == ended
 
 
 async def test_it_is_told_all(tmp_path: Path) -> None:
@@ -33,7 +33,7 @@ async def test_it_is_told_all(tmp_path: Path) -> None:
     out, environ = tmp_path / "out", {"OUT": str(tmp_path / "out"), "WHO": "né ☃"}
     command = 'wc -c >> "$OUT"; printf "%s\\n" "$WHO" "$HOME" >> "$OUT"'
 
-    assert await Shell().run(command, environ, LONG, 60) == ""
+    assert await Shell().run(command, environ, LONG, 60) == Ended(How.WELL)
     count, *rest = lines(out)
     assert (int(count), rest) == (len(LONG), ["né ☃", ""])
 
@@ -41,9 +41,10 @@ async def test_it_is_told_all(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("command", "environ"), [("a\0b", {}), ("true", {"WHO": "a\0b"})])
 async def test_what_cannot_be_started_is_told(command: str, environ: dict[str, str]) -> None:
     """As any other failure."""
-    reason = await Shell().run(command, environ, "", 60)
+    ended = await Shell().run(command, environ, "", 60)
 
-    assert reason.startswith("cannot be started: ")
+    assert ended.how is How.NOT_STARTED
+    assert ended.reason.startswith("cannot be started: ")
 
 
 async def test_a_background_of_a_command_that_ended_is_let_be(tmp_path: Path) -> None:
@@ -52,7 +53,7 @@ async def test_a_background_of_a_command_that_ended_is_let_be(tmp_path: Path) ->
     command = f"(until [ -e {go} ]; do sleep 0.02; done; echo done >> {out}) &"
     shell = Shell()
 
-    assert await shell.run(command, {"PATH": "/usr/bin:/bin"}, "", 60) == ""
+    assert await shell.run(command, {"PATH": "/usr/bin:/bin"}, "", 60) == Ended(How.WELL)
     shell.kill()
     go.touch()
     assert await have(out, 1) == ["done"]
@@ -68,7 +69,7 @@ async def test_a_kill_meets_the_running_and_the_starting(tmp_path: Path) -> None
     await asyncio.sleep(0)  # So that it is on its way.
     shell.kill()
 
-    assert [await running, await starting] == ["killed by signal 9"] * 2
+    assert [await running, await starting] == [Ended(How.FAILED, "killed by signal 9")] * 2
 
     async def is_gone() -> bool:
         return not runs(pid)

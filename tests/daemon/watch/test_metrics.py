@@ -14,6 +14,7 @@ from prometheus_client import Metric
 from prometheus_client.parser import text_string_to_metric_families
 
 import flc_udp
+from flc_udp.config import Settings
 from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.watch.metrics import COUNTS
 from flc_udp.daemon.watch.status import Status
@@ -227,7 +228,7 @@ async def test_a_data_directory_that_is_gone_is_told(cluster: Cluster) -> None:
     host, _, port = node.logged("node_started")[0]["metrics"].rpartition(":")
     node.data.rename(node.data.with_name("moved"))
 
-    get = b"GET %s HTTP/1.1\r\n\r\n"
+    get = b"GET %s HTTP/1.0\r\n\r\n"
     metrics = await asked(Address(host, int(port)), get % b"/metrics")
     ready = await asked(Address(host, int(port)), get % b"/readyz")
 
@@ -262,7 +263,7 @@ async def test_pages_are_served_over_ipv6(cluster: Cluster) -> None:
 
     assert address.startswith("[::1]:")
     port = int(address.rpartition(":")[2])
-    assert (await asked(Address("::1", port), b"HEAD /livez HTTP/1.1\r\n\r\n")).status == 200
+    assert (await asked(Address("::1", port), b"HEAD /livez HTTP/1.0\r\n\r\n")).status == 200
 
 
 async def test_the_address_is_told(cluster: Cluster) -> None:
@@ -297,16 +298,16 @@ async def test_an_address_in_use_is_refused_before_the_node_is_seen(
 
 def test_who_catches_up_or_leaves_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is healthy; each is a reason of its own."""
-    monkeypatch.setattr(Status, "reasons", lambda _self: [])
-    status = Status.__new__(Status)
-    replica = Mock()
-    status._ground = Mock(node=Mock(replica=replica))  # noqa: SLF001  # all that is asked of it
-    replica.anti_entropy.wants.to_go = 7
+    monkeypatch.setattr(Status, "_reasons", lambda _self, _facts: [])
+    facts = Mock(repair=Mock(to_go=7))
+    ground = Mock(node=Mock(facts=lambda: facts))
+    status = Status(Settings(), ground, Mock(), Mock(), Mock())
 
-    replica.standing.catching_up, replica.liveness.is_leaving = True, True
-    assert status.unready() == ["catching up, 7 messages to go", "leaving"]
+    facts.catching_up, facts.is_leaving = True, True
+    reasons = [reason.text for reason in status.unready()]
+    assert reasons == ["catching up, 7 messages to go", "leaving"]
 
-    replica.standing.catching_up, replica.liveness.is_leaving = False, False
+    facts.catching_up, facts.is_leaving = False, False
     assert status.unready() == []
 
 

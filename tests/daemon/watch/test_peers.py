@@ -2,25 +2,16 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-from typing import cast
-
-from flc_udp.daemon.watch.peers import Peer, peer_of, peers, peers_record
-from flc_udp.waist.node import Node
+from flc_udp.core.facts import MemberFacts
+from flc_udp.daemon.watch.peers import peer_sums, peers_record
 from flc_udp.wire.packets import Ack, State
 from tests.core.dialogue import Talk
 
 
-def node(talk: Talk, name: str) -> Node:
-    """All that is asked of it is its replica."""
-    return cast("Node", SimpleNamespace(replica=talk[name].replica))
-
-
-def seen(talk: Talk, of: str, by: str = "ann") -> Peer:
+def seen(talk: Talk, of: str, by: str = "ann") -> MemberFacts:
     """What one knows of another now."""
-    member = talk[by].replica.liveness.members.get(talk[of].id)
-    assert member is not None
-    return peer_of(node(talk, by), member, talk.now)
+    others = talk[by].replica.facts(talk.now).others
+    return next(member for member in others if member.row.id == talk[of].id)
 
 
 def test_who_holds_all_is_not_behind() -> None:
@@ -32,9 +23,9 @@ def test_who_holds_all_is_not_behind() -> None:
     talk.run(5_000)
 
     bob = seen(talk, "bob")
-    assert (bob.lag, bob.is_behind, bob.agrees) == (0, False, True)
-    assert bob.told_for is not None
-    assert bob.told_for < 2_500_000
+    assert (bob.lag_messages, bob.is_behind, bob.roots_agree) == (0, False, True)
+    assert bob.told_for_us is not None
+    assert bob.told_for_us < 2_500_000
 
 
 def test_who_keeps_up_under_load_is_not_behind() -> None:
@@ -46,7 +37,7 @@ def test_who_keeps_up_under_load_is_not_behind() -> None:
         talk.run(5)
         assert not seen(talk, "bob").is_behind
 
-    assert seen(talk, "bob").lag < 1_000
+    assert seen(talk, "bob").lag_messages < 1_000
 
 
 def test_who_does_not_take_messages_is_behind_since_it_stopped() -> None:
@@ -61,17 +52,17 @@ def test_who_does_not_take_messages_is_behind_since_it_stopped() -> None:
         talk.run(1_000)
 
     bob = seen(talk, "bob")
-    assert (bob.lag, bob.is_behind, bob.agrees) == (60, True, False)
-    assert 50_000_000 < bob.behind_for < 62_000_000
-    assert bob.agreed_for is not None
-    assert 59_000_000 < bob.agreed_for < 63_000_000
-    sums = peers(node(talk, "ann"), talk.now)
+    assert (bob.lag_messages, bob.is_behind, bob.roots_agree) == (60, True, False)
+    assert 50_000_000 < bob.behind_for_us < 62_000_000
+    assert bob.agreed_for_us is not None
+    assert 59_000_000 < bob.agreed_for_us < 63_000_000
+    sums = peer_sums(talk["ann"].replica.facts(talk.now))
     assert (sums.behind, sums.lagging, sums.roots_differ) == (1, 1, 1)
 
     talk["bob"].commits_alone = True
     talk["bob"].commit()
     talk.run(5_000)
-    assert (seen(talk, "bob").lag, seen(talk, "bob").is_behind) == (0, False)
+    assert (seen(talk, "bob").lag_messages, seen(talk, "bob").is_behind) == (0, False)
 
 
 def test_a_root_that_agrees_confirms_too() -> None:
@@ -82,8 +73,8 @@ def test_a_root_that_agrees_confirms_too() -> None:
     talk.say("ann", "hi")
     talk.run(3_000)
 
-    assert not talk["ann"].replica.receipts.held
-    assert (seen(talk, "bob").lag, seen(talk, "bob").agrees) == (0, True)
+    assert not talk["ann"].replica._receipts.held  # noqa: SLF001  # told nowhere
+    assert (seen(talk, "bob").lag_messages, seen(talk, "bob").roots_agree) == (0, True)
 
 
 def test_the_worst_come_first_and_who_left_is_not_listed() -> None:
@@ -101,7 +92,7 @@ def test_the_worst_come_first_and_who_left_is_not_listed() -> None:
         talk.run(1_000)
 
     assert talk["ann"].believes("cyd") is State.DEAD
-    record = peers_record(node(talk, "ann"), talk.now)
+    record = peers_record(talk["ann"].replica.facts(talk.now))
     assert isinstance(record["list"], list)
     assert [(row["name"], row["state"]) for row in record["list"]] == [
         ("cyd", "dead"),
@@ -116,8 +107,8 @@ def test_what_is_kept_of_peers_is_of_the_living() -> None:
     talk.meet()
     talk.say("ann", "hi")
     talk.run(3_000)
-    assert list(talk["ann"].replica.receipts.marks) == [talk["bob"].id]
+    assert list(talk["ann"].replica._receipts.marks) == [talk["bob"].id]  # noqa: SLF001  # told nowhere
 
     talk.kill("bob")
     talk.run(60_000)
-    assert not talk["ann"].replica.receipts.marks
+    assert not talk["ann"].replica._receipts.marks  # noqa: SLF001  # told nowhere

@@ -1,14 +1,17 @@
-"""What can be asked on the control socket besides say and follow: answers, and lists of items."""
+"""What can be asked on the control socket besides say and follow: answers, and lists of items.
+
+A list is an iterator of records. A record with the key `end` closes it with what is in the record.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import datetime as dt
 import time
 from collections.abc import AsyncIterator, Callable
 
 from flc_udp import __version__
 from flc_udp.core.facts import Facts, MemberFacts
+from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
@@ -17,24 +20,24 @@ from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import check_label, decode
+from flc_udp.model.message import decode
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record, rfc3339
 from flc_udp.wire.packets import State
 
 SLICE_S = 0.005
-"""A list holds the loop so long before its other work has a turn: a probe waits for no history."""
+"""A list holds the loop for this long. Then other work has a turn, so no probe waits for history.
+"""
 
 LOG_LINES = 20
+"""The log shows this many messages unless it is asked for others."""
 
-SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
-
-Answer = Callable[[Record], Record]
-List = Callable[[Record], AsyncIterator[Record]]
+Answering = Callable[[Record], Record]
+Listing = Callable[[Record], AsyncIterator[Record]]
 
 
-class Ops:
+class Queries:
     """The table of ops, and what they read from."""
 
     def __init__(
@@ -49,7 +52,7 @@ class Ops:
         self._ground = ground
         self._keys = keys
         self._leave = leave
-        self.answers: dict[str, Answer] = {
+        self.answers: dict[str, Answering] = {
             "hello": self._hello,
             "status": lambda _request: status.record(),
             "digest": lambda _request: status.digest(),
@@ -57,7 +60,7 @@ class Ops:
             "forget": self._forget,
             "sync": self._sync,
         }
-        self.lists: dict[str, List] = {
+        self.lists: dict[str, Listing] = {
             "log": self._log,
             "rooms": self._rooms,
             "members": self._members,
@@ -67,21 +70,21 @@ class Ops:
 
     @property
     def names(self) -> str:
-        """All of them, for the text of an error."""
+        """All ops, for the text of an error."""
         return ", ".join((*self.answers, *self.lists))
 
     def follow_from(self, request: Record) -> tuple[str | None, int]:
-        """(room or None for all, position) of a follow; raises FlcError."""
-        room = _room_of(request)
+        """(room or None for all, position) at which a follow begins; raises FlcError."""
+        room = room_of(request)
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
         newest = self._ground.shown.position
         if last is not None:
-            return room, min(self.reader.before_last(room, _number("last", last)), newest)
+            return room, min(self.reader.before_last(room, number_of("last", last)), newest)
         if start is None:
             return room, newest
-        position = _number("from", start)
+        position = number_of("from", start)
         if position > newest:
             raise FlcError(
                 f"position {position} is not reached yet, the last one is {newest}",
@@ -127,7 +130,7 @@ class Ops:
         return {"member": row.id.hex(), "name": row.name}
 
     def _sync(self, request: Record) -> Record:
-        """Whom it asks, and how many messages are known to be missing before they answer."""
+        """The members it asks, and how many messages are known to be missing before they answer."""
         node, peer = self._ground.node, request.get("peer")
         facts = node.facts()
         nodes = [] if peer is None else [_peer_of(facts, peer).row.id]
@@ -157,7 +160,7 @@ class Ops:
             yield member_record(member, wall, is_self=member is members[0])
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
-        """The ring, after the change that is asked for; and who was last heard under which key."""
+        """The ring, after the change that is asked for, and who was last heard under which key."""
         about = await self._keys.change(request)
         node = self._ground.node
         live = node.live_rows()
@@ -168,9 +171,9 @@ class Ops:
         yield {"end": True} if about is None else {"end": True, "key": about}
 
     async def _log(self, request: Record) -> AsyncIterator[Record]:
-        room = _room_of(request)
-        n = _number("n", request.get("n", LOG_LINES))
-        since = _wall_of(request.get("since"))
+        room = room_of(request)
+        n = number_of("n", request.get("n", LOG_LINES))
+        since = wall_ms_of(request.get("since"))
         with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
         last_position = self._ground.shown.position
         past = Past() if with_clock else None
@@ -194,7 +197,7 @@ class Ops:
         yield {"end": True, "position": last_position}
 
     def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
-        """The floor, if a listing reaches down to it."""
+        """The floor, if a listing of the log reaches down to it."""
         floor = self.reader.floor()
         if not floor or (since is not None and since << STAMP_WALL_SHIFT > floor):
             return None
@@ -204,7 +207,7 @@ class Ops:
     async def _walk_to(
         self, past: Past, room: str | None, n: int, since: int | None, up_to: int
     ) -> None:
-        """Pass over all that stands before the lines asked for: their clocks rest on it."""
+        """Pass over everything before the lines that are asked for: their clocks depend on it."""
         wanted = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=up_to)
         first = next(wanted, None)
         if first is None:
@@ -220,20 +223,20 @@ class Ops:
 
 
 class _Turns:
-    """Slices of a long piece of work. By time, since a message of a large room may take 3 ms."""
+    """Slices of a long piece of work, by time: one message of a large room may take 3 ms."""
 
     def __init__(self) -> None:
         self._over_at = time.monotonic() + SLICE_S
 
     async def give(self) -> None:
-        """Let others have the loop, if this slice is over."""
+        """Let other work have the loop, if this slice is over."""
         if time.monotonic() >= self._over_at:
             await asyncio.sleep(0)
             self._over_at = time.monotonic() + SLICE_S
 
 
 def _member_of(facts: Facts, wanted: object) -> MemberFacts:
-    """The one member of that id, or else of that name; raises FlcError."""
+    """The only member with that id, or else with that name; raises FlcError."""
     members = facts.members
     found = [m for m in members if m.row.id.hex() == wanted]
     found = found or [m for m in members if m.row.name == wanted]
@@ -248,7 +251,7 @@ def _member_of(facts: Facts, wanted: object) -> MemberFacts:
 
 
 def _peer_of(facts: Facts, wanted: object) -> MemberFacts:
-    """The one other member of that id or name, alive; raises FlcError."""
+    """The only other member with that id or name, which is alive; raises FlcError."""
     member = _member_of(facts, wanted)
     row = member.row
     if member is facts.members[0]:
@@ -259,30 +262,3 @@ def _peer_of(facts: Facts, wanted: object) -> MemberFacts:
             "name a member that is alive, or none: see `flc members`",
         )
     return member
-
-
-def _room_of(request: Record) -> str | None:
-    room = request.get("room")
-    if room is not None and not isinstance(room, str):
-        raise FlcError(f"room is {room!r}", "a text is allowed")
-    if room is not None:
-        check_label("room", room)
-    return room
-
-
-def _number(name: str, value: object) -> int:
-    if type(value) is not int or not 0 <= value < 1 << 62:
-        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
-    return value
-
-
-def _wall_of(text: object) -> int | None:
-    if text is None:
-        return None
-    try:
-        moment = dt.datetime.fromisoformat(str(text))
-    except ValueError as error:
-        raise FlcError(f"since is {text!r}", SINCE) from error
-    if moment.tzinfo is None:
-        raise FlcError(f"since is {text!r} without a zone", SINCE)
-    return max(int(moment.timestamp() * 1_000), 0)

@@ -1,0 +1,128 @@
+"""What hooks run for: new messages, read from the log, and members whose state changed."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.records import Record, member_record
+from flc_udp.model.dots import NodeId
+from flc_udp.model.message import decode
+from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import message_record
+
+
+class Run(NamedTuple):
+    """What one run of a command is told."""
+
+    environ: dict[str, str]
+    record: Record
+
+    @property
+    def about(self) -> str:
+        """The message or the member, for the daemon's log."""
+        return self.environ.get("FLC_DOT") or self.environ["FLC_MEMBER"]
+
+
+class NewsSource(Protocol):
+    """A source of runs for one hook."""
+
+    passed_over: int
+
+    @property
+    def waiting(self) -> int:
+        """How many runs have not begun yet."""
+
+    def skip(self) -> None:
+        """Forget everything that is waiting."""
+
+    def take(self) -> Run | None:
+        """The next run, or None if there is no news; raises StoreFailed."""
+
+
+class NewMessages:
+    """A position in the log. A worker that is free moves it on by one message."""
+
+    def __init__(self, ground: LoopGround, reader: Reader) -> None:
+        self._ground = ground
+        self._reader = reader
+        self._position = ground.shown.position
+        self.passed_over = 0
+        """Messages that retention removed before a command ran for them."""
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the log that are shown, and for which no command has begun."""
+        return self._ground.shown.position - self._position
+
+    def skip(self) -> None:
+        """Treat everything that is shown by now as old."""
+        self._position = self._ground.shown.position
+
+    def take(self) -> Run | None:
+        """The next message that is shown; raises StoreFailed."""
+        shown = self._ground.shown.position
+        if self._position >= shown:
+            return None
+        page = self._reader.after(self._position, None, 1)
+        if not page or page[0][0] > shown:
+            self.passed_over += shown - self._position
+            self._position = shown
+            return None
+        self.passed_over += page[0][0] - self._position - 1
+        self._position, encoded = page[0]
+        message = decode(encoded)
+        environ = {
+            "FLC_EVENT": "message",
+            "FLC_DOT": str(message.dot),
+            "FLC_ROOM": message.room,
+            "FLC_AUTHOR": message.author,
+            "FLC_OWN": "1" if message.log == self._ground.node.log else "0",
+        }
+        return Run(environ, message_record(message))
+
+
+class ChangedMembers:
+    """The members whose state changed, each of them once. The first to change is taken first."""
+
+    def __init__(self, ground: LoopGround) -> None:
+        self._ground = ground
+        self._changed: dict[NodeId, None] = {}
+        self.passed_over = 0
+        """Changes that a later change of the same member replaced before a command ran."""
+
+    @property
+    def waiting(self) -> int:
+        """Members that changed, and for which no command has begun."""
+        return len(self._changed)
+
+    def skip(self) -> None:
+        """Treat everything that changed by now as old."""
+        self._changed.clear()
+
+    def add(self, node: NodeId) -> None:
+        """The state of this member has changed."""
+        self.passed_over += node in self._changed
+        self._changed[node] = None
+
+    def take(self) -> Run | None:
+        """The next member as it is now. A member that has left the table is passed over."""
+        while self._changed:
+            node = next(iter(self._changed))
+            del self._changed[node]
+            members = self._ground.node.facts().members
+            member = next((m for m in members if m.row.id == node), None)
+            if member is None:
+                self.passed_over += 1
+                continue
+            row = member.row
+            environ = {
+                "FLC_EVENT": "member",
+                "FLC_MEMBER": node.hex(),
+                "FLC_MEMBER_NAME": row.name,
+                "FLC_ADDRESS": str(row.address),
+                "FLC_STATE": row.state.name.lower(),
+                "FLC_MEMBER_TAGS": "\n".join(map(str, row.tags)),
+            }
+            return Run(environ, member_record(member, self._ground.wall(), is_self=False))
+        return None
