@@ -245,6 +245,22 @@ class TestLag:
 
         assert (seen(talk, "bob").lag_messages, seen(talk, "bob").roots_agree) == (0, True)
 
+    def test_who_agrees_is_behind_no_more(self) -> None:
+        """Though it never said that it reached what it was behind of."""
+        talk = met("ann", "bob")
+        talk["bob"].commits_alone = False
+        for number in range(5):
+            talk.say("ann", str(number))
+            talk.run(1_000)
+        assert seen(talk, "bob").behind_for_us > 0
+
+        talk.drop(lambda _a, b, p: b.name == "ann" and any(isinstance(x, Ack) for x in p))
+        talk["bob"].commits_alone = True
+        talk["bob"].commit()
+        talk.run(2_000)
+
+        assert (seen(talk, "bob").lag_messages, seen(talk, "bob").behind_for_us) == (0, 0)
+
     def test_nothing_is_known_of_one_that_said_nothing(self) -> None:
         """That is not the same as that it holds nothing."""
         talk = met("ann", "bob", probe_interval_ms=60_000)

@@ -3,7 +3,7 @@
 import pytest
 
 from flc_udp.core.notices import CloneMet
-from flc_udp.wire.packets import State, Update
+from flc_udp.wire.packets import Rumor, State, Update
 from tests.core.dialogue import Talk
 
 
@@ -51,6 +51,24 @@ def test_who_took_a_new_id_speaks_in_a_new_log() -> None:
     assert after.origin is not None
     assert after.origin.node == talk["ann"].id
     assert ["before", "after"] == talk["cyd"].shown == talk["bob"].shown
+
+
+def test_a_receipt_that_was_asked_for_is_of_its_own_log() -> None:
+    """The first message of the new log asks for none because the first of the former one did."""
+    talk = cloned("cyd", boots=(1, 2))
+    ann = talk["ann"]
+    ann.commits_alone = False
+    talk.say("ann", "before", receipt=True)
+    for name in ("bob", "cyd"):
+        talk.join(name, "ann")
+    talk.run(5_000)
+    assert ann.id != ann.first_id
+    talk.say("ann", "after")
+    ann.commit()
+    talk.run(100)
+
+    rumors = [p for teller, _, p in talk.heard if isinstance(p, Rumor) and teller == "ann"]
+    assert {rumor.receipt for rumor in rumors} == {False}
 
 
 def test_a_claim_of_a_former_run_is_no_clone() -> None:
