@@ -190,7 +190,7 @@ class CatchUp:
         # What waits for its causes may need what is not asked for yet. What waits for its turn does
         # not: with nothing under way it waits for the disk, or for a base.
         has_room = self.early_bytes <= EARLY_BYTES_MAX
-        while not is_busy:
+        while self.logs and not is_busy:
             goes_on = has_room and not (is_full and self.pulls)
             if not self._waiting and not (goes_on and self._stretch()):
                 return None

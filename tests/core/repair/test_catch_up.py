@@ -337,7 +337,8 @@ def test_a_peer_cannot_send_without_an_end() -> None:
     assert sum(map(len, window.early)) < 2 * MESSAGE_BYTES_MAX
 
 
-def test_where_all_logs_are_let_go_nothing_is_under_way_any_more() -> None:
+@pytest.mark.parametrize("is_full", [False, True])
+def test_where_all_logs_are_let_go_nothing_is_under_way_any_more(is_full: bool) -> None:
     """A pull of one that is left over would be due for ever, and nobody would close it."""
     catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
     catch_up.take_over({b"log-----": 9_000}, 0)
@@ -353,9 +354,10 @@ def test_where_all_logs_are_let_go_nothing_is_under_way_any_more() -> None:
         assert window is not None
         catch_up.asked(nonce, window, 0, pieces=False)
     catch_up.ended(ReplayEnd(2, 0, STAMP_LIMIT, 0, (b"log-----",)), ANN, 0)
-    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=is_full) is None
 
     assert catch_up.take_released() == [b"log-----"]
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
     assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (None, {}, 0)
     catch_up.take_over({b"log-----": 5}, 0)
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is not None
