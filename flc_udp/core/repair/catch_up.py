@@ -17,7 +17,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
-from flc_udp.core.repair.wants import LOGS_PER_PULL
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.model.dots import VISITOR, LogId, NodeId
 from flc_udp.model.message import stamp_of
 from flc_udp.wire.packets import Replay, ReplayEnd

@@ -20,7 +20,7 @@ from flc_udp.core.repair.catch_up import (
     CatchUp,
     StampWindow,
 )
-from flc_udp.core.repair.wants import LOGS_PER_PULL
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
