@@ -22,13 +22,14 @@ from flc_udp.core.effects import Effect, Send, StreamBase, StreamReplay
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import Links
 from flc_udp.core.repair.adoption import Adoption
-from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp, StampWindow
+from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.fetch import Fetch
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import PullWriter
 from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
 from flc_udp.core.repair.wants import Wants
+from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
@@ -188,8 +189,10 @@ class AntiEntropy:
             self.catch_up.nothing_missing(window)
             return
         nonce = self._random.getrandbits(64)
-        self.catch_up.asked(nonce, window, now, pieces=any(want.pieces for want in named))
-        pull = Pull(nonce, self.catch_up.credit, False, window.after, window.below, tuple(named))
+        self.catch_up.asked(nonce, window, now, in_pieces=any(want.pieces for want in named))
+        pull = Pull(
+            nonce, self.catch_up.credit_bytes, False, window.after, window.below, tuple(named)
+        )
         self._send(window.peer, pull)
 
     def _send(self, peer: NodeId, pull: Pull) -> None:
@@ -240,7 +243,7 @@ class AntiEntropy:
     def heard(self, replay: Replay, sender: NodeId, now: int) -> int | None:
         """A part of a replay came: how many messages were asked for. None: nobody asked for it.
 
-        0: catch-up asked for it, and keeps its messages until it is their turn.
+        0: catch-up asked for it, and keeps its messages until nothing before them is to come.
         """
         if self.catch_up.heard(replay, sender, now):
             return 0

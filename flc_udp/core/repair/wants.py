@@ -89,7 +89,7 @@ class Wants:
         self._later: list[tuple[int, LogId]] = []
         """A heap of (moment, log). Only an entry at the `due_at` of its log counts."""
         self._ready: dict[LogId, None] = {}
-        """Logs to be asked for, in the order of their turns."""
+        """Logs to be asked for, those first that waited longest."""
         self._truncated: dict[LogId, None] = {}
         """Logs of which no reachable member keeps what is wanted."""
 
@@ -166,7 +166,7 @@ class Wants:
                 self._ready[log] = None
 
     def first_ready(self, count: int) -> list[LogId]:
-        """The logs whose turn it is, at most `count` of them."""
+        """The first logs to be asked for, at most `count` of them."""
         return list(islice(self._ready, count))
 
     def still_to_ask(self, log: LogId, live: dict[NodeId, None]) -> dict[NodeId, None]:
@@ -177,7 +177,7 @@ class Wants:
         return live if wanted.floors is None else wanted.floors.others(live)
 
     def give_way(self, log: LogId) -> None:
-        """A log cannot be asked for now. Its next turn comes after those of the others."""
+        """A log cannot be asked for now. The others are asked for first."""
         del self._ready[log]
         self._ready[log] = None
 
