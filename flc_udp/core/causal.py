@@ -97,7 +97,7 @@ class Causal:
         return dot.seq == head.seq and hash_of(encoded) != head.hash
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
-        """{dot: stamp} of what the next message of `log` names: the room's frontier without `log`."""
+        """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
         frontier: dict[LogId, Edge] = self.frontiers.get(room, {})
         return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
 

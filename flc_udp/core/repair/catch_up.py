@@ -57,8 +57,11 @@ class CatchUp:
         self._waiting: deque[StampWindow] = deque()
         """Windows to be asked for, the most urgent first."""
         self._silent_until: dict[NodeId, int] = {}
+        """Until when a peer that was silent is asked only if there is no other."""
         self._released: list[LogId] = []
+        """Logs that were given up since the last look."""
         self._look_at: int | None = None
+        """When to look whether another window may be asked for."""
 
     @property
     def credit_bytes(self) -> int:
@@ -81,7 +84,7 @@ class CatchUp:
     def take_over(self, missing: dict[LogId, int], now: int) -> None:
         """Catch up on these logs too: {log: messages missing}."""
         if not self.logs:
-            self._pace.width = 0
+            self._pace.width = 0  # How dense other messages were says nothing about these.
         self._stretches.add([log for log in missing if log not in self.logs])
         self.logs.update(missing)
         self.look_again(now)
@@ -108,7 +111,10 @@ class CatchUp:
         return not (self.pulls or self._waiting or self._early)
 
     def _stop(self) -> None:
-        """Ask for nothing any more. Windows of logs that were given up may still be under way."""
+        """Ask for nothing any more.
+
+        Windows of logs that were given up may still be under way. Their answers do not count.
+        """
         self.pulls.clear()
         self._waiting.clear()
         self._early.clear()
@@ -171,7 +177,10 @@ class CatchUp:
         return bool(self._waiting)
 
     def _choose(self, peers: Sequence[NodeId], now: int) -> NodeId | None:
-        """The least busy of these peers. One that was silent is chosen only if all were."""
+        """The least busy of these peers. One that was silent is chosen only if all were.
+
+        None: all of them are busy, or enough others are asked already.
+        """
         busy = Counter(window.peer for window in self.pulls.values())
         may_begin = len(busy) < PEERS_MAX
         sound = [peer for peer in peers if self._silent_until.get(peer, 0) <= now] or peers
@@ -245,11 +254,16 @@ class CatchUp:
         if not is_probe:
             self._ask_again(window, end, is_whole=is_whole)
         elif is_whole and window.first_stamp:
+            # From here on windows are cut to measure. What came already is not asked for again.
             self._stretches.begins_at(window.group, window.first_stamp)
         return window
 
     def _ask_again(self, window: StampWindow, end: ReplayEnd, *, is_whole: bool) -> None:
-        """Let the rest of a window wait, if there is any: it comes before everything later."""
+        """Put the rest of a window first among those that wait, if there is any.
+
+        The logs of which this peer holds less than is wanted are asked of another one. So is all,
+        if the peer sent nothing and told of nothing further.
+        """
         is_sure = is_whole and not window.in_pieces
         reached = min(end.next, window.below) if is_sure else window.after
         lacking = tuple(log for log in window.logs if log in end.lacks)

@@ -126,7 +126,8 @@ def _choose(
 ) -> NodeId | None:
     """Choose a teller that is to be asked and is not busy, or any member if no teller is.
 
-    A peer that is asked for other logs at the same time comes first: one pull names them all.
+    A peer that is asked for other logs at the same time comes first: one pull names them all. None:
+    all of them are busy, or enough others are asked already.
     """
     candidates = [teller for teller in tellers if teller in to_ask] or list(to_ask)
     free = [peer for peer in candidates if peer not in busy]

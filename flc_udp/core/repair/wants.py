@@ -1,76 +1,37 @@
-"""Wants: the logs of which something is known to exist that is missing here, and who told of it.
+"""Wants: the logs of which something is missing here, and when it is to be asked for.
 
     later ── due ─▶ ready ── asked for ─▶ its pull is over ─▶ ready, later, or dropped
                       └── much is missing ─▶ catch-up has it ─▶ catch-up is done with it ─▲
 
-Rules. A teller of a message holds all its causes, so tellers are the first to be asked for it. What
-an answer brought only in part is ready again at once. Where it brought nothing, the log waits, ever
-longer, and the teller that failed goes to the end of the row. A want that nobody can serve is
-dropped in the end; a later digest brings it back. Nothing here walks over all wants, because a
-newcomer to ten thousand logs has ten thousand of them. Who is asked for what is decided in `fetch`.
+Rules. A log of which an answer brought something is ready again at once. One of which it brought
+nothing waits, ever longer (`wanted`), and is dropped in the end; a later digest brings it back.
+Nothing here walks over all wants, because a newcomer to ten thousand logs has ten thousand of them.
+Who is asked for what is decided in `fetch`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
-from enum import Enum
 from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.core.repair.floors import Floors
 from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
+from flc_udp.core.repair.wanted import Asker, WantedLog
 from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.units import SECOND_US
 
 CATCH_UP_LEAST = 256
 """Catch-up begins when at least this many messages are missing in all logs together."""
 
-TELLERS_MAX = 4
-"""A want remembers at most this many tellers."""
-
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
-
-FAILURES_MAX = 14
-"""A want is dropped after this many pulls in a row that brought nothing of it."""
-
-FAILURES_QUICK = 8
-"""This many of them are each followed by another pull at once. At 25% loss 44 of 100 pulls fail, so
-one want in 700 is still waiting after eight of them. Among a thousand nodes there always is one."""
 
 ASKED_ANEW_US = 5 * SECOND_US
 """What no member keeps is asked for again after this time, unless a base was taken meanwhile."""
 
 Gaps = Callable[[LogId, int], Spans]
 """Tells what is missing of a log up to a seq, as `Causal.gaps` does."""
-
-
-class Asker(Enum):
-    """Who is asking for a wanted log at the moment."""
-
-    PULL = "pull"
-    CATCH_UP = "catch-up"
-
-
-@dataclass(slots=True)
-class _Wanted:
-    """One log of which something is wanted."""
-
-    upper: int
-    """The last seq that some teller holds."""
-    due_at: int
-    """When to ask for it, while it waits."""
-    tellers: list[NodeId]
-    """Whoever is to be asked first stands first."""
-    by_digest: bool
-    """Whether a digest found it first."""
-    missing: int = 0
-    """Messages, as last counted."""
-    asker: Asker | None = None
-    failures: int = 0
-    floors: Floors | None = None
-    """It exists once some member told that it has deleted what is wanted."""
 
 
 class Wants:
@@ -83,7 +44,7 @@ class Wants:
         """Wants that nobody could serve."""
         self._gaps = gaps
         self._repair_timeout_us = repair_timeout_us
-        self._wanted: dict[LogId, _Wanted] = {}
+        self._wanted: dict[LogId, WantedLog] = {}
         self._uncounted: dict[LogId, None] = {}
         """Logs of which more is wanted than was counted."""
         self._later: list[tuple[int, LogId]] = []
@@ -113,7 +74,7 @@ class Wants:
         if wanted is None:
             if len(self._wanted) >= WANTS_MAX:
                 return
-            wanted = self._wanted[log] = _Wanted(upper, due_at, [teller], by_digest)
+            wanted = self._wanted[log] = WantedLog(upper, due_at, [teller], by_digest)
             self._wait(log, wanted, due_at)
             self._uncounted[log] = None
             return
@@ -121,13 +82,8 @@ class Wants:
             wanted.floors.has_some(teller)
         elif due_at < wanted.due_at and wanted.asker is None and log not in self._ready:
             self._wait(log, wanted, due_at)  # A digest leaves more time than other tellings.
-        if upper > wanted.upper:
-            # The latest teller holds the most, so it is asked first.
-            wanted.upper = upper
-            wanted.tellers = [teller, *(t for t in wanted.tellers if t != teller)][:TELLERS_MAX]
+        if wanted.tell(upper, teller):
             self._uncounted[log] = None
-        elif teller not in wanted.tellers:
-            wanted.tellers = [*wanted.tellers, teller][:TELLERS_MAX]
 
     def upper(self, log: LogId) -> int:
         """The last seq that is wanted of a log. 0: nothing is."""
@@ -135,12 +91,12 @@ class Wants:
         return 0 if wanted is None else wanted.upper
 
     def tellers(self, log: LogId) -> list[NodeId]:
-        """Who told of it. Whoever is to be asked first stands first."""
+        """Who told of it, in the order in which they are to be asked."""
         wanted = self._wanted.get(log)
         return [] if wanted is None else wanted.tellers
 
     def is_by_digest(self, log: LogId) -> bool:
-        """Whether a digest found what is wanted of this log, and no message or `have` did."""
+        """Whether a digest was the first to tell of what is wanted of this log."""
         return self._wanted[log].by_digest
 
     def count(self, log: LogId) -> Spans:
@@ -157,7 +113,10 @@ class Wants:
     # --- What to ask for --------------------------------------------------------------------------
 
     def ripen(self, now: int) -> None:
-        """Make ready what is due, the longest due first: no log waits for others that go on."""
+        """Make ready what is due.
+
+        What was due first comes first, so no log waits for others that keep bringing messages.
+        """
         self._count_new()
         while self._later and self._later[0][0] <= now:
             due_at, log = heappop(self._later)
@@ -239,7 +198,7 @@ class Wants:
     def recount(self, logs: Iterable[LogId]) -> None:
         """Some messages of these came by catch-up.
 
-        It may have given a log back meanwhile, which then is counted when its pull is over.
+        A log that catch-up has given back meanwhile may be in a pull, whose end counts it.
         """
         for log in logs:
             wanted = self._wanted.get(log)
@@ -269,7 +228,7 @@ class Wants:
     def needs_base(self, logs: Iterable[LogId], live: Iterable[NodeId], now: int) -> bool:
         """Whether something of these is still missing, and every live member was asked for it.
 
-        What somebody was not asked for, because it came meanwhile, is due at once.
+        It is not needed while there is a member that came meanwhile: that one is asked at once.
         """
         missing = [(log, self._wanted[log]) for log in logs if self._gaps(log, self.upper(log))]
         is_through = bool(missing)
@@ -301,7 +260,7 @@ class Wants:
 
     # --- One want ---------------------------------------------------------------------------------
 
-    def _settle(self, log: LogId, wanted: _Wanted, before: int, peer: NodeId, now: int) -> None:
+    def _settle(self, log: LogId, wanted: WantedLog, before: int, peer: NodeId, now: int) -> None:
         """Nobody is asked for this log any more. `before` was missing when `peer` was asked."""
         wanted.asker = None
         self.count(log)
@@ -309,37 +268,25 @@ class Wants:
             wanted.failures = 0
             self._ready[log] = None
         elif wanted.missing:
-            self._fail(log, wanted, peer, now)
+            wanted.fail(peer)
+            if wanted.is_hopeless:
+                self.abandoned += 1
+                self._drop(log, wanted)
+            else:
+                self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
 
-    def _fail(self, log: LogId, wanted: _Wanted, peer: NodeId, now: int) -> None:
-        if wanted.floors is None:
-            wanted.failures += 1
-        elif peer in wanted.floors.asked:
-            wanted.failures = 0  # The peer has answered for good, and another one is next.
-        else:
-            wanted.failures = min(wanted.floors.doubts[peer], FAILURES_MAX - 1)
-        wanted.tellers = [t for t in wanted.tellers if t != peer] + [peer]
-        if wanted.failures >= FAILURES_MAX:
-            self._drop(log, wanted)
-            self.abandoned += 1
-            return
-        # The timeout itself paces the first failures, and another peer is next. The others are
-        # followed by pauses that double.
-        patient = max(wanted.failures - FAILURES_QUICK, 0)
-        timeout_us = self._repair_timeout_us
-        self._wait(log, wanted, now + ((timeout_us << patient) - timeout_us) // 2)
-
-    def _wait(self, log: LogId, wanted: _Wanted, due_at: int) -> None:
+    def _wait(self, log: LogId, wanted: WantedLog, due_at: int) -> None:
         wanted.due_at = due_at
         heappush(self._later, (due_at, log))
 
     def _count_new(self) -> None:
+        """Count what is missing of logs of which more is wanted, unless their answer will do it."""
         for log in self._uncounted:
             if (wanted := self._wanted.get(log)) is not None and wanted.asker is None:
                 self.count(log)
         self._uncounted.clear()
 
-    def _drop(self, log: LogId, wanted: _Wanted) -> None:
+    def _drop(self, log: LogId, wanted: WantedLog) -> None:
         self._truncated.pop(log, None)
         self.to_go -= wanted.missing
         del self._wanted[log]

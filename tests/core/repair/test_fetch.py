@@ -7,13 +7,8 @@ from hypothesis import strategies as st
 
 from flc_udp.core.repair.fetch import PULLS_MAX, Fetch
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wants import (
-    FAILURES_MAX,
-    FAILURES_QUICK,
-    TELLERS_MAX,
-    WANTS_MAX,
-    Wants,
-)
+from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
+from flc_udp.core.repair.wants import WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
 
 TIMEOUT_US = 400_000
