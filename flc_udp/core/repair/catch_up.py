@@ -76,6 +76,8 @@ class CatchUp:
     @property
     def wake_at(self) -> int | None:
         """When a window has been silent for too long, or another may be asked for."""
+        if not self.logs:
+            return None
         times = [window.deadline for window in self.pulls.values()]
         if self._look_at is not None:
             times.append(self._look_at)

@@ -40,10 +40,14 @@ class Fetch:
     @property
     def wake_at(self) -> int | None:
         """When something is due to be asked for, or a pull has been silent for too long."""
-        times = [self.pulls.deadline]
-        if len(self.pulls) < PULLS_MAX:
-            times += [self._wants.due_at, self._look_at]
-        return min((at for at in times if at is not None), default=None)
+        times = self.pulls.deadlines
+        if len(times) < PULLS_MAX:
+            due_at, look_at = self._wants.due_at, self._look_at
+            if due_at is not None:
+                times.append(due_at)
+            if look_at is not None:
+                times.append(look_at)
+        return min(times, default=None)
 
     @property
     def is_idle(self) -> bool:

@@ -53,9 +53,9 @@ class Pulls:
         return len(self.by_nonce)
 
     @property
-    def deadline(self) -> int | None:
-        """When the first of them will have been silent for too long."""
-        return min((pull.deadline for pull in self.by_nonce.values()), default=None)
+    def deadlines(self) -> list[int]:
+        """When each of them will have been silent for too long."""
+        return [pull.deadline for pull in self.by_nonce.values()]
 
     @property
     def peers(self) -> set[NodeId]:
