@@ -19,8 +19,8 @@ from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, History, advanc
 from flc_udp.model.message import Message, Origin, hash_of
 
 DROPPED_SHARE = 8
-"""A hold-back that overflows drops one part in eight of what it may hold at once, so that sorting
-for it costs little for each message."""
+"""A hold-back that overflows drops an eighth of what it may hold at once. It sorts all messages for
+that, which costs little for each of those that go."""
 
 
 class Outcome(Enum):
@@ -31,7 +31,7 @@ class Outcome(Enum):
     """It waits for its predecessor or for causes."""
     DUPLICATE = "duplicate"
     FORKED = "forked"
-    """A message with other bytes has its dot, or it does not follow its log. It was refused."""
+    """It was refused: another message has its dot, or it does not follow the one before it."""
     MALFORMED = "malformed"
     """Its bytes are not a message."""
     NOT_TAKEN = "not taken"
@@ -77,7 +77,7 @@ class Causal:
 
     @property
     def is_half_full(self) -> bool:
-        """Whether so much waits that nothing should be asked for that may have to wait as well."""
+        """Whether so much waits that nothing more should be asked for that may have to wait."""
         return 2 * len(self.held) > self._messages_max or 2 * self.held_bytes > self._bytes_max
 
     def knows(self, dot: Dot) -> bool:

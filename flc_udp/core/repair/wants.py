@@ -100,7 +100,7 @@ class Wants:
         return self._wanted[log].by_digest
 
     def count(self, log: LogId) -> Spans:
-        """What is missing of a wanted log. Where nothing is missing, the want is dropped."""
+        """Count what is missing of a wanted log, and return it. If nothing is, drop the want."""
         wanted = self._wanted[log]
         missing = self._gaps(log, wanted.upper)
         count = missing.count()
@@ -280,7 +280,7 @@ class Wants:
         heappush(self._later, (due_at, log))
 
     def _count_new(self) -> None:
-        """Count what is missing of logs of which more is wanted, unless their answer will do it."""
+        """Count the logs of which more is wanted. Those in a pull are counted when it is over."""
         for log in self._uncounted:
             if (wanted := self._wanted.get(log)) is not None and wanted.asker is None:
                 self.count(log)
