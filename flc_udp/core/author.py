@@ -1,7 +1,7 @@
-"""Authoring: what a new message of this node's own is made of.
+"""Authoring: makes a new message of this node's own.
 
-It names as causes all maximal dots of its room, follows its log's head, and its stamp is above all
-of these. An author reads its own bytes as every receiver will, before its seq is taken.
+The message follows the head of its log. Its causes are the frontier of its room, and its stamp is
+higher than theirs. An author reads its own bytes as every receiver will, before it takes the seq.
 """
 
 from __future__ import annotations
@@ -22,7 +22,10 @@ def compose(
     body: str | bytes,
     wall: int,
 ) -> Message:
-    """The next message of `log`; nothing is changed by it. `wall` in ms; raises FlcError."""
+    """Make the next message of `log`, and change nothing.
+
+    `wall` is in ms since 1970. Raises FlcError.
+    """
     head = causal.head(log)
     causes = causal.causes_of_next(room, log)
     return write(

@@ -1,11 +1,12 @@
-"""Causal delivery: a message is decided when its predecessor and all its causes are.
+"""Causal delivery: a message is decided once its predecessor in its log and all its causes are.
 
-Rules. What came early waits, bounded; beyond the bound the latest stamps go first, which costs a
-later pull and nothing else. What is decided is decided in an order that respects causality, and
-never twice. Nothing here knows who sent what or when.
+Rules. A message that came before these waits in the hold-back, which is bounded. Beyond the bound
+the messages with the latest stamps are dropped; that costs a later pull and nothing else. Messages
+are decided in an order that respects causality, and none is decided twice. This module does not
+know who sent what, or when.
 
-Each waiting message hangs on one missing dot at a time, so a decision wakes only those that hang
-on it and the work is linear in messages and causes, however tangled the arrival.
+Each waiting message waits for one missing dot at a time. A decision therefore wakes only those that
+wait for it, and the work grows with the number of messages and causes, in whatever order they come.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, History, advanc
 from flc_udp.model.message import Message, Origin, hash_of
 
 DROPPED_SHARE = 8
-"""An overflowing hold-back sheds an eighth at once, so that shedding costs little a message."""
+"""A hold-back that overflows drops an eighth of what it may hold at once. It sorts all messages for
+that, which costs little for each of those that go."""
 
 
 class Outcome(Enum):
@@ -26,58 +28,67 @@ class Outcome(Enum):
 
     DECIDED = "decided"
     HELD = "held"
-    """It waits for its causes."""
+    """It waits for its predecessor or for causes."""
     DUPLICATE = "duplicate"
     FORKED = "forked"
-    """Another message with other bytes has this dot. It is refused, which is an alarm."""
+    """It was refused: another message has its dot, or it does not follow the one before it."""
     MALFORMED = "malformed"
-    """Its bytes are no message."""
+    """Its bytes are not a message."""
     NOT_TAKEN = "not taken"
-    """There was no room for it; it is asked for again."""
+    """There was no room for it. It is asked for again."""
 
 
 class Arrival(NamedTuple):
-    """A message and how it came: who told of it (None: said here), and what is owed for it."""
+    """A message and how it came."""
 
     message: Message
     teller: NodeId | None = None
+    """The node that sent it here. None: it was said here."""
     forward: bool = False
+    """Whether it is to be sent on to others."""
     receipt: bool = False
+    """Whether its author is to be told when it is durable here."""
 
 
 class Causal:
-    """Decided heads and frontiers, and the hold-back of what came before its causes."""
+    """The decided heads and frontiers, and the hold-back."""
 
     def __init__(self, history: History, messages_max: int, bytes_max: int) -> None:
         self.heads: dict[LogId, Head] = dict(history.heads)
         self.origins: dict[LogId, Origin] = dict(history.origins)
         self.frontiers: dict[str, Frontier] = {r: dict(f) for r, f in history.frontiers.items()}
         self.held: dict[Dot, Arrival] = {}
+        """The hold-back."""
         self.held_bytes = 0
         self.dropped = 0
+        """Messages that the hold-back had no room for."""
         self.refused = 0
+        """Messages that do not follow the one before them in their log."""
         self._held_of: dict[LogId, Spans] = {}
+        """The seqs of each log that wait."""
         self._waiting_for: dict[Dot, list[Dot]] = {}
+        """{missing dot: the messages that wait for it}."""
         self._messages_max = messages_max
         self._bytes_max = bytes_max
 
     def head(self, log: LogId) -> Head:
-        """The last decided message of a log; NO_HEAD where there is none."""
+        """The last decided message of a log. It is NO_HEAD where there is none."""
         return self.heads.get(log, NO_HEAD)
 
     @property
     def is_half_full(self) -> bool:
-        """Whether so much waits that little more should be asked for before its time."""
+        """Whether so much waits that nothing more should be asked for that may have to wait."""
         return 2 * len(self.held) > self._messages_max or 2 * self.held_bytes > self._bytes_max
 
     def knows(self, dot: Dot) -> bool:
-        """Whether the message is decided or waiting here, so that another copy says nothing."""
+        """Whether the message is decided or waits here, so that another copy brings nothing."""
         return dot.seq <= self.head(dot.log).seq or dot in self.held
 
     def contradicts(self, dot: Dot, encoded: bytes) -> bool:
-        """Whether these are other bytes than those known under that name, as far as is remembered.
+        """Whether the message that is known by this name has other bytes, as far as can be seen.
 
-        That is the head and what waits; deeper forks show in the next message's parent.
+        The bytes of a log's head and of waiting messages are known. A fork further back shows in
+        the parent of the next message.
         """
         arrival = self.held.get(dot)
         if arrival is not None:
@@ -86,12 +97,12 @@ class Causal:
         return dot.seq == head.seq and hash_of(encoded) != head.hash
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
-        """{dot: stamp} of the room's frontier as an author of `log` names it: without its own."""
+        """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
         frontier: dict[LogId, Edge] = self.frontiers.get(room, {})
         return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
 
     def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:
-        """Take one message in: what became of it, and all that is decided thereby, in order."""
+        """Take a message. Return what became of it, and all that is decided now, in order."""
         message = arrival.message
         head = self.heads.get(message.log, NO_HEAD)
         if message.seq <= head.seq:
@@ -109,10 +120,10 @@ class Causal:
         return (Outcome.DECIDED if decided else Outcome.FORKED), decided
 
     def extend(self, message: Message) -> bool:
-        """Decide a message where that is plain: its log's next, nothing missing, nothing woken.
+        """Decide a message in the plain case: nothing is missing for it, and nothing waits for it.
 
-        It is what `offer` decides, at half the cost: history comes by the ten thousand. False, and
-        nothing done, where it is not plain: then it is to be offered.
+        `offer` would decide the same at twice the cost, and history comes by the ten thousand.
+        False: the case is not plain and nothing was done, so the message is to be offered.
         """
         heads, dot = self.heads, (message.log, message.seq)
         head = heads.get(message.log, NO_HEAD)
@@ -127,7 +138,7 @@ class Causal:
         return True
 
     def missing(self, message: Message) -> list[Dot]:
-        """What a waiting message itself names and is not decided: where to start asking."""
+        """The dots that a waiting message names and that are not decided: they are asked for."""
         head = self.head(message.log).seq
         wants = [Dot(message.log, message.seq - 1)] if message.seq > head + 1 else []
         wants += [dot for dot in message.causes if self.head(dot.log).seq < dot.seq]
@@ -143,7 +154,7 @@ class Causal:
         return gaps.minus(held) if held else gaps
 
     def _blocker(self, message: Message) -> Dot | None:
-        """The first dot that is to be decided before this message, or None."""
+        """The first dot that is missing for this message. None: it can be decided."""
         heads = self.heads
         if heads.get(message.log, NO_HEAD).seq != message.seq - 1:
             return Dot(message.log, message.seq - 1)
@@ -155,7 +166,7 @@ class Causal:
     def _decide(self, first: Arrival) -> list[Arrival]:
         decided = []
         ready = [first]
-        for arrival in ready:  # It grows on the way.
+        for arrival in ready:  # Each decision may add to it.
             message = arrival.message
             if not self._follows(message, self.heads.get(message.log, NO_HEAD)):
                 self.refused += 1
@@ -168,11 +179,11 @@ class Causal:
 
     @staticmethod
     def _follows(message: Message, head: Head) -> bool:
-        """A pure function of the log so far, so every node refuses the same messages."""
+        """Whether a message continues its log. It depends on nothing else, so all nodes agree."""
         return message.parent == head.hash and message.stamp > head.stamp
 
     def _advance(self, message: Message) -> None:
-        # Once a message: a named tuple's own constructor costs four times as much.
+        # This runs once for each message. A named tuple's own constructor costs four times as much.
         head = tuple.__new__(Head, (message.seq, message.hash, message.stamp))
         self.heads[message.log] = head
         if message.origin is not None:
@@ -183,12 +194,12 @@ class Causal:
         advance(frontier, message)
 
     def _wake(self, dot: Dot) -> list[Arrival]:
-        """Those that hung on `dot` and now lack nothing; the others hang on their next."""
+        """Those that waited for `dot` and lack nothing now. The others wait for their next dot."""
         ready = []
         for waiting in self._waiting_for.pop(dot, ()):
             arrival = self.held.get(waiting)
             if arrival is None:
-                continue  # Shed while it waited.
+                continue  # It was dropped while it waited.
             blocker = self._blocker(arrival.message)
             if blocker is None:
                 self._release(arrival.message)
@@ -204,7 +215,7 @@ class Causal:
         self._held_of.setdefault(message.log, Spans()).add(message.seq)
         self._waiting_for.setdefault(blocker, []).append(message.dot)
         if len(self.held) > self._messages_max or self.held_bytes > self._bytes_max:
-            self._shed()
+            self._drop_latest()
 
     def _release(self, message: Message) -> None:
         del self.held[message.dot]
@@ -214,17 +225,18 @@ class Causal:
         if not spans:
             del self._held_of[message.log]
 
-    def _shed(self) -> None:
-        """Drop the latest stamps: what is nearest to being decided stays."""
+    def _drop_latest(self) -> None:
+        """Drop the messages with the latest stamps. Those that will be decided first stay."""
         by_stamp = sorted((held.message for held in self.held.values()), key=lambda m: m.stamp)
         keep_messages = self._messages_max - self._messages_max // DROPPED_SHARE
         keep_bytes = self._bytes_max - self._bytes_max // DROPPED_SHARE
         while by_stamp and (len(self.held) > keep_messages or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
             self.dropped += 1
-        self._forget_shed()
+        self._forget_dropped()
 
-    def _forget_shed(self) -> None:
+    def _forget_dropped(self) -> None:
+        """Let none of the dropped messages wait for a dot any more."""
         for blocker, waiting in list(self._waiting_for.items()):
             still = [dot for dot in waiting if dot in self.held]
             if still:

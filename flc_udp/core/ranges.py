@@ -1,12 +1,13 @@
-"""Ranges of ids, split 64 ways: how two large tables find where they differ in a few small packets.
+"""Ranges of ids: two nodes find in a few small packets where their large tables differ.
 
-A range is named by its lowest id and its level: all ids that share the first 6 × level bits. Its
-digest is 64 hashes, one for each sub-range, each the exclusive or of the rows in it; where two
-nodes' hashes differ the range is split again, or, with few rows in it, these are told. Ids are
-random, so n rows take about log64 n steps (after range-based set reconciliation, Meyer 2023).
+A range is all ids that share their first 6 × level bits. It is named by its lowest id and its
+level. Its digest is 64 hashes, one for each of its 64 parts: the exclusive or of the hashes of the
+rows in that part. Where the hashes of two nodes differ, the part is split again, or its rows are
+told if they are few. Ids are random, so n rows take about log64 n steps (after range-based set
+reconciliation, Meyer 2023).
 
-Two tables are compared so: durable logs (`standing`, `anti_entropy`) and live members (`members`,
-`roster`).
+Two tables are compared in this way: durable logs (`standing`, `repair/exchange`) and live members
+(`liveness/members`, `liveness/roster`).
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ LAST_ID = b"\xff" * ID_BYTES
 
 
 def bounds(low: bytes, level: int) -> tuple[bytes, bytes]:
-    """First and last id of the range that begins with `low`'s first 6 × level bits."""
+    """The first and the last id of the range that `low` is in at this level."""
     free = ID_BITS - FANOUT_BITS * level
     first = int.from_bytes(low, "big") >> free << free
     last = first | (1 << free) - 1
@@ -33,20 +34,23 @@ def bounds(low: bytes, level: int) -> tuple[bytes, bytes]:
 
 
 def after(node: bytes) -> bytes:
-    """The next id; the last one is followed by itself."""
+    """The next id. The last one is followed by itself."""
     following = int.from_bytes(node, "big") + 1
     return LAST_ID if following >> ID_BITS else following.to_bytes(ID_BYTES, "big")
 
 
 def part(low: bytes, level: int, number: int) -> bytes:
-    """First id of one of a range's 64 parts, each a range of the next level."""
+    """The first id of one of the 64 parts of a range. A part is a range of the next level."""
     first = int.from_bytes(bounds(low, level)[0], "big")
     shift = ID_BITS - FANOUT_BITS * (level + 1)
     return (first | number << shift).to_bytes(ID_BYTES, "big")
 
 
 def hashes(rows: Iterable[tuple[bytes, int]], level: int) -> bytes:
-    """The digest of a range: 64 hashes of 8 bytes, from the (id, row hash) of every row in it."""
+    """The digest of a range, which is 64 hashes of 8 bytes.
+
+    `rows` is the id and the hash of every row in it.
+    """
     sums = [0] * RANGE_FANOUT
     shift = ID_BITS - FANOUT_BITS * (level + 1)
     for node, row_hash in rows:
@@ -55,7 +59,7 @@ def hashes(rows: Iterable[tuple[bytes, int]], level: int) -> bytes:
 
 
 def differing(mine: bytes, theirs: bytes) -> list[int]:
-    """Numbers of the parts whose hashes differ."""
+    """The numbers of the parts whose hashes differ."""
     return [
         number
         for number in range(RANGE_FANOUT)
@@ -69,7 +73,7 @@ def _joined(sums: Iterable[int]) -> bytes:
 
 
 class Table:
-    """Hashes of rows by the rows' ids: their root, and the digest of any range of them."""
+    """The hashes of rows by their ids. It knows their root, and the digest of any range of them."""
 
     __slots__ = ("_hashes", "_order", "_parts", "root")
 
@@ -77,7 +81,7 @@ class Table:
         self.root = Root()
         self._hashes: dict[bytes, int] = {}
         self._order: list[bytes] = sorted(rows)
-        # The digest of the first range, which every exchange begins with, is kept up to date.
+        # Every exchange begins with the digest of the range of all ids, so it is kept up to date.
         self._parts = [0] * RANGE_FANOUT
         for node in self._order:
             self._toggle(node, rows[node])
@@ -87,7 +91,7 @@ class Table:
         return len(self._order)
 
     def put(self, node: bytes, row_hash: int) -> None:
-        """A row is new, or another than it was."""
+        """Add a row, or replace the one that has this id."""
         before = self._hashes.get(node)
         if before is None:
             insort(self._order, node)
@@ -97,7 +101,7 @@ class Table:
         self._toggle(node, row_hash)
 
     def drop(self, node: bytes) -> None:
-        """A row goes, if it was there."""
+        """Remove a row, if there is one with this id."""
         before = self._hashes.pop(node, None)
         if before is not None:
             del self._order[bisect_left(self._order, node)]
@@ -119,7 +123,7 @@ class Table:
         return hashes(((node, self._hashes[node]) for node in span), level)
 
     def differing(self, low: bytes, level: int, theirs: bytes) -> list[bytes]:
-        """First ids of those parts of a range in which another table's digest differs."""
+        """The first ids of the parts in which another table's digest of a range differs."""
         numbers = differing(self.hashes(low, level), theirs)
         return [part(low, level, number) for number in numbers]
 

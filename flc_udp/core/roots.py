@@ -1,7 +1,7 @@
-"""Roots: 8-byte hashes of sets, kept incrementally, the same whatever order things came in.
+"""Roots: 8-byte hashes of sets, kept up to date row by row, the same in whatever order rows came.
 
-A set's root is the exclusive or of its rows' hashes. Two nodes whose roots are equal hold the same
-set, but for accidents of 2^-64; that is all their probes need to say.
+The root of a set is the exclusive or of the hashes of its rows. Two nodes with equal roots hold the
+same set, except by an accident with a chance of 2^-64. Their probes need to say nothing more.
 """
 
 from __future__ import annotations
@@ -15,15 +15,18 @@ from flc_udp.wire.packets import MemberRow
 
 
 def log_hash(log: LogId, head: Head) -> int:
-    """Hash of one log's row: id, head seq, head hash."""
+    """The hash of a log's row: its id, and the seq and hash of its head."""
     return _hash(log, head.seq.to_bytes(8, "big"), head.hash)
 
 
 def member_hash(row: MemberRow) -> int:
-    """Hash of what must agree about a live member: all of its row but the state and the accuser."""
+    """The hash of all of a live member's row that nodes must agree on.
+
+    Only the state and the accuser are left out.
+    """
     numbers = row.incarnation.to_bytes(8, "big") + row.boot.to_bytes(8, "big")
-    # No zero byte stands in a name or a tag, and no equals sign in a tag's key: no two rows of
-    # different contents are written alike.
+    # Names and tags have no zero bytes, and the keys of tags have no equals sign, so rows with
+    # different contents are never written alike.
     text = "\0".join((str(row.address), row.name, *map(str, row.tags)))
     return _hash(row.id, numbers, text.encode())
 
@@ -33,7 +36,7 @@ def _hash(*parts: bytes) -> int:
 
 
 class Root:
-    """The root of a set whose rows come and go."""
+    """The root of a set of which rows are added and removed."""
 
     __slots__ = ("_sum",)
 
@@ -41,9 +44,9 @@ class Root:
         self._sum = 0
 
     def toggle(self, row_hash: int) -> None:
-        """Put a row's hash in, or take it out again."""
+        """Add the hash of a row, or remove it again."""
         self._sum ^= row_hash
 
     def value(self) -> bytes:
-        """The 8 bytes that travel."""
+        """The root as 8 bytes, as it stands in packets."""
         return self._sum.to_bytes(HASH_BYTES, "big")

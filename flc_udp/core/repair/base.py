@@ -1,11 +1,10 @@
-"""Below the floor: what no member keeps any more, and the base that is taken in its stead.
+"""Takes the base of a member, page by page.
 
-    pull ─▶ end(floor, lacks) of one member after another ─▶ none of them can serve it
-         ─▶ base-pull ─▶ base … base-end(next) ─▶ base-pull(next) ─▶ … ─▶ adopt
+    base-pull ─▶ base … base-end(next) ─▶ base-pull(next) ─▶ … ─▶ adopt
 
-Rules. A base is taken from the member with the lowest floor, since that keeps the most. It comes in
-pages; all pages have to be of one version, or it is begun again: retention may move on meanwhile.
-Of a page that was lost in part the rest is waited for, and a teller that stays silent is left.
+Rules. All pages must be of one version. If the member deletes more messages meanwhile, its version
+changes, and the base is taken from its beginning again. What arrived of a page is kept, and the
+page is asked for again until it is whole. A member that stays silent is given up.
 """
 
 from __future__ import annotations
@@ -18,29 +17,32 @@ from flc_udp.model.history import BaseLog, BaseRoom
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 TRIES_MAX = 20
-"""Pages in vain, or beginnings, before a teller is left."""
+"""A member is given up after this many pages in vain or new beginnings, one after another."""
 
 ROWS_MAX = 1 << 20
-"""Rows of one base: more logs and rooms than any cluster has."""
+"""A base has at most this many rows. No cluster has as many logs and rooms."""
 
 BEGINNING: LogId = b""
-"""Before the first log, where a page begins."""
+"""The first page comes after this: it is lower than the id of any log."""
 
 
 @dataclass(slots=True)
 class BaseTake:
-    """The base that is being taken, if one is; times in µs."""
+    """The base that is being taken, if there is one. Times are in µs."""
 
-    timeout: int
+    timeout_us: int
     peer: NodeId = VISITOR
+    """The member whose base it is."""
     deadline: int | None = None
-    """When the page under way has been silent too long."""
+    """When the page that was asked for has been silent for too long."""
     _nonce: int = 0
     _after: LogId = BEGINNING
+    """The last log of the page before."""
     _version: int | None = None
     _rows: list[BaseLog] = field(default_factory=list)
+    """The rows of the pages that are whole."""
     _page: dict[tuple[LogId, tuple[BaseRoom, ...]], BaseLog] = field(default_factory=dict)
-    """Rows by log and first room: one of many rooms comes in several."""
+    """The rows of this page, by log and first room. A log of many rooms comes in several rows."""
     _tries: int = 0
 
     @property
@@ -49,24 +51,24 @@ class BaseTake:
         return self.deadline is not None
 
     def begin(self, peer: NodeId, nonce: int, now: int) -> BasePull:
-        """Take the base of `peer`."""
+        """Begin to take the base of `peer`."""
         self.peer, self._tries = peer, 0
         return self._start(nonce, now)
 
     def stop(self) -> None:
-        """Take none."""
+        """Take no base any more."""
         self.deadline = None
         self._rows, self._page = [], {}
 
     def heard(self, base: Base, peer: NodeId, now: int) -> None:
-        """Rows came."""
+        """Some rows of the page came."""
         if self.is_on and (base.nonce, peer) == (self._nonce, self.peer):
             for row in base.rows[: ROWS_MAX - len(self._rows) - len(self._page)]:
                 self._page[row.log, row.rooms[:1]] = row
-            self.deadline = now + self.timeout
+            self.deadline = now + self.timeout_us
 
     def ended(self, end: BaseEnd, peer: NodeId, nonce: int, now: int) -> BasePull | Adopt | None:
-        """A page came to its end: what is to be asked next, or the base, which is whole."""
+        """A page came to its end. Return what to ask for next, or the base if it is whole."""
         if not self.is_on or (end.nonce, peer) != (self._nonce, self.peer):
             return None
         was, self._version = self._version, end.version
@@ -82,18 +84,18 @@ class BaseTake:
         rows = tuple(_joined(self._rows))
         self.stop()
         if any(row.head.stamp >= end.floor for row in rows):
-            return None  # No base: what stands at or above the floor is kept.
+            return None  # This is no base: messages at the floor and above it are kept.
         return Adopt(end.floor, rows)
 
     def again(self, now: int) -> BasePull | None:
-        """The page was silent too long, or came in part: the same again, but not for ever.
+        """The page was silent for too long, or came only in part: ask for it again, or give up.
 
-        What came of it stays, for one version's rows are the same each time.
+        What came of it is kept, because the rows of one version are the same each time.
         """
         self._tries += 1
         if self._is_over():
             return None
-        self.deadline = now + self.timeout
+        self.deadline = now + self.timeout_us
         return BasePull(self._nonce, self._after)
 
     def _is_over(self) -> bool:
@@ -107,12 +109,12 @@ class BaseTake:
 
     def _ask(self, nonce: int, now: int) -> BasePull:
         self._nonce, self._page = nonce, {}
-        self.deadline = now + self.timeout
+        self.deadline = now + self.timeout_us
         return BasePull(nonce, self._after)
 
 
 def _joined(rows: list[BaseLog]) -> list[BaseLog]:
-    """One row a log: one of many rooms came in several."""
+    """Join the rows of each log into one."""
     logs: dict[LogId, BaseLog] = {}
     for row in rows:
         first = logs.get(row.log)

@@ -2,9 +2,9 @@
 
     probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants
 
-Rules. A digest says what is durable here; what is wanted is what is not decided here. At most one
-exchange an interval, rarer while exchanges find nothing, unless a `sync` asks for one now. Whatever
-was lost, this finds it: everything else in the core is only quicker.
+Rules. A digest tells what is durable here; wanted is what is not decided here. At most one exchange
+begins in an interval, and exchanges become rarer while they find nothing, unless a `sync` asks for
+one now. Whatever was lost, this finds it. Everything else in the core only makes it quicker.
 """
 
 from __future__ import annotations
@@ -23,32 +23,32 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.model.units import MS_US
 from flc_udp.wire.packets import Digest, DigestRow, Packet, Ranges, State
 
-MS = 1_000
-
-DIGEST_GRACE = 10
-"""Graces a gap found by a digest is given: under load the digest is only ahead of the rumors."""
+DIGEST_GRACES = 10
+"""A gap that a digest tells of is given this many graces. Under load a digest is only ahead of the
+rumors that bring the same."""
 
 DIGEST_ROW_BYTES = 31
-"""A row at its longest: ids and hashes of 10 bytes, a seq of 9, headers."""
+"""A row takes at most this much: an id and a hash of 10 bytes each, a seq of 9, and two heads."""
 
 DIGEST_ROWS_FEW = 32
-"""Rows of a range that are told rather than split further: about a datagram."""
+"""A range with at most this many rows is told and not split further: about a datagram."""
 
 DIGEST_ROWS_MOST = 2_048
-"""Rows that answer one digest, about 64 kB: what is left over the next exchange finds."""
+"""A digest is answered with at most this many rows, about 64 kB. The next exchange finds the
+others."""
 
 RANGES_MOST = 8
-"""Ranges that are split further in one answer: what is left over the next exchange finds."""
-
+"""An answer splits at most this many ranges further. The next exchange finds the others."""
 
 DIGEST_HEAD_BYTES = 64
-"""Seal's payload head and the digest's other fields, rounded up."""
+"""The head of a payload and a digest without its rows take at most this much."""
 
 
 class Exchange:
-    """The digest half of anti-entropy. Effects go to `out`, wants to `wants`."""
+    """The exchanges of one node. Effects go to `out`, wants to `wants`. Times are in µs."""
 
     def __init__(
         self,
@@ -63,24 +63,28 @@ class Exchange:
     ) -> None:
         self.last_sync = Sync()
         self.forks = 0
+        """Messages that had the name of another one."""
         self._standing = standing
         self._causal = causal
         self._members = members
         self._wants = wants
         self._random = random
         self._out = out
-        self._grace = DIGEST_GRACE * settings.pull_grace_ms * MS
+        self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
         payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
-        self._shortest = settings.exchange_interval_ms * MS
-        self._longest = settings.exchange_backoff_ms * MS
-        self._pause = self._shortest
-        self._next = now
+        self._shortest_us = settings.exchange_interval_ms * MS_US
+        self._longest_us = settings.exchange_backoff_ms * MS_US
+        self._pause_us = self._shortest_us
+        self._next_at = now
+
+    # --- When -------------------------------------------------------------------------------------
 
     def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
-        """Compare with these members now, or with a few of all; those alive, whom to probe for it.
+        """Compare with these members now, or with a few of all if none is named.
 
-        The pacing of exchanges begins anew.
+        Return those that are alive, which the caller has to probe. The pauses between exchanges
+        are short again.
         """
         alive = [m.row.id for m in self._members.live() if m.row.state is State.ALIVE]
         if nodes:
@@ -88,29 +92,29 @@ class Exchange:
         else:
             asked = self._random.sample(alive, min(SYNC_MEMBERS, len(alive)))
         self.last_sync = Sync(asked)
-        self._pause = self._shortest
-        self._next = now
+        self._pause_us = self._shortest_us
+        self._next_at = now
         return asked
 
     def found(self) -> None:
-        """What an exchange told of was missing: the next one need not wait long."""
-        self._pause = self._shortest
+        """An exchange told of something that was missing, so the next one need not wait long."""
+        self._pause_us = self._shortest_us
 
     def compare(
         self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
     ) -> None:
-        """A probe told a peer's root: start an exchange if it differs and one is due."""
+        """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
         agrees = root == self._standing.root.value()
         self._remember(sender, catching_up, now, agrees=agrees)
         is_asked = self.last_sync.heard(sender, agrees=agrees)
-        if agrees or (not is_asked and (catching_up or now < self._next)):
+        if agrees or (not is_asked and (catching_up or now < self._next_at)):
             return
         if is_asked or self._causal.held:
-            self._pause = self._shortest  # What waits here for its causes is missing something.
-        self._next = now + self._pause
-        self._pause = min(2 * self._pause, self._longest)
+            self._pause_us = self._shortest_us  # What waits here for its causes lacks something.
+        self._next_at = now + self._pause_us
+        self._pause_us = min(2 * self._pause_us, self._longest_us)
         self._send(source, self._range(FIRST_ID, 0))
 
     def _remember(self, sender: NodeId, catching_up: bool, now: int, *, agrees: bool) -> None:
@@ -122,8 +126,10 @@ class Exchange:
             log = self._standing.log
             member.agreed_at, member.agreed_on = now, Dot(log, self._standing.held(log))
 
+    # --- What differs -----------------------------------------------------------------------------
+
     def receive_ranges(self, ranges: Ranges, source: Address) -> None:
-        """Go on where a peer's hashes differ: split further, or tell the rows."""
+        """Go on where a peer's hashes differ: split the range further, or tell its rows."""
         table = self._standing.table
         answer: list[Packet] = []
         splits = 0
@@ -135,13 +141,13 @@ class Exchange:
         self._send(source, answer)
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
-        """Want what its teller leads in; tell it of what it lacks."""
-        due = now + self._grace
+        """Want what the sender is ahead in, and tell it what it is behind in."""
+        due_at = now + self._grace_us
         theirs = {row.log: row for row in digest.rows}
         for row in digest.rows:
             head = self._causal.head(row.log)
             if row.seq > head.seq:
-                self._wants.add(row.log, row.seq, sender, due, by_digest=True)
+                self._wants.add(row.log, row.seq, sender, due_at, by_digest=True)
             elif row.seq == head.seq and row.hash != head.hash:
                 self.tell_fork(Dot(row.log, row.seq))
         if digest.reply:
@@ -154,8 +160,15 @@ class Exchange:
                 some = ahead[:DIGEST_ROWS_MOST]
                 self._send(source, self._digests(digest.low, digest.high, some, reply=False))
 
+    def tell_fork(self, dot: Dot) -> None:
+        """Two messages have one name: a disk or a machine was copied, or it broke."""
+        self.forks += 1
+        self._out.append(LogForked(dot))
+
+    # --- Packets ----------------------------------------------------------------------------------
+
     def _range(self, low: LogId, level: int) -> list[Packet]:
-        """A range of logs: its rows where they are few, else the hashes of its parts."""
+        """Describe a range of logs: by its rows if they are few, else by hashes of its parts."""
         first, last = bounds(low, level)
         table = self._standing.table
         if level < RANGE_LEVELS and table.count(first, last) > DIGEST_ROWS_FEW:
@@ -165,7 +178,7 @@ class Exchange:
     def _digests(
         self, low: LogId, high: LogId, rows: list[DigestRow], *, reply: bool
     ) -> list[Packet]:
-        """Rows in as many digests as it takes; together their ranges cover low..high."""
+        """The rows in as many digests as it takes. Together their ranges cover low..high."""
         digests: list[Packet] = []
         start = low
         for at in range(0, max(len(rows), 1), self._rows_max):
@@ -179,8 +192,3 @@ class Exchange:
     def _send(self, to: Address, packets: list[Packet]) -> None:
         if packets:
             self._out.append(Send((to,), tuple(packets)))
-
-    def tell_fork(self, dot: Dot) -> None:
-        """Two messages have one name: somebody's disk or machine was copied, or broke."""
-        self.forks += 1
-        self._out.append(LogForked(dot))

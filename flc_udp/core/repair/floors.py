@@ -1,8 +1,11 @@
-"""Who was asked for a log that some member no longer keeps from where it is wanted, and has it not.
+"""Floors: who was asked for a log of which some member has deleted what is wanted.
 
-Rules. A member was asked when it told its floor, or that it has nothing, or was silent again and
-again: a lost datagram is no answer, and who stands still for a moment is not left out. One that
-answers with anything is not through.
+A member that deleted it answers with its floor. Another member may still keep it, so each of them
+is asked. A base is taken only when all were asked in vain.
+
+Rules. A member counts as asked when it told its floor, when it said that it has nothing, and when
+it failed to answer again and again. One silence may be a lost datagram, and a member that stands
+still for a moment must not be passed over. A member that brings anything is asked on.
 """
 
 from __future__ import annotations
@@ -14,12 +17,15 @@ from dataclasses import dataclass, field
 from flc_udp.model.dots import NodeId
 
 ENOUGH = 14
-"""So much doubt in a row, and a member counts as one that has nothing: of silences, which grow ever
-longer, it takes four seconds. By then who is gone is no longer asked."""
+"""A member with this much doubt in a row counts as one that has nothing. The pauses between pulls
+grow, so silence alone takes four seconds for it. A member that died is known to be dead by then,
+and is asked no more."""
 
 SILENT = 1
+"""The doubt after a pull that was not answered."""
+
 VAIN = 2
-"""An answer of which nothing came, if anything was in it."""
+"""The doubt after an answer of which nothing arrived. There may have been something in it."""
 
 
 @dataclass(slots=True)
@@ -27,19 +33,19 @@ class Floors:
     """What members answered for one log."""
 
     asked: dict[NodeId, int] = field(default_factory=dict)
-    """{member: its floor, which it has a base for, or 0 where it has nothing}."""
+    """{member: its floor, or 0 where it has nothing}. A member with a floor has a base."""
     is_through: bool = False
-    """Whether all were asked, so that a base may be taken, and after a while all asked anew."""
+    """Whether all were asked. A base may be taken then; after a while all are asked anew."""
     doubts: Counter[NodeId] = field(default_factory=Counter)
 
     def has_some(self, peer: NodeId) -> None:
-        """It told of what is wanted, or brought some: if it had nothing, it has now."""
+        """It said that it holds some, or it brought some. If it had nothing before, it has now."""
         self.doubts.pop(peer, None)
         if self.asked.get(peer) == 0:
             del self.asked[peer]
 
     def doubt(self, peer: NodeId, weight: int) -> None:
-        """It was asked, and nothing came."""
+        """It was asked, and nothing arrived."""
         self.doubts[peer] += weight
         if self.doubts[peer] >= ENOUGH:
             self.asked.setdefault(peer, 0)

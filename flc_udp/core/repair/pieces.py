@@ -1,7 +1,8 @@
-"""Large messages put together from their pieces, bounded in number and bytes.
+"""Pieces: large messages are put together here, bounded in number and bytes.
 
-Pieces lie at fixed offsets, so any teller's fit any other's; what is missing is asked for by
-number. Memory grows with pieces that came, never with a length somebody declared.
+Pieces lie at fixed offsets, so the pieces of any two tellers fit together. What is missing is asked
+for by number. Memory grows with the pieces that came, and never with a length that somebody
+declared.
 """
 
 from __future__ import annotations
@@ -14,22 +15,27 @@ from flc_udp.model.message import hash_of
 from flc_udp.wire.packets import Piece
 
 PARTIAL_BYTES_MAX = 8 * MESSAGE_BYTES_MAX
-"""Held over all unfinished messages; the one longest without a new piece goes first."""
+"""All unfinished messages together have at most this many bytes. Beyond it the one that has got no
+new piece for the longest time is dropped."""
 
 PARTIALS_MAX = 1_024
-"""Unfinished messages at once."""
+"""At most this many messages are unfinished at once."""
 
 
 @dataclass(slots=True)
 class _Partial:
-    total: int
+    """A message of which some pieces came."""
+
+    total_bytes: int
     hash: bytes
     data: dict[int, bytes] = field(default_factory=dict)
-    have: Spans = field(default_factory=Spans)
+    numbers: Spans = field(default_factory=Spans)
+    """The numbers of the pieces that came."""
 
     @property
     def count(self) -> int:
-        return -(-self.total // PIECE_BYTES)
+        """How many pieces it has."""
+        return -(-self.total_bytes // PIECE_BYTES)
 
 
 class Pieces:
@@ -38,45 +44,40 @@ class Pieces:
     def __init__(self) -> None:
         self.held_bytes = 0
         self.dropped = 0
+        """Unfinished messages that were dropped, because there was no room."""
         self._partials: dict[Dot, _Partial] = {}
+        """The one that got a new piece last stands last."""
 
     def add(self, piece: Piece) -> bytes | None:
-        """Take one piece in; the whole encoded message when it was the last one missing."""
+        """Take a piece. Return the encoded message if this was the last piece missing."""
         dot = Dot(piece.log, piece.seq)
         partial = self._partials.get(dot)
-        if partial is None or (partial.total, partial.hash) != (piece.total, piece.hash):
+        if partial is None or (partial.total_bytes, partial.hash) != (piece.total, piece.hash):
             self.forget(dot)
             partial = self._partials[dot] = _Partial(piece.total, piece.hash)
         if piece.number not in partial.data:
             partial.data[piece.number] = piece.data
-            partial.have.add(piece.number)
+            partial.numbers.add(piece.number)
             self.held_bytes += len(piece.data)
-            # Last again: the order is that of the last new piece.
             self._partials[dot] = self._partials.pop(dot)
         if len(partial.data) == partial.count:
-            return self._finish(dot)
+            self.forget(dot)
+            whole = b"".join(partial.data[number] for number in range(partial.count))
+            return whole if hash_of(whole) == partial.hash else None
         self._bound()
         return None
 
     def missing(self, dot: Dot) -> tuple[int, ...]:
-        """Flat (first, last, …) numbers still missing of a begun message; () of any other."""
+        """The missing pieces, flat as (first, last, first, last, …). (): none of it came yet."""
         partial = self._partials.get(dot)
         if partial is None:
             return ()
-        gaps = Spans([(0, partial.count - 1)]).minus(partial.have)
+        gaps = Spans([(0, partial.count - 1)]).minus(partial.numbers)
         return tuple(number for span in gaps for number in span)
 
     def forget(self, dot: Dot) -> None:
-        """The message came some other way."""
-        self._let_go(self._partials.pop(dot, None))
-
-    def _finish(self, dot: Dot) -> bytes | None:
-        partial = self._partials.pop(dot)
-        self._let_go(partial)
-        whole = b"".join(partial.data[number] for number in range(partial.count))
-        return whole if hash_of(whole) == partial.hash else None
-
-    def _let_go(self, partial: _Partial | None) -> None:
+        """Forget what came of a message, if anything did."""
+        partial = self._partials.pop(dot, None)
         if partial is not None:
             self.held_bytes -= sum(map(len, partial.data.values()))
 

@@ -1,11 +1,11 @@
-"""A sync: a few members are asked where they stand now, however long exchanges were to pause.
+"""A sync: a few members are asked now where they stand, however long the pause between exchanges.
 
     sync ── ping ──▶ a few members ── ack(root) ──▶ it differs ─▶ an exchange at once
                                                     it is equal ─▶ nothing more to do
 
-Rules. A root that one of them tells, in its ack or in a ping of its own, is its answer. The first
-one that differs begins an exchange; those after it wait for their turn as any other. The latest
-sync is the one that counts.
+Rules. A member's answer is the root that it tells, in its ack or in a ping of its own. The first
+root that differs begins an exchange at once. Later ones are paced as any other. Only the latest
+sync counts.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from collections.abc import Iterable, Mapping
 from flc_udp.model.dots import NodeId
 
 SYNC_MEMBERS = 3
-"""Members asked where nobody is named: as many as are caught up from at once."""
+"""This many members are asked if none is named. Catch-up asks as many at once."""
 
 
 class Sync:
@@ -26,11 +26,11 @@ class Sync:
 
     @property
     def agrees(self) -> Mapping[NodeId, bool | None]:
-        """{member asked: whether its root was equal when it last told it, None while silent}."""
+        """{member that was asked: whether its latest root was equal}. None: it told none yet."""
         return self._agrees
 
     def heard(self, node: NodeId, *, agrees: bool) -> bool:
-        """A member told its root: whether an exchange with it is due, whatever the pacing says."""
+        """A member told its root. Return whether an exchange with it is due at once."""
         if node not in self._agrees:
             return False
         is_first = self._agrees[node] is None

@@ -20,7 +20,7 @@ from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 BOB = b"bob-----"
 FLOOR = 1_000
-TIMEOUT = 400_000
+TIMEOUT_US = 400_000
 
 
 def row(number: int, first: int = 0, rooms: int = 2) -> BaseLog:
@@ -65,7 +65,7 @@ class Teller:
 def test_it_comes_whole_and_one_row_a_log(loss: float) -> None:
     """What came of a page stays, and the rest of it comes with another try."""
     teller = Teller(45, loss)
-    adopt = teller.give_all(BaseTake(TIMEOUT))
+    adopt = teller.give_all(BaseTake(TIMEOUT_US))
 
     assert isinstance(adopt, Adopt)
     assert adopt.floor == FLOOR
@@ -76,7 +76,7 @@ def test_it_comes_whole_and_one_row_a_log(loss: float) -> None:
 
 def test_pages_of_different_moments_are_begun_again() -> None:
     """Retention went on between them."""
-    teller, take = Teller(45), BaseTake(TIMEOUT)
+    teller, take = Teller(45), BaseTake(TIMEOUT_US)
     step = teller.answer(take, take.begin(BOB, 1, 0))
     assert isinstance(step, BasePull)
     teller.version = 2
@@ -91,7 +91,7 @@ def test_pages_of_different_moments_are_begun_again() -> None:
 
 def test_a_silent_teller_is_left() -> None:
     """Not for ever the same."""
-    take = BaseTake(TIMEOUT)
+    take = BaseTake(TIMEOUT_US)
     take.begin(BOB, 1, 0)
 
     assert all(take.again(0) is not None for _ in range(TRIES_MAX))
@@ -101,7 +101,7 @@ def test_a_silent_teller_is_left() -> None:
 
 def test_what_is_no_base_is_not_taken() -> None:
     """What stands at the floor or above it is kept, so it is in no base."""
-    take = BaseTake(TIMEOUT)
+    take = BaseTake(TIMEOUT_US)
     pull = take.begin(BOB, 1, 0)
     take.heard(Base(pull.nonce, (row(100),)), BOB, 0)
 
@@ -121,7 +121,7 @@ def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
     causal, links = Causal(History(), 1_000, 1 << 20), Links(8, 65_536)
     repair = AntiEntropy(settings, Standing({}), links, causal, members, Random(0), [], now)
     assert repair.is_idle
-    repair.base.begin(BOB, 7, now)
+    repair.adoption.take.begin(BOB, 7, now)
     for _ in range(100):
         if repair.wake_at is None:
             break

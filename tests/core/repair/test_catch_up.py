@@ -12,23 +12,18 @@ from hypothesis import strategies as st
 
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair import catch_up as module
-from flc_udp.core.repair.catch_up import (
-    CREDIT_LEAST,
-    PEERS_MAX,
-    TRIES_MAX,
-    WINDOWS_PER_PEER,
-    CatchUp,
-    StampWindow,
-)
-from flc_udp.core.repair.wants import LOGS_PER_PULL
+from flc_udp.core.repair.catch_up import PEERS_MAX, WINDOWS_PER_PEER, CatchUp
+from flc_udp.core.repair.pace import CREDIT_LEAST_BYTES
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
+from flc_udp.core.repair.windows import TRIES_MAX, StampWindow
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
 from flc_udp.wire.packets import Replay, ReplayEnd
 from tests.model.kept import KeptInList
 
-TIMEOUT = 400_000
-CREDIT_MAX = 131_072
+TIMEOUT_US = 400_000
+CREDIT_BYTES_MAX = 131_072
 ANN, BOB, CYD, DAN = PEERS = [name.encode().ljust(8, b"-") for name in ("ann", "bob", "cyd", "dan")]
 STEPS_MAX = 20_000
 ROUNDS_MAX = 10
@@ -64,7 +59,7 @@ class Puller:
     """A node that holds nothing of a history, and peers that hold parts of it."""
 
     def __init__(self, history: Sequence[Message], *, loss: float = 0, seed: int = 0) -> None:
-        self.catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+        self.catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
         self.held = {message.log: Spans() for message in history}
         self.upper = {message.log: message.seq for message in history}
         self.holds = {peer: KeptInList(list(history)) for peer in PEERS}
@@ -117,7 +112,7 @@ class Puller:
                 continue
             self._nonce += 1
             self.asked[window.peer] += 1
-            self.catch_up.asked(self._nonce, window, self.now, pieces=False)
+            self.catch_up.asked(self._nonce, window, self.now, in_pieces=False)
         busy = Counter(window.peer for window in self.catch_up.pulls.values())
         assert len(busy) <= PEERS_MAX
         assert max(busy.values(), default=0) <= WINDOWS_PER_PEER
@@ -127,7 +122,7 @@ class Puller:
         """One pull under way comes to its end, if its peer lives; else time goes by."""
         answered = [n for n, w in self.catch_up.pulls.items() if w.peer not in self.dead]
         if not answered:
-            self.now += TIMEOUT
+            self.now += TIMEOUT_US
             self.catch_up.close_silent(self.now)
             return
         nonce = self._chance.choice(answered)
@@ -135,7 +130,9 @@ class Puller:
         self.now += 1_000
         kept = self.holds[window.peer]
         spans = [(log, *span) for log in window.logs for span in self.missing(log)]
-        encoded, following = kept.replay(spans, self.catch_up.credit, window.after, window.below)
+        encoded, following = kept.replay(
+            spans, self.catch_up.credit_bytes, window.after, window.below
+        )
         by_bytes = {message.encoded: message for message in kept.messages}
         for message in (by_bytes[one] for one in encoded):
             self.bytes += len(message.encoded)
@@ -198,8 +195,8 @@ def test_the_credit_follows_what_is_lost() -> None:
         puller.begin()
         puller.run()
 
-    assert lossless.catch_up.credit == CREDIT_MAX
-    assert lossy.catch_up.credit < 4 * CREDIT_LEAST
+    assert lossless.catch_up.credit_bytes == CREDIT_BYTES_MAX
+    assert lossy.catch_up.credit_bytes < 4 * CREDIT_LEAST_BYTES
 
 
 def test_it_survives_the_death_of_any_peer() -> None:
@@ -271,7 +268,7 @@ def test_a_silence_of_years_costs_a_few_pulls() -> None:
 
 def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
     """Pieces that never become a message do not keep a window for ever."""
-    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({b"log-----": 5}, 0)
     peers = []
     for nonce in range(3 * TRIES_MAX):
@@ -279,7 +276,7 @@ def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
         if window is None:
             break
         peers.append(window.peer)
-        catch_up.asked(nonce, window, 0, pieces=False)
+        catch_up.asked(nonce, window, 0, in_pieces=False)
         catch_up.heard_piece(window.peer, 0)
         catch_up.ended(ReplayEnd(nonce, 0, 1 << STAMP_WALL_SHIFT, 0, ()), window.peer, 0)
 
@@ -300,7 +297,7 @@ def test_what_comes_before_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) 
     puller.run()
 
     assert not any(map(puller.missing, puller.upper))
-    assert puller.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_MAX
+    assert puller.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_BYTES_MAX
 
 
 def test_while_nothing_is_taken_no_more_is_laid_aside_than_may_be(
@@ -316,7 +313,7 @@ def test_while_nothing_is_taken_no_more_is_laid_aside_than_may_be(
         puller.ask()
         puller.answer()
 
-    assert puller.catch_up.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_MAX
+    assert puller.catch_up.early_bytes < 65_536 + PEERS_MAX * WINDOWS_PER_PEER * CREDIT_BYTES_MAX
     monkeypatch.undo()
     puller.take()
     puller.run_all()
@@ -325,25 +322,26 @@ def test_while_nothing_is_taken_no_more_is_laid_aside_than_may_be(
 
 def test_a_peer_cannot_send_without_an_end() -> None:
     """It is asked for a credit; what it sends far beyond that is not kept."""
-    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({b"log-----": 5}, 0)
     window = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
     assert window is not None
-    catch_up.asked(1, window, 0, pieces=False)
+    catch_up.asked(1, window, 0, in_pieces=False)
     part = Replay(1, tuple(message.encoded for message in many(1, 100)))
     heard = [catch_up.heard(part, ANN, 0) for _ in range(1_000)]
 
     assert not heard[-1]
-    assert sum(map(len, window.early)) < 2 * MESSAGE_BYTES_MAX
+    assert sum(map(len, window.laid_aside)) < 2 * MESSAGE_BYTES_MAX
 
 
-def test_where_all_logs_are_let_go_nothing_is_under_way_any_more() -> None:
+@pytest.mark.parametrize("is_full", [False, True])
+def test_where_all_logs_are_let_go_nothing_is_under_way_any_more(is_full: bool) -> None:
     """A pull of one that is left over would be due for ever, and nobody would close it."""
-    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({b"log-----": 9_000}, 0)
     probe = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
     assert probe is not None
-    catch_up.asked(1, probe, 0, pieces=False)
+    catch_up.asked(1, probe, 0, in_pieces=False)
     sample = many(1, 1)[0]
     catch_up.heard(Replay(1, (sample.encoded,)), ANN, 0)
     catch_up.ended(ReplayEnd(1, 1, sample.stamp + 1_000, 0, ()), ANN, 0)
@@ -351,11 +349,12 @@ def test_where_all_logs_are_let_go_nothing_is_under_way_any_more() -> None:
     for nonce in (2, 3):
         window = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
         assert window is not None
-        catch_up.asked(nonce, window, 0, pieces=False)
+        catch_up.asked(nonce, window, 0, in_pieces=False)
     catch_up.ended(ReplayEnd(2, 0, STAMP_LIMIT, 0, (b"log-----",)), ANN, 0)
-    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=is_full) is None
 
     assert catch_up.take_released() == [b"log-----"]
+    assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
     assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (None, {}, 0)
     catch_up.take_over({b"log-----": 5}, 0)
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is not None
@@ -384,7 +383,7 @@ def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> 
     """Whatever was asked for by then: what comes of the others waits for what they lack."""
     first, second = (1).to_bytes(8, "big"), (2).to_bytes(8, "big")
     history = [message for message in many(2, 400) if message.log == first]
-    catch_up = CatchUp(TIMEOUT, CREDIT_MAX)
+    catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({first: len(history)}, 0)
 
     def take() -> StampWindow:
@@ -393,12 +392,12 @@ def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> 
         return window
 
     probe = take()
-    catch_up.asked(1, probe, 0, pieces=False)
+    catch_up.asked(1, probe, 0, in_pieces=False)
     begun = history[: len(history) // 2]
     catch_up.heard(Replay(1, tuple(message.encoded for message in begun)), probe.peer, 0)
     catch_up.ended(ReplayEnd(1, len(begun), history[len(begun)].stamp, 0, ()), probe.peer, 0)
     for nonce in (2, 3):
-        catch_up.asked(nonce, take(), 0, pieces=False)
+        catch_up.asked(nonce, take(), 0, in_pieces=False)
     catch_up.take_over({second: 200}, 0)
     windows = [take() for _ in range(2)]
 

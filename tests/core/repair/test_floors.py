@@ -1,8 +1,9 @@
 """Logs that some member keeps no more: whom to ask, when all were asked, when all again."""
 
 from flc_udp.core.repair.floors import ENOUGH, SILENT, VAIN, Floors
-from flc_udp.core.repair.wants import ASKED_ANEW, CATCH_UP_LEAST, FAILURES_MAX
-from tests.core.repair.test_wants import ANN, BOB, CYD, Puller, log
+from flc_udp.core.repair.wanted import FAILURES_MAX
+from flc_udp.core.repair.wants import ASKED_ANEW_US, CATCH_UP_LEAST
+from tests.core.repair.test_fetch import ANN, BOB, CYD, Puller, log
 
 LIVE = [ANN, BOB, CYD]
 
@@ -15,10 +16,10 @@ def asked(puller: Puller) -> bytes:
 
 def end(puller: Puller, peer: bytes, floor: int = 0, *, is_empty: bool = True) -> None:
     """It answers: by its floor, with nothing, or in vain."""
-    (nonce,) = puller.wants.pulls
+    (nonce,) = puller.nonces
     if floor:
         puller.wants.below_floor([log(1)], peer, floor)
-    puller.wants.ended(nonce, peer, puller.now, puller.gaps, is_empty=is_empty)
+    puller.fetch.ended(nonce, peer, puller.now, is_empty=is_empty)
 
 
 def wanting() -> Puller:
@@ -50,7 +51,7 @@ def test_after_a_while_all_are_asked_anew() -> None:
     for _ in range(2):
         end(puller, asked(puller), 50)
     assert puller.ask(LIVE) == {}
-    puller.now += ASKED_ANEW
+    puller.now += ASKED_ANEW_US
 
     assert len({asked(puller)}) == 1
 
@@ -76,7 +77,7 @@ def test_a_lost_answer_is_no_answer() -> None:
     while not (truncated := puller.wants.take_truncated()):
         asks += len(puller.ask(LIVE))
         puller.sleep()
-        puller.wants.close_silent(puller.now, puller.gaps)
+        puller.fetch.close_silent(puller.now)
 
     assert asks == 2 * ENOUGH // SILENT
     assert set(truncated[log(1)]) == set(LIVE)
@@ -115,8 +116,8 @@ def test_who_comes_meanwhile_is_asked_first() -> None:
     logs = list(puller.wants.take_truncated())
     dee = b"dee-----"
 
-    assert puller.wants.needs_base(logs, LIVE, puller.now, puller.gaps)
-    assert not puller.wants.needs_base(logs, [*LIVE, dee], puller.now, puller.gaps)
+    assert puller.wants.needs_base(logs, LIVE, puller.now)
+    assert not puller.wants.needs_base(logs, [*LIVE, dee], puller.now)
     assert list(puller.ask([*LIVE, dee])) == [dee]
 
 
@@ -125,7 +126,7 @@ def test_no_base_is_needed_for_what_came() -> None:
     puller = wanting()
     puller.heads[log(1)] = 5
 
-    assert not puller.wants.needs_base([log(1)], LIVE, puller.now, puller.gaps)
+    assert not puller.wants.needs_base([log(1)], LIVE, puller.now)
 
 
 def test_catch_up_leaves_such_logs_alone() -> None:
@@ -136,8 +137,8 @@ def test_catch_up_leaves_such_logs_alone() -> None:
     puller.ask(LIVE)
     puller.wants.below_floor([log(1)], ANN, 70)
     puller.end(1, ANN)
-    puller.now += ASKED_ANEW
-    puller.wants.ripen(puller.now, puller.gaps)
+    puller.now += ASKED_ANEW_US
+    puller.wants.ripen(puller.now)
     logs, _ = puller.wants.take_many(has_begun=False)
 
     assert list(logs) == [log(2)]

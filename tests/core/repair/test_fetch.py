@@ -5,18 +5,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.repair.wants import (
-    FAILURES_MAX,
-    FAILURES_QUICK,
-    LOGS_PER_PULL,
-    PULLS_MAX,
-    TELLERS_MAX,
-    WANTS_MAX,
-    Wants,
-)
+from flc_udp.core.repair.fetch import PULLS_MAX, Fetch
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
+from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
+from flc_udp.core.repair.wants import WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
 
-TIMEOUT = 400_000
+TIMEOUT_US = 400_000
 PEERS = [f"peer{n}".encode().ljust(8, b"-") for n in range(PULLS_MAX + 3)]
 ANN, BOB, CYD = PEERS[:3]
 
@@ -30,38 +25,46 @@ class Puller:
     """Wants, the heads they are held against, a clock and nonces."""
 
     def __init__(self) -> None:
-        self.wants = Wants(TIMEOUT, TIMEOUT)
+        self.wants = Wants(self.gaps, TIMEOUT_US)
+        self.fetch = Fetch(self.wants, TIMEOUT_US, TIMEOUT_US)
         self.heads: dict[bytes, int] = {}
+        self.looks = 0
         self.now = 0
         self._nonce = 0
 
     def gaps(self, log: bytes, upper: int) -> Spans:
         """What is missing up to there."""
+        self.looks += 1
         head = self.heads.get(log, 0)
         return Spans([(head + 1, upper)] if upper > head else [])
+
+    @property
+    def nonces(self) -> list[int]:
+        """Nonces of the pulls under way."""
+        return list(self.fetch.pulls.by_nonce)
 
     def ask(
         self, live: Iterable[bytes] = PEERS, *, is_busy: bool = False
     ) -> dict[bytes, tuple[int, list[bytes]]]:
         """What is asked now: {peer: (nonce, logs)}."""
         asked = {}
-        self.wants.ripen(self.now, self.gaps)
-        pulls, _ = self.wants.take_due(self.now, self.gaps, live, is_busy)
-        for peer, spans in pulls:
+        self.wants.ripen(self.now)
+        chosen, _ = self.fetch.take_due(self.now, live, is_busy=is_busy)
+        for peer, spans in chosen.items():
             self._nonce += 1
-            self.wants.asked(self._nonce, peer, spans, self.now)
+            self.fetch.asked(self._nonce, peer, spans, self.now)
             asked[peer] = (self._nonce, [log for log, _ in spans])
         return asked
 
     def end(self, nonce: int, peer: bytes) -> None:
         """A replay ended."""
-        self.wants.ended(nonce, peer, self.now, self.gaps)
+        self.fetch.ended(nonce, peer, self.now)
 
     def sleep(self) -> None:
         """Until the next deadline; silent pulls are given up then."""
-        assert self.wants.wake_at is not None
-        self.now = max(self.now, self.wants.wake_at)
-        self.wants.close_silent(self.now, self.gaps)
+        assert self.fetch.wake_at is not None
+        self.now = max(self.now, self.fetch.wake_at)
+        self.fetch.close_silent(self.now)
 
 
 def test_the_teller_is_asked_when_it_is_due_and_not_before() -> None:
@@ -69,7 +72,7 @@ def test_the_teller_is_asked_when_it_is_due_and_not_before() -> None:
     puller = Puller()
     puller.wants.add(log(1), 5, BOB, 1_000)
 
-    assert puller.wants.wake_at == 1_000
+    assert puller.fetch.wake_at == 1_000
     assert puller.ask() == {}
 
     puller.now = 1_000
@@ -83,7 +86,7 @@ def test_who_tells_of_it_later_and_for_sooner_is_asked_sooner() -> None:
     puller.wants.add(log(1), 5, ANN, 200_000, by_digest=True)
     puller.wants.add(log(1), 6, BOB, 10_000)
 
-    assert puller.wants.wake_at == 10_000
+    assert puller.fetch.wake_at == 10_000
 
     puller.now = 10_000
 
@@ -97,10 +100,10 @@ def test_what_a_pull_waits_for_is_not_dropped_before_its_end() -> None:
     nonce, _ = puller.ask()[ANN]
     puller.heads[log(1)] = 5
 
-    puller.wants.recount([log(1)], puller.gaps)
+    puller.wants.recount([log(1)])
     puller.end(nonce, ANN)
 
-    assert not puller.wants.pulls
+    assert puller.nonces == []
     assert puller.wants.to_go == 0
 
 
@@ -181,8 +184,8 @@ def test_silence_is_a_failure() -> None:
     puller.ask()
     puller.sleep()
 
-    assert puller.now == TIMEOUT
-    assert puller.wants.pulls == {}
+    assert puller.now == TIMEOUT_US
+    assert puller.nonces == []
     assert {CYD} == set(puller.ask())
 
 
@@ -192,11 +195,11 @@ def test_a_pull_that_is_heard_lives_on() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.wants.heard(1, BOB, 300_000) == 5
+    assert puller.fetch.pulls.heard(1, BOB, 300_000) == 5
 
-    puller.wants.close_silent(TIMEOUT + 1, puller.gaps)
+    puller.fetch.close_silent(TIMEOUT_US + 1)
 
-    assert {1} == set(puller.wants.pulls)
+    assert puller.nonces == [1]
 
 
 def test_only_who_was_asked_is_heard() -> None:
@@ -205,13 +208,13 @@ def test_only_who_was_asked_is_heard() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.wants.heard(2, BOB, 0) is None
-    assert puller.wants.heard(1, CYD, 0) is None
+    assert puller.fetch.pulls.heard(2, BOB, 0) is None
+    assert puller.fetch.pulls.heard(1, CYD, 0) is None
 
     puller.end(1, CYD)
     puller.end(2, BOB)
 
-    assert {1} == set(puller.wants.pulls)
+    assert puller.nonces == [1]
 
 
 def test_the_living_are_asked_where_no_teller_lives() -> None:
@@ -241,9 +244,9 @@ def test_while_the_disk_is_behind_nothing_is_asked() -> None:
 
     assert puller.ask(is_busy=True) == {}
 
-    puller.wants.look_again(puller.now)
+    puller.fetch.look_again(puller.now)
 
-    assert puller.now == puller.wants.wake_at
+    assert puller.now == puller.fetch.wake_at
     assert {BOB: (1, [log(1)])} == puller.ask()
 
 
@@ -256,7 +259,7 @@ def test_what_nobody_can_serve_is_let_go() -> None:
         for peer, (nonce, _) in puller.ask().items():
             asked.append(puller.now)
             puller.end(nonce, peer)
-        if puller.wants.wake_at is not None:
+        if puller.fetch.wake_at is not None:
             puller.sleep()
     pauses = [after - before for before, after in pairwise(asked)]
 
@@ -277,7 +280,7 @@ def test_what_came_some_other_way_is_not_asked_for() -> None:
     puller.now = 1_000
 
     assert puller.ask() == {}
-    assert puller.wants.wake_at is None
+    assert puller.fetch.wake_at is None
     assert puller.wants.to_go == 0
 
 
@@ -349,9 +352,9 @@ class Dialogue(Puller):
 
     def wait(self) -> None:
         """Until something is due; who is silent too long is given up."""
-        if self.wants.wake_at is not None:
+        if self.fetch.wake_at is not None:
             self.sleep()
-        self.under_way = {p: a for p, a in self.under_way.items() if a[0] in self.wants.pulls}
+        self.under_way = {p: a for p, a in self.under_way.items() if a[0] in self.nonces}
 
 
 @given(
@@ -379,21 +382,13 @@ def test_whatever_happens_everything_is_fetched_or_let_go(steps: list) -> None:
         talk.wait()
         talk.go_on()
 
-    assert (talk.wants.wake_at, talk.wants.pulls) == (None, {})
+    assert (talk.fetch.wake_at, talk.nonces) == (None, [])
     assert talk.wants.to_go == 0
 
 
 def test_many_logs_cost_each_a_few_looks() -> None:
     """A newcomer to 10,000 logs looks at each a few times in all, not at all of them each time."""
     puller = Puller()
-    looks = 0
-
-    def counted(log: bytes, upper: int) -> Spans:
-        nonlocal looks
-        looks += 1
-        return Puller.gaps(puller, log, upper)
-
-    puller.gaps = counted  # type: ignore[method-assign]
     for number in range(10_000):
         puller.wants.add(log(number), 3, BOB, 0)
     rounds = 0
@@ -404,4 +399,4 @@ def test_many_logs_cost_each_a_few_looks() -> None:
             puller.end(nonce, peer)
 
     assert rounds == 10_000 // LOGS_PER_PULL
-    assert looks <= 20 * 10_000
+    assert puller.looks <= 20 * 10_000

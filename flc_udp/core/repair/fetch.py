@@ -1,0 +1,142 @@
+"""Fetch: asks for what is wanted, of one peer after another, until it came.
+
+    wants ── whom to ask ─▶ a pull ── its end, or silence ─▶ wants
+
+Rules. A log is asked of one peer at a time: of its tellers first, then of anybody. At most
+PULLS_MAX peers are asked at once, each by one pull. A pull that brought something is followed by
+another at once; after one that brought nothing another peer is asked. Long stretches of history are
+left to catch-up (`catch_up`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+from flc_udp.core.repair.floors import ENOUGH, SILENT, VAIN
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
+from flc_udp.core.repair.pulls import Pulls, PullUnderWay
+from flc_udp.core.repair.wants import Wants
+from flc_udp.model.dots import LogId, NodeId, Spans
+
+PULLS_MAX = 8
+"""At most this many peers are asked at once."""
+
+LOOKS_MAX = 512
+"""At most this many ready logs are looked at in one go. All pulls together cannot name more."""
+
+Chosen = dict[NodeId, list[tuple[LogId, Spans]]]
+"""{peer: [(log, what is missing of it)]}: what to ask of whom."""
+
+
+class Fetch:
+    """The pulls for what is wanted. Times are in µs."""
+
+    def __init__(self, wants: Wants, pull_timeout_us: int, repair_timeout_us: int) -> None:
+        self.pulls = Pulls(pull_timeout_us, repair_timeout_us)
+        self._wants = wants
+        self._look_at: int | None = None
+        """When to try again what is ready and could not be asked for."""
+
+    @property
+    def wake_at(self) -> int | None:
+        """When something is due to be asked for, or a pull has been silent for too long."""
+        times = self.pulls.deadlines
+        if len(times) < PULLS_MAX:
+            due_at, look_at = self._wants.due_at, self._look_at
+            if due_at is not None:
+                times.append(due_at)
+            if look_at is not None:
+                times.append(look_at)
+        return min(times, default=None)
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted of anybody, and this has been counted."""
+        return self.wake_at is None and not self._wants.to_go
+
+    def look_again(self, now: int) -> None:
+        """What kept something from being asked for may be gone."""
+        if self._wants.has_ready:
+            self._look_at = now
+
+    # --- Asking -----------------------------------------------------------------------------------
+
+    def take_due(self, now: int, live: Iterable[NodeId], *, is_busy: bool) -> tuple[Chosen, bool]:
+        """What to ask of whom, and whether a digest found any of it.
+
+        Nothing is asked for while `is_busy`: what came by earlier pulls waits for the disk.
+        """
+        wants, everybody = self._wants, dict.fromkeys(live)
+        chosen: Chosen = {}
+        found = False
+        busy = self.pulls.peers
+        for log in [] if is_busy else wants.first_ready(LOOKS_MAX):
+            missing = wants.count(log)
+            if not missing:
+                continue
+            to_ask = wants.still_to_ask(log, everybody)
+            if everybody and not to_ask:
+                wants.note_truncated(log, now)
+                continue
+            peer = _choose(wants.tellers(log), to_ask, busy, chosen)
+            if peer is None:
+                wants.give_way(log)
+                continue
+            spans = chosen.setdefault(peer, [])
+            if len(spans) < LOGS_PER_PULL:
+                spans.append((log, missing))
+                found = found or wants.is_by_digest(log)
+        # The end of a pull or of a commit looks again at once. If neither comes, time does.
+        self._look_at = now + self.pulls.pull_timeout_us if wants.has_ready else None
+        return chosen, found
+
+    def asked(
+        self,
+        nonce: int,
+        peer: NodeId,
+        spans: Sequence[tuple[LogId, Spans]],
+        now: int,
+        *,
+        for_pieces: bool = False,
+    ) -> None:
+        """A pull for these spans is being sent."""
+        missing = {log: gaps.count() for log, gaps in spans}
+        self.pulls.begin(nonce, peer, missing, now, for_pieces=for_pieces)
+        self._wants.asked(missing)
+
+    # --- Answers ----------------------------------------------------------------------------------
+
+    def ended(self, nonce: int, peer: NodeId, now: int, *, is_empty: bool = False) -> None:
+        """An answer came to its end, so what it did not bring is due again.
+
+        `is_empty`: the peer said that it has nothing of all that it was asked for.
+        """
+        pull = self.pulls.take(nonce, peer)
+        if pull is not None:
+            self._close(pull, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
+
+    def close_silent(self, now: int) -> None:
+        """Give up the pulls for which nothing came for too long."""
+        for pull in self.pulls.take_silent(now):
+            self._close(pull, SILENT, now)
+
+    def _close(self, pull: PullUnderWay, doubt: int, now: int) -> None:
+        self._wants.answered(pull.missing, pull.peer, doubt, now, has_pieces=pull.has_pieces)
+        self.look_again(now)
+
+
+def _choose(
+    tellers: Sequence[NodeId], to_ask: dict[NodeId, None], busy: set[NodeId], chosen: Chosen
+) -> NodeId | None:
+    """Choose a teller that is to be asked and is not busy, or any member if no teller is.
+
+    A peer that is asked for other logs at the same time comes first: one pull names them all. None:
+    all of them are busy, or enough others are asked already.
+    """
+    candidates = [teller for teller in tellers if teller in to_ask] or list(to_ask)
+    free = [peer for peer in candidates if peer not in busy]
+    begun = [peer for peer in free if peer in chosen]
+    if begun:
+        return begun[0]
+    may_begin = len(busy) + len(chosen) < PULLS_MAX
+    return free[0] if free and may_begin else None
