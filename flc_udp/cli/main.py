@@ -157,7 +157,7 @@ COMMANDS = {
     ),
     "completion": Command(
         "flc_udp.cli.run.completion",
-        "print what makes a shell complete flc's commands and options",
+        "print what makes a shell complete commands, options, rooms and members",
         "source <(flc completion bash)\n"
         "  mkdir -p ~/.zfunc && flc completion zsh > ~/.zfunc/_flc\n"
         "  flc completion fish | source",
@@ -179,6 +179,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run `flc` with these arguments (default: the process's) and return its exit code."""
     words = sys.argv[1:] if argv is None else list(argv)
     _open_missing_streams()
+    if "_ARGCOMPLETE" in os.environ:
+        import_module("flc_udp.cli.run.completion").complete()
     name = _command_name(words)
     parser = command_parser(name)
     module = import_module(COMMANDS[name].module)
@@ -269,8 +271,13 @@ def command_parser(name: str) -> Parser:
         allow_abbrev=False,
         conflict_handler="resolve",  # a command may tell its own story about --data
     )
+    add_arguments(parser, name)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add what may be typed behind `flc NAME`."""
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    getattr(import_module(command.module), f"add_{name}")(parser)
-    return parser
+    getattr(import_module(COMMANDS[name].module), f"add_{name}")(parser)
