@@ -86,7 +86,7 @@ udp (wire.udp): netcat for the wire: JSON lines are sent as packets, what comes 
   flc udp -l 7399 | jq -c .packets
   sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key
 
-doctor (look.doctor): check what often goes wrong here, and the way to a peer; exit 1 if a check fails
+doctor (look.doctor): check what often goes wrong here, and the way to a peer; exit 1 with any fail
   flc doctor
   flc doctor ben.example:7352
   flc doctor --json | jq 'select(.advice)'

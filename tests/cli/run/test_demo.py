@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from flc_udp.cli.run.cluster import broken, environment, until
+from flc_udp.cli.run.cluster import broken, clean_environment, until
 from flc_udp.model.errors import FlcError
 from tests.cli.fake import Spawn
 
@@ -68,7 +68,7 @@ async def test_a_promise_that_does_not_hold_is_named() -> None:
         return False
 
     with pytest.raises(FlcError, match="promise broken: pigs fly"):
-        await until("pigs fly", never, seconds=0)
+        await until("pigs fly", never, limit_s=0)
     assert broken("a", "b").hint
 
 
@@ -77,6 +77,6 @@ def test_nodes_do_not_inherit_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLC_BIND", "0.0.0.0:7352")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/flc")
 
-    assert "FLC_BIND" not in environment()
-    assert "STATE_DIRECTORY" not in environment()
-    assert environment()["PATH"] == os.environ["PATH"]
+    assert "FLC_BIND" not in clean_environment()
+    assert "STATE_DIRECTORY" not in clean_environment()
+    assert clean_environment()["PATH"] == os.environ["PATH"]
