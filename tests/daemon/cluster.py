@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -53,8 +54,9 @@ class Node(LocalNode):
 
     async def clear(self) -> None:
         """End what is left of it, whatever state it is in."""
-        if self.is_started:
-            self.kill9()
+        for process in self.processes:
+            process.kill()  # This reaches a stopped process too.
+            process.wait()
         await self.hang_up()
 
     async def flc(self, command: str, *words: str, stdin: bytes = b"") -> Ended:
@@ -81,6 +83,18 @@ class Cluster(LocalCluster):
 
     make_node = Node
     relay: Relay | None = None
+
+    def node(
+        self,
+        *options: str,
+        name: str = "",
+        environ: Mapping[str, str] | None = None,
+        prefix: tuple[str, ...] = (),
+    ) -> Node:
+        """One more node, not started, perhaps in an environment or a place of its own."""
+        node = super().node(*options, name=name)
+        node.environ, node.prefix = dict(environ or {}), prefix
+        return node
 
     async def start_relayed(self, count: int, seed: int, *options: str) -> tuple[Relay, list[Node]]:
         """New nodes with a relay between them: each is a seed of every other, by its door."""

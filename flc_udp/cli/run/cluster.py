@@ -1,10 +1,10 @@
 """Clusters of real daemons on this machine, for the demo, the benchmarks and the tests.
 
-Promise: what is started here is ended here. A daemon is ended by its process id alone and then
-reaped, so the id never belongs to another process; and `temporary_cluster` leaves no file either.
-
     with temporary_cluster() as cluster:
         asyncio.run(play(cluster))    # ann, ben, cho = await cluster.start(3)
+
+Promise: what is started here is ended here. A daemon is ended by its process id alone and then
+reaped, so the id never belongs to another process; and `temporary_cluster` leaves no file either.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -71,36 +71,25 @@ def clean_environment() -> dict[str, str]:
 
 
 class LocalNode:
-    """One daemon: its directory, its log, its process, and connections to it.
+    """One daemon: its directory, its log, its process, and connections to it."""
 
-    `options` are added to `flc run` and `environ` to its environment; `prefix` is a command that
-    runs the daemon in another place, as the same process.
-    """
-
-    def __init__(
-        self,
-        name: str,
-        home: Path,
-        options: tuple[str, ...] = (),
-        environ: Mapping[str, str] | None = None,
-        prefix: tuple[str, ...] = (),
-    ) -> None:
+    def __init__(self, name: str, home: Path, options: tuple[str, ...] = ()) -> None:
         self.name, self.data, self.log = name, home / name, home / f"{name}.log"
-        self.options, self.environ, self.prefix = options, dict(environ or {}), prefix
+        self.options = options
+        """Words for `flc run`, after those of `launch`."""
+        self.environ: dict[str, str] = {}
+        """Variables that a launch adds to the environment, or replaces in it."""
+        self.prefix: tuple[str, ...] = ()
+        """A command that runs the daemon in another place, as the same process."""
         self.address = self.id = ""
+        self.processes: list[subprocess.Popen[bytes]] = []
+        """The processes of all launches."""
         self._clients: list[Client] = []
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def is_started(self) -> bool:
-        """Whether it was ever launched."""
-        return self._process is not None
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
         """The process of the last launch."""
-        assert self._process is not None
-        return self._process
+        return self.processes[-1]
 
     @property
     def control(self) -> Client:
@@ -112,7 +101,7 @@ class LocalNode:
         where = ("--name", self.name, "--data", str(self.data), "--bind", "127.0.0.1:0")
         joins = [word for seed in seeds for word in ("--join", seed)]
         with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
+            process = subprocess.Popen(
                 [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
                 env={**clean_environment(), **self.environ},
                 stdin=subprocess.DEVNULL,
@@ -120,6 +109,7 @@ class LocalNode:
                 stderr=log,
                 start_new_session=True,  # Ctrl-C is for whoever ends the nodes in order.
             )
+        self.processes.append(process)
 
     async def start(self, *seeds: str) -> None:
         """Start it and wait until it answers."""
@@ -188,24 +178,16 @@ class LocalCluster:
         self.home = home
         self.nodes: list[LocalNode] = []
 
-    def node(
-        self,
-        *options: str,
-        name: str = "",
-        environ: Mapping[str, str] | None = None,
-        prefix: tuple[str, ...] = (),
-    ) -> LocalNode:
+    def node(self, *options: str, name: str = "") -> LocalNode:
         """Add a node, which is not started."""
         number = len(self.nodes)
         name = name or (NAMES[number] if number < len(NAMES) else f"node{number}")
-        self.nodes.append(self.make_node(name, self.home, options, environ, prefix))
+        self.nodes.append(self.make_node(name, self.home, options))
         return self.nodes[-1]
 
-    async def start(
-        self, count: int, *options: str, environ: Mapping[str, str] | None = None
-    ) -> list[LocalNode]:
+    async def start(self, count: int, *options: str) -> list[LocalNode]:
         """Start new nodes, and wait until all of them see all of them alive."""
-        nodes = [self.node(*options, environ=environ) for _ in range(count)]
+        nodes = [self.node(*options) for _ in range(count)]
         await self.start_these(*nodes)
         return nodes
 
@@ -233,7 +215,7 @@ class LocalCluster:
 
     def end(self, grace_s: float = END_S) -> None:
         """End all nodes: in order if they do it within the grace, else by kill -9."""
-        started = [node.process for node in self.nodes if node.is_started]
+        started = [process for node in self.nodes for process in node.processes]
         for process in started if grace_s else ():
             process.terminate()
         deadline_s = time.monotonic() + grace_s

@@ -14,6 +14,7 @@ from contextlib import suppress
 from hashlib import blake2b
 
 from flc_udp.cli import text
+from flc_udp.cli.arguments import number_from
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, broken, temporary_cluster, until
 from flc_udp.client import DaemonGoneError, Shown
 
@@ -31,15 +32,8 @@ EXCHANGES = 6
 
 def add_demo(parser: argparse.ArgumentParser) -> None:
     """`flc demo`."""
-    parser.add_argument(
-        "--nodes", metavar="N", type=_nodes, default=NODES_MIN, help="from 3 to 32 (default 3)"
-    )
-
-
-def _nodes(words: str) -> int:
-    if words.isascii() and words.isdecimal() and NODES_MIN <= int(words) <= NODES_MAX:
-        return int(words)
-    raise argparse.ArgumentTypeError(f"{words!r} is not a number from {NODES_MIN} to {NODES_MAX}")
+    kind, about = number_from(NODES_MIN, NODES_MAX), "from 3 to 32 (default 3)"
+    parser.add_argument("--nodes", metavar="N", type=kind, default=NODES_MIN, help=about)
 
 
 def demo(args: argparse.Namespace) -> int:
