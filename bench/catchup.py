@@ -25,22 +25,7 @@ from functools import partial
 from itertools import islice, pairwise
 from pathlib import Path
 
-from harness import (
-    LAN,
-    LOOK_S,
-    Result,
-    cleared_after,
-    cpu_s,
-    digests,
-    machine,
-    medians,
-    memory,
-    missed,
-    on_cluster,
-    progress,
-    quantiles_ms,
-    run_bench,
-)
+import harness
 from store import BODY, PLAIN, fill, messages, plain_seconds
 
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode
@@ -52,7 +37,7 @@ OPTIONS = {
     "--rooms": (10, "rooms that these are spread over"),
     "--holders": (2, "nodes that hold all of them"),
     "--rate": (50.0, "says a second meanwhile"),
-    "--rounds": (3, "rounds; medians are reported"),
+    "--rounds": (3, "rounds; harness.medians are reported"),
     "--limit": (900.0, "seconds that it may take to be equal"),
 }
 
@@ -68,28 +53,28 @@ FEW = 1_000
 """Between two looks, at most this many messages are said anew."""
 
 
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
     filled = cluster.home / "filled.db"
     fill(filled, args.messages, args.logs, args.rooms)
     rounds = [await _round(args, cluster, filled, number) for number in range(args.rounds)]
     return {
-        **medians(rounds),
+        **harness.medians(rounds),
         "catch_up_s_all": [found["catch_up_s"] for found in rounds],
         "messages": args.messages,
         "logs": args.logs,
         "rooms": args.rooms,
         "said_per_s": args.rate,
         "rounds": args.rounds,
-        "machine": machine(),
+        "machine": harness.machine(),
     }
 
 
 async def _round(
     args: argparse.Namespace, cluster: LocalCluster, filled: Path, number: int
-) -> Result:
+) -> harness.Result:
     plain = _plain_rate(cluster.home, args)
-    async with cleared_after(cluster):
-        holders = [cluster.node(*LAN) for _ in range(args.holders)]
+    async with harness.cleared_after(cluster):
+        holders = [cluster.node(*harness.LAN) for _ in range(args.holders)]
         for node in holders:
             # The log belongs to no node yet, so each holder gives it an id of its own.
             node.data.mkdir(mode=0o700)
@@ -114,32 +99,32 @@ def _plain_rate(home: Path, args: argparse.Namespace) -> float:
         return PLAIN_ROWS / plain_seconds(path, PLAIN["keyed"], said, PLAIN_BATCH)
 
 
-async def _catch_up(args: argparse.Namespace, cluster: LocalCluster, what: str) -> Result:
+async def _catch_up(args: argparse.Namespace, cluster: LocalCluster, what: str) -> harness.Result:
     """Let a node join and wait for it, while somebody talks; then until all have all of that."""
-    first, newcomer = cluster.nodes[0], cluster.node(*LAN)
+    first, newcomer = cluster.nodes[0], cluster.node(*harness.LAN)
     before_s: list[float] = []
     async with _talk(first, args.rate, before_s):
         await asyncio.sleep(CALM_S)
-    cpu = [*cpu_s(cluster.nodes[:-1]), 0.0]
+    cpu = [*harness.cpu_s(cluster.nodes[:-1]), 0.0]
     meanwhile_s: list[float] = []
     async with _talk(first, args.rate, meanwhile_s):
         began_s = time.perf_counter()
         await newcomer.start(first.address)
         first_s, to_go = await _until_equal(args, cluster.nodes, what)
         took_s = time.perf_counter() - began_s
-        spent = [now - then for now, then in zip(cpu_s(cluster.nodes), cpu, strict=True)]
+        spent = [now - then for now, then in zip(harness.cpu_s(cluster.nodes), cpu, strict=True)]
     await _until_equal(args, cluster.nodes, f"{what}, the last words")
-    progress(f"{what}: {args.messages / took_s:,.0f} messages/s")
+    harness.progress(f"{what}: {args.messages / took_s:,.0f} messages/s")
     drops = (await newcomer.control.status())["drops"]
     return {
         "catch_up_s": round(took_s, 2),
         "first_message_s": round(first_s - began_s, 2),
-        "say_ms_p50_p99_max_before": quantiles_ms(before_s, 0.5, 0.99, 1, digits=1),
-        "say_ms_p50_p99_max": quantiles_ms(meanwhile_s, 0.5, 0.99, 1, digits=1),
+        "say_ms_p50_p99_max_before": harness.quantiles_ms(before_s, 0.5, 0.99, 1, digits=1),
+        "say_ms_p50_p99_max": harness.quantiles_ms(meanwhile_s, 0.5, 0.99, 1, digits=1),
         "cpu_percent": [round(100 * seconds / took_s) for seconds in spent],
-        "memory_peak_mb": [memory(node).peak_mb for node in cluster.nodes],
-        "memory_mb": [memory(node).now_mb for node in cluster.nodes],
-        **missed(cluster.nodes),
+        "memory_peak_mb": [harness.memory(node).peak_mb for node in cluster.nodes],
+        "memory_mb": [harness.memory(node).now_mb for node in cluster.nodes],
+        **harness.missed(cluster.nodes),
         "said_catching_up": bool(max(to_go, default=0)),
         "to_go": list(_some(to_go)),
         "to_go_rises": _rises(to_go),
@@ -187,16 +172,16 @@ async def _until_equal(
     to_go: list[int] = []
     deadline_s = time.monotonic() + args.limit
     while time.monotonic() < deadline_s:
-        found = await digests(nodes)
+        found = await harness.digests(nodes)
         if found[-1]["messages"]:
             first_s = first_s or time.perf_counter()
         if len({digest["root"] for digest in found}) == 1:
             return first_s, to_go
-        progress(what, min(found[-1]["messages"], args.messages - 1), args.messages)
+        harness.progress(what, min(found[-1]["messages"], args.messages - 1), args.messages)
         if time.monotonic() >= next_status_s:
             to_go.append((await nodes[-1].control.status())["catching_up"])
             next_status_s = time.monotonic() + STATUS_S
-        await asyncio.sleep(LOOK_S)
+        await asyncio.sleep(harness.LOOK_S)
     raise SystemExit(f"error: {what}: the roots were not equal in {args.limit:.0f} s")
 
 
@@ -213,4 +198,4 @@ def _rises(to_go: Sequence[int]) -> int:
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

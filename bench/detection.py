@@ -20,7 +20,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
 from contextlib import asynccontextmanager
 
-from harness import Result, on_cluster, progress, run_bench
+import harness
 
 from flc_udp.cli.run.cluster import LocalCluster, until
 
@@ -38,7 +38,7 @@ Times = tuple[float, float]
 """The seconds until the first and until the last observer says dead."""
 
 
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
     await cluster.start(args.nodes, "--profile", args.profile)
     trials = [await _trial(cluster, number, args.trials) for number in range(args.trials)]
     result = {"nodes": args.nodes, "profile": args.profile, "flc": _summary(trials)}
@@ -59,7 +59,7 @@ async def _trial(cluster: LocalCluster, number: int, trials: int) -> Times:
         return (await others[at].states())[victim.name] == "dead"
 
     times = await _observed(is_dead, range(len(others)), killed_s)
-    progress(f"trial {number + 1}: dead at all after {times[1]:.2f} s", number + 1, trials)
+    harness.progress(f"trial {number + 1}: dead at all after {times[1]:.2f} s", number + 1, trials)
     await victim.start(others[0].address)
     await cluster.all_alive(*cluster.nodes)
     return times
@@ -81,7 +81,7 @@ async def _observed(
     return times[0], times[-1]
 
 
-def _summary(trials: list[Times]) -> Result:
+def _summary(trials: list[Times]) -> harness.Result:
     first, last = zip(*trials, strict=True)
     return {
         "first_s_median": round(statistics.median(first), 2),
@@ -103,7 +103,7 @@ async def _serf_trial(nodes: int, number: int) -> Times:
             return await _serf_count(at, "failed") > 0
 
         times = await _observed(is_dead, range(nodes - 1), killed_s)
-    progress(f"serf trial {number + 1}: {times[1]:.2f} s")
+    harness.progress(f"serf trial {number + 1}: {times[1]:.2f} s")
     return times
 
 
@@ -144,4 +144,4 @@ async def _serf_count(observer: int, status: str) -> int:
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

@@ -20,17 +20,7 @@ import asyncio
 import signal
 import time
 
-from harness import (
-    LAN,
-    Result,
-    cpu_s,
-    forget_peaks,
-    machine,
-    memory,
-    on_cluster,
-    progress,
-    run_bench,
-)
+import harness
 
 from flc_udp.cli.run.cluster import FLC, LocalCluster, LocalNode, until
 
@@ -113,8 +103,8 @@ class Follower:
         await asyncio.gather(self._reading, return_exceptions=True)
 
 
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
-    nodes = await cluster.start(args.nodes, *LAN)
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
+    nodes = await cluster.start(args.nodes, *harness.LAN)
     said = SaidLines()
     followers = [Follower(nodes[0], said) for _ in range(args.followers)]
     for follower in followers:
@@ -128,27 +118,27 @@ async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
 
 async def _phases(
     args: argparse.Namespace, nodes: list[LocalNode], said: SaidLines, followers: list[Follower]
-) -> Result:
+) -> harness.Result:
     async def all_follow() -> bool:
         clients = (await nodes[0].control.status())["clients"]
         return bool(clients["follows"] == args.followers)
 
     await until("all follow", all_follow)
     stopped, others = followers[-1], followers[:-1]
-    began = memory(nodes[0])
-    forget_peaks(nodes)
+    began = harness.memory(nodes[0])
+    harness.forget_peaks(nodes)
     rate_all = await _say(args, nodes, said, args.before, followers)
-    before = memory(nodes[0])
+    before = harness.memory(nodes[0])
     stopped.process.send_signal(signal.SIGSTOP)
-    cpu = cpu_s(nodes)[0]
-    forget_peaks(nodes)
+    cpu = harness.cpu_s(nodes)[0]
+    harness.forget_peaks(nodes)
     rate_others = await _say(args, nodes, said, args.messages, others)
-    cpu = cpu_s(nodes)[0] - cpu
-    missed, after = said.count - stopped.messages, memory(nodes[0])
+    cpu = harness.cpu_s(nodes)[0] - cpu
+    missed, after = said.count - stopped.messages, harness.memory(nodes[0])
     stopped.process.send_signal(signal.SIGCONT)
-    forget_peaks(nodes)
+    harness.forget_peaks(nodes)
     resumed_s = await _until_read(args, said, [stopped], "the stopped one reads on")
-    resumed = memory(nodes[0])
+    resumed = harness.memory(nodes[0])
     await asyncio.sleep(1)  # Nothing more may come.
     if {follower.messages for follower in followers} != {said.count}:
         raise SystemExit("error: a follower printed more or less than was said")
@@ -165,11 +155,11 @@ async def _phases(
         "memory_mb_stopped_most": after.peak_mb,
         "memory_mb_stopped_at_the_end": after.now_mb,
         "memory_mb_resuming_most": resumed.peak_mb,
-        "memory_mb_resumed": memory(nodes[0]).now_mb,
+        "memory_mb_resumed": harness.memory(nodes[0]).now_mb,
         "messages": args.messages,
         "followers": args.followers,
         "nodes": args.nodes,
-        "machine": machine(),
+        "machine": harness.machine(),
     }
 
 
@@ -224,11 +214,11 @@ async def _until_read(
         if time.perf_counter() - began_s > args.limit:
             lacking = said.count - least
             raise SystemExit(f"error: {what}: {lacking} were missing in {args.limit:.0f} s")
-        progress(what, least - first, said.count - first)
+        harness.progress(what, least - first, said.count - first)
         await asyncio.sleep(LOOK_S)
-    progress(what)
+    harness.progress(what)
     return time.perf_counter() - began_s
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

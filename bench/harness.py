@@ -62,6 +62,8 @@ def run_bench(
         result = measure(args)
     except FlcError as error:
         raise SystemExit(f"error: {error}") from error
+    except KeyboardInterrupt:
+        raise SystemExit(130) from None
     if args.json:
         print(json.dumps(result))
     else:

@@ -13,7 +13,7 @@ import argparse
 import asyncio
 import statistics
 
-from harness import Result, cpu_s, on_cluster, progress, run_bench
+import harness
 
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode
 
@@ -30,7 +30,7 @@ BYTES_BOUND = 500
 CPU_BOUND = 0.5
 
 
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
     nodes = await cluster.start(args.nodes, "--profile", args.profile)
     await _wait("calming down", CALM_S)
     before = await _counters(nodes)
@@ -58,16 +58,16 @@ async def _counters(nodes: list[LocalNode]) -> list[list[float]]:
     return [
         [count["datagrams sent"] for count in counts],
         [count["bytes sent"] for count in counts],
-        cpu_s(nodes),
+        harness.cpu_s(nodes),
     ]
 
 
 async def _wait(what: str, seconds: int) -> None:
     for second in range(seconds):
-        progress(what, second, seconds)
+        harness.progress(what, second, seconds)
         await asyncio.sleep(1)
-    progress(what)
+    harness.progress(what)
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

@@ -16,7 +16,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from harness import progress, run_bench
+import harness
 
 from flc_udp.config import Settings
 from flc_udp.sim import liveness
@@ -45,7 +45,9 @@ def _detection(args: argparse.Namespace) -> list[Row]:
         for trial in range(args.trials):
             world = grown(nodes, trial)
             times.append(liveness.detect(world, list(world.machines)[-1]))
-            progress(f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials)
+            harness.progress(
+                f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials
+            )
         first, last = zip(*times, strict=True)
         rows.append(
             {
@@ -70,7 +72,7 @@ def _lifeguard(args: argparse.Namespace) -> list[Row]:
     with ProcessPoolExecutor() as pool:
         for done, row in enumerate(pool.map(_stalls, *zip(*runs, strict=True)), 1):
             rows.append(row)
-            progress(f"{row}", done, len(runs))
+            harness.progress(f"{row}", done, len(runs))
     told = {on: sum(row["told"] for row in rows if row["lifeguard"] is on) for on in (True, False)}
     ratio = told[False] / max(told[True], 1)
     sums = {"told": f"{told[True]} : {told[False]}", "told_by_healthy": "", "members": ""}
@@ -103,7 +105,9 @@ def _loss(args: argparse.Namespace) -> list[Row]:
         for seed in range(args.seeds):
             world = grown(args.members, seed, faults=Faults(loss=loss))
             found.append(liveness.lossy(world, int(args.minutes * 60)))
-            progress(f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds)
+            harness.progress(
+                f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds
+            )
         row = {"false_deaths_told": sum(one.told for one in found)}
         row["false_deaths_members"] = sum(one.members for one in found)
         rows.append({"loss": loss, **row, "suspicions": sum(one.suspicions for one in found)})
@@ -133,7 +137,7 @@ def _settled(
     took = play(world)
     world.run(10_000)
     after = liveness.rate(world, 5)
-    progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
+    harness.progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
     return {
         "what": what,
         "nodes": nodes,
@@ -188,4 +192,4 @@ def _table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, _measure, show=lambda _: None)
+    harness.run_bench(__doc__, OPTIONS, _measure, show=lambda _: None)

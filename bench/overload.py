@@ -30,21 +30,7 @@ from contextlib import asynccontextmanager
 from functools import partial
 from typing import NamedTuple, cast
 
-from harness import (
-    LAN,
-    Result,
-    cleared_after,
-    converged,
-    digests,
-    forget_peaks,
-    machine,
-    medians,
-    memory,
-    missed,
-    on_cluster,
-    progress,
-    run_bench,
-)
+import harness
 
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, until
 
@@ -53,7 +39,7 @@ OPTIONS = {
     "--times": (5.0, "times the best goodput that is offered"),
     "--stopped": (60.0, "seconds that one node is stopped; 0 leaves this part out"),
     "--measure": (10.0, "seconds of each other figure"),
-    "--rounds": (3, "rounds; medians are reported"),
+    "--rounds": (3, "rounds; harness.medians are reported"),
     "--body": (100, "bytes of a body"),
 }
 NODES = 3
@@ -92,15 +78,15 @@ class Writer(asyncio.Protocol):
         """`data_received` keeps this many says in flight; 0: it sends nothing by itself."""
         self.takes = True
         """Whether the socket takes more."""
+        self.transport: asyncio.Transport
         self._line = line
         self._partial = b""
-        self._transport: asyncio.Transport
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Begin."""
-        self._transport = cast("asyncio.Transport", transport)
-        self._transport.set_write_buffer_limits(UNSENT_BYTES)
-        sock = self._transport.get_extra_info("socket")
+        self.transport = cast("asyncio.Transport", transport)
+        self.transport.set_write_buffer_limits(UNSENT_BYTES)
+        sock = self.transport.get_extra_info("socket")
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, UNSENT_BYTES)
         self.send(self.window)
 
@@ -113,8 +99,8 @@ class Writer(asyncio.Protocol):
 
     def send(self, count: int) -> None:
         """Say the line that many times."""
-        if count > 0 and not self._transport.is_closing():
-            self._transport.write(self._line * count)
+        if count > 0 and not self.transport.is_closing():
+            self.transport.write(self._line * count)
             self.sent += count
 
     def offer(self, due: int) -> None:
@@ -130,24 +116,20 @@ class Writer(asyncio.Protocol):
         """Go on: it has caught up."""
         self.takes = True
 
-    def close(self) -> None:
-        """End the connection."""
-        self._transport.close()
 
-
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
-    async with cleared_after(cluster):
-        best = await _search(args, await cluster.start(NODES, *LAN))
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
+    async with harness.cleared_after(cluster):
+        best = await _search(args, await cluster.start(NODES, *harness.LAN))
     rounds = [await _round(args, cluster, best, number) for number in range(args.rounds)]
     return {
         "best_per_s": round(best.rate),
-        **medians(rounds),
+        **harness.medians(rounds),
         "goodput_ratios": [found["goodput_ratio"] for found in rounds],
         "window": best.window,
         "writing_nodes": best.nodes,
         "body_bytes": args.body,
         "rounds": args.rounds,
-        "machine": machine(),
+        "machine": harness.machine(),
     }
 
 
@@ -158,37 +140,31 @@ async def _search(args: argparse.Namespace, nodes: Nodes) -> Best:
         for window in WINDOWS:
             rate = await _closed(args, window, nodes[:writing], nodes)
             found.append(Best(rate, window, writing))
-            progress(f"window {window} on {writing} of {NODES}: {rate:,.0f}/s")
+            harness.progress(f"window {window} on {writing} of {NODES}: {rate:,.0f}/s")
     return max(found)
 
 
 async def _round(
     args: argparse.Namespace, cluster: LocalCluster, best: Best, number: int
-) -> Result:
-    async with cleared_after(cluster):
-        nodes = await cluster.start(NODES, *LAN)
-        found = await _overload_between(args, nodes, best, f"round {number + 1}")
-    return found | (await _stop_one(args, cluster, best.window) if args.stopped else {})
+) -> harness.Result:
+    """Overload between two runs of the best load, as a machine is not always equally fast."""
+    async with harness.cleared_after(cluster):
+        nodes = await cluster.start(NODES, *harness.LAN)
 
+        async def again() -> float:
+            rate = await _closed(args, best.window, nodes[: best.nodes], nodes)
+            harness.progress(f"round {number + 1}: the best load again {rate:,.0f}/s")
+            return rate
 
-async def _overload_between(
-    args: argparse.Namespace, nodes: Nodes, best: Best, what: str
-) -> Result:
-    """Overload between two runs of the best load: a machine is not always equally fast."""
-
-    async def again() -> float:
-        rate = await _closed(args, best.window, nodes[: best.nodes], nodes)
-        progress(f"{what}: the best load again {rate:,.0f}/s")
-        return rate
-
-    before = await again()
-    found = await _overload(args, nodes, best.rate)
-    beside = max(before, await again())
+        before = await again()
+        found = await _overload(args, nodes, best.rate)
+        beside = max(before, await again())
     return {
         "best_beside_per_s": round(beside),
         **found,
         "goodput_ratio": round(found["goodput_per_s"] / beside, 3),
         "goodput_of_first_best": round(found["goodput_per_s"] / best.rate, 3),
+        **(await _stop_one(args, cluster, best.window) if args.stopped else {}),
     }
 
 
@@ -215,7 +191,7 @@ async def _writing(args: argparse.Namespace, on: Nodes, window: int) -> AsyncIte
         await until("all says are answered", all_answered, CONVERGE_S)
     finally:
         for writer in writers:
-            writer.close()
+            writer.transport.close()
     if refused := sum(writer.refused for writer in writers):
         raise SystemExit(f"error: {refused} says were refused")
 
@@ -223,7 +199,7 @@ async def _writing(args: argparse.Namespace, on: Nodes, window: int) -> AsyncIte
 async def _closed(args: argparse.Namespace, window: int, on: Nodes, nodes: Nodes) -> float:
     """Measure the goodput of all with writers on some; afterwards all are equal again."""
     rate = await _loaded(args, window, on, nodes, args.measure)
-    await converged(nodes, CONVERGE_S)
+    await harness.converged(nodes, CONVERGE_S)
     return rate
 
 
@@ -238,31 +214,22 @@ async def _loaded(
 
 async def _goodput(nodes: Nodes, seconds: float) -> float:
     """Count the messages a second that become durable on all of these nodes."""
-    before = await asyncio.gather(*map(_durable, nodes))
-    ends_s = time.monotonic() + seconds
-    while (left_s := ends_s - time.monotonic()) > 0:
-        progress("measuring", int(seconds - left_s), int(seconds) + 1)
+    began_s, before = time.perf_counter(), await harness.digests(nodes)
+    while (left_s := began_s + seconds - time.perf_counter()) > 0:
+        harness.progress("measuring", int(seconds - left_s), int(seconds) + 1)
         await asyncio.sleep(min(left_s, 1.0))
-    after = await asyncio.gather(*map(_durable, nodes))
-    return min(
-        (held - held_then) / (at_s - then_s)
-        for (then_s, held_then), (at_s, held) in zip(before, after, strict=True)
-    )
-
-
-async def _durable(node: LocalNode) -> tuple[float, int]:
-    """Ask how many messages the node durably holds; give the time of the answer, too."""
-    digest = await node.control.digest()
-    return time.perf_counter(), digest["messages"]
+    took_s, after = time.perf_counter() - began_s, await harness.digests(nodes)
+    held = zip(before, after, strict=True)
+    return min(now["messages"] - then["messages"] for then, now in held) / took_s
 
 
 # --- Overload -------------------------------------------------------------------------------------
 
 
-async def _overload(args: argparse.Namespace, nodes: Nodes, best: float) -> Result:
+async def _overload(args: argparse.Namespace, nodes: Nodes, best: float) -> harness.Result:
     """Offer several times the best on all nodes, then stop, and let them converge."""
-    forget_peaks(nodes)
-    drops, known = await _drops(nodes), Counter(missed(nodes))
+    harness.forget_peaks(nodes)
+    drops, known = await _drops(nodes), Counter(harness.missed(nodes))
     began_s, own_cpu_s = time.perf_counter(), time.process_time()
     async with _writing(args, nodes, window=0) as writers:
         offering = asyncio.create_task(_offer(writers, args.times * best, args.seconds))
@@ -270,9 +237,11 @@ async def _overload(args: argparse.Namespace, nodes: Nodes, best: float) -> Resu
         offered = await offering
         stopped_s = time.perf_counter()
         own_cpu_s = time.process_time() - own_cpu_s
-    await converged(nodes, CONVERGE_S)
+    await harness.converged(nodes, CONVERGE_S)
     converged_s = time.perf_counter()
-    progress(f"overload: {goodput:,.0f}/s, converged in {converged_s - stopped_s:.1f} s")
+    harness.progress(
+        f"overload: {goodput:,.0f}/s, harness.converged in {converged_s - stopped_s:.1f} s"
+    )
     taken = sum(writer.sent for writer in writers)
     return {
         "offered_per_s": round(offered / args.seconds),
@@ -281,9 +250,9 @@ async def _overload(args: argparse.Namespace, nodes: Nodes, best: float) -> Resu
         "goodput_until_converged_per_s": round(taken / (converged_s - began_s)),
         "converged_s": round(converged_s - stopped_s, 2),
         "writers_cpu_percent": round(100 * own_cpu_s / (stopped_s - began_s)),
-        "memory_peak_mb": [memory(node).peak_mb for node in nodes],
+        "memory_peak_mb": [harness.memory(node).peak_mb for node in nodes],
         "drops": dict(await _drops(nodes) - drops),
-        **{name: count - known[name] for name, count in missed(nodes).items()},
+        **{name: count - known[name] for name, count in harness.missed(nodes).items()},
     }
 
 
@@ -310,15 +279,15 @@ async def _drops(nodes: Nodes) -> Counter[str]:
 # --- One stopped ----------------------------------------------------------------------------------
 
 
-async def _stop_one(args: argparse.Namespace, cluster: LocalCluster, window: int) -> Result:
+async def _stop_one(args: argparse.Namespace, cluster: LocalCluster, window: int) -> harness.Result:
     """Load two of three, before and while the third is stopped; then two alone."""
-    async with cleared_after(cluster):
-        *pair, last = nodes = await cluster.start(NODES, *LAN)
+    async with harness.cleared_after(cluster):
+        *pair, last = nodes = await cluster.start(NODES, *harness.LAN)
         before = await _loaded(args, window, pair, pair, args.measure)
-        await converged(nodes, CONVERGE_S)
+        await harness.converged(nodes, CONVERGE_S)
         found = await _stopped(args, pair, last, window)
-    async with cleared_after(cluster):
-        pair = await cluster.start(NODES - 1, *LAN)
+    async with harness.cleared_after(cluster):
+        pair = await cluster.start(NODES - 1, *harness.LAN)
         alone = await _closed(args, window, pair, pair)
     rate = found["pair_per_s_while_one_is_stopped"]
     return {
@@ -332,30 +301,31 @@ async def _stop_one(args: argparse.Namespace, cluster: LocalCluster, window: int
 
 async def _stopped(
     args: argparse.Namespace, pair: Nodes, stopped: LocalNode, window: int
-) -> Result:
+) -> harness.Result:
     """Load the pair while the third is stopped; then that one catches up."""
     nodes = [*pair, stopped]
-    forget_peaks(nodes)
+    harness.forget_peaks(nodes)
     held = (await stopped.control.digest())["messages"]
     stopped.process.send_signal(signal.SIGSTOP)
     try:
         rate = await _loaded(args, window, pair, pair, args.stopped - WARM_S)
-        peaks_mb = [memory(node).peak_mb for node in nodes]
-        behind = (await digests(pair))[0]["messages"] - held
+        peaks_mb = [harness.memory(node).peak_mb for node in nodes]
+        behind = (await harness.digests(pair))[0]["messages"] - held
     finally:
         stopped.process.send_signal(signal.SIGCONT)
-    took_s = await converged(nodes, CONVERGE_S)
-    progress(f"one stopped: {rate:,.0f}/s, it caught up in {took_s:.1f} s")
+    took_s = await harness.converged(nodes, CONVERGE_S)
+    harness.progress(f"one stopped: {rate:,.0f}/s, it caught up in {took_s:.1f} s")
+    others = harness.missed(nodes, stopped.name)
     return {
         "pair_per_s_while_one_is_stopped": round(rate),
         "stopped_memory_peak_mb": peaks_mb,
         "stopped_was_behind": behind,
         "stopped_caught_up_s": round(took_s, 2),
         "stopped_caught_up_per_s": round(behind / took_s),
-        "stopped_memory_peak_mb_after": [memory(node).peak_mb for node in nodes],
-        **{f"{name}_of_others": count for name, count in missed(nodes, stopped.name).items()},
+        "stopped_memory_peak_mb_after": [harness.memory(node).peak_mb for node in nodes],
+        **{f"{name}_of_others": count for name, count in others.items()},
     }
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

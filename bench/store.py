@@ -22,7 +22,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from harness import Result, progress, run_bench
+import harness
 
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot
@@ -178,7 +178,7 @@ def rates(directory: Path, layouts: dict[str, Layout], runs: int) -> dict[str, d
                         else log_seconds(path, part, size)
                     )
                 seconds[name].append(took)
-                progress(f"batch {size}, run {run + 1}: {name} {len(part) / took:,.0f}/s")
+                harness.progress(f"batch {size}, run {run + 1}: {name} {len(part) / took:,.0f}/s")
         for name, times in seconds.items():
             found[name][size] = round(len(part) / statistics.median(times))
     return found
@@ -190,9 +190,9 @@ def fill(path: Path, count: int, logs: int, rooms: int) -> None:
     source = messages(logs, rooms)
     for done in range(0, count, FILL_BATCH):
         log.append(list(islice(source, min(FILL_BATCH, count - done))))
-        progress("filling", done, count)
+        harness.progress("filling", done, count)
     log.close()
-    progress(f"filled with {count:,} messages")
+    harness.progress(f"filled with {count:,} messages")
 
 
 def median_us(reads: Sequence[Callable[[], object]]) -> float:
@@ -243,7 +243,7 @@ def restart(directory: Path, count: int) -> dict[str, Any]:
     log.close()
 
     open_s = timed(lambda: Log.open(path).load())
-    progress("reading")
+    harness.progress("reading")
     log = Log.open(path)
     reader = log.reader()
     walk_s = timed(lambda: sum(1 for _ in reader.history(None)))
@@ -261,7 +261,7 @@ def restart(directory: Path, count: int) -> dict[str, Any]:
     return found
 
 
-def tell(result: Result) -> None:
+def tell(result: harness.Result) -> None:
     """Print the figures for people."""
     print(f"{'messages/s, FULL':34}" + "".join(f"{f'batch {n}':>22}" for n in BATCHES))
     for name, row in result["rates"].items():
@@ -273,10 +273,10 @@ def tell(result: Result) -> None:
             print(f"{name:34}{number:>14,}")
 
 
-def _measure(args: argparse.Namespace) -> Result:
+def _measure(args: argparse.Namespace) -> harness.Result:
     with tempfile.TemporaryDirectory(dir=args.dir or None) as name:
         layouts = PLAIN | (WEIGHED if args.layouts else {})
-        result: Result = {"rates": rates(Path(name), layouts, args.runs)}
+        result: harness.Result = {"rates": rates(Path(name), layouts, args.runs)}
         for plain in PLAIN:
             result[f"ratio_to_{plain}"] = {
                 n: round(rate / result["rates"][plain][n], 3)
@@ -288,4 +288,4 @@ def _measure(args: argparse.Namespace) -> Result:
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, _measure, show=tell)
+    harness.run_bench(__doc__, OPTIONS, _measure, show=tell)

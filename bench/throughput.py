@@ -20,17 +20,7 @@ import time
 from functools import partial
 from pathlib import Path
 
-from harness import (
-    LAN,
-    Result,
-    cpu_s,
-    digests,
-    machine,
-    on_cluster,
-    progress,
-    quantiles_ms,
-    run_bench,
-)
+import harness
 
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, until
 from flc_udp.client import Said
@@ -54,14 +44,14 @@ PLAIN_TABLE = """
 """
 
 
-async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
     baseline = _plain_inserts(cluster.home, args.body)
-    progress("plain SQLite")
-    nodes = await cluster.start(NODES, *LAN)
-    before = cpu_s(nodes)
+    harness.progress("plain SQLite")
+    nodes = await cluster.start(NODES, *harness.LAN)
+    before = harness.cpu_s(nodes)
     rates = [await _round(args, nodes, n) for n in range(args.rounds)]
-    spent = [after - then for after, then in zip(cpu_s(nodes), before, strict=True)]
-    p50_ms, p99_ms = quantiles_ms(await _latencies(args, nodes), 0.50, 0.99)
+    spent = [after - then for after, then in zip(harness.cpu_s(nodes), before, strict=True)]
+    p50_ms, p99_ms = harness.quantiles_ms(await _latencies(args, nodes), 0.50, 0.99)
     median = statistics.median(rates)
     return {
         "messages_per_s": round(median),
@@ -76,7 +66,7 @@ async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> Result:
         "nodes": NODES,
         "body_bytes": args.body,
         "window": args.window,
-        "machine": machine(),
+        "machine": harness.machine(),
     }
 
 
@@ -113,17 +103,17 @@ async def _round(args: argparse.Namespace, nodes: list[LocalNode], number: int) 
         publisher.say_nowait("bench", body).add_done_callback(partial(_note_refusal, refused))
         if sent % 256 == 0:
             await publisher.drain(args.window)
-            progress(f"round {number + 1} of {args.rounds}", sent, args.messages)
+            harness.progress(f"round {number + 1} of {args.rounds}", sent, args.messages)
     await publisher.drain(0)
     if refused:
         raise SystemExit(f"error: {len(refused)} says refused: {refused[0].exception()}")
 
     async def all_hold() -> bool:
-        return min(digest["messages"] for digest in await digests(nodes)) >= target
+        return min(digest["messages"] for digest in await harness.digests(nodes)) >= target
 
     await until(f"{target} messages are on all nodes", all_hold, CONVERGE_S)
     rate = args.messages / (time.perf_counter() - began_s)
-    progress(f"round {number + 1}: {rate:,.0f} messages/s")
+    harness.progress(f"round {number + 1}: {rate:,.0f} messages/s")
     return rate
 
 
@@ -150,11 +140,11 @@ async def _latencies(args: argparse.Namespace, nodes: list[LocalNode]) -> list[f
         sent_s[body] = time.perf_counter()
         nodes[0].control.say_nowait("latency", body)
         await asyncio.sleep(1 / args.rate)
-        progress(f"latency at {args.rate:.0f}/s", number, args.samples)
+        harness.progress(f"latency at {args.rate:.0f}/s", number, args.samples)
     await asyncio.wait_for(follower, FOLLOW_S)
-    progress("latency")
+    harness.progress("latency")
     return took_s
 
 
 if __name__ == "__main__":
-    run_bench(__doc__, OPTIONS, on_cluster(_measure))
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

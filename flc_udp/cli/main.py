@@ -68,21 +68,17 @@ def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) 
 
 def _fail(problem: str, hint: str) -> int:
     complain(problem, hint)
-    with suppress(OSError, ValueError):
-        _settle_output()
-    return FAILED
-
-
-def _settle_output() -> None:
     try:
         sys.stdout.flush()
-    except OSError:  # The disk is full, or nobody reads the pipe.
+    except (OSError, ValueError):  # The disk is full, nobody reads the pipe, or it is closed.
         _discard_output()
+    return FAILED
 
 
 def _discard_output() -> None:
     """Let the rest of the output go to /dev/null, or Python would fail again at its end."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_missing_streams() -> None:

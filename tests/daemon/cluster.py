@@ -21,10 +21,6 @@ NAMES = ALL_NAMES[:5]
 class Node(LocalNode):
     """One daemon, and what a test does to it."""
 
-    async def client(self) -> Client:
-        """Make a new connection, closed with the test."""
-        return await self.connect()
-
     @property
     def pid(self) -> int:
         """For /proc and limits."""

@@ -68,6 +68,7 @@ def keys(args: argparse.Namespace) -> int:
 
 def read_line(file: str) -> str:
     """Read the one key of a file or of stdin, which the node will check; raises FlcError."""
+    where = "stdin" if file == STDIN else f"key file {file}"
     try:
         if file == STDIN and sys.stdin.isatty():
             found = getpass.getpass("key: ", sys.stderr)  # It does not show what is typed.
@@ -75,11 +76,10 @@ def read_line(file: str) -> str:
             found = sys.stdin.read() if file == STDIN else Path(file).read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise FlcError(f"cannot read key file {file}: {reason}", KEY_HINT) from error
+        raise FlcError(f"cannot read {where}: {reason}", KEY_HINT) from error
     lines = [line.partition("#")[0].strip() for line in found.splitlines()]
     held = [line for line in lines if line]
     if len(held) != 1:
-        where = "stdin" if file == STDIN else f"key file {file}"
         raise FlcError(f"{where} holds {len(held) or 'no'} key{'s' * (len(held) > 1)}", KEY_HINT)
     return held[0]
 

@@ -127,13 +127,13 @@ class LocalNode:
             words = self.log.read_text(errors="replace").strip().splitlines() or ["no word"]
             raise broken(f"{self.name} starts", words[-1])
         try:
-            await self.connect()
+            await self.client()
         except FlcError:
             return False
         return True
 
-    async def connect(self) -> Client:
-        """Make a new connection, which is closed when the node is cleared."""
+    async def client(self) -> Client:
+        """Make a new connection, which `hang_up` closes with the others."""
         self._clients.append(await Client.connect(self.data / SOCKET))
         return self.control
 

@@ -40,6 +40,9 @@ ARRIVED_MAX = 4_096
 READ_A_TURN = 64
 """At most this many datagrams are decoded before stdin and the socket get their turn."""
 
+LISTEN = ("listen on", "give another address, or `-l 0 -v` for any free port")
+SEND = ("send to", "write HOST and PORT of a host that resolves and that there is a route to")
+
 SocketAddress = tuple[Any, ...]
 """An address as the socket has it: host and port, and two more numbers with IPv6."""
 
@@ -100,11 +103,8 @@ class UdpSession(asyncio.DatagramProtocol):
             await loop.create_datagram_endpoint(lambda: self, local, remote)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or NO_HOST
-            if listens:
-                hint = "give another address, or `-l 0 -v` for any free port"
-                raise FlcError(f"cannot listen on {where}: {reason}", hint) from error
-            hint = "write HOST and PORT of a host that resolves and that there is a route to"
-            raise FlcError(f"cannot send to {where}: {reason}", hint) from error
+            act, hint = LISTEN if listens else SEND
+            raise FlcError(f"cannot {act} {where}: {reason}", hint) from error
         if listens:
             name = self._transport.get_extra_info("sockname")
             self._note(f"listening at {address_of(name)}")
