@@ -1,4 +1,4 @@
-"""Clusters of real daemons for the tests: the package's launcher, with what only tests ask for."""
+"""Clusters of real daemons for the tests: the package's launcher, and what only tests do."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ NAMES = ALL_NAMES[:5]
 
 
 class Node(LocalNode):
-    """One daemon, and what a test does to it."""
+    """One daemon, with what a test does to it and asks of it."""
 
     @property
     def pid(self) -> int:
-        """For /proc and limits."""
+        """The id of its process, for /proc and limits."""
         return self.process.pid
 
     def stop(self) -> None:
@@ -40,7 +40,7 @@ class Node(LocalNode):
         await self.start(*seeds)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Wait until it ends by itself, and give its exit code."""
 
         async def look() -> bool:
             return self.process.poll() is not None
@@ -60,16 +60,16 @@ class Node(LocalNode):
         return await run_flc(command, "--data", str(self.data), *words, stdin=stdin)
 
     async def ask(self, op: str, **arguments: object) -> dict[str, Any]:
-        """One record, over the newest connection."""
+        """Ask for one record over the newest connection."""
         return await self.control.request(op, **arguments)
 
     async def health(self) -> int:
-        """Its score against itself: 0 is good."""
+        """Give its local health; 0 is good."""
         members = await self.control.members()
         return next(int(member["health"]) for member in members if member["self"])
 
     def resident_bytes(self) -> int:
-        """Its memory (RSS)."""
+        """Give its memory (RSS)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
@@ -87,13 +87,13 @@ class Cluster(LocalCluster):
         environ: Mapping[str, str] | None = None,
         prefix: tuple[str, ...] = (),
     ) -> Node:
-        """One more node, not started, perhaps in an environment or a place of its own."""
+        """Add a node, which is not started; `environ` and `prefix` are a LocalNode's."""
         node = super().node(*options, name=name)
         node.environ, node.prefix = dict(environ or {}), prefix
         return node
 
     async def start_relayed(self, count: int, seed: int, *options: str) -> tuple[Relay, list[Node]]:
-        """New nodes with a relay between them: each is a seed of every other, by its door."""
+        """Start nodes with a relay between them; each has all of the relay's doors as seeds."""
         self.relay = relay = Relay(seed)
         hosts = [f"127.0.0.{number}" for number in range(11, 11 + count)]
         doors = [await relay.open(name, host) for name, host in zip(NAMES, hosts, strict=False)]
@@ -112,7 +112,7 @@ class Cluster(LocalCluster):
     async def converged(
         self, *nodes: Node, messages: int = 0, seconds: float = DEADLINE_S
     ) -> bytes:
-        """Wait for equal roots over so many messages; return the one history they all print."""
+        """Wait for equal roots over that many messages; give the history that all print."""
 
         async def equal() -> bool:
             digests = [await node.ask("digest") for node in nodes]
@@ -126,20 +126,20 @@ class Cluster(LocalCluster):
         return first
 
     async def clear(self) -> None:
-        """End everything."""
+        """End all nodes."""
         for node in self.nodes:
             await node.clear()
         if self.relay is not None:
             self.relay.close()
 
     def tracebacks(self) -> list[str]:
-        """What daemons wrote of themselves that only a bug makes them write."""
+        """Give the tracebacks in the logs, which only a bug can cause."""
         logs = [node.log.read_text(errors="replace") for node in self.nodes if node.log.exists()]
         return [log[log.index("Traceback") :] for log in logs if "Traceback" in log]
 
 
 async def say_all(client: Client, room: str, bodies: list[str]) -> list[str]:
-    """Say them all at once; the dots of those that were acknowledged before the daemon went."""
+    """Say all at once; give the dots that were acknowledged before the daemon went away."""
     futures = [client.say_nowait(room, body) for body in bodies]
     outcomes = await asyncio.gather(*futures, return_exceptions=True)
     strange = [

@@ -34,7 +34,7 @@ Offered = Callable[..., list[str]]
 
 @pytest.fixture
 def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offered:
-    """What is offered with the cursor at the end of a line: bash asks so, in a folder of ours."""
+    """Ask as bash does what is offered at the cursor, by default at the end of the line."""
     here = tmp_path / "here"
     here.mkdir()
     (here / "a file").touch()
@@ -72,7 +72,7 @@ def offered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Offered:
 
 
 def test_commands(offered: Offered) -> None:
-    """All of them, or those that begin like the word before the cursor."""
+    """Commands are offered that begin like the word before the cursor."""
     assert offered("flc ") == list(COMMANDS)
     assert offered("flc s") == [name for name in COMMANDS if name[0] == "s"]
     assert offered("flc --v") == ["--version"]
@@ -81,7 +81,7 @@ def test_commands(offered: Offered) -> None:
 
 @pytest.mark.parametrize("name", COMMANDS)
 def test_options(name: str, offered: Offered) -> None:
-    """Those of the command, wherever in its line."""
+    """The options of a command are offered anywhere in its line."""
     actions = command_parser(name)._actions  # noqa: SLF001  # argparse has no other list of them
     options = [option for action in actions for option in action.option_strings]
 
@@ -90,7 +90,7 @@ def test_options(name: str, offered: Offered) -> None:
 
 
 def test_choices(offered: Offered) -> None:
-    """Of an option, behind a space or an equals sign; of a word, and of the next no more."""
+    """The choices of an option are offered, after a space or `=`; those of a word only for it."""
     assert offered("flc run --profile ") == ["local", "lan", "wan"]
     assert offered("flc run --profile=l") == ["local", "lan"]
     assert offered("flc completion ") == ["bash", "zsh", "fish"]
@@ -99,7 +99,7 @@ def test_choices(offered: Offered) -> None:
 
 
 def test_paths(offered: Offered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Files and directories where a file is meant, only directories where a directory is."""
+    """Paths are offered where a file is meant, only directories where a directory is."""
     monkeypatch.setenv("HOME", str(tmp_path))
 
     assert sorted(offered("flc run --config ")) == ["a\\ file", "folder/"]
@@ -110,7 +110,7 @@ def test_paths(offered: Offered, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 
 def test_nothing_where_anything_may_be_typed(offered: Offered) -> None:
-    """A number, a new name, an unknown command: nothing is offered, and nothing is an error."""
+    """For a number, a new name or an unknown command nothing is offered, and nothing is said."""
     assert offered("flc nc -w ") == []
     assert offered("flc run --name ") == []
     assert offered("flc say ops ") == []
@@ -120,7 +120,7 @@ def test_nothing_where_anything_may_be_typed(offered: Offered) -> None:
 
 @pytest.mark.parametrize("line", ["flc nc ", "flc say ", "flc log ", "flc forget ", "flc sync "])
 def test_nothing_where_there_is_no_node(line: str, offered: Offered) -> None:
-    """Nor is anything said about it."""
+    """Without a node no room and no member is offered, and nothing is said about it."""
     assert offered(line) == []
 
 
@@ -128,7 +128,7 @@ def test_nothing_where_there_is_no_node(line: str, offered: Offered) -> None:
 
 
 async def test_rooms(daemon: FakeDaemon, offered: Offered) -> None:
-    """Those of the node, also of one that is named in the line, as the shell has to insert them."""
+    """The rooms of the node are offered, also of one that the line names; the shell can read them."""
     for room in ("lobby", "ops", "my room", "#dev", "$(id)", "a:b"):
         daemon.hear("ben", "hi", room)
 
@@ -141,7 +141,7 @@ async def test_rooms(daemon: FakeDaemon, offered: Offered) -> None:
 
 
 async def test_names_that_are_not_offered(daemon: FakeDaemon, offered: Offered) -> None:
-    """Who may make a room must not type options, or control a terminal, for who presses TAB."""
+    """A room must not become an option, or control the terminal, where somebody presses TAB."""
     for room in ("-d", "~root", "=ls", "\x1b[31m", "\u202eevil", "fine"):
         daemon.hear("eve", "hi", room)
 
@@ -151,13 +151,13 @@ async def test_names_that_are_not_offered(daemon: FakeDaemon, offered: Offered) 
 @pytest.mark.parametrize("command", ["sync", "forget"])
 @pytest.mark.usefixtures("daemon")
 async def test_members(command: str, offered: Offered) -> None:
-    """All but the node itself, of which neither command has a use."""
+    """All members but the node itself are offered: neither command has a use for that one."""
     assert await asyncio.to_thread(offered, f"flc {command} ") == ["ben"]
 
 
 @pytest.fixture
 async def deaf(tmp_path: Path) -> AsyncIterator[None]:
-    """A daemon that takes connections and answers nothing."""
+    """Start a daemon that takes connections and answers nothing."""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while await reader.read(1_000):
@@ -171,7 +171,7 @@ async def deaf(tmp_path: Path) -> AsyncIterator[None]:
 
 @pytest.mark.usefixtures("deaf")
 async def test_a_node_that_hangs_does_not_hang_the_prompt(offered: Offered) -> None:
-    """The TAB ends, with nothing, after the time that it may wait."""
+    """TAB waits only `WAIT_S` for a node, and then offers nothing."""
     began = time.monotonic()
 
     assert await asyncio.to_thread(offered, "flc nc ") == []
@@ -208,7 +208,7 @@ ZSHRC = """
 fpath=(~/.zfunc $fpath); mkdir -p ~/.zfunc; flc completion zsh >~/.zfunc/_flc
 autoload -U compinit; compinit -u
 """
-"""As the help's example has it; zsh asks a newcomer questions where it finds no such file."""
+"""As the help's example has it. Without such a file zsh asks its user questions."""
 
 
 class Terminal:
@@ -234,7 +234,7 @@ class Terminal:
         self.after("echo re''ady\n", "ready")
 
     def after(self, keys: str, pattern: str) -> str:
-        """Press these keys; what matches the pattern of all that is shown then."""
+        """Press these keys, and give what matches the pattern in all that is shown then."""
         os.write(self._fd, keys.encode())
         shown = ""
         deadline = time.monotonic() + DEADLINE_S
@@ -245,7 +245,7 @@ class Terminal:
         return found[0]
 
     def words(self, before: str, after: str = "") -> list[str]:
-        """The words of `flc` once TAB was pressed between these two parts of its line."""
+        """Press TAB between two parts of a line; give the words of `flc` in the completed line."""
         back = "\x02" * len(after)
         shown = self.after(f"{before}{after}{back}\t\r", r"(<[^<>]*>)+!")
         return re.findall("<([^<>]*)>", shown)
@@ -259,7 +259,7 @@ class Terminal:
 
 @pytest.fixture
 def terminal(tmp_path: Path) -> Iterator[Callable[[str], Terminal]]:
-    """Open terminals, closed with the test, in a home with directories that are hard to type."""
+    """Open terminals for one test, in a home with directories that are hard to type."""
     for folder in ("bin", "my dir", "a:bc", "k=v1"):
         (tmp_path / folder).mkdir()
     (tmp_path / "bin" / "flc").write_text(FLC)
@@ -280,7 +280,7 @@ def terminal(tmp_path: Path) -> Iterator[Callable[[str], Terminal]]:
 async def test_a_real_shell(
     name: str, terminal: Callable[[str], Terminal], daemon: FakeDaemon
 ) -> None:
-    """Completes commands, options, values and paths; what others named arrives as they named it."""
+    """A real shell completes all kinds of words; names of others arrive as they were given."""
     for room in ("ops", "$(touch pwned)", "it's", "two words", "#dev"):
         daemon.hear("eve", "hi", room)
     shell = await asyncio.to_thread(terminal, name)
@@ -309,7 +309,7 @@ async def test_a_real_shell(
 
 
 def test_bash_completes_in_mid_word(terminal: Callable[[str], Terminal]) -> None:
-    """What stands before the cursor is completed, and bash's own settings stay as they were."""
+    """Bash completes what stands before the cursor, and its own settings stay as they were."""
     bash = terminal("bash")
     breaks = bash.after("echo [$COMP_WORDBREAKS]\n", r"\[[^$].*?\]\r\n")
 
@@ -320,7 +320,7 @@ def test_bash_completes_in_mid_word(terminal: Callable[[str], Terminal]) -> None
 
 @each_shell
 def test_the_script_is_printed(name: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """The shell can read it; there are no other shells."""
+    """The shell can read the script; there is none for other shells."""
     assert main(["completion", name]) == os.EX_OK
     script = capsys.readouterr().out
     ended = subprocess.run(

@@ -1,4 +1,4 @@
-"""`flc demo`: real daemons, and nothing left of them."""
+"""`flc demo` runs real daemons and leaves nothing of them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.cli.fake import Spawn
 
 
 def left_behind(directory: Path) -> list[str]:
-    """Processes whose command line names the directory, and what is in it."""
+    """List the processes whose command line names the directory, and the files in it."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -29,7 +29,7 @@ def left_behind(directory: Path) -> list[str]:
 async def test_every_promise_holds(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int
 ) -> None:
-    """The demo ends with 0, one equal hash a node, lines of 80 columns, and nothing left."""
+    """The demo ends with 0, prints one equal hash a node in 80 columns, and leaves nothing."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("FLC_JOIN", "192.0.2.1:1")  # of another cluster, which must stay alone
     process = await spawn("demo", "--nodes", str(nodes))
@@ -47,7 +47,7 @@ async def test_every_promise_holds(
 async def test_nothing_is_left_when_it_is_stopped(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """However it is stopped in the middle, its nodes end and its directories go."""
+    """Whatever signal stops the demo, its nodes end and its directories are deleted."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     process = await spawn("demo")
     assert process.stdout is not None
