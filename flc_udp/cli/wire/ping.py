@@ -13,7 +13,7 @@ import time
 from flc_udp.cli.arguments import positive, seconds
 from flc_udp.cli.complaint import DONE, INTERRUPTED, SILENT, complain
 from flc_udp.cli.text import visible
-from flc_udp.cli.wire.probe import PATIENCE_S, ProbeAnswer, Visitor, add_key_flags, given_ring
+from flc_udp.cli.wire.probe import PATIENCE_S, VisitorAnswer, Visitor, add_key_flags, given_ring
 from flc_udp.client import Record, compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
@@ -90,7 +90,7 @@ class Pinger:
         if figures:
             print("round trip " + ", ".join(f"{name} {ms} ms" for name, ms in figures.items()))
 
-    def _tell(self, answer: ProbeAnswer, rtt_ms: float) -> None:
+    def _tell(self, answer: VisitorAnswer, rtt_ms: float) -> None:
         self.round_trips_ms.append(rtt_ms)
         ack, source, node = answer.ack, str(answer.source), answer.node.hex()
         record: Record = {

@@ -27,7 +27,7 @@ PATIENCE_S = 1.5
 """A visitor waits this long for the answer to its last ping."""
 
 
-class ProbeAnswer(NamedTuple):
+class VisitorAnswer(NamedTuple):
     """An ack, the node that sent it, and the address it came from."""
 
     ack: Ack
@@ -49,7 +49,7 @@ class Visitor:
         self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
         return ping.nonce
 
-    def answer(self, nonce: int, patience_s: float) -> ProbeAnswer | None:
+    def answer(self, nonce: int, patience_s: float) -> VisitorAnswer | None:
         """Wait for the answer to the ping with that nonce, and ignore everything else."""
         due_s = time.perf_counter() + patience_s
         while (left_s := due_s - time.perf_counter()) > 0:
@@ -61,7 +61,7 @@ class Visitor:
                 continue
             for packet in packets:
                 if isinstance(packet, Ack) and packet.nonce == nonce:
-                    return ProbeAnswer(packet, sender, address_of(source))
+                    return VisitorAnswer(packet, sender, address_of(source))
         return None
 
 

@@ -16,7 +16,7 @@ from flc_udp.cli.look.checks.directory import Entry
 from flc_udp.cli.look.checks.peer import NOTHING, WAYS, Reached
 from flc_udp.cli.look.checks.proc import read
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
-from flc_udp.cli.wire.probe import ProbeAnswer, Visitor
+from flc_udp.cli.wire.probe import VisitorAnswer, Visitor
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -440,7 +440,7 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
     source = Visitor("127.0.0.1:7353", keyring((), "flc"))
     source.socket.close()
-    answer = ProbeAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
 
     assert peer.answered("h:1", Reached(answer, 1.0), members).level == level
 

@@ -128,7 +128,7 @@ def test_nothing_where_there_is_no_node(line: str, offered: Offered) -> None:
 
 
 async def test_rooms(daemon: FakeDaemon, offered: Offered) -> None:
-    """The rooms of the node are offered, also of one that the line names; the shell can read them."""
+    """The rooms of the node, or of one that the line names, are offered as a shell reads them."""
     for room in ("lobby", "ops", "my room", "#dev", "$(id)", "a:b"):
         daemon.hear("ben", "hi", room)
 

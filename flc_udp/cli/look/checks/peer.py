@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.cli.wire.probe import ProbeAnswer, Visitor
+from flc_udp.cli.wire.probe import VisitorAnswer, Visitor
 from flc_udp.client import Record
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.model.errors import FlcError
@@ -61,7 +61,7 @@ DO_NOT_FRAGMENT = 2
 class Reached(NamedTuple):
     """What came of pings: the answer and its time, None where there was none."""
 
-    answer: ProbeAnswer | None
+    answer: VisitorAnswer | None
     ms: float = 0.0
     ahead_ms: float | None = None
     """How far its wall clock is ahead of this one, give or take half of `ms`; None: not told."""
