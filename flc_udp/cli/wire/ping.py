@@ -13,7 +13,7 @@ import time
 from flc_udp.cli.arguments import positive, seconds
 from flc_udp.cli.complaint import DONE, INTERRUPTED, SILENT, complain
 from flc_udp.cli.text import visible
-from flc_udp.cli.wire.probe import PATIENCE_S, VisitorAnswer, Visitor, add_key_flags, given_ring
+from flc_udp.cli.wire.probe import PATIENCE_S, Visitor, VisitorAnswer, add_key_flags, given_ring
 from flc_udp.client import Record, compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
