@@ -1,10 +1,11 @@
 """How soon the others say that a killed node is dead: real daemons, and serf beside them.
 
-    python bench/detection.py [--nodes 5] [--trials 10] [--profile lan] [--json]
+    python bench/detection.py --nodes 5 --trials 10
 
-Each trial kills one node with SIGKILL and asks every other until it says dead: the first observer's
-time and the last one's. The killed node comes back before the next trial. Where `serf` is on PATH
-the same is done to as many serf agents in the same run, since figures of two runs do not compare.
+Each trial kills one node with SIGKILL and asks every other until it says dead; it gives the time of
+the first observer and of the last one. The killed node comes back before the next trial. Where
+`serf` is on PATH, the same is done to as many serf agents in the same run, since the figures of two
+runs do not compare.
 """
 
 from __future__ import annotations
@@ -13,100 +14,108 @@ import argparse
 import asyncio
 import json
 import shutil
-import signal
 import statistics
 import subprocess
-import sys
-import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterable
-from pathlib import Path
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable
+from contextlib import asynccontextmanager
 
-from cluster import Cluster, progress, until
+import harness
 
-PATIENCE_S = 60.0
+from flc_udp.cli.run.cluster import LocalCluster, until
+
+OPTIONS = {
+    "--nodes": (5, "nodes of the cluster"),
+    "--trials": (10, "nodes killed one after another"),
+    "--serf-trials": (3, "the same for serf; 0 leaves serf out"),
+    "--profile": ("lan", "the nodes' set of intervals: local, lan or wan"),
+}
+LOOK_S = 0.02
+LIMIT_S = 60.0
 SERF_PORT = 17_946
 
-
-def main() -> int:
-    """Measure, and print a table or JSON."""
-    parser = argparse.ArgumentParser(description="time from SIGKILL to `dead` at the others")
-    parser.add_argument("--nodes", type=int, default=5)
-    parser.add_argument("--trials", type=int, default=10)
-    parser.add_argument("--serf-trials", type=int, default=3, help="0 leaves serf out")
-    parser.add_argument("--profile", default="lan")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    args = parser.parse_args()
-    result = asyncio.run(_measure(args))
-    print(json.dumps(result) if args.json else _table(result))
-    return 0
+Times = tuple[float, float]
+"""The seconds until the first and until the last observer says dead."""
 
 
-async def _measure(args: argparse.Namespace) -> dict[str, object]:
-    result: dict[str, object] = {"nodes": args.nodes, "profile": args.profile}
-    with tempfile.TemporaryDirectory(prefix="flc-bench-") as base:
-        async with Cluster(Path(base), args.nodes, "--profile", args.profile) as cluster:
-            trials = [await _trial(cluster, n, args) for n in range(args.trials)]
-    result["flc"] = _summary(trials)
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
+    await cluster.start(args.nodes, "--profile", args.profile)
+    trials = [await _trial(cluster, number, args.trials) for number in range(args.trials)]
+    result = {"nodes": args.nodes, "profile": args.profile, "flc": _summary(trials)}
     if shutil.which("serf") and args.serf_trials:
-        result["serf"] = _summary(_serf_trials(args.nodes, args.serf_trials))
+        serf = [await _serf_trial(args.nodes, number) for number in range(args.serf_trials)]
+        result["serf"] = _summary(serf)
     return result
 
 
-async def _trial(cluster: Cluster, number: int, args: argparse.Namespace) -> tuple[float, float]:
-    victim = number % args.nodes
-    status = await cluster.clients[victim].status()
-    others = [client for n, client in enumerate(cluster.clients) if n != victim]
-    cluster.processes[victim].send_signal(signal.SIGKILL)
-    killed = time.perf_counter()
-    await cluster.processes[victim].wait()
+async def _trial(cluster: LocalCluster, number: int, trials: int) -> Times:
+    victim = cluster.nodes[number % len(cluster.nodes)]
+    others = [node for node in cluster.nodes if node is not victim]
+    victim.process.kill()
+    killed_s = time.perf_counter()
+    victim.process.wait()
 
     async def is_dead(at: int) -> bool:
-        members = await others[at].members()
-        return any(m["id"] == status["node"]["id"] and m["state"] == "dead" for m in members)
+        return (await others[at].states())[victim.name] == "dead"
 
-    times = await _observe(is_dead, len(others), killed)
-    progress(f"trial {number + 1}: dead at all after {times[1]:.2f} s", number + 1, args.trials)
-    seed = (await others[0].status())["node"]["address"]
-    await cluster.start(victim, "--join", seed)
-    await until(cluster.all_alive, "the killed node did not come back")
+    times = await _observed(is_dead, range(len(others)), killed_s)
+    harness.progress(f"trial {number + 1}: dead at all after {times[1]:.2f} s", number + 1, trials)
+    await victim.start(others[0].address)
+    await cluster.all_alive(*cluster.nodes)
     return times
 
 
-async def _observe(
-    is_dead: Callable[[int], Awaitable[bool]], observers: int, since: float
-) -> tuple[float, float]:
-    """Seconds until the first and until the last observer says dead."""
-    waiting = dict.fromkeys(range(observers))
+async def _observed(
+    is_dead: Callable[[int], Awaitable[bool]], observers: Iterable[int], since_s: float
+) -> Times:
+    waiting = list(observers)
     times: list[float] = []
     while waiting:
         for observer in list(waiting):
             if await is_dead(observer):
-                times.append(time.perf_counter() - since)
-                del waiting[observer]
-        if time.perf_counter() - since > PATIENCE_S:
-            raise SystemExit(f"error: not dead everywhere after {PATIENCE_S:.0f} s")
-        await asyncio.sleep(0.02)
+                times.append(time.perf_counter() - since_s)
+                waiting.remove(observer)
+        if time.perf_counter() - since_s > LIMIT_S:
+            raise SystemExit(f"error: not dead everywhere after {LIMIT_S:.0f} s")
+        await asyncio.sleep(LOOK_S)
     return times[0], times[-1]
 
 
-def _serf_trials(nodes: int, trials: int) -> list[tuple[float, float]]:
-    """The same with serf agents at their LAN defaults."""
-    times = []
-    for trial in range(trials):
-        agents = [_serf_agent(n) for n in range(nodes)]
-        try:
-            _serf_wait(range(nodes), nodes, "alive")
-            agents[-1].kill()
-            killed = time.perf_counter()
-            seen = [at - killed for at in _serf_wait(range(nodes - 1), 1, "failed")]
-            times.append((min(seen), max(seen)))
-        finally:
-            for agent in agents:
-                agent.kill()
-                agent.wait()
-        progress(f"serf trial {trial + 1}: {max(seen):.2f} s", trial + 1, trials)
+def _summary(trials: list[Times]) -> harness.Result:
+    first, last = zip(*trials, strict=True)
+    return {
+        "first_s_median": round(statistics.median(first), 2),
+        "last_s_median": round(statistics.median(last), 2),
+        "last_s": [round(seconds, 2) for seconds in last],
+    }
+
+
+# --- Serf, at its LAN defaults --------------------------------------------------------------------
+
+
+async def _serf_trial(nodes: int, number: int) -> Times:
+    async with _serf_agents(nodes) as agents:
+        await until("all serf agents see all alive", lambda: _see_all(nodes), LIMIT_S)
+        agents[-1].kill()
+        killed_s = time.perf_counter()
+
+        async def is_dead(at: int) -> bool:
+            return await _serf_count(at, "failed") > 0
+
+        times = await _observed(is_dead, range(nodes - 1), killed_s)
+    harness.progress(f"serf trial {number + 1}: {times[1]:.2f} s")
     return times
+
+
+@asynccontextmanager
+async def _serf_agents(nodes: int) -> AsyncIterator[list[subprocess.Popen[bytes]]]:
+    agents = [_serf_agent(number) for number in range(nodes)]
+    try:
+        yield agents
+    finally:
+        for agent in agents:
+            agent.kill()
+            agent.wait()
 
 
 def _serf_agent(number: int) -> subprocess.Popen[bytes]:
@@ -119,42 +128,20 @@ def _serf_agent(number: int) -> subprocess.Popen[bytes]:
     return subprocess.Popen(command, stdout=quiet, stderr=quiet)
 
 
-def _serf_wait(observers: Iterable[int], count: int, status: str) -> list[float]:
-    """When each observer first counted so many members of that status, in the order they did."""
-    waiting = dict.fromkeys(observers)
-    times: list[float] = []
-    deadline = time.perf_counter() + PATIENCE_S
-    while waiting and time.perf_counter() < deadline:
-        for observer in list(waiting):
-            if _serf_count(observer, status) >= count:
-                times.append(time.perf_counter())
-                del waiting[observer]
-        time.sleep(0.02)
-    if waiting:
-        raise SystemExit(f"error: serf did not see {count} {status} in {PATIENCE_S:.0f} s")
-    return times
+async def _see_all(nodes: int) -> bool:
+    return all([await _serf_count(at, "alive") >= nodes for at in range(nodes)])
 
 
-def _serf_count(observer: int, status: str) -> int:
+async def _serf_count(observer: int, status: str) -> int:
+    """Count the members of that status as an agent sees them."""
     rpc = f"-rpc-addr=127.0.0.1:{SERF_PORT + 2 * observer + 1}"
-    command = ["serf", "members", rpc, f"-status={status}", "-format=json"]
-    answer = subprocess.run(command, capture_output=True, check=False)
+    command = ("serf", "members", rpc, f"-status={status}", "-format=json")
+    pipe, quiet = asyncio.subprocess.PIPE, asyncio.subprocess.DEVNULL
+    process = await asyncio.create_subprocess_exec(*command, stdout=pipe, stderr=quiet)
+    answer, _ = await process.communicate()
     # An agent that is not up yet has no answer; one that knows of none says null.
-    return len(json.loads(answer.stdout)["members"] or ()) if answer.returncode == 0 else 0
-
-
-def _summary(trials: list[tuple[float, float]]) -> dict[str, object]:
-    first, last = zip(*trials, strict=True)
-    return {
-        "first_s_median": round(statistics.median(first), 2),
-        "last_s_median": round(statistics.median(last), 2),
-        "last_s": [round(seconds, 2) for seconds in last],
-    }
-
-
-def _table(result: dict[str, object]) -> str:
-    return "\n".join(f"{name:<10} {value}" for name, value in result.items())
+    return len(json.loads(answer)["members"] or ()) if process.returncode == 0 else 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

@@ -1,58 +1,62 @@
 """What followers cost a daemon, and what one costs that is stopped while much is said.
 
-    python bench/followers.py [--messages 1000000] [--followers 10] [--nodes 1] [--json]
+    python bench/followers.py --messages 1000000 --followers 10
 
 Real daemons on loopback, and real `flc nc -d` processes that follow one room of the first node.
-Somebody says messages of 100 bytes on the last one, over one connection, as fast as they are taken.
+Messages of 100 bytes are said on the last node, over one connection, as fast as they are taken.
 First a part of them with all followers reading, so that the daemon's memory is what it is under
 this load. Then one follower is stopped by SIGSTOP while all the others go on, and after the last
-message it is let go by SIGCONT. Each follower's output has to be, byte for byte, what was said: no
-gap, no double, no other order. Memory is the followed daemon's, in MB (proc(5)), looked at several
-times a second.
+message SIGCONT lets it go on. Each follower's output has to be, byte for byte, what was said: no
+gap, no double, no other order. Memory is the followed daemon's, in MB (proc(5)).
 
-The plan is that a follower is a few numbers however far behind it is, so the growth with one
-stopped is what the growth with none is.
+However far behind a follower is, it should be a few numbers to the daemon. So the memory should
+grow no more with one stopped than with none.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import json
 import signal
-import sys
-import tempfile
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Any
 
-from catchup import machine, table
-from cluster import Cluster, progress, until
+import harness
 
+from flc_udp.cli.run.cluster import FLC, LocalCluster, LocalNode, until
+
+OPTIONS = {
+    "--messages": (1_000_000, "messages said with one follower stopped"),
+    "--before": (200_000, "messages said with all followers reading"),
+    "--followers": (10, "flc nc -d processes"),
+    "--nodes": (1, "daemons; on the last one messages are said"),
+    "--limit": (600.0, "seconds that a phase may take"),
+}
 ROOM = "ops"
 BODY_BYTES = 100
 LINES_A_WRITE = 256
 READ_BYTES = 1 << 20
-LOOK_S = 0.2
+LOOK_S = 0.02
 
 
 def body(number: int) -> str:
-    """What is said: each is another, so that a gap and a double are seen."""
+    """Make a body that is like no other, so that a gap and a double are seen."""
     return f"{number:0{BODY_BYTES}d}"
 
 
-class Said:
+class SaidLines:
     """All that is said, as a follower has to print it: 101 bytes a message."""
 
     def __init__(self) -> None:
         self.lines = b""
 
+    @property
+    def count(self) -> int:
+        """How many messages that is."""
+        return len(self.lines) // (BODY_BYTES + 1)
+
     def grow(self, count: int) -> range:
-        """So many more; their numbers."""
-        first = len(self.lines) // (BODY_BYTES + 1)
-        numbers = range(first, first + count)
+        """Add messages, and give their numbers."""
+        numbers = range(self.count, self.count + count)
         self.lines += b"".join(f"{body(number)}\n".encode() for number in numbers)
         return numbers
 
@@ -60,133 +64,84 @@ class Said:
 class Follower:
     """One `flc nc -d`, whose output is compared as it comes and not kept."""
 
-    def __init__(self, data: Path, said: Said) -> None:
-        self._data = data
-        self._said = said
-        self._read = 0
-        self.process: asyncio.subprocess.Process
-        self.reading: asyncio.Task[None]
+    process: asyncio.subprocess.Process
+
+    def __init__(self, node: LocalNode, said: SaidLines) -> None:
+        self._node, self._said = node, said
+        self._read_bytes = 0
+        self._reading: asyncio.Task[None]
 
     async def start(self) -> None:
-        """From what is new on."""
-        command = [sys.executable, "-m", "flc_udp", "nc", "-d", ROOM, "--data", str(self._data)]
+        """Follow what is said from now on."""
+        command = [*FLC, "nc", "-d", ROOM, "--data", str(self._node.data)]
         pipe = asyncio.subprocess.PIPE
         self.process = await asyncio.create_subprocess_exec(*command, stdout=pipe)
-        self.reading = asyncio.create_task(self._compare())
+        self._reading = asyncio.create_task(self._compare())
 
     @property
     def messages(self) -> int:
-        """How many it has printed."""
-        return self._read // (BODY_BYTES + 1)
+        """How many messages it has printed; it ends the bench where it printed anything else."""
+        if self._reading.done():
+            self._reading.result()
+            raise SystemExit("error: a follower ended")
+        return self._read_bytes // (BODY_BYTES + 1)
 
     async def _compare(self) -> None:
         assert self.process.stdout is not None
         while printed := await self.process.stdout.read(READ_BYTES):
-            end = self._read + len(printed)
-            if printed != self._said.lines[self._read : end]:
-                at = self._read // (BODY_BYTES + 1)
+            end = self._read_bytes + len(printed)
+            if printed != self._said.lines[self._read_bytes : end]:
+                at = self._read_bytes // (BODY_BYTES + 1)
                 raise SystemExit(f"error: after message {at} a follower printed another than said")
-            self._read = end
+            self._read_bytes = end
 
     async def end(self) -> None:
-        """By its id; a stopped one too."""
+        """End it by its id, also while it is stopped."""
         if self.process.returncode is None:
             self.process.kill()
         await self.process.wait()
-        await asyncio.gather(self.reading, return_exceptions=True)
+        await asyncio.gather(self._reading, return_exceptions=True)
 
 
-class Memory:
-    """The most that a process has had since the last look, and what it has now; in MB."""
-
-    def __init__(self, pid: int) -> None:
-        self._pid = pid
-        self.most = 0.0
-
-    def now(self) -> float:
-        """Resident; the peak is taken along."""
-        lines = Path(f"/proc/{self._pid}/status").read_text().splitlines()
-        words = dict(line.split(":", 1) for line in lines)
-        found = round(int(words["VmRSS"].split()[0]) * 1024 / 1e6, 1)
-        self.most = max(self.most, found)
-        return found
-
-    @asynccontextmanager
-    async def watched(self) -> AsyncIterator[None]:
-        """From here on `most` is another one."""
-        self.most = 0.0
-        self.now()
-        looking = asyncio.create_task(self._look())
-        try:
-            yield
-        finally:
-            looking.cancel()
-            self.now()
-
-    async def _look(self) -> None:
-        while True:
-            await asyncio.sleep(LOOK_S)
-            self.now()
-
-
-def main() -> int:
-    """Measure, and print a table or JSON."""
-    args = _arguments()
-    result = asyncio.run(_measure(args))
-    print(json.dumps(result) if args.json else table(result))
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="followers of one daemon, one of them stopped")
-    parser.add_argument("--messages", type=int, default=1_000_000, help="said with one stopped")
-    parser.add_argument("--before", type=int, default=200_000, help="said with all reading")
-    parser.add_argument("--followers", type=int, default=10, help="flc nc -d processes")
-    parser.add_argument("--nodes", type=int, default=1, help="daemons; the last one is told")
-    parser.add_argument("--limit", type=float, default=600, help="seconds a phase may take")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
-
-
-async def _measure(args: argparse.Namespace) -> dict[str, Any]:
-    with tempfile.TemporaryDirectory(prefix="flc-bench-") as base:
-        async with Cluster(Path(base), args.nodes) as cluster:
-            said = Said()
-            followers = [Follower(Path(base, "node0"), said) for _ in range(args.followers)]
-            try:
-                return await _phases(args, cluster, said, followers)
-            finally:
-                for follower in followers:
-                    await follower.end()
+async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
+    nodes = await cluster.start(args.nodes, *harness.LAN)
+    said = SaidLines()
+    followers = [Follower(nodes[0], said) for _ in range(args.followers)]
+    for follower in followers:
+        await follower.start()
+    try:
+        return await _phases(args, nodes, said, followers)
+    finally:
+        for follower in followers:
+            await follower.end()
 
 
 async def _phases(
-    args: argparse.Namespace, cluster: Cluster, said: Said, followers: list[Follower]
-) -> dict[str, Any]:
-    for follower in followers:
-        await follower.start()
-    await until(lambda: _all_follow(cluster, args.followers), "not all follow")
-    memory = Memory(cluster.processes[0].pid)
+    args: argparse.Namespace, nodes: list[LocalNode], said: SaidLines, followers: list[Follower]
+) -> harness.Result:
+    async def all_follow() -> bool:
+        clients = (await nodes[0].control.status())["clients"]
+        return bool(clients["follows"] == args.followers)
+
+    await until("all follow", all_follow)
     stopped, others = followers[-1], followers[:-1]
-    begin = memory.now()
-    async with memory.watched():
-        rate_all = await _say(args, cluster, said, args.before, followers)
-    before, most_before = memory.now(), memory.most
+    began = harness.memory(nodes[0])
+    harness.forget_peaks(nodes)
+    rate_all = await _say(args, nodes, said, args.before, followers)
+    before = harness.memory(nodes[0])
     stopped.process.send_signal(signal.SIGSTOP)
-    cpu = cluster.cpu_s()[0]
-    async with memory.watched():
-        rate_others = await _say(args, cluster, said, args.messages, others)
-    cpu = cluster.cpu_s()[0] - cpu
-    missed, after, most = args.before + args.messages - stopped.messages, memory.now(), memory.most
+    cpu = harness.cpu_s(nodes)[0]
+    harness.forget_peaks(nodes)
+    rate_others = await _say(args, nodes, said, args.messages, others)
+    cpu = harness.cpu_s(nodes)[0] - cpu
+    missed, after = said.count - stopped.messages, harness.memory(nodes[0])
     stopped.process.send_signal(signal.SIGCONT)
-    async with memory.watched():
-        resumed_s = await _until_read(args, said, [stopped], "the stopped one reads on")
+    harness.forget_peaks(nodes)
+    resumed_s = await _until_read(args, said, [stopped], "the stopped one reads on")
+    resumed = harness.memory(nodes[0])
     await asyncio.sleep(1)  # Nothing more may come.
-    for follower in followers:
-        if follower.reading.done():
-            follower.reading.result()
-        if follower.messages != args.before + args.messages:
-            raise SystemExit("error: a follower printed more or less than was said")
+    if {follower.messages for follower in followers} != {said.count}:
+        raise SystemExit("error: a follower printed more or less than was said")
     return {
         "messages_per_s_all_follow": round(rate_all),
         "messages_per_s_one_stopped": round(rate_others),
@@ -194,42 +149,38 @@ async def _phases(
         "missed_by_the_stopped": missed,
         "resumed_s": round(resumed_s, 2),
         "resumed_messages_per_s": round(missed / resumed_s),
-        "memory_mb_started": begin,
-        "memory_mb_all_follow_most": most_before,
-        "memory_mb_before_the_stop": before,
-        "memory_mb_stopped_most": most,
-        "memory_mb_stopped_at_the_end": after,
-        "memory_mb_resuming_most": memory.most,
-        "memory_mb_resumed": memory.now(),
+        "memory_mb_started": began.now_mb,
+        "memory_mb_all_follow_most": before.peak_mb,
+        "memory_mb_before_the_stop": before.now_mb,
+        "memory_mb_stopped_most": after.peak_mb,
+        "memory_mb_stopped_at_the_end": after.now_mb,
+        "memory_mb_resuming_most": resumed.peak_mb,
+        "memory_mb_resumed": harness.memory(nodes[0]).now_mb,
         "messages": args.messages,
         "followers": args.followers,
         "nodes": args.nodes,
-        "machine": machine(),
+        "machine": harness.machine(),
     }
-
-
-async def _all_follow(cluster: Cluster, count: int) -> bool:
-    return bool((await cluster.clients[0].status())["clients"]["follows"] == count)
 
 
 async def _say(
     args: argparse.Namespace,
-    cluster: Cluster,
-    said: Said,
+    nodes: list[LocalNode],
+    said: SaidLines,
     count: int,
     readers: list[Follower],
 ) -> float:
-    """Say so many and wait until these have printed them all: messages a second."""
+    """Say messages and wait until these have printed them all; give the messages a second."""
     numbers = said.grow(count)
-    began = time.perf_counter()
-    saying = asyncio.create_task(_write(cluster.clients[-1].path, numbers))
-    took = await _until_read(args, said, readers, f"{count:,} messages") if readers else 0.0
+    began_s = time.perf_counter()
+    saying = asyncio.create_task(_write(nodes[-1].control.path, numbers))
+    took_s = await _until_read(args, said, readers, f"{count:,} messages") if readers else 0.0
     await saying
-    return count / (took or time.perf_counter() - began)
+    return count / (took_s or time.perf_counter() - began_s)
 
 
-async def _write(path: Path, numbers: range) -> None:
-    """In order, over one connection; a socket that takes no more slows it."""
+async def _write(path: str, numbers: range) -> None:
+    """Say them in order over one connection; a socket that takes no more slows it."""
     reader, writer = await asyncio.open_unix_connection(path)
     counting = asyncio.create_task(_count(reader, len(numbers)))
     for at in range(0, len(numbers), LINES_A_WRITE):
@@ -244,7 +195,7 @@ async def _write(path: Path, numbers: range) -> None:
 
 
 async def _count(reader: asyncio.StreamReader, count: int) -> None:
-    """Read so many answers; a refusal ends it."""
+    """Read that many answers; a refusal ends the bench."""
     answered = 0
     while answered < count:
         answers = await reader.read(READ_BYTES)
@@ -254,23 +205,20 @@ async def _count(reader: asyncio.StreamReader, count: int) -> None:
 
 
 async def _until_read(
-    args: argparse.Namespace, said: Said, readers: list[Follower], what: str
+    args: argparse.Namespace, said: SaidLines, readers: list[Follower], what: str
 ) -> float:
-    """Wait until these have printed all that was said; the seconds it took."""
-    began, total = time.perf_counter(), len(said.lines) // (BODY_BYTES + 1)
+    """Wait until these have printed all that was said; give the seconds that it took."""
+    began_s = time.perf_counter()
     first = min(follower.messages for follower in readers)
-    while (least := min(follower.messages for follower in readers)) < total:
-        for follower in readers:
-            if follower.reading.done():
-                follower.reading.result()
-                raise SystemExit("error: a follower ended")
-        if time.perf_counter() - began > args.limit:
-            raise SystemExit(f"error: {what}: {total - least} were missing in {args.limit:.0f} s")
-        progress(what, least - first, total - first)
-        await asyncio.sleep(0.02)
-    progress(what, 1, 1)
-    return time.perf_counter() - began
+    while (least := min(follower.messages for follower in readers)) < said.count:
+        if time.perf_counter() - began_s > args.limit:
+            lacking = said.count - least
+            raise SystemExit(f"error: {what}: {lacking} were missing in {args.limit:.0f} s")
+        harness.progress(what, least - first, said.count - first)
+        await asyncio.sleep(LOOK_S)
+    harness.progress(what)
+    return time.perf_counter() - began_s
 
 
 if __name__ == "__main__":
-    raise SystemExit(main())
+    harness.run_bench(__doc__, OPTIONS, harness.on_cluster(_measure))

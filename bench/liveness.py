@@ -1,25 +1,22 @@
 """Who is alive, at size, under the simulator's clock: detection, load, stalls, losses, islands.
 
-    python bench/liveness.py [detection load lifeguard loss restart islands cuts] [--json]
-        [--nodes 100 1000] [--trials 10] [--seeds 5] [--minutes 10] [--stalled 8 16 32] ...
+    python bench/liveness.py detection lifeguard --nodes 100 1000 --stalled 8 16 32
 
 Every figure follows from its seed: the same command prints the same numbers on any machine. The
 Lifeguard experiment stalls some of 128 nodes again and again (section 5 of the paper) and counts
-deaths of members that never stood still, with Lifeguard and, as plain SWIM, without.
+the deaths of members that never stood still, with Lifeguard and, as plain SWIM, without.
 """
 
 from __future__ import annotations
 
 import argparse
 import gc
-import json
 import statistics
-import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
-from cluster import progress
+import harness
 
 from flc_udp.config import Settings
 from flc_udp.sim import liveness
@@ -30,36 +27,15 @@ from flc_udp.sim.world import World
 Row = dict[str, object]
 
 
-def main() -> int:
-    """Run what is named, all of it if nothing is, and print tables or JSON."""
-    args = _arguments()
-    names = args.what or list(EXPERIMENTS)
+def _measure(args: argparse.Namespace) -> dict[str, list[Row]]:
     result: dict[str, list[Row]] = {}
-    for name in names:
-        began = time.perf_counter()
+    for name in args.experiments:
+        began_s = time.perf_counter()
         result[name] = EXPERIMENTS[name](args)
-        if not args.json:
-            print(f"\n{name} ({time.perf_counter() - began:.0f} s)")
+        if not args.json:  # Each may take long, so its table does not wait for the others.
+            print(f"\n{name} ({time.perf_counter() - began_s:.0f} s)")
             print(_table(result[name]), flush=True)
-    if args.json:
-        print(json.dumps(result))
-    return 0
-
-
-def _arguments() -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description="liveness at size, in the simulator")
-    parser.add_argument("what", nargs="*", choices=[*EXPERIMENTS, []], help="default: all")
-    parser.add_argument("--nodes", type=int, nargs="+", default=[100, 1000])
-    parser.add_argument("--trials", type=int, default=10, help="crashes for each size")
-    parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--minutes", type=float, default=10, help="virtual; the paper's is an hour")
-    parser.add_argument("--stalled", type=int, nargs="+", default=[8, 16, 32], help="in turn")
-    parser.add_argument("--members", type=int, default=128, help="of the experiments with faults")
-    parser.add_argument("--run-ms", type=int, nargs=2, default=[1, 30], help="between stalls")
-    parser.add_argument("--stall-ms", type=int, nargs=2, default=[500, 32_000])
-    parser.add_argument("--buffer", type=int, default=0, help="datagrams kept in a stall")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    return parser.parse_args()
+    return result
 
 
 def _detection(args: argparse.Namespace) -> list[Row]:
@@ -69,7 +45,9 @@ def _detection(args: argparse.Namespace) -> list[Row]:
         for trial in range(args.trials):
             world = grown(nodes, trial)
             times.append(liveness.detect(world, list(world.machines)[-1]))
-            progress(f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials)
+            harness.progress(
+                f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials
+            )
         first, last = zip(*times, strict=True)
         rows.append(
             {
@@ -88,13 +66,13 @@ def _load(args: argparse.Namespace) -> list[Row]:
 
 
 def _lifeguard(args: argparse.Namespace) -> list[Row]:
-    """Each seed with Lifeguard and without it: the same stalls. A process for each core."""
+    """Play the same stalls of each seed with Lifeguard and without; a process for each core."""
     runs = [(seed, lifeguard, args) for seed in range(args.seeds) for lifeguard in (True, False)]
     rows = []
     with ProcessPoolExecutor() as pool:
         for done, row in enumerate(pool.map(_stalls, *zip(*runs, strict=True)), 1):
             rows.append(row)
-            progress(f"{row}", done, len(runs))
+            harness.progress(f"{row}", done, len(runs))
     told = {on: sum(row["told"] for row in rows if row["lifeguard"] is on) for on in (True, False)}
     ratio = told[False] / max(told[True], 1)
     sums = {"told": f"{told[True]} : {told[False]}", "told_by_healthy": "", "members": ""}
@@ -106,7 +84,7 @@ def _lifeguard(args: argparse.Namespace) -> list[Row]:
 
 def _stalls(seed: int, lifeguard: bool, args: argparse.Namespace) -> Row:
     gc.freeze()
-    gc.disable()  # Cycles are few and short-lived here, and looking for them costs a tenth.
+    gc.disable()  # Cycles are few and short-lived here; looking for them costs a tenth of the time.
     settings = Settings(lifeguard=lifeguard)
     faults = Faults(pause_datagrams_max=args.buffer)
     plan = Anomalies(
@@ -127,7 +105,9 @@ def _loss(args: argparse.Namespace) -> list[Row]:
         for seed in range(args.seeds):
             world = grown(args.members, seed, faults=Faults(loss=loss))
             found.append(liveness.lossy(world, int(args.minutes * 60)))
-            progress(f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds)
+            harness.progress(
+                f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds
+            )
         row = {"false_deaths_told": sum(one.told for one in found)}
         row["false_deaths_members"] = sum(one.members for one in found)
         rows.append({"loss": loss, **row, "suspicions": sum(one.suspicions for one in found)})
@@ -150,14 +130,14 @@ def _islands(_args: argparse.Namespace) -> list[Row]:
 def _settled(
     what: str, nodes: int, play: Callable[[World], int], settings: Settings | None = None
 ) -> Row:
-    """Play it; the ms until all agree, and what a node sends before and 10 s after."""
+    """Play it; give the ms until all agree, and what a node sends before it and 10 s after."""
     world = grown(nodes, 1, settings=settings or Settings())
     world.run(10_000)
     before = liveness.rate(world, 5)
     took = play(world)
     world.run(10_000)
     after = liveness.rate(world, 5)
-    progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
+    harness.progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
     return {
         "what": what,
         "nodes": nodes,
@@ -189,6 +169,20 @@ EXPERIMENTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
 }
 
 
+OPTIONS = {
+    "experiments": (list(EXPERIMENTS), "what to play"),
+    "--nodes": ([100, 1000], "sizes of the clusters for detection and load"),
+    "--trials": (10, "crashes for each size"),
+    "--seeds": (5, "runs of an experiment with chance in it, each with a seed of its own"),
+    "--minutes": (10.0, "virtual minutes of a run; the paper's is an hour"),
+    "--stalled": ([8, 16, 32], "members that are stalled, in turn"),
+    "--members": (128, "members in the experiments with faults"),
+    "--run-ms": ((1, 30), "least and most ms between two stalls"),
+    "--stall-ms": ((500, 32_000), "least and most ms of a stall"),
+    "--buffer": (0, "datagrams that are kept in a stall"),
+}
+
+
 def _table(rows: list[Row]) -> str:
     heads = list(rows[0])
     lines = [heads, *([str(row[head]) for head in heads] for row in rows)]
@@ -198,4 +192,4 @@ def _table(rows: list[Row]) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    harness.run_bench(__doc__, OPTIONS, _measure, show=lambda _: None)

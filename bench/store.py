@@ -2,22 +2,19 @@
 
     python bench/store.py              rates, restart and reads
     python bench/store.py --layouts    other tables and indexes that were weighed
-    python bench/store.py --json       the same as one JSON object
 
-Everything is WAL with synchronous=FULL, messages have 100-byte bodies, and each figure is the
-median of its runs. Plain SQLite is measured twice: `bare`, a table of bytes without any index, is
-the most SQLite can do; `keyed`, a key by (log, seq) and an index by (room, stamp), is the least a
-chat log in SQLite has to do.
+Everything is WAL with synchronous=FULL, messages have bodies of 100 bytes, and each figure is the
+median of its runs. Plain SQLite is measured twice. `bare`, a table of bytes without any index, is
+the most that SQLite can do; `keyed`, with a key by (log, seq) and an index by (room, stamp), is the
+least that a chat log in SQLite has to do.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
 import random
 import sqlite3
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -25,15 +22,24 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import harness
+
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.message import Message, Origin, write
 from flc_udp.store.log import Log, Reader
 
+OPTIONS = {
+    "--layouts": (False, "weigh other layouts, too, and leave the reads out"),
+    "--messages": (1_000_000, "messages of the large log"),
+    "--runs": (3, "runs of each rate; the median counts"),
+    "--dir": ("", "directory for the databases; without it the system's for temporary files"),
+}
 BODY = "x" * 100
 WALL_MS = 1_700_000_000_000
 BATCHES = (10, 100, 1_000)
+FILL_BATCH = 10_000
 
 
 class Layout(NamedTuple):
@@ -115,11 +121,6 @@ def messages(logs: int, rooms: int) -> Iterator[Message]:
         yield message
 
 
-def progress(text: str) -> None:
-    """Tell people what is going on."""
-    print(text, file=sys.stderr, flush=True)
-
-
 def timed(work: Callable[[], object]) -> float:
     """Seconds that `work` took."""
     began = time.perf_counter()
@@ -177,21 +178,21 @@ def rates(directory: Path, layouts: dict[str, Layout], runs: int) -> dict[str, d
                         else log_seconds(path, part, size)
                     )
                 seconds[name].append(took)
-                progress(f"batch {size}, run {run + 1}: {name} {len(part) / took:,.0f}/s")
+                harness.progress(f"batch {size}, run {run + 1}: {name} {len(part) / took:,.0f}/s")
         for name, times in seconds.items():
             found[name][size] = round(len(part) / statistics.median(times))
     return found
 
 
-def fill(path: Path, count: int) -> None:
-    """Write a large log: two thousand runs of nodes, fifty rooms."""
+def fill(path: Path, count: int, logs: int, rooms: int) -> None:
+    """Write a large log, which belongs to no node yet."""
     log = Log.open(path)
-    source = messages(logs=2_000, rooms=50)
-    for done in range(0, count, 10_000):
-        log.append(list(islice(source, min(10_000, count - done))))
-        if done % 100_000 == 0:
-            progress(f"filled {done:,} of {count:,}")
+    source = messages(logs, rooms)
+    for done in range(0, count, FILL_BATCH):
+        log.append(list(islice(source, min(FILL_BATCH, count - done))))
+        harness.progress("filling", done, count)
     log.close()
+    harness.progress(f"filled with {count:,} messages")
 
 
 def median_us(reads: Sequence[Callable[[], object]]) -> float:
@@ -235,14 +236,14 @@ def reads(reader: Reader, logs: Sequence[tuple[bytes, int]]) -> dict[str, float]
 def restart(directory: Path, count: int) -> dict[str, Any]:
     """Open and load a large log, then read from it."""
     path = directory / "large.db"
-    fill(path, count)
+    fill(path, count, logs=2_000, rooms=50)
     log = Log.open(path)
     load_s = timed(log.load)
     logs = [(i, head.seq) for i, head in log.load().heads.items()]
     log.close()
 
     open_s = timed(lambda: Log.open(path).load())
-    progress("reading")
+    harness.progress("reading")
     log = Log.open(path)
     reader = log.reader()
     walk_s = timed(lambda: sum(1 for _ in reader.history(None)))
@@ -260,8 +261,8 @@ def restart(directory: Path, count: int) -> dict[str, Any]:
     return found
 
 
-def tell(result: dict[str, Any]) -> None:
-    """Print for people."""
+def tell(result: harness.Result) -> None:
+    """Print the figures for people."""
     print(f"{'messages/s, FULL':34}" + "".join(f"{f'batch {n}':>22}" for n in BATCHES))
     for name, row in result["rates"].items():
         cells = (f"{rate:,} ({rate / result['rates']['keyed'][n]:.2f})" for n, rate in row.items())
@@ -272,27 +273,19 @@ def tell(result: dict[str, Any]) -> None:
             print(f"{name:34}{number:>14,}")
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    parser.add_argument("--layouts", action="store_true", help="the layouts weighed, no reads")
-    parser.add_argument("--messages", type=int, default=1_000_000, help="of the large log")
-    parser.add_argument("--runs", type=int, default=3, help="of each rate; the median counts")
-    parser.add_argument("--dir", help="where the databases are made; default the temporary one")
-    arguments = parser.parse_args()
-    with tempfile.TemporaryDirectory(dir=arguments.dir) as name:
-        layouts = PLAIN | (WEIGHED if arguments.layouts else {})
-        result: dict[str, Any] = {"rates": rates(Path(name), layouts, arguments.runs)}
+def _measure(args: argparse.Namespace) -> harness.Result:
+    with tempfile.TemporaryDirectory(dir=args.dir or None) as name:
+        layouts = PLAIN | (WEIGHED if args.layouts else {})
+        result: harness.Result = {"rates": rates(Path(name), layouts, args.runs)}
         for plain in PLAIN:
             result[f"ratio_to_{plain}"] = {
                 n: round(rate / result["rates"][plain][n], 3)
                 for n, rate in result["rates"]["log"].items()
             }
-        if not arguments.layouts:
-            result["restart"] = restart(Path(name), arguments.messages)
-    print(json.dumps(result)) if arguments.json else tell(result)
+        if not args.layouts:
+            result["restart"] = restart(Path(name), args.messages)
+    return result
 
 
 if __name__ == "__main__":
-    main()
+    harness.run_bench(__doc__, OPTIONS, _measure, show=tell)

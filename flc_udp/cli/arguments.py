@@ -1,52 +1,52 @@
-"""What may be typed, and what is said where something else was: two lines and exit code 2.
+"""How a command line is read, and how a mistake in it is answered: with two lines and exit code 2.
 
-Rules. Every line of `flc` is read by a `Parser`, so no command says it in its own way. What is a
-name, an address or a number is text: bytes that are no UTF-8 are told apart here, once, and meet
-no encoder later. Paths and what is said may be any bytes.
+Rules. Every line of `flc` is read by a `Parser`, so all commands answer in one way. A name, an
+address or a number is text: words that are no UTF-8 are refused here, once, so that no encoder
+meets them later. Paths, and what is said, may be any bytes.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NoReturn
 
-from flc_udp.cli.complaint import complain
-
-MISTYPED = 2
-"""Exit code: the command line cannot be parsed."""
+from flc_udp.cli.complaint import MISTYPED, complain
 
 ANY_BYTES = ("DIR", "FILE", "FILE.toml", "CMD", "TEXT")
-"""What stands in the help for values that the system, the shell or a message takes as they are."""
+"""These stand in the help for values that the system, the shell or a message takes as they are."""
 
 SECONDS_MAX = 1e9
-"""Sockets and timers take ten times as many, and not more."""
+"""No time to wait is longer, which is 30 years; sockets and timers can take ten times as much."""
 
-DIGITS_MAX = 15
-"""Of a number: any is exact in JSON, and fits the daemon's 64 bits."""
+NUMBER_MAX = 10**15 - 1
+"""No number is larger: with 15 digits it is exact in any JSON reader."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake as every other error is answered."""
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """The values of a line; where it cannot be parsed the process ends."""
+        """Read the values of a line; where it cannot be parsed, the process ends."""
         args, strange = self.parse_known_args(words)
         if strange:
             self.refuse(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
         for action in self._actions:
-            for value in _texts(getattr(args, action.dest, None)):
-                if action.metavar not in ANY_BYTES and not _is_unicode(value):
+            value = getattr(args, action.dest, None)
+            for word in value if isinstance(value, list) else [value]:
+                if action.metavar in ANY_BYTES or not isinstance(word, str):
+                    continue
+                if shown(word) != word:
                     name = action.option_strings[0] if action.option_strings else action.metavar
-                    self.refuse(f"argument {name}: {shown(value)} is not valid Unicode text")
+                    self.refuse(f"argument {name}: {shown(word)} is not valid Unicode text")
         return args
 
     def error(self, message: str) -> NoReturn:
-        """What argparse calls with its own words."""
+        """Refuse the line in argparse's own words."""
         self.refuse(message)
 
     def refuse(self, problem: str, advice: str = "") -> NoReturn:
-        """Say what is wrong with the line, and end."""
+        """Say what is wrong with the line, and end the process."""
         complain(problem, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
         raise SystemExit(MISTYPED)
 
@@ -56,31 +56,21 @@ class Parser(argparse.ArgumentParser):
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """A question with the most similar word, if one is."""
+    """Ask for the most similar word, if there is one."""
     from difflib import get_close_matches
 
-    bare = {name.lstrip("-"): name for name in known}  # Or two dashes would make all alike.
+    bare = {name.lstrip("-"): name for name in known}  # With its dashes every word looks similar.
     near = get_close_matches(word.lstrip("-"), bare, 1)
     return f"did you mean {bare[near[0]]}?" if near else ""
 
 
 def shown(word: str) -> str:
-    r"""A word as people can read it, a byte that is no text as \xff."""
+    r"""Write a word so that people can read it: a byte that is no text becomes \xff."""
     return word.encode(errors="surrogateescape").decode(errors="backslashreplace")
 
 
-def _texts(value: object) -> Iterator[str]:
-    for one in value if isinstance(value, list) else [value]:
-        if isinstance(one, str):
-            yield one
-
-
-def _is_unicode(word: str) -> bool:
-    return shown(word) == word
-
-
 def seconds(words: str) -> float:
-    """A span of time in seconds, from 0; what is longer than a life is no time to wait."""
+    """Read a time to wait, in seconds from 0."""
     try:
         span = float(words)
     except ValueError:
@@ -90,18 +80,18 @@ def seconds(words: str) -> float:
     return span
 
 
-def whole(words: str) -> int:
-    """A number from 0."""
-    return _number(words, 0)
+def number_from(low: int, high: int = NUMBER_MAX) -> Callable[[str], int]:
+    """Make a reader of whole numbers from `low` to `high`."""
+
+    def read(words: str) -> int:
+        is_number = words.isascii() and words.isdecimal() and len(words) <= len(str(NUMBER_MAX))
+        if is_number and low <= int(words) <= high:
+            return int(words)
+        limits = f"{low}" if high == NUMBER_MAX else f"{low} to {high}"
+        raise argparse.ArgumentTypeError(f"{words!r} is not a number from {limits}")
+
+    return read
 
 
-def positive(words: str) -> int:
-    """A number from 1."""
-    return _number(words, 1)
-
-
-def _number(words: str, low: int) -> int:
-    is_number = words.isascii() and words.isdecimal() and len(words) <= DIGITS_MAX
-    if is_number and int(words) >= low:
-        return int(words)
-    raise argparse.ArgumentTypeError(f"{words!r} is not a number from {low}")
+whole = number_from(0)
+positive = number_from(1)

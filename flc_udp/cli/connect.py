@@ -1,4 +1,4 @@
-"""Which daemon a client command speaks to, and the one way it does."""
+"""Finds the daemon that a client command speaks to, and gives the command a connection to it."""
 
 from __future__ import annotations
 
@@ -8,25 +8,24 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from flc_udp.cli.complaint import complain
+from flc_udp.cli.complaint import SILENT, complain
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
 
 SOCKET = "control.sock"
-SILENT = 3
-"""Exit code: a daemon is there and does not answer."""
 
 PATIENCE_S = 10.0
-"""So long a daemon may say nothing: a turn takes milliseconds, on a busy machine a second."""
+"""A daemon that says nothing for this time is stuck: a turn takes milliseconds, on a busy machine
+a second."""
 
 ASK_S = 1.0
-"""Before it is asked how it is, only to hear it."""
+"""A daemon that says nothing for this time is asked for its status, to hear whether it lives."""
 
 SYSTEM_DIRECTORY = Path("/run/flc")
 
 
 def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]]) -> int:
-    """Run `use` with a connection to the daemon of `args.data`; FlcError if there is none."""
+    """Run `use` with a connection to the daemon of `args.data`; raises FlcError without one."""
 
     async def session() -> int:
         path = choose_socket(args.data, os.environ)
@@ -52,7 +51,7 @@ def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]
 
 
 class _Client(Client):
-    """One that knows whether it ever heard anything: a daemon that hangs takes connections, too."""
+    """A client that knows whether it ever heard anything: even a stuck daemon takes connections."""
 
     has_heard = False
 
@@ -65,9 +64,9 @@ class _Client(Client):
 
 
 async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
-    """End it where the daemon says nothing at all, though asked for what is told in a turn.
+    """Let the patience end if the daemon says nothing at all, although it is asked for its status.
 
-    Over another connection: a say may wait for the disk, or for others, and this one with it.
+    It is asked over another connection: on this one a say may wait for the disk or for other nodes.
     """
     await asyncio.sleep(ASK_S)
     if client.has_heard:
@@ -77,33 +76,33 @@ async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
             async with await Client.connect(client.path) as other:
                 await other.status()
     except FlcError:
-        return  # It answered, or is gone, which whoever waits hears as well.
+        return  # It refused, or it is gone: whoever waits hears that as well.
     except TimeoutError:
         if not client.has_heard:
-            client.abort()  # Or to close it would wait until all is sent.
+            client.abort()  # To close it would wait until all is sent.
             patience.reschedule(asyncio.get_running_loop().time())
 
 
 def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
-    """The first socket that is there; raises FlcError naming all that were looked for."""
-    looked_for = sockets(data, environ)
-    for path in looked_for:
+    """Give the first socket that is there; raises FlcError that names all possible places."""
+    places = sockets(data, environ)
+    for path in places:
         if _is_there(path):
             return path
     named = data or environ.get("FLC_DATA")
     raise FlcError(
-        f"no daemon here: there is no {' and no '.join(map(str, looked_for))}",
+        f"no daemon here: there is no {' and no '.join(map(str, places))}",
         f"start one: flc run{f' --data {named}' if named else ''}",
     )
 
 
 def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
-    """Where a daemon's socket may be: a named directory's, else the user's, then the system's."""
+    """Give where the socket may be: in a named directory, else in the user's or the system's."""
     named = data or environ.get("FLC_DATA")
     if named:
         return [Path(named) / SOCKET]
     state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # the XDG specification: a relative path is to be ignored
+    if not state.is_absolute():  # The XDG specification ignores a relative path.
         state = Path("~/.local/state").expanduser()
     return [state / "flc" / SOCKET, SYSTEM_DIRECTORY / SOCKET]
 
@@ -112,7 +111,7 @@ def _is_there(path: Path) -> bool:
     try:
         path.lstat()
     except PermissionError:
-        return True  # to try it gives the right error
+        return True  # To connect to it gives the right error.
     except OSError:
         return False
     return True

@@ -1,4 +1,4 @@
-"""A fake daemon, and `flc` as a process and in this one."""
+"""Fixtures: a fake daemon, and `flc` in this process or in one of its own."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.cli.fake import Ended, FakeDaemon, Flc, Spawn
 
 @pytest.fixture
 async def daemon(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[FakeDaemon]:
-    """A fake daemon in a directory that FLC_DATA names."""
+    """Start a fake daemon in a directory that FLC_DATA names."""
     monkeypatch.setenv("FLC_DATA", str(tmp_path))
     fake = FakeDaemon(tmp_path)
     await fake.start()
@@ -38,7 +38,7 @@ def flc(capfd: pytest.CaptureFixture[str]) -> Flc:
 
 @pytest.fixture
 async def spawn() -> AsyncIterator[Spawn]:
-    """Start `flc` as a process with pipes, ended with the test."""
+    """Start `flc` as a process with pipes, which ends with the test."""
     started: list[asyncio.subprocess.Process] = []
 
     async def run(*words: str, **options: int) -> asyncio.subprocess.Process:

@@ -18,7 +18,7 @@ LOG = "9f2c61d0a47be813"
 BODY_CHARS_MAX = 65_536
 
 DEADLINE_S = 30.0
-"""Nothing takes a tenth of it on a quiet machine."""
+"""On a quiet machine nothing takes a tenth of this time."""
 
 MEMBERS = [
     {
@@ -80,7 +80,7 @@ SYNC = {
 
 
 class FakeDaemon:
-    """Rooms in memory behind a real Unix socket in `data`."""
+    """A daemon with its rooms in memory, behind a real Unix socket in `data`."""
 
     def __init__(self, data: Path) -> None:
         self.data = data
@@ -88,46 +88,46 @@ class FakeDaemon:
         self.requests: list[dict[str, Any]] = []
         self.status = dict(STATUS)
         self.looks: list[dict[str, Any]] = []
-        """What changes in the status before each look at it, one after another."""
+        """Changes of the status: each request for it makes the next one."""
         self.sync: dict[str, Any] = {"ok": True, **SYNC}
         self.held_by: dict[str, Any] = {}
         self.answers_says = True
         self.hears_says = False
-        """While it answers none, whether it keeps what was said."""
+        """Whether it keeps what is said even while it answers no say."""
         self._once: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.changed = asyncio.Condition()
         self._writers: set[asyncio.StreamWriter] = set()
         self._followers: list[tuple[asyncio.StreamWriter, str | None, int | None]] = []
 
     async def start(self) -> None:
-        """Listen."""
+        """Listen on the socket."""
         self.server = await asyncio.start_unix_server(
             self._serve, str(self.data / "control.sock"), limit=16 << 20
         )
 
     def drop_all(self) -> None:
-        """Go away, as `kill -9` would."""
+        """Drop all connections, as `kill -9` would."""
         self.server.close()
         for writer in self._writers:
             writer.transport.abort()
         self._followers.clear()
 
     def hear(self, author: str, body: object, room: str = "lobby") -> dict[str, Any]:
-        """A message from elsewhere."""
+        """Append a message that came from elsewhere."""
         return self._append(None, {"room": room, "as": author, "body": body})
 
     async def until(self, condition: Callable[[], bool]) -> None:
-        """Wait until what came makes `condition` true; raises TimeoutError if nothing does."""
+        """Wait until a request makes `condition` true; raises TimeoutError if none does."""
         async with asyncio.timeout(DEADLINE_S), self.changed:
             await self.changed.wait_for(condition)
 
     @property
     def bodies(self) -> list[object]:
-        """All that was said."""
+        """The bodies of all messages."""
         return [message["body"] for message in self.messages]
 
     def asked(self, op: str) -> list[dict[str, Any]]:
-        """The requests of one op."""
+        """Give the requests of one op."""
         return [request for request in self.requests if request["op"] == op]
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -242,7 +242,7 @@ def _records(daemon: FakeDaemon, op: str) -> list[dict[str, Any]]:
 
 
 class Ended(NamedTuple):
-    """How a run of flc ended."""
+    """The exit code and the output of a run of flc."""
 
     code: int
     out: str

@@ -19,7 +19,7 @@ from tests.cli.fake import Flc
 def test_every_command_has_help_with_an_example(
     name: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """--help of each command shows how it looks in use."""
+    """The help of each command has an example."""
     with pytest.raises(SystemExit) as ended:
         main([name, "--help"])
 
@@ -73,7 +73,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
     ],
 )
 def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
-    """What the line does not allow is exit 2; abbreviations are no part of the contract."""
+    """A line that cannot be parsed is exit 2; an option cannot be abbreviated."""
     with pytest.raises(SystemExit) as ended:
         main(words)
 
@@ -81,7 +81,7 @@ def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
 
 
 async def test_no_daemon(flc: Flc, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where no socket is, the error names what was looked at, and the hint what to do."""
+    """Without a socket the error names the paths, and the hint says what to do."""
     monkeypatch.delenv("FLC_DATA", raising=False)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
     ended = await flc("rooms")
@@ -94,7 +94,7 @@ async def test_no_daemon(flc: Flc, tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 async def test_no_daemon_where_one_was_named(flc: Flc, tmp_path: Path) -> None:
-    """A named directory is the only one looked at."""
+    """If a directory is named, only its socket is looked for."""
     ended = await flc("rooms", "--data", str(tmp_path))
 
     assert ended.err == (
@@ -104,7 +104,7 @@ async def test_no_daemon_where_one_was_named(flc: Flc, tmp_path: Path) -> None:
 
 
 async def test_a_daemon_that_left_its_socket(flc: Flc, tmp_path: Path) -> None:
-    """A socket that nobody listens on is no daemon, too."""
+    """A socket on which nobody listens is an error, too."""
     import socket  # noqa: PLC0415
 
     with socket.socket(socket.AF_UNIX) as stale:
@@ -116,7 +116,7 @@ async def test_a_daemon_that_left_its_socket(flc: Flc, tmp_path: Path) -> None:
 
 
 def test_which_sockets_are_looked_for() -> None:
-    """--data, then FLC_DATA, each alone; else the user's directory, then the system's."""
+    """--data is used alone, else FLC_DATA; else the user's directory, then the system's."""
     state = {"XDG_STATE_HOME": "/state"}
 
     assert sockets("/d", {"FLC_DATA": "/e"}) == [Path("/d/control.sock")]
@@ -129,7 +129,7 @@ def test_which_sockets_are_looked_for() -> None:
 
 
 def test_a_full_disk_is_an_error_without_a_traceback() -> None:
-    """What the operating system refuses is told in one line."""
+    """What the operating system refuses is one error line."""
     with Path("/dev/full").open("wb") as full:
         process = subprocess.run(
             [sys.executable, "-m", "flc_udp", "keygen"],
@@ -144,7 +144,7 @@ def test_a_full_disk_is_an_error_without_a_traceback() -> None:
 
 
 async def test_keygen(flc: Flc) -> None:
-    """Each key is another line of base64, of 32 bytes."""
+    """Each key is 32 new bytes in one line of base64."""
     keys = [(await flc("keygen")).out for _ in range(2)]
 
     assert keys[0] != keys[1]
@@ -160,9 +160,9 @@ LIGHT = [
 
 @pytest.mark.parametrize("module", LIGHT)
 def test_client_commands_are_light(module: str) -> None:
-    """No client command imports cryptography, SQLite, uvloop or the core; --version no asyncio."""
+    """Client commands import nothing of the daemon's; --version does not even import asyncio."""
     heavy = ["cryptography", "sqlite3", "uvloop", "structlog", "msgpack", "flc_udp.core"]
-    heavy += ["asyncio"] if module == "main" else []
+    heavy += ["asyncio", "argcomplete"] if module == "main" else []
     script = f"import sys, flc_udp.cli.{module}; print([m for m in {heavy} if m in sys.modules])"
     process = subprocess.run(
         [sys.executable, "-c", script], capture_output=True, text=True, check=True

@@ -1,100 +1,30 @@
-"""Clusters of real daemons on real loopback, for as long as a test lasts.
-
-Processes are ended by their ids alone, and each is reaped here.
-"""
+"""Clusters of real daemons for the tests: the package's launcher, and what only tests do."""
 
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import signal
-import subprocess
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from flc_udp.cli.run.cluster import NAMES as ALL_NAMES
+from flc_udp.cli.run.cluster import LocalCluster, LocalNode
 from flc_udp.client import Client, DaemonGoneError
-from flc_udp.model.errors import FlcError
-from tests.daemon.process import DEADLINE_S, FLC, Ended, clean_environment, run_flc, until
+from tests.daemon.process import DEADLINE_S, Ended, run_flc, until
 from tests.daemon.relay import Relay
 
-NAMES = ("ann", "ben", "cho", "dee", "eli")
+NAMES = ALL_NAMES[:5]
 
 
-class Node:
-    """One daemon: its directory, its process, and a connection to it."""
-
-    def __init__(
-        self,
-        name: str,
-        home: Path,
-        options: tuple[str, ...] = (),
-        environ: Mapping[str, str] | None = None,
-        prefix: tuple[str, ...] = (),
-    ) -> None:
-        self.name = name
-        self.data = home / name
-        self.log = home / f"{name}.log"
-        self.options = options
-        self.prefix = prefix
-        """A command that runs the daemon in its own place, as the same process."""
-        self.address = ""
-        self.id = ""
-        self.environ = dict(environ or {})
-        """What a start adds to the environment, or replaces in it."""
-        self._process: subprocess.Popen[bytes] | None = None
-        self._clients: list[Client] = []
-
-    # --- Its process --------------------------------------------------------------------------
-
-    async def start(self, *seeds: str) -> None:
-        """Start it and wait until it answers."""
-        self.launch(*seeds)
-        await self.ready()
-
-    def launch(self, *seeds: str) -> None:
-        """Start it, whether or not it can run."""
-        where = ("--name", self.name, "--data", str(self.data), "--bind", "127.0.0.1:0")
-        joins = [word for seed in seeds for word in ("--join", seed)]
-        with self.log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
-                env={**clean_environment(), **self.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-            )
-
-    async def ready(self) -> None:
-        """Wait until it answers; learn who it is."""
-        await until(f"{self.name} answers", self._connects)
-        node = (await self.ask("status"))["node"]
-        self.address, self.id = node["address"], node["id"]
-
-    async def _connects(self) -> bool:
-        assert self.process.poll() is None, f"{self.name} has ended: {self.log.read_text()}"
-        try:
-            await self.client()
-        except FlcError:
-            return False
-        return True
-
-    @property
-    def process(self) -> subprocess.Popen[bytes]:
-        """It has been started."""
-        assert self._process is not None
-        return self._process
+class Node(LocalNode):
+    """One daemon, with what a test does to it and asks of it."""
 
     @property
     def pid(self) -> int:
-        """For /proc and limits."""
+        """The id of its process, for /proc and limits."""
         return self.process.pid
-
-    def kill9(self) -> None:
-        """No leave, no last word."""
-        self.process.kill()
-        self.process.wait()
 
     def stop(self) -> None:
         """Freeze it (SIGSTOP)."""
@@ -110,7 +40,7 @@ class Node:
         await self.start(*seeds)
 
     async def ended(self) -> int:
-        """Its exit code, once it has ended by itself."""
+        """Wait until it ends by itself, and give its exit code."""
 
         async def look() -> bool:
             return self.process.poll() is not None
@@ -120,63 +50,35 @@ class Node:
 
     async def clear(self) -> None:
         """End what is left of it, whatever state it is in."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.kill()  # reaches a stopped process too
-            self._process.wait()
-        for client in self._clients:
-            await client.close()
-
-    # --- What it is asked ---------------------------------------------------------------------
-
-    async def client(self) -> Client:
-        """Make a new connection, closed with the test."""
-        client = await Client.connect(self.data / "control.sock")
-        self._clients.append(client)
-        return client
+        for process in self.processes:
+            process.kill()  # This reaches a stopped process too.
+            process.wait()
+        await self.hang_up()
 
     async def flc(self, command: str, *words: str, stdin: bytes = b"") -> Ended:
         """Run `flc COMMAND` against this node."""
         return await run_flc(command, "--data", str(self.data), *words, stdin=stdin)
 
     async def ask(self, op: str, **arguments: object) -> dict[str, Any]:
-        """One record, over the newest connection."""
-        return await self._clients[-1].request(op, **arguments)
-
-    async def states(self) -> dict[str, str]:
-        """{name: state} of the members as this node sees them."""
-        members = await self._clients[-1].members()
-        return {member["name"]: member["state"] for member in members}
+        """Ask for one record over the newest connection."""
+        return await self.control.request(op, **arguments)
 
     async def health(self) -> int:
-        """Its score against itself: 0 is good."""
-        members = await self._clients[-1].members()
+        """Give its local health; 0 is good."""
+        members = await self.control.members()
         return next(int(member["health"]) for member in members if member["self"])
 
-    async def history(self, *words: str) -> bytes:
-        """What `flc log -n 0 --json` prints."""
-        ended = await self.flc("log", *words, "-n", "0", "--json")
-        assert (ended.code, ended.err) == (0, "")
-        return ended.out
-
-    def logged(self, *events: str) -> list[dict[str, Any]]:
-        """The records of these events in its log, oldest first."""
-        whole_lines = self.log.read_text(errors="replace").split("\n")[:-1]
-        records = [json.loads(line) for line in whole_lines if line.startswith("{")]
-        return [record for record in records if record["event"] in events]
-
     def resident_bytes(self) -> int:
-        """Its memory (RSS)."""
+        """Give its memory (RSS)."""
         pages = int(Path(f"/proc/{self.pid}/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-class Cluster:
+class Cluster(LocalCluster):
     """The nodes of one test."""
 
-    def __init__(self, home: Path) -> None:
-        self.home = home
-        self.nodes: list[Node] = []
-        self.relay: Relay | None = None
+    make_node = Node
+    relay: Relay | None = None
 
     def node(
         self,
@@ -185,30 +87,13 @@ class Cluster:
         environ: Mapping[str, str] | None = None,
         prefix: tuple[str, ...] = (),
     ) -> Node:
-        """One more node, not started."""
-        node = Node(name or NAMES[len(self.nodes)], self.home, options, environ, prefix)
-        self.nodes.append(node)
+        """Add a node, which is not started; `environ` and `prefix` are a LocalNode's."""
+        node = super().node(*options, name=name)
+        node.environ, node.prefix = dict(environ or {}), prefix
         return node
 
-    async def start(
-        self, count: int, *options: str, environ: Mapping[str, str] | None = None
-    ) -> list[Node]:
-        """That many nodes, all of which see all of them alive."""
-        nodes = [self.node(*options, environ=environ) for _ in range(count)]
-        await self.start_these(*nodes)
-        return nodes
-
-    async def start_these(self, first: Node, *others: Node) -> None:
-        """Start them, the first being the others' seed, until all see all of them alive."""
-        await first.start()
-        for node in others:
-            node.launch(first.address)
-        for node in others:
-            await node.ready()
-        await self.all_alive(first, *others)
-
     async def start_relayed(self, count: int, seed: int, *options: str) -> tuple[Relay, list[Node]]:
-        """The same with a relay between them: each is a seed of every other, by its door."""
+        """Start nodes with a relay between them; each has all of the relay's doors as seeds."""
         self.relay = relay = Relay(seed)
         hosts = [f"127.0.0.{number}" for number in range(11, 11 + count)]
         doors = [await relay.open(name, host) for name, host in zip(NAMES, hosts, strict=False)]
@@ -224,19 +109,10 @@ class Cluster:
         await self.all_alive(*nodes)
         return relay, nodes
 
-    async def all_alive(self, *nodes: Node, seconds: float = DEADLINE_S) -> None:
-        """Wait until each of these sees exactly these alive."""
-        wanted = {node.name: "alive" for node in nodes}
-
-        async def seen() -> bool:
-            return all([await node.states() == wanted for node in nodes])
-
-        await until("all see all alive", seen, seconds)
-
     async def converged(
         self, *nodes: Node, messages: int = 0, seconds: float = DEADLINE_S
     ) -> bytes:
-        """Wait for equal roots over so many messages; return the one history they all print."""
+        """Wait for equal roots over that many messages; give the history that all print."""
 
         async def equal() -> bool:
             digests = [await node.ask("digest") for node in nodes]
@@ -250,20 +126,20 @@ class Cluster:
         return first
 
     async def clear(self) -> None:
-        """End everything."""
+        """End all nodes."""
         for node in self.nodes:
             await node.clear()
         if self.relay is not None:
             self.relay.close()
 
     def tracebacks(self) -> list[str]:
-        """What daemons wrote of themselves that only a bug makes them write."""
+        """Give the tracebacks in the logs, which only a bug can cause."""
         logs = [node.log.read_text(errors="replace") for node in self.nodes if node.log.exists()]
         return [log[log.index("Traceback") :] for log in logs if "Traceback" in log]
 
 
 async def say_all(client: Client, room: str, bodies: list[str]) -> list[str]:
-    """Say them all at once; the dots of those that were acknowledged before the daemon went."""
+    """Say all at once; give the dots that were acknowledged before the daemon went away."""
     futures = [client.say_nowait(room, body) for body in bodies]
     outcomes = await asyncio.gather(*futures, return_exceptions=True)
     strange = [

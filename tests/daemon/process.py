@@ -8,22 +8,18 @@ from __future__ import annotations
 
 import asyncio
 import json
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-import flc_udp
+from flc_udp.cli.run.cluster import FLC, clean_environment
 
 DEADLINE_S = 45.0
 """Nothing takes a tenth of it on a quiet machine."""
 
 POLL_S = 0.02
-
-FLC = (sys.executable, "-m", "flc_udp")
 
 Found = TypeVar("Found")
 
@@ -75,13 +71,6 @@ def runs(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return stat.rpartition(")")[2].split()[0] != "Z"
-
-
-def clean_environment() -> dict[str, str]:
-    """This process's, without what would lead a daemon or a command elsewhere."""
-    strange = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON", "NOTIFY_SOCKET", "WATCHDOG_")
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(strange)}
-    return {**kept, "PYTHONPATH": str(Path(flc_udp.__file__).parents[1])}
 
 
 def assert_refused(ended: Ended, *words: str) -> None:

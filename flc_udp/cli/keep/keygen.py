@@ -1,4 +1,4 @@
-"""`flc keygen`: a key is 32 bytes of the system's randomness, as one line of base64."""
+"""`flc keygen`: prints a new key, which is 32 bytes of the system's randomness in base64."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import base64
 import secrets
 
 KEY_BYTES = 32
-"""AES-256 keys are derived from it."""
+"""The AES-256 keys of a cluster are derived from this many bytes."""
 
 
 def add_keygen(parser: argparse.ArgumentParser) -> None:
-    """It has no arguments of its own."""
+    """Add nothing: it has no arguments of its own."""
 
 
 def keygen(_args: argparse.Namespace) -> int:

@@ -1,10 +1,10 @@
-"""`flc keys`: the ring of a running node, shown and changed: the first key seals, any key opens.
+"""`flc keys`: shows or changes the keys of a running node. The first key seals, any key opens.
 
-It is the ring of one node, the one whose control socket it talks to. To change the key of a cluster
-each step is done on all of its nodes before the next: `add`, then `use`, then `remove` of the old
-one. So whatever anybody seals under, everybody opens.
+The command changes only the node whose control socket it talks to. To change the key of a cluster,
+do each step on all nodes before the next step: `add` the new key, then `use` it, then `remove` the
+old one. So every node can always open what another one sealed.
 
-A secret comes from a file or from stdin and never from the command line, which `ps` shows to all.
+A secret comes from a file or from stdin, never from the command line, which `ps` shows to all.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ ACTIONS = ("list", "add", "use", "remove")
 STDIN = "-"
 
 NAMES_SHOWN = 3
-"""Members that a line of the table names; `--json` names all."""
+"""A line of the table names at most this many members; `--json` names all."""
 
 KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
 
@@ -32,18 +32,18 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     """`flc keys list|add|use|remove`."""
     parser.add_argument(
         "action", metavar="ACTION", choices=ACTIONS,
-        help="list: who seals and opens; add: a key that opens; use: it seals; remove: it is gone",
+        help="list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted",
     )  # fmt: skip
     parser.add_argument(
         "key", metavar="KEY", nargs="?",
-        help="of add: a file with the key (default: stdin); of use and remove: its id, or open",
+        help="for add a file with the key (default: stdin); for use and remove its id, or open",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="the ring, one JSON object a key")
+    parser.add_argument("--json", action="store_true", help="the keys, one JSON object a line")
     parser.set_defaults(misused=parser.error)
 
 
 def keys(args: argparse.Namespace) -> int:
-    """Do it, print the ring if asked for, and of a key that was added the id."""
+    """Do it; then print the keys if asked for, or the id of the key that was added."""
     if args.action in ("use", "remove") and args.key is None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
     if args.action == "list" and args.key is not None:
@@ -67,25 +67,25 @@ def keys(args: argparse.Namespace) -> int:
 
 
 def read_line(file: str) -> str:
-    """The one key of a file or of stdin, not yet looked at; raises FlcError."""
+    """Read the one key of a file or of stdin, which the node will check; raises FlcError."""
+    where = "stdin" if file == STDIN else f"key file {file}"
     try:
         if file == STDIN and sys.stdin.isatty():
-            found = getpass.getpass("key: ", sys.stderr)  # Which does not show it.
+            found = getpass.getpass("key: ", sys.stderr)  # It does not show what is typed.
         else:
             found = sys.stdin.read() if file == STDIN else Path(file).read_text("ascii")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise FlcError(f"cannot read key file {file}: {reason}", KEY_HINT) from error
+        raise FlcError(f"cannot read {where}: {reason}", KEY_HINT) from error
     lines = [line.partition("#")[0].strip() for line in found.splitlines()]
     held = [line for line in lines if line]
     if len(held) != 1:
-        where = "stdin" if file == STDIN else f"key file {file}"
         raise FlcError(f"{where} holds {len(held) or 'no'} key{'s' * (len(held) > 1)}", KEY_HINT)
     return held[0]
 
 
 def ring_table(ring: list[Record]) -> str:
-    """A line a key: what it does, and which members were last heard under it."""
+    """Write a line for each key: whether it seals, and which members were last heard under it."""
     rows = [(item["id"], "yes" if item["seals"] else "-", _heard(item["heard"])) for item in ring]
     return text.table(("ID", "SEALS", "HEARD UNDER IT"), rows)
 

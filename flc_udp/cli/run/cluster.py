@@ -1,12 +1,16 @@
-"""A cluster of real daemons on this machine, for as long as a `with` block lasts.
+"""Clusters of real daemons on this machine, for the demo, the benchmarks and the tests.
 
-Promise: when the block ends, by whatever way, its processes have ended and its directory is gone.
-Processes are ended by their ids alone, and each is reaped here, so no id can have become another's.
+    with temporary_cluster() as cluster:
+        asyncio.run(play(cluster))    # ann, ben, cho = await cluster.start(3)
+
+Promise: what is started here is ended here. A daemon is ended by its process id alone and then
+reaped, so the id never belongs to another process; and `temporary_cluster` leaves no file either.
 """
 
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import shutil
 import signal
@@ -14,190 +18,232 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import AsyncIterable, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Self
 
 import flc_udp
 from flc_udp.cli.connect import SOCKET
-from flc_udp.client import Client, DaemonGoneError, Record, Shown
+from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
 
-POLL_SECONDS = 0.02
-"""Between two looks at a condition: well under what a person notices."""
+FLC = (sys.executable, "-P", "-m", "flc_udp")
+"""The words that start this same flc again."""
 
-START_SECONDS = 15.0
-"""A daemon that does not answer by then has failed, on a busy machine too."""
+NAMES = ("ann", "ben", "cho", "dee", "eli", "fay", "gus", "hal")
 
-END_SECONDS = 3.0
-"""An orderly departure gets so long before it is forced."""
+POLL_S = 0.02
+"""The time between two looks at a condition: a person does not notice it."""
+
+START_S = 45.0
+"""A daemon that does not answer after this time has failed, even on a busy machine."""
+
+END_S = 3.0
+"""A daemon may take this time to leave in order; then it is killed."""
 
 END_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
+NOT_OURS = ("FLC_", "STATE_DIRECTORY", "XDG_", "PYTHON", "NOTIFY_SOCKET", "WATCHDOG_")
+"""Variables that begin like this would lead a daemon or a command somewhere else."""
+
 
 async def until(
-    promise: str, kept: Callable[[], Awaitable[bool]], seconds: float = START_SECONDS
+    promise: str, is_kept: Callable[[], Awaitable[bool]], limit_s: float = START_S
 ) -> None:
-    """Wait until `kept()`; raises FlcError naming the promise when `seconds` are over."""
-    deadline = time.monotonic() + seconds
-    while not await kept():
-        if time.monotonic() > deadline:
-            raise broken(promise, f"not within {seconds:.0f} s")
-        await asyncio.sleep(POLL_SECONDS)
+    """Wait until the promise is kept; raises FlcError that names it when the time is over."""
+    deadline_s = time.monotonic() + limit_s
+    while not await is_kept():
+        if time.monotonic() > deadline_s:
+            raise broken(promise, f"not within {limit_s:.0f} s")
+        await asyncio.sleep(POLL_S)
 
 
 def broken(promise: str, how: str) -> FlcError:
-    """What is raised where a promise did not hold."""
-    return FlcError(
-        f"promise broken: {promise} ({how})", "run it again; if it happens again, please report it"
-    )
+    """Make the error of a promise that did not hold."""
+    hint = "run it again; if it happens again, please report it"
+    return FlcError(f"promise broken: {promise} ({how})", hint)
 
 
-class Node:
-    """One daemon: its process, a connection to it, and what a follower of all rooms was shown."""
+def clean_environment() -> dict[str, str]:
+    """Give this process's environment, without what would lead a daemon or command elsewhere."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith(NOT_OURS)}
+    return {**kept, "PYTHONPATH": str(Path(flc_udp.__file__).parents[1])}
 
-    client: Client
 
-    def __init__(self, name: str, data: Path) -> None:
-        self.name, self.data = name, data
-        self.address = ""
-        self.shown: list[Shown] = []
-        self._process: subprocess.Popen[bytes] | None = None
-        self._follower: asyncio.Task[None] | None = None
+class LocalNode:
+    """One daemon: its directory, its log, its process, and connections to it."""
 
-    def start(self, seeds: list[str]) -> None:
-        """Start `flc run` with this node's name and directory."""
-        self.data.mkdir(exist_ok=True)
-        where = ["--name", self.name, "--data", str(self.data), "--bind", "127.0.0.1:0"]
-        how = ["--profile", "local", "--log-level", "warning"]
+    def __init__(self, name: str, home: Path, options: tuple[str, ...] = ()) -> None:
+        self.name, self.data, self.log = name, home / name, home / f"{name}.log"
+        self.options = options
+        """Words for `flc run`, after those of `launch`."""
+        self.environ: dict[str, str] = {}
+        """Variables that a launch adds to the environment, or replaces in it."""
+        self.prefix: tuple[str, ...] = ()
+        """A command that runs the daemon in another place, as the same process."""
+        self.address = self.id = ""
+        self.processes: list[subprocess.Popen[bytes]] = []
+        """The processes of all launches."""
+        self._clients: list[Client] = []
+
+    @property
+    def process(self) -> subprocess.Popen[bytes]:
+        """The process of the last launch."""
+        return self.processes[-1]
+
+    @property
+    def control(self) -> Client:
+        """The newest connection."""
+        return self._clients[-1]
+
+    def launch(self, *seeds: str) -> None:
+        """Start the process, whether or not it can run."""
+        where = ("--name", self.name, "--data", str(self.data), "--bind", "127.0.0.1:0")
         joins = [word for seed in seeds for word in ("--join", seed)]
-        with self._log.open("ab") as log:
-            self._process = subprocess.Popen(
-                [*flc(), "run", *where, *how, *joins],
-                env=environment(),
+        with self.log.open("ab") as log:
+            process = subprocess.Popen(
+                [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
+                env={**clean_environment(), **self.environ},
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=log,
-                start_new_session=True,  # Ctrl-C is for the demo, which ends its nodes itself
+                start_new_session=True,  # Ctrl-C is for whoever ends the nodes in order.
             )
+        self.processes.append(process)
 
-    async def answers(self) -> None:
-        """Wait until it can be spoken to, and follow it from where it was last followed."""
-        await until(f"{self.name} starts", self._connected)
-        self.address = (await self.client.status())["node"]["address"]
-        seen = self.shown[-1] if self.shown else None
-        start = {"from": seen.position, "dot": seen.message["dot"]} if seen else {"from": 0}
-        stream = self.client.stream("follow", room=None, **start)
-        self._follower = asyncio.create_task(self._follow(stream))
+    async def start(self, *seeds: str) -> None:
+        """Start it and wait until it answers."""
+        self.launch(*seeds)
+        await self.ready()
 
-    async def _connected(self) -> bool:
-        assert self._process is not None
-        if self._process.poll() is not None:
-            words = self._log.read_text(errors="replace").strip().splitlines() or ["no word"]
+    async def ready(self) -> None:
+        """Wait until it answers, and learn who it is."""
+        await until(f"{self.name} starts", self._answers)
+        node = (await self.control.status())["node"]
+        self.address, self.id = node["address"], node["id"]
+
+    async def _answers(self) -> bool:
+        if self.process.poll() is not None:
+            words = self.log.read_text(errors="replace").strip().splitlines() or ["no word"]
             raise broken(f"{self.name} starts", words[-1])
         try:
-            self.client = await Client.connect(self.data / SOCKET)
+            await self.client()
         except FlcError:
             return False
         return True
 
-    async def _follow(self, stream: AsyncIterable[Record]) -> None:
-        try:
-            async for record in stream:
-                if "message" in record:
-                    self.shown.append(Shown(record["message"], record["position"], record["own"]))
-        except DaemonGoneError:
-            return
+    async def client(self) -> Client:
+        """Make a new connection, which `hang_up` closes with the others."""
+        self._clients.append(await Client.connect(self.data / SOCKET))
+        return self.control
 
-    @property
-    def dots_shown(self) -> list[str]:
-        """Dots in the order this node showed them."""
-        return [shown.message["dot"] for shown in self.shown]
+    def kill9(self) -> None:
+        """`kill -9`: it says goodbye to nobody."""
+        self.process.kill()
+        self.process.wait()
 
     async def states(self) -> dict[str, str]:
-        """{member's name: state} as this node sees it."""
-        return {member["name"]: member["state"] for member in await self.client.members()}
+        """Give {name: state} of the members as this node sees them."""
+        return {member["name"]: member["state"] for member in await self.control.members()}
 
-    async def kill(self) -> None:
-        """`kill -9`: no leave, no last word."""
-        assert self._process is not None
-        self._process.kill()
-        self._process.wait()
-        if self._follower is not None:
-            await self._follower
-        await self.client.close()
-
-    async def history(self) -> bytes:
-        """Exactly what `flc log -n 0 --json` prints for this node."""
+    async def history(self, *words: str) -> bytes:
+        """Give what `flc log -n 0 --json` prints."""
         process = await asyncio.create_subprocess_exec(
-            *flc(), "log", "-n", "0", "--json", "--data", str(self.data),
-            env=environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            *FLC, "log", *words, "-n", "0", "--json", "--data", str(self.data),
+            env=clean_environment(), stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
         )  # fmt: skip
         lines, _ = await process.communicate()
         if process.returncode:
             raise broken(f"{self.name} prints its log", f"exit {process.returncode}")
         return lines
 
-    def terminate(self) -> None:
-        """Ask it to leave, if it runs."""
-        if self._process is not None and self._process.poll() is None:
-            self._process.terminate()
+    def logged(self, *events: str) -> list[Record]:
+        """Give the records of these events in its log, oldest first."""
+        whole_lines = self.log.read_text(errors="replace").split("\n")[:-1]
+        records = [json.loads(line) for line in whole_lines if line.startswith("{")]
+        return [record for record in records if record["event"] in events]
 
-    def reap(self, deadline: float) -> None:
-        """Wait until it has ended; force it after `deadline` (monotonic)."""
-        if self._process is None:
-            return
-        try:
-            self._process.wait(max(deadline - time.monotonic(), 0))
-        except subprocess.TimeoutExpired:
-            self._process.kill()
-            self._process.wait()
-
-    @property
-    def _log(self) -> Path:
-        return self.data.with_suffix(".log")
+    async def hang_up(self) -> None:
+        """Close all connections to it."""
+        for client in self._clients:
+            await client.close()
 
 
-class Cluster:
-    """Nodes in one temporary directory."""
+class LocalCluster:
+    """Nodes whose directories are in one directory."""
 
-    def __init__(self, names: list[str]) -> None:
-        self._directory = Path(tempfile.mkdtemp(prefix="flc-demo-"))
-        self.nodes = [Node(name, self._directory / name) for name in names]
-        self._handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
+    make_node = LocalNode
 
-    def __enter__(self) -> Self:
-        # All of them end as Ctrl-C does, which asyncio turns into an orderly cancel.
-        signal.signal(signal.SIGINT, signal.default_int_handler)
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            if self._handlers[number] is not signal.SIG_IGN:  # nohup
-                signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
-        return self
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self.nodes: list[LocalNode] = []
 
-    def __exit__(self, *_exc: object) -> None:
+    def node(self, *options: str, name: str = "") -> LocalNode:
+        """Add a node, which is not started."""
+        number = len(self.nodes)
+        name = name or (NAMES[number] if number < len(NAMES) else f"node{number}")
+        self.nodes.append(self.make_node(name, self.home, options))
+        return self.nodes[-1]
+
+    async def start(self, count: int, *options: str) -> list[LocalNode]:
+        """Start new nodes, and wait until all of them see all of them alive."""
+        nodes = [self.node(*options) for _ in range(count)]
+        await self.start_these(*nodes)
+        return nodes
+
+    async def start_these(self, first: LocalNode, *others: LocalNode) -> None:
+        """Start these nodes; the first is the seed of the others."""
+        await first.start()
+        for node in others:
+            node.launch(first.address)
+        for node in others:
+            await node.ready()
+        await self.all_alive(first, *others)
+
+    async def all_alive(self, *nodes: LocalNode, seconds: float = START_S) -> None:
+        """Wait until each of these nodes sees exactly these alive, and nobody else."""
+        wanted = {node.name: "alive" for node in nodes}
+
+        async def are_seen() -> bool:
+            return all([await node.states() == wanted for node in nodes])
+
+        await until("every node sees every member alive", are_seen, seconds)
+
+    async def is_converged(self) -> bool:
+        """Whether all nodes hold the same messages."""
+        return len({(await node.control.digest())["root"] for node in self.nodes}) == 1
+
+    def end(self, grace_s: float = END_S) -> None:
+        """End all nodes: in order if they do it within the grace, else by kill -9."""
+        started = [process for node in self.nodes for process in node.processes]
+        for process in started if grace_s else ():
+            process.terminate()
+        deadline_s = time.monotonic() + grace_s
+        for process in started:
+            try:
+                process.wait(max(deadline_s - time.monotonic(), 0))
+            except subprocess.TimeoutExpired:
+                process.kill()  # This reaches a stopped process too.
+                process.wait()
+
+
+@contextmanager
+def temporary_cluster() -> Iterator[LocalCluster]:
+    """Give an empty cluster; when the block ends, by whatever way, nothing is left of it."""
+    home = Path(tempfile.mkdtemp(prefix="flc-"))
+    cluster = LocalCluster(home)
+    handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
+    # All of them end as Ctrl-C does, which asyncio turns into an orderly cancel.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if handlers[number] is not signal.SIG_IGN:  # It is ignored under nohup.
+            signal.signal(number, lambda *_: signal.raise_signal(signal.SIGINT))
+    try:
+        yield cluster
+    finally:
         for number in END_SIGNALS:
-            signal.signal(number, signal.SIG_IGN)  # nothing may stop the clearing up
-        for node in self.nodes:
-            node.terminate()
-        deadline = time.monotonic() + END_SECONDS
-        for node in self.nodes:
-            node.reap(deadline)
-        shutil.rmtree(self._directory, ignore_errors=True)
-        for number, handler in self._handlers.items():
+            signal.signal(number, signal.SIG_IGN)  # Nothing may stop the clearing up.
+        cluster.end()
+        shutil.rmtree(home, ignore_errors=True)
+        for number, handler in handlers.items():
             signal.signal(number, handler)
-
-
-def flc() -> list[str]:
-    """The words that start this same flc again."""
-    return [sys.executable, "-P", "-m", "flc_udp"]
-
-
-def environment() -> dict[str, str]:
-    """This process's, without settings that would send the nodes to another cluster."""
-    ours = {"PYTHONPATH", "STATE_DIRECTORY"}
-    kept = {
-        name: value
-        for name, value in os.environ.items()
-        if name not in ours and not name.startswith("FLC_")
-    }
-    return {**kept, "PYTHONPATH": str(Path(flc_udp.__file__).parent.parent)}

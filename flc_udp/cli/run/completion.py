@@ -1,187 +1,133 @@
-"""`flc completion`: what makes bash, zsh or fish complete flc's commands, options and choices.
+"""`flc completion`: prints what makes bash, zsh or fish complete the words of `flc`.
 
-The scripts need nothing but their shell, and call nothing: a daemon that hangs must not hang the
-prompt. What they complete is written into them, so a newer flc is a reason to print them anew.
+The printed script is argcomplete's. At each TAB it calls `flc` again with the line so far, and
+`complete` answers from the parsers that would read that line. So the script never gets old, and
+rooms and members can be completed too: they are asked of the node.
+
+Rules. A TAB waits for a node at most `WAIT_S`; without an answer nothing is offered and nothing is
+said. Rooms and members have names that other people chose: a name is offered only if it shows as it
+is and no shell or parser would take it for anything but a name.
 """
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator
-from shlex import quote
+import asyncio
+import os
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
 
-from flc_udp.cli.shapes import Argument, Option, Shape, Value, shapes
+from argcomplete.completers import SuppressCompleter
+from argcomplete.finders import CompletionFinder
+from argcomplete.lexers import split_line
+from argcomplete.shell_integration import shellcode
 
-TOP_OPTIONS = ("--help", "--version")
+from flc_udp.cli.commands import COMMANDS
+from flc_udp.cli.connect import choose_socket
+from flc_udp.cli.main import add_arguments
+from flc_udp.cli.text import visible
+from flc_udp.client import Client
+from flc_udp.model.errors import FlcError
+
+SHELLS = ("bash", "zsh", "fish")
+
+WAIT_S = 0.3
+"""A person hardly notices this time after a TAB."""
+
+STARTS_NO_NAME = ("-", "~", "=", "^")
+"""A word that begins with one of these may be an option, a home directory or a pattern."""
+
+ZSH_CHANGES = {
+    # Behind a pipe the whole line has other commands in it: take only the words of this one.
+    'COMP_LINE="$BUFFER"': 'COMP_LINE="${(j: :)words[1,CURRENT-1]} $QIPREFIX$PREFIX"',
+    'COMP_POINT="$CURSOR"': 'COMP_POINT="$#COMP_LINE"',
+    # zsh would escape the ~ of a path that we offer, so it completes such paths itself.
+    "local completions\n": "local completions\n[[ $PREFIX != \\~* ]] || { _files; return }\n",
+}
 
 
 def add_completion(parser: argparse.ArgumentParser) -> None:
     """`flc completion SHELL`."""
-    parser.add_argument("shell", metavar="SHELL", choices=list(SCRIPTS), help="bash, zsh or fish")
+    parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
 
 def completion(args: argparse.Namespace) -> int:
-    """Print the script."""
-    print("\n".join(SCRIPTS[args.shell](list(shapes()))))
+    """Print the script for a shell."""
+    script = shellcode(["flc"], shell=args.shell, complete_arguments=["-o nospace"])
+    for old, new in ZSH_CHANGES.items() if args.shell == "zsh" else ():
+        script = script.replace(old, new)
+    print(script.strip())
     return 0
 
 
-# --- bash -----------------------------------------------------------------------------------------
+def complete() -> None:
+    """Answer the shell, which asks by environment variables; the process ends here."""
+    words = split_line(os.environ["COMP_LINE"], int(os.environ["COMP_POINT"]))[3]
+    is_command = len(words) == 1
+    parser = argparse.ArgumentParser(prog="flc", add_help=is_command)
+    if is_command:
+        parser.add_argument("--version", action="store_true", help="print the version of flc")
+    commands = parser.add_subparsers()
+    for name, command in COMMANDS.items():
+        below = commands.add_parser(name, help=command.summary, conflict_handler="resolve")
+        if words[1:2] == [name]:
+            add_arguments(below, name)
+            for action in below._actions:  # noqa: SLF001  # argparse has no other list of them
+                if action.metavar in OFFERS:
+                    setattr(action, "completer", OFFERS[action.metavar])  # noqa: B010  # argcomplete's
+    _Finder()(parser, always_complete_options=False, default_completer=SuppressCompleter())
 
-BASH_HEAD = """\
-# Completion of flc for bash: source <(flc completion bash)
-_flc() {
-    local cur=${COMP_WORDS[COMP_CWORD]} prev=${COMP_WORDS[COMP_CWORD-1]} words= paths=
-    # Readline takes --option=value for three words.
-    if [[ $cur == = ]]; then
-        cur=
-    elif [[ $prev == = ]]; then
-        prev=${COMP_WORDS[COMP_CWORD-2]}
-    fi"""
-BASH_TAIL = """\
-    COMPREPLY=()
-    if [[ $paths ]]; then
-        compopt -o filenames 2>/dev/null
-        mapfile -t COMPREPLY < <(compgen -A "$paths" -- "$cur")
-    elif [[ $words ]]; then
-        mapfile -t COMPREPLY < <(compgen -W "$words" -- "$cur")
-    fi
+
+class _Finder(CompletionFinder):
+    """argcomplete's search, but for two faults in how it writes what it found."""
+
+    def quote_completions(
+        self, completions: list[str], cword_prequote: str, last_wordbreak_pos: int | None
+    ) -> list[str]:
+        """Escape a `#` that would begin a comment; tell zsh no `None` where there is no help."""
+        quoted = super().quote_completions(completions, cword_prequote, last_wordbreak_pos)
+        if not cword_prequote and os.environ.get("_ARGCOMPLETE_SHELL") != "fish":
+            quoted = [f"\\{word}" if word.startswith("#") else word for word in quoted]
+        self._display_completions = dict.fromkeys(quoted, "") | self._display_completions
+        return quoted
+
+
+def _paths(prefix: str, *, only_directories: bool = False, **_asked: object) -> Iterator[str]:
+    head = prefix[: prefix.rfind("/") + 1]
+    with suppress(OSError), os.scandir(Path(head).expanduser()) as entries:
+        for entry in entries:
+            if entry.is_dir():
+                yield f"{head}{entry.name}/"
+            elif not only_directories:
+                yield f"{head}{entry.name}"
+
+
+def _names(op: str, key: str) -> Callable[..., list[str]]:
+    async def ask(data: str | None) -> list[str]:
+        path = choose_socket(data, os.environ)
+        async with asyncio.timeout(WAIT_S), await Client.connect(path) as client:
+            return [item[key] for item in await client.listed(op) if not item.get("self")]
+
+    def offer(parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
+        with suppress(FlcError, TimeoutError):
+            return list(filter(_is_plain, asyncio.run(ask(parsed_args.data))))
+        return []
+
+    return offer
+
+
+def _is_plain(name: str) -> bool:
+    return visible(name) == name and not name.startswith(STARTS_NO_NAME)
+
+
+OFFERS: dict[object, Callable[..., object]] = {
+    "ROOM": _names("rooms", "room"),
+    "PEER": _names("members", "name"),
+    "MEMBER": _names("members", "name"),
+    "FILE": _paths,
+    "FILE.toml": _paths,
+    "DIR": partial(_paths, only_directories=True),
 }
-complete -F _flc flc"""
-
-
-def bash(commands: list[Shape]) -> Iterator[str]:
-    """One function: the value of the option before the cursor, else options or arguments."""
-    yield BASH_HEAD
-    names = " ".join([*(command.name for command in commands), *TOP_OPTIONS])
-    yield "    if ((COMP_CWORD == 1)); then"
-    yield f"        words={quote(names)}"
-    yield "    else case ${COMP_WORDS[1]} in"
-    for command in commands:
-        yield f"    {command.name})"
-        yield from _bash_command(command)
-        yield "        ;;"
-    yield "    esac; fi"
-    yield BASH_TAIL
-
-
-def _bash_command(command: Shape) -> Iterator[str]:
-    patterns: dict[str, list[str]] = {}
-    for option in command.options:
-        if option.value is not None:
-            patterns.setdefault(_bash_value(option.value), []).extend(option.names)
-    yield "        case $prev in"
-    yield from (f"        {'|'.join(names)}) {value} ;;" for value, names in patterns.items())
-    names = " ".join(name for option in command.options for name in option.names)
-    yield f"        *) if [[ $cur == -* ]]; then words={quote(names)}"
-    # Of several arguments only the first is completed: which one is typed is not told.
-    for argument in command.arguments[:1]:
-        yield f"           else {_bash_value(argument.value)}"
-    yield "           fi ;;"
-    yield "        esac"
-
-
-def _bash_value(value: Value) -> str:
-    if value.is_directory or value.is_file:
-        return f"paths={'directory' if value.is_directory else 'file'}"
-    return f"words={quote(' '.join(value.words))}"
-
-
-# --- zsh ------------------------------------------------------------------------------------------
-
-ZSH_TAIL = """\
-    esac
-}
-if [[ $zsh_eval_context[-1] == loadautofunc ]]; then
-    _flc "$@"
-else
-    compdef _flc flc
-fi"""
-
-
-def zsh(commands: list[Shape]) -> Iterator[str]:
-    """One function, which hands each command's specification to _arguments."""
-    yield "#compdef flc"
-    yield "_flc() {"
-    yield "    local -a commands=("
-    yield from (f"        {quote(f'{command.name}:{command.about}')}" for command in commands)
-    yield "    )"
-    yield "    if (( CURRENT == 2 )); then"
-    yield f"        _describe command commands; compadd -- {' '.join(TOP_OPTIONS)}; return"
-    yield "    fi"
-    yield "    shift words; (( CURRENT-- ))"
-    yield "    case $words[1] in"
-    for command in commands:
-        specifications = [spec for option in command.options for spec in _zsh_option(option)]
-        specifications += map(_zsh_argument, command.arguments)
-        yield f"    {command.name}) _arguments -s {' '.join(map(quote, specifications))} ;;"
-    yield ZSH_TAIL
-
-
-def _zsh_option(option: Option) -> Iterator[str]:
-    about = "".join(f"\\{char}" if char in "[]\\" else char for char in option.about)
-    others = "*" if option.repeats else f"({' '.join(option.names)})"
-    value = "" if option.value is None else f":{_zsh_value(option.value)}"
-    yield from (f"{others}{name}[{about}]{value}" for name in option.names)
-
-
-def _zsh_argument(argument: Argument) -> str:
-    place = "*:" if argument.repeats else ":" if argument.is_needed else "::"
-    return f"{place}{_zsh_value(argument.value)}"
-
-
-def _zsh_value(value: Value) -> str:
-    action = f"({' '.join(value.words)})" if value.words else ""
-    action = "_files" if value.is_file else "_files -/" if value.is_directory else action
-    message = value.name.replace(":", "\\:")
-    return f"{message}:{action}"
-
-
-# --- fish -----------------------------------------------------------------------------------------
-
-FISH_HEAD = """\
-# Completion of flc for fish: flc completion fish > ~/.config/fish/completions/flc.fish
-function __flc_in
-    set -l words (commandline -opc)
-    test (count $words) -ge 2; and test $words[2] = $argv[1]
-end
-function __flc_alone
-    test (count (commandline -opc)) -eq 1
-end
-complete -c flc -f"""
-
-
-def fish(commands: list[Shape]) -> Iterator[str]:
-    """A line an option; which command is typed is asked of the words before the cursor."""
-    yield FISH_HEAD
-    for name in TOP_OPTIONS:
-        yield f"complete -c flc -n __flc_alone -l {name.lstrip('-')}"
-    for command in commands:
-        about = _fish_text(command.about)
-        yield f"complete -c flc -n __flc_alone -a {command.name} -d {about}"
-        inside = f"complete -c flc -n '__flc_in {command.name}'"
-        for option in command.options:
-            value = "" if option.value is None else f" -r{_fish_value(option.value)}"
-            names = " ".join(map(_fish_name, option.names))
-            yield f"{inside} {names}{value} -d {_fish_text(option.about)}"
-        for argument in command.arguments:
-            if words := _fish_value(argument.value):
-                yield f"{inside}{words}"
-
-
-def _fish_name(name: str) -> str:
-    return f"-l {name[2:]}" if name.startswith("--") else f"-s {name[1:]}"
-
-
-def _fish_value(value: Value) -> str:
-    if value.is_directory:
-        return " -a '(__fish_complete_directories)'"
-    return " -F" if value.is_file else f" -a {quote(' '.join(value.words))}" if value.words else ""
-
-
-def _fish_text(text: str) -> str:
-    """Within single quotes fish takes a backslash for more than itself, which sh does not."""
-    return quote(text.replace("\\", "\\\\"))
-
-
-SCRIPTS = {"bash": bash, "zsh": zsh, "fish": fish}
+"""What completes a value, by what stands for the value in the help."""

@@ -1,7 +1,7 @@
-"""`flc config`: every setting with its reason, as a file to begin with, or as it is in force here.
+"""`flc config`: prints every setting with its reason, or the settings that are changed here.
 
-What is printed is TOML that `flc run --config` takes. Names, defaults, reasons and limits are those
-of `config.Settings`, so that this is never older than what is checked.
+What is printed is TOML that `flc run --config` takes. Names, defaults, reasons and limits are read
+from `config.Settings`, so they are always the ones that are checked.
 """
 
 from __future__ import annotations
@@ -18,10 +18,9 @@ from flc_udp.config import PROFILES, Settings
 
 COLUMNS = 88
 
-HEAD = """\
-Every setting of a node. A line is in force once the # before it is gone; what is behind it
-then is the default. Flags of `flc run` and variables FLC_NAME go before this file, and
-`flc config --config FILE` tells what is wrong with it."""
+HEAD = """Every setting of a node, with its default. Take the # from a line to change the setting.
+Flags of `flc run` and variables FLC_NAME have priority over this file; `flc config --config FILE`
+tells what is wrong with it."""
 
 
 def add_config(parser: argparse.ArgumentParser) -> None:
@@ -39,8 +38,8 @@ def config(args: argparse.Namespace) -> int:
 
 
 def example() -> Iterator[str]:
-    """The lines of a file with every setting, its reason and what is allowed."""
-    yield from _comment(HEAD.replace("\n", " "))
+    """Write a file with every setting, its reason and what is allowed."""
+    yield from _comment(HEAD)
     for setting in fields(Settings):
         if title := setting.metadata["begins"]:
             yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
@@ -50,7 +49,7 @@ def example() -> Iterator[str]:
 
 
 def changed(config_file: str | None) -> Iterator[str]:
-    """The settings in force that are not the default; raises FlcError for what cannot be."""
+    """Write the settings that are not the default; raises FlcError for what is not allowed."""
     from flc_udp.daemon import settings
 
     found = settings.load(config_file, os.environ, {})
@@ -75,12 +74,12 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
             yield f"profile {name}: {profile[setting.name]}"
 
 
-def _default(setting: Field[Any]) -> Any:  # noqa: ANN401  # of whatever type it is
+def _default(setting: Field[Any]) -> Any:  # noqa: ANN401  # the type of the setting
     return getattr(Settings(), setting.name)
 
 
 def _toml(value: object) -> str:
-    """Booleans, numbers, texts and lists of texts look in TOML as they do in JSON."""
+    """Write a value: booleans, numbers, texts and lists of texts look in TOML as in JSON."""
     return json.dumps(value, ensure_ascii=False)
 
 

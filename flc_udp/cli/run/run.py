@@ -1,13 +1,13 @@
-"""`flc run`: hands what was typed to the daemon, which knows the rest of its settings.
+"""`flc run`: hands what was typed to the daemon, which finds the rest of its settings elsewhere.
 
-The flags are settings of `config.Settings` under their own names, with their own reasons.
+The flags are settings of `config.Settings`; names and reasons are read from there.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import Field, fields
+from dataclasses import MISSING, Field, fields
 from typing import Any
 
 from flc_udp.config import Settings, flag_of
@@ -30,14 +30,11 @@ FLAGS = {
     "control_group": "GROUP",
     "metrics": "HOST:PORT",
 }
-"""Settings that can be typed, with what stands for their value in the help."""
-
-LISTS = ("join", "tags")
-"""Of them, those typed item by item."""
+"""The settings that can be typed, and what stands for their value in the help."""
 
 
 def add_run(parser: argparse.ArgumentParser) -> None:
-    """One flag a setting; what is not typed is not there, so that lower sources can speak."""
+    """Add a flag for each setting; a flag that is not typed leaves it to the lower sources."""
     parser.add_argument("--config", metavar="FILE.toml", help="settings by their names, in TOML")
     settings = {setting.name: setting for setting in fields(Settings)}
     for name, metavar in FLAGS.items():
@@ -51,7 +48,7 @@ def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
         return {**shared, "action": "store_true"}
     if setting.metadata["choices"]:
         return {**shared, "choices": setting.metadata["choices"]}
-    if setting.name in LISTS:
+    if setting.default is MISSING:  # It is a list, which is typed item by item.
         return {**shared, "metavar": metavar, "action": "append", "help": f"{why}; may be repeated"}
     return {**shared, "metavar": metavar}
 
@@ -61,11 +58,11 @@ def run(args: argparse.Namespace) -> int:
     from flc_udp.daemon import run as daemon
     from flc_udp.daemon import settings
 
-    # Called again on SIGHUP, when the file may say something else.
+    # SIGHUP calls it again, when the file may say something else.
     return daemon.main(lambda: settings.load(args.config, os.environ, overrides(args)))
 
 
 def overrides(args: argparse.Namespace) -> dict[str, object]:
-    """What was typed, by the names of `config.Settings`."""
+    """Give the settings that were typed."""
     typed = {name: value for name, value in vars(args).items() if name in FLAGS}
-    return {name: tuple(value) if name in LISTS else value for name, value in typed.items()}
+    return {n: tuple(value) if isinstance(value, list) else value for n, value in typed.items()}

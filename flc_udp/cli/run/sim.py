@@ -1,4 +1,4 @@
-"""`flc sim`: the simulator's own command line, imported only when it is asked for."""
+"""`flc sim`: hands its line to the simulator, which is imported only for this command."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 
 
 def add_sim(parser: argparse.ArgumentParser) -> None:
-    """Arguments as the simulator describes them."""
+    """Add the arguments that the simulator describes."""
     from flc_udp.sim import run
 
     run.add_arguments(parser)

@@ -1,12 +1,12 @@
-"""Lines of JSON to sealed datagrams, and datagrams back to records: what `flc udp` types and reads.
+"""What `flc udp` reads and prints: lines of JSON become sealed datagrams, datagrams become records.
 
-A line is one packet, or an array of packets for one datagram; a record is one datagram:
+A line is one packet, or an array of packets for one datagram. A record is one datagram:
 
     {"from":"127.0.0.1:7352","sender":"9f2c61d0a47be813","packets":[{"kind":"ack",…}]}
 
-so that `jq -c .packets` makes a record a line to type. A datagram that cannot be read has `error`
-instead, with the byte `at` which, counted from the first of what `in` names: the datagram, or the
-payload that was sealed in it.
+So `jq -c .packets` turns a record into a line to type. A datagram that cannot be read has `error`
+instead of `sender` and `packets`, with the place of the fault: byte `at` of the part that `in`
+names, which is the datagram, or the payload that was sealed in it.
 """
 
 from __future__ import annotations
@@ -26,51 +26,52 @@ from flc_udp.wire.packets import KIND_OF, Packet
 from flc_udp.wire.seal import NOT_OURS, Seal
 
 LINE_BYTES_MAX = 1 << 20
-"""More than the JSON of any datagram that is worth typing."""
-
-EXAMPLE = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
+"""A line is at most this many bytes: any datagram that is worth typing is shorter as JSON."""
 
 KEY_HINT = "key or cluster name?"
 
+SEVERAL_HINT = "type several lines, each a datagram"
 
-class Typed(NamedTuple):
-    """A line's datagram, and what is in it."""
+
+class TypedDatagram(NamedTuple):
+    """A sealed datagram, and the packets in it."""
 
     datagram: bytes
     packets: list[Packet]
 
 
-def seal_line(line: bytes, seal: Seal) -> Typed:
-    """The one datagram of a line, from a visitor; raises FlcError."""
+def seal_line(line: bytes, seal: Seal) -> TypedDatagram:
+    """Make the datagram of a line; raises FlcError."""
     if len(line) > LINE_BYTES_MAX:
-        raise FlcError(f"more than {LINE_BYTES_MAX} bytes", "type several lines, each a datagram")
+        raise FlcError(f"more than {LINE_BYTES_MAX} bytes", SEVERAL_HINT)
     try:
         value = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise FlcError(f"not JSON: {error}", EXAMPLE) from error
+        hint = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
+        raise FlcError(f"not JSON: {error}", hint) from error
     return seal_packets(list(map(read_packet, value if isinstance(value, list) else [value])), seal)
 
 
-def seal_packets(packets: list[Packet], seal: Seal) -> Typed:
-    """One datagram of a visitor's with just these; raises FlcError."""
+def seal_packets(packets: list[Packet], seal: Seal) -> TypedDatagram:
+    """Make one datagram of a visitor with just these packets; raises FlcError."""
     payload = payload_of(VISITOR, packets)
-    size = len(payload) + SEAL_BYTES
-    if size > DATAGRAM_BYTES_MAX:
-        problem = f"a datagram of {size} bytes, allowed are {DATAGRAM_BYTES_MAX}"
-        raise FlcError(problem, "type several lines, each a datagram")
-    return Typed(seal.close(payload), packets)
+    size_bytes = len(payload) + SEAL_BYTES
+    if size_bytes > DATAGRAM_BYTES_MAX:
+        problem = f"a datagram of {size_bytes} bytes, allowed are {DATAGRAM_BYTES_MAX}"
+        raise FlcError(problem, SEVERAL_HINT)
+    return TypedDatagram(seal.close(payload), packets)
 
 
-class Reading(NamedTuple):
-    """What there is to say of a datagram: its packets, or why it has none for us."""
+class DatagramReading(NamedTuple):
+    """What there is to say about a datagram: its packets, or why it cannot be read."""
 
     record: Record
     summary: str
     is_valid: bool
 
 
-def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> Reading:
-    """Open and decode one datagram, for people: what is wrong with it is part of the reading."""
+def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramReading:
+    """Open and decode one datagram; what is wrong with it is part of the result."""
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
         payload = seal.open(datagram).payload
@@ -88,15 +89,15 @@ def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> Reading:
     record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}
     if unknown:
         record["unknown"] = unknown
-    return Reading({**record, **extra}, summary_of(packets), is_valid=True)
+    return DatagramReading({**record, **extra}, summary_of(packets), is_valid=True)
 
 
 def summary_of(packets: Sequence[Packet]) -> str:
-    """`ping, update`."""
+    """Name the packets, as `ping, update`."""
     return ", ".join(kind_name(KIND_OF[type(packet)]) for packet in packets) or "no packets"
 
 
-def _unread(problem: str, part: str, at: int | None, more: Record) -> Reading:
+def _unread(problem: str, part: str, at: int | None, more: Record) -> DatagramReading:
     record: Record = {"error": problem, "in": part, "at": at, **more}
     hint = f"; {more['hint']}" if "hint" in more else ""
-    return Reading(record, f"{problem}, at byte {at} of the {part}{hint}", is_valid=False)
+    return DatagramReading(record, f"{problem}, at byte {at} of the {part}{hint}", is_valid=False)

@@ -1,7 +1,7 @@
-"""UDP datagrams out of hex: one a line, or as `tcpdump -x` and `-xx` print packets.
+"""Finds UDP datagrams in hex: one on each line, or in packets as `tcpdump -x` or `-xx` prints them.
 
 Pure: lines in, datagrams and errors out. A packet's datagram comes out with the row that completes
-it, so that a live capture is decoded as it goes. Headers are believed only where all lengths agree.
+it, so a live capture is decoded as it goes. A header is believed only if all its lengths agree.
 """
 
 from __future__ import annotations
@@ -15,28 +15,29 @@ from flc_udp.model.address import Address, fold
 from flc_udp.model.errors import FlcError
 
 ROW = re.compile(r"\s*0x([0-9a-f]{4,}):\s+((?:[0-9a-f]{2,4} )*[0-9a-f]{2,4})(?:\s.*)?")
-"""A row of tcpdump's: offset, groups of digits, and with -X the same as text."""
+"""A row of tcpdump: the offset, groups of digits, and with -X the same as text."""
 
 HEADING = re.compile(r"\bIP6?\b| > ")
-"""What tcpdump says of a packet in the lines above its rows."""
+"""The lines above a packet's rows, in which tcpdump describes the packet, match this."""
 
 LINK_BYTES = (0, 14, 18, 16, 20, 4)
-"""What stands before IP: nothing (-x), Ethernet, with a VLAN, Linux's two `any`, BSD loopback."""
+"""The bytes before IP: none (-x), Ethernet, Ethernet with a VLAN, the two formats of Linux's
+interface `any`, and BSD's loopback."""
 
 UDP, UDP_BYTES = 17, 8
 V4_BYTES, V6_BYTES = 20, 40
 FRAGMENT_BITS = 0x3FFF
-"""More-fragments and the offset, RFC 791 3.1."""
+"""The more-fragments flag and the offset (RFC 791 3.1)."""
 
 OPTIONS = (0, 43, 60)
-"""IPv6 extensions that may stand before UDP and say how long they are (RFC 8200 4)."""
+"""The IPv6 extensions that may stand before UDP and tell their own length (RFC 8200 4)."""
 
 HINT = "type a datagram's bytes as hex, one a line, or pipe in `tcpdump -x -n udp`"
 WHOLE = "capture whole packets, `tcpdump -x -s 0 udp port 7352`; fragments are not joined"
 
 
 class Captured(NamedTuple):
-    """A datagram, and between whom it went where there was a header that says so."""
+    """A datagram, and its two ends where a header names them."""
 
     datagram: bytes
     source: Address | None = None
@@ -44,7 +45,7 @@ class Captured(NamedTuple):
 
 
 class HexReader:
-    """Lines one after another; what a line completes comes out."""
+    """Takes line after line, and gives what each of them completes."""
 
     def __init__(self) -> None:
         self._packet = bytearray()
@@ -52,7 +53,7 @@ class HexReader:
         self._is_told = False
 
     def feed(self, line: str) -> Iterator[Captured | FlcError]:
-        """What this line completes: a datagram, or an error that names a line."""
+        """Take a line; give what it completes, a datagram or an error that names a line."""
         self._line += 1
         row = ROW.fullmatch(line.rstrip())
         if row is not None:
@@ -66,7 +67,7 @@ class HexReader:
             yield FlcError(f"line {self._line} is not hex", HINT)
 
     def end(self) -> Iterator[FlcError]:
-        """No more rows of this packet come."""
+        """Give an error if the packet so far has no datagram: no more of its rows come."""
         if self._packet and not self._is_told:
             problem = f"the packet at line {self._began} has no whole UDP datagram in it"
             yield FlcError(problem, WHOLE)
@@ -78,7 +79,7 @@ class HexReader:
             yield from self.end()
             self._began = self._line
         if offset != len(self._packet):
-            return  # a row is missing: what is left of the packet is told at its end
+            return  # A row is missing. The error comes at the packet's end.
         self._packet += row
         found = None if self._is_told else datagram_in(bytes(self._packet))
         if found is not None:
@@ -87,7 +88,7 @@ class HexReader:
 
 
 def datagram_in(frame: bytes) -> Captured | None:
-    """The whole UDP datagram in a frame, whatever link it is of; None where there is none."""
+    """Find the whole UDP datagram in a frame of any link; None where there is none."""
     for link in LINK_BYTES:
         found = _in_v4(frame[link:]) or _in_v6(frame[link:])
         if found is not None:

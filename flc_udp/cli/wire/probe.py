@@ -1,71 +1,105 @@
-"""A probe from outside: a visitor's sealed ping, which a node answers and takes for no member's."""
+"""What `flc ping`, `flc udp` and `flc doctor` have in common: they speak to nodes as a visitor.
+
+A visitor seals its datagrams with the cluster's key like any node. But it has no id of its own, so
+a node answers it and takes it for nobody's member.
+"""
 
 from __future__ import annotations
 
+import argparse
 import secrets
 import socket
 import time
 from collections.abc import Sequence
-from typing import NamedTuple
+from pathlib import Path
+from typing import Any, NamedTuple
 
+from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
+from flc_udp.wire.dissect import payload_of
 from flc_udp.wire.packets import Ack, Packet, Ping
-from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+
+PATIENCE_S = 1.5
+"""A visitor waits this long for the answer to its last ping."""
 
 
-class Answer(NamedTuple):
-    """An ack, the node that sent it and from where."""
+class VisitorAnswer(NamedTuple):
+    """An ack, the node that sent it, and the address it came from."""
 
     ack: Ack
     node: bytes
     source: Address
 
 
-class Probe:
-    """One socket and one session to one address."""
+class Visitor:
+    """One socket and one session, to ping one address."""
 
     def __init__(self, address: str, ring: Keyring) -> None:
-        family, self.target = resolve(address)
+        family, self.target = _resolved(address)
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
-        self._seal = Seal(ring, secrets.token_bytes(SESSION_BYTES))
+        self._seal = visitors_seal(ring)
 
-    def ping(self, payload_bytes_max: int, padding: Sequence[Packet] = ()) -> int:
-        """Send one datagram with a ping in it and return its nonce; raises OSError."""
-        # A nonce is never 0, by which an ack says that nobody asked.
-        nonce = secrets.randbelow((1 << 64) - 1) + 1
-        probe = Ping(nonce, bytes(8), bytes(8), catching_up=False, log=bytes(8))
-        (payload,) = pack(VISITOR, [probe, *padding], payload_bytes_max)
-        self.socket.sendto(self._seal.close(payload), self.target)
-        return nonce
+    def ping(self, padding: Sequence[Packet] = ()) -> int:
+        """Send one datagram with a ping and the padding, return its nonce; raises OSError."""
+        ping = visitors_ping()
+        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
+        return ping.nonce
 
-    def answer(self, nonce: int, patience_s: float) -> Answer | None:
-        """The answer to that ping, if it comes in time; what else comes is passed over."""
-        due = time.perf_counter() + patience_s
-        while (left := due - time.perf_counter()) > 0:
-            self.socket.settimeout(left)
+    def answer(self, nonce: int, patience_s: float) -> VisitorAnswer | None:
+        """Wait for the answer to the ping with that nonce, and ignore everything else."""
+        due_s = time.perf_counter() + patience_s
+        while (left_s := due_s - time.perf_counter()) > 0:
+            self.socket.settimeout(left_s)
             try:
-                datagram, source = self.socket.recvfrom(65_535)
+                datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
                 sender, packets, _ = codec.read(self._seal.open(datagram).payload)
             except (OSError, Malformed):
                 continue
             for packet in packets:
                 if isinstance(packet, Ack) and packet.nonce == nonce:
-                    return Answer(packet, sender, fold(source[0].partition("%")[0], source[1]))
+                    return VisitorAnswer(packet, sender, address_of(source))
         return None
 
 
-def resolve(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """The first address of HOST:PORT; raises FlcError where it has none."""
+def add_key_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--key-file` and `--cluster`."""
+    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
+    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+
+
+def given_ring(args: argparse.Namespace) -> Keyring:
+    """Make the ring of `--key-file` and `--cluster`; raises FlcError."""
+    return keyring(read_keys(Path(args.key_file)) if args.key_file else (), args.cluster)
+
+
+def visitors_seal(ring: Keyring) -> Seal:
+    """Begin a session of a visitor."""
+    return Seal(ring, secrets.token_bytes(SESSION_BYTES))
+
+
+def visitors_ping() -> Ping:
+    """Make a ping that claims nothing. Its nonce is never 0, which in an ack means: no ping."""
+    root = bytes(HASH_BYTES)
+    nonce = secrets.randbelow((1 << 64) - 1) + 1
+    return Ping(nonce, root, root, catching_up=False, log=bytes(ID_BYTES))
+
+
+def address_of(address: tuple[Any, ...]) -> Address:
+    """Spell a socket's address in the one way we do; an IPv6 scope is left out."""
+    return fold(address[0].partition("%")[0], address[1])
+
+
+def _resolved(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Find the first address of HOST:PORT; raises FlcError where it has none."""
     host, port = split_host_port(text)
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or NO_HOST
-        raise FlcError(
-            f"{text!r} has no address: {reason}", "write HOST:PORT of a host that resolves"
-        ) from error
+        hint = "write HOST:PORT of a host that resolves"
+        raise FlcError(f"{text!r} has no address: {reason}", hint) from error
     return family, (str(address[0]), int(address[1]))

@@ -1,30 +1,26 @@
-"""`flc udp`: netcat for the wire. Lines of JSON go out as sealed datagrams, what comes is decoded.
+"""`flc udp`: netcat for the wire. JSON lines go out as sealed datagrams, what comes is decoded.
 
-Packets are typed as `wire/typed.py` has them; lines and records are described in
-`cli/datagram_lines.py`, a session in `cli/udp_session.py`.
+`wire/packet_json.py` says how packets are typed, `datagram_lines.py` what a line and a record are,
+and `udp_session.py` how a session goes.
 """
 
 from __future__ import annotations
 
 import argparse
 import asyncio
-import secrets
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 from flc_udp.cli import pipes
 from flc_udp.cli.arguments import seconds
-from flc_udp.cli.complaint import complain
+from flc_udp.cli.complaint import DONE, FAILED, complain
 from flc_udp.cli.wire.datagram_lines import LINE_BYTES_MAX, read_datagram
 from flc_udp.cli.wire.hexdump import Captured, HexReader
-from flc_udp.cli.wire.udp_session import Session
+from flc_udp.cli.wire.probe import add_key_flags, given_ring, visitors_seal
+from flc_udp.cli.wire.udp_session import STDIN, UdpSession
 from flc_udp.client import compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
-from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, read_keys
-
-STDIN = 0
-DONE, FAILED = 0, 1
+from flc_udp.wire.seal import Seal
 
 USAGE = "flc udp HOST PORT | -l [HOST:]PORT | --decode  [OPTION]..."
 
@@ -41,8 +37,7 @@ def add_udp(parser: argparse.ArgumentParser) -> None:
     flag("-v", dest="verbose", action="store_true", help="say what is sent, received and dropped")
     flag("-w", dest="silence", metavar="SECS", type=seconds, help="quit after SECS of silence")
     flag("--decode", action="store_true", help="read hex or `tcpdump -x` from stdin, send nothing")
-    flag("--key-file", metavar="FILE", help="the cluster's keys")
-    flag("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+    add_key_flags(parser)
 
 
 def udp(args: argparse.Namespace) -> int:
@@ -51,20 +46,14 @@ def udp(args: argparse.Namespace) -> int:
         args.misused("one of HOST PORT, -l PORT and --decode is needed")
     if args.probe and not args.target:
         args.misused("-z needs HOST PORT")
-    _settle_addresses(args)
-    seal = _seal(args)
-    if args.decode:
-        return asyncio.run(decode(seal, with_hex=args.hex))
-    return asyncio.run(_session(seal, args))
+    _join_addresses(args)
+    seal = visitors_seal(given_ring(args))
+    run = decode(seal, with_hex=args.hex) if args.decode else UdpSession(seal, args).run()
+    return asyncio.run(run)
 
 
-def _seal(args: argparse.Namespace) -> Seal:
-    keys = read_keys(Path(args.key_file)) if args.key_file else ()
-    return Seal(keyring(keys, args.cluster), secrets.token_bytes(SESSION_BYTES))
-
-
-def _settle_addresses(args: argparse.Namespace) -> None:
-    """One text for each address, checked: `HOST PORT` and `HOST:PORT` are both understood."""
+def _join_addresses(args: argparse.Namespace) -> None:
+    """Check the addresses, and spell both `HOST PORT` and `HOST:PORT` in one word."""
     if args.target:
         *hosts, port = args.target
         if len(hosts) > 1:
@@ -82,12 +71,8 @@ def _joined(host: str, port: str) -> str:
     return f"[{host}]:{port}" if ":" in host and host[0] != "[" else f"{host}:{port}"
 
 
-async def _session(seal: Seal, args: argparse.Namespace) -> int:
-    return await Session(seal, args).run()
-
-
 async def decode(seal: Seal, *, with_hex: bool) -> int:
-    """Hex of stdin as records, without any network; 1 where some could not be read."""
+    """Print the hex of stdin as records, without any network; 1 if some could not be read."""
     code = DONE
     async for found in _captured():
         if isinstance(found, FlcError):

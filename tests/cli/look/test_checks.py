@@ -16,7 +16,7 @@ from flc_udp.cli.look.checks.directory import Entry
 from flc_udp.cli.look.checks.peer import NOTHING, WAYS, Reached
 from flc_udp.cli.look.checks.proc import read
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
-from flc_udp.cli.wire.probe import Answer, Probe
+from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -438,9 +438,9 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
 ) -> None:
     """The probe and the node speak from different ports."""
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
-    source = Probe("127.0.0.1:7353", keyring((), "flc"))
+    source = Visitor("127.0.0.1:7353", keyring((), "flc"))
     source.socket.close()
-    answer = Answer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
 
     assert peer.answered("h:1", Reached(answer, 1.0), members).level == level
 
@@ -453,10 +453,10 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
         target.bind((host, 0))
         shown = f"[{host}]" if ":" in host else host
         ring = keyring((), "flc")
-        probe = Probe(f"{shown}:{target.getsockname()[1]}", ring)
+        probe = Visitor(f"{shown}:{target.getsockname()[1]}", ring)
         with probe.socket:
             for size in (60, 1_200, 1_355, 1_356, 1_357):
-                probe.ping(size, peer.filling(size))
+                probe.ping(peer.filling(size))
                 datagram = target.recv(65_535)
                 payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram).payload
                 _, packets, _ = codec.read(payload)

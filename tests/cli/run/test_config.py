@@ -1,4 +1,4 @@
-"""`flc config`: the example is what the daemon takes, and never older than its settings."""
+"""`flc config`: the daemon takes the example, which has all of today's settings."""
 
 import dataclasses
 import tomllib
@@ -13,7 +13,7 @@ from flc_udp.daemon import settings
 
 
 def uncommented() -> str:
-    """The example with every setting in force."""
+    """Give the example with every setting in force."""
     names = tuple(f"#{setting.name} = " for setting in dataclasses.fields(Settings))
     return "\n".join(
         line.removeprefix("#") if line.startswith(names) else line for line in example()
@@ -21,12 +21,12 @@ def uncommented() -> str:
 
 
 def test_the_example_is_all_comment() -> None:
-    """As it is printed it changes nothing."""
+    """The example as it is printed changes nothing."""
     assert tomllib.loads("\n".join(example())) == {}
 
 
 def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
-    """Uncommented, the daemon takes it, and it says what would be without it."""
+    """Without its # each line is taken by the daemon, and gives the default."""
     path = tmp_path / "flc.toml"
     path.write_text(uncommented())
 
@@ -35,14 +35,14 @@ def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
 
 
 def test_it_says_what_a_profile_changes() -> None:
-    """Beside the default."""
+    """The example names the values of the profiles."""
     text = " ".join(line.removeprefix("# ") for line in example())
 
     assert f"profile wan: {PROFILES['wan']['push_window_bytes']}" in text
 
 
 def test_it_says_what_a_running_node_follows() -> None:
-    """Beside each such setting, and beside no other."""
+    """The example says it of each setting that SIGHUP reloads, and of no other."""
     paragraphs = "\n".join(example()).split("\n\n")
     followed = {
         line.partition(" ")[0].removeprefix("#")
@@ -58,7 +58,7 @@ def test_it_says_what_a_running_node_follows() -> None:
 def test_what_is_changed_is_printed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """By a file, the environment or a profile; it is TOML again."""
+    """What a file, the environment or a profile changes is printed, as TOML."""
     path = tmp_path / "flc.toml"
     path.write_text('name = "ann \\u00e9"\nprofile = "local"\njoin = ["a:1", "b:2"]\n')
     monkeypatch.setenv("FLC_LINKS_MAX", "9")
@@ -72,7 +72,7 @@ def test_what_is_changed_is_printed(
 
 
 def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """As `flc run` would, without starting anything."""
+    """A mistake is told as `flc run` would tell it, and nothing is started."""
     path = tmp_path / "flc.toml"
     path.write_text("linksmax = 9\n")
 
@@ -92,7 +92,7 @@ def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_an_address_that_is_none_is_told_with_its_place(
     key: str, said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file that passes the check does not fail at the start for how an address is written."""
+    """The check refuses an address that would make a start fail."""
     path = tmp_path / "flc.toml"
     path.write_text(f"{key} = {said}\n")
 

@@ -1,4 +1,4 @@
-"""`flc demo`: real daemons, and nothing left of them."""
+"""`flc demo` runs real daemons and leaves nothing of them."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from flc_udp.cli.run.cluster import broken, environment, until
+from flc_udp.cli.run.cluster import broken, clean_environment, until
 from flc_udp.model.errors import FlcError
 from tests.cli.fake import Spawn
 
 
 def left_behind(directory: Path) -> list[str]:
-    """Processes whose command line names the directory, and what is in it."""
+    """List the processes whose command line names the directory, and the files in it."""
     lines = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -29,7 +29,7 @@ def left_behind(directory: Path) -> list[str]:
 async def test_every_promise_holds(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, nodes: int
 ) -> None:
-    """The demo ends with 0, one equal hash a node, lines of 80 columns, and nothing left."""
+    """The demo ends with 0, prints one equal hash a node in 80 columns, and leaves nothing."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     monkeypatch.setenv("FLC_JOIN", "192.0.2.1:1")  # of another cluster, which must stay alone
     process = await spawn("demo", "--nodes", str(nodes))
@@ -47,7 +47,7 @@ async def test_every_promise_holds(
 async def test_nothing_is_left_when_it_is_stopped(
     spawn: Spawn, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: signal.Signals
 ) -> None:
-    """However it is stopped in the middle, its nodes end and its directories go."""
+    """Whatever signal stops the demo, its nodes end and its directories are deleted."""
     monkeypatch.setenv("TMPDIR", str(tmp_path))
     process = await spawn("demo")
     assert process.stdout is not None
@@ -68,7 +68,7 @@ async def test_a_promise_that_does_not_hold_is_named() -> None:
         return False
 
     with pytest.raises(FlcError, match="promise broken: pigs fly"):
-        await until("pigs fly", never, seconds=0)
+        await until("pigs fly", never, limit_s=0)
     assert broken("a", "b").hint
 
 
@@ -77,6 +77,6 @@ def test_nodes_do_not_inherit_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("FLC_BIND", "0.0.0.0:7352")
     monkeypatch.setenv("STATE_DIRECTORY", "/var/lib/flc")
 
-    assert "FLC_BIND" not in environment()
-    assert "STATE_DIRECTORY" not in environment()
-    assert environment()["PATH"] == os.environ["PATH"]
+    assert "FLC_BIND" not in clean_environment()
+    assert "STATE_DIRECTORY" not in clean_environment()
+    assert clean_environment()["PATH"] == os.environ["PATH"]

@@ -11,14 +11,14 @@ from flc_udp.config import SETTING_NAMES
 
 
 def parsed(*words: str) -> argparse.Namespace:
-    """The command line, parsed."""
+    """Parse a command line."""
     parser = argparse.ArgumentParser()
     add_run(parser)
     return parser.parse_args(words)
 
 
 def test_only_what_is_typed_overrides() -> None:
-    """A flag that is not given leaves environment, file and default their say."""
+    """A flag that is not typed changes nothing."""
     assert overrides(parsed()) == {}
     assert overrides(parsed("--config", "flc.toml")) == {}
 

@@ -13,13 +13,13 @@ ANN6, BEN6 = Address("2001:db8::1", 7352), Address("::1", 9000)
 
 
 def in_udp(data: bytes, source: Address, target: Address) -> bytes:
-    """RFC 768, without a checksum."""
+    """Put data into UDP (RFC 768), without a checksum."""
     head = (source.port, target.port, 8 + len(data), 0)
     return b"".join(number.to_bytes(2, "big") for number in head) + data
 
 
 def in_v4(data: bytes = DATA, *, options: bytes = b"", fragment: int = 0) -> bytes:
-    """RFC 791, from ann to ben."""
+    """Put data into UDP and IPv4 (RFC 791), from ann to ben."""
     body = in_udp(data, ANN, BEN)
     header = 20 + len(options)
     head = bytes((0x40 | header // 4, 0)) + (header + len(body)).to_bytes(2, "big") + bytes(2)
@@ -28,7 +28,7 @@ def in_v4(data: bytes = DATA, *, options: bytes = b"", fragment: int = 0) -> byt
 
 
 def in_v6(data: bytes = DATA, *, options: int = 0) -> bytes:
-    """RFC 8200, with so many options before UDP."""
+    """Put data into UDP and IPv6 (RFC 8200), with that many options before UDP."""
     body = in_udp(data, ANN6, BEN6)
     kinds = [*[0, 60, 60][:options], 17]
     extensions = b"".join(bytes((after, 0)) + bytes(6) for _, after in pairwise(kinds))
@@ -38,7 +38,7 @@ def in_v6(data: bytes = DATA, *, options: int = 0) -> bytes:
 
 
 def dump(packet: bytes, *, text: bool = False) -> list[str]:
-    """As tcpdump -x prints it, or -X with `text`."""
+    """Print a packet like tcpdump -x, or like -X with `text`."""
     lines = ["12:00:00.000001 IP 10.0.0.1.7352 > 10.0.0.2.9000: UDP, length 61"]
     for at in range(0, len(packet), 16):
         row = packet[at : at + 16]
@@ -49,34 +49,34 @@ def dump(packet: bytes, *, text: bool = False) -> list[str]:
 
 
 def read(*lines: str) -> list[Captured | FlcError]:
-    """All that comes out of these lines."""
+    """Give all that comes out of these lines."""
     reader = HexReader()
     found = [each for line in lines for each in reader.feed(line)]
     return [*found, *reader.end()]
 
 
 def problems(*lines: str) -> list[str]:
-    """What is wrong with them."""
+    """Give the errors of these lines, which must have nothing else."""
     found = read(*lines)
     assert all(isinstance(each, FlcError) for each in found)
     return [str(each) for each in found]
 
 
 def test_a_line_of_hex_is_a_datagram() -> None:
-    """With spaces or without; empty lines are nothing."""
+    """A line of hex is a datagram, with spaces or without; an empty line is nothing."""
     assert read("0102ff", "", "01 02 FF\r") == [Captured(b"\1\2\xff"), Captured(b"\1\2\xff")]
 
 
 @pytest.mark.parametrize("text", [False, True])
 def test_packets_are_joined_of_their_rows(text: bool) -> None:
-    """Of each family, with the addresses in their headers."""
+    """The rows of an IPv4 or IPv6 packet give its datagram and the addresses of its header."""
     lines = [*dump(in_v4(), text=text), *dump(in_v6(), text=text)]
 
     assert read(*lines) == [Captured(DATA, ANN, BEN), Captured(DATA, ANN6, BEN6)]
 
 
 def test_a_packet_comes_with_its_last_row() -> None:
-    """A live capture is decoded as it goes."""
+    """A datagram comes with the last row of its packet, so a live capture is decoded at once."""
     reader = HexReader()
     *lines, last = dump(in_v4())
 
@@ -92,7 +92,7 @@ def test_a_packet_comes_with_its_last_row() -> None:
 )
 @pytest.mark.parametrize("link", [b"", bytes(14), bytes(16), bytes(18), bytes(20), b"\2\0\0\0"])
 def test_what_stands_before_it_is_passed_over(packet: bytes, link: bytes) -> None:
-    """Whatever link it was captured on, with what pads a short frame."""
+    """The header of any link, and the padding of a short frame, are no part of a datagram."""
     found = datagram_in(link + packet + bytes(3))
 
     assert found is not None
@@ -115,12 +115,12 @@ def test_what_stands_before_it_is_passed_over(packet: bytes, link: bytes) -> Non
     ids=["v4 cut", "v6 cut", "first", "fragment", "v4 TCP", "v6 TCP", "empty", "byte", "zeros"],
 )
 def test_what_is_no_whole_datagram(packet: bytes) -> None:
-    """Cut short, a fragment, or of another protocol: nothing is guessed."""
+    """A cut packet, a fragment and another protocol give nothing: nothing is guessed."""
     assert datagram_in(packet) is None
 
 
 def test_a_packet_without_a_datagram_names_its_line() -> None:
-    """And does not hide those after it."""
+    """The error of a packet without a datagram names its line; the next packet is read."""
     (error, captured) = read(*dump(in_v4()[:-5]), *dump(in_v4()))
 
     assert str(error) == "the packet at line 2 has no whole UDP datagram in it"
@@ -128,7 +128,7 @@ def test_a_packet_without_a_datagram_names_its_line() -> None:
 
 
 def test_a_missing_row_is_no_packet() -> None:
-    """Bytes are never joined across a gap."""
+    """Bytes are never joined across a missing row."""
     lines = dump(in_v4())
     del lines[2]
 
@@ -136,5 +136,5 @@ def test_a_missing_row_is_no_packet() -> None:
 
 
 def test_what_is_not_hex() -> None:
-    """Names the line; an odd digit is none either."""
+    """The error of a line that is not hex, or has an odd digit, names the line."""
     assert problems("hello", "012") == ["line 1 is not hex", "line 2 is not hex"]

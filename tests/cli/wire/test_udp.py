@@ -24,19 +24,19 @@ from tests.cli.wire.test_hexdump import ANN, BEN, dump, in_v4
 NODE = b"node----"
 NACK = '{"kind":"nack","nonce":1}'
 HASTE = ("-w", "0.2")
-"""For runs in which nothing is to come."""
+"""Options for runs in which nothing will come."""
 
 TIME = ("-w", "1.5")
-"""For an answer, which takes a thousandth of it."""
+"""Options for runs with an answer, which takes a thousandth of this time."""
 
 
 def sealer(cluster: str = "flc", *keys: bytes) -> Seal:
-    """A process's envelope."""
+    """Make the envelope of a process."""
     return Seal(keyring(keys, cluster), b"a session, 16 by")
 
 
 class Peer(asyncio.DatagramProtocol):
-    """A socket on loopback that keeps what it is sent, and answers what it is told to."""
+    """A socket on loopback that keeps what it is sent, and gives one answer to all of it."""
 
     def __init__(self, seal: Seal, answer: bytes | None) -> None:
         self._seal, self._answer = seal, answer
@@ -44,7 +44,7 @@ class Peer(asyncio.DatagramProtocol):
 
     @classmethod
     async def bound(cls, seal: Seal, answer: bytes | None, to: str | None = None) -> Self:
-        """On any free port; with `to` it speaks to that address alone."""
+        """Bind to any free port; with `to`, speak only to that address."""
         peer = cls(seal, answer)
         loop = asyncio.get_running_loop()
         host, _, port = (to or "").rpartition(":")
@@ -54,22 +54,22 @@ class Peer(asyncio.DatagramProtocol):
 
     @property
     def port(self) -> str:
-        """Where it is."""
+        """The port that it is bound to."""
         return str(self.transport.get_extra_info("sockname")[1])
 
     def connection_made(self, transport: Any) -> None:  # noqa: ANN401  # asyncio's, or uvloop's
-        """Ready."""
+        """Keep the transport."""
         self.transport = transport
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """Keep it, and answer."""
+        """Keep what came, and answer it."""
         sender, packets, _ = codec.read(self._seal.open(data).payload)
         self.received.put_nowait((sender, packets))
         if self._answer is not None:
             self.transport.sendto(self._answer, addr)
 
     async def next(self) -> list[Packet]:
-        """The packets of the next datagram, which a visitor sent."""
+        """Wait for the next datagram, which must be a visitor's, and give its packets."""
         sender, packets = await asyncio.wait_for(self.received.get(), DEADLINE_S)
         assert sender == VISITOR
         return packets
@@ -110,12 +110,12 @@ def udp(spawn: Spawn) -> Flc:
 
 
 def records(ended: Ended) -> list[dict[str, Any]]:
-    """Its output."""
+    """Parse its output."""
     return [json.loads(line) for line in ended.out.splitlines()]
 
 
 async def test_a_line_is_a_datagram_and_an_answer_is_a_line(udp: Flc, peer: PeerMaker) -> None:
-    """What is typed arrives as it was typed; what comes is decoded, with where it came from."""
+    """What is typed arrives as it was typed; what comes is printed with its source."""
     ann = await peer(Nack(7), Relayed(8, NODE))
     lines = f'{NACK}\n[{NACK},{{"kind":"nack","nonce":2}}]\n\n[]'
     ended = await udp("127.0.0.1", ann.port, *TIME, stdin=lines)
@@ -134,7 +134,7 @@ async def test_a_line_is_a_datagram_and_an_answer_is_a_line(udp: Flc, peer: Peer
 
 
 async def test_host_and_port_may_be_one_word(udp: Flc, peer: PeerMaker) -> None:
-    """As `flc ping` and the settings write addresses."""
+    """HOST:PORT is understood, too, as `flc ping` and the settings write addresses."""
     ann = await peer(Nack(7))
     ended = await udp(f"localhost:{ann.port}", *TIME, stdin=NACK)
 
@@ -142,7 +142,7 @@ async def test_host_and_port_may_be_one_word(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_silence_is_exit_3_where_something_was_sent(udp: Flc, peer: PeerMaker) -> None:
-    """With the hint that it may be ours; who sent nothing has nothing to wait for."""
+    """Silence is exit 3 with the hint that the key may be wrong; without a question it is 0."""
     mute = await peer()
     silent = await udp("127.0.0.1", mute.port, *HASTE, stdin=NACK)
     idle = await udp("127.0.0.1", mute.port, *HASTE)
@@ -155,7 +155,7 @@ async def test_silence_is_exit_3_where_something_was_sent(udp: Flc, peer: PeerMa
 
 
 async def test_a_bad_line_does_not_end_the_session(udp: Flc, peer: PeerMaker) -> None:
-    """It is told with its number, the others go on, and the end is exit 1."""
+    """The error names the bad line, the other lines are sent, and the exit code is 1."""
     ann = await peer(Nack(7))
     lines = '{\n{"kind":"nack"}\n' + "[" * 100_000 + f"\n{NACK}\n"
     ended = await udp("127.0.0.1", ann.port, *TIME, stdin=lines)
@@ -169,7 +169,7 @@ async def test_a_bad_line_does_not_end_the_session(udp: Flc, peer: PeerMaker) ->
 
 
 async def test_a_datagram_has_a_limit(udp: Flc, peer: PeerMaker) -> None:
-    """What UDP cannot carry is refused, and what it can is sent in one."""
+    """A line that UDP cannot carry is refused; the largest that it can is one datagram."""
     ann = await peer(Nack(7))
     rumor = '{{"kind":"rumor","receipt":false,"at":0,"messages":["{}"]}}'
     lines = "\n".join((rumor.format("00" * 60_000), rumor.format("00" * 66_000)))
@@ -183,7 +183,7 @@ async def test_a_datagram_has_a_limit(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_what_is_not_ours_is_shown_as_that(udp: Flc, peer: PeerMaker) -> None:
-    """Each drop has its byte, its reason, and the question that it raises; it is no answer."""
+    """A dropped datagram is shown with its byte, reason and hint, and is no answer."""
     other = await peer(raw=sealer("other").close(payload_of(NODE, [Nack(7)])))
     ended = await udp("127.0.0.1", other.port, "-v", *TIME, stdin=NACK)
 
@@ -201,7 +201,7 @@ async def test_what_is_not_ours_is_shown_as_that(udp: Flc, peer: PeerMaker) -> N
 
 
 async def test_keys_are_those_of_the_file(udp: Flc, peer: PeerMaker, tmp_path: Path) -> None:
-    """Under the key and the name of a cluster it is understood, and understands."""
+    """With the key and name of a cluster both sides understand each other."""
     path = tmp_path / "cluster.key"
     path.write_text(make_key())
     ann = await peer(Nack(7), seal=sealer("ops", *read_keys(path)))
@@ -213,7 +213,7 @@ async def test_keys_are_those_of_the_file(udp: Flc, peer: PeerMaker, tmp_path: P
 
 
 async def test_hex_is_what_was_on_the_wire(udp: Flc, peer: PeerMaker) -> None:
-    """Sealed and opened; with -v what was sent, too."""
+    """-x shows what came, sealed and opened; with -v also what was sent."""
     ann = await peer(Nack(7))
     ended = await udp("127.0.0.1", ann.port, "-x", "-v", *TIME, stdin=NACK)
 
@@ -226,7 +226,7 @@ async def test_hex_is_what_was_on_the_wire(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_a_probe_is_a_ping(udp: Flc, peer: PeerMaker) -> None:
-    """Answered it is exit 0 and not a word; with -v it is told."""
+    """A probe that is answered is exit 0 without a word; -v tells what was sent and came."""
     ann = await peer(Nack(7))
     ended = await udp("-z", "127.0.0.1", ann.port)
     told = await udp("-z", "-v", "127.0.0.1", ann.port)
@@ -237,7 +237,7 @@ async def test_a_probe_is_a_ping(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_a_probe_in_silence(udp: Flc, peer: PeerMaker) -> None:
-    """Exit 3 with what to look at, whether nothing comes, or junk, or a refusal."""
+    """A probe ends with 3 and a hint if nothing comes, or junk, or a refusal."""
     mute, junk = await peer(), await peer(raw=b"junk")
     gone = (await peer()).port
 
@@ -253,7 +253,7 @@ async def test_a_probe_in_silence(udp: Flc, peer: PeerMaker) -> None:
 async def listening(
     spawn: Spawn, *words: str, **options: int
 ) -> tuple[asyncio.subprocess.Process, str]:
-    """A listener, and where it is."""
+    """Start a listener; give it and its address."""
     process = await spawn("udp", "-v", *words, **options)
     assert process.stderr is not None
     line = await asyncio.wait_for(process.stderr.readline(), DEADLINE_S)
@@ -263,7 +263,7 @@ async def listening(
 
 
 async def test_listening_decodes_what_comes(spawn: Spawn, peer: PeerMaker) -> None:
-    """From anyone, in the order it came; what is no datagram of ours, too."""
+    """A listener prints what comes from anyone, in its order, also what is not ours."""
     process, address = await listening(spawn, "-l", "0", stdin=subprocess.DEVNULL)
     ann = await peer(to=address)
     ann.transport.sendto(sealer().close(payload_of(NODE, [Nack(7)])))
@@ -277,7 +277,7 @@ async def test_listening_decodes_what_comes(spawn: Spawn, peer: PeerMaker) -> No
 
 
 async def test_lines_go_to_the_last_peer_that_spoke(spawn: Spawn, peer: PeerMaker) -> None:
-    """As nc does: they wait for the first; junk leads them nowhere."""
+    """Lines wait for a peer and go to the last that spoke, as in nc; junk does not count."""
     process, address = await listening(spawn, "-l", "127.0.0.1:0")
     ann, ben = await peer(to=address), await peer(to=address)
 
@@ -302,12 +302,12 @@ async def test_lines_go_to_the_last_peer_that_spoke(spawn: Spawn, peer: PeerMake
 
 
 async def test_listening_in_silence_is_no_failure(udp: Flc) -> None:
-    """Nobody was asked anything."""
+    """A listener that hears nothing ends with 0: it asked nobody."""
     assert await udp("-l", "0", *HASTE) == Ended(0, "", "")
 
 
 async def test_a_port_that_is_taken(udp: Flc, peer: PeerMaker) -> None:
-    """Names the address and the way out."""
+    """The error names the address, and the hint another way."""
     ann = await peer()
     ended = await udp("-l", ann.port)
 
@@ -318,7 +318,7 @@ async def test_a_port_that_is_taken(udp: Flc, peer: PeerMaker) -> None:
 
 
 async def test_hex_is_decoded_without_a_network(udp: Flc) -> None:
-    """One datagram a line, or a capture of them, with who sent it to whom."""
+    """A line of hex and a capture are decoded, the latter with sender and receiver."""
     datagram = sealer().close(payload_of(NODE, [Nack(7)]))
     ended = await udp("--decode", stdin="\n".join((datagram.hex(), *dump(in_v4(datagram)))))
 
@@ -328,7 +328,7 @@ async def test_hex_is_decoded_without_a_network(udp: Flc) -> None:
 
 
 async def test_what_cannot_be_decoded_says_at_which_byte(udp: Flc) -> None:
-    """Of the datagram, or of the payload in it; the rest is decoded, and the end is exit 1."""
+    """The error names the byte in the datagram or its payload; the rest is decoded; exit 1."""
     seal = sealer()
     nack = seal.close(payload_of(NODE, [Nack(7)]))
     broken = nack[:-1] + bytes((nack[-1] ^ 1,))
@@ -366,7 +366,7 @@ async def test_what_cannot_be_decoded_says_at_which_byte(udp: Flc) -> None:
     ],
 )
 def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
-    """One of three ways is meant, or exit 2."""
+    """A line that means none of the three ways, or two of them, is exit 2."""
     with pytest.raises(SystemExit) as ended:
         main(["udp", *words])
 
@@ -387,7 +387,7 @@ def test_a_line_that_cannot_be_parsed(words: list[str]) -> None:
     ],
 )
 async def test_an_address_or_a_key_that_is_none(flc: Flc, words: list[str]) -> None:
-    """One error, one hint."""
+    """A wrong address or key file is one error and one hint."""
     ended = await flc("udp", *words)
 
     assert (ended.code, ended.out) == (1, "")
@@ -397,7 +397,7 @@ async def test_an_address_or_a_key_that_is_none(flc: Flc, words: list[str]) -> N
 
 
 async def test_output_that_nobody_reads_ends_it_quietly(spawn: Spawn) -> None:
-    """`flc udp -l 0 | head -1` does not stay."""
+    """`flc udp -l 0 | head -1` ends."""
     process, _ = await listening(spawn, "-l", "0")
     assert process.stdout is not None
     process.stdout._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001  # no other way

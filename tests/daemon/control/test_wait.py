@@ -27,7 +27,8 @@ async def test_wait_all_is_a_receipt_from_every_node(cluster: Cluster) -> None:
 
 async def test_a_silent_node_is_named(cluster: Cluster) -> None:
     """With one of three nodes stopped, waiting for both others ends with 3 and its name."""
-    ann, _ben, cho = await cluster.start(3, environ=PATIENT)
+    ann, ben, cho = (cluster.node(environ=PATIENT) for _ in range(3))
+    await cluster.start_these(ann, ben, cho)
     cho.stop()
     for wait in ("all", "2"):
         said = await ann.flc("say", "ops", "hi", "--wait", wait, "--timeout", "0.5")

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.cli.wire.probe import Answer, Probe
+from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
 from flc_udp.client import Record
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.model.errors import FlcError
@@ -61,7 +61,7 @@ DO_NOT_FRAGMENT = 2
 class Reached(NamedTuple):
     """What came of pings: the answer and its time, None where there was none."""
 
-    answer: Answer | None
+    answer: VisitorAnswer | None
     ms: float = 0.0
     ahead_ms: float | None = None
     """How far its wall clock is ahead of this one, give or take half of `ms`; None: not told."""
@@ -85,7 +85,7 @@ def peer(
 ) -> list[Verdict]:
     """Whether it answers; where it does, its clock and the path."""
     try:
-        probe = Probe(address, ring)
+        probe = Visitor(address, ring)
     except FlcError as error:
         return [fail(PEER, str(error), error.hint)]
     with probe.socket:
@@ -106,13 +106,13 @@ def filling(payload_bytes: int) -> list[Nack]:
     return [NOTHING] * max((payload_bytes - HEAD_BYTES - PING_BYTES_MAX) // NACK_BYTES, 0)
 
 
-def reach(probe: Probe, payload_bytes: int, patience_s: float) -> Reached:
+def reach(probe: Visitor, payload_bytes: int, patience_s: float) -> Reached:
     """Ping with a payload of that size until it is answered, a few times."""
     problem = ""
     for _ in range(TRIES):
         began = time.perf_counter()
         try:
-            nonce = probe.ping(payload_bytes, filling(payload_bytes))
+            nonce = probe.ping(filling(payload_bytes))
         except OSError as error:
             problem = error.strerror or str(error)
             if error.errno == errno.EMSGSIZE:
@@ -127,7 +127,7 @@ def reach(probe: Probe, payload_bytes: int, patience_s: float) -> Reached:
     return Reached(None, math.inf, problem=problem)
 
 
-def path_mtu(probe: Probe, ways: Ways) -> int | None:
+def path_mtu(probe: Visitor, ways: Ways) -> int | None:
     """What the kernel knows by now; a socket has to be connected to be told."""
     if sys.platform != "linux":
         return None

@@ -1,0 +1,140 @@
+"""The commands of `flc`: for each its module, what `flc --help` says of it, and examples.
+
+The table is text, so that it reads as the help prints it. A command begins with its name, its
+module in this package in brackets, and its summary; below stand lines that one can type.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+TABLE = """
+run (run.run): run a node in the foreground
+  flc run --name ann --tag role=db
+  flc run --data /tmp/ben --bind 127.0.0.1:0 --join 127.0.0.1:7352
+
+nc (talk.nc): netcat for a room: lines of stdin are said, what others say is printed
+  flc nc ops
+  journalctl -f | flc nc -N ops
+  flc nc -d --json ops | jq .body
+
+say (talk.say): say one message and print its dot once it is durable here
+  flc say ops deploy is done
+  git log -1 | flc say ops - --wait all
+
+log (look.log): print the converged history of a room, or of all
+  flc log ops -n 100
+  flc log --since 2h --json | jq -r .author | sort | uniq -c
+
+rooms (look.lists): list the rooms
+  flc rooms
+  flc rooms --json | jq -r .room
+
+members (look.lists): list the members of the cluster as this node sees them
+  flc members
+  flc members --watch
+  flc members --tag role=db --json | jq -r .address
+
+status (look.status): say how the node is; exit 1 if it is not healthy
+  flc status
+  flc status --json | jq .reasons
+
+digest (look.status): print the roots: nodes with equal roots have equal histories and members
+  flc digest
+  flc digest --json
+
+sync (look.sync): compare histories with other nodes now; with -w watch this one catch up
+  flc sync
+  flc sync ben --watch
+  flc sync -w --json | jq .left_s
+
+leave (look.status): make the node leave the cluster and end its daemon
+  flc leave
+
+forget (look.status): treat a member that is not coming back like one that left
+  flc forget ben
+  flc forget 86be453a11f3d69b
+
+why (look.why): print a message's causes and vector clock; of two, which came before
+  flc why 9f2c61d0a47be813:17
+  flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1
+
+fsck (keep.fsck): check a node's database, also while the node runs; exit 1 if anything is wrong
+  flc fsck
+  flc fsck --data /tmp/ann --json | jq -r '.problem // empty'
+
+backup (keep.backup): copy a node's log into one checked file, also while the node runs
+  flc backup /backup/ann.db
+  flc backup --force --json ann.db | jq -r .root
+
+export (keep.export): print the whole history as JSON lines that `flc import` can read
+  flc export > history.jsonl
+  flc export ops | jq -r 'select(.dot) | .body'
+
+import (keep.imports): read an export into the data directory of a node that is down
+  flc import history.jsonl --data /tmp/ann
+  ssh ann flc export | flc import - --data /tmp/ben
+
+ping (wire.ping): probe a node from outside, with round-trip statistics
+  flc ping 127.0.0.1:7352 -c 5
+  flc ping --key-file cluster.key ben.example:7352
+
+udp (wire.udp): netcat for the wire: JSON lines are sent as packets, what comes is decoded
+  echo '{"kind":"pull","nonce":7,"credit":4096,"graft":false,"after":0,"below":1,\
+"wants":[]}' | flc udp -v -w 1 127.0.0.1 7352
+  flc udp -z 127.0.0.1 7352 && echo it answers
+  flc udp -l 7399 | jq -c .packets
+  sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key
+
+doctor (look.doctor): check what often goes wrong here, and the way to a peer; exit 1 with any fail
+  flc doctor
+  flc doctor ben.example:7352
+  flc doctor --json | jq 'select(.advice)'
+
+keygen (keep.keygen): print a new key for a cluster
+  (umask 077; flc keygen > cluster.key); flc run --key-file cluster.key
+
+keys (keep.keys): show or change the keys of a running node: the first seals, any opens
+  flc keys list
+  flc keygen | flc keys add
+  flc keys use 5b0c9a1e
+  flc keys remove open
+  flc keys list --json | jq -r 'select(.seals) | .id'
+
+config (run.config): print every setting as a file to begin with, or what is changed here
+  flc config --example > flc.toml
+  flc config --config flc.toml
+
+completion (run.completion): print what makes a shell complete commands, options, rooms and members
+  source <(flc completion bash)
+  mkdir -p ~/.zfunc && flc completion zsh > ~/.zfunc/_flc
+  flc completion fish | source
+
+demo (run.demo): a cluster on this machine in one terminal: chat, kill -9, catch up, equal histories
+  flc demo
+  flc demo --nodes 5
+
+sim (run.sim): run the same code under a virtual clock and a lossy network
+  flc sim --nodes 50 --loss 5 --seed 7
+"""
+
+
+class Command(NamedTuple):
+    """A command: the module of its two functions, a summary, and lines that show its use."""
+
+    module: str
+    summary: str
+    example: str
+
+
+def _read(table: str) -> dict[str, Command]:
+    commands = {}
+    for entry in table.strip().split("\n\n"):
+        head, example = entry.split("\n", 1)
+        name, rest = head.split(" (", 1)
+        module, summary = rest.split("): ", 1)
+        commands[name] = Command(f"flc_udp.cli.{module}", summary, example)
+    return commands
+
+
+COMMANDS = _read(TABLE)
