@@ -18,7 +18,7 @@ from typing import Any
 
 from flc_udp import config
 from flc_udp.model import history, message, tags
-from flc_udp.wire import codec, packets, seal
+from flc_udp.wire import codec, packets, rows, seal
 
 PAGE = Path(packets.__file__).parents[1] / "docs" / "protocol.md"
 
@@ -42,10 +42,10 @@ address the text `HOST:PORT`, numeric; ids and hashes are 8 bytes, states and ki
 """
 
 PARTS: tuple[type[Any], ...] = (
-    packets.MemberRow,
+    rows.MemberRow,
     tags.Tag,
-    packets.Want,
-    packets.DigestRow,
+    rows.Want,
+    rows.DigestRow,
     history.BaseLog,
     history.BaseRoom,
     history.Head,
@@ -115,8 +115,8 @@ def _name_of(annotation: object) -> str:
 
 def states() -> str:
     """The states of a member, with their numbers."""
-    rows = ", ".join(f"{state.value} {state.name.lower()}" for state in packets.State)
-    return f"### State\n\n{prose(inspect.getdoc(packets.State) or '')}\n\n{rows}."
+    numbered = ", ".join(f"{state.value} {state.name.lower()}" for state in rows.State)
+    return f"### State\n\n{prose(inspect.getdoc(rows.State) or '')}\n\n{numbered}."
 
 
 def constants() -> str:

@@ -10,7 +10,7 @@ from flc_udp.core.causal import Causal
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import LogId
 from flc_udp.model.message import Message, Origin, write
-from flc_udp.wire.packets import MemberRow
+from flc_udp.wire.rows import MemberRow
 
 
 def compose(

@@ -19,7 +19,7 @@ from flc_udp.core.push.receipts import Receipts
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.drops import Drop
-from flc_udp.wire.packets import MemberRow
+from flc_udp.wire.rows import MemberRow
 
 
 class LinkFacts(NamedTuple):

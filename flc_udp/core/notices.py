@@ -8,7 +8,7 @@ from typing import ClassVar
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.notices import Level, Notice
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,6 @@ from flc_udp.wire.packets import (
     Leave,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Nack,
     Packet,
@@ -67,6 +66,7 @@ from flc_udp.wire.packets import (
     Taken,
     Update,
 )
+from flc_udp.wire.rows import MemberRow
 
 
 class Replica:

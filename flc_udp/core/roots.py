@@ -11,7 +11,7 @@ from hashlib import blake2b
 from flc_udp.config import HASH_BYTES
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Head
-from flc_udp.wire.packets import MemberRow
+from flc_udp.wire.rows import MemberRow
 
 
 def log_hash(log: LogId, head: Head) -> int:

@@ -15,7 +15,7 @@ from flc_udp.core.roots import Root, log_hash
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.message import Message
-from flc_udp.wire.packets import DigestRow
+from flc_udp.wire.rows import DigestRow
 
 NO_LOG: LogId = bytes(ID_BYTES)
 """The id of a node's own log before its first post."""

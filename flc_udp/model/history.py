@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.dots import LogId
+from flc_udp.model.drops import Drop
 from flc_udp.model.message import NO_PARENT, Message, Origin
 
 
@@ -56,6 +57,14 @@ class BaseLog(NamedTuple):
     head: Head
     origin: Origin | None
     rooms: tuple[BaseRoom, ...]
+
+    def fault(self) -> Drop | None:
+        """Say why no log stands so at a floor."""
+        last = self.head.seq
+        for room in self.rooms:
+            if room.seq > last:
+                return Drop.BASE_ROOM_NOT_OF_LOG
+        return None
 
 
 @dataclass(slots=True)

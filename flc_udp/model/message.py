@@ -19,7 +19,7 @@ from __future__ import annotations
 
 from functools import lru_cache
 from hashlib import blake2b
-from typing import NamedTuple
+from typing import NamedTuple, TypeGuard
 
 import msgpack
 
@@ -106,7 +106,7 @@ def label_problem(label: str) -> str | None:
     return None
 
 
-def is_label(value: object) -> bool:
+def is_label(value: object) -> TypeGuard[str]:
     """Whether any value at all is a name; what is too long is not even remembered."""
     return type(value) is str and len(value) <= LABEL_BYTES_MAX and label_problem(value) is None
 

@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
 from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.errors import FlcError
 from flc_udp.model.message import is_label, label_problem
 
 
@@ -48,24 +48,27 @@ def parse_tags(texts: Iterable[str]) -> Tags:
             raise FlcError(f"tag {one.key[:40]!r} is given twice", "a key has one value")
     if len(tags) > TAGS_MAX:
         raise FlcError(f"there are {len(tags)} tags", f"at most {TAGS_MAX} are allowed")
-    if _size(tags) > TAGS_BYTES_MAX:
+    if _size_bytes(tags) > TAGS_BYTES_MAX:
         allowed = f"keys and values may have {TAGS_BYTES_MAX} bytes together"
-        raise FlcError(f"tags have {_size(tags)} bytes", allowed)
+        raise FlcError(f"tags have {_size_bytes(tags)} bytes", allowed)
     return tags
 
 
-def check_tags(tags: Tags) -> Tags:
-    """Return tags as they came from others; raises Malformed where nobody can have them."""
+def is_tag(key: object, value: object) -> bool:
+    """Whether any two values are a tag."""
+    return is_label(key) and is_label(value) and "=" not in key
+
+
+def tags_fault(tags: Tags) -> Drop | None:
+    """Say why no node can have these tags together."""
     if len(tags) > TAGS_MAX:
-        raise Malformed(Drop.MEMBER_TAGS_TOO_MANY)
-    if not all(is_label(key) and is_label(value) and "=" not in key for key, value in tags):
-        raise Malformed(Drop.MEMBER_TAG_NOT_ALLOWED)
+        return Drop.MEMBER_TAGS_TOO_MANY
     if any(one.key >= other.key for one, other in pairwise(tags)):
-        raise Malformed(Drop.MEMBER_TAGS_OUT_OF_ORDER)
-    if _size(tags) > TAGS_BYTES_MAX:
-        raise Malformed(Drop.MEMBER_TAGS_TOO_LONG)
-    return tags
+        return Drop.MEMBER_TAGS_OUT_OF_ORDER
+    if _size_bytes(tags) > TAGS_BYTES_MAX:
+        return Drop.MEMBER_TAGS_TOO_LONG
+    return None
 
 
-def _size(tags: Tags) -> int:
+def _size_bytes(tags: Tags) -> int:
     return sum(len(part.encode()) for tag in tags for part in tag)

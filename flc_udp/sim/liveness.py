@@ -19,7 +19,7 @@ from flc_udp.model.units import MS_US
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import NotConverged, World
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 
 LOOK_MS = 20
 """An experiment looks this often whether all nodes agree."""

@@ -37,7 +37,7 @@ from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.waist.waits import WaitEnded
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 from flc_udp.wire.seal import KEY_BYTES, keyring
 
 PORT = 7352

@@ -50,8 +50,9 @@ from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.replays import Replays
 from flc_udp.waist.waits import WaitEnded, Waits
-from flc_udp.wire.packets import MemberRow, Packet
+from flc_udp.wire.packets import Packet
 from flc_udp.wire.packing import pack
+from flc_udp.wire.rows import MemberRow
 from flc_udp.wire.seal import Seal
 
 UNREAD_TURNS_MAX = 128

@@ -28,9 +28,9 @@ from flc_udp.wire.packets import (
     Pull,
     Replay,
     ReplayEnd,
-    Want,
 )
 from flc_udp.wire.packing import pieces_of
+from flc_udp.wire.rows import Want
 
 PER_PEER_MAX = 4
 """At most this many pulls of one peer wait."""

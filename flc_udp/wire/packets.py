@@ -13,10 +13,27 @@ import re
 from enum import IntEnum
 from typing import NamedTuple, get_args
 
-from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
-from flc_udp.model.history import BaseLog
-from flc_udp.model.tags import Tag
+from flc_udp.config import PIECE_BYTES
+from flc_udp.model.drops import Drop
+from flc_udp.wire.fields import (
+    Data,
+    Encoded,
+    Flag,
+    Hash,
+    Hashes,
+    Id,
+    IdOrNone,
+    Level,
+    MessageBytes,
+    NamedDot,
+    Number,
+    PieceNumber,
+    Seq,
+    SeqOrZero,
+    Stamp,
+    StampEnd,
+)
+from flc_udp.wire.rows import BaseRow, DigestRow, Row, Want
 
 
 class Kind(IntEnum):
@@ -49,53 +66,6 @@ class Kind(IntEnum):
     TAKEN = 27
 
 
-class State(IntEnum):
-    """What is believed of a member; at one incarnation the greater overrides the lesser."""
-
-    ALIVE = 0
-    SUSPECT = 1
-    DEAD = 2
-    LEFT = 3
-
-
-class MemberRow(NamedTuple):
-    """One claim about one member (SWIM 4.2): the subject alone raises its incarnation.
-
-    `accuser` is who holds a suspect for suspect, from its own probes; a visitor's id in all else.
-    `tags` are the subject's at that incarnation, in the order of their keys.
-    """
-
-    id: NodeId
-    incarnation: int
-    state: State
-    address: Address
-    name: str
-    boot: int
-    accuser: NodeId = VISITOR
-    tags: tuple[Tag, ...] = ()
-
-
-class Want(NamedTuple):
-    """Messages low..high of a log; `pieces` narrows a want of one message to these pieces.
-
-    `pieces` is flat (first, last, first, last, …), both included: numbers of 1024-byte pieces,
-    from 0.
-    """
-
-    log: LogId
-    low: int
-    high: int
-    pieces: tuple[int, ...] = ()
-
-
-class DigestRow(NamedTuple):
-    """A log as its teller durably holds it: head seq and the head's hash."""
-
-    log: LogId
-    seq: int
-    hash: bytes
-
-
 class Ping(NamedTuple):
     """SWIM probe; `root` and `members_root` let two nodes that agree stop at these bytes.
 
@@ -106,12 +76,12 @@ class Ping(NamedTuple):
     much of it the target durably holds. `health` is the sender's local health: 0 is well.
     """
 
-    nonce: int
-    root: bytes
-    members_root: bytes
-    catching_up: bool
-    log: LogId
-    health: int = 0
+    nonce: Number
+    root: Hash
+    members_root: Hash
+    catching_up: Flag
+    log: Id
+    health: Number = 0
 
 
 class Ack(NamedTuple):
@@ -121,13 +91,13 @@ class Ack(NamedTuple):
     visitor alone, who compares clocks: the answerer's own, in ms since 1970; to all others it is 0.
     """
 
-    nonce: int
-    root: bytes
-    members_root: bytes
-    catching_up: bool
-    held: int
-    health: int = 0
-    wall: int = 0
+    nonce: Number
+    root: Hash
+    members_root: Hash
+    catching_up: Flag
+    held: SeqOrZero
+    health: Number = 0
+    wall: Number = 0
 
 
 class PingReq(NamedTuple):
@@ -141,21 +111,21 @@ class PingReq(NamedTuple):
     prober that prober and relay at least hear each other in time.
     """
 
-    nonce: int
-    node: NodeId
+    nonce: Number
+    node: Id
 
 
 class Nack(NamedTuple):
     """A relay's word that the target has not answered it either, so far."""
 
-    nonce: int
+    nonce: Number
 
 
 class Relayed(NamedTuple):
     """A relay's word that the target answered it."""
 
-    nonce: int
-    node: NodeId
+    nonce: Number
+    node: Id
 
 
 class Join(NamedTuple):
@@ -166,13 +136,13 @@ class Join(NamedTuple):
     newcomer ── member-digest … ────────▶ the first of them whose root differs
     """
 
-    row: MemberRow
+    row: Row
 
 
 class Members(NamedTuple):
     """Rows of the member table: the answer to a join, or to a member-digest. Each is a claim."""
 
-    rows: tuple[MemberRow, ...]
+    rows: tuple[Row, ...]
 
 
 class MemberRanges(NamedTuple):
@@ -183,9 +153,9 @@ class MemberRanges(NamedTuple):
         a ── member-ranges(level 0) ──▶ b ── member-digest ──▶ a ── members ──▶ b
     """
 
-    low: NodeId
-    level: int
-    hashes: bytes
+    low: Id
+    level: Level
+    hashes: Hashes
 
 
 class MemberDigest(NamedTuple):
@@ -197,22 +167,26 @@ class MemberDigest(NamedTuple):
         a ── member-digest(rows) ──▶ b        b ── members(rows) ──▶ a
     """
 
-    low: NodeId
-    high: NodeId
-    rows: tuple[MemberRow, ...]
+    low: Id
+    high: Id
+    rows: tuple[Row, ...]
+
+    def fault(self) -> Drop | None:
+        """Say why there is no such range."""
+        return Drop.DIGEST_RANGE_EMPTY if self.low > self.high else None
 
 
 class Update(NamedTuple):
     """News of members, piggybacked on probes and pushed when fresh. A subject refutes."""
 
-    rows: tuple[MemberRow, ...]
+    rows: tuple[Row, ...]
 
 
 class Leave(NamedTuple):
     """Orderly departure of the sender; answered by an ack with this nonce."""
 
-    nonce: int
-    row: MemberRow
+    nonce: Number
+    row: Row
 
 
 class Rumor(NamedTuple):
@@ -223,15 +197,15 @@ class Rumor(NamedTuple):
     `at` counts the bytes its sender has pushed: what was not taken yet is in flight.
     """
 
-    receipt: bool
-    at: int
-    messages: tuple[bytes, ...]
+    receipt: Flag
+    at: Number
+    messages: tuple[Encoded, ...]
 
 
 class Taken(NamedTuple):
     """`Your rumors are read up to here`: more may be pushed."""
 
-    at: int
+    at: Number
 
 
 class Piece(NamedTuple):
@@ -240,12 +214,17 @@ class Piece(NamedTuple):
     Stands wherever a whole message would, in a rumor or a replay.
     """
 
-    log: LogId
-    seq: int
-    hash: bytes
-    total: int
-    number: int
-    data: bytes
+    log: Id
+    seq: Seq
+    hash: Hash
+    total: MessageBytes
+    number: PieceNumber
+    data: Data
+
+    def fault(self) -> Drop | None:
+        """Say why no message of that length has such a piece."""
+        size = min(PIECE_BYTES, self.total - self.number * PIECE_BYTES)
+        return None if 0 < size == len(self.data) else Drop.PIECE_DOES_NOT_FIT
 
 
 class Prune(NamedTuple):
@@ -261,8 +240,8 @@ class Have(NamedTuple):
     set nobody pushes them, because they are large.
     """
 
-    pull: bool
-    dots: tuple[Dot, ...]
+    pull: Flag
+    dots: tuple[NamedDot, ...]
 
 
 class Ranges(NamedTuple):
@@ -274,9 +253,9 @@ class Ranges(NamedTuple):
         a ── ranges(level 0) ──▶ b ── ranges(level 1) ──▶ a ── digest(reply) ──▶ b …
     """
 
-    low: LogId
-    level: int
-    hashes: bytes
+    low: Id
+    level: Level
+    hashes: Hashes
 
 
 class Digest(NamedTuple):
@@ -289,10 +268,15 @@ class Digest(NamedTuple):
         a ◀── digest(rows b leads) ── b      a ── pull(wants) ──▶ b
     """
 
-    low: LogId
-    high: LogId
-    reply: bool
+    low: Id
+    high: Id
+    reply: Flag
     rows: tuple[DigestRow, ...]
+
+    def fault(self) -> Drop | None:
+        """Say why no table has these rows in this range."""
+        logs = [self.low, *(row.log for row in self.rows), self.high]
+        return None if logs == sorted(logs) else Drop.DIGEST_ROWS_OUT_OF_ORDER
 
 
 class Pull(NamedTuple):
@@ -301,19 +285,19 @@ class Pull(NamedTuple):
     Of `credit` bytes at most; `graft` makes the link between the two eager again.
     """
 
-    nonce: int
-    credit: int
-    graft: bool
-    after: int
-    below: int
+    nonce: Number
+    credit: Number
+    graft: Flag
+    after: StampEnd
+    below: StampEnd
     wants: tuple[Want, ...]
 
 
 class Replay(NamedTuple):
     """Messages that were pulled, in (stamp, log, seq) order; never forwarded as catch-up."""
 
-    nonce: int
-    messages: tuple[bytes, ...]
+    nonce: Number
+    messages: tuple[Encoded, ...]
 
 
 class ReplayEnd(NamedTuple):
@@ -325,11 +309,11 @@ class ReplayEnd(NamedTuple):
     it keeps no such old messages it tells its `floor`, the least stamp from which it keeps all.
     """
 
-    nonce: int
-    sent: int
-    next: int
-    floor: int
-    lacks: tuple[LogId, ...]
+    nonce: Number
+    sent: Number
+    next: StampEnd
+    floor: Stamp
+    lacks: tuple[Id, ...]
 
 
 class BasePull(NamedTuple):
@@ -339,15 +323,15 @@ class BasePull(NamedTuple):
     newcomer ◀── base(rows) …, base-end(next) ─ teller
     """
 
-    nonce: int
-    after: LogId
+    nonce: Number
+    after: IdOrNone
 
 
 class Base(NamedTuple):
     """Logs as they stand at the floor; one of many rooms may come in several rows."""
 
-    nonce: int
-    rows: tuple[BaseLog, ...]
+    nonce: Number
+    rows: tuple[BaseRow, ...]
 
 
 class BaseEnd(NamedTuple):
@@ -356,18 +340,18 @@ class BaseEnd(NamedTuple):
     `next` is its last log, empty when there are no more; pages of one version belong together.
     """
 
-    nonce: int
-    floor: int
-    version: int
-    rows: int
-    next: LogId
+    nonce: Number
+    floor: Stamp
+    version: Number
+    rows: Number
+    next: IdOrNone
 
 
 class Receipt(NamedTuple):
     """`I durably hold this log of yours up to seq`, to the log's author when a rumor asked."""
 
-    log: LogId
-    seq: int
+    log: Id
+    seq: Seq
 
 
 Packet = (

@@ -16,12 +16,11 @@ import msgpack
 from flc_udp.config import ID_BYTES, PIECE_BYTES
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import hash_of, peek_dot
-from flc_udp.wire.codec import fields_of, item_of
+from flc_udp.wire.codec import fields_of, row_fields
 from flc_udp.wire.packets import (
     KIND_OF,
     Base,
     Have,
-    MemberRow,
     Members,
     Packet,
     Piece,
@@ -30,6 +29,7 @@ from flc_udp.wire.packets import (
     Rumor,
     Update,
 )
+from flc_udp.wire.rows import MemberRow
 
 _pack = msgpack.Packer(autoreset=True).pack
 
@@ -67,7 +67,7 @@ class Packer:
             case Members() | Update():
                 self._add_items(packet, [packed_row(row) for row in packet.rows])
             case Pull() | Have() | Base():
-                self._add_items(packet, [_pack(item_of(item)) for item in packet[-1]])
+                self._add_items(packet, list(map(_pack, packet[-1])))
             case _:
                 self._add_part(_pack(fields_of(packet)))
 
@@ -143,7 +143,7 @@ def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> l
 @lru_cache(maxsize=ROWS_CACHED)
 def packed_row(row: MemberRow) -> bytes:
     """A member row as it travels."""
-    packed: bytes = _pack(item_of(row))
+    packed: bytes = _pack(row_fields(row))
     return packed
 
 

@@ -48,18 +48,9 @@ from flc_udp.model.notices import Notice
 from flc_udp.model.tags import Tags, parse_tags
 from flc_udp.waist.replays import Replays
 from flc_udp.wire import codec
-from flc_udp.wire.packets import (
-    Ack,
-    Digest,
-    Have,
-    MemberRow,
-    Packet,
-    Ping,
-    Receipt,
-    Rumor,
-    State,
-)
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Receipt, Rumor
 from flc_udp.wire.packing import pack
+from flc_udp.wire.rows import MemberRow, State
 from tests.model.kept import KeptInList, history_of
 
 MS = 1_000

@@ -19,7 +19,6 @@ from flc_udp.wire.packets import (
     Digest,
     Join,
     Leave,
-    MemberRow,
     Members,
     Piece,
     Ping,
@@ -27,9 +26,9 @@ from flc_udp.wire.packets import (
     Receipt,
     Replay,
     Rumor,
-    State,
     Update,
 )
+from flc_udp.wire.rows import MemberRow, State
 from tests.core.dialogue import WALL, Talk
 from tests.model.kept import history_of
 from tests.model.stories import Story, variant

@@ -12,7 +12,8 @@ from flc_udp.core.liveness.health import Change
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.drops import Drop
 from flc_udp.model.units import SECOND_US
-from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor, State
+from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor
+from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
 
 

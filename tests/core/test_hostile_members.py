@@ -50,17 +50,16 @@ from flc_udp.wire.packets import (
     Leave,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Nack,
     Packet,
     Ping,
     PingReq,
     Relayed,
-    State,
     Update,
 )
 from flc_udp.wire.packing import pack
+from flc_udp.wire.rows import MemberRow, State
 from flc_udp.wire.seal import HEADER_BYTES, SESSION_BYTES, Seal, keyring
 from tests.model.kept import KeptInList
 from tests.waist.ground import ListGround

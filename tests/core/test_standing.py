@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from flc_udp.core.roots import Root, log_hash
 from flc_udp.core.standing import Standing
 from flc_udp.model.history import Head
-from flc_udp.wire.packets import DigestRow
+from flc_udp.wire.rows import DigestRow
 from tests.model.stories import AUTHORS, Story, log_of, steps
 
 

@@ -5,8 +5,9 @@ from __future__ import annotations
 import pytest
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
-from flc_udp.model.errors import FlcError, Malformed
-from flc_udp.model.tags import Tag, check_tags, parse_tags
+from flc_udp.model.drops import Drop
+from flc_udp.model.errors import FlcError
+from flc_udp.model.tags import Tag, parse_tags, tags_fault
 
 FULL = tuple(Tag(f"{n:02}", "x" * (TAGS_BYTES_MAX // TAGS_MAX - 2)) for n in range(TAGS_MAX))
 
@@ -47,8 +48,8 @@ def test_what_may_be_typed_is_what_others_take() -> None:
     """To the last byte; one more is refused by both."""
     longer = (*FULL[:-1], FULL[-1]._replace(value=FULL[-1].value + "x"))
 
-    assert check_tags(FULL) == FULL == parse_tags(map(str, FULL))
+    assert parse_tags(map(str, FULL)) == FULL
+    assert tags_fault(FULL) is None
     with pytest.raises(FlcError):
         parse_tags(map(str, longer))
-    with pytest.raises(Malformed):
-        check_tags(longer)
+    assert tags_fault(longer) is Drop.MEMBER_TAGS_TOO_LONG

@@ -8,7 +8,7 @@ from flc_udp.sim.checks import Utterance
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 
 
 def test_what_is_said_is_shown_everywhere_in_milliseconds() -> None:

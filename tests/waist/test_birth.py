@@ -14,7 +14,7 @@ from flc_udp.model.tags import parse_tags
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import PeerRow, Reads
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring
 from tests.model.kept import KeptInList, history_of
 from tests.model.stories import Story

@@ -14,19 +14,9 @@ from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.ports import Committed
-from flc_udp.wire.packets import (
-    Piece,
-    Ping,
-    Pull,
-    Replay,
-    ReplayEnd,
-    Rumor,
-    State,
-    Taken,
-    Update,
-    Want,
-)
+from flc_udp.wire.packets import Piece, Ping, Pull, Replay, ReplayEnd, Rumor, Taken, Update
 from flc_udp.wire.packing import pack
+from flc_udp.wire.rows import State, Want
 from flc_udp.wire.seal import Seal, keyring
 from tests.model.stories import Story
 from tests.waist.stage import BOB, Stage, stage

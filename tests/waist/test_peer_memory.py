@@ -20,7 +20,8 @@ from flc_udp.model.notices import Notice
 from flc_udp.waist import node
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.peer_memory import PAUSE_US, PeerMemory
-from flc_udp.wire.packets import Join, Leave, MemberRow, State, Update
+from flc_udp.wire.packets import Join, Leave, Update
+from flc_udp.wire.rows import MemberRow, State
 from tests.waist.stage import BOB, Stage, stage
 
 WHO = (b"bob-----", "bob", Address("10.0.0.2", 7352))

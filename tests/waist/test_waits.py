@@ -11,7 +11,8 @@ from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.waist import inbox, node
 from flc_udp.waist.ports import Committed, Post
 from flc_udp.waist.waits import WaitEnded, Waits
-from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd, State
+from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd
+from flc_udp.wire.rows import State
 from tests.waist.stage import BOB, Stage, stage
 
 ANN, CYD, DAN = b"ann-----", b"cyd-----", b"dan-----"

@@ -22,13 +22,11 @@ from flc_udp.wire.packets import (
     BaseEnd,
     BasePull,
     Digest,
-    DigestRow,
     Have,
     Join,
     Leave,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Nack,
     Packet,
@@ -43,11 +41,10 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
     Rumor,
-    State,
     Taken,
     Update,
-    Want,
 )
+from flc_udp.wire.rows import DigestRow, MemberRow, State, Want
 
 ids = st.binary(min_size=8, max_size=8)
 hashes = st.binary(min_size=8, max_size=8)

@@ -21,8 +21,8 @@ from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin
 from flc_udp.model.tags import Tag
-from flc_udp.wire.codec import PIECES_MAX, READERS, fields_of, read
-from flc_udp.wire.fields import NUMBER_LIMIT
+from flc_udp.wire.codec import FORMS, fields_of, read
+from flc_udp.wire.fields import NUMBER_LIMIT, PIECES_MAX
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,
@@ -30,14 +30,12 @@ from flc_udp.wire.packets import (
     BaseEnd,
     BasePull,
     Digest,
-    DigestRow,
     Have,
     Join,
     Kind,
     Leave,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Nack,
     Packet,
@@ -52,11 +50,10 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
     Rumor,
-    State,
     Taken,
     Update,
-    Want,
 )
+from flc_udp.wire.rows import DigestRow, MemberRow, State, Want
 from tests.wire.strategies import packets
 
 SENDER = b"sender--"
@@ -122,7 +119,7 @@ class TestRoundTrip:
         kinds = {type(packet) for packet in EXAMPLES}
 
         assert set(get_args(Packet)) == kinds == set(KIND_OF)
-        assert set(KIND_OF.values()) == set(Kind) == set(READERS)
+        assert set(KIND_OF.values()) == set(Kind) == set(FORMS)
         assert len(KIND_OF) == len(set(KIND_OF.values()))
 
     @pytest.mark.parametrize("packet", EXAMPLES, ids=lambda p: type(p).__name__)

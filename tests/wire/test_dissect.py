@@ -67,22 +67,36 @@ def test_a_fault_says_where(data: bytes, at: int, said: str) -> None:
 
 
 def test_the_byte_is_that_of_the_smallest_part_at_fault() -> None:
-    """Of a member's row among others, just the state."""
+    """Of a member's row among others it is just the state."""
     bad = [*ROW[:2], 0xAB, *ROW[3:]]
     data = payload(SENDER, [6, 1], [8, [ROW, bad, ROW]])
     fault = fault_of(data)
 
     assert fault is not None
-    assert str(fault) == "packet 2, members.rows[1][2]: member state unknown"
+    assert str(fault) == "packet 2, members.rows[1].state: member state unknown"
     assert data[fault.at : fault.at + 2] == b"\xcc\xab"
 
 
-def test_where_no_one_field_is_at_fault_it_is_the_packet() -> None:
-    """Two bad fields: what would mend it is not one of them alone."""
-    fault = fault_of(payload(SENDER, [19, b"", 0]))
+@pytest.mark.parametrize(
+    ("packet", "at", "said"),
+    [
+        ([19, b"", 0], 13, "receipt.log: id is not 8 bytes"),
+        ([23, b"b" * 8, b"a" * 8, []], 11, "member-digest: digest range is empty"),
+        ([16, 1, 2, False, 3, 4, [[b"a" * 8, 2, 1, []]]], 19, "pull.wants[0]: want is not a span"),
+        ([8, [[*ROW[:7]]]], 14, "members.rows[0]: array expected"),
+        ([8, [[*ROW[:7], [["k", "v"], ["j", "v"]]]]], 56, "members.rows[0].tags: member tags out"),
+        ([25, 1, [[b"a" * 8, [1, b"", 1], None, []]]], 28, "base.rows[0].head.hash: hash is not"),
+        ([25, 1, [[b"a" * 8, [1, b"h" * 8, 1], ["", ""], []]]], 40, "base.rows[0].origin.node: id"),
+        ([13, True, [[b"a" * 8, 1], [b"a" * 8, 0]]], 27, "have.dots[1]: number out of range"),
+    ],
+)
+def test_the_first_part_at_fault_is_named(packet: list[object], at: int, said: str) -> None:
+    """If each part of a whole is well, and it is not, then the whole is named."""
+    fault = fault_of(payload(SENDER, packet))
 
     assert fault is not None
-    assert (fault.at, fault.where) == (11, "packet 1, receipt")
+    assert str(fault).removeprefix("packet 1, ").startswith(said)
+    assert fault.at == at
 
 
 def test_a_hostile_payload_is_looked_at_for_a_bounded_time() -> None:

@@ -25,7 +25,6 @@ from flc_udp.wire.packets import (
     Join,
     Leave,
     MemberDigest,
-    MemberRow,
     Members,
     Packet,
     Piece,
@@ -34,11 +33,10 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
     Rumor,
-    State,
     Update,
-    Want,
 )
 from flc_udp.wire.packing import pack, packed_row, pieces_of
+from flc_udp.wire.rows import MemberRow, State, Want
 from tests.model.stories import Story
 from tests.wire.strategies import messages, packets
 

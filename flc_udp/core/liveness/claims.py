@@ -20,16 +20,8 @@ from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.tags import Tags
-from flc_udp.wire.packets import (
-    Join,
-    Leave,
-    MemberDigest,
-    MemberRow,
-    Members,
-    Packet,
-    State,
-    Update,
-)
+from flc_udp.wire.packets import Join, Leave, MemberDigest, Members, Packet, Update
+from flc_udp.wire.rows import MemberRow, State
 
 VERIFIERS = 8
 """About this many members verify a new suspicion by a probe of their own, at any cluster size. If

@@ -19,7 +19,8 @@ from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
 from flc_udp.model.tags import Tags
-from flc_udp.wire.packets import MemberRow, State, Update
+from flc_udp.wire.packets import Update
+from flc_udp.wire.rows import MemberRow, State
 
 LIVE = (State.ALIVE, State.SUSPECT)
 

@@ -37,16 +37,15 @@ from flc_udp.wire.packets import (
     Leave,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Nack,
     Packet,
     Ping,
     PingReq,
     Relayed,
-    State,
     Update,
 )
+from flc_udp.wire.rows import MemberRow, State
 
 PUSH_BYTES = 1_100
 """A push of news takes at most this many bytes: a datagram of the smallest size that is allowed."""

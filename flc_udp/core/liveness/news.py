@@ -14,8 +14,8 @@ from heapq import nsmallest
 from math import ceil, log2
 
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.wire.packets import MemberRow
 from flc_udp.wire.packing import packed_row
+from flc_udp.wire.rows import MemberRow
 
 TRANSMITS_FACTOR = 2
 """A piece of news is told this many times the binary logarithm of the number of members."""

@@ -21,8 +21,9 @@ from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US
-from flc_udp.wire.packets import MemberDigest, MemberRanges, MemberRow, Members, Packet
+from flc_udp.wire.packets import MemberDigest, MemberRanges, Members, Packet
 from flc_udp.wire.packing import HEAD_BYTES, packed_row
+from flc_udp.wire.rows import MemberRow
 
 ROWS_FEW = 16
 """A range with at most this many members is told and not split further: about a datagram."""

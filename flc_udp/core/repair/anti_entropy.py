@@ -46,6 +46,7 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
 )
+from flc_udp.wire.rows import Want
 
 
 class AntiEntropy:

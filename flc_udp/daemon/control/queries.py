@@ -24,7 +24,7 @@ from flc_udp.model.message import decode
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record, rfc3339
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 
 SLICE_S = 0.005
 """A list holds the loop for this long. Then other work has a turn, so no probe waits for history.

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.daemon.records import Record
-from flc_udp.wire.packets import State
+from flc_udp.wire.rows import State
 
 LISTED_MAX = 128
 """`flc status --json` lists at most this many peers, the worst first. The sums are of all."""

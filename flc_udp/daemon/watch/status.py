@@ -21,7 +21,7 @@ from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
 from flc_udp.wire.message_json import rfc3339
-from flc_udp.wire.packets import MemberRow, State
+from flc_udp.wire.rows import MemberRow, State
 
 
 class Status:

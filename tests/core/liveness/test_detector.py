@@ -11,7 +11,8 @@ from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.notices import MemberDied, MemberSuspected
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
-from flc_udp.wire.packets import Ack, MemberRow, Nack, Packet, Ping, PingReq, Relayed, State, Update
+from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed, Update
+from flc_udp.wire.rows import MemberRow, State
 from tests.core.dialogue import MS, Talk
 
 SECOND = 1_000 * MS

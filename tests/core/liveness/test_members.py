@@ -11,8 +11,9 @@ from flc_udp.core.liveness.news import TRANSMITS_FACTOR
 from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.tags import Tag, Tags
-from flc_udp.wire.packets import MemberRow, State, Update
+from flc_udp.wire.packets import Update
 from flc_udp.wire.packing import pack, packed_row
+from flc_udp.wire.rows import MemberRow, State
 
 SETTINGS = Settings(members_max=100)
 

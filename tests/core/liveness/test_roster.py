@@ -18,13 +18,12 @@ from flc_udp.wire.packets import (
     Join,
     MemberDigest,
     MemberRanges,
-    MemberRow,
     Members,
     Packet,
-    State,
     Update,
 )
 from flc_udp.wire.packing import pack
+from flc_udp.wire.rows import MemberRow, State
 
 SECOND = 1_000_000
 EXCHANGE = (MemberRanges, MemberDigest, Members, Update)

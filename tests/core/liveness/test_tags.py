@@ -8,7 +8,8 @@ import pytest
 
 from flc_udp.config import INCARNATION_LIMIT
 from flc_udp.model.tags import Tags, parse_tags
-from flc_udp.wire.packets import Join, Leave, MemberDigest, Members, Packet, State, Update
+from flc_udp.wire.packets import Join, Leave, MemberDigest, Members, Packet, Update
+from flc_udp.wire.rows import State
 from tests.core.dialogue import Party, Talk
 
 DB, WEB = parse_tags(["role=db", "dc=eu"]), parse_tags(["role=web"])

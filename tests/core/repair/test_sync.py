@@ -4,7 +4,8 @@ from collections import Counter
 
 import pytest
 
-from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Pull, Ranges, Replay, Rumor, State
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Pull, Ranges, Replay, Rumor
+from flc_udp.wire.rows import State
 from tests.core.dialogue import Party, Talk
 
 SELDOM = 60_000

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.wire.packet_json import KINDS, described, packet_record, read_packet
+from flc_udp.wire.packet_json import KINDS, packet_record, read_packet
 from flc_udp.wire.packets import Have, Packet, PingReq, Replay, Rumor
 from tests.wire.strategies import packets
 from tests.wire.test_message_json import written
@@ -21,6 +21,11 @@ ROW = {
     "name": "ann",
     "boot": 9,
 }
+
+
+TAG = {"key": "role", "value": "db"}
+BASE = {"log": LOG, "head": {"seq": 9, "hash": LOG, "stamp": 5}, "origin": None, "rooms": []}
+BASE_ROOM = {"room": "ops", "seq": 10, "edge": None}
 
 
 def refusal(record: object) -> FlcError:
@@ -50,13 +55,13 @@ def test_messages_are_readable_on_the_way(messages: list[bytes]) -> None:
 
 def test_every_kind_has_a_name_and_a_description() -> None:
     """None is left out, and each field says what it takes."""
-    assert set(get_args(Packet)) == set(KINDS.values())
-    assert described("receipt") == {
+    assert set(get_args(Packet)) == {struct.made for struct in KINDS.values()}
+    assert {name: form.allowed for name, form in KINDS["receipt"].fields.items()} == {
         "log": "16 hex digits",
-        "seq": "a whole number from 0 to 2^64-1",
+        "seq": "a whole number from 1 to 9007199254740991",
     }
-    for kind, packet in KINDS.items():
-        assert list(packet._fields) == list(described(kind))
+    for struct in KINDS.values():
+        assert list(struct.made._fields) == list(struct.fields)
 
 
 def test_how_it_looks() -> None:
@@ -100,13 +105,16 @@ def test_tags_are_objects() -> None:
         ({"kind": "ping-req", "nonce": 1, "node": 9}, "ping-req.node", "16 hex digits"),
         ({"kind": "have", "pull": 0, "dots": []}, "have.pull is 0", "true or false"),
         ({"kind": "have", "pull": True, "dots": "x"}, "have.dots", "an array"),
-        ({"kind": "have", "pull": True, "dots": ["x"]}, "have.dots[0] is 'x'", "a dot"),
+        ({"kind": "have", "pull": True, "dots": ["x"]}, "have.dots[0]: 'x' is not", "a dot"),
+        ({"kind": "have", "pull": True, "dots": [7]}, "have.dots[0] is 7", "a dot"),
         ({"kind": "join", "row": 1}, "join.row", "incarnation"),
         ({"kind": "join", "row": {**ROW, "state": "ill"}}, "join.row.state", "suspect"),
         ({"kind": "join", "row": {**ROW, "address": "a:1"}}, "join.row.address", "numeric"),
         ({"kind": "join", "row": {**ROW, "name": "\ud800"}}, "join.row.name", "UTF-8"),
         ({"kind": "join", "row": {**ROW, "tags": {"a": "b"}}}, "join.row.tags", "an array"),
-        ({"kind": "join", "row": {**ROW, "tags": [{"key": "a"}]}}, "lacks 'value'", "UTF-8"),
+        ({"kind": "join", "row": {**ROW, "tags": [{"key": "a"}]}}, "join.row.tags[0] is", "value"),
+        ({"kind": "join", "row": {**ROW, "tags": [TAG, TAG]}}, "join.row.tags: ", "array"),
+        ({"kind": "join", "row": {**ROW, "id": "0" * 16}}, "join.row.id is", "16 hex"),
         ({"kind": "members", "rows": [{}]}, "members.rows[0] lacks 'id'", "16 hex"),
         ({"kind": "replay", "nonce": 1, "messages": [{}]}, "replay.messages[0]", "dot"),
     ],
@@ -124,8 +132,18 @@ def test_a_bad_key_is_named(record: object, named: str, allowed: str) -> None:
     [
         ({"kind": "receipt", "log": LOG, "seq": 0}, "receipt.seq", "from 1 to 9007199254740991"),
         ({"kind": "ranges", "low": LOG, "level": 99, "hashes": "00" * 512}, "ranges.level", "to 9"),
-        ({"kind": "ranges", "low": LOG, "level": 1, "hashes": "00"}, "ranges.hashes", "as hex"),
+        ({"kind": "ranges", "low": LOG, "level": 1, "hashes": "00"}, "ranges.hashes", "1024 hex"),
         ({"kind": "receipt", "log": "", "seq": 1}, "receipt.log", "16 hex digits"),
+        (
+            {"kind": "member-digest", "low": "f" * 16, "high": LOG, "rows": []},
+            "member-digest: digest range is empty",
+            "low: 16 hex digits; high",
+        ),
+        (
+            {"kind": "base", "nonce": 1, "rows": [{**BASE, "rooms": [BASE_ROOM]}]},
+            "base.rows[0]: base room is none of its log's",
+            "rooms: an array",
+        ),
         ({"kind": "update", "rows": [{**ROW, "incarnation": 1 << 63}]}, "update.rows[0]", "from 0"),
     ],
 )
