@@ -22,7 +22,7 @@ from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
 from flc_udp.wire import ring as rings
-from flc_udp.wire.ring import Held, mark_of, read_ring, ring_text
+from flc_udp.wire.ring import SavedRing, mark_of, read_ring, ring_text
 from flc_udp.wire.seal import Keyring, Seal, keyring, read_key, read_keys
 
 CHANGES = ("add", "use", "remove")
@@ -54,7 +54,7 @@ class Keys:
         if self._key_file is None:
             self._mark = held.mark if held else ""
             return keyring(held.sources if held else (), self._cluster)
-        given = Held(found := read_keys(self._key_file), mark_of(found))
+        given = SavedRing(found := read_keys(self._key_file), mark_of(found))
         self._mark = given.mark
         if held is not None and held.mark == given.mark:
             if held.sources != given.sources:
@@ -109,9 +109,9 @@ class Keys:
         if self._key_file is not None:
             with suppress(FlcError):  # It may be gone by now: what was last seen of it counts.
                 self._mark = mark_of(read_keys(self._key_file))
-        self._write(Held(ring.sources, self._mark))
+        self._write(SavedRing(ring.sources, self._mark))
 
-    def _write(self, held: Held) -> None:
+    def _write(self, held: SavedRing) -> None:
         try:
             self._directory.write_keys(ring_text(*held))
         except OSError as error:

@@ -11,15 +11,13 @@ from flc_udp.model.drops import Drop
 class Malformed(Exception):  # noqa: N818  # the design's word for it
     """Bytes that are no message or packet of ours. Nothing was changed by them.
 
-    `at` is the byte that the reason is about, if it is about one. `path` leads through arrays to
-    the part that it is about: (3, 0) is the first place of the fourth.
+    `at` is the byte that the reason is about, if the reader knows it.
     """
 
     def __init__(self, reason: Drop, at: int | None = None) -> None:
         super().__init__(reason)
         self.reason = reason
         self.at = at
-        self.path: tuple[int, ...] = ()
 
 
 class FlcError(Exception):

@@ -17,22 +17,7 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.wire import codec
-from flc_udp.wire.packets import (
-    Ack,
-    Join,
-    Leave,
-    MemberDigest,
-    MemberRanges,
-    Members,
-    Nack,
-    Packet,
-    Ping,
-    PingReq,
-    Relayed,
-    Replay,
-    Rumor,
-    Update,
-)
+from flc_udp.wire.packets import LIVENESS_KINDS, Packet, Replay, Rumor
 from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal
 
 INBOX_MAX = 8_192
@@ -48,14 +33,6 @@ message counts as one."""
 HEARD_MAX = 16_384
 """This many nodes are remembered with the key they seal under. Beyond it the node that was silent
 for the longest time is forgotten."""
-
-LIVENESS = frozenset(
-    (
-        *(Ping, Ack, PingReq, Nack, Relayed, Join, Leave),
-        *(Members, MemberRanges, MemberDigest, Update),
-    )
-)
-"""Kinds of packets that are about liveness, and wait for nothing."""
 
 
 class Received(NamedTuple):
@@ -96,7 +73,7 @@ class Inbox:
             received = self._open(datagram, source)
             if received is None:
                 continue
-            if any(type(packet) in LIVENESS for packet in received.packets):
+            if any(type(packet) in LIVENESS_KINDS for packet in received.packets):
                 self._hear(received.sender, datagram[KEY_ID_AT : KEY_ID_AT + KEY_ID_BYTES])
                 yield received
             else:

@@ -1,7 +1,8 @@
-"""Payloads to packets and back. Every limit is checked here, once, on the way in.
+"""The codec: payloads to packets, and packets to what msgpack writes.
 
-`read` raises Malformed and nothing else, whatever the bytes. A sealed datagram with one bad packet
-is dropped whole, because its sender holds the key, and is either broken or ahead of us.
+Every packet that comes in is checked here, once, and `read` raises Malformed and nothing else,
+whatever the bytes. A datagram with one bad packet is dropped as a whole, because its sender holds
+the key and is therefore either broken or of a later version.
 """
 
 from __future__ import annotations
@@ -26,11 +27,11 @@ from flc_udp.wire.rows import MemberRow
 FORMS: dict[int, Struct[Packet]] = {
     int(kind): struct_of(packet) for packet, kind in KIND_OF.items()
 }
-"""What each kind of packet looks like."""
+"""The form of each kind of packets."""
 
 
 def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
-    """Take an opened payload apart: (sender's node id, packets, how many kinds were unknown)."""
+    """Read an opened payload: (sender's node id, packets, number of packets of unknown kinds)."""
     try:
         parts = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
@@ -53,7 +54,7 @@ def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
 
 
 def fields_of(packet: Packet) -> Values:
-    """`[kind, field, …]` as msgpack will write it."""
+    """Give `[kind, field, …]` as msgpack writes it."""
     kind = KIND_OF[type(packet)]
     match packet:
         case Join() | Leave():
@@ -65,5 +66,5 @@ def fields_of(packet: Packet) -> Values:
 
 
 def row_fields(row: MemberRow) -> Values:
-    """A member's row as msgpack will write it: the address is a text."""
+    """Give a member's row as msgpack writes it, which is with the address as text."""
     return (*row[:3], str(row.address), *row[4:])

@@ -1,8 +1,8 @@
-"""A payload put together exactly as told, and the place of the fault in one that does not decode.
+"""A payload of exactly the packets that were typed, and where the fault is in one that came.
 
-For `flc udp` alone. The daemon's decoder says why it refuses a payload and drops it; to note which
-byte it was would cost time for every datagram that is well. Here the same forms are walked once
-more, down to the smallest part that is refused.
+This is for `flc udp` alone. The decoder of the daemon says why it refuses a payload, and the daemon
+drops it: to note which byte it was would take time for every good datagram. Here the same forms are
+walked once more, down to the smallest part that is refused.
 """
 
 from __future__ import annotations
@@ -20,14 +20,12 @@ from flc_udp.wire.fields import ID
 from flc_udp.wire.forms import Array, Form, OrNil, Struct
 from flc_udp.wire.packets import Kind, Packet
 
-PACKER = msgpack.Packer(autoreset=True)
-
 Step = tuple[int, str]
-"""One step from an array into a part of it: its place, and how people call it."""
+"""A step from an array to one of its parts: the place of the part, and its name."""
 
 
 class Fault(NamedTuple):
-    """Why a payload is refused, at which byte of it, and where that is as people say it."""
+    """Why a payload is refused, at which byte, and the place in words."""
 
     reason: str
     at: int
@@ -38,17 +36,13 @@ class Fault(NamedTuple):
 
 
 def payload_of(sender: NodeId, packets: Sequence[Packet]) -> bytes:
-    """One payload with just these packets: nothing is spread, cut or left out to fit a budget."""
-    return PACKER.pack((sender, *map(fields_of, packets)))
-
-
-def kind_name(kind: Kind) -> str:
-    """`PING_REQ` as the documents spell it: `ping-req`."""
-    return kind.name.lower().replace("_", "-")
+    """Make one payload of just these packets. Nothing is spread or cut to fit a budget."""
+    payload: bytes = msgpack.packb((sender, *map(fields_of, packets)))
+    return payload
 
 
 def fault_of(payload: bytes) -> Fault | None:
-    """What is wrong with a payload, or None if it decodes."""
+    """Find what is wrong with a payload; None if it can be read."""
     try:
         read(payload)
     except Malformed as error:
@@ -61,9 +55,9 @@ def fault_of(payload: bytes) -> Fault | None:
 
 
 def _broken_off(payload: bytes) -> tuple[int, str]:
-    """Where the last whole part of a payload ends, and which one that is."""
+    """Find where the last whole part of a payload ends, and which part that is."""
     at, where = 0, ""
-    unpacker = _unpacker(payload)
+    unpacker: Any = _unpacker(payload)  # Its type does not know `tell`.
     try:
         for number in range(unpacker.read_array_header()):
             unpacker.skip()
@@ -74,7 +68,7 @@ def _broken_off(payload: bytes) -> tuple[int, str]:
 
 
 def _steps(parts: object) -> Iterator[Step]:
-    """The way to the smallest part of a payload that is refused."""
+    """Find the way to the smallest part of a payload that is refused."""
     if type(parts) is not tuple or not parts:
         return
     sender, *bodies = parts
@@ -88,7 +82,7 @@ def _steps(parts: object) -> Iterator[Step]:
         kind, *fields = body
         struct = FORMS.get(kind) if type(kind) is int else None
         if struct is not None and _is_refused(struct, tuple(fields)):
-            yield number, f"packet {number}, {kind_name(Kind(kind))}"
+            yield number, f"packet {number}, {Kind(kind).title}"
             yield from _steps_in(struct, tuple(fields), 1)
             return
 
@@ -102,7 +96,7 @@ def _steps_in(form: Form, value: object, first: int = 0) -> Iterator[Step]:
 
 
 def _parts(form: Form, value: object) -> Iterator[tuple[str, Form, Any]]:
-    """(name, form, value) of each part of an array, if it is one and long enough."""
+    """List the parts of an array that is long enough: (name, form, value)."""
     if type(value) is not tuple:
         return
     match form:
@@ -124,8 +118,8 @@ def _is_refused(form: Form, value: object) -> bool:
 
 
 def _offset(payload: bytes, path: Sequence[int]) -> int:
-    """Where in a payload a part begins."""
-    unpacker = _unpacker(payload)
+    """Find the byte at which a part of a payload begins."""
+    unpacker: Any = _unpacker(payload)
     for number in path:
         unpacker.read_array_header()
         for _ in range(number):
@@ -134,7 +128,7 @@ def _offset(payload: bytes, path: Sequence[int]) -> int:
     return at
 
 
-def _unpacker(data: bytes) -> Any:  # noqa: ANN401  # msgpack-types knows no `tell`
+def _unpacker(data: bytes) -> msgpack.Unpacker:
     unpacker = msgpack.Unpacker(use_list=False)
     unpacker.feed(data)
     return unpacker

@@ -1,15 +1,16 @@
-"""A message as the JSON record people and scripts read, and such a record as a message's bytes.
+"""A message as the JSON object that people and scripts read, and such an object as a message.
 
-A message's record is a function of its bytes, key for key: converged nodes print the same. What
-travels needs more than history shows: `encoded_record` adds `parent` and `origin`, and `encoded`
-where the author wrote the same fields in other bytes than we would.
+The object that shows a message follows from the message's bytes alone, key for key, so nodes that
+hold the same messages print the same lines. An object that is to be sent needs more than history
+shows. `encoded_record` adds `parent` and `origin` to it, and `encoded` if the author wrote the same
+fields in other bytes than this code would.
 """
 
 from __future__ import annotations
 
 import base64
-import binascii
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 from typing import Any
@@ -20,40 +21,29 @@ from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
 
 Record = dict[str, object]
+"""A JSON object."""
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
-KEYS = {
-    "dot": '"<16 hex digits>:<number from 1>"',
-    "room": "text",
-    "author": "text",
-    "body": 'text, or {"base64":"…"} for bytes',
-    "said_at": "a time of RFC 3339, as 2026-01-31T12:00:00.000Z",
-    "stamp": "a whole number, by default the least of `said_at`",
-    "causes": "an array of dots, by default empty",
-    "parent": "16 hex digits, the hash of the log's message before it; zero for the first",
-    "origin": '{"node":"<16 hex digits>","name":text} with seq 1, else null',
-    "encoded": "hex of the whole message, which then goes as it is",
-}
-"""What a typed message has, and what is allowed there."""
-
 DERIVED = ("log", "seq")
-"""Printed for convenience; typed, `dot` says it."""
+"""These keys repeat what `dot` says. They are printed for convenience and need not be typed."""
+
+# --- Out ----------------------------------------------------------------------------------------
 
 
 @lru_cache(maxsize=256)
-def _second(seconds: int) -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(seconds))
+def _second(wall_s: int) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall_s))
 
 
 def rfc3339(wall_ms: int) -> str:
-    """`2026-01-31T12:00:00.000Z`."""
+    """Write a moment as `2026-01-31T12:00:00.000Z`."""
     seconds, ms = divmod(wall_ms, 1_000)
     return f"{_second(seconds)}.{ms:03d}Z"
 
 
 def message_record(message: Message) -> Record:
-    """A message, exactly."""
+    """Give the object that shows a message, as `flc log --json` prints it."""
     body = message.body
     return {
         "dot": f"{message.log.hex()}:{message.seq}",
@@ -69,7 +59,7 @@ def message_record(message: Message) -> Record:
 
 
 def encoded_record(encoded: bytes) -> Record | str:
-    """A message as it travels: its record where it is one, else hex."""
+    """Give the object from which a message can be sent, or hex if the bytes are no message."""
     try:
         message = decode(encoded)
     except Malformed:
@@ -83,56 +73,53 @@ def encoded_record(encoded: bytes) -> Record | str:
     return record if read_encoded(record) == encoded else {**record, "encoded": encoded.hex()}
 
 
-def read_encoded(value: Any) -> bytes:  # noqa: ANN401  # whatever JSON holds
-    """The bytes of a typed message, or of hex; raises FlcError naming the key."""
-    if isinstance(value, str):
-        return _hex("a message", value, "an object, or its bytes as hex")
-    if not isinstance(value, dict):
+# --- In -----------------------------------------------------------------------------------------
+
+
+def read_encoded(typed: object) -> bytes:
+    """Read a message that was typed, as an object or as hex; raises FlcError naming the key."""
+    if isinstance(typed, str):
+        encoded: bytes = _read("a message", typed, bytes.fromhex, "an object, or its bytes as hex")
+        return encoded
+    if not isinstance(typed, dict):
         raise FlcError("a message is no object", "type an object as `flc log --json` does, or hex")
-    strange = [key for key in value if key not in KEYS and key not in DERIVED]
+    strange = [key for key in typed if key not in KEYS and key not in DERIVED]
     if strange:
         raise FlcError(f"a message has no key {strange[0]!r}", f"it has {', '.join(KEYS)}")
-    if "encoded" in value:
-        return _hex("encoded", value["encoded"], KEYS["encoded"])
-    return _write(value)
+    found = {key: _read(key, typed[key], *KEYS[key]) for key in KEYS if key in typed}
+    return found["encoded"] if "encoded" in found else _encode(typed, found)
 
 
-def _write(record: Record) -> bytes:
-    def part(key: str, read: Any) -> Any:  # noqa: ANN401  # each key has a type of its own
-        if key not in record:
-            raise FlcError(f"a message has no {key!r}", f"{key} takes {KEYS[key]}")
-        return _read(key, record[key], KEYS[key], read)
-
-    dot: Dot = part("dot", parse_dot)
+def _encode(typed: Record, found: dict[str, Any]) -> bytes:
+    """Encode what was found under the keys of an object."""
+    is_first = "dot" in found and found["dot"].seq == 1
+    can_lack = ("stamp", "causes", "parent" if is_first else "origin", "encoded")
+    for key, (_, allowed) in KEYS.items():
+        if key not in found and key not in can_lack:
+            raise FlcError(f"a message has no {key!r}", f"{key} takes {allowed}")
+    dot: Dot = found["dot"]
     for key, meant in (("log", dot.log.hex()), ("seq", dot.seq)):
-        if record.get(key, meant) != meant:
+        if typed.get(key, meant) != meant:
             raise FlcError(f"{key} is not that of the dot {dot}", f"leave {key!r} out")
-    wall = part("said_at", _wall)
-    is_first = dot.seq == 1
     return write(
         log=dot.log,
         seq=dot.seq,
-        room=part("room", _text),
-        author=part("author", _text),
-        wall=wall,
-        stamp=part("stamp", _number) if "stamp" in record else wall << STAMP_WALL_SHIFT,
-        causes=part("causes", _causes) if "causes" in record else (),
-        parent=NO_PARENT if is_first and "parent" not in record else part("parent", bytes.fromhex),
-        body=part("body", _body),
-        origin=part("origin", _origin) if is_first or "origin" in record else None,
+        room=found["room"],
+        author=found["author"],
+        wall=found["said_at"],
+        stamp=found.get("stamp", found["said_at"] << STAMP_WALL_SHIFT),
+        causes=found.get("causes", ()),
+        parent=found.get("parent", NO_PARENT),
+        body=found["body"],
+        origin=found.get("origin"),
     ).encoded
 
 
-def _read(key: str, value: Any, allowed: str, read: Any) -> Any:  # noqa: ANN401  # as above
+def _read(key: str, value: object, read: Callable[[Any], Any], allowed: str) -> Any:  # noqa: ANN401  # each key has its type
     try:
         return read(value)
-    except (ValueError, TypeError, LookupError, OverflowError, FlcError, binascii.Error) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, FlcError) as error:
         raise FlcError(f"{key} is {str(value)[:40]!r}", f"{key} takes {allowed}") from error
-
-
-def _hex(key: str, value: object, allowed: str) -> bytes:
-    encoded: bytes = _read(key, value, allowed, bytes.fromhex)
-    return encoded
 
 
 def _text(value: object) -> str:
@@ -147,9 +134,9 @@ def _number(value: object) -> int:
     return value
 
 
-def _wall(value: str) -> int:
+def _wall_ms(value: str) -> int:
     moment = datetime.fromisoformat(value)
-    if moment.tzinfo is None:  # a time of no place is a time of nowhere
+    if moment.tzinfo is None:  # Without a zone, it says no moment.
         raise ValueError
     return (moment - EPOCH) // timedelta(milliseconds=1)
 
@@ -160,9 +147,27 @@ def _causes(value: object) -> tuple[Dot, ...]:
     return tuple(map(parse_dot, value))
 
 
-def _body(value: Any) -> str | bytes:  # noqa: ANN401  # whatever JSON holds
+def _body(value: str | dict[str, str]) -> str | bytes:
     return value if isinstance(value, str) else base64.b64decode(value["base64"], validate=True)
 
 
-def _origin(value: Any) -> Origin | None:  # noqa: ANN401  # whatever JSON holds
+def _origin(value: dict[str, str] | None) -> Origin | None:
     return None if value is None else Origin(bytes.fromhex(value["node"]), _text(value["name"]))
+
+
+KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
+    "dot": (parse_dot, '"<16 hex digits>:<number from 1>"'),
+    "room": (_text, "text"),
+    "author": (_text, "text"),
+    "body": (_body, 'text, or {"base64":"…"} for bytes'),
+    "said_at": (_wall_ms, "a time of RFC 3339, as 2026-01-31T12:00:00.000Z"),
+    "stamp": (_number, "a whole number, by default the least of `said_at`"),
+    "causes": (_causes, "an array of dots, by default empty"),
+    "parent": (
+        bytes.fromhex,
+        "16 hex digits, the hash of the log's message before it; zero for the first",
+    ),
+    "origin": (_origin, '{"node":"<16 hex digits>","name":text} with seq 1, else null'),
+    "encoded": (bytes.fromhex, "hex of the whole message, which then goes as it is"),
+}
+"""The keys of a typed message: how each is read, and what is allowed there."""

@@ -1,16 +1,16 @@
 """Packets as JSON, for people who speak to the wire by hand: every kind, in both directions.
 
-A packet is an object: `kind`, by the name the documents use, and its fields by theirs, all of them,
-in the order `wire/packets.py` declares.
+A packet is an object. It has `kind`, the name that the documents use, and all fields by their
+names, in the order in which `wire/packets.py` declares them.
 
     {"kind":"ping-req","nonce":7,"node":"9f2c61d0a47be813"}
 
-Ids, hashes and all other bytes are hex; a dot is `"9f2c61d0a47be813:17"`, an address
-`"127.0.0.1:7352"`, a state `"alive"`; rows are objects. A message is the object of
-`wire/message_json.py`, or hex.
+Ids, hashes and all other bytes are hex. A dot is `"9f2c61d0a47be813:17"`, an address is
+`"127.0.0.1:7352"`, and a state is `"alive"`. Rows are objects. A message is the object that
+`wire/message_json.py` describes, or hex.
 
-Rules. The JSON follows the packets' forms: a new packet needs no line here. Reading gives back the
-very packet, and refuses whatever the wire's own decoder would refuse.
+Rules. The JSON follows the forms of packets, so a new packet needs no line here. What was printed
+reads as the same packet. What the decoder of the wire would refuse is refused here.
 """
 
 from __future__ import annotations
@@ -19,20 +19,17 @@ from typing import Any
 
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire.codec import FORMS
-from flc_udp.wire.dissect import kind_name
 from flc_udp.wire.forms import Array, Form, Leaf, OrNil, Struct, T
 from flc_udp.wire.message_json import Record
 from flc_udp.wire.packets import KIND_OF, Kind, Packet
 
-KINDS: dict[str, Struct[Packet]] = {
-    kind_name(Kind(number)): struct for number, struct in FORMS.items()
-}
+KINDS: dict[str, Struct[Packet]] = {Kind(number).title: struct for number, struct in FORMS.items()}
 
 
 def packet_record(packet: Packet) -> Record:
-    """A packet as an object that JSON can hold."""
+    """Give a packet as an object that JSON can hold."""
     kind = KIND_OF[type(packet)]
-    return {"kind": kind_name(kind), **_object(FORMS[kind], packet)}
+    return {"kind": kind.title, **_object(FORMS[kind], packet)}
 
 
 def _object(struct: Struct[Any], made: tuple[Any, ...]) -> Record:
@@ -53,7 +50,7 @@ def _shown(form: Form, value: Any) -> object:  # noqa: ANN401  # what `form.read
 
 
 def read_packet(typed: object) -> Packet:
-    """The packet that was typed; raises FlcError that names the key and what is allowed there."""
+    """Read a packet that was typed; raises FlcError, which names the key and what it takes."""
     kind = typed.get("kind") if isinstance(typed, dict) else None
     struct = KINDS.get(kind) if isinstance(kind, str) else None
     if not isinstance(typed, dict) or struct is None:
@@ -80,7 +77,7 @@ def _read_leaf(leaf: Leaf, value: object, where: str) -> object:
         found: object = leaf.read(leaf.from_json(value))
     except Malformed as error:
         raise _refusal(leaf, value, where, f": {error}") from error
-    except FlcError as error:  # It knows better: it names the key of a message, for example.
+    except FlcError as error:  # It says more, as which key of a message it is about.
         raise FlcError(f"{where}: {error}", error.hint) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _refusal(leaf, value, where) from error
@@ -113,7 +110,7 @@ def _read_object(struct: Struct[T], typed: object, where: str) -> T:
 
 
 def _whole(made: T, form: Array | Struct[T], allowed: str, where: str) -> T:
-    """Refuse what is no whole although each of its parts is well."""
+    """Refuse a whole that is not allowed although each of its parts is."""
     reason = form.fault(made) if form.fault else None
     if reason is not None:
         raise FlcError(f"{where}: {reason}", f"no node accepts it; {where} takes {allowed}")

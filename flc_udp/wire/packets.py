@@ -1,10 +1,11 @@
-"""Every packet of the protocol, with the dialogue it belongs to.
+"""Every packet of the protocol, each with the dialogue that it belongs to.
 
-A datagram is a sealed envelope around one msgpack array: the sender's node id, then one or more
-packets, each an array `[kind, field, …]` with its fields in the order written here. Unknown kinds
-and trailing fields are ignored and counted. A tuple's last field that is itself a tuple of items
-(`messages`, `rows`, `wants`, `dots`) may be spread over several packets when it does not fit one
-datagram; every part stands alone.
+The payload of a datagram is one msgpack array: the sender's node id, and then one or more packets.
+A packet is an array `[kind, field, …]`, with its fields in the order in which its class declares
+them. A reader skips packets of a kind that it does not know, and counts them. It ignores fields
+after the last one that it knows. If the last field of a packet is an array of items (`messages`,
+`rows`, `wants`, `dots`), they may be spread over several packets, where they do not fit into one
+datagram. Each of these packets can be read alone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,10 @@ from flc_udp.wire.rows import BaseRow, DigestRow, Row, Want
 
 
 class Kind(IntEnum):
-    """First field of a packet. Numbers are for ever; 1 and 2 are kept for hello and cookie."""
+    """The first field of a packet. A number never gets another meaning.
+
+    The numbers 1 and 2 are kept for hello and cookie.
+    """
 
     PING = 3
     ACK = 4
@@ -65,15 +69,26 @@ class Kind(IntEnum):
     BASE_END = 26
     TAKEN = 27
 
+    @property
+    def title(self) -> str:
+        """The name that people use, as in `ping-req`."""
+        return self.name.lower().replace("_", "-")
+
+
+# --- About liveness -----------------------------------------------------------------------------
+
 
 class Ping(NamedTuple):
-    """SWIM probe; `root` and `members_root` let two nodes that agree stop at these bytes.
+    """Asks whether the receiver lives (SWIM 3.1), and tells it where the sender stands.
 
         prober ── ping(nonce, roots, log) ──▶ target
         prober ◀── ack(nonce, roots, held) ── target
 
-    `log` is the prober's own log (eight zero bytes before its first post): the answer says how
-    much of it the target durably holds. `health` is the sender's local health: 0 is well.
+    `root` stands for all messages that the sender durably holds, and `members_root` for all members
+    that it holds alive or suspect. Two nodes whose roots are equal agree, and need no other packet
+    to find that out. `log` is the log of the sender's present run, or eight zero bytes before its
+    first post: the answer tells how much of it the target durably holds. Nobody starts an exchange
+    with a node that is `catching_up`. `health` is the sender's local health, and 0 is well.
     """
 
     nonce: Number
@@ -85,10 +100,11 @@ class Ping(NamedTuple):
 
 
 class Ack(NamedTuple):
-    """Answer to a ping or a leave; `held` is the asker's log as the answerer durably holds it.
+    """Answers a ping or a leave, with its nonce, or a join, with nonce 0, which no ping has.
 
-    With nonce 0, which no ping has, it answers a join: here is where I stand. `wall` is told to a
-    visitor alone, who compares clocks: the answerer's own, in ms since 1970; to all others it is 0.
+    `held` is the number of the last message of the asker's log that the answering node durably
+    holds. `wall` is the clock of the answering node, in ms since 1970. Only visitors are told it,
+    because only visitors compare clocks; for all others it is 0.
     """
 
     nonce: Number
@@ -101,14 +117,14 @@ class Ack(NamedTuple):
 
 
 class PingReq(NamedTuple):
-    """Indirect probe (SWIM 3.1): a target that did not answer the prober is asked through others.
+    """Asks a relay to ping a member that did not answer the sender itself (SWIM 3.1).
 
         prober ── ping-req(nonce, node) ──▶ relay ── ping ──▶ target
         prober ◀──── relayed(nonce) ─────── relay ◀── ack ─── target
         prober ◀───── nack(nonce) ───────── relay      (the target is silent)
 
-    A relay asks only members it knows, at the address it knows. Its nack (Lifeguard 4.1) tells the
-    prober that prober and relay at least hear each other in time.
+    A relay pings only members that it knows, at the addresses that it knows. Its nack (Lifeguard
+    4.1) tells the prober that the two of them at least hear each other in time.
     """
 
     nonce: Number
@@ -116,20 +132,20 @@ class PingReq(NamedTuple):
 
 
 class Nack(NamedTuple):
-    """A relay's word that the target has not answered it either, so far."""
+    """Tells the prober that the target has not answered the relay either, so far."""
 
     nonce: Number
 
 
 class Relayed(NamedTuple):
-    """A relay's word that the target answered it."""
+    """Tells the prober that the target has answered the relay."""
 
     nonce: Number
     node: Id
 
 
 class Join(NamedTuple):
-    """A newcomer, or one back from a cut, makes itself known.
+    """Makes a newcomer known, or a node that was cut off.
 
     newcomer ── join(its own row) ──────▶ each seed, all at once
     newcomer ◀── members(row), ack(0) ─── each seed that lives: its own row, and its roots
@@ -140,15 +156,16 @@ class Join(NamedTuple):
 
 
 class Members(NamedTuple):
-    """Rows of the member table: the answer to a join, or to a member-digest. Each is a claim."""
+    """Rows of the member table, each of them a claim. Answers a join or a member-digest."""
 
     rows: tuple[Row, ...]
 
 
 class MemberRanges(NamedTuple):
-    """Hashes of the 64 parts of one range of member ids, as `Ranges` is of log ids.
+    """Hashes of the 64 parts of one range of member ids, as `ranges` has them for log ids.
 
-    The receiver answers for each part that differs: with its parts' hashes, or with its rows.
+    For each part whose hash differs, the receiver answers with the hashes of its parts, or with the
+    rows in it.
 
         a ── member-ranges(level 0) ──▶ b ── member-digest ──▶ a ── members ──▶ b
     """
@@ -159,10 +176,10 @@ class MemberRanges(NamedTuple):
 
 
 class MemberDigest(NamedTuple):
-    """All members with ids in low..high (both included) that the sender holds alive or suspect.
+    """All members with ids from `low` to `high` that the sender holds alive or suspect.
 
-    Each row is a claim. The receiver answers with the rows it knows better: those that override
-    one of these, and live ones that the sender does not list.
+    Both ends are included, and each row is a claim. The receiver answers with the rows that it
+    knows better: those that override one of these rows, and living members that are not among them.
 
         a ── member-digest(rows) ──▶ b        b ── members(rows) ──▶ a
     """
@@ -177,24 +194,31 @@ class MemberDigest(NamedTuple):
 
 
 class Update(NamedTuple):
-    """News of members, piggybacked on probes and pushed when fresh. A subject refutes."""
+    """News of members, sent when it is fresh, and later together with pings and acks.
+
+    A member that hears something about itself that it did not say refutes it.
+    """
 
     rows: tuple[Row, ...]
 
 
 class Leave(NamedTuple):
-    """Orderly departure of the sender; answered by an ack with this nonce."""
+    """Says that the sender leaves in order. The answer is an ack with this nonce."""
 
     nonce: Number
     row: Row
 
 
+# --- About messages -----------------------------------------------------------------------------
+
+
 class Rumor(NamedTuple):
-    """New messages, pushed on event and forwarded once. `receipt` asks for a receipt.
+    """New messages, which are pushed as soon as they may leave. Each node forwards them once.
 
         pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
 
-    `at` counts the bytes its sender has pushed: what was not taken yet is in flight.
+    `at` counts the bytes that the sender has pushed to this peer. What the peer has not told to
+    have taken is in flight. With `receipt` set, the sender asks for a receipt.
     """
 
     receipt: Flag
@@ -203,15 +227,17 @@ class Rumor(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """`Your rumors are read up to here`: more may be pushed."""
+    """Tells the pusher that its rumors were read up to `at`, so it may push more."""
 
     at: Number
 
 
 class Piece(NamedTuple):
-    """1024 bytes (the last may be shorter) at a fixed offset of a message too large for a datagram.
+    """A part of a message that is too large for a datagram.
 
-    Stands wherever a whole message would, in a rumor or a replay.
+    A piece has 1024 bytes, and the last one of a message may have fewer. `number` counts pieces
+    from 0, and `total` is the length of the whole message in bytes. A piece stands wherever the
+    whole message would stand, after a rumor or in a replay.
     """
 
     log: Id
@@ -228,16 +254,16 @@ class Piece(NamedTuple):
 
 
 class Prune(NamedTuple):
-    """`This link brings me duplicates`: both its ends go lazy. Undone by a pull with `graft`."""
+    """Says that this link brings duplicates. Both ends go lazy, until a pull with `graft`."""
 
 
 class Have(NamedTuple):
-    """Dots the sender durably holds and will replay, and with each all before it in its log.
+    """Dots that the sender durably holds, and with each of them all earlier messages of its log.
 
     teller ── have(dots) ──▶ peer ── pull(wants) ──▶ teller ── replay … ──▶ peer
 
-    On lazy links, where the messages themselves come another way unless that is broken; with `pull`
-    set nobody pushes them, because they are large.
+    Over a lazy link, a have says what should come another way: the peer pulls it only if it does
+    not come. With `pull` set, nobody pushes these messages, because they are large.
     """
 
     pull: Flag
@@ -245,10 +271,10 @@ class Have(NamedTuple):
 
 
 class Ranges(NamedTuple):
-    """Hashes of the 64 parts of one range of log ids, where a table has too many rows to tell.
+    """Hashes of the 64 parts of one range of log ids, for tables with too many rows to list.
 
-    `hashes` is 64 times 8 bytes; a part's hash is the exclusive or of its rows' hashes. The
-    receiver answers for each part that differs: with its parts' hashes, or with its rows.
+    The hash of a part is the exclusive or of the hashes of its rows. For each part whose hash
+    differs, the receiver answers with the hashes of its parts, or with the rows in it.
 
         a ── ranges(level 0) ──▶ b ── ranges(level 1) ──▶ a ── digest(reply) ──▶ b …
     """
@@ -259,10 +285,11 @@ class Ranges(NamedTuple):
 
 
 class Digest(NamedTuple):
-    """All logs the sender durably holds with ids in low..high (both included), by log id.
+    """All logs with ids from `low` to `high`, both included, that the sender durably holds.
 
-    A log in the range that has no row is not held. With `reply` set the receiver answers with the
-    rows in which it is ahead (`reply` unset) and pulls those in which it is behind.
+    The rows stand in the order of their ids. The sender does not hold any other log in the range.
+    If `reply` is set, the receiver answers with the rows in which it is ahead (with `reply` unset),
+    and pulls what it lacks.
 
         a ── digest(reply) ──▶ b        b ── pull(wants) ──▶ a
         a ◀── digest(rows b leads) ── b      a ── pull(wants) ──▶ b
@@ -280,9 +307,10 @@ class Digest(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Asks for messages with stamps in after..below (the second not included).
+    """Asks for messages with stamps from `after` on and below `below`.
 
-    Of `credit` bytes at most; `graft` makes the link between the two eager again.
+    The answer may have `credit` bytes at most. With `graft` set, the link between the two nodes
+    becomes eager again.
     """
 
     nonce: Number
@@ -294,19 +322,19 @@ class Pull(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """Messages that were pulled, in (stamp, log, seq) order; never forwarded as catch-up."""
+    """Messages that were pulled, in the order of (stamp, log, seq)."""
 
     nonce: Number
     messages: tuple[Encoded, ...]
 
 
 class ReplayEnd(NamedTuple):
-    """The end of what answers a pull: what was wanted of stamps below `next` has been sent.
+    """Ends the answer to a pull: all that was wanted with stamps below `next` has been sent.
 
-    `sent` messages were, so that who asked knows whether some were lost; the first that was not
-    has the stamp `next`, which is the limit of stamps when there are no more. Of the logs `lacks`
-    the teller holds less than was wanted, which may be in those stamps; where that is because
-    it keeps no such old messages it tells its `floor`, the least stamp from which it keeps all.
+    `sent` counts the messages, so the receiver knows if some were lost. The first message that was
+    not sent has the stamp `next`, which is the limit of stamps if there is none. Of each log in
+    `lacks`, the sender holds less than was wanted, and what it does not hold may have such stamps.
+    If that is so because it deletes old messages, `floor` is the stamp from which it keeps all.
     """
 
     nonce: Number
@@ -317,10 +345,12 @@ class ReplayEnd(NamedTuple):
 
 
 class BasePull(NamedTuple):
-    """Asks for the base that stands for all below a teller's floor: its logs above the id `after`.
+    """Asks for the base, which stands for everything below the floor of the receiver.
 
-    newcomer ── base-pull(after) ─────────────▶ teller      … until `next` is empty
-    newcomer ◀── base(rows) …, base-end(next) ─ teller
+    Its logs come by their ids, and `after` is the id after which they are wanted.
+
+        newcomer ── base-pull(after) ─────────────▶ teller      … until `next` is empty
+        newcomer ◀── base(rows) …, base-end(next) ─ teller
     """
 
     nonce: Number
@@ -328,16 +358,17 @@ class BasePull(NamedTuple):
 
 
 class Base(NamedTuple):
-    """Logs as they stand at the floor; one of many rooms may come in several rows."""
+    """Logs as they stand at the floor. A log of many rooms may come in several rows."""
 
     nonce: Number
     rows: tuple[BaseRow, ...]
 
 
 class BaseEnd(NamedTuple):
-    """The end of a page: so many rows were sent, of that floor and version of the base.
+    """Ends a page of a base: this many rows were sent, of this floor and version.
 
-    `next` is its last log, empty when there are no more; pages of one version belong together.
+    `next` is the last log of the page, and empty if no more follow. Pages of one version belong
+    together.
     """
 
     nonce: Number
@@ -348,21 +379,34 @@ class BaseEnd(NamedTuple):
 
 
 class Receipt(NamedTuple):
-    """`I durably hold this log of yours up to seq`, to the log's author when a rumor asked."""
+    """Tells the author of a log that the sender durably holds it up to `seq`.
+
+    It is sent only if a rumor asked for it.
+    """
 
     log: Id
     seq: Seq
 
 
-Packet = (
+# --- All of them --------------------------------------------------------------------------------
+
+LivenessPacket = (
     Ping | Ack | PingReq | Nack | Relayed
     | Join | Members | MemberRanges | MemberDigest | Update | Leave
-    | Rumor | Taken | Piece | Prune | Have | Receipt
+)  # fmt: skip
+
+MessagePacket = (
+    Rumor | Taken | Piece | Prune | Have | Receipt
     | Ranges | Digest | Pull | Replay | ReplayEnd | BasePull | Base | BaseEnd
 )  # fmt: skip
 
+Packet = LivenessPacket | MessagePacket
+
+LIVENESS_KINDS = frozenset(get_args(LivenessPacket))
+"""The classes of packets that are about liveness, which wait for nothing."""
 
 KIND_OF: dict[type[Packet], Kind] = {
     packet: Kind[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", packet.__name__).upper()]
     for packet in get_args(Packet)
 }
+"""The kind of each class of packets, which has the same name."""

@@ -1,15 +1,14 @@
-"""Packets into payloads that never outgrow their budget: add until it says no, then begin anew.
+"""Packing: packets are put into payloads, none of which is longer than the budget allows.
 
-Packets that carry a tuple of items are spread over as many payloads as it takes; a message too
-large for any payload is cut into pieces. So the size of a datagram is a property of this file and
-nobody else has to think of it.
+A packet goes into the present payload if there is room for it, else into the next one. A packet
+with an array of items is spread over as many payloads as needed, and a message that is too large
+for any payload is cut into pieces. So only this module has to know how long a datagram may be.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
-from typing import Any
 
 import msgpack
 
@@ -34,13 +33,13 @@ from flc_udp.wire.rows import MemberRow
 _pack = msgpack.Packer(autoreset=True).pack
 
 HEAD_BYTES = 3 + 2 + ID_BYTES
-"""Payload's own array header at its longest, and the sender's id."""
+"""The header of a payload's array and the sender's id take at most this many bytes."""
 
 LIST_BYTES = 3
-"""Header of an array of items at its longest."""
+"""The header of an array of items takes at most this many bytes."""
 
 ROWS_CACHED = 8_192
-"""Member rows as they last went out: the same news goes to many."""
+"""This many rows are remembered as bytes, because the same news goes to many members."""
 
 
 def _array_header(count: int) -> bytes:
@@ -50,7 +49,7 @@ def _array_header(count: int) -> bytes:
 
 
 class Packer:
-    """Fills payloads one after another; `packets` in, `payloads` out."""
+    """Fills payloads with packets, one payload after another."""
 
     def __init__(self, sender: NodeId, payload_bytes_max: int) -> None:
         self.payloads: list[bytes] = []
@@ -60,7 +59,7 @@ class Packer:
         self._room = self._budget
 
     def add(self, packet: Packet) -> None:
-        """Put one packet in, spread over several payloads where it needs them."""
+        """Add one packet, in several payloads if it needs them."""
         match packet:
             case Rumor() | Replay():
                 self._add_messages(packet)
@@ -72,7 +71,7 @@ class Packer:
                 self._add_part(_pack(fields_of(packet)))
 
     def finish(self) -> list[bytes]:
-        """All payloads, each within the budget."""
+        """Give all payloads, each of which is within the budget."""
         self._close()
         return self.payloads
 
@@ -100,14 +99,14 @@ class Packer:
             if len(item) <= limit:
                 small.append(item)
                 continue
-            # Flushed first, so that what is replayed in order travels in order.
+            # These go first, so that messages keep their order.
             self._add_items(packet, small)
             small = []
             for piece in pieces_of(encoded):
                 self._add_part(_pack(fields_of(piece)))
         self._add_items(packet, small)
 
-    def _add_items(self, packet: Any, items: list[bytes]) -> None:  # noqa: ANN401  # any packet of items
+    def _add_items(self, packet: Packet, items: list[bytes]) -> None:
         head = _head_of(packet)
         overhead = len(head) + LIST_BYTES
         start, size = 0, overhead
@@ -126,14 +125,14 @@ class Packer:
             self._room -= size
 
 
-def _head_of(packet: Any) -> bytes:  # noqa: ANN401  # any packet of items
-    """The packet's bytes up to its last field, the items."""
+def _head_of(packet: Packet) -> bytes:
+    """Pack a packet without its last field, the items."""
     fields = (KIND_OF[type(packet)], *packet[:-1])
     return b"".join((_array_header(len(fields) + 1), *map(_pack, fields)))
 
 
 def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> list[bytes]:
-    """Payloads that carry all of `packets`, in order, none longer than the budget."""
+    """Put packets into payloads, in their order."""
     packer = Packer(sender, payload_bytes_max)
     for packet in packets:
         packer.add(packet)
@@ -142,13 +141,13 @@ def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> l
 
 @lru_cache(maxsize=ROWS_CACHED)
 def packed_row(row: MemberRow) -> bytes:
-    """A member row as it travels."""
+    """Pack the row of a member."""
     packed: bytes = _pack(row_fields(row))
     return packed
 
 
 def pieces_of(encoded: bytes, numbers: tuple[int, ...] = ()) -> Iterator[Piece]:
-    """Pieces of one encoded message: all, or those in the flat (first, last, …) `numbers`."""
+    """Cut an encoded message into all its pieces, or those of (first, last, first, last, …)."""
     dot = peek_dot(encoded)
     assert dot is not None
     digest = hash_of(encoded)

@@ -1,13 +1,14 @@
-"""The ring of a node: how it is changed, and the text that keeps it in the data directory.
+"""The ring of a node: how its keys are changed, and the file that keeps them in the data directory.
 
     # comment
-    base64 of 32 bytes, or `open`      the first line seals, any opens
+    base64 of 32 bytes, or `open`      the first line seals, every line opens
     …
-    # key file 5a0c…                   what `--key-file` held when this was written
+    # key file 5a0c…                   the mark of the key file when this was written
 
-Rules. A change gives a new ring and touches none. What seals is never removed, so no ring is ever
-empty, and no order of changes leaves a node without a key that it sealed under a moment before.
-Errors name keys by their ids: a key is a secret. A key file cannot say `open`: it is what closes.
+Rules. A change makes a new ring and leaves the old one as it was. The key that seals is never
+removed, so a ring is never empty, and no order of changes takes a key from a node that has just
+sealed under it. Errors name keys by their ids, because a key is a secret. A key file cannot contain
+`open`, because a key file is there to close the cluster.
 """
 
 from __future__ import annotations
@@ -20,10 +21,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flc_udp.model.errors import FlcError
-from flc_udp.wire.seal import OPEN, Key, Keyring, keyring, read_key
+from flc_udp.wire.seal import OPEN, Key, Keyring, key_lines, keyring, read_key
 
 KEYS_MAX = 16
-"""A change of keys needs two; a ring that only grows is one that nobody looks after."""
+"""A ring has at most this many keys. A change of keys needs two. A ring that only ever grows is one
+that nobody looks after."""
 
 HEAD = "# The ring of this node: the first line seals, any opens. `flc keys` changes it.\n"
 MARK = "# key file "
@@ -34,48 +36,40 @@ KEY_NAME = re.compile(r"[0-9a-f]{8}|open")
 RING_HINT = "a ring has a base64 key or `open` a line; without the file --key-file makes a new one"
 
 
-class Held(NamedTuple):
-    """A ring as a data directory holds it."""
+class SavedRing(NamedTuple):
+    """A ring as a data directory keeps it."""
 
     sources: tuple[bytes, ...]
     mark: str
-    """`mark_of` the key file as it was then; empty where there was none."""
+    """The mark of the key file when the ring was saved; empty if there was no key file."""
 
 
-def read_ring(path: Path) -> Held:
-    """What a data directory holds; raises FlcError."""
-    try:
-        lines = path.read_text("ascii").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise FlcError(f"cannot read the ring {path}: {reason}", RING_HINT) from error
+def read_ring(path: Path) -> SavedRing:
+    """Read the ring of a data directory; raises FlcError."""
     sources, mark = [], ""
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
+    for text, line, where in key_lines(path, "the ring", RING_HINT):
         if line.startswith(MARK):
             mark = line.removeprefix(MARK).strip()
-        elif text == OPEN_LINE:
-            sources.append(OPEN)
         elif text:
-            sources.append(read_key(text, f"{path}, line {number}"))
+            sources.append(OPEN if text == OPEN_LINE else read_key(text, where))
     if not sources:
         raise FlcError(f"the ring {path} holds no key", RING_HINT)
-    return Held(tuple(sources), mark)
+    return SavedRing(tuple(sources), mark)
 
 
 def ring_text(sources: Sequence[bytes], mark: str) -> str:
-    """What `read_ring` reads."""
+    """Write the text that `read_ring` reads."""
     lines = (base64.b64encode(source).decode() if source else OPEN_LINE for source in sources)
     return HEAD + "".join(f"{line}\n" for line in lines) + (f"{MARK}{mark}\n" if mark else "")
 
 
 def mark_of(sources: Sequence[bytes]) -> str:
-    """Tells whether a key file still holds these keys in this order, whatever else it says."""
+    """Make the mark of a key file, which changes if its keys or their order change."""
     return blake2b(b"".join(sources), digest_size=16, person=b"flc-udp key file").hexdigest()
 
 
 def add(ring: Keyring, secret: bytes) -> Keyring:
-    """It opens too, and does not seal. What is there already stays where it is."""
+    """Add a key that opens and does not seal. A key that is there already stays in its place."""
     changed = keyring((*ring.sources, secret), ring.cluster)
     if len(changed.keys) > KEYS_MAX:
         raise FlcError(
@@ -90,13 +84,13 @@ def add(ring: Keyring, secret: bytes) -> Keyring:
 
 
 def use(ring: Keyring, name: str) -> Keyring:
-    """It seals from here on, and all open as before."""
+    """Let another key of the ring seal from now on. All keys open as before."""
     first = find(ring, name)
     return ring._replace(keys=(first, *(key for key in ring.keys if key != first)))
 
 
 def remove(ring: Keyring, name: str) -> Keyring:
-    """It opens no more."""
+    """Remove a key, so that it does not open any more; raises FlcError if it seals."""
     gone = find(ring, name)
     others = tuple(key for key in ring.keys if key != gone)
     if gone == ring.keys[0]:
@@ -111,9 +105,9 @@ def remove(ring: Keyring, name: str) -> Keyring:
 
 
 def find(ring: Keyring, name: str) -> Key:
-    """The key of that id; raises FlcError naming all there are."""
+    """Find the key with that id; raises FlcError, which names all keys of the ring."""
     known = f"the ring holds {', '.join(key.name for key in ring.keys)}"
-    if not KEY_NAME.fullmatch(name):  # It is not repeated: it may be the secret itself.
+    if not KEY_NAME.fullmatch(name):  # The error does not repeat it: it may be the secret itself.
         raise FlcError("a key is named by its id, 8 hex digits, or by `open`", known)
     for key in ring.keys:
         if name in (key.name, key.id.hex()):

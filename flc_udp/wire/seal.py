@@ -1,21 +1,22 @@
-"""The envelope around every datagram: AES-256-GCM under a session's own key.
+"""The envelope around every datagram: AES-256-GCM under a key of the sender's session.
 
     version 1 | key id 4 | session 16 | counter 8 | sealed payload … | tag 16
 
-A *session* is one process's run: 16 random bytes, made at start and never stored. Its key is
-HKDF-SHA256 (RFC 5869) of the cluster key with the session as salt and the cluster's name as info,
-and the nonce is the counter, so no (key, nonce) pair ever repeats. The header is authenticated
-with the payload. Sealing names no receiver: one sealed datagram may go to many.
+The numbers are lengths in bytes. A *session* is one run of a process: 16 random bytes that are made
+when it starts and never stored. The session's key is HKDF-SHA256 (RFC 5869) of the cluster key,
+with the session as salt and the cluster's name as info. The nonce is the counter, so no pair of key
+and nonce ever repeats. The header is authenticated together with the payload. The envelope names no
+receiver, so one sealed datagram may go to many.
 
-The ring of a running `Seal` may be replaced (`flc keys`). The session stays, and its counter goes
-on: its key is another one under each cluster key, so one session under two of them is fine, and
-back under the first no nonce of it comes again. A session's counters rise over all its keys.
+The keys of a running node may change (`flc keys`). The session stays, and its counter goes on. The
+session has a different key under each cluster key, so it may be used under several of them. When
+the node goes back to a key that it used before, the counter is higher, so no nonce repeats.
 
-*Open* mode is this same code under a key made of the cluster's name alone: it keeps clusters
-apart and authenticates nobody.
+An *open* cluster uses the same code, with a key that is made of the cluster's name alone. Such a
+key keeps clusters apart, and authenticates nobody.
 
-Left for later, with its place: replay windows and cookies hang on (session, counter), which
-`Opened` carries.
+Replays are not recognized yet. Windows and cookies will depend on the session and the counter of a
+datagram, and `Opened` carries both.
 """
 
 from __future__ import annotations
@@ -47,51 +48,51 @@ HEADER_BYTES = 1 + KEY_ID_BYTES + SESSION_BYTES + COUNTER_BYTES
 assert HEADER_BYTES + TAG_BYTES == SEAL_BYTES
 
 SESSIONS_MAX = 16_384
-"""Peers' derived keys kept; beyond it the least recently heard is derived again when heard."""
+"""The keys of this many sessions are kept. Beyond it, the key of the session that was silent for
+the longest time is dropped, and derived again when that session is heard."""
 
 NOT_OURS = frozenset((Drop.SEAL_BROKEN, Drop.KEY_UNKNOWN))
-"""Why a datagram is refused that may be well, and of another key or cluster."""
+"""A datagram that is refused for one of these reasons may be good, under another key or cluster."""
 
 KEYGEN_HINT = "write one with `flc keygen > FILE; chmod 600 FILE`"
 
-
 OPEN = b""
-"""Stands among secrets for the open key, which is none: it is made of the cluster's name."""
+"""Stands among secrets for the open key, which is made of the cluster's name and is no secret."""
 
 
 class Key(NamedTuple):
-    """A cluster key, the id that stands for it in headers, and what it was made of."""
+    """A cluster key, and the id that stands for it in headers."""
 
     secret: bytes
     id: bytes
     source: bytes
-    """The secret as it was given: OPEN for the open key."""
+    """What the key was made of: the secret as it was given, or OPEN."""
 
     @property
     def name(self) -> str:
-        """How people call it."""
+        """The name that people use for the key."""
         return self.id.hex() if self.source else "open"
 
 
 class Keyring(NamedTuple):
-    """The first key seals, any opens."""
+    """The keys of a node: the first one seals, and every one of them opens."""
 
     keys: tuple[Key, ...]
     cluster: str
 
     @property
     def is_open(self) -> bool:
-        """Whether who has no key is heard: the open key is in it, whichever seals."""
+        """Whether the open key is among the keys, so that programs without a key are heard."""
         return any(key.source == OPEN for key in self.keys)
 
     @property
     def sources(self) -> tuple[bytes, ...]:
-        """What `keyring` makes this of again."""
+        """What `keyring` would make the same ring of."""
         return tuple(key.source for key in self.keys)
 
 
 class Opened(NamedTuple):
-    """What a valid envelope held, and the session and counter that it came under."""
+    """The payload of a valid datagram, and the session and counter of its envelope."""
 
     payload: bytes
     session: bytes
@@ -99,7 +100,7 @@ class Opened(NamedTuple):
 
 
 def keyring(secrets: tuple[bytes, ...], cluster: str) -> Keyring:
-    """A ring of 32-byte secrets, or OPEN among them; of none, the open ring."""
+    """Make a ring of secrets of 32 bytes, or OPEN. Without any secret it is the open ring."""
     sources = dict.fromkeys(secrets or (OPEN,))
     return Keyring(tuple(_key(source, cluster) for source in sources), cluster)
 
@@ -107,34 +108,43 @@ def keyring(secrets: tuple[bytes, ...], cluster: str) -> Keyring:
 def _key(source: bytes, cluster: str) -> Key:
     name = cluster.encode()
     secret = source or blake2b(name, digest_size=KEY_BYTES, person=b"flc-udp open").digest()
-    # The name is part of the id: two clusters that share a key do not even try to open each other.
+    # The name is part of the id, so clusters that share a key do not try to open each other's
+    # datagrams.
     person = b"flc-udp key id"
     found = blake2b(name, key=secret, digest_size=KEY_ID_BYTES, person=person).digest()
     return Key(secret, found, source)
 
 
-def read_keys(path: Path) -> tuple[bytes, ...]:
-    """Keys of a key file: one base64 key of 32 bytes a line, `#` comments; raises FlcError."""
+def key_lines(path: Path, what: str, hint: str) -> list[tuple[str, str, str]]:
+    """Read the lines of a file of keys: (text before any comment, whole line, where it is).
+
+    Raises FlcError, which calls the file `what`.
+    """
     try:
         lines = path.read_text("ascii").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "it is not ASCII text"
-        raise FlcError(f"cannot read key file {path}: {reason}", KEYGEN_HINT) from error
-    keys = []
-    for number, line in enumerate(lines, 1):
-        text = line.partition("#")[0].strip()
-        if text:
-            keys.append(read_key(text, f"{path}, line {number}"))
+        raise FlcError(f"cannot read {what} {path}: {reason}", hint) from error
+    return [
+        (line.partition("#")[0].strip(), line, f"{path}, line {number}")
+        for number, line in enumerate(lines, 1)
+    ]
+
+
+def read_keys(path: Path) -> tuple[bytes, ...]:
+    """Read a key file, which has one base64 key of 32 bytes a line; raises FlcError."""
+    lines = key_lines(path, "key file", KEYGEN_HINT)
+    keys = tuple(read_key(text, where) for text, _, where in lines if text)
     if not keys:
         raise FlcError(f"key file {path} holds no key", KEYGEN_HINT)
-    return tuple(keys)
+    return keys
 
 
 def read_key(text: str, where: str) -> bytes:
-    """The key of a line; raises FlcError, which says where and not what: a key is a secret."""
+    """Read the key of a line; raises FlcError without the text, because a key is a secret."""
     try:
         key = base64.b64decode(text, validate=True)
-    except ValueError:  # Of binascii, and of text that is not ASCII.
+    except ValueError:  # From binascii, and for text that is not ASCII.
         key = b""
     if len(key) != KEY_BYTES:
         raise FlcError(f"{where}: not a base64 key of {KEY_BYTES} bytes", KEYGEN_HINT)
@@ -142,12 +152,12 @@ def read_key(text: str, where: str) -> bytes:
 
 
 def make_key() -> str:
-    """A new key as `flc keygen` prints it."""
+    """Make a new key, as `flc keygen` prints it."""
     return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 class Seal:
-    """Seals this process's datagrams and opens everybody's. `session` is 16 fresh random bytes."""
+    """Seals the datagrams of this process and opens those of all. `session` is 16 random bytes."""
 
     def __init__(self, ring: Keyring, session: bytes) -> None:
         assert len(session) == SESSION_BYTES
@@ -157,9 +167,9 @@ class Seal:
         self.rekey(ring)
 
     def rekey(self, ring: Keyring) -> None:
-        """Go on under this ring: what only others seal under is refused from here on.
+        """Use this ring from now on: datagrams under any other key are refused.
 
-        The counter goes on too. Back under a key of before, none of its nonces comes again.
+        The counter goes on. Under a key that was used before, no nonce therefore repeats.
         """
         seals = ring.keys[0]
         self._ring = ring
@@ -171,7 +181,7 @@ class Seal:
             del self._sessions[who]
 
     def close(self, payload: bytes) -> bytes:
-        """Seal one payload; the datagram is SEAL_BYTES longer."""
+        """Seal one payload; the datagram is longer by SEAL_BYTES."""
         self._counter += 1
         counter = self._counter.to_bytes(COUNTER_BYTES, "big")
         header = self._head + counter
@@ -179,10 +189,10 @@ class Seal:
         return header + self._own.encrypt(nonce, payload, header)
 
     def open(self, datagram: bytes) -> Opened:
-        """Open one datagram; raises Malformed where it is not of our cluster and whole.
+        """Open one datagram; raises Malformed if it is damaged or not of this cluster.
 
-        The error's byte counts from the datagram's first; of a broken seal, where what is sealed
-        begins: which byte of it is another, nobody can tell.
+        The error counts its byte from the first of the datagram. If the seal is broken, nobody can
+        tell which byte was changed, and the error names the first that is sealed.
         """
         if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES_MAX:
             raise Malformed(Drop.DATAGRAM_SIZE, len(datagram))
@@ -198,7 +208,7 @@ class Seal:
         except InvalidTag:
             raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
         who = header[1:-COUNTER_BYTES]
-        # Kept only now: datagrams that nobody sealed cannot push out the keys of those who did.
+        # The key is kept only now, so forged datagrams cannot push out the keys of real sessions.
         self._keep(who, cipher)
         return Opened(payload, who[KEY_ID_BYTES:], int.from_bytes(counter, "big"))
 

@@ -6,7 +6,7 @@ import pytest
 
 from flc_udp.model.errors import FlcError
 from flc_udp.wire import ring as rings
-from flc_udp.wire.ring import KEYS_MAX, Held, mark_of, read_ring, ring_text
+from flc_udp.wire.ring import KEYS_MAX, SavedRing, mark_of, read_ring, ring_text
 from flc_udp.wire.seal import KEY_BYTES, OPEN, Keyring, keyring, make_key, read_keys
 
 A, B, C = (letter * KEY_BYTES for letter in (b"a", b"b", b"c"))
@@ -91,7 +91,7 @@ class TestFile:
         """Keys, their order, that the open key is among them, and the mark."""
         (tmp_path / "keys").write_text(ring_text(sources, mark))
 
-        assert read_ring(tmp_path / "keys") == Held(sources, mark)
+        assert read_ring(tmp_path / "keys") == SavedRing(sources, mark)
 
     def test_a_key_file_is_a_ring_without_a_mark(self, tmp_path: Path) -> None:
         """Also one that was written by hand, with comments."""

@@ -20,7 +20,7 @@ from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
-from flc_udp.wire.dissect import fault_of, kind_name, payload_of
+from flc_udp.wire.dissect import fault_of, payload_of
 from flc_udp.wire.packet_json import packet_record, read_packet
 from flc_udp.wire.packets import KIND_OF, Packet
 from flc_udp.wire.seal import NOT_OURS, Seal
@@ -94,7 +94,7 @@ def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramRea
 
 def summary_of(packets: Sequence[Packet]) -> str:
     """Name the packets, as `ping, update`."""
-    return ", ".join(kind_name(KIND_OF[type(packet)]) for packet in packets) or "no packets"
+    return ", ".join(KIND_OF[type(packet)].title for packet in packets) or "no packets"
 
 
 def _unread(problem: str, part: str, at: int | None, more: Record) -> DatagramReading:
