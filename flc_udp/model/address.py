@@ -1,6 +1,7 @@
-"""One address type: `host:port`, `[v6]:port`; v4-mapped IPv6 is folded to IPv4 (RFC 4291 2.5.5.2).
+"""Addresses: one type for IPv4 (`host:port`) and IPv6 (`[host]:port`), with one spelling for each.
 
-Scope ids (`fe80::1%eth0`) mean something on one machine only, so they are never gossiped.
+An IPv4 address that is written as an IPv6 address becomes IPv4 (RFC 4291, section 2.5.5.2). A scope
+id, as in `fe80::1%eth0`, has a meaning on one machine only, so it is never told to other nodes.
 """
 
 from __future__ import annotations
@@ -15,10 +16,11 @@ PORT_LIMIT = 1 << 16
 PORT_DIGITS_MAX = 5
 
 NO_HOST = "it is no name of a host"
-"""Why there is no address where no resolver was asked: Python refuses the name (UnicodeError)."""
+"""Says why a name has no address if Python refuses it (UnicodeError) before a resolver is asked."""
 
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
-"""Compared as text: an Address is canonical, and each row of a member table is asked."""
+"""The addresses that stand for all addresses of a machine. An Address is canonical, so comparing the
+text is enough, and quick: it is done for each row of a member table."""
 
 
 class Address(NamedTuple):
@@ -32,18 +34,18 @@ class Address(NamedTuple):
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can reach it."""
+        """Whether only programs on this machine can reach the address."""
         return ip_address(self.host.partition("%")[0]).is_loopback
 
     @property
     def is_wildcard(self) -> bool:
-        """Whether it names every address of the machine (0.0.0.0, ::), so no peer can use it."""
+        """Whether it stands for all addresses of the machine, so that no peer can use it."""
         return self.host.partition("%")[0] in WILDCARDS
 
 
 @lru_cache(maxsize=8192)
 def fold(host: str, port: int) -> Address:
-    """The one spelling of a numeric address; raises ValueError if `host` is not numeric."""
+    """Give a numeric address its one spelling; raises ValueError if `host` is not numeric."""
     parsed = ip_address(host)
     if isinstance(parsed, IPv6Address) and parsed.ipv4_mapped is not None:
         parsed = parsed.ipv4_mapped
@@ -51,7 +53,7 @@ def fold(host: str, port: int) -> Address:
 
 
 def split_host_port(text: str) -> tuple[str, int]:
-    """Take `host:port`, `[v6]:port` or `name:port` apart; raises FlcError naming the text."""
+    """Split `host:port`, `[host]:port` or `name:port`; raises FlcError, which names the text."""
     host, colon, port = text.rpartition(":")
     bracketed = host.startswith("[") and host.endswith("]")
     host = host[1:-1] if bracketed else host
@@ -67,9 +69,9 @@ def split_host_port(text: str) -> tuple[str, int]:
 
 @lru_cache(maxsize=8192)
 def parse_numeric(text: str) -> Address | None:
-    """The address in `text`, or None where it is not numeric, canonical and without scope id.
+    """Read an address; None if it is not numeric and canonical, or if it has a scope id.
 
-    This is what the wire accepts: one spelling for each address, so that members' rows hash alike.
+    The wire accepts only such addresses. Equal rows of members therefore have equal hashes.
     """
     try:
         host, port = split_host_port(text)

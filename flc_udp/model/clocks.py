@@ -1,8 +1,8 @@
-"""Clocks: the vector clock that says what came before what, and the stamp that orders history.
+"""Clocks: vector clocks, which say what came before what, and stamps, which order history.
 
-Causality asks only vector clocks and causes. The stamp (hybrid logical clock, Kulkarni et al.
-2014) is one integer, `(wall_ms << 16) + lift`: it rises along every log and every cause, so to
-sort by it is to print a linear extension of causality.
+Only vector clocks and causes decide what came before what. A stamp (a hybrid logical clock,
+Kulkarni et al. 2014) is one integer, `(wall_ms << 16) + lift`. It rises along every log and every
+cause, so messages in the order of their stamps respect causality.
 """
 
 from __future__ import annotations
@@ -13,11 +13,11 @@ from enum import Enum
 from flc_udp.model.dots import LogId
 
 STAMP_WALL_SHIFT = 16
-"""Low bits of a stamp that count steps within one millisecond of wall clock."""
+"""A stamp has this many low bits, which count the steps within one millisecond of the wall clock."""
 
 
 class Order(Enum):
-    """How two vector clocks stand to each other."""
+    """How one vector clock stands to another."""
 
     EQUAL = "equal"
     BEFORE = "before"
@@ -26,7 +26,10 @@ class Order(Enum):
 
 
 class VectorClock:
-    """Immutable {log: last seq seen}; a log that is absent stands at 0 (Fidge, Mattern 1988)."""
+    """The last number of each log that was seen (Fidge, Mattern 1988); it never changes.
+
+    The number of a log that is not in it is 0.
+    """
 
     __slots__ = ("_seqs",)
 
@@ -41,37 +44,25 @@ class VectorClock:
             return NotImplemented
         return self._seqs == other._seqs
 
-    def __hash__(self) -> int:
-        return hash(frozenset(self._seqs.items()))
-
-    def __len__(self) -> int:
-        return len(self._seqs)
+    __hash__ = None  # type: ignore[assignment]  # nobody looks one up
 
     def __repr__(self) -> str:
         return "VectorClock(" + ", ".join(f"{log.hex()}:{seq}" for log, seq in self.items()) + ")"
 
     def items(self) -> Iterator[tuple[LogId, int]]:
-        """(log, seq) pairs by log id."""
+        """List the (log, seq) pairs in the order of the log ids."""
         return iter(sorted(self._seqs.items()))
 
-    def increment(self, log: LogId) -> VectorClock:
-        """A new clock with `log` one further."""
-        return VectorClock({**self._seqs, log: self[log] + 1})
-
     def merge(self, other: VectorClock) -> VectorClock:
-        """The least clock that has seen all that both have."""
-        merged = dict(self._seqs)
-        for log, seq in other._seqs.items():
-            if merged.get(log, 0) < seq:
-                merged[log] = seq
-        return VectorClock(merged)
+        """Make the least clock that has seen everything that both have seen."""
+        return VectorClock({log: max(self[log], other[log]) for log in self._seqs | other._seqs})
 
     def covers(self, other: VectorClock) -> bool:
-        """Whether everything `other` has seen is seen here too."""
+        """Whether this clock has seen everything that `other` has seen."""
         return all(self[log] >= seq for log, seq in other._seqs.items())
 
     def compare(self, other: VectorClock) -> Order:
-        """Exactly one of the four orders."""
+        """Say how this clock stands to `other`."""
         before, after = other.covers(self), self.covers(other)
         if before and after:
             return Order.EQUAL
@@ -81,5 +72,5 @@ class VectorClock:
 
 
 def next_stamp(wall_ms: int, previous: int, causes_greatest: int) -> int:
-    """Stamp of a new message: above its log's previous one and above all its causes."""
+    """Make the stamp of a new message, above those of its log and of all its causes."""
     return max(wall_ms << STAMP_WALL_SHIFT, previous + 1, causes_greatest + 1)

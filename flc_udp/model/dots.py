@@ -1,7 +1,7 @@
-"""Ids, dots and spans: how messages are named and how sets of them are kept.
+"""Ids, dots and spans: how messages are named, and how sets of their numbers are kept.
 
-A *log* is the messages of one run of one node, numbered 1, 2, 3, … A *dot* names one message.
-`Spans` is the exact small set of sequence numbers that gaps and wants are made of.
+A *log* has all messages of one run of one node, numbered 1, 2, 3, … A *dot* is the name of one
+message. `Spans` is a set of numbers, for what is held or wanted of a log.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ NodeId = bytes
 LogId = bytes
 
 VISITOR: NodeId = bytes(ID_BYTES)
-"""Sender id of `flc ping` and its like: answered, never a member."""
+"""The sender id of programs like `flc ping`, which are answered and are never members."""
 
 
 class Dot(NamedTuple):
-    """The name of one message: (log id of 8 bytes, sequence number from 1)."""
+    """The name of one message: the id of its log, and its number there, from 1."""
 
     log: LogId
     seq: int
@@ -31,13 +31,13 @@ class Dot(NamedTuple):
 
 
 def parse_dot(text: str) -> Dot:
-    """Read `9f2c61d0a47be813:17`; raises FlcError for anything else."""
+    """Read a dot as `9f2c61d0a47be813:17`; raises FlcError for anything else."""
     log, _, seq = text.partition(":")
     try:
         dot = Dot(bytes.fromhex(log), int(seq))
     except ValueError:
         dot = Dot(b"", 0)
-    # One spelling: what `int` and `fromhex` are lenient about (signs, spaces, `_`) is no dot.
+    # A dot has one spelling, but `int` and `fromhex` also take signs, spaces and `_`.
     is_spelled = str(dot) == text.lower()
     if not is_spelled or len(dot.log) != ID_BYTES or not 0 < dot.seq < SEQ_LIMIT:
         raise FlcError(
@@ -48,9 +48,9 @@ def parse_dot(text: str) -> Dot:
 
 
 class Spans:
-    """A set of integers as sorted, disjoint, non-touching closed ranges.
+    """A set of integers, kept as sorted ranges that neither overlap nor touch.
 
-    Costs grow with the number of ranges, not of integers: 1..1_000_000 is one pair.
+    Its costs grow with the number of ranges, not with the number of integers.
     """
 
     __slots__ = ("_highs", "_lows")
@@ -62,7 +62,7 @@ class Spans:
             self.add(low, high)
 
     def add(self, low: int, high: int | None = None) -> None:
-        """Put low..high (both included) into the set; one integer when high is left out."""
+        """Add the integers from `low` to `high`, both included, or `low` alone."""
         high = low if high is None else high
         assert low <= high
         first = bisect_left(self._highs, low - 1)
@@ -74,7 +74,7 @@ class Spans:
         self._highs[first:last] = [high]
 
     def remove(self, low: int, high: int | None = None) -> None:
-        """Take low..high (both included) out of the set; what is not there is no error."""
+        """Remove the integers from `low` to `high`, both included, or `low` alone."""
         high = low if high is None else high
         assert low <= high
         first = bisect_left(self._highs, low)
@@ -109,11 +109,11 @@ class Spans:
         return f"Spans({list(self)})"
 
     def count(self) -> int:
-        """How many integers the set holds."""
+        """Count the integers in the set."""
         return sum(self._highs) - sum(self._lows) + len(self._lows)
 
     def minus(self, other: Spans) -> Spans:
-        """A new set: what is here and not in `other`."""
+        """Make a new set of the integers that are here and not in `other`."""
         result = Spans()
         result._lows, result._highs = self._lows[:], self._highs[:]
         for low, high in other:

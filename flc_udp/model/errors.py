@@ -1,17 +1,17 @@
-"""Whose fault it is, as a type.
+"""Errors: the type of an error says whose fault it is.
 
-Junk from the network is `Malformed`: caught at one door, counted by reason, dropped. A caller's
-mistake is `FlcError`: it names the thing and carries a hint. A disk that fails is `StoreFailed`. A
-broken invariant is an `assert`.
+Junk from the network is `Malformed`. It is caught at one place, counted by its reason and dropped.
+A mistake of the caller is an `FlcError`, which names the thing and gives a hint. If the disk fails,
+that is `StoreFailed`. If an invariant of our own is broken, an `assert` fails.
 """
 
 from flc_udp.model.drops import Drop
 
 
 class Malformed(Exception):  # noqa: N818  # the design's word for it
-    """Bytes that are no message or packet of ours. Nothing was changed by them.
+    """Bytes are no datagram, packet or message of ours; nothing was changed.
 
-    `at` is the byte that the reason is about, if the reader knows it.
+    `at` is the byte that the reason is about, if it is known.
     """
 
     def __init__(self, reason: Drop, at: int | None = None) -> None:
@@ -21,9 +21,9 @@ class Malformed(Exception):  # noqa: N818  # the design's word for it
 
 
 class FlcError(Exception):
-    """What a person asked for cannot be done; nothing was changed unless the text says so.
+    """What a person asked for cannot be done. Nothing was changed, unless the text says so.
 
-    `str(error)` names the thing and what is allowed, `hint` is the way out.
+    `str(error)` names the thing and what is allowed, and `hint` says what to do.
     """
 
     def __init__(self, problem: str, hint: str) -> None:
@@ -32,9 +32,9 @@ class FlcError(Exception):
 
 
 class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """The database could not do it: a full disk, an I/O error, a lost file.
+    """The database failed, because the disk is full, for example, or cannot be read.
 
-    Nothing of the operation was kept. `operation` says what was tried; the text is SQLite's.
+    Nothing of the operation was kept. `operation` says what was tried, and the text is SQLite's.
     """
 
     def __init__(self, operation: str, problem: str) -> None:

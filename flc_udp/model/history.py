@@ -1,12 +1,12 @@
-"""What a node remembers of all it has: log heads, origins and the frontier of each room.
+"""The history in short: the head and the origin of each log, and the frontier of each room.
 
-This is the whole state a restart needs, and it does not grow with the number of messages. The
-store keeps it in the messages' transaction; the core is born from it, and reborn after a failed
-commit.
+A restart needs no more than this, and it does not grow with the number of messages. The store
+writes it in the same transaction as the messages. The core begins with it, and begins with it again
+after a failed commit.
 
-Retention prunes what is below a *floor*, a stamp, and so a prefix of each log. What stays of that
-is the *base*: each log's last message in it, each room's clock and frontier over it. Heads and
-frontiers as of now do not change by it.
+Retention deletes the messages below a *floor*, which is a stamp, and so the beginning of each log.
+The *base* stands for what was deleted: the last deleted message of each log, and the clock and the
+frontier of each room at the floor. Today's heads and frontiers stay as they are.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from flc_udp.model.message import NO_PARENT, Message, Origin
 
 
 class Head(NamedTuple):
-    """The last message of a log: its seq, hash and stamp."""
+    """The last message of a log: its number, hash and stamp."""
 
     seq: int
     hash: bytes
@@ -28,22 +28,25 @@ class Head(NamedTuple):
 
 
 NO_HEAD = Head(0, NO_PARENT, 0)
-"""Head of a log nothing is held of."""
+"""The head of a log of which nothing is held."""
 
 
 class Edge(NamedTuple):
-    """A frontier's entry: the seq and stamp of a message nothing held yet comes after."""
+    """The number and stamp of a message in a frontier: no other message comes after it so far."""
 
     seq: int
     stamp: int
 
 
 Frontier = dict[bytes, Edge]
-"""{log: edge}: the maximal dots of one room, at most one for each log."""
+"""{log: edge} of one room. A log has at most one edge in a room."""
 
 
 class BaseRoom(NamedTuple):
-    """Where a log stood in a room at the floor: its last seq there, and the stamp if an edge."""
+    """Where a log stood in a room at the floor: its last number there, and its edge's stamp.
+
+    `edge` is None if that message was no edge of the room's frontier.
+    """
 
     room: str
     seq: int
@@ -51,7 +54,7 @@ class BaseRoom(NamedTuple):
 
 
 class BaseLog(NamedTuple):
-    """One log of a base: its last message in it, who wrote it, and the rooms it spoke in."""
+    """A log of a base: its last message there, the node that wrote it, and its rooms."""
 
     log: LogId
     head: Head
@@ -69,10 +72,10 @@ class BaseLog(NamedTuple):
 
 @dataclass(slots=True)
 class History:
-    """What a log holds, in a few small tables; `frontiers` is {room: frontier}.
+    """What a node holds, in a few small tables; `frontiers` is {room: frontier}.
 
-    Every message ever held with a stamp of at least `floor` still is; `bases` are the last messages
-    that are not, of each log that lost any.
+    Messages with a stamp of at least `floor` are all kept. If messages of a log were deleted,
+    `bases` has the last one of them.
     """
 
     heads: dict[LogId, Head] = field(default_factory=dict)
@@ -83,10 +86,10 @@ class History:
 
 
 def advance(frontier: Frontier, message: Message, moved: dict[LogId, int] | None = None) -> None:
-    """Move a room's frontier past `message`, whose causes are all held.
+    """Move a room's frontier past a message whose causes are all held.
 
-    A message covers its causes and its own log's former edge; what else stands is concurrent. Whose
-    edges came or went is noted in `moved`, with their seqs: {log: seq}.
+    The message takes the place of its causes and of the former edge of its own log. All other edges
+    are concurrent with it, and stay. `moved` notes which edges came or went, as {log: seq}.
     """
     log, seq = message.log, message.seq
     for other, cause in message.causes:
@@ -95,7 +98,7 @@ def advance(frontier: Frontier, message: Message, moved: dict[LogId, int] | None
             del frontier[other]
             if moved is not None:
                 moved[other] = edge.seq
-    # Once a message: a named tuple's own constructor costs four times as much.
+    # This is done for each message, and a named tuple's own constructor takes four times as long.
     frontier[log] = tuple.__new__(Edge, (seq, message.stamp))
     if moved is not None:
         moved[log] = seq

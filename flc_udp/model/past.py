@@ -1,9 +1,9 @@
-"""The vector clock of every message, derived from causes in one forward pass over the history.
+"""The vector clock of every message, computed from causes in one forward pass over the history.
 
-A message's clock says, for each log, the last of that room's messages it comes after, itself
-included. It is never sent nor stored: the clock of a message is the greatest of its causes' clocks
-and of its own log's previous one. What is kept is not a clock for each message but, for each pair
-of logs, the seqs at which the one learned of the other: as much as there are causes, no more.
+The clock of a message has, for each log, the last message of the room that it comes after, and it
+counts the message itself. A clock is never sent or stored, because it follows from the clocks of
+the causes and of the previous message in the log. To compute it, the pass keeps for each pair of
+logs the numbers at which the one heard of the other. That takes as much memory as there are causes.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from flc_udp.model.message import Message
 
 
 class _Steps:
-    """A function of seq that only rises: at `seqs[i]` it became `values[i]`."""
+    """A number that only rises along a log: at `seqs[i]` it became `values[i]`."""
 
     __slots__ = ("seqs", "values")
 
@@ -35,13 +35,13 @@ class _Steps:
 
 
 class Past:
-    """Clocks of messages that are passed over in an order that respects causality."""
+    """Computes the clocks of messages, which are given in an order that respects causality."""
 
     def __init__(self) -> None:
         self._rooms: dict[str, dict[LogId, dict[LogId, _Steps]]] = {}
 
     def pass_over(self, message: Message) -> VectorClock:
-        """The clock of `message`, whose causes were passed over before."""
+        """Compute the clock of a message, after those of all its causes."""
         room = self._rooms.setdefault(message.room, {})
         seqs: dict[LogId, int] = {}
         for log, seq in (*message.causes, (message.log, message.seq)):

@@ -1,7 +1,8 @@
-"""Tags: what a node says of itself in its operator's words, as `role=db`, for others to find it.
+"""Tags: what an operator says about a node, as `role=db`, so that others find it.
 
-Rules. A key is there once; tags stand in the order of their keys. Keys and values are of the
-characters of names, and all of them together are small, because they travel with every row.
+Rules. Each key occurs once, and tags stand in the order of their keys. Keys and values are made of
+the same characters as names. All tags of a node are small together, because they travel with every
+row about it.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from flc_udp.model.message import is_label, label_problem
 
 
 class Tag(NamedTuple):
-    """A key, in which there is no `=`, and its value; each 1 to 128 bytes, as a name."""
+    """A key and its value, each of 1 to 128 bytes, as a name. The key has no `=`."""
 
     key: str
     value: str
@@ -30,7 +31,7 @@ Tags = tuple[Tag, ...]
 
 
 def parse_tag(text: str) -> Tag:
-    """Read `K=V`; raises FlcError."""
+    """Read one `KEY=VALUE`; raises FlcError."""
     key, _, value = text.partition("=")
     for part, name in ((key, "key"), (value, "value")):
         problem = label_problem(part)
@@ -41,7 +42,7 @@ def parse_tag(text: str) -> Tag:
 
 
 def parse_tags(texts: Iterable[str]) -> Tags:
-    """Read `K=V` of one node, in any order; raises FlcError."""
+    """Read all `KEY=VALUE` of a node, in any order; raises FlcError."""
     tags = tuple(sorted(map(parse_tag, texts)))
     for one, other in pairwise(tags):
         if one.key == other.key:
@@ -55,7 +56,7 @@ def parse_tags(texts: Iterable[str]) -> Tags:
 
 
 def is_tag(key: object, value: object) -> bool:
-    """Whether any two values are a tag."""
+    """Whether two values are the key and the value of a tag."""
     return is_label(key) and is_label(value) and "=" not in key
 
 

@@ -1,10 +1,7 @@
-"""Units of time.
+"""Units of time. Times are whole numbers, and each unit of a moment has a type.
 
-Whole numbers everywhere, and a type for each unit, so that none is taken for another.
-
-A moment of the monotonic clock is in µs (`Micros`), a moment of the wall clock in ms since 1970
-(`Millis`). A name that ends in `_us`, `_ms` or `_s` says the unit of a duration.
-
+A moment of the monotonic clock is in µs (`Micros`), and a moment of the wall clock is in ms since
+1970 (`Millis`). A duration has a name that ends with its unit: `_us`, `_ms` or `_s`.
 """
 
 from typing import NewType

@@ -30,7 +30,9 @@ from flc_udp.wire.packets import (
 )
 from flc_udp.wire.rows import MemberRow
 
-_pack = msgpack.Packer(autoreset=True).pack
+_packer = msgpack.Packer(autoreset=True)
+_pack = _packer.pack
+_array_header = _packer.pack_array_header
 
 HEAD_BYTES = 3 + 2 + ID_BYTES
 """The header of a payload's array and the sender's id take at most this many bytes."""
@@ -40,12 +42,6 @@ LIST_BYTES = 3
 
 ROWS_CACHED = 8_192
 """This many rows are remembered as bytes, because the same news goes to many members."""
-
-
-def _array_header(count: int) -> bytes:
-    if count < 16:  # noqa: PLR2004  # msgpack fixarray
-        return bytes((0x90 | count,))
-    return b"\xdc" + count.to_bytes(2, "big")
 
 
 class Packer:
