@@ -1,1 +1,1 @@
-"""What is talked about: ids, dots, spans, clocks, addresses and messages, all of them plain values."""
+"""What is talked about, as plain values: ids, dots, spans, clocks, addresses and messages."""

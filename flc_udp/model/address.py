@@ -19,8 +19,8 @@ NO_HOST = "it is no name of a host"
 """Says why a name has no address if Python refuses it (UnicodeError) before a resolver is asked."""
 
 WILDCARDS = ("0.0.0.0", "::")  # noqa: S104  # compared with, never bound
-"""The addresses that stand for all addresses of a machine. An Address is canonical, so comparing the
-text is enough, and quick: it is done for each row of a member table."""
+"""The addresses that stand for all addresses of a machine. An Address is canonical, so comparing
+the text is enough, and quick: it is done for each row of a member table."""
 
 
 class Address(NamedTuple):

@@ -13,7 +13,7 @@ from enum import Enum
 from flc_udp.model.dots import LogId
 
 STAMP_WALL_SHIFT = 16
-"""A stamp has this many low bits, which count the steps within one millisecond of the wall clock."""
+"""The low bits of a stamp. They count the steps within one millisecond of the wall clock."""
 
 
 class Order(Enum):

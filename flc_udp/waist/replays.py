@@ -19,16 +19,7 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import stamp_of
 from flc_udp.waist.ports import Reads
-from flc_udp.wire.packets import (
-    Base,
-    BaseEnd,
-    BasePull,
-    Packet,
-    Piece,
-    Pull,
-    Replay,
-    ReplayEnd,
-)
+from flc_udp.wire.packets import Base, BaseEnd, BasePull, Packet, Piece, Pull, Replay, ReplayEnd
 from flc_udp.wire.packing import pieces_of
 from flc_udp.wire.rows import Want
 

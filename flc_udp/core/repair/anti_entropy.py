@@ -46,7 +46,6 @@ from flc_udp.wire.packets import (
     Replay,
     ReplayEnd,
 )
-from flc_udp.wire.rows import Want
 
 
 class AntiEntropy:

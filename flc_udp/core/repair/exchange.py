@@ -24,7 +24,8 @@ from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 from flc_udp.model.units import MS_US
-from flc_udp.wire.packets import Digest, DigestRow, Packet, Ranges, State
+from flc_udp.wire.packets import Digest, Packet, Ranges
+from flc_udp.wire.rows import DigestRow, State
 
 DIGEST_GRACES = 10
 """A gap that a digest tells of is given this many graces. Under load a digest is only ahead of the

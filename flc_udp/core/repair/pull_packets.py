@@ -15,7 +15,7 @@ from itertools import islice
 from flc_udp.config import SEAL_BYTES
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.model.dots import Dot, LogId, Spans
-from flc_udp.wire.packets import Want
+from flc_udp.wire.rows import Want
 
 LOGS_PER_PULL = 40
 """A pull names at most this many logs, and fewer where their gaps do not fit a datagram."""

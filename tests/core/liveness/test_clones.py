@@ -3,7 +3,8 @@
 import pytest
 
 from flc_udp.core.notices import CloneMet
-from flc_udp.wire.packets import Rumor, State, Update
+from flc_udp.wire.packets import Rumor, Update
+from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
 
 

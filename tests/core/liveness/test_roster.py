@@ -13,15 +13,7 @@ from flc_udp.core.liveness.roster import ROWS_MOST
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.wire.codec import read
-from flc_udp.wire.packets import (
-    Ack,
-    Join,
-    MemberDigest,
-    MemberRanges,
-    Members,
-    Packet,
-    Update,
-)
+from flc_udp.wire.packets import Ack, Join, MemberDigest, MemberRanges, Members, Packet, Update
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow, State
 

@@ -7,8 +7,9 @@ from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, SPANS_PER_LOG, PullWriter
 from flc_udp.model.dots import Dot, LogId, Spans
-from flc_udp.wire.packets import Piece, Pull, Want
+from flc_udp.wire.packets import Piece, Pull
 from flc_udp.wire.packing import Packer
+from flc_udp.wire.rows import Want
 
 PACKET_BYTES_MAX = 1_400
 SEQ_MAX = 1 << 40

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from flc_udp.core.facts import MemberFacts
 from flc_udp.daemon.watch.peers import peer_sums, peers_record
-from flc_udp.wire.packets import Ack, State
+from flc_udp.wire.packets import Ack
+from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
 
 
