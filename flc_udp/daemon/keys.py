@@ -1,12 +1,12 @@
 """The keys of a running node: its ring at the start, and each change of it while it runs.
 
-Rules. The ring is the data directory's. A change is durable there before it takes effect, and takes
-effect before it is answered; of two at a time the second begins when the first is done. What is
-refused or cannot be written changes nothing.
+Rules. The ring is kept in the data directory. Changes are made one after the other. A change is
+written there before it takes effect, and it takes effect before it is answered. A change that is
+refused or that cannot be written changes nothing.
 
-The newest word counts: a key file (--key-file) is followed, whole, at a start that finds other keys
-in it than at the last start or change of the ring; else the ring stands. So a restart neither
-undoes a change of keys that an old key file does not know, nor keeps out a key file that is new.
+The newest word counts. At a start, a key file (--key-file) replaces the whole ring if its keys are
+not those that it had at the last start or at the last change of the ring. Otherwise the ring stays.
+So a restart with an old key file does not undo a change of keys, and a new key file is followed.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ CHANGES = ("add", "use", "remove")
 
 
 class Keys:
-    """The ring, the file that keeps it, and the seal that it is in force in."""
+    """The ring of keys, the file that keeps it, and the seal that uses it."""
 
     def __init__(self, settings: Settings, directory: DataDirectory) -> None:
-        """Raises FlcError where there is no reading the ring or the key file, or no writing."""
+        """Raises FlcError if the ring or the key file cannot be read, or the ring not written."""
         self._directory = directory
         self._key_file = Path(settings.key_file) if settings.key_file else None
         self._cluster = settings.cluster
@@ -43,7 +43,7 @@ class Keys:
         self.ring = self._at_start()
 
     def seal(self, session: bytes) -> Seal:
-        """What seals under the ring, as it is now and as it will be changed."""
+        """A seal that uses the ring, and follows each change of it."""
         self._seal = Seal(self.ring, session)
         return self._seal
 
@@ -69,9 +69,9 @@ class Keys:
     # --- While it runs ------------------------------------------------------------------------
 
     async def change(self, request: Record) -> str | None:
-        """Do the one of CHANGES that is asked for, if any; the name of the key it is about.
+        """Make the change that is asked for, if any; return the name of the key it is about.
 
-        Raises FlcError. It is done to its end also if whoever asked goes away meanwhile.
+        Raises FlcError. The change is completed even if the client goes away meanwhile.
         """
         asked = [name for name in CHANGES if request.get(name) is not None]
         if not asked:
@@ -84,7 +84,7 @@ class Keys:
         task = asyncio.get_running_loop().create_task(self._change(change, wanted.strip()))
         self._changes[task] = None
         task.add_done_callback(self._changes.pop)
-        # A refusal is a result: nobody may be there any more to take an exception.
+        # A refusal is a result and not an exception, because the client may be gone by now.
         outcome = await asyncio.shield(task)
         if isinstance(outcome, FlcError):
             raise outcome
@@ -107,7 +107,7 @@ class Keys:
 
     def _keep(self, ring: Keyring) -> None:
         if self._key_file is not None:
-            with suppress(FlcError):  # It may be gone by now: what was last seen of it counts.
+            with suppress(FlcError):  # If it is gone, what was last read of it counts.
                 self._mark = mark_of(read_keys(self._key_file))
         self._write(SavedRing(ring.sources, self._mark))
 
@@ -126,7 +126,7 @@ class Keys:
 
 
 def _changed(ring: Keyring, change: str, wanted: str) -> tuple[Keyring, str]:
-    """The ring after it, and the name of the key in question; raises FlcError."""
+    """The ring after the change, and the name of the key that it is about; raises FlcError."""
     if change == "add":
         secret = read_key(wanted, "what is to be added")
         (key,) = keyring((secret,), ring.cluster).keys

@@ -1,6 +1,6 @@
-"""Members, clocks and counters as the JSON records people and scripts read.
+"""The JSON records of members, clocks and counters, which people and scripts read.
 
-A message's record stands in `wire/message_json.py`.
+The record of a message is made in `wire/message_json.py`.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ Record = dict[str, object]
 Name = TypeVar("Name", bound=str)
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""One compact line, UTF-8 unescaped."""
+"""Encode as one compact line. Characters beyond ASCII are not escaped."""
 
 
 def clock_record(clock: VectorClock) -> Record:
@@ -26,7 +26,7 @@ def clock_record(clock: VectorClock) -> Record:
 
 
 def member_record(member: MemberFacts, wall_ms: int, *, is_self: bool) -> Record:
-    """A member as this node sees it; `since` is when its state changed here."""
+    """A member as this node knows it. `since` is the time when its state changed here."""
     row = member.row
     return {
         "id": row.id.hex(),
@@ -43,5 +43,5 @@ def member_record(member: MemberFacts, wall_ms: int, *, is_self: bool) -> Record
 
 
 def plain(counts: Mapping[Name, int]) -> Record:
-    """Counters by name, the zero ones left out."""
+    """Counters by name, without those that are 0."""
     return {name: counts[name] for name in sorted(counts) if counts[name]}

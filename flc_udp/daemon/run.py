@@ -1,4 +1,4 @@
-"""`flc run`: one node in the foreground, from its settings to its orderly leave.
+"""`flc run`: one node in the foreground, from reading its settings until it has left.
 
 Rules. The data directory is locked before anything else is touched. What cannot work is refused
 before the node is seen by anybody. SIGTERM and SIGINT leave in order. A broken invariant ends the

@@ -1,9 +1,10 @@
-"""Seeds by name: looked up again for as long as nobody answers at any address they have.
+"""Seeds, which are looked up again as long as no member answers at any of their addresses.
 
-Rules. All seeds are looked up and joined at once, so a dead one costs nothing. A name may have
-several addresses, of both families, and others tomorrow: as long as no live member is at one of
-them it is looked up anew, ever more rarely, at most RETRY_MAX_S apart and never in step with other
-nodes. What was found is joined; asking silent addresses again is `core.rejoin`'s.
+Rules. All seeds are looked up and joined at the same time, so a dead one delays nothing. A name may
+have several addresses, of both families, and other addresses tomorrow. While no live member is at
+one of them, the name is looked up again, more and more rarely, but at least once in RETRY_MAX_S.
+The pauses are random, so that nodes do not ask in step. Each new address is joined; core/liveness/
+rejoin.py asks silent addresses again.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ from flc_udp.model.errors import FlcError
 
 RETRY_MIN_S = 1.0
 RETRY_MAX_S = 60.0
-"""Between two look-ups of a seed that nobody answers at: doubled from the one to the other."""
+"""The pause between two look-ups of a silent seed doubles from RETRY_MIN_S up to this."""
 
 JITTER = 0.25
-"""Of a pause, so much may be missing: nodes started together do not ask the resolver together."""
+"""A pause is shorter by a random part up to this, so that nodes do not ask at the same time."""
 
 
 def check_seeds(seeds: Sequence[str]) -> None:
-    """Raise FlcError for one that is no HOST:PORT, before anything is done with the others."""
+    """Raise FlcError for the first seed that is not HOST:PORT."""
     for seed in seeds:
         split_host_port(seed)
 
@@ -37,7 +38,7 @@ async def keep_joining(
     join: Callable[[list[Address]], None],
     live: Callable[[], Collection[Address]],
 ) -> None:
-    """Join what `seeds` resolve to, until cancelled; `live` is where members are now."""
+    """Join the addresses of `seeds`, until cancelled. `live` tells where members are now."""
     await asyncio.gather(*(_keep_joining(seed, join, live) for seed in seeds))
 
 

@@ -1,7 +1,7 @@
-"""Settings from four places, the nearer overriding the farther: flag, environment, file, default.
+"""Reads the settings from flags, the environment, a file and the defaults; the first of them wins.
 
-Names, types and limits are those of `config.Settings`, here is only the reading. A profile changes
-defaults, so anything said explicitly anywhere overrides it.
+The names, types and limits are those of `config.Settings`. A profile only changes defaults, so a
+setting that is given anywhere overrides it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ ENVIRONMENT_PREFIX = "FLC_"
 
 FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 DIGITS_MAX = 20
-"""Of a number; no setting has so many, and Python reads no more than some thousands."""
+"""The most digits of a number in a variable. Every setting has fewer."""
 
 ANY_BYTES = ("data", "key_file", "on_message", "on_member")
-"""Paths and commands: the system takes them as they were typed."""
+"""Paths and commands. The system takes them as they were typed, in any encoding."""
 
 ADDRESSES = ("bind", "advertise", "metrics", "join")
-"""HOST:PORT, whose host may be a name: it is looked up only when it is needed."""
+"""Settings that are HOST:PORT. The host may be a name, which is looked up only when needed."""
 
 TRUTH = {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}
 
@@ -54,9 +54,9 @@ def load(
 
 
 def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
-    """[(variable, hint)] of those that begin as a setting's and are none.
+    """[(variable, hint)] for each variable that begins like a setting's and is none.
 
-    No error: an orchestrator makes variables of its own from the names of services.
+    This is no error, because an orchestrator makes variables of its own from the names of services.
     """
     known = {ENVIRONMENT_PREFIX + name.upper() for name in SETTING_NAMES}
     return [
@@ -67,17 +67,17 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
 
 class Reloaded(NamedTuple):
-    """What a running node makes of settings that were read again."""
+    """What a running node does with settings that were read again."""
 
     settings: Settings
-    """What is in force from now on."""
+    """The settings that are in force from now on."""
     changed: list[str]
     needs_restart: list[str]
-    """Names of settings that are no longer what is in force, and are followed at a start alone."""
+    """Names of settings that changed, and that a node follows only when it starts."""
 
 
 def reload(in_force: Settings, found: Settings) -> Reloaded:
-    """Take of `found` what a running node can follow."""
+    """Take those changes from `found` that a running node can follow."""
     differing = [n for n in SETTING_NAMES if getattr(in_force, n) != getattr(found, n)]
     changed = [name for name in differing if name in RELOADED_NAMES]
     settings = dataclasses.replace(in_force, **{name: getattr(found, name) for name in changed})
@@ -92,7 +92,10 @@ def _read_file(config_file: str) -> dict[str, Any]:
         raise FlcError(
             f"cannot read {config_file}: {reason}", "give a readable TOML file with --config"
         ) from error
-    except (ValueError, RecursionError) as error:  # Also a number or a nesting beyond all bounds.
+    except (
+        ValueError,
+        RecursionError,
+    ) as error:  # Also for a number or a nesting that is too large.
         raise FlcError(
             f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
         ) from error
@@ -110,7 +113,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 
 def _from_text(name: str, text: str) -> object:
-    """What an environment variable says, by the type of the setting."""
+    """The value of an environment variable, by the type of the setting."""
     default = getattr(Settings(), name)
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), text)
@@ -123,7 +126,7 @@ def _from_text(name: str, text: str) -> object:
 
 
 def _check(name: str, value: object, where: str) -> object:
-    """The value, if it is of the setting's type and within its limits."""
+    """The value, if it has the setting's type and is within its limits; raises FlcError."""
     default = getattr(Settings(), name)
     if isinstance(default, tuple):
         if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
@@ -155,7 +158,7 @@ def _check_tags(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
 
 
 def _check_form(name: str, text: str, where: str) -> str:
-    """An address is one, so that a bad one is told with its place; an empty one is the default."""
+    """Check that an address is one, so that the error names its place. It may be empty."""
     if name in ADDRESSES and text:
         try:
             split_host_port(text)
@@ -165,7 +168,7 @@ def _check_form(name: str, text: str, where: str) -> str:
 
 
 def _check_text(text: str, where: str) -> str:
-    """Lone surrogates stand for bytes that are no UTF-8."""
+    """Check that a text is UTF-8: Python reads other bytes as lone surrogates."""
     if text != text.encode(errors="replace").decode():
         raise FlcError(f"{where} is {text!r}", "valid Unicode text is allowed")
     return text

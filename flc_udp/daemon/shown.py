@@ -10,16 +10,16 @@ from flc_udp.core.effects import Deliver
 
 
 class ShownCursor:
-    """The last position that may be seen."""
+    """The last position of the log that may be seen."""
 
     def __init__(self, position: int) -> None:
         self._position = position
 
     @property
     def position(self) -> int:
-        """Everything up to here was shown."""
+        """Everything up to this position was shown."""
         return self._position
 
     def move(self, deliver: Deliver) -> None:
-        """These messages are shown."""
+        """These messages are shown now."""
         self._position = deliver.position + len(deliver.messages) - 1

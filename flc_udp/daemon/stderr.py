@@ -1,7 +1,7 @@
-"""What a node tells of itself: structlog on standard error, for a terminal or as JSON lines.
+"""The node's own log on standard error, by structlog: for a terminal, or as JSON lines.
 
-Rules. Telling never stops the node: a line that standard error does not take is lost. Loggers take
-up a new least level at their next line.
+Rules. Logging never stops the node: a line that standard error does not take is lost. A new log
+level counts from the next line on.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ from flc_udp.model.notices import Notice
 def _event_first(
     _logger: object, _method: str, record: structlog.typing.EventDict
 ) -> dict[str, object]:
-    """When, how grave, what, where; then the details: a line is read from its left end."""
+    """Put time, level, event and node first, because a line is read from its left end."""
     first = {key: record[key] for key in ("timestamp", "level", "event", "node") if key in record}
     return {**first, **record}
 
 
 class _Stderr:
-    """Standard error, unbuffered: what it does not take (a full disk, nobody reads) is lost."""
+    """Standard error without a buffer. What it does not take, as on a full disk, is lost."""
 
     def write(self, text: str) -> None:
         with suppress(OSError):
             os.write(2, text.encode(errors="backslashreplace"))
 
     def flush(self) -> None:
-        """Nothing is kept back."""
+        """There is nothing to flush."""
 
 
 def tell(notice: Notice) -> None:
@@ -44,7 +44,7 @@ def tell(notice: Notice) -> None:
 
 
 def log_to_stderr(settings: Settings) -> None:
-    """From here on everything is logged as these settings say."""
+    """Log as these settings say, from now on."""
     is_console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
     )

@@ -1,10 +1,11 @@
-"""What a service manager is told: ready, how it is, turning, reloading, stopping (sd_notify(3)).
+"""Tells the service manager that the node is ready, healthy or not, reloading, or stopping.
 
-One datagram to the socket that $NOTIFY_SOCKET names; without it nothing here does anything.
+The protocol is sd_notify(3): datagrams to the socket that $NOTIFY_SOCKET names. Without that
+variable nothing here does anything.
 
-Rules. The watchdog is fed at the end of a turn of the node and from nowhere else: the timer only
-asks for a turn. So a loop that stands still, or turns without the node, is killed. Telling never
-waits: what the manager does not take is told again with the next beat.
+Rules. The watchdog is fed only at the end of a turn of the node. The timer only asks for a turn. So
+the manager kills a loop that stands still, and also one that turns without the node. Telling never
+waits: what the manager does not take is told again at the next beat.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from collections.abc import Callable, Mapping
 from flc_udp.daemon.ground import LoopGround
 
 BEAT_S = 2.0
-"""Longest between two looks at the node's health."""
+"""The longest time between two looks at the node's health."""
 
 STATUS_CHARS_MAX = 500
 
@@ -29,18 +30,18 @@ class Notifier:
     def __init__(self, environ: Mapping[str, str]) -> None:
         self._path = _path_of(environ.get("NOTIFY_SOCKET", ""))
         self.watchdog_s = _watchdog_of(environ) if self.is_there else None
-        """Within it the manager wants to hear that the node turns."""
+        """The manager wants to hear within this time that the node turns. None: it does not ask."""
 
     @property
     def is_there(self) -> bool:
-        """Whether anybody listens."""
+        """Whether there is a service manager to tell."""
         return bool(self._path)
 
     def tell(self, *lines: str) -> bool:
-        """Send these assignments in one datagram; False if they were not taken."""
+        """Send these assignments in one datagram. False: the manager did not take them."""
         if not self.is_there:
             return False
-        # A seed that was typed in no UTF-8 may be in a status.
+        # A status may name a seed that was typed in another encoding than UTF-8.
         datagram = "\n".join(lines).encode(errors="backslashreplace")
         with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
             sock.setblocking(False)
@@ -52,39 +53,39 @@ class Notifier:
 
 
 class Supervisor:
-    """Keeps the service manager informed of one node."""
+    """Tells the service manager about one node."""
 
     def __init__(self, notifier: Notifier, ground: LoopGround, line: Callable[[], str]) -> None:
         self._notifier = notifier
         self._ground = ground
         self._line = line
         self.beat_s = min(BEAT_S, (notifier.watchdog_s or 2 * BEAT_S) / 2)
-        """Half of what the watchdog grants, or less."""
+        """The time between two beats: at most half of what the watchdog allows."""
         self._told: list[str] = []
-        """Readiness and status, as the manager took them last."""
+        """The readiness and status that the manager took last."""
         self._timer: asyncio.TimerHandle | None = None
         self._is_due = False
 
     def ready(self) -> None:
-        """The node takes posts: say so, and go on saying how it is."""
+        """The node takes posts. Tell this, and from now on tell how the node is."""
         if self._notifier.is_there:
             self._ground.after_turn.append(self._turned)
             self._beat()
 
     def reloading(self) -> None:
-        """Settings are read again; said before, because a manager may wait for both ends of it."""
+        """Tell that the settings are about to be read again; `reloaded` tells the end of it."""
         if self._timer is not None:
             now_us = time.monotonic_ns() // 1_000
             self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
     def reloaded(self) -> None:
-        """It is ready again, whatever came of it: told with the next turn."""
+        """Tell with the next turn that the node is ready, whether or not the settings were good."""
         if self._timer is not None:
             self._told, self._is_due = [], True
             self._ground.turn_soon()
 
     def stopping(self) -> None:
-        """The node leaves; from here on the manager's patience is that of a stop."""
+        """Tell that the node leaves. From now on the manager waits as long as for a stop."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._is_due = None, False
@@ -108,14 +109,14 @@ class Supervisor:
 
 
 def _path_of(text: str) -> str:
-    """A path, or with a zero byte for its `@` an abstract name; "" for what is neither."""
+    """A path, or an abstract name with a zero byte for its `@`. It is "" for anything else."""
     if text.startswith("@"):
         return "\0" + text[1:]
     return text if text.startswith("/") else ""
 
 
 def _watchdog_of(environ: Mapping[str, str]) -> float | None:
-    """$WATCHDOG_USEC in seconds, if it is meant for this process and not for a parent of it."""
+    """$WATCHDOG_USEC in seconds, if it is meant for this process and not for a parent."""
     if environ.get("WATCHDOG_PID", str(os.getpid())) != str(os.getpid()):
         return None
     text = environ.get("WATCHDOG_USEC", "")

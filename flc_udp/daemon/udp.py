@@ -1,4 +1,4 @@
-"""The UDP socket: datagrams in and out, addresses folded to one spelling, and nothing else."""
+"""The UDP socket: datagrams in and out, and each address folded to one spelling."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
 
 RECEIVE_BUFFER_BYTES = 8 << 20
-"""Asked of the kernel, which grants at most rmem_max: here waits what comes while Python works."""
-
+"""The receive buffer to ask for. The kernel grants at most rmem_max. Datagrams that arrive while
+Python works wait there."""
 
 SO_MEMINFO = 55
-"""Linux's, which Python does not name: what a socket holds, as nine numbers of 32 bits."""
+"""Linux has this option, but Python has no name for it: nine numbers about a socket's memory."""
 
 MEMINFO = struct.Struct("=9I")
 
@@ -31,16 +31,16 @@ BIND_HINTS = {
 
 
 class KernelBuffer(NamedTuple):
-    """Where datagrams wait for this process; None is what the system does not tell."""
+    """The kernel's buffer, where datagrams wait for this process. None: the system does not tell."""
 
     size: int
     used: int | None
     drops: int | None
-    """Datagrams that found it full, since the socket was made."""
+    """Datagrams that found the buffer full, since the socket was made."""
 
 
 class Datagrams(asyncio.DatagramProtocol):
-    """Hands every datagram with its folded source to `receive`; sends what it is given."""
+    """Hands each datagram to `receive` with its folded source, and sends datagrams."""
 
     def __init__(self, receive: Callable[[bytes, Address], None], *, maps_v4: bool) -> None:
         self._receive = receive
@@ -55,15 +55,15 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
-        """One datagram."""
+        """A datagram arrived."""
         self._receive(data, fold(addr[0].partition("%")[0], addr[1]))
 
     def error_received(self, exc: Exception) -> None:
-        """An earlier send was refused, by ICMP say: probes find out what that means."""
+        """An earlier send was refused, for example by ICMP. Probes find out what that means."""
         self.errors += 1
 
     def send(self, datagram: bytes, to: Address) -> None:
-        """Send one datagram; an address this socket cannot reach is a counted loss."""
+        """Send one datagram. An address that this socket cannot reach is counted as an error."""
         if self._transport is None or self._transport.is_closing():
             return
         target = self._targets.get(to)
@@ -75,10 +75,10 @@ class Datagrams(asyncio.DatagramProtocol):
             self.errors += 1
 
     def kernel_buffer(self) -> KernelBuffer | None:
-        """How full the receive buffer is and what it lost; None once the socket is closed.
+        """How full the receive buffer is, and what it lost. None once the socket is closed.
 
-        From the socket itself and not /proc/net/udp, which lists every socket of the machine and
-        is not there under a hardened service manager.
+        The socket itself is asked, not /proc/net/udp, which lists every socket of the machine and
+        which a hardened service manager hides.
         """
         if self._transport is None or self._transport.is_closing():
             return None
@@ -94,7 +94,7 @@ class Datagrams(asyncio.DatagramProtocol):
         return KernelBuffer(size, used, drops)
 
     def close(self) -> None:
-        """No more datagrams."""
+        """Send and receive no more datagrams."""
         if self._transport is not None:
             self._transport.close()
 
@@ -106,7 +106,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
 
 async def resolve(text: str) -> list[Address]:
-    """All addresses of `host:port`; raises FlcError where it is none or has none."""
+    """All addresses of `host:port`; raises FlcError if it is malformed or has no address."""
     host, port = split_host_port(text)
     try:
         found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
@@ -125,7 +125,7 @@ async def bind(text: str) -> tuple[socket.socket, Address]:
     sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
     try:
         if is_v6:
-            # One socket for both families where it is bound to every address.
+            # A socket that is bound to every address serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
         with suppress(OSError):
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)

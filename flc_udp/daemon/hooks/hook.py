@@ -8,7 +8,8 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
-from flc_udp.daemon.hooks.news import NewsSource, Run
+from flc_udp.daemon.hooks.environment import Run
+from flc_udp.daemon.hooks.news import NewsSource
 from flc_udp.daemon.hooks.shell import How, Shell
 from flc_udp.daemon.notices import HookFailed
 from flc_udp.daemon.records import Record, encode

@@ -2,26 +2,13 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
 
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import Record, member_record
+from flc_udp.daemon.hooks.environment import Run, run_for_member, run_for_message
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import decode
 from flc_udp.store.log import Reader
-from flc_udp.wire.message_json import message_record
-
-
-class Run(NamedTuple):
-    """What one run of a command is told."""
-
-    environ: dict[str, str]
-    record: Record
-
-    @property
-    def about(self) -> str:
-        """The message or the member, for the daemon's log."""
-        return self.environ.get("FLC_DOT") or self.environ["FLC_MEMBER"]
 
 
 class NewsSource(Protocol):
@@ -72,14 +59,7 @@ class NewMessages:
         self.passed_over += page[0][0] - self._position - 1
         self._position, encoded = page[0]
         message = decode(encoded)
-        environ = {
-            "FLC_EVENT": "message",
-            "FLC_DOT": str(message.dot),
-            "FLC_ROOM": message.room,
-            "FLC_AUTHOR": message.author,
-            "FLC_OWN": "1" if message.log == self._ground.node.log else "0",
-        }
-        return Run(environ, message_record(message))
+        return run_for_message(message, is_own=message.log == self._ground.node.log)
 
 
 class ChangedMembers:
@@ -115,14 +95,5 @@ class ChangedMembers:
             if member is None:
                 self.passed_over += 1
                 continue
-            row = member.row
-            environ = {
-                "FLC_EVENT": "member",
-                "FLC_MEMBER": node.hex(),
-                "FLC_MEMBER_NAME": row.name,
-                "FLC_ADDRESS": str(row.address),
-                "FLC_STATE": row.state.name.lower(),
-                "FLC_MEMBER_TAGS": "\n".join(map(str, row.tags)),
-            }
-            return Run(environ, member_record(member, self._ground.wall(), is_self=False))
+            return run_for_member(member, self._ground.wall())
         return None
