@@ -31,7 +31,7 @@ BIND_HINTS = {
 
 
 class KernelBuffer(NamedTuple):
-    """The kernel's buffer, where datagrams wait for this process. None: the system does not tell."""
+    """The kernel's buffer for datagrams that this process has not taken. None: it does not tell."""
 
     size: int
     used: int | None
