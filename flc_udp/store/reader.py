@@ -26,15 +26,17 @@ SELECT_POSITION = f"SELECT position {BY_DOT}"
 SELECT_DOT = """
     SELECT log.id, message.seq FROM message JOIN log ON log.no = log_no WHERE position = ?
 """
-# For one room, or for all if `:room` is NULL. A room's last position ends the walk over what other
-# rooms said.
-SELECT_AFTER = f"""
+SELECT_AFTER = """
+    SELECT position, encoded FROM message WHERE position > :after ORDER BY position LIMIT :limit
+"""
+# This walks over what other rooms said, and the room's last position ends the walk. `room_no` is
+# given, because a condition that looks it up would take longer for each row.
+SELECT_AFTER_IN_ROOM = """
     SELECT position, encoded FROM message
-    WHERE position > :after AND {OF_ROOM}
-        AND position <= iif(:room IS NULL, 1 << 62, (
-            SELECT position FROM room WHERE name = :room))
+    WHERE position > :after AND position <= (SELECT position FROM room WHERE no = :room_no)
+        AND room_no = :room_no
     ORDER BY position LIMIT :limit
-"""  # noqa: S608  # texts of ours
+"""
 SELECT_NTH_LAST = f"""
     SELECT position FROM message
     WHERE {OF_ROOM}
@@ -111,8 +113,11 @@ class Reader:
 
         At most `limit`, and fewer where messages are large. It is empty only if there is nothing.
         """
-        values = {"after": position, "room": room, "limit": limit}
-        return self._queries.page(SELECT_AFTER, values)
+        values = {"after": position, "limit": limit}
+        if room is None:
+            return self._queries.page(SELECT_AFTER, values)
+        room_no = self._queries.value("SELECT no FROM room WHERE name = ?", (room,))
+        return self._queries.page(SELECT_AFTER_IN_ROOM, {**values, "room_no": room_no})
 
     def before_last(self, room: str | None, n: int) -> int:
         """The position after which the last `n` messages of the room, or of all, were appended."""
