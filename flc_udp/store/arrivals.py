@@ -1,12 +1,12 @@
-"""When what is held arrived here: enough to prune by age, in a few thousand rows for any log.
+"""When the messages that are held arrived here: a few thousand rows, enough to prune by age.
 
-Promise. The least stamp of all that arrived after a moment is never told too high, so nothing is
-pruned before its time: what is not known exactly counts as arrived later.
+Promise. `least_since` is never too high, so nothing is pruned before its time. If the time of an
+arrival is not known exactly, the message counts as arrived later.
 
-Rules. A row stands for a bucket: what was committed from `wall_ms` on for a minute, and the least
-stamp among it. A wall clock that jumps back opens no bucket: until it has caught up, everything
-counts as arrived at the latest time it ever showed. Where rows become too many, each two become
-one, which counts as arrived when the later did: the further back, the coarser.
+Rules. A row stands for a bucket: all that was committed within a minute from `wall_ms` on, and the
+least stamp of it. A wall clock that jumps back opens no bucket: until it has caught up, everything
+counts as arrived at the latest time that it ever showed. When there are too many rows, each two
+neighbours become one, which counts as arrived when the later one did. So old times are coarser.
 """
 
 from __future__ import annotations
@@ -16,10 +16,11 @@ import sqlite3
 from flc_udp.config import STAMP_LIMIT
 
 BUCKET_MS = 60_000
-"""Nothing in a bucket arrived so long after it was opened."""
+"""A bucket takes what arrives until this long after it was opened."""
 
 BUCKETS_MAX = 4_096
-"""The latest 34 hours by the minute at least, a year by the hour or two."""
+"""There are at most this many buckets: at least the last 34 hours by the minute, or a year by the
+hour or two."""
 
 SELECT_LAST = "SELECT position, wall_ms, least_stamp FROM arrival ORDER BY position DESC LIMIT 1"
 SELECT_LEAST = """
@@ -31,7 +32,7 @@ DELETE_PAST = """
 
 
 class Arrivals:
-    """The buckets of one database; all but reading is in the caller's transaction."""
+    """The buckets of one database. Whoever changes them has a transaction open."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
@@ -41,14 +42,14 @@ class Arrivals:
         self._wall_ms: int = last[1]
         self._least: int = last[2]
 
-    def add(self, position: int, now_ms: int, least: int) -> None:
-        """Something arrived now: its first position, and its least stamp."""
-        if now_ms >= self._wall_ms + BUCKET_MS:
+    def add(self, position: int, wall: int, least: int) -> None:
+        """Messages arrived now: the first one's position, and their least stamp."""
+        if wall >= self._wall_ms + BUCKET_MS:
             if self._count >= BUCKETS_MAX:
                 self._halve()
-            self._position, self._wall_ms, self._least = position, now_ms, least
+            self._position, self._wall_ms, self._least = position, wall, least
             sql = "INSERT INTO arrival VALUES (?, ?, ?)"
-            self._connection.execute(sql, (position, now_ms, least))
+            self._connection.execute(sql, (position, wall, least))
             self._count += 1
         elif least < self._least:
             self._least = least
@@ -56,9 +57,9 @@ class Arrivals:
             self._connection.execute(sql, (least, self._position))
 
     def least_since(self, wall_ms: int) -> int:
-        """What arrived at `wall_ms` or later has stamps of at least this, or is below the floor.
+        """A stamp such that whatever arrived at `wall_ms` or later has this stamp or a higher one.
 
-        0 where nothing is known of what is held.
+        What came below the floor is an exception. Where no arrival is known, it is 0.
         """
         row = self._connection.execute(SELECT_LEAST, (wall_ms - BUCKET_MS,)).fetchone()
         count, least = row
@@ -67,7 +68,7 @@ class Arrivals:
         return STAMP_LIMIT if least is None else int(least)
 
     def forget_before(self, wall_ms: int) -> None:
-        """Drop the buckets of what arrived earlier, but for the last: it tells the latest time."""
+        """Delete the buckets of what arrived earlier, except the last: it tells the latest time."""
         self._count -= self._connection.execute(DELETE_PAST, (wall_ms - BUCKET_MS,)).rowcount
 
     def _halve(self) -> None:

@@ -1,12 +1,13 @@
-"""The base: what stays of pruned messages, as it is told to others and as theirs is taken.
+"""The base: what stays of pruned messages. It is told to others, and theirs can be taken.
 
 Promise. A base is causally closed: whatever came before a message in it is in it. So it can be
-joined with what a node has, and the frontiers of both together follow from the two clocks, entry by
-entry: the greater seq wins, with its edge, and of equal ones an edge remains that both have.
+joined with what a node has. The frontiers of both together follow from the two clocks, entry by
+entry: the greater seq wins and brings its edge. If the seqs are equal, an edge stays one only if
+both have it.
 
-Rules. A base that was taken may reach further than what was pruned here: of a log in which we were
-ahead we keep what we hold, until retention comes to it. `clock.base_seq` goes by the base, and
-`log.base_seq` by what is pruned; where they differ, the message at the base's end is held.
+Rules. A base that was taken may reach further than what was pruned here. Of a log in which we were
+ahead we keep what we hold, until retention comes to it. `clock.base_seq` is where the base ends,
+and `log.base_seq` where pruning ended. Where they differ, the message at the base's end is held.
 """
 
 from __future__ import annotations
@@ -21,9 +22,10 @@ from typing import Any
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, hash_of
-from flc_udp.store.tables import Kept, LogRow
+from flc_udp.store.writer_memory import LogMemory, WriterMemory
 
-# From log to log by their ids: a page reads no more than it gives, and the logs without a base.
+# The logs are read in the order of their ids. So a page reads only what it gives, and the logs
+# without a base that lie between.
 SELECT_BASE = """
     SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
         room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.encoded
@@ -55,7 +57,7 @@ JOIN_CLOCK = """
 
 
 def read_base(connection: sqlite3.Connection, after: LogId, rooms_max: int) -> list[BaseLog]:
-    """The logs of the base above `after`, by id, until they have `rooms_max` rooms or more."""
+    """The base's logs above `after`, by id, until they have `rooms_max` rooms or more."""
     logs: list[BaseLog] = []
     rooms = 0
     with closing(connection.execute(SELECT_BASE, (after,))) as rows:
@@ -77,37 +79,36 @@ def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 
 
-def base_heads(connection: sqlite3.Connection, logs: Sequence[LogId]) -> dict[LogId, int]:
-    """The seq of the last message that was pruned, of those logs that lost any."""
+def read_base_heads(connection: sqlite3.Connection, logs: Sequence[LogId]) -> dict[LogId, int]:
+    """{log: seq of its last message that was pruned}, for those of `logs` that lost any."""
     return dict(connection.execute(SELECT_HEADS.format(", ".join("?" * len(logs))), logs))
 
 
-def adopt(connection: sqlite3.Connection, kept: Kept, floor: int, base: Sequence[BaseLog]) -> None:
-    """Join another's base with what is held, in the caller's transaction.
+def adopt(
+    connection: sqlite3.Connection, memory: WriterMemory, floor: int, base: Sequence[BaseLog]
+) -> None:
+    """Join another node's base with what is held, in the caller's transaction.
 
-    `kept` is of no use afterwards, but for its facts.
+    Afterwards `memory` does not fit the tables any more and has to be read again.
     """
     for log in base:
-        row = kept.logs.get(log.log) or kept.add_log(log.log, log.origin)
+        row = memory.logs.get(log.log) or memory.add_log(log.log, log.origin)
         if log.origin is not None:
             connection.execute(LEARN_ORIGIN, (*log.origin, row.no))
         if log.head.seq > row.seq:
-            kept.pruned += _jump(connection, row, log.head)
-        connection.executemany(JOIN_CLOCK, _clock_rows(kept, row, log.rooms))
-    # A room's greatest stamp is an edge's: nothing comes after it.
+            memory.pruned += _jump(connection, row, log.head)
+        connection.executemany(JOIN_CLOCK, _clock_rows(memory, row, log.rooms))
+    # Nothing comes after a room's greatest stamp, so it is an edge's.
     edges = ((edge, room) for log in base for room, _, edge in log.rooms if edge is not None)
     connection.executemany("UPDATE room SET stamp = max(stamp, ?) WHERE name = ?", edges)
-    kept.floor = max(kept.floor, floor)
-    kept.save_facts()
+    memory.floor = max(memory.floor, floor)
+    memory.save_facts()
 
 
-def _jump(connection: sqlite3.Connection, row: LogRow, head: Head) -> int:
-    """Give up all that is held of a log, for a head beyond it; return how many that were."""
+def _jump(connection: sqlite3.Connection, row: LogMemory, head: Head) -> int:
+    """Delete all messages of a log, whose head is now one beyond them; return their number."""
     counts = connection.execute(COUNT_BY_ROOM, (row.no,)).fetchall()
-    connection.executemany(
-        "UPDATE room SET messages = messages - ?2 WHERE no = ?1",
-        counts,
-    )
+    connection.executemany("UPDATE room SET messages = messages - ?2 WHERE no = ?1", counts)
     connection.execute("DELETE FROM message WHERE log_no = ?", (row.no,))
     connection.execute(JUMP, (*head, row.no))
     row.seq = head.seq
@@ -115,8 +116,8 @@ def _jump(connection: sqlite3.Connection, row: LogRow, head: Head) -> int:
 
 
 def _clock_rows(
-    kept: Kept, log: LogRow, rooms: Sequence[BaseRoom]
+    memory: WriterMemory, log: LogMemory, rooms: Sequence[BaseRoom]
 ) -> Iterator[tuple[int, int, int, int | None]]:
     for name, seq, edge in rooms:
-        room = kept.rooms.get(name) or kept.add_room(name)
+        room = memory.rooms.get(name) or memory.add_room(name)
         yield room.no, log.no, seq, edge

@@ -1,7 +1,7 @@
 """The data directory of a daemon: one running node owns it, or nobody does.
 
-Rules. The lock is taken before anything else in the directory is touched, and held by an open
-file: it ends with the process, however that ends. Everything in it is for its owner alone.
+Rules. The lock is taken before anything else in the directory is touched. An open file holds it, so
+it ends with the process, however that ends. Only its owner can read what is in the directory.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pathlib import Path
 from flc_udp.model.errors import FlcError
 
 DATABASE = "flc.db"
-"""The log's file in it."""
+"""The name of the log's file in a data directory."""
 
 FULL_HINT = "make room on its disk (see `df`), or give another directory with --data"
 
@@ -28,11 +28,12 @@ DIRECTORY_MODE = 0o700
 FILE_MODE = 0o600
 
 SOCKET_PATH_BYTES_MAX = 103
-"""`sun_path` holds 108 bytes on Linux and 104 on macOS and BSD, the closing zero included."""
+"""A socket's path has at most this many bytes: `sun_path` holds 108 on Linux and 104 on macOS and
+BSD, and ends with a zero."""
 
 
 class DataDirectory:
-    """A directory that is locked for this process until `release`, or the process's end."""
+    """A directory that is locked for this process until `release`, or until the process ends."""
 
     def __init__(self, path: Path, lock: int) -> None:
         self.path = path
@@ -43,7 +44,7 @@ class DataDirectory:
 
     @classmethod
     def open(cls, path: str | Path) -> DataDirectory:
-        """Make the directory where there is none and lock it; raises FlcError, naming it."""
+        """Lock the directory, which is made if there is none; raises FlcError, which names it."""
         path = Path(path).absolute()
         try:
             _make(path)
@@ -56,23 +57,23 @@ class DataDirectory:
             ) from error
 
     def release(self) -> None:
-        """Unlock. The lock file stays: to remove it would let two processes hold two of them."""
+        """Unlock. The lock file stays, so that two processes never lock two different files."""
         os.close(self._lock)
 
     def free_bytes(self) -> int:
-        """Space left on the file system, as far as this user may take it."""
+        """The space left on the file system that this user may take."""
         found = os.statvfs(self.path)
         return found.f_bavail * found.f_frsize
 
     def file_bytes(self) -> dict[str, int]:
-        """Sizes of the log's files, those that there are; raises OSError."""
+        """The sizes of the log's files, without those that do not exist; raises OSError."""
         files = {"database": self.database, "wal": self.database.with_name("flc.db-wal")}
         return {name: path.stat().st_size for name, path in files.items() if path.exists()}
 
     def write_keys(self, text: str) -> None:
-        """Put this into `keys`, whole and durable, or leave it as it was; raises OSError."""
+        """Write `keys` whole and durable, or leave it as it was; raises OSError."""
         written = self.keys.with_name("keys.new")
-        written.unlink(missing_ok=True)  # Of a process that was killed here.
+        written.unlink(missing_ok=True)  # A process that was killed here left it.
         flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         with os.fdopen(os.open(written, flags, FILE_MODE), "w") as file:
             file.write(text)
@@ -82,10 +83,10 @@ class DataDirectory:
         flush_directory(self.path)
 
     def socket_path(self) -> Path:
-        """Where to bind the control socket, clear of what an earlier run left there.
+        """Where to bind the control socket. What an earlier run left there is removed.
 
-        A path too long for a socket becomes a symbolic link in the data directory, to a short one
-        in a directory of this user's own. Raises FlcError where another user sits there.
+        If the path is too long for a socket, it becomes a symbolic link to a short path, in a
+        directory of this user's own. Raises FlcError if that directory is another user's.
         """
         self._control.unlink(missing_ok=True)
         if len(os.fsencode(self._control)) <= SOCKET_PATH_BYTES_MAX:
@@ -96,7 +97,7 @@ class DataDirectory:
         return short
 
     def remove_socket(self) -> None:
-        """Take away what `socket_path` gave and was bound: the daemon listens no more."""
+        """Remove the socket at the path that `socket_path` gave: the daemon listens no more."""
         if self._control.is_symlink():
             short = self._control.readlink()
             short.unlink(missing_ok=True)
@@ -106,10 +107,10 @@ class DataDirectory:
 
 
 def default_directory(environ: Mapping[str, str]) -> Path:
-    """The data directory of a daemon that was not given --data."""
+    """The data directory of a daemon that was started without --data."""
     if given := environ.get("FLC_DATA"):
         return Path(given)
-    # systemd lists several, separated by colons, where a unit has several.
+    # If a unit has several, systemd separates them by colons.
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
     return _user_directory(environ)
@@ -117,7 +118,7 @@ def default_directory(environ: Mapping[str, str]) -> Path:
 
 def _user_directory(environ: Mapping[str, str]) -> Path:
     state = environ.get("XDG_STATE_HOME", "")
-    if Path(state).is_absolute():  # the XDG specification: a relative path is to be ignored
+    if Path(state).is_absolute():  # XDG: a relative path is ignored.
         return Path(state, "flc")
     home = environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
     return Path(home, ".local", "state", "flc")
@@ -156,7 +157,7 @@ def _short_directory(path: Path) -> Path:
     short = base / f"flc-{os.getuid()}-{name}"
     with suppress(FileExistsError):
         short.mkdir(mode=DIRECTORY_MODE)
-    # /tmp is everybody's: the directory must be one that we made, and a real one.
+    # Everybody may write to /tmp, so this must be a real directory, and ours.
     found = short.lstat()
     ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
     if not ours or stat.S_IMODE(found.st_mode) & 0o077:
@@ -168,7 +169,7 @@ def _short_directory(path: Path) -> Path:
 
 
 def give_to(path: Path, group: str) -> None:
-    """Let a group use the control socket too; raises FlcError."""
+    """Let a group use the control socket, too; raises FlcError."""
     try:
         shutil.chown(path, group=group)
         path.chmod(0o660)
@@ -180,7 +181,7 @@ def give_to(path: Path, group: str) -> None:
 
 
 def flush_directory(path: Path) -> None:
-    """Make the names in it durable: a file's is when its directory is."""
+    """Make the names of files in a directory durable, as fsync of the files themselves does not."""
     directory = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(directory)

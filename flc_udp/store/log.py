@@ -1,20 +1,20 @@
-"""The log: what is appended here survives power loss, in one transaction with all it implies.
+"""The log: what is appended here survives power loss, in one transaction with all that follows.
 
-Rules. One writer, called from one thread at a time; any number of readers, each on its own
-connection. A transaction moves everything together: messages, log heads, room clocks, frontiers,
-`once` rows; so what `load` finds is always a causally closed whole, above a base that is one, too.
-The work is done per batch, not per message: heads, clocks and rooms are written once for each that
-a batch touched.
+Rules. There is one writer, called from one thread at a time, and any number of readers, each on a
+connection of its own. A transaction changes everything together: messages, heads of logs, clocks of
+rooms, frontiers and `once` rows. So what `load` finds is always a causally closed whole, above a
+base that is one, too. Work is done for a batch and not for each message: a head, a clock or a room
+that a batch touched is written once.
 
-The writer keeps what it last wrote (heads, rooms, frontiers) in memory, to read nothing back. A
-failure throws that memory away; the next call reads the truth from the database.
+The writer keeps what it last wrote in memory (`WriterMemory`), so it reads nothing back. A failure
+throws that memory away, and the next call reads the truth from the database.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from flc_udp.model.dots import Dot, NodeId
@@ -22,20 +22,20 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.store.base import adopt
+from flc_udp.store.connections import open_reader, open_writer
 from flc_udp.store.once import write_once
-from flc_udp.store.pruning import Retained, Retention
+from flc_udp.store.pruning import Pruner, Retained
+from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
-from flc_udp.store.schema import (
-    atomic,
-    failing,
-    let_shrink,
-    migrate,
-    open_reader,
-    open_writer,
-)
-from flc_udp.store.tables import Kept
+from flc_udp.store.schema import migrate
+from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
+
+SAVE_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
+RAISE_FACT = """
+    INSERT INTO node VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
+"""
 
 
 class Log:
@@ -43,13 +43,13 @@ class Log:
 
     def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
         self._connection = connection
-        self._path = path  # None: the connection was lent, and is the disk itself
-        self._kept: Kept | None = None
-        self._retention = Retention()
+        self._path = path  # None: the connection was lent, and is the disk itself.
+        self._memory: WriterMemory | None = None
+        self._pruner = Pruner()
 
     @classmethod
     def open(cls, path: str | Path) -> Log:
-        """Open or create the database file; raises FlcError where it cannot be ours."""
+        """Open or create the database file; raises FlcError if it cannot be ours."""
         path = Path(path)
         try:
             return cls(open_writer(path, create=True), path)
@@ -63,88 +63,83 @@ class Log:
     def over(cls, connection: sqlite3.Connection) -> Log:
         """Use a connection that is itself the disk (the simulator's, in memory).
 
-        What a crashed predecessor left open is rolled back; the connection is never closed here.
+        What a crashed predecessor left open is rolled back. The connection is never closed here.
         """
         # In this order: sqlite3 commits what is open when isolation_level becomes None.
         connection.rollback()
         connection.isolation_level = None
         migrate(connection, "the database in memory")
-        let_shrink(connection)
         return cls(connection, None)
 
     def load(self) -> History:
-        """Read heads, origins, frontiers, the base's heads: all a restart needs, and no message."""
+        """Read heads, origins, frontiers and the base's heads: a restart needs this, no message."""
         with failing("load"):
-            self._kept = Kept(self._connection)
-            return self._kept.history()
+            self._memory = WriterMemory(self._connection)
+            return self._memory.history()
 
     def last_position(self) -> int:
         """The greatest position that was ever given, or 0."""
         with failing("read"):
-            return (self._kept or Kept(self._connection)).position
+            return (self._memory or WriterMemory(self._connection)).position
 
     def append(
         self,
         messages: Sequence[Message],
         once: Sequence[tuple[str, int, Dot]] = (),
-        now_ms: int = 0,
+        wall: int = 0,
     ) -> int:
         """Commit `messages` in their order, each its log's next; return the first one's position.
 
-        Positions are consecutive. `once` is (client, n, dot), n rising for each client; `now_ms` is
-        the wall clock they arrive by. Raises StoreFailed, with nothing kept.
+        Positions are consecutive. `once` is (client, n, dot), with n rising for each client. The
+        messages arrive at `wall`. Raises StoreFailed, and then nothing is kept.
         """
-        with failing("append"):
-            kept = self._take_kept()
-            first = kept.position + 1
-            with atomic(self._connection):
-                kept.append(messages, now_ms)
-                write_once(self._connection, once)
-            self._kept = kept
+        with self._writing("append") as memory, atomic(self._connection):
+            first = memory.position + 1
+            memory.append(messages, wall)
+            write_once(self._connection, once)
         return first
 
     def retain(
         self, *, arrived_before_ms: int | None, bytes_max: int | None, messages_max: int = 512
     ) -> Retained:
-        """Prune a slice of what is below the floor, arrived before, or is above `bytes_max`.
+        """Prune a slice of what arrived before, is below the floor, or is above `bytes_max`.
 
-        About `messages_max` messages, or else, give back some free pages; call it again while there
-        is more. None is no limit. Raises StoreFailed, with nothing pruned.
+        That is about `messages_max` messages. If there are none, some free pages are given back.
+        Call it again while there is more. None is no limit. Raises StoreFailed, and then nothing is
+        pruned.
         """
-        with failing("retain"):
-            kept = self._take_kept()
-            ended = self._retention.step(
-                self._connection, kept, arrived_before_ms, bytes_max, messages_max
+        with self._writing("retain") as memory:
+            return self._pruner.step(
+                self._connection, memory, arrived_before_ms, bytes_max, messages_max
             )
-            self._kept = kept
-        return ended
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
-        """Take another's floor and base as our own, and return what is held then, as `load` does.
+        """Take another node's floor and base, and return what is held then, as `load` does.
 
-        The whole base, of one moment. Of logs it is ahead in, what is held is pruned. Raises
-        StoreFailed, with nothing changed.
+        It has to be a whole base, of one moment. Messages of a log are pruned if the base is ahead
+        in it. Raises StoreFailed, and then nothing is changed.
         """
-        with failing("adopt"):
-            kept = self._take_kept()
-            with atomic(self._connection):
-                adopt(self._connection, kept, floor, base)
-                kept = Kept(self._connection)
-                history = kept.history()
-            self._kept = kept
+        with self._writing("adopt") as memory, atomic(self._connection):
+            adopt(self._connection, memory, floor, base)
+            joined = WriterMemory(self._connection)
+            history = joined.history()
+        self._memory = joined
         return history
 
-    def _take_kept(self) -> Kept:
-        # Out of the way until the commit: a failure of any kind leaves no memory behind.
-        kept, self._kept = self._kept or Kept(self._connection), None
-        return kept
+    @contextmanager
+    def _writing(self, operation: str) -> Iterator[WriterMemory]:
+        """Lend the memory to a block that writes. A failure of any kind leaves none behind."""
+        with failing(operation):
+            memory, self._memory = self._memory or WriterMemory(self._connection), None
+            yield memory
+            self._memory = memory
 
     def recover(self) -> None:
         """Open the writer anew after a failure, so that what it then reads is the truth.
 
         Raises StoreFailed while the disk still fails; call it again later.
         """
-        self._kept = None
+        self._memory = None
         try:
             if self._path is None:
                 self._connection.rollback()
@@ -161,7 +156,7 @@ class Log:
         return Reader(open_reader(self._path))
 
     def close(self) -> None:
-        """Fold the WAL into the database and close it; a lent connection stays as it is."""
+        """Fold the WAL into the database and close it. A lent connection stays as it is."""
         if self._path is None:
             return
         # What cannot be folded in now is safe in the WAL, which the next open reads.
@@ -169,46 +164,40 @@ class Log:
             self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self._connection.close()
 
-    # This node's own facts.
+    # --- What the node keeps about itself and its peers -------------------------------------------
 
     def identity(self, fresh: NodeId) -> NodeId:
-        """The node's id: `fresh` at first use, and the same ever after."""
-        kept = self._fact("id")
-        if isinstance(kept, bytes):
-            return kept
+        """The node's id. It is `fresh` at first use, and the same ever after."""
+        node = self._queries.fact("id")
+        if isinstance(node, bytes):
+            return node
         self.save_identity(fresh)
         return fresh
 
     def save_identity(self, node: NodeId) -> None:
-        """Take another id: this node was found to be a live clone's double."""
-        self._save("identity", ("INSERT OR REPLACE INTO node VALUES ('id', ?)", [(node,)]))
+        """Take another id, because a live clone has this one, too."""
+        self._save("identity", (SAVE_FACT, [("id", node)]))
 
     def incarnation(self) -> int:
-        """The greatest incarnation ever saved, or 0."""
-        kept = self._fact("incarnation")
-        return kept if isinstance(kept, int) else 0
+        """The greatest incarnation that was ever saved, or 0."""
+        incarnation = self._queries.fact("incarnation")
+        return incarnation if isinstance(incarnation, int) else 0
 
     def save_incarnation(self, n: int) -> None:
-        """Remember the incarnation; a lower one than is known changes nothing."""
-        upsert = """INSERT INTO node VALUES ('incarnation', ?)
-                    ON CONFLICT DO UPDATE SET value = max(value, excluded.value)"""
-        self._save("incarnation", (upsert, [(n,)]))
+        """Remember the incarnation. A lower one than is known changes nothing."""
+        self._save("incarnation", (RAISE_FACT, [("incarnation", n)]))
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
         """Remembered members: (node id, name, address), by id."""
-        return self._read("SELECT id, name, address FROM peer ORDER BY id")
+        return self._queries.rows("SELECT id, name, address FROM peer ORDER BY id")
 
     def save_peers(self, rows: Sequence[tuple[NodeId, str, str]]) -> None:
-        """Replace the remembered members, as a whole; their number is the caller's to bound."""
+        """Replace the remembered members, as a whole. The caller limits their number."""
         self._save("peers", ("DELETE FROM peer", [()]), ("INSERT INTO peer VALUES (?, ?, ?)", rows))
 
-    def _fact(self, key: str) -> object:
-        rows = self._read("SELECT value FROM node WHERE key = ?", key)
-        return rows[0][0] if rows else None
-
-    def _read(self, sql: str, *values: object) -> list[tuple[bytes, str, str]]:
-        with failing("read"):
-            return self._connection.execute(sql, values).fetchall()
+    @property
+    def _queries(self) -> Queries:
+        return Queries(self._connection)  # The connection is another one after `recover`.
 
     def _save(self, what: str, *steps: tuple[str, Sequence[tuple[object, ...]]]) -> None:
         with failing(f"save {what}"), atomic(self._connection):

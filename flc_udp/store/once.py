@@ -1,8 +1,8 @@
-"""Say once: a client numbers what it says, and a repeated number finds the first dot again.
+"""Saying once: a client numbers what it says, and a repeated number finds the first dot again.
 
-A client's numbers rise. Its last `ONCE_REMEMBERED` ones are kept with their dots, packed in one
-value, oldest first; so a client costs one row, and a repeat is found after any restart. Of clients,
-those that said something last are remembered: every run of `flc nc` is another one.
+A client's numbers rise. Its last `ONCE_REMEMBERED` numbers are kept with their dots, packed in one
+value, the oldest first. So a client costs one row, and a repeat is found after any restart. Those
+clients are remembered that said something last, because every run of `flc nc` is another client.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 
 CLIENTS_MAX = 4_096
-"""Rows at most, of 24 kB where so much was said; whose row went is as one who never spoke."""
+"""At most this many clients are remembered, with rows of up to 24 kB. A client whose row was
+deleted counts as new."""
 
 PAIR = struct.Struct(f">q{ID_BYTES}sq")
 """(number, log id, seq)."""
-
 
 FORGET = """
     DELETE FROM once
@@ -39,10 +39,10 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
 
 
 def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Dot]]) -> None:
-    """Remember (client, n, dot), each client's n rising, in the caller's transaction.
+    """Remember (client, n, dot), with n rising for each client, in the caller's transaction.
 
-    One row a client and transaction, whatever it said in it. A row that is replaced becomes the
-    last one: the first ones are those that were not used for longest.
+    A client's row is written once, whatever it said in the transaction. A row that is replaced
+    becomes the last one, so the first rows are those that were not used for longest.
     """
     by_client: dict[str, list[tuple[int, Dot]]] = {}
     for client, n, dot in once:
@@ -58,7 +58,7 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
 
 
 def said_after(said: bytes, fresh: Iterable[tuple[int, Dot]]) -> bytes:
-    """The packed pairs with more of them; the oldest make room."""
+    """The packed pairs with more of them. The oldest ones make room."""
     last, packed = newest(said), [said]
     for n, dot in fresh:
         assert n > last, "a client's numbers rise"
@@ -68,7 +68,7 @@ def said_after(said: bytes, fresh: Iterable[tuple[int, Dot]]) -> bytes:
 
 
 def newest(said: bytes) -> int:
-    """The greatest number said, or -1."""
+    """The greatest number that was said, or -1."""
     if not said:
         return -1
     number: int = PAIR.unpack_from(said, len(said) - PAIR.size)[0]
@@ -76,13 +76,13 @@ def newest(said: bytes) -> int:
 
 
 def find(client: str, said: bytes, n: int) -> Dot | None:
-    """The dot said under `n`, None for a new number; raises Forgotten for one that is neither."""
+    """The dot that was said under `n`, None for a new number; raises Forgotten for any other."""
     if n > newest(said):
         return None
     for number, log, seq in PAIR.iter_unpack(said):
         if number == n:
             return Dot(log, seq)
     oldest: int = PAIR.unpack_from(said)[0]
-    # A number skipped among the remembered ones is as unknown as an old one: the next new one
-    # is the only number known to be unsaid.
+    # A number that was skipped among the remembered ones is as unknown as an old one. Only the next
+    # new number is known to be unsaid.
     raise Forgotten(client, n, oldest if n < oldest else newest(said) + 1)

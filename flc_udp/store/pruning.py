@@ -1,12 +1,12 @@
-"""Retention: what is old, or more than there is space for, is pruned a slice at a time.
+"""Pruning: what is too old, or more than there is space for, is deleted slice by slice.
 
-Promise. What a slice leaves behind is whole: messages go in the order of their stamps, which is one
-of causality, and in the same transaction the floor rises above them and the base moves past them.
-No slice takes longer than another, however much there is to prune.
+Promise. What a slice leaves behind is whole. Messages go in the order of their stamps, which is one
+of causality. In the same transaction the floor rises above them and the base moves past them. No
+slice takes longer than another, however much there is to prune.
 
-Rules. One call does one thing: it prunes a slice; or, with nothing to prune, gives free pages back;
-or nothing. Its owner calls it again while there is more, with commits in between. What came below
-the floor, from a node that was apart for long, goes first, and whatever the limits are.
+Rules. One call does one thing: it prunes a slice; or it gives free pages back, if there is nothing
+to prune; or it does nothing. Its owner calls it again while there is more, and commits in between.
+What came below the floor, from a node that was apart for long, goes first, whatever the limits are.
 """
 
 from __future__ import annotations
@@ -23,24 +23,24 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import Edge, Frontier, Head, advance
 from flc_udp.model.message import Message, decode
-from flc_udp.store.schema import atomic, used_bytes
-from flc_udp.store.tables import Kept
+from flc_udp.store.queries import atomic, used_bytes
+from flc_udp.store.writer_memory import WriterMemory
 
 SLICE_BYTES = 1 << 20
-"""A slice ends with the message that reaches this, too."""
+"""A slice ends with the message that brings it to this size, if not before."""
 
 SLICE_BYTES_MIN = 1 << 16
-"""One for the limit in bytes is no smaller: it would not be worth its commit."""
+"""A slice for the limit in bytes is at least this large, or it would not be worth its commit."""
 
 HYSTERESIS = 16
-"""Above the limit in bytes, as much is pruned as leaves a part in so many free: not a message each
-time one comes."""
+"""Above the limit in bytes, messages are pruned until one part in this many is free. So not each
+new message prunes an old one."""
 
 PAGES_GIVEN_BACK = 256
-"""Free pages given back by one call."""
+"""One call gives back at most this many free pages."""
 
 PAGES_KEPT = 256
-"""Free pages not worth giving back: the next messages take them."""
+"""This many free pages are kept: the next messages take them."""
 
 SELECT_OLDEST = """
     SELECT stamp, encoded FROM message INDEXED BY message_history
@@ -54,6 +54,7 @@ UPDATE_BASE_CLOCK = """
     UPDATE clock SET base_seq = ?, base_edge_stamp = ? WHERE room_no = ? AND log_no = ?
 """
 UPDATE_BASE = "UPDATE log SET base_seq = ?, base_hash = ?, base_stamp = ? WHERE no = ?"
+UPDATE_COUNT = "UPDATE room SET messages = ? WHERE no = ?"
 
 
 class Retained(NamedTuple):
@@ -64,39 +65,48 @@ class Retained(NamedTuple):
     more: bool
 
 
-class Retention:
+class Slice(NamedTuple):
+    """Of what to prune: messages with stamps below `below`, up to a count or a size."""
+
+    below: int
+    messages_max: int
+    bytes_max: int
+
+
+class Pruner:
     """Decides what the next slice is."""
 
     def __init__(self) -> None:
         self._is_shrinking = False
-        """Whether the limit in bytes was exceeded, and is not yet undercut."""
+        """Whether the limit in bytes was exceeded, and the database is not yet small enough."""
 
     def step(
         self,
         connection: sqlite3.Connection,
-        kept: Kept,
+        memory: WriterMemory,
         arrived_before_ms: int | None,
         bytes_max: int | None,
         messages_max: int,
     ) -> Retained:
         """Do one thing, in one transaction."""
-        below = kept.floor
+        below = memory.floor
         if arrived_before_ms is not None:
-            below = max(below, kept.arrivals.least_since(arrived_before_ms))
-        excess = self._excess(connection, bytes_max)
-        pruned = 0
+            below = max(below, memory.arrivals.least_since(arrived_before_ms))
+        excess = self._excess_bytes(connection, bytes_max)
+        portion = None
         if _is_any_below(connection, below):
-            pruned = _prune(connection, kept, below, messages_max, SLICE_BYTES, arrived_before_ms)
+            portion = Slice(below, messages_max, SLICE_BYTES)
         elif excess and _is_any_below(connection, STAMP_LIMIT):
-            # A row may take twice its bytes: half of what is too much goes, then half of the rest.
-            size = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
-            pruned = _prune(connection, kept, STAMP_LIMIT, messages_max, size, arrived_before_ms)
+            # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
+            size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
+            portion = Slice(STAMP_LIMIT, messages_max, size_bytes)
         else:
             self._is_shrinking = False
+        pruned = _prune(connection, memory, portion, arrived_before_ms) if portion else 0
         more = pruned > 0 or _give_back(connection)
-        return Retained(kept.floor, pruned, more)
+        return Retained(memory.floor, pruned, more)
 
-    def _excess(self, connection: sqlite3.Connection, bytes_max: int | None) -> int:
+    def _excess_bytes(self, connection: sqlite3.Connection, bytes_max: int | None) -> int:
         if bytes_max is None:
             return 0
         used = used_bytes(connection)
@@ -112,41 +122,37 @@ def _is_any_below(connection: sqlite3.Connection, stamp: int) -> bool:
 
 def _prune(
     connection: sqlite3.Connection,
-    kept: Kept,
-    below: int,
-    messages_max: int,
-    bytes_max: int,
+    memory: WriterMemory,
+    portion: Slice,
     arrived_before_ms: int | None,
 ) -> int:
     with atomic(connection):
-        messages = _oldest(connection, below, messages_max, bytes_max)
-        base = _Base(connection, kept)
+        messages = _oldest(connection, portion)
+        base = _BaseRows(connection, memory)
         for message in messages:
             base.take_in(message)
         base.save()
         last = messages[-1].stamp
         count = connection.execute(DELETE_OLDEST, (last,)).rowcount
         assert count == len(messages), "what is below a stamp is all of it"
-        kept.floor = max(kept.floor, last + 1)
-        kept.pruned += count
-        kept.save_facts()
+        memory.floor = max(memory.floor, last + 1)
+        memory.pruned += count
+        memory.save_facts()
         if arrived_before_ms is not None:
-            kept.arrivals.forget_before(arrived_before_ms)
+            memory.arrivals.forget_before(arrived_before_ms)
     return count
 
 
-def _oldest(
-    connection: sqlite3.Connection, below: int, messages_max: int, bytes_max: int
-) -> list[Message]:
-    """Those with the least stamps; of equal stamps all or none, for the floor is between two."""
+def _oldest(connection: sqlite3.Connection, portion: Slice) -> list[Message]:
+    """Those with the least stamps. The floor lies between two stamps, so equal ones go together."""
     messages: list[Message] = []
-    size = 0
-    with closing(connection.execute(SELECT_OLDEST, (below,))) as found:
+    size_bytes = 0
+    with closing(connection.execute(SELECT_OLDEST, (portion.below,))) as found:
         for _, rows in groupby(found, itemgetter(0)):
             for _, encoded in rows:
                 messages.append(_read(encoded))
-                size += len(encoded)
-            if len(messages) >= messages_max or size >= bytes_max:
+                size_bytes += len(encoded)
+            if len(messages) >= portion.messages_max or size_bytes >= portion.bytes_max:
                 break
     return messages
 
@@ -156,23 +162,24 @@ def _read(encoded: bytes) -> Message:
         return decode(encoded)
     except Malformed as error:
         raise StoreFailed(
-            "retain", f"a message cannot be read, which `flc fsck` tells: {error}"
+            "retain", f"a message cannot be read, and `flc fsck` tells which: {error}"
         ) from error
 
 
-class _Base:
-    """The rows of the base that a slice may move, each read once."""
+class _BaseRows:
+    """The rows of the base that a slice may change. Each is read once."""
 
-    def __init__(self, connection: sqlite3.Connection, kept: Kept) -> None:
+    def __init__(self, connection: sqlite3.Connection, memory: WriterMemory) -> None:
         self._connection = connection
-        self._kept = kept
+        self._logs = memory.logs
+        self._rooms = memory.rooms
         self._heads: dict[LogId, Head] = {}
         self._taken: Counter[str] = Counter()
         self._clocks: dict[str, dict[LogId, int]] = {}
         self._frontiers: dict[str, Frontier] = {}
 
     def take_in(self, message: Message) -> None:
-        """Move past a message, with all before it in the base already."""
+        """Move the base past a message. All that comes before it is in the base already."""
         self._heads[message.log] = Head(message.seq, message.hash, message.stamp)
         self._taken[message.room] += 1
         clock = self._clocks.setdefault(message.room, {})
@@ -186,44 +193,39 @@ class _Base:
             advance(frontier, message)
 
     def _look_up(self, room: str, log: LogId) -> None:
-        key = (self._kept.rooms[room].no, self._kept.logs[log].no)
+        key = (self._rooms[room].no, self._logs[log].no)
         seq, edge = self._connection.execute(SELECT_BASE_CLOCK, key).fetchone()
         self._clocks[room][log] = seq
         if edge is not None:
             self._frontiers[room][log] = Edge(seq, edge)
 
     def save(self) -> None:
-        """Write what was moved, and that as many messages fewer are held."""
-        logs, rooms = self._kept.logs, self._kept.rooms
+        """Write what was changed, and how many messages fewer each room holds."""
         write = self._connection.executemany
-        write(UPDATE_BASE, [(*head, logs[log].no) for log, head in self._heads.items()])
+        write(UPDATE_BASE, [(*head, self._logs[log].no) for log, head in self._heads.items()])
         for name, count in self._taken.items():
-            rooms[name].messages -= count
-        write(
-            "UPDATE room SET messages = ? WHERE no = ?",
-            [(rooms[name].messages, rooms[name].no) for name in self._taken],
-        )
+            self._rooms[name].messages -= count
+        taken = [self._rooms[name] for name in self._taken]
+        write(UPDATE_COUNT, [(room.messages, room.no) for room in taken])
         for name, clock in self._clocks.items():
-            frontier = self._frontiers[name]
-            write(
-                UPDATE_BASE_CLOCK,
-                [
-                    (seq, edge and edge.stamp, rooms[name].no, logs[log].no)
-                    for log, seq in clock.items()
-                    for edge in (frontier.get(log),)
-                ],
-            )
+            room_no, frontier = self._rooms[name].no, self._frontiers[name]
+            rows = [
+                (seq, edge and edge.stamp, room_no, self._logs[log].no)
+                for log, seq in clock.items()
+                for edge in (frontier.get(log),)
+            ]
+            write(UPDATE_BASE_CLOCK, rows)
 
 
 def _give_back(connection: sqlite3.Connection) -> bool:
-    """Give some free pages back to the file system; whether there are more worth it."""
+    """Give some free pages back to the file system; return whether there are more to give."""
     free = _free_pages(connection)
     if free <= PAGES_KEPT:
         return False
     pages = min(free - PAGES_KEPT, PAGES_GIVEN_BACK)
-    # A script, because `execute` gives back one page only: it takes one step of what has no rows.
+    # With `execute` only one page would be given back: it takes one step if there are no rows.
     connection.executescript(f"PRAGMA incremental_vacuum({pages})")
-    # None were given back, if there was no space to make this an incremental file.
+    # None were given back if somebody has rewritten the file as one that cannot shrink.
     return PAGES_KEPT < _free_pages(connection) < free
 
 

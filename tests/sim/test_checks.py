@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 
 import pytest
+from flc_udp.store.tables import Kept
 
 from flc_udp.core.causal import Arrival, Causal
 from flc_udp.core.effects import Deliver, Effect
@@ -21,7 +22,6 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
-from flc_udp.store.tables import Kept
 from flc_udp.waist.ports import Committed
 from flc_udp.waist.posts import Posts, Say
 

@@ -14,7 +14,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import NO_HEAD, BaseLog, BaseRoom, Edge, Head
 from flc_udp.model.message import Message, decode
-from flc_udp.store.fsck import Fsck
+from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from tests.model.stories import Story
 

@@ -70,7 +70,7 @@ def test_what_is_old_goes(
     """Clocks in minutes; a minute's messages may have come at its end."""
     story, log = Story(), Log.over(disk)
     for minutes in clock:
-        log.append([story.say("ann")], now_ms=minutes * MINUTE)
+        log.append([story.say("ann")], wall=minutes * MINUTE)
     prune(log, before * MINUTE)
     assert len(held(log)) == left
 
@@ -79,8 +79,8 @@ def test_old_messages_that_came_late_are_young(disk: sqlite3.Connection) -> None
     """Age is since the arrival here: what another had for long stays, and all above it, too."""
     story, log = Story(), Log.over(disk)
     old, new = story.say("ann", wall=1_000), story.say("bob", wall=9_000)
-    log.append([new], now_ms=0)
-    log.append([old], now_ms=2 * DAY)
+    log.append([new], wall=0)
+    log.append([old], wall=2 * DAY)
     prune(log, DAY)
     assert held(log) == {old.dot, new.dot}
     prune(log, 2 * DAY + MINUTE)
@@ -91,10 +91,10 @@ def test_what_came_below_the_floor_goes_and_holds_nothing_up(disk: sqlite3.Conne
     """A straggler is pruned by the next call, and what is old above it, too."""
     story, log = Story(), Log.over(disk)
     late, first, second = (story.say(author) for author in ("ann", "bob", "bob"))
-    log.append([first], now_ms=0)
+    log.append([first], wall=0)
     prune(log, MINUTE)
-    log.append([second], now_ms=MINUTE)
-    log.append([late], now_ms=DAY)
+    log.append([second], wall=MINUTE)
+    log.append([late], wall=DAY)
     assert late.stamp < log.load().floor
     prune(log, DAY)
     assert held(log) == set()
@@ -104,7 +104,7 @@ def test_what_is_pruned_by_age_and_when_is_remembered(disk: sqlite3.Connection) 
     """Buckets whose messages went do not stay, but for the last, which tells the time."""
     story, log = Story(), Log.over(disk)
     for minute in range(20):
-        log.append([story.say("ann")], now_ms=minute * MINUTE)
+        log.append([story.say("ann")], wall=minute * MINUTE)
     assert rows(disk) == 20
     prune(log, 10 * MINUTE)
     assert rows(disk) == 10
@@ -130,7 +130,7 @@ def test_of_many_buckets_two_become_one(
     story, log = Story(), Log.over(disk)
     counts = []
     for minute in range(100):
-        log.append([story.say("ann")], now_ms=minute * MINUTE)
+        log.append([story.say("ann")], wall=minute * MINUTE)
         counts.append(rows(disk))
     assert counts[:13] == [1, 2, 3, 4, 5, 6, 7, 8, 6, 7, 8, 6, 7]
     assert set(counts[13:]) == {6, 7, 8}
@@ -184,7 +184,7 @@ def check_clock(steps: list[tuple[int, str, int, int | None, bool]], *, is_exact
         message = story.say(author, wall=wall)
         if message.stamp >= log.load().floor:
             came[message.dot] = (message, now, latest)
-        log.append([message], now_ms=now)
+        log.append([message], wall=now)
         if ends:
             log = Log.over(disk)
         if prunes is None:

@@ -14,7 +14,7 @@ import pytest
 from flc_udp.model.errors import FlcError
 from flc_udp.store import backup
 from flc_udp.store.backup import back_up
-from flc_udp.store.fsck import Fsck
+from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.schema import MIGRATIONS
 from tests.store.disks import files_no_larger_than
@@ -62,7 +62,7 @@ def test_a_copy_of_a_node_that_is_down(home: Path, tmp_path: Path, authors: Auth
 
     assert (names(home), names(tmp_path)) == (before, ["copy", "home"])
     found = (tmp_path / "copy").stat()
-    assert (stat.S_IMODE(found.st_mode), found.st_size) == (0o600, made.size)
+    assert (stat.S_IMODE(found.st_mode), found.st_size) == (0o600, made.size_bytes)
     assert made.history.heads[authors.log("ann")].seq == 100
     # Bytes 18 and 19 say which journal it has (its file format, section 1.3): 1 is none beside it.
     assert (tmp_path / "copy").read_bytes()[18:20] == b"\1\1"

@@ -17,12 +17,12 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, write
-from flc_udp.store.fsck import CHECKS, Fsck
+from flc_udp.store.fsck.database import CHECKS, Fsck
+from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
 from flc_udp.store.once import PAIR
 from flc_udp.store.schema import MIGRATIONS
 from flc_udp.store.snapshot import Way, snapshot
-from flc_udp.store.walk import Finding
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
@@ -124,10 +124,9 @@ def test_a_good_database_has_no_finding(good: Path, said: list[Message]) -> None
         check = Fsck(connection)
         assert list(check.findings()) == []
     assert check.is_complete
-    assert check.walk is not None
     assert check.walk.messages == len(said)
     assert check.walk.causes == sum(len(m.causes) for m in said) > 4
-    assert check.rows == {"log": 3, "room": 2, "clock": 5, "once": 1}
+    assert check.rows == {"head": 3, "room": 2, "clock": 5, "once": 1}
 
 
 def test_an_empty_log_is_good(tmp_path: Path) -> None:
@@ -192,7 +191,7 @@ def test_it_sees_one_moment_of_a_running_node(copy: Path, authors: Authors) -> N
         findings = check.findings()
         node.append([authors.say("eve"), authors.say("dan", "ops")])
         assert list(findings) == []
-    assert check.rows["log"] == 4
+    assert check.rows["head"] == 4
     node.close()
 
 
@@ -212,7 +211,7 @@ def test_a_wal_without_its_index(
     with snapshot(killed) as connection:
         check = Fsck(connection)
         assert list(check.findings()) == []
-    assert check.rows["log"] == 4
+    assert check.rows["head"] == 4
     assert Path(f"{killed}-wal").read_bytes() == wal
 
 

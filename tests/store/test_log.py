@@ -15,7 +15,7 @@ from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, history_key
 from flc_udp.store.log import Log, Reader
 from flc_udp.store.once import Forgotten
-from flc_udp.store.tables import Kept
+from flc_udp.store.writer_memory import WriterMemory
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
@@ -91,7 +91,7 @@ def test_it_holds_what_was_committed_and_nothing_else(
                     log.append(waiting, once=[("bot", 1, dot), ("bot", 1, dot)])
             case "crash":
                 disk.execute("BEGIN IMMEDIATE")
-                Kept(disk).append(waiting)
+                WriterMemory(disk).append(waiting)
                 log = Log.over(disk)
             case "reopen":
                 log = Log.over(disk)
@@ -199,7 +199,7 @@ class TestReplay:
         monkeypatch: pytest.MonkeyPatch,
     ) -> None:
         """By stamps while most is wanted, and log by log from where too much is not."""
-        monkeypatch.setattr("flc_udp.store.reader.UNWANTED_MAX", unwanted)
+        monkeypatch.setattr("flc_udp.store.read_replay.UNWANTED_MAX", unwanted)
         log.append([authors.say(name) for name in ("ann", "bob", "cyd", "bob", "bob") * 12])
         reader = log.reader()
         logs = {authors.log(name): name for name in wanted}

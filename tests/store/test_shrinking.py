@@ -1,4 +1,4 @@
-"""The file of a log: it is bounded in bytes, gives space back, and an older one learns to."""
+"""The file of a log: it is bounded in bytes, and gives space back."""
 
 import shutil
 import sqlite3
@@ -11,11 +11,9 @@ import pytest
 
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message
-from flc_udp.store.fsck import Fsck
+from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.pruning import PAGES_KEPT, used_bytes
-from flc_udp.store.schema import APPLICATION_ID, FIRST, MIGRATIONS, migrate
-from flc_udp.store.snapshot import snapshot
 from tests.model.stories import Story
 from tests.store.disks import files_no_larger_than
 
@@ -148,101 +146,26 @@ def test_a_message_that_cannot_be_read_stops_pruning(log: Log, authors: Authors)
     assert log.reader().counts() == (2, 1)
 
 
-# --- An older file ----------------------------------------------------------------------------
-
-
-def old_file(path: Path, new: Path) -> None:
-    """What an flc of schema 1 would have written of what is in a new one."""
-    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("PRAGMA journal_mode = WAL")
-        for statement in FIRST:
-            connection.execute(statement)
-        connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
-        connection.execute("PRAGMA user_version = 1")
-        copy_old(connection, new)
-
-
-def copy_old(connection: sqlite3.Connection, new: Path) -> None:
-    """All that was there before, in the columns of before."""
-    connection.execute("ATTACH ? AS new", (str(new),))
-    for table in ("node", "log", "room", "message", "clock", "once", "peer"):
-        columns = connection.execute(f"SELECT name FROM pragma_table_info('{table}')")  # noqa: S608
-        names = ", ".join(name for (name,) in columns)
-        connection.execute(f"INSERT INTO {table} SELECT {names} FROM new.{table}")  # noqa: S608
-    connection.execute("DETACH new")
-
-
-@pytest.fixture
-def old(tmp_path: Path) -> Path:
-    """A file of schema 1, and beside it what is to be in it."""
-    log = Log.open(tmp_path / "new.db")
-    story = Story([(author, "lobby", n or None) for n in range(9) for author in ("ann", "bob")])
-    log.append(story.said, [("bot", 1, story.said[0].dot)])
-    log.identity(b"a node!!")
-    log.save_peers([(b"another!", "ben", "127.0.0.1:7353")])
-    log.close()
-    old_file(tmp_path / "flc.db", tmp_path / "new.db")
-    return tmp_path / "flc.db"
-
-
-def contents(path: Path) -> list[list[tuple[Any, ...]]]:
-    """All rows of all tables, but for when they arrived."""
-    with closing(sqlite3.connect(path)) as connection:
-        tables = ("node", "log", "room", "message", "clock", "once", "peer")
-        return [connection.execute(f"SELECT * FROM {name}").fetchall() for name in tables]  # noqa: S608
-
-
-def test_an_old_file_keeps_everything_and_learns_to_shrink(old: Path, tmp_path: Path) -> None:
-    """Schema 1 is as if it had been written by this flc, and what it holds arrived now."""
-    with closing(sqlite3.connect(old)) as connection:
-        assert auto_vacuum(connection) == 0
-    log = Log.open(old)
-    assert auto_vacuum(connection_of(log)) == 2
-    assert connection_of(log).execute("PRAGMA user_version").fetchone() == (len(MIGRATIONS),)
-    assert prune(log, before=1_700_000_000_000) == 0
-    log.close()
-    assert contents(old) == contents(tmp_path / "new.db")
-    with snapshot(old) as connection:
-        assert list(Fsck(connection).findings()) == []
-    log = Log.open(old)
-    assert prune(log, before=1 << 50) == 18
-    log.close()
-
-
-def test_a_start_that_ended_between_migration_and_rewriting(old: Path) -> None:
-    """The next one rewrites the file."""
-    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
-        migrate(connection, "it")
-        assert auto_vacuum(connection) == 0
-    log = Log.open(old)
-    assert auto_vacuum(connection_of(log)) == 2
-    assert log.reader().counts() == (18, 2)
-    log.close()
-
-
-def test_no_space_to_rewrite_it_is_no_reason_not_to_start(
-    old: Path, monkeypatch: pytest.MonkeyPatch
+def test_a_file_that_cannot_shrink_is_pruned_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, authors: Authors
 ) -> None:
-    """The node goes on as before: free pages are used again, and it is not tried for ever."""
-    log = Log.open(old)
-    said = Story([("cyd", "lobby", None)] * 700).said
-    log.append(said)
-    log.close()
-    with closing(sqlite3.connect(old, isolation_level=None)) as connection:
+    """Whoever rewrote it so: pruning ends, and free pages are used again."""
+    path = tmp_path / "flc.db"
+    with closing(Log.open(path)) as log:
+        said = fill(log, authors, MIB // 4)
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum = 0")
         connection.execute("VACUUM")
-    with files_no_larger_than(old.stat().st_size // 2):
-        log = Log.open(old)
-    assert auto_vacuum(connection_of(log)) == 0
     monkeypatch.setattr("flc_udp.store.pruning.PAGES_KEPT", 4)
-    assert prune(log, 0) == 718
-    (free,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
-    assert free > 4
-    log.close()
+    with closing(Log.open(path)) as log:
+        assert auto_vacuum(connection_of(log)) == 0
+        assert prune(log, 0) == len(said)
+        (free,) = connection_of(log).execute("PRAGMA freelist_count").fetchone()
+        assert free > 4
 
 
-def test_a_disk_in_memory_does_the_same(old: Path) -> None:
-    """The simulator's disk: new, of schema 1, and put back from a snapshot."""
+def test_a_disk_in_memory_does_the_same() -> None:
+    """The simulator's disk: new, and put back from a snapshot."""
     disk = sqlite3.connect(":memory:")
     log = Log.over(disk)
     assert auto_vacuum(disk) == 2
@@ -255,15 +178,11 @@ def test_a_disk_in_memory_does_the_same(old: Path) -> None:
     assert (log.load(), auto_vacuum(disk)) == (before, 2)
     prune(log, 0)
     assert list(Fsck(disk).findings()) == []
-    disk.deserialize(old.read_bytes()[:18] + b"\1\1" + old.read_bytes()[20:])
-    assert auto_vacuum(disk) == 0
-    log = Log.over(disk)
-    assert (auto_vacuum(disk), log.reader().counts()) == (2, (18, 2))
     disk.close()
 
 
-def test_a_new_file_can_shrink_from_its_creation(tmp_path: Path) -> None:
-    """Nothing is rewritten for it, and a copy of it can shrink, too."""
+def test_a_file_can_shrink_from_its_creation(tmp_path: Path) -> None:
+    """And a copy of it can shrink, too."""
     Log.open(tmp_path / "a.db").close()
     shutil.copy(tmp_path / "a.db", tmp_path / "b.db")
     with closing(sqlite3.connect(tmp_path / "b.db")) as connection:

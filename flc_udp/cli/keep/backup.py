@@ -50,7 +50,7 @@ def backup(args: argparse.Namespace) -> int:
     standing = Standing(made.history.heads)
     record = {
         "messages": standing.messages,
-        "bytes": made.size,
+        "bytes": made.size_bytes,
         "root": standing.root.value().hex(),
         "path": args.file,
     }

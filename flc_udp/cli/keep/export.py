@@ -24,7 +24,7 @@ from flc_udp.model.message import check_label, decode
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
 from flc_udp.store.snapshot import snapshot
-from flc_udp.store.tables import Kept
+from flc_udp.store.writer_memory import WriterMemory
 
 BASE_ROOMS_A_PAGE = 1_024
 
@@ -57,7 +57,7 @@ def export(args: argparse.Namespace) -> int:
 def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
     """The export of what a connection, which is in a read transaction, holds."""
     reader = Reader(connection, lent=True)
-    standing = Standing(Kept(connection).history().heads)
+    standing = Standing(WriterMemory(connection).history().heads)
     held = {row.room: row.messages for row in reader.rooms()}
     if room is not None and room not in held:
         raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")

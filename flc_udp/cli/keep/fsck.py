@@ -20,9 +20,9 @@ from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DATABASE, default_directory
-from flc_udp.store.fsck import CHECKS, Fsck
+from flc_udp.store.fsck.database import CHECKS, Fsck
+from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.snapshot import snapshot
-from flc_udp.store.walk import Finding
 
 FINDINGS_SHOWN = 5
 """Of each check, to people. More say little more and are counted, or would hide what caused them: a
@@ -90,7 +90,7 @@ def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
         "findings": counts.total(),
         "checks": {name: counts[name] for name in CHECKS},
         "messages": check.walk.messages if check.walk else 0,
-        "logs": check.rows["log"],
+        "logs": check.rows["head"],
         "rooms": check.rows["room"],
         "floor": check.walk.base.floor if check.walk else 0,
         "pruned": check.walk.base.count if check.walk else 0,
@@ -100,7 +100,7 @@ def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
 
 def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
     messages = check.walk.messages if check.walk else 0
-    logs, rooms = check.rows["log"], check.rows["room"]
+    logs, rooms = check.rows["head"], check.rows["room"]
     heads = (_count(messages, "message"), _count(logs, "log"), _count(rooms, "room"))
     lines = [f"{path}: {', '.join(heads)}"]
     if check.walk and (floor := check.walk.base.floor):
@@ -128,12 +128,12 @@ def _claims(check: Fsck) -> dict[str, str]:
         "file": "its pages, its indexes and its schema are sound",
         "message": f"{_count(messages, 'message')} can be read and are what their rows say",
         "position": f"they stand in the order they were appended, without {gap}",
-        "log": f"{_count(rows['log'], 'log')} run from {start} to their head without a gap",
+        "log": f"{_count(rows['head'], 'log')} run from {start} to their head without a gap",
         "chain": "each message names the hash of the one before it in its log",
         "cause": f"{_count(causes, 'cause')} stand before what names them",
         "stamp": "stamps rise along every log and every cause",
         "floor": floor,
-        "head": f"{_count(rows['log'], 'row')} of logs follow from the messages",
+        "head": f"{_count(rows['head'], 'row')} of logs follow from the messages",
         "room": f"{_count(rows['room'], 'row')} of rooms follow from the messages",
         "clock": f"{_count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
         "once": f"{_count(rows['once'], 'client')} numbered what it said",

@@ -225,5 +225,5 @@ class Import:
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0
         if batch:
-            self._log.append(batch, now_ms=time.time_ns() // 1_000_000)
+            self._log.append(batch, wall=time.time_ns() // 1_000_000)
             self.imported += len(batch)

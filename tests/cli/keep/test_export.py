@@ -22,7 +22,7 @@ from flc_udp.client import compact
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message, hash_of, history_key
 from flc_udp.store.directory import DataDirectory
-from flc_udp.store.fsck import Fsck
+from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.schema import MIGRATIONS
 from tests.cli.down import directory_of

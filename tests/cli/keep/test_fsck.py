@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.keep.fsck import FINDINGS_SHOWN
-from flc_udp.store.fsck import CHECKS
+from flc_udp.store.fsck.database import CHECKS
 from flc_udp.store.log import Log
 from tests.cli.fake import Flc
 from tests.model.stories import Story

@@ -7,7 +7,7 @@ import sys
 from importlib import metadata
 
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok
-from flc_udp.store.schema import LIBRARY_LEAST
+from flc_udp.store.connections import LIBRARY_LEAST
 
 PYTHON_LEAST = (3, 11)
 

@@ -4,10 +4,10 @@ from contextlib import closing
 
 import pytest
 
-from flc_udp.store.many import ROWS_AT_ONCE, Many
+from flc_udp.store.many_rows import ROWS_AT_ONCE, ManyRows
 
-INSERT = Many("INSERT INTO thing (no, name) VALUES rows", "(?, ?)")
-UPDATE = Many(
+INSERT = ManyRows("INSERT INTO thing (no, name) VALUES rows", "(?, ?)")
+UPDATE = ManyRows(
     "UPDATE thing SET name = new.column2 FROM (VALUES rows) AS new WHERE no = new.column1", "(?, ?)"
 )
 COUNTS = [0, 1, 7, 8, 9, 63, 72, sum(ROWS_AT_ONCE), 2 * ROWS_AT_ONCE[0] + 137]

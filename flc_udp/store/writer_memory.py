@@ -1,11 +1,12 @@
-"""What the writer knows of the tables, and how a batch of messages changes them.
+"""What the writer remembers of the tables, and how a batch of messages changes them.
 
-`Kept` is exactly what stood in the database at the writer's last commit. Appending moves it first
-and writes the differences after: a batch costs one row a message, and one for each log, room and
-(room, log) it touched. If the transaction fails, `Kept` is worthless and must be read again.
+Promise. `WriterMemory` is exactly what stood in the database at the writer's last commit. Appending
+changes the memory first and writes the differences afterwards. So a batch costs one row for each
+message, and one for each log, each room and each log of a room that it touched. If the transaction
+fails, the memory is worthless and has to be read again.
 
-What retention pruned leaves heads, rooms and frontiers as they are; `retention` and `base` move the
-rest of the row, which is read when that is needed and not kept here.
+Pruning leaves heads, rooms and frontiers as they are. It changes columns that are not remembered
+here: `pruning` and `base` read them when they need them.
 """
 
 from __future__ import annotations
@@ -21,48 +22,53 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
 from flc_udp.store.arrivals import Arrivals
-from flc_udp.store.many import Many
+from flc_udp.store.many_rows import ManyRows
 
-INSERT_MESSAGES = Many(
+SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
+SELECT_FRONTIERS = """
+    SELECT room.name, log.id, clock.seq, edge_stamp
+    FROM clock JOIN room ON room.no = room_no JOIN log ON log.no = log_no
+    WHERE edge_stamp IS NOT NULL
+"""
+SELECT_HISTORY = """
+    SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
+"""
+INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
+INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
+INSERT_MESSAGES = ManyRows(
     "INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES rows",
     "(?, ?, ?, ?, ?, ?)",
 )
-INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
-UPDATE_LOGS = Many(
+UPDATE_LOGS = ManyRows(
     """UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
        FROM (VALUES rows) AS new WHERE no = new.column1""",
     "(?, ?, ?, ?)",
 )
-INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
-UPDATE_ROOMS = Many(
+UPDATE_ROOMS = ManyRows(
     """UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
        FROM (VALUES rows) AS new WHERE no = new.column1""",
     "(?, ?, ?, ?)",
 )
-STAMP = attrgetter("stamp")
-
-SELECT_HISTORY = """
-    SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
-"""
-SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
-UPSERT_CLOCKS = Many(
+UPSERT_CLOCKS = ManyRows(
     """INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES rows
        ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp""",
     "(?, ?, ?, ?)",
 )
 
+STAMP = attrgetter("stamp")
+
 
 @dataclass(slots=True)
-class LogRow:
-    """A log's number in the tables, and its head's seq."""
+class LogMemory:
+    """A log's number in the tables, and the seq of its head."""
 
     no: int
     seq: int = 0
 
 
 @dataclass(slots=True)
-class RoomRow:
-    """A room: its number, how many messages, its greatest stamp and position, its frontier."""
+class RoomMemory:
+    """A room's number, count of messages, greatest stamp, greatest position, and frontier."""
 
     no: int
     messages: int = 0
@@ -70,51 +76,48 @@ class RoomRow:
     position: int = 0
     frontier: Frontier = field(default_factory=dict)
     changed: dict[LogId, int] = field(default_factory=dict)
-    """Clock entries this batch may have changed: {log: its seq in the room}."""
+    """The clock's entries that this batch may have changed: {log: its seq in the room}."""
 
     def add(self, message: Message, position: int) -> None:
         """Count a message and move the frontier past it."""
         self.messages += 1
         self.position = position
-        # As max() would, at a third of its cost: this runs once a message.
+        # This does what max() does at a third of its cost. It runs once for each message.
         if message.stamp > self.stamp:  # noqa: PLR1730
             self.stamp = message.stamp
         advance(self.frontier, message, self.changed)
 
 
-class Kept:
+class WriterMemory:
     """The writer's memory of one database."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        """Read it; the cost grows with logs and rooms, not with messages."""
+        """Read it. The cost grows with logs and rooms, and not with messages."""
         self._connection = connection
         logs = connection.execute("SELECT id, no, seq FROM log")
-        self.logs = {log: LogRow(no, seq) for log, no, seq in logs}
+        self.logs = {log: LogMemory(no, seq) for log, no, seq in logs}
         rooms = connection.execute("SELECT name, no, messages, stamp, position FROM room")
-        self.rooms = {name: RoomRow(*row) for name, *row in rooms}
-        for room, log, seq, stamp in connection.execute(
-            """SELECT room.name, log.id, clock.seq, edge_stamp
-               FROM clock JOIN room ON room.no = room_no JOIN log ON log.no = log_no
-               WHERE edge_stamp IS NOT NULL"""
-        ):
+        self.rooms = {name: RoomMemory(*row) for name, *row in rooms}
+        for room, log, seq, stamp in connection.execute(SELECT_FRONTIERS):
             self.rooms[room].frontier[log] = Edge(seq, stamp)
         self.position = max((room.position for room in self.rooms.values()), default=0)
+        """The greatest position that was ever given."""
         self.arrivals = Arrivals(connection)
         facts = dict(connection.execute(SELECT_FACTS))
         self.floor: int = facts.get("floor", 0)
-        """Stamps from here on are all held; what is below is pruned, or came late and will be."""
+        """Of messages with a stamp from here on, none was pruned. All others were or will be."""
         self.pruned: int = facts.get("pruned", 0)
-        """Messages pruned here, ever."""
+        """How many messages were ever pruned here."""
         self._base_version: int = facts.get("base", 0)
 
     def save_facts(self) -> None:
-        """Write the floor and the pruned, and that the base has moved."""
+        """Write the floor and how many messages were pruned, and that the base has changed."""
         self._base_version += 1
         facts = {"floor": self.floor, "pruned": self.pruned, "base": self._base_version}
         self._connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
 
     def history(self) -> History:
-        """What the core is born from; the caller's own, so later appends do not move it."""
+        """What the core is born from. It is the caller's own: later appends do not change it."""
         history = History(
             frontiers={name: dict(room.frontier) for name, room in self.rooms.items()},
             floor=self.floor,
@@ -128,11 +131,11 @@ class Kept:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message], now_ms: int = 0) -> None:
-        """Write `messages` inside the caller's transaction, each the next of its log."""
+    def append(self, messages: Sequence[Message], wall: int = 0) -> None:
+        """Write `messages`, each the next of its log, inside the caller's transaction."""
         values: list[Any] = []
         heads: dict[int, Message] = {}
-        touched: dict[str, RoomRow] = {}
+        touched: dict[str, RoomMemory] = {}
         for position, message in enumerate(messages, self.position + 1):
             log = self.logs.get(message.log) or self.add_log(message.log, message.origin)
             room = touched.get(message.room) or self._touch(touched, message.room)
@@ -144,19 +147,29 @@ class Kept:
             values += (position, log.no, seq, message.stamp, room.no, message.encoded)
         INSERT_MESSAGES.write(self._connection, values)
         self._write_differences(heads, touched.values())
-        self._note_arrival(messages, now_ms)
+        self._note_arrival(messages, wall)
         self.position += len(messages)
 
-    def _note_arrival(self, messages: Sequence[Message], now_ms: int) -> None:
-        least = min(map(STAMP, messages), default=STAMP_LIMIT)
-        if least < self.floor:
-            # Late ones, which go anyway, and are not what the floor waits for.
-            above = (m.stamp for m in messages if m.stamp >= self.floor)
-            least = min(above, default=STAMP_LIMIT)
-        if least < STAMP_LIMIT:
-            self.arrivals.add(self.position + 1, now_ms, least)
+    def add_log(self, log: LogId, origin: Origin | None) -> LogMemory:
+        """Make the row of a log that was unknown."""
+        cursor = self._connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
+        assert cursor.lastrowid is not None
+        row = self.logs[log] = LogMemory(cursor.lastrowid)
+        return row
 
-    def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomRow]) -> None:
+    def add_room(self, name: str) -> RoomMemory:
+        """Make the row of a room that was unknown."""
+        cursor = self._connection.execute(INSERT_ROOM, (name,))
+        assert cursor.lastrowid is not None
+        row = self.rooms[name] = RoomMemory(cursor.lastrowid)
+        return row
+
+    def _touch(self, touched: dict[str, RoomMemory], name: str) -> RoomMemory:
+        room = touched[name] = self.rooms.get(name) or self.add_room(name)
+        room.changed.clear()
+        return room
+
+    def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomMemory]) -> None:
         logs = [(no, m.seq, m.hash, m.stamp) for no, m in heads.items()]
         UPDATE_LOGS.write(self._connection, _flat(logs))
         UPDATE_ROOMS.write(
@@ -165,30 +178,19 @@ class Kept:
         clocks = (row for room in rooms for row in self._clock_rows(room))
         UPSERT_CLOCKS.write(self._connection, _flat(clocks))
 
-    def _clock_rows(self, room: RoomRow) -> Iterator[tuple[int, int, int, int | None]]:
+    def _clock_rows(self, room: RoomMemory) -> Iterator[tuple[int, int, int, int | None]]:
         for log, seq in room.changed.items():
             edge = room.frontier.get(log)
             yield room.no, self.logs[log].no, seq, None if edge is None else edge.stamp
 
-    def _touch(self, touched: dict[str, RoomRow], name: str) -> RoomRow:
-        room = touched[name] = self.rooms.get(name) or self.add_room(name)
-        room.changed.clear()
-        return room
-
-    def add_log(self, log: LogId, origin: Origin | None) -> LogRow:
-        """Make the row of a log nothing is known of."""
-        node, name = origin or (None, None)
-        cursor = self._connection.execute(INSERT_LOG, (log, node, name))
-        assert cursor.lastrowid is not None
-        row = self.logs[log] = LogRow(cursor.lastrowid)
-        return row
-
-    def add_room(self, name: str) -> RoomRow:
-        """Make the row of a room nothing is known of."""
-        cursor = self._connection.execute(INSERT_ROOM, (name,))
-        assert cursor.lastrowid is not None
-        row = self.rooms[name] = RoomRow(cursor.lastrowid)
-        return row
+    def _note_arrival(self, messages: Sequence[Message], wall: int) -> None:
+        least = min(map(STAMP, messages), default=STAMP_LIMIT)
+        if least < self.floor:
+            # What came below the floor is pruned next, so the floor does not wait for it.
+            above = (m.stamp for m in messages if m.stamp >= self.floor)
+            least = min(above, default=STAMP_LIMIT)
+        if least < STAMP_LIMIT:
+            self.arrivals.add(self.position + 1, wall, least)
 
 
 def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:

@@ -11,10 +11,10 @@ import pytest
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.message import Message, Origin, write
-from flc_udp.store.fsck import Fsck
+from flc_udp.store.fsck.database import Fsck
+from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
 from flc_udp.store.snapshot import snapshot
-from flc_udp.store.walk import Finding
 from tests.model.stories import ROOMS, Story, log_of
 from tests.store.nodes import EVERYTHING
 
@@ -85,7 +85,6 @@ def test_a_pruned_database_has_no_finding(good: Path) -> None:
     with snapshot(good) as connection:
         check = Fsck(connection)
         assert list(check.findings()) == []
-    assert check.walk is not None
     assert check.walk.messages == 6
     assert check.walk.base.count == 7
     assert check.walk.base.floor == tell().said[6].stamp + 1

@@ -1,0 +1,91 @@
+"""How the database is asked and written: bounded reads, and one door to writing.
+
+Promise. A transaction is written as a whole or not at all. What SQLite reports reaches others as
+`StoreFailed`, which names the operation that failed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager
+from typing import Any
+
+from flc_udp.model.errors import StoreFailed
+
+PAGE_ROWS = 256
+"""A page of messages has at most this many rows."""
+
+PAGE_BYTES = 1 << 20
+"""A page of messages ends with the row that brings it to this many bytes."""
+
+OF_ROOM = "(:room IS NULL OR room_no = (SELECT no FROM room WHERE name = :room))"
+"""A condition on messages: they are of the room with this name, or of any if there is no name."""
+
+Values = Sequence[Any] | Mapping[str, Any]
+
+
+@contextmanager
+def failing(operation: str) -> Iterator[None]:
+    """Raise whatever SQLite reports in the block as `StoreFailed` of that operation."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise StoreFailed(operation, str(error)) from error
+
+
+@contextmanager
+def atomic(connection: sqlite3.Connection) -> Iterator[None]:
+    """Run the block in a transaction, which is durable when the block has ended well.
+
+    Every write goes through here.
+    """
+    connection.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        connection.execute("COMMIT")
+    except BaseException:
+        # On a full disk SQLite may have rolled back by itself. Then this does nothing.
+        connection.rollback()
+        raise
+
+
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """The size of the database without its free pages."""
+    pages, free, page_bytes = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0]
+        for name in ("page_count", "freelist_count", "page_size")
+    )
+    return int((pages - free) * page_bytes)
+
+
+class Queries:
+    """Reads on one connection. None keeps a transaction open. Failures are `StoreFailed`."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self.connection = connection
+
+    def rows(self, sql: str, values: Values = ()) -> list[Any]:
+        """All rows of the answer."""
+        with failing("read"):
+            return self.connection.execute(sql, values).fetchall()
+
+    def value(self, sql: str, values: Values = ()) -> Any:  # noqa: ANN401  # as SQLite answers
+        """The first column of the first row, or None."""
+        rows = self.rows(sql, values)
+        return rows[0][0] if rows else None
+
+    def page(self, sql: str, values: Values) -> list[Any]:
+        """The first rows, up to `PAGE_BYTES` of encoded messages in their second column."""
+        page, size_bytes = [], 0
+        with failing("read"), closing(self.connection.execute(sql, values)) as cursor:
+            for row in cursor:
+                page.append(row)
+                size_bytes += len(row[1])
+                if size_bytes >= PAGE_BYTES:
+                    break
+        return page
+
+    def fact(self, key: str) -> Any:  # noqa: ANN401  # as SQLite answers
+        """What the node keeps under a key, or None."""
+        return self.value("SELECT value FROM node WHERE key = ?", (key,))
