@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from flc_udp.client import UNREAD_CHARS_MAX, Client, DaemonGoneError, Said, socket_address
+from flc_udp.client import Client, DaemonGoneError, Said
+from flc_udp.client.connection import UNREAD_CHARS_MAX, socket_address
 from flc_udp.model.errors import FlcError
 from tests.cli.fake import LOG, FakeDaemon
 
@@ -142,10 +143,10 @@ async def test_a_slow_follower_stops_the_reading(daemon: FakeDaemon, client: Cli
     for body in bodies:
         daemon.hear("ben", body)
     stream = client.stream("follow", room=None, **{"from": 0})
-    while not client._paused:  # noqa: ASYNC110, SLF001  # nothing tells that it has stopped
+    while client._transport.is_reading():  # noqa: ASYNC110, SLF001  # nothing tells that it has stopped
         await asyncio.sleep(0)
 
-    assert stream.chars < 2 * UNREAD_CHARS_MAX
+    assert stream.unread_chars < 2 * UNREAD_CHARS_MAX
     shown = [record["message"]["body"] async for record in _some(stream.__aiter__(), 1000)]
     assert shown == bodies
 

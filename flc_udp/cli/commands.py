@@ -26,11 +26,11 @@ log (look.log): print the converged history of a room, or of all
   flc log ops -n 100
   flc log --since 2h --json | jq -r .author | sort | uniq -c
 
-rooms (look.lists): list the rooms
+rooms (look.rooms_and_members): list the rooms
   flc rooms
   flc rooms --json | jq -r .room
 
-members (look.lists): list the members of the cluster as this node sees them
+members (look.rooms_and_members): list the members of the cluster as this node sees them
   flc members
   flc members --watch
   flc members --tag role=db --json | jq -r .address

@@ -1,9 +1,9 @@
-r"""stdin and stdout for a program that lives in an event loop.
+r"""Reads stdin and writes stdout in a program that lives in an event loop.
 
-Rules. A descriptor that may block is read and written in a thread of its own, never made
-non-blocking: the flag would belong to the terminal and to everyone who shares the pipe. The
-threads are daemons, so that a read that never returns does not keep the process. Lines end at \n
-only and never grow without limit.
+Rules. A thread of its own reads or writes what may block. No descriptor is made non-blocking,
+because that flag belongs to the terminal, or to everyone who shares the pipe. The threads are
+daemons, so a read that never returns does not keep the process alive. A line ends at \n only, and a
+line that is too long is cut, so that memory has a limit.
 """
 
 from __future__ import annotations
@@ -13,67 +13,52 @@ import os
 import select
 import stat
 from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from concurrent.futures import Future
 from threading import Thread
 from typing import TypeVar
 
 READ_BYTES = 1 << 16
-"""What a pipe holds on Linux."""
+"""A pipe of Linux holds this many bytes."""
 
 Result = TypeVar("Result")
 
 
 async def in_thread(call: Callable[[], Result]) -> Result:
-    """Await a call that blocks. Cancelled, it is left behind and what it returns is lost."""
-    loop = asyncio.get_running_loop()
-    future: asyncio.Future[Result] = loop.create_future()
-
-    def settle(result: Result | None, error: BaseException | None) -> None:
-        if future.done():
-            return
-        if error is not None:
-            future.set_exception(error)
-        else:
-            future.set_result(result)  # type: ignore[arg-type]  # one of the two is there
+    """Await a call that blocks. If this is cancelled, the call goes on and its result is lost."""
+    future: Future[Result] = Future()
 
     def work() -> None:
-        result, problem = None, None
         try:
-            result = call()
-        except BaseException as error:  # noqa: BLE001  # all of them are the awaiter's
-            problem = error
-        with suppress(RuntimeError):  # the loop has ended meanwhile
-            loop.call_soon_threadsafe(settle, result, problem)
+            future.set_result(call())
+        except BaseException as error:  # noqa: BLE001  # Whoever awaits the call gets every error.
+            future.set_exception(error)
 
+    future.set_running_or_notify_cancel()  # From now on it cannot be cancelled.
     Thread(target=work, daemon=True).start()
-    return await future
+    return await asyncio.wrap_future(future)
 
 
 class LineSplitter:
-    r"""Cuts chunks into lines at \n; of a line longer than `limit`, `limit + 1` bytes are kept."""
+    r"""Cuts chunks into lines at \n. Of a line over `limit` bytes it keeps `limit + 1` bytes."""
 
     def __init__(self, limit: int) -> None:
-        self._kept = limit + 1
+        self._kept_bytes = limit + 1
         self._rest = b""
 
     def feed(self, chunk: bytes) -> list[bytes]:
-        """The lines that `chunk` ends, without their newlines."""
-        *lines, rest = chunk.split(b"\n")
-        if lines:
-            lines[0] = (self._rest + lines[0])[: self._kept]
-            self._rest = rest
-        else:
-            self._rest = (self._rest + rest)[: self._kept]
-        return lines
+        """Return the lines that end in `chunk`, without their newlines."""
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        self._rest = rest[: self._kept_bytes]
+        return [line[: self._kept_bytes] for line in lines]
 
     def end(self) -> list[bytes]:
-        """The last line, if it had no newline."""
+        """Return the last line, if it has no newline."""
         rest, self._rest = self._rest, b""
         return [rest] if rest else []
 
 
 async def line_batches(fd: int, limit: int) -> AsyncIterator[list[bytes]]:
-    """Lines of `fd` as they come, several together where they came together, to its end."""
+    """Read `fd` to its end; lines that arrive together come in one list."""
     splitter = LineSplitter(limit)
     while chunk := await in_thread(lambda: _read(fd)):
         yield splitter.feed(chunk)
@@ -84,12 +69,12 @@ def _read(fd: int) -> bytes:
     while True:
         try:
             return os.read(fd, READ_BYTES)
-        except BlockingIOError:  # someone who shares it made it non-blocking
+        except BlockingIOError:  # Another program that shares it made it non-blocking.
             select.select([fd], [], [])
 
 
 def write_all(fd: int, data: bytes) -> None:
-    """Write all of it, however long that takes."""
+    """Write all the data, however long that takes."""
     view = memoryview(data)
     while view:
         try:
@@ -99,13 +84,13 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 async def reader_gone(fd: int) -> None:
-    """Raise BrokenPipeError once nobody reads the pipe `fd`; for all else, never return.
+    """Raise BrokenPipeError once nobody reads the pipe `fd` any more. Anything else never returns.
 
-    Without it `flc nc -d | head -1` would stay until the next message.
+    Without this, `flc nc -d | head -1` would stay until the next message.
     """
     gone = asyncio.Event()
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
-        # The writing end of a pipe is never readable; what is reported is its error (poll(2)).
+        # The writing end of a pipe is never readable: what is reported is its error (poll(2)).
         asyncio.get_running_loop().add_reader(fd, gone.set)
     await gone.wait()
     raise BrokenPipeError

@@ -1,6 +1,6 @@
-"""`flc status`, `digest`, `leave` and `forget`: how one node is, and who leaves in order.
+"""`flc status`, `digest`, `leave` and `forget`: how a node is, and who leaves the cluster.
 
-What people see of a status is `screen`; `--json` passes everything on.
+What people see of a status is made in `screen`; `--json` passes everything on.
 """
 
 from __future__ import annotations
@@ -9,47 +9,42 @@ import argparse
 import asyncio
 
 from flc_udp.cli import text
+from flc_udp.cli.complaint import DONE, FAILED
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.look.screen import Rates, status_text
+from flc_udp.cli.look.pictures import add_watch, screen_size, show
 from flc_udp.cli.progress import Progress
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, compact
 from flc_udp.model.errors import FlcError
 
-WATCH_SECONDS = 1.0
-"""Between two pictures of `--watch`."""
-
-LEAVE_SECONDS = 15.0
-"""The longest an orderly departure takes: its own deadline and a last commit."""
-
-DIGEST_KEYS = ("root", "members_root", "logs", "messages")
+LEAVE_S = 15.0
+"""No orderly departure takes longer, with its own deadline and a last commit."""
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
     """`flc status`."""
     parser.add_argument("--json", action="store_true", help="one JSON object")
-    parser.add_argument("-w", "--watch", action="store_true", help="again every second")
+    add_watch(parser)
 
 
 def status(args: argparse.Namespace) -> int:
     """Print how the node is; exit 1 if it is not healthy."""
+    progress, rates, is_healthy = Progress(), Rates(), False
 
-    async def use(client: Client) -> int:
-        progress, rates = Progress(), Rates()
-        while True:
-            record, now = await client.status(), asyncio.get_running_loop().time()
-            figures, moved = progress.look(record, now), rates.look(record, now)
-            width, rows = text.screen_size()
-            shown = status_text(record, figures if args.watch else None, moved, width)
-            if args.watch and not args.json:
-                print(text.clear_screen(), end="")
-                # The first lines say most: they do not scroll away.
-                shown = "\n".join(shown.splitlines()[: rows and rows - 1])
-            print(compact(record) if args.json else shown, flush=True)
-            if not args.watch:
-                return 0 if record["healthy"] else 1
-            await asyncio.sleep(WATCH_SECONDS)
+    async def picture(client: Client) -> str:
+        nonlocal is_healthy
+        record, now_s = await client.status(), asyncio.get_running_loop().time()
+        is_healthy = record["healthy"]
+        if args.json:
+            return compact(record)
+        columns, rows = screen_size()
+        figures, moved = progress.look(record, now_s), rates.look(record, now_s)
+        shown = status_text(record, figures if args.watch else None, moved, columns)
+        # The first lines say most, so on a terminal they must not scroll away.
+        return "\n".join(shown.splitlines()[: rows - 1]) if args.watch and rows else shown
 
-    return with_daemon(args, use)
+    code = show(args, picture, watch=args.watch)
+    return code if is_healthy else code or FAILED
 
 
 def add_digest(parser: argparse.ArgumentParser) -> None:
@@ -58,53 +53,45 @@ def add_digest(parser: argparse.ArgumentParser) -> None:
 
 
 def digest(args: argparse.Namespace) -> int:
-    """Print the two roots and what they are made of."""
+    """Print the two roots, and the number of logs and messages they stand for."""
 
-    async def use(client: Client) -> int:
-        answer = await client.digest()
-        known = {key: answer[key] for key in DIGEST_KEYS}
-        print(compact(known) if args.json else _digest_text(known))
-        return 0
+    async def picture(client: Client) -> str:
+        record = await client.digest()
+        lines = [f"{name.replace('_', ' '):<14}{value}" for name, value in record.items()]
+        return compact(record) if args.json else "\n".join(lines)
 
-    return with_daemon(args, use)
-
-
-def _digest_text(digest: Record) -> str:
-    return "\n".join(f"{name.replace('_', ' '):<14}{value}" for name, value in digest.items())
+    return show(args, picture)
 
 
 def add_leave(parser: argparse.ArgumentParser) -> None:
-    """It has no arguments of its own."""
+    """`flc leave` has no arguments of its own."""
 
 
 def leave(args: argparse.Namespace) -> int:
-    """Ask the node to leave, and wait until its daemon has closed the connection."""
+    """Ask the node to leave, and wait until its daemon has ended the connection."""
 
     async def use(client: Client) -> int:
         try:
-            async with asyncio.timeout(LEAVE_SECONDS):
+            async with asyncio.timeout(LEAVE_S):
                 await client.leave()
         except TimeoutError as error:
-            raise FlcError(
-                "the node was asked to leave and its daemon has not ended",
-                "its own log says what it waits for",
-            ) from error
-        return 0
+            problem = "the node was asked to leave and its daemon has not ended"
+            raise FlcError(problem, "its own log says what it waits for") from error
+        return DONE
 
     return with_daemon(args, use)
 
 
 def add_forget(parser: argparse.ArgumentParser) -> None:
-    """`flc forget`."""
+    """`flc forget MEMBER`."""
     parser.add_argument("member", metavar="MEMBER", help="its name, or its id where names repeat")
 
 
 def forget(args: argparse.Namespace) -> int:
-    """Print whom the cluster now holds for left."""
+    """Print which member the cluster now treats like one that left."""
 
-    async def use(client: Client) -> int:
+    async def picture(client: Client) -> str:
         answer = await client.request("forget", member=args.member)
-        print(text.visible(f"{answer['name']} ({answer['member']}) has left, it is said"))
-        return 0
+        return text.visible(f"{answer['name']} ({answer['member']}) counts as left now")
 
-    return with_daemon(args, use)
+    return show(args, picture)

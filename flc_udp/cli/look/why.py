@@ -1,7 +1,7 @@
-"""`flc why`: what a message comes after, and which of two came before the other.
+"""`flc why`: what a message comes after, and which of two messages came before the other.
 
-Rules. The daemon decides, by causality alone; here are the words. Across rooms they say less than
-within one, because less is known: `concurrent` there only means that nothing orders the two.
+Rules. The daemon decides, by causality alone; the words are made here. Between two rooms less is
+known than within one: there `concurrent` only means that nothing orders the two messages.
 """
 
 from __future__ import annotations
@@ -10,98 +10,72 @@ import argparse
 import sys
 
 from flc_udp.cli import text
-from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.look.log import exact
+from flc_udp.cli.look.pictures import show
 from flc_udp.client import Client, Record, compact
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
 
-BRIEF_KEYS = ("dot", "room", "author", "said_at")
-"""A message as JSON where only its place matters."""
-
 RELATIONS = {
-    "before": "{one}\n  comes before {other}",
-    "after": "{one}\n  comes after {other}",
-    "equal": "{one}\n  is one and the same message",
-    "concurrent": "{one}\n  is concurrent with {other}",
+    "before": "comes before {other}",
+    "after": "comes after {other}",
+    "equal": "is one and the same message",
+    "concurrent": "is concurrent with {other}",
 }
-REASONS = {
+
+CERTAIN = "in two rooms, and by the order within logs certain all the same"
+MEANINGS = {
     ("before", True): "the node that said the second one held the first",
     ("after", True): "the node that said the first one held the second",
-    ("before", False): "in two rooms, and by the order within logs certain all the same",
-    ("after", False): "in two rooms, and by the order within logs certain all the same",
+    ("before", False): CERTAIN,
+    ("after", False): CERTAIN,
     ("concurrent", True): "neither node held the other's message when it said its own",
     ("concurrent", False): (
         "in two rooms, between which only the order within each log is kept:"
         " nothing orders these two, and who had read what is not known"
     ),
 }
-"""{(order, whether in one room): what that means}."""
+"""What an order means, by whether the two messages are of one room."""
 
 
 def add_why(parser: argparse.ArgumentParser) -> None:
     """`flc why DOT [DOT]`."""
-    parser.add_argument("dot", metavar="DOT", type=_dot, help="a message, as `flc say` prints it")
-    parser.add_argument(
-        "other", metavar="DOT", type=_dot, nargs="?", help="how does the first stand to this one?"
-    )
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    flag = parser.add_argument
+    flag("dot", metavar="DOT", type=_dot, help="a message, as `flc say` prints it")
+    flag("other", metavar="DOT", type=_dot, nargs="?", help="the message to compare it with")
+    flag("--json", action="store_true", help="one JSON object")
 
 
 def why(args: argparse.Namespace) -> int:
-    """Print one message's causes and clock, or how two stand to each other."""
+    """Print one message's causes and clock, or how two messages stand to each other."""
 
-    async def use(client: Client) -> int:
+    async def picture(client: Client) -> str:
         answer = await client.why(args.dot, args.other)
-        record = _alone(answer) if args.other is None else _together(answer)
+        del answer["end"]  # It says that this was one answer, and nothing of the message.
         if args.json:
-            print(compact(record))
-        else:
-            print(_alone_text(record) if args.other is None else _together_text(record))
-        return 0
+            return compact(answer)
+        return _alone_text(answer) if args.other is None else _together_text(answer)
 
-    return with_daemon(args, use)
+    return show(args, picture)
 
 
-def _alone(answer: Record) -> Record:
-    return {
-        "message": exact(answer["message"]),
-        "previous": answer["previous"],
-        "causes": [_brief(cause) for cause in answer["causes"]],
-        "clock": dict(sorted(answer["clock"].items())),
-    }
-
-
-def _together(answer: Record) -> Record:
-    return {
-        "order": answer["order"],
-        "same_room": answer["same_room"],
-        "message": _brief(answer["message"]),
-        "other": _brief(answer["other"]),
-    }
-
-
-def _brief(message: Record) -> Record:
-    return {key: message[key] for key in BRIEF_KEYS}
-
-
-def _alone_text(record: Record) -> str:
-    message = record["message"]
+def _alone_text(answer: Record) -> str:
+    message = answer["message"]
     lines = [f"{_named(message)}: {text.body_text(message)}"]
-    lines += [f"  cause     {_named(cause)}" for cause in record["causes"]]
-    if not record["causes"]:
+    lines += [f"  cause     {_named(cause)}" for cause in answer["causes"]]
+    if not answer["causes"]:
         lines.append("  cause     none: its author had nothing of the room but its own log")
-    if record["previous"]:
-        lines.append(f"  previous  {record['previous']} in its log, of whatever room")
-    clock = " ".join(f"{log}:{seq}" for log, seq in record["clock"].items())
-    return "\n".join((*lines, f"  clock     {clock}"))
+    if answer["previous"]:
+        lines.append(f"  previous  {answer['previous']} in its log, of whatever room")
+    return "\n".join((*lines, f"  clock     {text.clock_text(answer['clock'])}"))
 
 
-def _together_text(record: Record) -> str:
-    order, same_room = record["order"], record["same_room"]
-    names = {"one": _named(record["message"]), "other": _named(record["other"])}
-    reason = REASONS.get((order, same_room))
-    return RELATIONS[order].format(**names) + (f"\n  {reason}" if reason else "")
+def _together_text(answer: Record) -> str:
+    order = answer["order"]
+    relation = RELATIONS[order].format(other=_named(answer["other"]))
+    lines = [_named(answer["message"]), relation]
+    if order != "equal":
+        lines.append(MEANINGS[order, answer["same_room"]])
+    return "\n  ".join(lines)
 
 
 def _named(message: Record) -> str:

@@ -1,9 +1,9 @@
-"""`flc nc`: netcat for a room. Lines of stdin are said; what others say is printed.
+"""`flc nc`: netcat for a room. Lines of stdin are said, and what others say is printed.
 
-Rules. In a pipe what comes out is what was piped in elsewhere, byte for byte, though the daemon is
-restarted meanwhile (`lasting`). Says are pipelined in a bounded window, and stdin is read on only
-while stdout accepts, so neither side makes memory grow. Nothing is torn: who quits waits until what
-was said is answered and what is being printed is out.
+Rules. In a pipe, what comes out is what was piped in elsewhere, byte for byte, even if the daemon
+is restarted meanwhile. Only a limited number of lines is said and not answered, and stdin is not
+read while stdout takes nothing, so memory does not grow. Nothing is cut off at the end: nc waits
+until what was said is answered, and what is being printed is out.
 """
 
 from __future__ import annotations
@@ -17,26 +17,24 @@ from contextlib import suppress
 
 from flc_udp.cli import pipes, text
 from flc_udp.cli.arguments import positive, seconds
-from flc_udp.cli.complaint import complain
+from flc_udp.cli.complaint import DONE, FAILED, SILENT, complain
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.look.log import exact
+from flc_udp.cli.look.log import json_line
 from flc_udp.cli.progress import to_go_text
-from flc_udp.cli.talk.reconnecting import RETRY_S, Lasting
+from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
 from flc_udp.cli.talk.say import add_author, decoded
-from flc_udp.client import Client, DaemonGoneError, Record, Said, compact
+from flc_udp.client import Client, DaemonGoneError, Record, Said
 from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES
 from flc_udp.model.errors import FlcError
 
 STDIN, STDOUT = 0, 1
 
-FAILED, SILENT = 1, 3
-
 LOOKS = 5
-"""So often the node is asked what it lacks, once it has told that it lacks nothing: one that has
-just started learns that in its first seconds."""
+"""The node is asked this many times what it lacks, and again after each time that it lacks much: a
+node that has just started learns in its first seconds what it lacks."""
 
 LOOK_S = 1.0
-"""Between two looks."""
+"""The pause between two looks."""
 
 
 def add_nc(parser: argparse.ArgumentParser) -> None:
@@ -50,25 +48,15 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     flag("-c", dest="count", metavar="COUNT", type=positive, help="quit after COUNT messages")
     flag("-v", dest="verbose", action="store_true", help="say when it listens, and from where")
     flag("--json", action="store_true", help="messages as JSON, exact, with their positions")
-    start = parser.add_mutually_exclusive_group()
-    start.add_argument(
-        "--from",
-        dest="start",
-        metavar="POSITION[@DOT]",
-        type=_start,
-        default={},
-        help="begin after that position; DOT is what stood there",
-    )
-    start.add_argument("--last", metavar="N", type=positive, help="begin with the last N messages")
+    flag = parser.add_mutually_exclusive_group().add_argument
+    after = "begin after that position; DOT is the message that stood there"
+    flag("--from", dest="start", metavar="POSITION[@DOT]", type=_start, default={}, help=after)
+    flag("--last", metavar="N", type=positive, help="begin with the last N messages")
 
 
 def nc(args: argparse.Namespace) -> int:
     """Join stdin and stdout to a room until there is a reason to quit."""
-
-    async def use(client: Client) -> int:
-        return await Conversation(client, args).run()
-
-    return with_daemon(args, use)
+    return with_daemon(args, lambda client: Conversation(client, args).run())
 
 
 class Conversation:
@@ -77,22 +65,22 @@ class Conversation:
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
         self._args = args
         start = {"last": args.last} if args.last else args.start
-        retry_s = RETRY_S if args.silence is None else min(args.silence, RETRY_S)
-        self._line = Lasting(client, args.room, args.author, start, retry_s)
-        self._line.on_loss = self._lost
+        self._client = ReconnectingClient(client, args.room, args.author, start)
+        self._client.on_loss = self._lost
+        if args.silence is not None:
+            self._client.retry_s = min(args.silence, self._client.retry_s)
         self._render = renderer(args)
-        self._accepted, self._caught_up = asyncio.Event(), asyncio.Event()
-        self._flowing = asyncio.Event()  # clear while stdout does not accept
-        self._flowing.set()
+        self._accepted, self._caught_up, self._flowing = (asyncio.Event() for _ in range(3))
+        self._flowing.set()  # It is clear while stdout takes nothing.
         self._writing: asyncio.Task[None] | None = None
-        self._said = self._answered = self._refused = self._shown = 0
+        self._read = self._refused = self._shown = 0
         self._looks_left = LOOKS
-        self._code_in_silence = SILENT if args.count else 0
-        self._code = 0
+        self._code = DONE
+        self._is_talkative = args.verbose or sys.stderr.isatty()
         self._touch()
 
     async def run(self) -> int:
-        """Until one of the reasons to quit; the exit code."""
+        """Go on until there is a reason to quit, and return the exit code."""
         reasons = [self._show(), self._speak(), self._silence(), pipes.reader_gone(STDOUT)]
         tasks = [asyncio.create_task(reason) for reason in reasons]
         telling = asyncio.create_task(self._tell_progress())
@@ -100,24 +88,29 @@ class Conversation:
             done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            await self._finish()
+            await self._client.drain(0)
+            if self._writing is not None:
+                await self._writing
         except DaemonGoneError as error:
-            raise self._unanswered(error) from error
+            raise self._not_acknowledged(error) from error
         finally:
             for task in (*tasks, telling):
                 task.cancel()
             await asyncio.gather(*tasks, telling, return_exceptions=True)
-            await self._line.close()
+            await self._client.close()
         return FAILED if self._refused else self._code
 
     async def _show(self) -> None:
-        """Print what others say, until there were enough of them."""
-        async for batch in self._line.batches():
+        """Print what others say, until COUNT messages are printed."""
+        async for batch in self._client.batches():
             self._accepted.set()
             await self._print([record for record in batch if "message" in record])
             for record in batch:
                 if record.get("caught_up"):
-                    self._ready(record["position"])
+                    self._caught_up.set()
+                    self._touch()
+                    if self._args.verbose:
+                        _tell(f"listening at {record['position']}")
             if self._shown == self._args.count:
                 return
 
@@ -134,104 +127,82 @@ class Conversation:
         self._shown += len(records)
         self._touch()
 
-    def _ready(self, position: int) -> None:
-        self._caught_up.set()
-        self._touch()
-        if self._args.verbose:
-            print(f"listening at {position}", file=sys.stderr, flush=True)
-
     async def _tell_progress(self) -> None:
-        """Say of a node that is catching up that it is: what is said elsewhere comes late."""
-        told = False
+        """Tell that the node is catching up, because what is said elsewhere comes late then."""
+        was_behind = False
         while True:
-            await self._flowing.wait()  # An answer is read with all that comes before it.
-            if self._looks_left:
-                self._looks_left -= 1
-                with suppress(FlcError):  # Whoever follows finds out.
-                    told = self._tell(await self._line.to_go(), told=told)
+            await self._flowing.wait()  # The answer is read after everything that came before it.
+            with suppress(FlcError):  # The follow finds out what is wrong.
+                if self._looks_left:
+                    was_behind = self._tell_to_go(await self._client.to_go(), was_behind=was_behind)
             await asyncio.sleep(LOOK_S)
 
-    def _tell(self, to_go: int, *, told: bool) -> bool:
-        """Whether the last word on standard error is that it is catching up."""
-        is_behind = to_go >= (1 if told else CATCHING_UP_MESSAGES)
-        if is_behind:
-            self._looks_left = LOOKS
-        words = f"catching up, {to_go_text(to_go)}" if is_behind else "caught up"
-        if is_behind != told or (is_behind and self._is_talkative):
-            print(words, file=sys.stderr, flush=True)
+    def _tell_to_go(self, to_go: int, *, was_behind: bool) -> bool:
+        is_behind = to_go >= (1 if was_behind else CATCHING_UP_MESSAGES)
+        self._looks_left = LOOKS if is_behind else self._looks_left - 1
+        if is_behind != was_behind or (is_behind and self._is_talkative):
+            _tell(f"catching up, {to_go_text(to_go)}" if is_behind else "caught up")
         return is_behind
 
-    @property
-    def _is_talkative(self) -> bool:
-        return self._args.verbose or sys.stderr.isatty()
-
     async def _speak(self) -> None:
-        """Say what stdin has; with -N that is a reason to quit once all is durable."""
+        """Say the lines of stdin; with -N the end of input is a reason to quit."""
         await self._accepted.wait()
         if not self._args.deaf:
             async for lines in pipes.line_batches(STDIN, BODY_BYTES_MAX):
                 for line in lines:
                     await self._flowing.wait()
-                    await self._say(line)
-                    await self._line.drain()
+                    self._say(line)
+                    await self._client.drain()
             if self._args.quits:
                 await self._caught_up.wait()
                 return
         await asyncio.Event().wait()
 
-    async def _say(self, line: bytes) -> None:
-        self._said += 1
-        number = self._said
+    def _say(self, line: bytes) -> None:
+        self._read += 1
+        number = self._read
         if len(line) > BODY_BYTES_MAX:
             self._refuse(number, f"has more than {BODY_BYTES_MAX} bytes", "no node accepts it")
-            return
-        await self._line.say(decoded(line), lambda said: self._heard(number, said))
+        else:
+            self._client.say(decoded(line), lambda said: self._heard(number, said))
 
     def _heard(self, number: int, said: asyncio.Future[Said]) -> None:
         self._touch()
         error = said.exception()
         if isinstance(error, FlcError):
             self._refuse(number, f"was refused: {error}", error.hint)
-        else:
-            self._answered += 1
 
     def _refuse(self, number: int, problem: str, hint: str) -> None:
-        self._answered += 1
         self._refused += 1
         complain(f"line {number} {problem}", hint)
 
     async def _silence(self) -> None:
-        """Wait for -w; what is still asked for or being printed is no silence."""
+        """Wait for -w. While an answer is missing or something is being printed, it is no silence.
+
+        A silence before COUNT messages were printed has another exit code.
+        """
         if self._args.silence is None:
             await asyncio.Event().wait()
         loop = asyncio.get_running_loop()
         while True:
-            left = self._touched + self._args.silence - loop.time()
-            busy = self._answered < self._said or not self._flowing.is_set()
-            if left <= 0 and not busy and self._caught_up.is_set():
-                self._code = self._code_in_silence
+            left_s = self._touched_s + self._args.silence - loop.time()
+            is_busy = self._client.unanswered or not self._flowing.is_set()
+            if left_s <= 0 and not is_busy and self._caught_up.is_set():
+                self._code = SILENT if self._args.count else DONE
                 return
-            await asyncio.sleep(max(left, 0.01))
+            await asyncio.sleep(max(left_s, 0.01))
 
     def _touch(self) -> None:
-        self._touched = asyncio.get_running_loop().time()
-
-    async def _finish(self) -> None:
-        await self._line.drain(0)
-        await asyncio.sleep(0)  # the last answers are heard in the turn they came
-        if self._writing is not None:
-            await self._writing
+        self._touched_s = asyncio.get_running_loop().time()
 
     def _lost(self, error: DaemonGoneError) -> None:
         self._caught_up.clear()
         self._looks_left = LOOKS
         if self._is_talkative:
-            print(
-                f"{error}; trying again for {self._line.retry_s:g} s", file=sys.stderr, flush=True
-            )
+            _tell(f"{error}; trying again for {self._client.retry_s:g} s")
 
-    def _unanswered(self, error: DaemonGoneError) -> FlcError:
-        count = self._said - self._answered
+    def _not_acknowledged(self, error: DaemonGoneError) -> FlcError:
+        count = self._client.unanswered
         if not count:
             return error
         lines = "1 line was" if count == 1 else f"{count} lines were"
@@ -239,24 +210,24 @@ class Conversation:
         return FlcError(f"{error}, and {lines} not acknowledged", hint)
 
 
+def _tell(words: str) -> None:
+    print(words, file=sys.stderr, flush=True)
+
+
 def renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
-    """How a follow's record becomes output: exact JSON, a line for people, or the raw body."""
+    """Choose how a record is printed: as exact JSON, as a line for people, or as the raw body."""
     if args.json:
-        return _json_line
+        return lambda record: json_line(record["message"], position=record["position"])
     if sys.stdout.isatty():
         colour = text.wants_colour()
-        return lambda record: chat_line(record["message"], colour=colour).encode()
+        return lambda record: _chat_line(record["message"], colour=colour)
     return lambda record: text.body_bytes(record["message"]) + b"\n"
 
 
-def _json_line(record: Record) -> bytes:
-    return compact({**exact(record["message"]), "position": record["position"]}).encode() + b"\n"
-
-
-def chat_line(message: Record, *, colour: bool) -> str:
-    """Time of day, author and body; one line whatever the body has in it."""
+def _chat_line(message: Record, *, colour: bool) -> bytes:
     author = text.author_text(message["author"], colour=colour)
-    return f"{text.clock_time(message['said_at'])} {author}: {text.body_text(message)}\n"
+    line = f"{text.clock_time(message['said_at'])} {author}: {text.body_text(message)}\n"
+    return line.encode()
 
 
 def _start(words: str) -> Record:

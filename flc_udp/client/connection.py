@@ -1,0 +1,204 @@
+"""One connection to a control socket: requests go out as lines, and answers are matched by id.
+
+Rules. An answer is a future that is resolved where its line is read: there is no task for each
+message. While records of a follow wait unread, the socket is not read, which stops the daemon, too.
+But it is read while somebody waits for an answer: otherwise a program that says something between
+two messages of a long follow would wait for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, Self, cast
+
+from flc_udp.client.lines import ANSWER_BYTES_MAX, DaemonGoneError, Record, refusal, request_line
+from flc_udp.client.stream import Stream
+from flc_udp.model.errors import FlcError
+
+UNREAD_CHARS_MAX = 1 << 20
+"""The socket is not read while records of more characters than this wait to be taken."""
+
+FLUSH_REQUESTS = 64
+"""A turn that collects more requests than this writes them before it ends."""
+
+SOCKET_PATH_BYTES_MAX = 107
+"""A longer path does not fit sockaddr_un on Linux, which needs one more byte for its end."""
+
+
+class Connection(asyncio.Protocol):
+    """One connection to a daemon. It is made by `connect`, and is an async context manager."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._loop = asyncio.get_running_loop()
+        self._transport: asyncio.Transport
+        self._closed = asyncio.Event()
+        self._gone: DaemonGoneError | None = None
+        self._last_id = 0
+        self._answers: dict[int, tuple[asyncio.Future[Any], Callable[[Record], object]]] = {}
+        self._streams: dict[int, Stream] = {}
+        self._out: list[bytes] = []
+        self._is_writable = True
+        self._progress = asyncio.Event()
+        self._partial = b""
+
+    @classmethod
+    async def connect(cls, path: str | os.PathLike[str]) -> Self:
+        """Connect to the daemon behind the socket at `path`; raises FlcError that says why not."""
+        connection = cls(os.fspath(path))
+        try:
+            with socket_address(connection.path) as address:
+                await connection._loop.create_unix_connection(lambda: connection, address)
+        except OSError as error:
+            problem = f"no daemon answers at {connection.path}: {error.strerror or error}"
+            hint = "start one: flc run; of one that runs, be the user or in its --control-group"
+            raise FlcError(problem, hint) from error
+        return connection
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_exc: object) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """Send what is still here and end the connection; open requests fail."""
+        self._flush()
+        self._transport.close()
+        await self._closed.wait()
+
+    async def drain(self, in_flight_max: int = 4096) -> None:
+        """Wait until the socket takes more, and at most this many requests are unanswered."""
+        if len(self._out) >= FLUSH_REQUESTS:  # Otherwise a tight loop collects without limit.
+            self._flush()
+        while self._gone is None:
+            if self._is_writable and len(self._answers) <= in_flight_max:
+                return
+            self._progress.clear()
+            await self._progress.wait()
+        raise self._gone
+
+    def stream(self, op: str, **arguments: object) -> Stream:
+        """Ask for a list or a follow, whose records come as the daemon sends them."""
+        stream = self._streams[self._send({"op": op, **arguments})] = Stream(self._regulate)
+        return stream
+
+    def _ask(self, request: Record, convert: Callable[[Record], object]) -> asyncio.Future[Any]:
+        """Ask for one record; the future has what `convert` makes of it, or FlcError."""
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._answers[self._send(request)] = (future, convert)
+        self._regulate()
+        return future
+
+    def _send(self, request: Record) -> int:
+        if self._gone is not None:
+            raise self._gone
+        self._last_id += 1
+        if not self._out:
+            self._loop.call_soon(self._flush)
+        self._out.append(request_line({**request, "id": self._last_id}))
+        return self._last_id
+
+    def _flush(self) -> None:
+        if self._out and not self._transport.is_closing():
+            self._transport.write(b"".join(self._out))
+        self._out.clear()
+
+    # --- What the event loop calls --------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport."""
+        # The cast is needed because uvloop's transports do not inherit from asyncio's.
+        self._transport = cast("asyncio.Transport", transport)
+
+    def data_received(self, data: bytes) -> None:
+        """Read the whole lines; the beginning of another line waits for its rest."""
+        lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
+        if len(self._partial) > ANSWER_BYTES_MAX:
+            self._break("a line longer than any answer")
+        elif newline:
+            try:
+                for line in lines.decode().split("\n"):
+                    self._take(json.loads(line), len(line))
+            except (ValueError, LookupError, TypeError, AttributeError):
+                self._break("a line that is no answer")
+            self._regulate()
+            self._progress.set()
+
+    def pause_writing(self) -> None:
+        """Hold back: the daemon reads slower than we write."""
+        self._is_writable = False
+
+    def resume_writing(self) -> None:
+        """Go on: the daemon has caught up."""
+        self._is_writable = True
+        self._progress.set()
+
+    def connection_lost(self, error: Exception | None) -> None:
+        """Fail all that is open."""
+        problem = f"the daemon at {self.path} has gone away"
+        self._gone = self._gone or DaemonGoneError(problem, "its log says why; start it: flc run")
+        self._refuse_all(self._gone)
+        self._progress.set()
+        self._closed.set()
+
+    def _take(self, record: Record, chars: int) -> None:
+        number = record.pop("id", None)
+        if (stream := self._streams.get(number)) is not None:
+            stream.feed(record, chars)
+            if stream.has_ended:
+                del self._streams[number]
+        elif (waiting := self._answers.get(number)) is not None:
+            future, convert = waiting
+            # Whoever asked may be cancelled: a Ctrl-C can do that between any two lines of code.
+            with suppress(asyncio.InvalidStateError):
+                if record.pop("ok", None) is True:
+                    future.set_result(convert(record))
+                else:
+                    future.set_exception(refusal(record))
+            del self._answers[number]
+        elif record.get("ok") is False:
+            # The daemon could not read whose line it was, so any answer may be missing now.
+            self._refuse_all(refusal(record))
+
+    def _refuse_all(self, error: FlcError) -> None:
+        answers, self._answers = self._answers, {}
+        streams, self._streams = self._streams, {}
+        for future, _convert in answers.values():
+            if not future.done():
+                future.set_exception(error)
+                future.exception()  # asyncio complains of an error that nobody looked at.
+        for stream in streams.values():
+            stream.close(error)
+
+    def _break(self, what: str) -> None:
+        problem = f"the daemon at {self.path} sent {what}"
+        self._gone = DaemonGoneError(problem, "is it of another version? see flc --version")
+        self._transport.abort()
+
+    def _regulate(self) -> None:
+        if self._transport.is_closing():
+            return
+        unread_chars = sum(stream.unread_chars for stream in self._streams.values())
+        if unread_chars > UNREAD_CHARS_MAX and not self._answers:
+            self._transport.pause_reading()
+        else:
+            self._transport.resume_reading()
+
+
+@contextmanager
+def socket_address(path: str) -> Iterator[str]:
+    """Give a spelling of `path` that fits a socket address, however long the path is."""
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
