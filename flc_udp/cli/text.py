@@ -96,7 +96,7 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     first = rows[0] if rows else heads
     aligns = [rjust if isinstance(value, int | float) else ljust for value in first]
     lines = [
-        "  ".join(align(*cell) for align, *cell in zip(aligns, row, widths, strict=True))
+        "  ".join(align(cell, wide) for align, cell, wide in zip(aligns, row, widths, strict=True))
         for row in (heads, *cells)
     ]
     return "\n".join(line.rstrip() for line in lines)

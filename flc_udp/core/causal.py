@@ -15,7 +15,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
-from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, History, advance
+from flc_udp.model.history import NO_HEAD, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin, hash_of
 
 DROPPED_SHARE = 8
@@ -98,7 +98,7 @@ class Causal:
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
         """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
-        frontier: dict[LogId, Edge] = self.frontiers.get(room, {})
+        frontier = self.frontiers.get(room) or {}
         return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
 
     def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:

@@ -77,7 +77,7 @@ class LogSide:
         """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap."""
         log = self._standing.log
         if log == NO_LOG:
-            log = self._random.randbytes(ID_BYTES)
+            log = LogId(self._random.randbytes(ID_BYTES))
         me = self._members.me.row
         message = compose(self.causal, log, me, room, author, body, wall)
         self._standing.log = log

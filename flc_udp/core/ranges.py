@@ -14,39 +14,43 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
+from typing import Generic, TypeVar, cast
 
 from flc_udp.config import HASH_BYTES, ID_BYTES, RANGE_FANOUT
 from flc_udp.core.roots import Root
+from flc_udp.model.dots import LogId, NodeId
+
+Id = TypeVar("Id", LogId, NodeId)
+"""The ids of a table are all of logs, or all of nodes."""
 
 FANOUT_BITS = RANGE_FANOUT.bit_length() - 1
 ID_BITS = 8 * ID_BYTES
 
 FIRST_ID = bytes(ID_BYTES)
-LAST_ID = b"\xff" * ID_BYTES
 
 
-def bounds(low: bytes, level: int) -> tuple[bytes, bytes]:
+def bounds(low: Id, level: int) -> tuple[Id, Id]:
     """The first and the last id of the range that `low` is in at this level."""
     free = ID_BITS - FANOUT_BITS * level
     first = int.from_bytes(low, "big") >> free << free
     last = first | (1 << free) - 1
-    return first.to_bytes(ID_BYTES, "big"), last.to_bytes(ID_BYTES, "big")
+    return cast("Id", _id(first)), cast("Id", _id(last))
 
 
-def after(node: bytes) -> bytes:
+def after(node: Id) -> Id:
     """The next id. The last one is followed by itself."""
     following = int.from_bytes(node, "big") + 1
-    return LAST_ID if following >> ID_BITS else following.to_bytes(ID_BYTES, "big")
+    return node if following >> ID_BITS else cast("Id", _id(following))
 
 
-def part(low: bytes, level: int, number: int) -> bytes:
+def part(low: Id, level: int, number: int) -> Id:
     """The first id of one of the 64 parts of a range. A part is a range of the next level."""
     first = int.from_bytes(bounds(low, level)[0], "big")
     shift = ID_BITS - FANOUT_BITS * (level + 1)
-    return (first | number << shift).to_bytes(ID_BYTES, "big")
+    return cast("Id", _id(first | number << shift))
 
 
-def hashes(rows: Iterable[tuple[bytes, int]], level: int) -> bytes:
+def hashes(rows: Iterable[tuple[Id, int]], level: int) -> bytes:
     """The digest of a range, which is 64 hashes of 8 bytes.
 
     `rows` is the id and the hash of every row in it.
@@ -68,19 +72,23 @@ def differing(mine: bytes, theirs: bytes) -> list[int]:
     ]
 
 
+def _id(number: int) -> bytes:
+    return number.to_bytes(ID_BYTES, "big")
+
+
 def _joined(sums: Iterable[int]) -> bytes:
     return b"".join(total.to_bytes(HASH_BYTES, "big") for total in sums)
 
 
-class Table:
+class Table(Generic[Id]):
     """The hashes of rows by their ids. It knows their root, and the digest of any range of them."""
 
     __slots__ = ("_hashes", "_order", "_parts", "root")
 
-    def __init__(self, rows: Mapping[bytes, int]) -> None:
+    def __init__(self, rows: Mapping[Id, int]) -> None:
         self.root = Root()
-        self._hashes: dict[bytes, int] = {}
-        self._order: list[bytes] = sorted(rows)
+        self._hashes: dict[Id, int] = {}
+        self._order: list[Id] = sorted(rows)
         # Every exchange begins with the digest of the range of all ids, so it is kept up to date.
         self._parts = [0] * RANGE_FANOUT
         for node in self._order:
@@ -90,7 +98,7 @@ class Table:
     def __len__(self) -> int:
         return len(self._order)
 
-    def put(self, node: bytes, row_hash: int) -> None:
+    def put(self, node: Id, row_hash: int) -> None:
         """Add a row, or replace the one that has this id."""
         before = self._hashes.get(node)
         if before is None:
@@ -100,33 +108,33 @@ class Table:
         self._hashes[node] = row_hash
         self._toggle(node, row_hash)
 
-    def drop(self, node: bytes) -> None:
+    def drop(self, node: Id) -> None:
         """Remove a row, if there is one with this id."""
         before = self._hashes.pop(node, None)
         if before is not None:
             del self._order[bisect_left(self._order, node)]
             self._toggle(node, before)
 
-    def count(self, low: bytes, high: bytes) -> int:
+    def count(self, low: Id, high: Id) -> int:
         """How many ids are in low..high (both included)."""
         return bisect_right(self._order, high) - bisect_left(self._order, low)
 
-    def ids(self, low: bytes, high: bytes) -> list[bytes]:
+    def ids(self, low: Id, high: Id) -> list[Id]:
         """The ids in low..high (both included), ascending."""
         return self._order[bisect_left(self._order, low) : bisect_right(self._order, high)]
 
-    def hashes(self, low: bytes, level: int) -> bytes:
+    def hashes(self, low: Id, level: int) -> bytes:
         """The digest of one range."""
         if level == 0:
             return _joined(self._parts)
         span = self.ids(*bounds(low, level))
         return hashes(((node, self._hashes[node]) for node in span), level)
 
-    def differing(self, low: bytes, level: int, theirs: bytes) -> list[bytes]:
+    def differing(self, low: Id, level: int, theirs: bytes) -> list[Id]:
         """The first ids of the parts in which another table's digest of a range differs."""
         numbers = differing(self.hashes(low, level), theirs)
         return [part(low, level, number) for number in numbers]
 
-    def _toggle(self, node: bytes, row_hash: int) -> None:
+    def _toggle(self, node: Id, row_hash: int) -> None:
         self.root.toggle(row_hash)
         self._parts[node[0] >> 8 - FANOUT_BITS] ^= row_hash

@@ -17,7 +17,7 @@ from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.message import Message
 from flc_udp.wire.rows import DigestRow
 
-NO_LOG: LogId = bytes(ID_BYTES)
+NO_LOG = LogId(bytes(ID_BYTES))
 """The id of a node's own log before its first post."""
 
 

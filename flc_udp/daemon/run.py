@@ -22,7 +22,7 @@ import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import Settings
-from flc_udp.daemon.control.queries import Queries
+from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import Says
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
@@ -135,9 +135,11 @@ class Daemon:
         ground = self._ground = LoopGround(log, directory, self._reader.last_position())
         pages = None if watched is None else watched.address
         self._status = Status(settings, ground, directory, self._reader, keys, pages=pages)
-        queries = Queries(ground, self._reader, self._status, keys, self.leave)
+        operations = Operations(ground, self._reader, self._status, keys, self.leave)
         says = Says(ground, self._reader, name)
-        self._control = Control(queries, says, ground.shown, settings.post_queue_max, self._broke)
+        self._control = Control(
+            operations, says, ground.shown, settings.post_queue_max, self._broke
+        )
         ground.on_show.append(self._control.show)
         self._hooks = Hooks(settings, ground, self._reader, directory.path, self._broke)
         self._status.more |= {"clients": self._clients, "hooks": self._hook_records}

@@ -8,15 +8,21 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
+from typing import NamedTuple, NewType
 
 from flc_udp.config import ID_BYTES, SEQ_LIMIT
 from flc_udp.model.errors import FlcError
 
-NodeId = bytes
-LogId = bytes
+NodeId = NewType("NodeId", bytes)
+"""The id of a node: 8 random bytes that it keeps across restarts."""
 
-VISITOR: NodeId = bytes(ID_BYTES)
+LogId = NewType("LogId", bytes)
+"""The id of a log: 8 random bytes, drawn anew for each run of a node."""
+
+BEGINNING = LogId(b"")
+"""Lower than the id of any log: whoever reads logs by id begins after it."""
+
+VISITOR = NodeId(bytes(ID_BYTES))
 """The sender id of programs like `flc ping`, which are answered and are never members."""
 
 
@@ -34,9 +40,9 @@ def parse_dot(text: str) -> Dot:
     """Read a dot as `9f2c61d0a47be813:17`; raises FlcError for anything else."""
     log, _, seq = text.partition(":")
     try:
-        dot = Dot(bytes.fromhex(log), int(seq))
+        dot = Dot(LogId(bytes.fromhex(log)), int(seq))
     except ValueError:
-        dot = Dot(b"", 0)
+        dot = Dot(LogId(b""), 0)
     # A dot has one spelling, but `int` and `fromhex` also take signs, spaces and `_`.
     is_spelled = str(dot) == text.lower()
     if not is_spelled or len(dot.log) != ID_BYTES or not 0 < dot.seq < SEQ_LIMIT:

@@ -38,7 +38,7 @@ class Edge(NamedTuple):
     stamp: int
 
 
-Frontier = dict[bytes, Edge]
+Frontier = dict[LogId, Edge]
 """{log: edge} of one room. A log has at most one edge in a room."""
 
 

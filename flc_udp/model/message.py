@@ -216,7 +216,7 @@ def _check_body(body: object) -> None:
         raise Malformed(Drop.MESSAGE_BODY_TOO_LARGE)
 
 
-def _read_causes(flat: object, log: LogId) -> tuple[Dot, ...]:
+def _read_causes(flat: object, log: bytes) -> tuple[Dot, ...]:
     if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * CAUSES_MAX:
         raise Malformed(Drop.MESSAGE_CAUSES_NOT_DOTS)
     if len(flat) == 2:  # noqa: PLR2004  # one dot, as nearly all that have any
@@ -255,7 +255,7 @@ def _read_origin(origin: object, seq: int, parent: bytes) -> Origin | None:
     node, name = origin[:2]
     if type(node) is not bytes or len(node) != ID_BYTES or not is_label(name):
         raise Malformed(Drop.MESSAGE_ORIGIN_NOT_A_NODE)
-    return Origin(node, name)
+    return Origin(NodeId(node), name)
 
 
 _SEQ_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
@@ -270,15 +270,15 @@ def peek_dot(encoded: bytes) -> Dot | None:
         return None
     first = encoded[_SEQ_AT]
     if first < 0x80:  # noqa: PLR2004  # msgpack positive fixint
-        return Dot(encoded[_LOG_AT:_SEQ_AT], first)
+        return Dot(LogId(encoded[_LOG_AT:_SEQ_AT]), first)
     width = _SEQ_WIDTHS.get(first)
     if width is None:
         return None
     seq = int.from_bytes(encoded[_SEQ_AT + 1 : _SEQ_AT + 1 + width], "big")
-    return Dot(encoded[_LOG_AT:_SEQ_AT], seq)
+    return Dot(LogId(encoded[_LOG_AT:_SEQ_AT]), seq)
 
 
-def _begins_with(encoded: bytes, log: LogId) -> bool:
+def _begins_with(encoded: bytes, log: bytes) -> bool:
     """Whether `peek_dot` would find the dot that was decoded: no field of it is written longer."""
     first = encoded[_SEQ_AT]
     is_plain = first < 0x80 or first in _SEQ_WIDTHS  # noqa: PLR2004  # msgpack positive fixint

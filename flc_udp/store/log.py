@@ -170,7 +170,7 @@ class Log:
         """The node's id. It is `fresh` at first use, and the same ever after."""
         node = self._queries.fact("id")
         if isinstance(node, bytes):
-            return node
+            return NodeId(node)
         self.save_identity(fresh)
         return fresh
 

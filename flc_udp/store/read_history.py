@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
-from flc_udp.model.dots import LogId
+from flc_udp.model.dots import BEGINNING, LogId
 from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries
 
 # Rows have to come out of the history index in order, so that only equal stamps are sorted and a
@@ -39,7 +39,7 @@ class Place(NamedTuple):
     """A place in the history. What comes after it is greater."""
 
     stamp: int
-    log: LogId = b""
+    log: LogId = BEGINNING
     seq: int = 0
 
 

@@ -48,4 +48,4 @@ def remembered_addresses(kept: Keeps) -> list[Address]:
 def _fresh_id(random: Random) -> NodeId:
     while not any(fresh := random.randbytes(ID_BYTES)):
         pass  # Zero is a visitor's id.
-    return fresh
+    return NodeId(fresh)

@@ -33,7 +33,7 @@ from flc_udp.core.effects import (
 from flc_udp.core.facts import Facts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
@@ -419,7 +419,7 @@ class Node:
         return self._replica.uncommitted
 
     @property
-    def log(self) -> bytes:
+    def log(self) -> LogId:
         """The log of this run."""
         return self._replica.log
 

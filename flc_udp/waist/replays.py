@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from flc_udp.config import PIECE_BYTES
 from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
@@ -126,7 +126,7 @@ class Replays:
             self._drops[Drop.LOG_UNREADABLE] += 1
             return []
         rows = tuple(row for log in page for row in _rows(log))
-        following = page[-1].log if page else b""
+        following = page[-1].log if page else BEGINNING
         return [Base(pull.nonce, rows), BaseEnd(pull.nonce, floor, version, len(rows), following)]
 
     def _read(self, pull: Pull, credit: int) -> tuple[list[bytes], int]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import msgpack
 
+from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.wire.fields import ID
@@ -22,14 +23,14 @@ FORMS: dict[int, Struct[Packet]] = {
 """The form of each kind of packets."""
 
 
-def read(payload: bytes) -> tuple[bytes, list[Packet], int]:
+def read(payload: bytes) -> tuple[NodeId, list[Packet], int]:
     """Read an opened payload: (sender's node id, packets, number of packets of unknown kinds)."""
     try:
         parts = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Malformed(Drop.PAYLOAD_NOT_MSGPACK) from error
     rest = iter(an_array(parts, 1))
-    sender: bytes = ID.read(next(rest))
+    sender: NodeId = ID.read(next(rest))
     packets: list[Packet] = []
     unknown = 0
     for body in rest:

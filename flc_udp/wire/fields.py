@@ -1,6 +1,6 @@
 """Fields: the kinds of values that packets consist of, and what is allowed in each.
 
-The class of a packet or a row names one of these kinds for each of its fields, as in `log: Id`.
+The class of a packet or a row names one of these kinds for each field, as in `log: IdOfLog`.
 Nothing else has to be declared: the decoder, the JSON of `flc udp` and the search for a fault take
 the limits from here.
 """
@@ -19,7 +19,7 @@ from flc_udp.config import (
     SEQ_LIMIT,
     STAMP_LIMIT,
 )
-from flc_udp.model.dots import Dot, parse_dot
+from flc_udp.model.dots import Dot, LogId, NodeId, parse_dot
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.message import is_label
@@ -102,10 +102,15 @@ Flag = Annotated[bool, Leaf("true or false", _read_flag)]
 Data = Annotated[bytes, Leaf("bytes as hex", _read_bytes, bytes.fromhex, bytes.hex)]
 """Any bytes."""
 
-Id = Annotated[bytes, ID]
-"""The id of a node or of a log, which has 8 bytes."""
+IdOfLog = Annotated[LogId, ID]
+"""The id of a log, which has 8 bytes."""
 
-IdOrNone = Annotated[bytes, ID._replace(allowed=f"{ID.allowed}, or none", read=_read_id_or_none)]
+IdOfNode = Annotated[NodeId, ID]
+"""The id of a node, which has 8 bytes."""
+
+IdOfLogOrNone = Annotated[
+    LogId, ID._replace(allowed=f"{ID.allowed}, or none", read=_read_id_or_none)
+]
 """An id, or no bytes at all."""
 
 Hash = Annotated[bytes, HASH]

@@ -16,7 +16,7 @@ from functools import lru_cache
 from typing import Any
 
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
-from flc_udp.model.dots import Dot, parse_dot
+from flc_udp.model.dots import Dot, NodeId, parse_dot
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
 
@@ -152,7 +152,11 @@ def _body(value: str | dict[str, str]) -> str | bytes:
 
 
 def _origin(value: dict[str, str] | None) -> Origin | None:
-    return None if value is None else Origin(bytes.fromhex(value["node"]), _text(value["name"]))
+    return (
+        None
+        if value is None
+        else Origin(NodeId(bytes.fromhex(value["node"])), _text(value["name"]))
+    )
 
 
 KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {

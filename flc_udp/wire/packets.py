@@ -22,8 +22,9 @@ from flc_udp.wire.fields import (
     Flag,
     Hash,
     Hashes,
-    Id,
-    IdOrNone,
+    IdOfLog,
+    IdOfLogOrNone,
+    IdOfNode,
     Level,
     MessageBytes,
     NamedDot,
@@ -95,7 +96,7 @@ class Ping(NamedTuple):
     root: Hash
     members_root: Hash
     catching_up: Flag
-    log: Id
+    log: IdOfLog
     health: Number = 0
 
 
@@ -128,7 +129,7 @@ class PingReq(NamedTuple):
     """
 
     nonce: Number
-    node: Id
+    node: IdOfNode
 
 
 class Nack(NamedTuple):
@@ -141,7 +142,7 @@ class Relayed(NamedTuple):
     """Tells the prober that the target has answered the relay."""
 
     nonce: Number
-    node: Id
+    node: IdOfNode
 
 
 class Join(NamedTuple):
@@ -170,7 +171,7 @@ class MemberRanges(NamedTuple):
         a ── member-ranges(level 0) ──▶ b ── member-digest ──▶ a ── members ──▶ b
     """
 
-    low: Id
+    low: IdOfNode
     level: Level
     hashes: Hashes
 
@@ -184,8 +185,8 @@ class MemberDigest(NamedTuple):
         a ── member-digest(rows) ──▶ b        b ── members(rows) ──▶ a
     """
 
-    low: Id
-    high: Id
+    low: IdOfNode
+    high: IdOfNode
     rows: tuple[Row, ...]
 
     def fault(self) -> Drop | None:
@@ -240,7 +241,7 @@ class Piece(NamedTuple):
     whole message would stand, after a rumor or in a replay.
     """
 
-    log: Id
+    log: IdOfLog
     seq: Seq
     hash: Hash
     total: MessageBytes
@@ -279,7 +280,7 @@ class Ranges(NamedTuple):
         a ── ranges(level 0) ──▶ b ── ranges(level 1) ──▶ a ── digest(reply) ──▶ b …
     """
 
-    low: Id
+    low: IdOfLog
     level: Level
     hashes: Hashes
 
@@ -295,8 +296,8 @@ class Digest(NamedTuple):
         a ◀── digest(rows b leads) ── b      a ── pull(wants) ──▶ b
     """
 
-    low: Id
-    high: Id
+    low: IdOfLog
+    high: IdOfLog
     reply: Flag
     rows: tuple[DigestRow, ...]
 
@@ -341,7 +342,7 @@ class ReplayEnd(NamedTuple):
     sent: Number
     next: StampEnd
     floor: Stamp
-    lacks: tuple[Id, ...]
+    lacks: tuple[IdOfLog, ...]
 
 
 class BasePull(NamedTuple):
@@ -354,7 +355,7 @@ class BasePull(NamedTuple):
     """
 
     nonce: Number
-    after: IdOrNone
+    after: IdOfLogOrNone
 
 
 class Base(NamedTuple):
@@ -375,7 +376,7 @@ class BaseEnd(NamedTuple):
     floor: Stamp
     version: Number
     rows: Number
-    next: IdOrNone
+    next: IdOfLogOrNone
 
 
 class Receipt(NamedTuple):
@@ -384,7 +385,7 @@ class Receipt(NamedTuple):
     It is sent only if a rumor asked for it.
     """
 
-    log: Id
+    log: IdOfLog
     seq: Seq
 
 

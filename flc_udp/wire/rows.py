@@ -7,7 +7,7 @@ from typing import Annotated, NamedTuple
 
 from flc_udp.config import INCARNATION_LIMIT
 from flc_udp.model.address import Address, parse_numeric
-from flc_udp.model.dots import VISITOR
+from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
@@ -19,7 +19,8 @@ from flc_udp.wire.fields import (
     SEQ,
     STAMP,
     Hash,
-    Id,
+    IdOfLog,
+    IdOfNode,
     Number,
     PieceNumber,
     Seq,
@@ -82,7 +83,7 @@ MemberState = Annotated[
 ]
 """The number of a state."""
 
-MemberId = Annotated[bytes, ID._replace(read=_read_member_id)]
+MemberId = Annotated[NodeId, ID._replace(read=_read_member_id)]
 """The id of a node, which is not the visitors' id."""
 
 MemberName = Annotated[str, label(Drop.MEMBER_NAME_NOT_ALLOWED)]
@@ -139,7 +140,7 @@ class MemberRow(NamedTuple):
     address: NumericAddress
     name: MemberName
     boot: Number
-    accuser: Id = VISITOR
+    accuser: IdOfNode = VISITOR
     tags: MemberTags = ()
 
 
@@ -154,7 +155,7 @@ class Want(NamedTuple):
     are wanted: `pieces` is (first, last, first, last, …), both included.
     """
 
-    log: Id
+    log: IdOfLog
     low: Seq
     high: Seq
     pieces: tuple[PieceNumber, ...] = ()
@@ -169,6 +170,6 @@ class Want(NamedTuple):
 class DigestRow(NamedTuple):
     """A log as the sender durably holds it: the number of its last message, and its hash."""
 
-    log: Id
+    log: IdOfLog
     seq: Seq
     hash: Hash

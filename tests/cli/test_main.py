@@ -153,7 +153,15 @@ async def test_keygen(flc: Flc) -> None:
 
 
 LIGHT = [
-    *("main", "talk.nc", "talk.say", "look.log", "look.rooms_and_members", "look.status", "look.sync"),
+    *(
+        "main",
+        "talk.nc",
+        "talk.say",
+        "look.log",
+        "look.rooms_and_members",
+        "look.status",
+        "look.sync",
+    ),
     *("look.why", "keep.keygen"),
 ]
 

@@ -17,8 +17,9 @@ from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 
-from flc_udp.cli.keep.export_file import Head, base_lines, head_line, message_line
+from flc_udp.cli.keep.export_file import ExportHead, base_lines, head_line, message_line
 from flc_udp.core.standing import Standing
+from flc_udp.model.dots import BEGINNING
 from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.message import check_label, decode
 from flc_udp.store.directory import DATABASE, default_directory
@@ -64,7 +65,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
     # In memory, as all that grows with logs and rooms: how many there are is said before them.
     base = [] if room else list(_base(reader))
     yield head_line(
-        Head(
+        ExportHead(
             room=room,
             messages=sum(held.values()) if room is None else held[room],
             base=len(base),
@@ -78,7 +79,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
 
 
 def _base(reader: Reader) -> Iterator[str]:
-    after = b""
+    after = BEGINNING
     while page := reader.base(after, BASE_ROOMS_A_PAGE):
         for log in page:
             yield from base_lines(log)

@@ -47,7 +47,7 @@ BASE_BYTES_MAX = 1 << 13
 EXPORT_AGAIN = "the input is cut off or was changed on its way: export it again"
 
 
-class Head(NamedTuple):
+class ExportHead(NamedTuple):
     """What an export begins with; of `room` alone, or of all."""
 
     room: str | None
@@ -58,10 +58,10 @@ class Head(NamedTuple):
     root: str
 
 
-Line = Head | BaseLog | Message
+Line = ExportHead | BaseLog | Message
 
 
-def head_line(head: Head) -> str:
+def head_line(head: ExportHead) -> str:
     """The first line."""
     fields = {"flc_export": FORMAT, **head._asdict()}
     return compact({**fields, "hash": _digest(fields)})
@@ -123,7 +123,7 @@ def _read_line(line: bytes) -> Line:
             raise FlcError("is no line of an export", "give what `flc export` printed")
 
 
-def _read_head(format_: object, record: Record) -> Head:
+def _read_head(format_: object, record: Record) -> ExportHead:
     if format_ != FORMAT:
         raise FlcError(
             f"begins an export of format {format_!r}, this flc reads {FORMAT}",
@@ -133,7 +133,7 @@ def _read_head(format_: object, record: Record) -> Head:
     if digest != ("hash", _digest(dict(fields))):
         raise FlcError("is a head of another hash", EXPORT_AGAIN)
     try:
-        head = Head(**{name: record[name] for name in Head._fields})
+        head = ExportHead(**{name: record[name] for name in ExportHead._fields})
     except KeyError as error:
         raise FlcError(f"is a head without {error}", EXPORT_AGAIN) from error
     numbers = (head.messages, head.base, head.floor, head.logs)

@@ -22,7 +22,7 @@ from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from flc_udp.cli.keep.export_file import EXPORT_AGAIN, Head, Lines
+from flc_udp.cli.keep.export_file import EXPORT_AGAIN, ExportHead, Lines
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
@@ -97,7 +97,7 @@ class Import:
         self._log = log
         self._reader = log.reader()
         self._causal = Causal(log.load(), 0, 0)
-        self._head: Head | None = None
+        self._head: ExportHead | None = None
         self._base: list[BaseLog] = []
         self._base_left = 0
         self._messages_left = 0
@@ -136,9 +136,9 @@ class Import:
 
     # --- Inside -------------------------------------------------------------------------------
 
-    def _take(self, line: Head | BaseLog | Message) -> None:
+    def _take(self, line: ExportHead | BaseLog | Message) -> None:
         match line:
-            case Head():
+            case ExportHead():
                 self._end()
                 self._begin(line)
             case BaseLog():
@@ -146,7 +146,7 @@ class Import:
             case Message():
                 self._take_message(line)
 
-    def _begin(self, head: Head) -> None:
+    def _begin(self, head: ExportHead) -> None:
         if head.room is not None:
             raise FlcError(
                 f"begins an export of room {head.room!r} alone, which rebuilds no log",

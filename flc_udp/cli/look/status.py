@@ -11,8 +11,8 @@ import asyncio
 from flc_udp.cli import text
 from flc_udp.cli.complaint import DONE, FAILED
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.look.pictures import add_watch, screen_size, show
+from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, compact
 from flc_udp.model.errors import FlcError

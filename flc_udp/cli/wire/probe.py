@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 
 from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
-from flc_udp.model.dots import VISITOR
+from flc_udp.model.dots import VISITOR, LogId
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
@@ -85,7 +85,7 @@ def visitors_ping() -> Ping:
     """Make a ping that claims nothing. Its nonce is never 0, which in an ack means: no ping."""
     root = bytes(HASH_BYTES)
     nonce = secrets.randbelow((1 << 64) - 1) + 1
-    return Ping(nonce, root, root, catching_up=False, log=bytes(ID_BYTES))
+    return Ping(nonce, root, root, catching_up=False, log=LogId(bytes(ID_BYTES)))
 
 
 def address_of(address: tuple[Any, ...]) -> Address:

@@ -151,7 +151,7 @@ class Claims:
     def _take_new_id(self, claim: MemberRow, now: int) -> None:
         """Be another node from now on. `claim` says what is known of the node this one was."""
         self._started = self._me.incarnation
-        self._members.rename(self._random.randbytes(ID_BYTES))
+        self._members.rename(NodeId(self._random.randbytes(ID_BYTES)))
         self.hear(claim, now)
         self.changed = True
 

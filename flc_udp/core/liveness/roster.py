@@ -69,7 +69,7 @@ class Roster:
             self._next_exchange = now + self._pause_us
             self._learned = 0
             self._pause_us = min(2 * self._pause_us, self._longest_us)
-            self._send(source, self._range(FIRST_ID, 0))
+            self._send(source, self._range(NodeId(FIRST_ID), 0))
 
     def learned(self, rows: int, now: int) -> None:
         """A packet of an answer brought this many rows that were believed."""

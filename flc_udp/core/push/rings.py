@@ -36,11 +36,11 @@ class Rings:
         for number, ring in enumerate(self._rings):
             at = bisect_left(ring, _turned(number, node))
             for key in (ring[at - 1], ring[(at + 1) % len(ring)]):
-                neighbours[_turned(-number, key)] = None
+                neighbours[NodeId(_turned(-number, key))] = None
         return neighbours
 
 
-def _turned(ring: int, node: NodeId) -> bytes:
+def _turned(ring: int, node: bytes) -> bytes:
     """An id as the key of one ring. Ids are random, so each of their bytes gives another order."""
     at = ring % ID_BYTES
     return node[at:] + node[:at]

@@ -12,7 +12,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from flc_udp.core.effects import Adopt
-from flc_udp.model.dots import VISITOR, LogId, NodeId
+from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
 from flc_udp.model.history import BaseLog, BaseRoom
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
@@ -21,9 +21,6 @@ TRIES_MAX = 20
 
 ROWS_MAX = 1 << 20
 """A base has at most this many rows. No cluster has as many logs and rooms."""
-
-BEGINNING: LogId = b""
-"""The first page comes after this: it is lower than the id of any log."""
 
 
 @dataclass(slots=True)

@@ -116,7 +116,7 @@ class Exchange:
             self._pause_us = self._shortest_us  # What waits here for its causes lacks something.
         self._next_at = now + self._pause_us
         self._pause_us = min(2 * self._pause_us, self._longest_us)
-        self._send(source, self._range(FIRST_ID, 0))
+        self._send(source, self._range(LogId(FIRST_ID), 0))
 
     def _remember(self, sender: NodeId, catching_up: bool, now: int, *, agrees: bool) -> None:
         member = self._members.get(sender)

@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Protocol, cast
 
 from flc_udp.daemon.control.follow import Follow, Line, Own
-from flc_udp.daemon.control.queries import Queries
+from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
@@ -41,7 +41,7 @@ READ_AGAIN_S = 1.0
 class Server(Protocol):
     """What a connection needs of the server."""
 
-    queries: Queries
+    operations: Operations
     says: Says
     shown: ShownCursor
     turned_away: TurnedAway
@@ -50,20 +50,20 @@ class Server(Protocol):
     def says_max_each(self) -> int:
         """How many says of one connection may wait: its share of those that may wait at all."""
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: ControlConnection) -> bool:
         """Whether one more connection is taken."""
 
-    def dismiss(self, connection: Connection) -> None:
+    def dismiss(self, connection: ControlConnection) -> None:
         """A connection ended."""
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: ControlConnection) -> None:
         """Write what a connection has gathered, when this turn of the loop is done."""
 
     def broke(self, error: BaseException | None) -> None:
         """Something happened that must not happen."""
 
 
-class Connection(asyncio.Protocol):
+class ControlConnection(asyncio.Protocol):
     """One client."""
 
     def __init__(self, host: Server) -> None:
@@ -163,18 +163,18 @@ class Connection(asyncio.Protocol):
             self._refuse(unreadable(error), request_id)
 
     def _do(self, request: Record, request_id: object) -> None:
-        op, queries = request.get("op"), self._host.queries
+        op, operations = request.get("op"), self._host.operations
         match op:
             case "say":
                 self._say(request, request_id)
             case "follow":
                 self._follow(request, request_id)
-            case str() if op in queries.answers:
-                self._answer({"ok": True, **queries.answers[op](request)}, request_id)
-            case str() if op in queries.lists:
-                self._start_list(queries.lists[op](request), request_id)
+            case str() if op in operations.answers:
+                self._answer({"ok": True, **operations.answers[op](request)}, request_id)
+            case str() if op in operations.lists:
+                self._start_list(operations.lists[op](request), request_id)
             case _:
-                raise FlcError(f"unknown op {op!r}", f"known are: say, follow, {queries.names}")
+                raise FlcError(f"unknown op {op!r}", f"known are: say, follow, {operations.names}")
 
     def _say(self, request: Record, request_id: object) -> None:
         say = Say(request_id, self._said, self.remember)
@@ -222,9 +222,9 @@ class Connection(asyncio.Protocol):
         if len(self._follows) >= FOLLOWS_MAX:
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         host = self._host
-        room, position = host.queries.follow_from(request)
+        room, position = host.operations.follow_from(request)
         tag = "" if request_id is None else f',"id":{encode(request_id)}'
-        follow = Follow(self, host.queries.reader, tag, room, position, host.shown)
+        follow = Follow(self, host.operations.reader, tag, room, position, host.shown)
         self._follows.append(follow)
         self.pump(follow)
 

@@ -14,9 +14,9 @@ from functools import partial
 from pathlib import Path
 
 from flc_udp.core.effects import Deliver
-from flc_udp.daemon.control.connection import Connection
+from flc_udp.daemon.control.connection import ControlConnection
 from flc_udp.daemon.control.follow import Line
-from flc_udp.daemon.control.queries import Queries
+from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.daemon.shown import ShownCursor
@@ -31,20 +31,20 @@ class Control:
 
     def __init__(
         self,
-        queries: Queries,
+        operations: Operations,
         says: Says,
         shown: ShownCursor,
         says_max: int,
         broke: Callable[[BaseException | None], None],
     ) -> None:
-        self.queries = queries
+        self.operations = operations
         self.says = says
         self.shown = shown
         self.turned_away = TurnedAway()
         self._says_max = says_max
         self._broke = broke
-        self._connections: dict[Connection, None] = {}
-        self._to_flush: dict[Connection, None] = {}
+        self._connections: dict[ControlConnection, None] = {}
+        self._to_flush: dict[ControlConnection, None] = {}
         self._server: asyncio.Server | None = None
 
     async def listen(self, path: Path, group: str) -> None:
@@ -53,7 +53,7 @@ class Control:
         # It is made without rights for others: a moment between bind and chmod would be enough.
         before = os.umask(0o177)
         try:
-            make = partial(Connection, self)
+            make = partial(ControlConnection, self)
             self._server = await loop.create_unix_server(make, str(path), backlog=CONNECTIONS_MAX)
         finally:
             os.umask(before)
@@ -73,7 +73,7 @@ class Control:
         return self._says_max // max(len(self._connections), 1)
 
     @property
-    def connections(self) -> tuple[Connection, ...]:
+    def connections(self) -> tuple[ControlConnection, ...]:
         """All clients that are here now."""
         return tuple(self._connections)
 
@@ -86,14 +86,14 @@ class Control:
         for connection in following:
             connection.show(lines)
 
-    def admit(self, connection: Connection) -> bool:
+    def admit(self, connection: ControlConnection) -> bool:
         """Whether one more connection is taken."""
         if len(self._connections) >= CONNECTIONS_MAX:
             return False
         self._connections[connection] = None
         return True
 
-    def dismiss(self, connection: Connection) -> None:
+    def dismiss(self, connection: ControlConnection) -> None:
         """A connection ended."""
         self._connections.pop(connection, None)
         self._to_flush.pop(connection, None)
@@ -102,7 +102,7 @@ class Control:
         """Something happened that must not happen: the daemon ends."""
         self._broke(error)
 
-    def flush_soon(self, connection: Connection) -> None:
+    def flush_soon(self, connection: ControlConnection) -> None:
         """Write what a connection has gathered, once, when this turn of the loop is done."""
         if not self._to_flush:
             asyncio.get_running_loop().call_soon(self._flush_all)

@@ -163,7 +163,7 @@ class Fsck:
             self.rows[check] += 1
             # A value of another type names nothing.
             place = (
-                log if isinstance(log, bytes) else None,
+                LogId(log) if isinstance(log, bytes) else None,
                 room if isinstance(room, str) else None,
             )
             left.pop(place, None)

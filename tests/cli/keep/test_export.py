@@ -16,7 +16,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.cli.keep.export import lines
-from flc_udp.cli.keep.export_file import BASE_ROOMS_A_LINE, Head, Lines, head_line, message_line
+from flc_udp.cli.keep.export_file import (
+    BASE_ROOMS_A_LINE,
+    ExportHead,
+    Lines,
+    head_line,
+    message_line,
+)
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
 from flc_udp.client import compact
 from flc_udp.model.errors import FlcError
@@ -261,9 +267,9 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "later format", swapped(whole, b'"flc_export":1', b'"flc_export":2'), 0, "of format 2"
     yield "bad head", swapped(whole, b'"messages":4', b'"messages":5'), 0, "head of another hash"
     for number in ("many", True, -1, 1 << 62):
-        odd = Head(room=None, messages=number, base=0, floor=0, logs=1, root="")  # type: ignore[arg-type]  # odd
+        odd = ExportHead(room=None, messages=number, base=0, floor=0, logs=1, root="")  # type: ignore[arg-type]  # odd
         yield f"{number!r} messages", head_line(odd).encode(), 0, "number out of range"
-    ops = Head(room="ops", messages=1, base=0, floor=0, logs=1, root="")
+    ops = ExportHead(room="ops", messages=1, base=0, floor=0, logs=1, root="")
     yield "one room's", head_line(ops).encode(), 0, "line 1 begins an export of room 'ops' alone"
     edited = rows[1].replace(b'"hi"', b'"ho"')
     yield "edited", whole.replace(rows[1], edited), 1, "line 3 has another body than the bytes of"

@@ -8,6 +8,7 @@ import random
 import sqlite3
 from collections.abc import AsyncIterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -16,9 +17,10 @@ from hypothesis import strategies as st
 
 import flc_udp.daemon.control.why as whys
 from flc_udp.client import Client
-from flc_udp.daemon.control.queries import Queries
+from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.control.why import Placed, clock_of, order
+from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
@@ -59,10 +61,12 @@ async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     log = Log.open(tmp_path / "flc.db")
     log.append(tell().said)
     reader = log.reader()
-    nobody = cast("Any", None)  # what the op does not ask: ground, status, says
-    queries = Queries(nobody, reader, nobody, nobody, lambda: None)
+    nobody = cast("Any", None)  # what the op does not ask: status, keys, says
+    shown = ShownCursor(reader.last_position())
+    ground = cast("Any", SimpleNamespace(shown=shown))  # all that is asked of it
+    operations = Operations(ground, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
-    control = Control(queries, nobody, nobody, 16, failures.append)
+    control = Control(operations, nobody, shown, 16, failures.append)
     await control.listen(tmp_path / "control.sock", "")
     yield tmp_path / "control.sock"
     await control.close()

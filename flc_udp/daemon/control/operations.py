@@ -37,7 +37,7 @@ Answering = Callable[[Record], Record]
 Listing = Callable[[Record], AsyncIterator[Record]]
 
 
-class Queries:
+class Operations:
     """The table of ops, and what they read from."""
 
     def __init__(
