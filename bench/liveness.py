@@ -16,11 +16,11 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 
+import experiments
 import harness
+from experiments import Anomalies, grown
 
 from flc_udp.config import Settings
-from flc_udp.sim import liveness
-from flc_udp.sim.liveness import Anomalies, grown
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 
@@ -44,7 +44,7 @@ def _detection(args: argparse.Namespace) -> list[Row]:
         times = []
         for trial in range(args.trials):
             world = grown(nodes, trial)
-            times.append(liveness.detect(world, list(world.machines)[-1]))
+            times.append(experiments.detect(world, list(world.machines)[-1]))
             harness.progress(
                 f"{nodes} nodes: dead at all after {times[-1][1]} ms", trial + 1, args.trials
             )
@@ -62,7 +62,7 @@ def _detection(args: argparse.Namespace) -> list[Row]:
 
 def _load(args: argparse.Namespace) -> list[Row]:
     sizes = sorted({10, *args.nodes})
-    return [{"nodes": nodes, **liveness.rate(grown(nodes, 1), 20)._asdict()} for nodes in sizes]
+    return [{"nodes": nodes, **experiments.rate(grown(nodes, 1), 20)._asdict()} for nodes in sizes]
 
 
 def _lifeguard(args: argparse.Namespace) -> list[Row]:
@@ -94,7 +94,7 @@ def _stalls(seed: int, lifeguard: bool, args: argparse.Namespace) -> Row:
         (args.run_ms[0], args.run_ms[1]),
     )
     world = grown(args.members, seed, settings=settings, faults=faults)
-    found = liveness.anomalies(world, plan)
+    found = experiments.anomalies(world, plan)
     return {"seed": seed, "lifeguard": lifeguard, **found._asdict()}
 
 
@@ -104,7 +104,7 @@ def _loss(args: argparse.Namespace) -> list[Row]:
         found = []
         for seed in range(args.seeds):
             world = grown(args.members, seed, faults=Faults(loss=loss))
-            found.append(liveness.lossy(world, int(args.minutes * 60)))
+            found.append(experiments.lossy(world, int(args.minutes * 60)))
             harness.progress(
                 f"loss {loss:.0%}: {found[-1].told} false deaths", seed + 1, args.seeds
             )
@@ -115,12 +115,12 @@ def _loss(args: argparse.Namespace) -> list[Row]:
 
 
 def _restart(_args: argparse.Namespace) -> list[Row]:
-    return [_settled(f"{nodes} restarted", nodes, liveness.restart_all) for nodes in (20, 200)]
+    return [_settled(f"{nodes} restarted", nodes, experiments.restart_all) for nodes in (20, 200)]
 
 
 def _islands(_args: argparse.Namespace) -> list[Row]:
     def cut(seconds: int) -> Callable[[World], int]:
-        return lambda world: liveness.islands(world, seconds)
+        return lambda world: experiments.islands(world, seconds)
 
     rows = [_settled("60 s apart", nodes, cut(60)) for nodes in (10, 100)]
     reaped = Settings(reap_after_s=30)
@@ -133,10 +133,10 @@ def _settled(
     """Play it; give the ms until all agree, and what a node sends before it and 10 s after."""
     world = grown(nodes, 1, settings=settings or Settings())
     world.run(10_000)
-    before = liveness.rate(world, 5)
+    before = experiments.rate(world, 5)
     took = play(world)
     world.run(10_000)
-    after = liveness.rate(world, 5)
+    after = experiments.rate(world, 5)
     harness.progress(f"{what}, {nodes} nodes: {took} ms", 1, 1)
     return {
         "what": what,
@@ -153,7 +153,7 @@ def _cuts(args: argparse.Namespace) -> list[Row]:
         world = grown(nodes, 1)
         first, second, *_ = world.machines
         world.cut(first, second, one_way=True)
-        found = liveness.lossy(world, int(args.minutes * 60))
+        found = experiments.lossy(world, int(args.minutes * 60))
         rows.append({"nodes": nodes, "suspicions": found.suspicions, "false_deaths": found.told})
     return rows
 

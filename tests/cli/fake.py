@@ -43,6 +43,7 @@ MEMBERS = [
         "rtt_ms": 0.25,
         "health": 2,
         "self": False,
+        "tags": {},
     },
 ]
 

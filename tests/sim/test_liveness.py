@@ -1,7 +1,6 @@
 import pytest
 
-from flc_udp.config import Settings
-from flc_udp.sim.liveness import (
+from bench.experiments import (
     Anomalies,
     MemberWatch,
     agreed_after,
@@ -14,6 +13,7 @@ from flc_udp.sim.liveness import (
     rate,
     restart_all,
 )
+from flc_udp.config import Settings
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 
