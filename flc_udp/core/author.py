@@ -10,6 +10,7 @@ from flc_udp.core.causal import Causal
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import LogId
 from flc_udp.model.message import Message, Origin, write
+from flc_udp.model.units import Millis
 from flc_udp.wire.rows import MemberRow
 
 
@@ -20,7 +21,7 @@ def compose(
     room: str,
     author: str,
     body: str | bytes,
-    wall: int,
+    wall: Millis,
 ) -> Message:
     """Make the next message of `log`, and change nothing.
 

@@ -19,6 +19,7 @@ from flc_udp.core.push.receipts import Receipts
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.drops import Drop
+from flc_udp.model.units import Micros
 from flc_udp.wire.rows import MemberRow
 
 
@@ -146,7 +147,7 @@ class Facts:
 
 
 def member_facts(
-    membership: Membership, standing: Standing, links: Links, receipts: Receipts, now: int
+    membership: Membership, standing: Standing, links: Links, receipts: Receipts, now: Micros
 ) -> tuple[MemberFacts, ...]:
     """All members as this node knows them, itself first."""
     members = membership.members
@@ -157,7 +158,7 @@ def member_facts(
 
 
 def _member_facts(
-    member: Member, standing: Standing, links: Links, receipts: Receipts, now: int
+    member: Member, standing: Standing, links: Links, receipts: Receipts, now: Micros
 ) -> MemberFacts:
     node, agreed_at, agreed_on = member.row.id, member.agreed_at, member.agreed_on
     held, mark = receipts.held.get(node, 0), receipts.marks.get(node)
@@ -180,13 +181,13 @@ def _member_facts(
     )
 
 
-def _link_facts(link: Link | None, now: int) -> LinkFacts | None:
+def _link_facts(link: Link | None, now: Micros) -> LinkFacts | None:
     if link is None:
         return None
     return LinkFacts(link.is_eager, link.window.on_the_way(now), link.window.is_behind(now))
 
 
-def health_facts(health: Health, now: int) -> HealthFacts:
+def health_facts(health: Health, now: Micros) -> HealthFacts:
     """The local health, and what moved it."""
     ago_us = {change: now - at for change, at in health.last.items()}
     counts = dict(health.counts)

@@ -33,6 +33,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
 from flc_udp.model.message import Message, decode, peek_dot
+from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
 
 
@@ -49,7 +50,7 @@ class LogSide:
         random: Random,
         out: list[Effect],
         drops: Counter[Drop],
-        now: int,
+        now: Micros,
     ) -> None:
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
         self.repair = AntiEntropy(settings, standing, links, self.causal, members, random, out, now)
@@ -72,7 +73,7 @@ class LogSide:
     # --- People -----------------------------------------------------------------------------------
 
     def post(
-        self, room: str, author: str, body: str | bytes, wall: int, *, receipt: bool
+        self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool
     ) -> Message:
         """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap."""
         log = self._standing.log
@@ -95,7 +96,7 @@ class LogSide:
 
     # --- The network ------------------------------------------------------------------------------
 
-    def receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: int) -> None:
+    def receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: Micros) -> None:
         """New messages came over a link: take them, and tell how far this node has read."""
         self.take_history(now)  # It came before the rumor, which may be caused by it.
         is_new = False
@@ -108,7 +109,7 @@ class LogSide:
         if self._links.brought(sender, first, is_new=is_new, now=now):
             self._out.append(Send((source,), (Prune(),)))
 
-    def receive_replay(self, replay: Replay, sender: NodeId, now: int) -> None:
+    def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
         """Messages came that were pulled. Catch-up keeps its own until it is their turn."""
         asked = self.repair.heard(replay, sender, now)
         if asked is None:
@@ -117,7 +118,7 @@ class LogSide:
         for encoded in replay.messages if asked else ():
             self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
 
-    def receive_piece(self, piece: Piece, sender: NodeId, now: int) -> None:
+    def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> None:
         """A part of a large message came."""
         if self.causal.knows(Dot(piece.log, piece.seq)):
             self._drops[Drop.DUPLICATE_PIECE] += 1
@@ -134,13 +135,13 @@ class LogSide:
         times = (self.repair.wake_at, self._rumors.wake_at)
         return min((at for at in times if at is not None), default=None)
 
-    def wake(self, now: int) -> None:
+    def wake(self, now: Micros) -> None:
         """Take what catch-up brought, and ask for what is due."""
         self.take_history(now)
         is_busy = self.uncommitted >= 2 * self._settings.commit_messages_max
         self.repair.wake(now, is_busy)
 
-    def take_history(self, now: int) -> None:
+    def take_history(self, now: Micros) -> None:
         """Take what catch-up asked for, where it is its turn. It may be thousands of messages."""
         if self._is_full:
             return  # It stays laid aside: everything after a dropped message would wait for it.
@@ -159,7 +160,7 @@ class LogSide:
     # --- Messages ---------------------------------------------------------------------------------
 
     def _offer(
-        self, encoded: bytes, sender: NodeId, now: int, *, forward: bool, receipt: bool
+        self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
     ) -> Outcome:
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
@@ -187,7 +188,7 @@ class LogSide:
     def _is_full(self) -> bool:
         return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
 
-    def _take(self, arrival: Arrival, now: int) -> Outcome:
+    def _take(self, arrival: Arrival, now: Micros) -> Outcome:
         """Take in what seems new. Messages of catch-up are those that are not to be forwarded."""
         message, sender = arrival.message, arrival.teller
         assert sender is not None
@@ -224,7 +225,7 @@ class LogSide:
                 writer = self._writer(message.log)
                 self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
 
-    def committed(self, messages: Sequence[Message], first_position: int, now: int) -> None:
+    def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
         """These messages are durable. Send our own, say what is held, and show them all."""
         self.uncommitted -= len(messages)
         self._standing.commit(messages)
@@ -262,7 +263,7 @@ class LogSide:
 
     # --- The end of a turn ------------------------------------------------------------------------
 
-    def end_turn(self, now: int) -> None:
+    def end_turn(self, now: Micros) -> None:
         """Do what has become due in this turn."""
         if self.repair.is_due(now):
             self.wake(now)
@@ -273,6 +274,6 @@ class LogSide:
         decided, self._decided = self._decided, []
         return [Append(tuple(decided))] if decided else []
 
-    def take_rumors(self, now: int) -> list[Send]:
+    def take_rumors(self, now: Micros) -> list[Send]:
         """What is to be told to the peers now."""
         return self._rumors.take(self._links, now)

@@ -38,6 +38,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
 from flc_udp.model.tags import Tags
+from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import (
     Ack,
     Base,
@@ -73,7 +74,7 @@ class Replica:
     """Decides, and carries nothing out. Times are whole µs of one monotonic clock."""
 
     def __init__(
-        self, settings: Settings, me: MemberRow, history: History, random: Random, now: int
+        self, settings: Settings, me: MemberRow, history: History, random: Random, now: Micros
     ) -> None:
         self._settings = settings
         self._random = random
@@ -88,7 +89,7 @@ class Replica:
         self._live_then: tuple[NodeId, ...] = ()
         self._log_side = self._new_log_side(history, now)
 
-    def _new_log_side(self, history: History, now: int) -> LogSide:
+    def _new_log_side(self, history: History, now: Micros) -> LogSide:
         return LogSide(
             self._settings,
             history,
@@ -103,35 +104,35 @@ class Replica:
 
     # --- People -----------------------------------------------------------------------------------
 
-    def join(self, seeds: Iterable[Address], now: int) -> None:
+    def join(self, seeds: Iterable[Address], now: Micros) -> None:
         """Ask all these addresses at once to be let into the cluster, and silent ones again."""
         self._membership.join(seeds, now)
 
-    def acquaint(self, rows: Iterable[MemberRow], now: int) -> None:
+    def acquaint(self, rows: Iterable[MemberRow], now: Micros) -> None:
         """Know all these members already, with nothing to tell: a simulated cluster begins so."""
         for row in rows:
             if row is not self.me:
                 self._members.apply(row, now)
         self._members.spend_news()
 
-    def leave(self, now: int) -> None:
+    def leave(self, now: Micros) -> None:
         """Go in order. `has_left` tells when the node may stop."""
         self._membership.leave(now)
 
-    def has_left(self, now: int) -> bool:
+    def has_left(self, now: Micros) -> bool:
         """Whether enough members know that this node leaves, or it has waited long enough."""
         return self._membership.has_left(now)
 
-    def forget(self, node: NodeId, now: int) -> bool:
+    def forget(self, node: NodeId, now: Micros) -> bool:
         """Take a member that is suspect or dead for one that left. False: it is neither."""
         return self._membership.forget(node, now)
 
-    def retag(self, tags: Tags, now: int) -> None:
+    def retag(self, tags: Tags, now: Micros) -> None:
         """This node has these tags from now on."""
         self._membership.claims.retag(tags, now)
 
     def post(
-        self, room: str, author: str, body: str | bytes, wall: int, *, receipt: bool = False
+        self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool = False
     ) -> Message:
         """Decide a message of this node's own. It is sent after its commit.
 
@@ -140,7 +141,7 @@ class Replica:
         """
         return self._log_side.post(room, author, body, wall, receipt=receipt)
 
-    def watch(self, seq: int, needed: int | None, now: int) -> Wait:
+    def watch(self, seq: int, needed: int | None, now: Micros) -> Wait:
         """Wait until others durably hold `seq` of this run's log.
 
         `needed` is the number of others; None means all that are alive or suspect now.
@@ -152,7 +153,7 @@ class Replica:
         """Nobody waits for this any more."""
         self._receipts.forget(wait)
 
-    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
+    def sync(self, nodes: Sequence[NodeId], now: Micros) -> list[NodeId]:
         """Compare histories now with these members, or with a few; return those it asks."""
         exchange = self._log_side.repair.exchange
         asked = exchange.sync(nodes, now)
@@ -168,7 +169,7 @@ class Replica:
         times = (self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
         return min(at for at in times if at is not None)
 
-    def wake(self, now: int) -> None:
+    def wake(self, now: Micros) -> None:
         """Do what is due at `now`."""
         self._membership.wake(now)
         self._log_side.wake(now)
@@ -178,7 +179,7 @@ class Replica:
     # --- The network ------------------------------------------------------------------------------
 
     def receive(
-        self, packets: Sequence[Packet], sender: NodeId, source: Address, wall: int, now: int
+        self, packets: Sequence[Packet], sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
         """Take the packets of one opened datagram.
 
@@ -193,7 +194,7 @@ class Replica:
             self._receive(packet, sender, source, wall, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
-        self, packet: Packet, sender: NodeId, source: Address, wall: int, now: int
+        self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
         log_side, membership = self._log_side, self._membership
         match packet:
@@ -227,7 +228,7 @@ class Replica:
                 assert_never(packet)
 
     def _receive_probe(
-        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: int, now: int
+        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
         self._membership.receive(probe, sender, source, wall, now)
         if isinstance(probe, Ack) and probe.nonce:  # An answer to a join speaks of no log.
@@ -235,7 +236,7 @@ class Replica:
         exchange = self._log_side.repair.exchange
         exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
-    def _receive_held(self, sender: NodeId, seq: int, now: int) -> None:
+    def _receive_held(self, sender: NodeId, seq: int, now: Micros) -> None:
         # An ack may speak of the log of a former run, but never of more than what is durable here.
         head = self._standing.own_head
         if sender in self._members.live_by_id() and seq <= head:
@@ -243,11 +244,11 @@ class Replica:
 
     # --- What became of its decisions, and how the machine does -----------------------------------
 
-    def committed(self, messages: Sequence[Message], first_position: int, now: int) -> None:
+    def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
         """These messages are durable, at consecutive positions from `first_position` on."""
         self._log_side.committed(messages, first_position, now)
 
-    def rebuild(self, history: History, now: int) -> None:
+    def rebuild(self, history: History, now: Micros) -> None:
         """A commit failed, and `history` is what the log really holds: begin anew from that."""
         is_paused = self._log_side.is_paused
         self._receipts.restart()
@@ -259,13 +260,13 @@ class Replica:
         """Take in no message until `adopted`, because another node's base is being taken."""
         self._log_side.is_paused = True
 
-    def adopted(self, history: History | None, now: int) -> None:
+    def adopted(self, history: History | None, now: Micros) -> None:
         """The log took the base and is this now. None: it could not, and nothing changed."""
         self._log_side.is_paused = False
         if history is not None:
             self._rebuild_log_side(history, now)
 
-    def _rebuild_log_side(self, history: History, now: int) -> None:
+    def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor)
         self._log_side = self._new_log_side(history, now)
 
@@ -273,18 +274,18 @@ class Replica:
         """The log deleted old messages: every message from the stamp `floor` on is still kept."""
         self._standing.floor = floor
 
-    def stalled(self, lag_us: int, now: int) -> None:
+    def stalled(self, lag_us: int, now: Micros) -> None:
         """This node did not run for as long as that, at most. It doubts itself first."""
         self._membership.stalled(lag_us, now)
 
-    def slow_commit(self, now: int) -> None:
+    def slow_commit(self, now: Micros) -> None:
         """A commit took so long that this node may be the slow one."""
         health = self._membership.detector.health
         health.note(Change.SLOW_COMMIT, now)
 
     # --- The end of a turn ------------------------------------------------------------------------
 
-    def end_turn(self, now: int) -> list[Effect]:
+    def end_turn(self, now: Micros) -> list[Effect]:
         """Everything that was decided since the last turn, in the order it is to be carried out."""
         self._follow_members()
         self._follow_identity()
@@ -355,7 +356,7 @@ class Replica:
         for_disk = max(log_side.uncommitted - self._settings.commit_messages_max, 0)
         return log_side.repair.wants.to_go + len(log_side.causal.held) + for_disk
 
-    def push_room(self, now: int) -> int | None:
+    def push_room(self, now: Micros) -> int | None:
         """How many bytes of posts most peers have room for. None: there is no limit."""
         return self._links.room(now)
 
@@ -391,7 +392,7 @@ class Replica:
             }
         )
 
-    def facts(self, now: int) -> Facts:
+    def facts(self, now: Micros) -> Facts:
         """All that status, metrics, hooks, the simulator and tests may look at."""
         standing = self._standing
         return Facts(

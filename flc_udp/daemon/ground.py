@@ -26,6 +26,7 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.notices import Notice
+from flc_udp.model.units import Micros, Millis
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log, Retained
 from flc_udp.waist.node import Node
@@ -124,13 +125,13 @@ class LoopGround:
 
     # --- What the Node asks for -------------------------------------------------------------------
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """The monotonic clock, in µs."""
-        return time.monotonic_ns() // 1_000
+        return Micros(time.monotonic_ns() // 1_000)
 
-    def wall(self) -> int:
+    def wall(self) -> Millis:
         """The wall clock, in ms since 1970."""
-        return time.time_ns() // 1_000_000
+        return Millis(time.time_ns() // 1_000_000)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
@@ -186,7 +187,7 @@ class LoopGround:
         node = self.node
         self._write(write, lambda _: node.disk_is_well(), lambda _: node.disk_failed())
 
-    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
         """Delete a little."""
 
         def done(step: Retained) -> None:

@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from flc_udp.core.facts import MemberFacts
 from flc_udp.model.clocks import VectorClock
+from flc_udp.model.units import Millis
 from flc_udp.wire.message_json import rfc3339
 
 Record = dict[str, object]
@@ -25,7 +26,7 @@ def clock_record(clock: VectorClock) -> Record:
     return {log.hex(): seq for log, seq in clock.items()}
 
 
-def member_record(member: MemberFacts, wall_ms: int, *, is_self: bool) -> Record:
+def member_record(member: MemberFacts, wall_ms: Millis, *, is_self: bool) -> Record:
     """A member as this node knows it. `since` is the time when its state changed here."""
     row = member.row
     return {
@@ -34,7 +35,7 @@ def member_record(member: MemberFacts, wall_ms: int, *, is_self: bool) -> Record
         "address": str(row.address),
         "state": row.state.name.lower(),
         "incarnation": row.incarnation,
-        "since": rfc3339(wall_ms - member.state_for_us // 1_000),
+        "since": rfc3339(Millis(wall_ms - member.state_for_us // 1_000)),
         "rtt_ms": None if member.rtt_us is None else round(member.rtt_us / 1_000, 3),
         "health": member.health,
         "self": is_self,

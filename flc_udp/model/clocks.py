@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from enum import Enum
 
 from flc_udp.model.dots import LogId
+from flc_udp.model.units import Millis
 
 STAMP_WALL_SHIFT = 16
 """The low bits of a stamp. They count the steps within one millisecond of the wall clock."""
@@ -71,6 +72,11 @@ class VectorClock:
         return Order.AFTER if after else Order.CONCURRENT
 
 
-def next_stamp(wall_ms: int, previous: int, causes_greatest: int) -> int:
+def wall_of(stamp: int) -> Millis:
+    """The time that a stamp tells, by its author's clock."""
+    return Millis(stamp >> STAMP_WALL_SHIFT)
+
+
+def next_stamp(wall_ms: Millis, previous: int, causes_greatest: int) -> int:
     """Make the stamp of a new message, above those of its log and of all its causes."""
     return max(wall_ms << STAMP_WALL_SHIFT, previous + 1, causes_greatest + 1)

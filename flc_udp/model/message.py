@@ -37,6 +37,7 @@ from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.units import Millis
 
 NO_PARENT = bytes(HASH_BYTES)
 """What the first message of a log names as its parent."""
@@ -64,7 +65,7 @@ class Message(NamedTuple):
     seq: int
     room: str
     author: str
-    wall: int
+    wall: Millis
     stamp: int
     causes: tuple[Dot, ...]
     parent: bytes
@@ -127,7 +128,7 @@ def write(
     seq: int,
     room: str,
     author: str,
-    wall: int,
+    wall: Millis,
     stamp: int,
     causes: tuple[Dot, ...],
     parent: bytes,

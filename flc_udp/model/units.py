@@ -12,6 +12,9 @@ Micros = NewType("Micros", int)
 Millis = NewType("Millis", int)
 """A moment of the wall clock, in ms since 1970-01-01 UTC."""
 
+EPOCH = Millis(0)
+"""The beginning of 1970, for a wall clock that nobody reads."""
+
 MS_US = 1_000
 """A millisecond, in µs."""
 

@@ -20,7 +20,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, History
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
 from flc_udp.waist.ports import Committed
 
@@ -127,7 +127,7 @@ class Checks:
         return len(gone)
 
     def adopts(
-        self, number: int, base: Sequence[BaseLog], reachable: Iterable[int], now: int
+        self, number: int, base: Sequence[BaseLog], reachable: Iterable[int], now: Micros
     ) -> None:
         """A node is to take a base. The nodes it can reach do not have what the base covers.
 

@@ -16,6 +16,7 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
+from flc_udp.model.units import Millis
 from flc_udp.store.pruning import SLICE_BYTES_MIN
 from flc_udp.waist.ports import Committed
 
@@ -73,7 +74,7 @@ class KeptMessage(NamedTuple):
 class Arrived(NamedTuple):
     """The moment at which a message arrived: by the machine's clock in ms, and in virtual µs."""
 
-    wall: int
+    wall: Millis
     at: int
 
 

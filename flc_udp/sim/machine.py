@@ -20,7 +20,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.sim.audit import found
 from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import Disk
@@ -224,14 +224,14 @@ class Machine:
 
     # --- The ground -------------------------------------------------------------------------------
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """Monotonic time in µs. It is the same for all: nothing compares it between machines."""
-        return self._heap.now
+        return Micros(self._heap.now)
 
-    def wall(self) -> int:
+    def wall(self) -> Millis:
         """Milliseconds since 1970, as wrong as this machine's clock is."""
         true_ms = self._heap.now / MS_US
-        return EPOCH_MS + self._wall_offset_ms + int(true_ms * (1 + self._wall_ppm / 1e6))
+        return Millis(EPOCH_MS + self._wall_offset_ms + int(true_ms * (1 + self._wall_ppm / 1e6)))
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
@@ -249,7 +249,7 @@ class Machine:
         """Write a little, soon."""
         self._writes.soon(self._writes.try_disk)
 
-    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
         """Delete a little."""
         self._writes.retain(arrived_before_ms, bytes_max)
 

@@ -14,7 +14,7 @@ from typing import Protocol
 from flc_udp.config import Settings
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Millis
 from flc_udp.sim.audit import by_position
 from flc_udp.sim.disk import WALL_STRETCH, Disk, Fate
 from flc_udp.sim.follower import Allowed, Arrived
@@ -38,7 +38,7 @@ class Host(Protocol):
     node: Node | None
     paused_until: int
 
-    def wall(self) -> int:
+    def wall(self) -> Millis:
         """Its wall clock, in ms since 1970."""
 
     def crash(self, when: str = "") -> None:
@@ -150,7 +150,7 @@ class Writes:
         arrived = Arrived(batch.wall, self._heap.now)
         try:
             with self._disk.writing("append", fate):
-                wall = batch.wall * WALL_STRETCH
+                wall = Millis(batch.wall * WALL_STRETCH)
                 first = self._log.append(batch.messages, batch.once, wall)
         except StoreFailed as error:
             machine.tell_trace("F", f"fails to commit: {error}")
@@ -183,7 +183,7 @@ class Writes:
         failure, ended = None, None
         try:
             with self._disk.writing("retain", fate):
-                before = None if before_ms is None else before_ms * WALL_STRETCH
+                before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
                 ended = self._log.retain(arrived_before_ms=before, bytes_max=bytes_max)
         except StoreFailed as error:
             machine.tell_trace("F", f"fails to prune: {error}")

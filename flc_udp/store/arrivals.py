@@ -14,6 +14,7 @@ from __future__ import annotations
 import sqlite3
 
 from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.units import Millis
 
 BUCKET_MS = 60_000
 """A bucket takes what arrives until this long after it was opened."""
@@ -42,7 +43,7 @@ class Arrivals:
         self._wall_ms: int = last[1]
         self._least: int = last[2]
 
-    def add(self, position: int, wall: int, least: int) -> None:
+    def add(self, position: int, wall: Millis, least: int) -> None:
         """Messages arrived now: the first one's position, and their least stamp."""
         if wall >= self._wall_ms + BUCKET_MS:
             if self._count >= BUCKETS_MAX:
@@ -56,7 +57,7 @@ class Arrivals:
             sql = "UPDATE arrival SET least_stamp = ? WHERE position = ?"
             self._connection.execute(sql, (least, self._position))
 
-    def least_since(self, wall_ms: int) -> int:
+    def least_since(self, wall_ms: Millis) -> int:
         """A stamp such that whatever arrived at `wall_ms` or later has this stamp or a higher one.
 
         What came below the floor is an exception. Where no arrival is known, it is 0.
@@ -67,7 +68,7 @@ class Arrivals:
             return 0
         return STAMP_LIMIT if least is None else int(least)
 
-    def forget_before(self, wall_ms: int) -> None:
+    def forget_before(self, wall_ms: Millis) -> None:
         """Delete the buckets of what arrived earlier, except the last: it tells the latest time."""
         self._count -= self._connection.execute(DELETE_PAST, (wall_ms - BUCKET_MS,)).rowcount
 

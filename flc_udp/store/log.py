@@ -21,6 +21,7 @@ from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
+from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import open_reader, open_writer
 from flc_udp.store.once import write_once
@@ -86,7 +87,7 @@ class Log:
         self,
         messages: Sequence[Message],
         once: Sequence[tuple[str, int, Dot]] = (),
-        wall: int = 0,
+        wall: Millis = EPOCH,
     ) -> int:
         """Commit `messages` in their order, each its log's next; return the first one's position.
 
@@ -100,7 +101,7 @@ class Log:
         return first
 
     def retain(
-        self, *, arrived_before_ms: int | None, bytes_max: int | None, messages_max: int = 512
+        self, *, arrived_before_ms: Millis | None, bytes_max: int | None, messages_max: int = 512
     ) -> Retained:
         """Prune a slice of what arrived before, is below the floor, or is above `bytes_max`.
 

@@ -23,6 +23,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import Edge, Frontier, Head, advance
 from flc_udp.model.message import Message, decode
+from flc_udp.model.units import Millis
 from flc_udp.store.queries import atomic, used_bytes
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -84,7 +85,7 @@ class Pruner:
         self,
         connection: sqlite3.Connection,
         memory: WriterMemory,
-        arrived_before_ms: int | None,
+        arrived_before_ms: Millis | None,
         bytes_max: int | None,
         messages_max: int,
     ) -> Retained:
@@ -124,7 +125,7 @@ def _prune(
     connection: sqlite3.Connection,
     memory: WriterMemory,
     portion: Slice,
-    arrived_before_ms: int | None,
+    arrived_before_ms: Millis | None,
 ) -> int:
     with atomic(connection):
         messages = _oldest(connection, portion)

@@ -21,6 +21,7 @@ from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
+from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.arrivals import Arrivals
 from flc_udp.store.many_rows import ManyRows
 
@@ -131,7 +132,7 @@ class WriterMemory:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message], wall: int = 0) -> None:
+    def append(self, messages: Sequence[Message], wall: Millis = EPOCH) -> None:
         """Write `messages`, each the next of its log, inside the caller's transaction."""
         values: list[Any] = []
         heads: dict[int, Message] = {}
@@ -183,7 +184,7 @@ class WriterMemory:
             edge = room.frontier.get(log)
             yield room.no, self.logs[log].no, seq, None if edge is None else edge.stamp
 
-    def _note_arrival(self, messages: Sequence[Message], wall: int) -> None:
+    def _note_arrival(self, messages: Sequence[Message], wall: Millis) -> None:
         least = min(map(STAMP, messages), default=STAMP_LIMIT)
         if least < self.floor:
             # What came below the floor is pruned next, so the floor does not wait for it.

@@ -11,7 +11,7 @@ No post is refused for this reason, and no client is shut out completely.
 
 from __future__ import annotations
 
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 
 BEHIND_MESSAGES = 4_000
 """A node is behind when more messages than this are missing, held back or unread. That is a good
@@ -49,7 +49,7 @@ BURST_S = 0.2
 class Admission:
     """The rate, in posts a second, and how many posts it allows at a time."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: Micros) -> None:
         self.rate: float = RATE_MOST
         self._looked_at = self._filled_at = now
         self._taken = self._behind = 0
@@ -64,7 +64,7 @@ class Admission:
         """Whether there is no limit."""
         return self.rate >= RATE_MOST
 
-    def allows(self, now: int, waiting: int, behind: int) -> int:
+    def allows(self, now: Micros, waiting: int, behind: int) -> int:
         """How many of the posts that wait, and that peers have room for, may be taken now.
 
         `behind` is how many messages of others this node has still to take in.
@@ -83,7 +83,7 @@ class Admission:
         self._taken += posts
         self._allowed = max(self._allowed - posts, 0)
 
-    def _look(self, now: int, behind: int) -> None:
+    def _look(self, now: Micros, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)
         is_wanted, self._is_wanted = self._is_wanted, False
         self._looked_at, self._taken = now, 0

@@ -20,7 +20,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, SECOND_US, Micros
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.ports import Batch, Ground
 
@@ -86,7 +86,7 @@ class Commits:
         """These messages are decided."""
         self._decided.extend(messages)
 
-    def wake(self, now: int) -> None:
+    def wake(self, now: Micros) -> None:
         """Recover, take posts again, or try the disk, where that is due."""
         if self._recover_at is not None and self._recover_at <= now:
             self._recover_at = None
@@ -100,14 +100,14 @@ class Commits:
                 self._ground.try_disk()
 
     def start(
-        self, now: int, once_of: Callable[[Sequence[Message]], OnceRows], *, catching_up: bool
+        self, now: Micros, once_of: Callable[[Sequence[Message]], OnceRows], *, catching_up: bool
     ) -> None:
         """Start a commit of what is decided, if it is time."""
         if self._under_way is not None or not self._decided or self._refuses_until is not None:
             return
         if now < self._next:
             return
-        self._next = now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us)
+        self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
         self._began = now
         messages = self._next_batch()
         self._under_way = Batch(messages, once_of(messages), self._ground.wall())
@@ -126,14 +126,14 @@ class Commits:
 
     # --- How it ended -----------------------------------------------------------------------------
 
-    def committed(self, batch: Batch, now: int) -> bool:
+    def committed(self, batch: Batch, now: Micros) -> bool:
         """The commit under way is durable. True: it was slow."""
         assert batch is self._under_way
         self._under_way = None
         self.failing = None
         return now - self._began >= self._slow_us
 
-    def failed(self, reason: str, now: int) -> None:
+    def failed(self, reason: str, now: Micros) -> None:
         """The commit under way failed: what the log really holds has to be found out."""
         assert self._under_way is not None
         if self.failing is None:
@@ -141,12 +141,12 @@ class Commits:
         self.failing = self._reason = reason
         self._refuses_until = now + RETRY_US
 
-    def recovery_failed(self, reason: str, now: int) -> None:
+    def recovery_failed(self, reason: str, now: Micros) -> None:
         """The log cannot even be read: try again, and refuse posts meanwhile."""
         self.failing = f"{self._reason}; {reason}"
         self._refuses_until = self._recover_at = now + RETRY_US
 
-    def recovered(self, now: int) -> None:
+    def recovered(self, now: Micros) -> None:
         """The log was opened anew: what was decided and is not in it is undone."""
         under_way = 0 if self._under_way is None else len(self._under_way.messages)
         self._drops[Drop.UNDONE_BY_FAILED_COMMIT] += under_way + len(self._decided)
@@ -158,6 +158,6 @@ class Commits:
         """Something was written after a failure: posts are taken again."""
         self.failing = None
 
-    def disk_failed(self, now: int) -> None:
+    def disk_failed(self, now: Micros) -> None:
         """Nothing could be written: try again later."""
         self._try_at = now + RETRY_US

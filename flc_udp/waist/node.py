@@ -40,7 +40,7 @@ from flc_udp.model.history import History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import BaseFailed, RetentionFailed
@@ -166,7 +166,7 @@ class Node:
         self._carry_out(now)
         self._turned_at = now
 
-    def _notice_stall(self, now: int) -> None:
+    def _notice_stall(self, now: Micros) -> None:
         if now - self.wake_at >= self._settings.stall_ms * MS_US:
             self.counts["stalls"] += 1
             # It may have begun right after the last turn, long before anything was due.
@@ -181,7 +181,7 @@ class Node:
         if self._unread_turns == 0 or self._unread_turns > UNREAD_TURNS_MAX:
             self._read_until = self._turned_at
 
-    def _take_posts(self, wall: int, now: int) -> None:
+    def _take_posts(self, wall: Millis, now: Micros) -> None:
         def say(post: Post) -> Message:
             return self._replica.post(post.room, post.author, post.body, wall, receipt=post.receipt)
 
@@ -201,7 +201,7 @@ class Node:
             "make room on the disk of the data directory; reading and repair go on meanwhile",
         )
 
-    def _next_wake(self, now: int) -> int:
+    def _next_wake(self, now: Micros) -> int:
         if self._replays or self._inbox:
             return now
         times = [self._replica.wake_at, self._commits.wake_at, self._pruning.wake_at]
@@ -214,7 +214,7 @@ class Node:
 
     # --- What goes out ----------------------------------------------------------------------------
 
-    def _carry_out(self, now: int, answers: Iterable[tuple[Post, Committed]] = ()) -> None:
+    def _carry_out(self, now: Micros, answers: Iterable[tuple[Post, Committed]] = ()) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
         for effect in self._replica.end_turn(now):
@@ -232,7 +232,7 @@ class Node:
             done(ended)
         self._save_self()
         self._save_peers(now)
-        self.wake_at = self._next_wake(now)
+        self.wake_at = Micros(self._next_wake(now))
 
     def _do(self, effect: Effect, shows: list[Deliver]) -> None:
         match effect:
@@ -262,7 +262,7 @@ class Node:
             for address in to:
                 self._ground.transmit(datagram, address)
 
-    def _keep_log(self, now: int) -> None:
+    def _keep_log(self, now: Micros) -> None:
         """Take a base once everything that was decided is durable; delete what is too old."""
         if self._adopt is not None and not self._is_adopting and self._commits.is_idle:
             self._is_adopting = True
@@ -281,7 +281,7 @@ class Node:
         if me.incarnation != saved.incarnation:
             self._ground.save_incarnation(me.incarnation)
 
-    def _save_peers(self, now: int, *, at_once: bool = False) -> None:
+    def _save_peers(self, now: Micros, *, at_once: bool = False) -> None:
         if self._peers.is_due(now, at_once=at_once):
             rows = self._replica.live_rows()[:PEERS_MAX]
             if rows:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from flc_udp.core.notices import MemberAlive
 from flc_udp.model.notices import Notice
-from flc_udp.model.units import SECOND_US
+from flc_udp.model.units import SECOND_US, Micros
 
 PAUSE_US = 10 * SECOND_US
 """The time between two writings."""
@@ -20,7 +20,7 @@ PEERS_MAX = 256
 class PeerMemory:
     """When the members are to be written."""
 
-    def __init__(self, now: int) -> None:
+    def __init__(self, now: Micros) -> None:
         self._next = now
         self._changed = False
 
@@ -28,10 +28,10 @@ class PeerMemory:
         """Something happened to a member, or to something else."""
         self._changed |= isinstance(notice, MemberAlive)
 
-    def is_due(self, now: int, *, at_once: bool = False) -> bool:
+    def is_due(self, now: Micros, *, at_once: bool = False) -> bool:
         """Whether the members are to be written now. `at_once`: however short the pause was."""
         if not self._changed or (now < self._next and not at_once):
             return False
         self._changed = False
-        self._next = now + PAUSE_US
+        self._next = Micros(now + PAUSE_US)
         return True

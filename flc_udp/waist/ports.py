@@ -18,6 +18,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
+from flc_udp.model.units import EPOCH, Micros, Millis
 
 Once = tuple[str, int]
 """(client, n): a say that is repeated under the same pair is not said again."""
@@ -53,7 +54,7 @@ class Batch:
 
     messages: tuple[Message, ...]
     once: tuple[tuple[str, int, Dot], ...]
-    wall: int = 0
+    wall: Millis = EPOCH
     """The wall clock when the commit began, in ms since 1970."""
 
 
@@ -109,10 +110,10 @@ class Keeps(Protocol):
 class Ground(Protocol):
     """What a node stands on. Every method returns at once; what takes time ends in a call back."""
 
-    def now(self) -> int:
+    def now(self) -> Micros:
         """The monotonic clock, in µs."""
 
-    def wall(self) -> int:
+    def wall(self) -> Millis:
         """The wall clock, in ms since 1970."""
 
     def transmit(self, datagram: bytes, to: Address) -> None:
@@ -130,7 +131,7 @@ class Ground(Protocol):
     def try_disk(self) -> None:
         """Write a little. It ends in `Node.disk_is_well` or `Node.disk_failed`."""
 
-    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
         """Delete a few messages that arrived earlier, or that are beyond this many bytes.
 
         It ends in `Node.retained` or `Node.retention_failed`.

@@ -16,7 +16,7 @@ from flc_udp.core.push.links import pushed_bytes
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.waist.admission import Admission
 from flc_udp.waist.ports import Batch, Committed, Post
 
@@ -33,7 +33,7 @@ Say = Callable[[Post], Message]
 class Posts:
     """Posts that wait to be taken, and posts that are taken and wait for their commit."""
 
-    def __init__(self, settings: Settings, now: int) -> None:
+    def __init__(self, settings: Settings, now: Micros) -> None:
         self._body_bytes_max = settings.body_bytes_max
         self._admission = Admission(now)
         self._waiting: deque[Post] = deque()
@@ -58,7 +58,7 @@ class Posts:
         self._waiting.append(post)
 
     def take(
-        self, now: int, room_bytes: int | None, behind: int, refusal: FlcError | None, say: Say
+        self, now: Micros, room_bytes: int | None, behind: int, refusal: FlcError | None, say: Say
     ) -> None:
         """Decide as many posts as may be taken now.
 

@@ -7,7 +7,7 @@ the next one comes soon. So a node that is given a lower limit works it off and 
 from __future__ import annotations
 
 from flc_udp.config import Settings
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 
 LOOK_PAUSE_US = SECOND_US
 """A node that keeps a number of bytes looks this often whether there are more."""
@@ -26,12 +26,12 @@ STEP_PAUSE_US = 10 * MS_US
 class PruningClock:
     """When the next step is due. `wake_at` is None where everything is kept."""
 
-    def __init__(self, settings: Settings, now: int) -> None:
+    def __init__(self, settings: Settings, now: Micros) -> None:
         self._is_stepping = False
         self.wake_at: int | None = None
         self.limit(settings, now)
 
-    def limit(self, settings: Settings, now: int) -> None:
+    def limit(self, settings: Settings, now: Micros) -> None:
         """Keep as much as these settings say from now on. A step under way is finished first."""
         self._age_ms = settings.retention_age_s * 1_000
         self._bytes_max = settings.retention_bytes
@@ -46,18 +46,19 @@ class PruningClock:
             due = min(due, self.wake_at)  # A look is not put off, however often the limits change.
         self.wake_at = None if self._is_stepping else due
 
-    def take_due(self, now: int, wall: int) -> tuple[int | None, int | None] | None:
+    def take_due(self, now: Micros, wall: Millis) -> tuple[Millis | None, int | None] | None:
         """The limits for one step, if it is due: (arrived before, in ms since 1970; most bytes)."""
         if self.wake_at is None or now < self.wake_at:
             return None
         self.wake_at = None
         self._is_stepping = True
-        return (wall - self._age_ms if self._age_ms else None), self._bytes_max or None
+        before = Millis(wall - self._age_ms) if self._age_ms else None
+        return before, self._bytes_max or None
 
-    def done(self, now: int, *, more: bool) -> None:
+    def done(self, now: Micros, *, more: bool) -> None:
         """A step was made. `more`: it left something to do."""
         self._is_stepping = False
         self.wake_at = self._after(now, STEP_PAUSE_US if more else self._pause_us)
 
-    def _after(self, now: int, pause_us: int) -> int | None:
+    def _after(self, now: Micros, pause_us: int) -> int | None:
         return now + pause_us if self._bytes_max or self._age_ms else None

@@ -19,6 +19,7 @@ from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, NodeId, parse_dot
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
+from flc_udp.model.units import Millis
 
 Record = dict[str, object]
 """A JSON object."""
@@ -36,7 +37,7 @@ def _second(wall_s: int) -> str:
     return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(wall_s))
 
 
-def rfc3339(wall_ms: int) -> str:
+def rfc3339(wall_ms: Millis) -> str:
     """Write a moment as `2026-01-31T12:00:00.000Z`."""
     seconds, ms = divmod(wall_ms, 1_000)
     return f"{_second(seconds)}.{ms:03d}Z"

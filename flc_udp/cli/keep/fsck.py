@@ -17,7 +17,7 @@ from pathlib import Path
 from flc_udp.cli import text
 from flc_udp.client import Record, compact
 from flc_udp.config import STAMP_LIMIT
-from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
@@ -147,7 +147,7 @@ def _line(finding: Finding) -> str:
 
 
 def _wall(stamp: int) -> str:
-    wall_ms = min(stamp, STAMP_LIMIT) >> STAMP_WALL_SHIFT
+    wall_ms = wall_of(min(stamp, STAMP_LIMIT))
     return f"{datetime.fromtimestamp(wall_ms / 1_000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
 
 

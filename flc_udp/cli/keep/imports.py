@@ -30,6 +30,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
+from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 
@@ -225,5 +226,5 @@ class Import:
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0
         if batch:
-            self._log.append(batch, wall=time.time_ns() // 1_000_000)
+            self._log.append(batch, wall=Millis(time.time_ns() // 1_000_000))
             self.imported += len(batch)

@@ -20,6 +20,7 @@ from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.tags import Tags
+from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Join, Leave, MemberDigest, Members, Packet, Update
 from flc_udp.wire.rows import MemberRow, State
 
@@ -55,7 +56,7 @@ class Claims:
     def _me(self) -> MemberRow:
         return self._members.me.row
 
-    def doubted(self, row: MemberRow, sender: NodeId, now: int) -> MemberRow:
+    def doubted(self, row: MemberRow, sender: NodeId, now: Micros) -> MemberRow:
         """Take a member that another node calls dead for a suspect first, with time to refute.
 
         Otherwise two islands that merge would take all members of the other side for dead, until
@@ -68,7 +69,7 @@ class Claims:
             return row
         return row._replace(state=State.SUSPECT, accuser=sender)
 
-    def hear(self, row: MemberRow, now: int, *, is_news: bool = True) -> bool:
+    def hear(self, row: MemberRow, now: Micros, *, is_news: bool = True) -> bool:
         """Believe a claim if it overrides what is believed. Return whether it did."""
         if row.id == self._me.id:
             self.hear_of_me(row, now)
@@ -104,7 +105,7 @@ class Claims:
             self._members.confirm(row)
             self.changed = True
 
-    def hear_of_me(self, row: MemberRow, now: int) -> None:
+    def hear_of_me(self, row: MemberRow, now: Micros) -> None:
         """Refute a claim about this node that differs from what this node says."""
         me = self._me
         if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
@@ -123,13 +124,13 @@ class Claims:
         if self._speak(me._replace(incarnation=incarnation, address=seen_at), row, now):
             self._out.append(Refuted(row.state.name.lower(), incarnation))
 
-    def retag(self, tags: Tags, now: int) -> None:
+    def retag(self, tags: Tags, now: Micros) -> None:
         """Have other tags from now on. A node that leaves keeps those it has."""
         me = self._me
         if tags != me.tags and me.state is not State.LEFT:
             self._speak(me._replace(incarnation=me.incarnation + 1, tags=tags), me, now)
 
-    def _speak(self, me: MemberRow, instead_of: MemberRow, now: int) -> bool:
+    def _speak(self, me: MemberRow, instead_of: MemberRow, now: Micros) -> bool:
         """Say this of this node from now on. False: it took a new id instead."""
         self.changed = True
         if me.incarnation >= INCARNATION_LIMIT:
@@ -138,7 +139,7 @@ class Claims:
         self._members.refute(me, now)
         return True
 
-    def _meet_clone(self, row: MemberRow, now: int) -> None:
+    def _meet_clone(self, row: MemberRow, now: Micros) -> None:
         """Another process runs under this node's id. The one with the lower nonce takes a new id.
 
         A claim of a former run would not be newer than what this run began with.
@@ -148,21 +149,21 @@ class Claims:
         if not keeps:
             self._take_new_id(row, now)
 
-    def _take_new_id(self, claim: MemberRow, now: int) -> None:
+    def _take_new_id(self, claim: MemberRow, now: Micros) -> None:
         """Be another node from now on. `claim` says what is known of the node this one was."""
         self._started = self._me.incarnation
         self._members.rename(NodeId(self._random.randbytes(ID_BYTES)))
         self.hear(claim, now)
         self.changed = True
 
-    def accuse(self, node: NodeId, state: State, now: int) -> None:
+    def accuse(self, node: NodeId, state: State, now: Micros) -> None:
         """Claim that a member is in this state. A suspicion names this node as accuser."""
         member = self._members.get(node)
         if member is not None and member.is_live:
             accuser = self._me.id if state is State.SUSPECT else VISITOR
             self.hear(member.row._replace(state=state, accuser=accuser), now)
 
-    def _begin_suspicion(self, row: MemberRow, now: int) -> None:
+    def _begin_suspicion(self, row: MemberRow, now: Micros) -> None:
         live = len(self._members.live())
         enough, bounds = bounds_of(self._settings, live)
         self.suspicions.start(row.id, row.accuser, enough, bounds, now)

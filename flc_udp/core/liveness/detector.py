@@ -22,7 +22,7 @@ from flc_udp.core.liveness.relay import Errand, Relay
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
 
 RELAYS = 3
@@ -39,7 +39,7 @@ class Detector:
         standing: Standing,
         random: Random,
         out: list[Effect],
-        now: int,
+        now: Micros,
     ) -> None:
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self._standing = standing
@@ -60,7 +60,7 @@ class Detector:
         silent_at = self._relay.wake_at
         return self._probes.wake_at if silent_at is None else min(self._probes.wake_at, silent_at)
 
-    def wake(self, now: int) -> list[NodeId]:
+    def wake(self, now: Micros) -> list[NodeId]:
         """Start and end what is due. Return the members whose rounds failed."""
         failed = [
             node for round_ in self._probes.take_overdue(now) for node in self._overdue(round_, now)
@@ -72,7 +72,7 @@ class Detector:
             self.probe(target, now)
         return failed
 
-    def probe(self, node: NodeId, now: int) -> None:
+    def probe(self, node: NodeId, now: Micros) -> None:
         """Begin a round of a live member, unless one is under way."""
         member = self._members.get(node)
         if member is None or not member.is_live or self._probes.is_probing(node):
@@ -88,7 +88,7 @@ class Detector:
         """This node did not run for this time."""
         self._probes.move(lag_us)
 
-    def _overdue(self, round_: Round, now: int) -> Sequence[NodeId]:
+    def _overdue(self, round_: Round, now: Micros) -> Sequence[NodeId]:
         """Begin the next stage of a round, or end it. Return the member if it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
@@ -110,7 +110,7 @@ class Detector:
 
     # --- The network ------------------------------------------------------------------------
 
-    def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: int) -> None:
+    def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: Millis) -> None:
         """Answer with news. What comes first is this node's doubt about the prober, if it has any.
 
         Only a visitor is told `wall`, this node's clock, because only a visitor compares clocks.
@@ -121,7 +121,7 @@ class Detector:
         self._send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
-    def receive_ack(self, ack: Ack, sender: NodeId, now: int) -> None:
+    def receive_ack(self, ack: Ack, sender: NodeId, now: Micros) -> None:
         """A member answered a round of this node, or the errand of another one."""
         self._hear_health(sender, ack.health)
         errand = self._relay.receive_ack(ack.nonce, sender)
@@ -133,7 +133,7 @@ class Detector:
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(sender, answer)
 
-    def receive_ping_req(self, request: PingReq, source: Address, now: int) -> None:
+    def receive_ping_req(self, request: PingReq, source: Address, now: Micros) -> None:
         """Ping a member for another one that got no answer from it."""
         member = self._members.get(request.node)
         if member is None or member is self._members.me:
@@ -147,7 +147,7 @@ class Detector:
         """A relay hears this node, and does not hear the target."""
         self._probes.receive_nack(nack.nonce, sender)
 
-    def receive_relayed(self, relayed: Relayed, now: int) -> None:
+    def receive_relayed(self, relayed: Relayed, now: Micros) -> None:
         """The target answered a relay, so it lives."""
         if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
             self.health.note(Change.PROBE_ANSWERED, now)

@@ -16,6 +16,8 @@ from __future__ import annotations
 from collections import Counter
 from enum import StrEnum
 
+from flc_udp.model.units import Micros
+
 
 class Change(StrEnum):
     """What moves the score. The values are labels of a metric and never change."""
@@ -49,7 +51,7 @@ class Health:
         """The factor for intervals and timeouts: 1 or more."""
         return 1 + self.score
 
-    def note(self, change: Change, now: int) -> None:
+    def note(self, change: Change, now: Micros) -> None:
         """Take one piece of evidence into account."""
         self.counts[change] += 1
         self.last[change] = now

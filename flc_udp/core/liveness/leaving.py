@@ -7,7 +7,7 @@ from random import Random
 
 from flc_udp.core.liveness.members import Member
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 
 WITNESSES = 8
 """In a large cluster this many members must know before the node goes. Each tells others as news.
@@ -26,7 +26,7 @@ PATIENCE_US = 5 * RETRY_US
 class Leaving:
     """One departure that is under way. Times are in µs."""
 
-    def __init__(self, random: Random, now: int) -> None:
+    def __init__(self, random: Random, now: Micros) -> None:
         self.retry_at = now
         self._random = random
         self.nonce = random.getrandbits(64)
@@ -41,15 +41,15 @@ class Leaving:
         self._witnesses[sender] = None
         return True
 
-    def is_over(self, live: int, now: int) -> bool:
+    def is_over(self, live: int, now: Micros) -> bool:
         """Whether enough of the `live` members know, or patience ran out."""
         enough = live if live <= WITNESSES_ALL else WITNESSES
         return len(self._witnesses) >= enough or now >= self._give_up
 
-    def choose(self, live: Sequence[Member], now: int) -> list[Member]:
+    def choose(self, live: Sequence[Member], now: Micros) -> list[Member]:
         """The members to tell now, if it is time: all, or more than are needed."""
         if now < self.retry_at:
             return []
-        self.retry_at = now + RETRY_US
+        self.retry_at = Micros(now + RETRY_US)
         untold = [member for member in live if member.row.id not in self._witnesses]
         return self._random.sample(untold, min(WITNESSES_ALL, len(untold)))

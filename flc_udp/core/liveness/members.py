@@ -19,6 +19,7 @@ from flc_udp.core.roots import Root, member_hash
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
 from flc_udp.model.tags import Tags
+from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Update
 from flc_udp.wire.rows import MemberRow, State
 
@@ -77,7 +78,7 @@ def alive_row(
 class MemberTable:
     """All members. This node's own row stands apart, as `me`."""
 
-    def __init__(self, me: MemberRow, settings: Settings, now: int) -> None:
+    def __init__(self, me: MemberRow, settings: Settings, now: Micros) -> None:
         self.me = Member(me, now)
         self.table = Table({me.id: member_hash(me)})
         """The live members, whose table two nodes compare."""
@@ -124,7 +125,7 @@ class MemberTable:
         """All rows, this node's first."""
         return tuple(member.row for member in self)
 
-    def apply(self, claim: MemberRow, now: int, *, is_news: bool = True) -> bool:
+    def apply(self, claim: MemberRow, now: Micros, *, is_news: bool = True) -> bool:
         """Believe a claim about another node if it overrides what is believed. True: it did.
 
         Without `is_news`, a member that was unknown here is not told to others.
@@ -202,7 +203,7 @@ class MemberTable:
         self._live = None
         self._news.drop(member.row.id)
 
-    def refute(self, row: MemberRow, now: int) -> None:
+    def refute(self, row: MemberRow, now: Micros) -> None:
         """Replace this node's own row by a newer one."""
         assert row.id == self.me.row.id
         if row.state != self.me.row.state:
@@ -258,7 +259,7 @@ class MemberTable:
         return True
 
 
-def _put(member: Member, claim: MemberRow, now: int) -> None:
+def _put(member: Member, claim: MemberRow, now: Micros) -> None:
     if claim.state != member.row.state:
         member.since = now
     member.row = claim

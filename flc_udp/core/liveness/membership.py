@@ -30,7 +30,7 @@ from flc_udp.core.liveness.roster import Roster
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -87,7 +87,7 @@ class Membership:
         standing: Standing,
         random: Random,
         out: list[Effect],
-        now: int,
+        now: Micros,
     ) -> None:
         self.members = MemberTable(me, settings, now)
         self.roster = Roster(settings, self.members, out, now)
@@ -108,12 +108,12 @@ class Membership:
 
     # --- People -----------------------------------------------------------------------------------
 
-    def join(self, seeds: Iterable[Address], now: int) -> None:
+    def join(self, seeds: Iterable[Address], now: Micros) -> None:
         """Ask all seeds at once. Those that stay silent are asked again for ever."""
         self._rejoin.add((seed for seed in seeds if seed != self.me.address), now)
         self._send_joins(self._rejoin.start_all(now))
 
-    def forget(self, node: NodeId, now: int) -> bool:
+    def forget(self, node: NodeId, now: Micros) -> bool:
         """Take a member that is suspect or dead for one that left. False: it is neither."""
         member = self.members.get(node)
         if member is None or member.row.state in (State.ALIVE, State.LEFT):
@@ -122,7 +122,7 @@ class Membership:
         self.claims.hear(member.row._replace(state=State.LEFT, accuser=VISITOR), now)
         return True
 
-    def leave(self, now: int) -> None:
+    def leave(self, now: Micros) -> None:
         """Tell the others that this node goes. `has_left` says when it may."""
         row = self.me._replace(state=State.LEFT, incarnation=self.me.incarnation + 1)
         self.members.refute(row, now)
@@ -134,7 +134,7 @@ class Membership:
         """Whether `leave` was asked for."""
         return self._leaving is not None
 
-    def has_left(self, now: int) -> bool:
+    def has_left(self, now: Micros) -> bool:
         """Whether enough members know that this node leaves, or patience ran out."""
         leaving = self._leaving
         return leaving is not None and leaving.is_over(len(self.members.live()), now)
@@ -151,7 +151,7 @@ class Membership:
         times = (self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
         return min(at for at in times if at is not None)
 
-    def wake(self, now: int) -> None:
+    def wake(self, now: Micros) -> None:
         """Start and end what is due."""
         if self._leaving is not None:
             self._wake_leaving(self._leaving, now)
@@ -164,10 +164,10 @@ class Membership:
         if silent is not None:
             self._send_joins([silent])
         if now >= self._next_reap:
-            self._next_reap = now + min(self._reap_after_us, REAP_INTERVAL_US)
+            self._next_reap = Micros(now + min(self._reap_after_us, REAP_INTERVAL_US))
             self.members.reap(now - self._reap_after_us)
 
-    def _probe_failed(self, node: NodeId, now: int) -> None:
+    def _probe_failed(self, node: NodeId, now: Micros) -> None:
         """Accuse a member, or confirm its accusers, unless this node doubts itself too much."""
         live = len(self.members.live())
         mine = self.claims.suspicions.accused_by(self.me.id)
@@ -177,13 +177,13 @@ class Membership:
             return
         self.claims.accuse(node, State.SUSPECT, now)
 
-    def _wake_leaving(self, leaving: Leaving, now: int) -> None:
+    def _wake_leaving(self, leaving: Leaving, now: Micros) -> None:
         chosen = leaving.choose(self.members.live(), now)
         if chosen:
             to = tuple(member.row.address for member in chosen)
             self._out.append(Send(to, (Leave(leaving.nonce, self.me),)))
 
-    def stalled(self, lag_us: int, now: int) -> None:
+    def stalled(self, lag_us: int, now: Micros) -> None:
         """This node did not run for this time at most, which does not count for anybody else."""
         if not self._settings.lifeguard:
             return
@@ -193,7 +193,7 @@ class Membership:
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
             self.detector.health.note(Change.STALLED, now)
 
-    def push_news(self, now: int) -> None:
+    def push_news(self, now: Micros) -> None:
         """Tell a few members what changed, at once after a quiet moment, else after a pause."""
         if not self.claims.changed or now < self._next_push:
             return
@@ -202,14 +202,14 @@ class Membership:
         chosen = self._random.sample(live, min(NEWS_FANOUT, len(live)))
         rows = self.members.take_news(len(chosen), PUSH_BYTES) if chosen else ()
         if rows:
-            self._next_push = now + NEWS_PAUSE_US
+            self._next_push = Micros(now + NEWS_PAUSE_US)
             to = tuple(member.row.address for member in chosen)
             self._out.append(Send(to, (Update(rows),)))
 
     # --- The network ------------------------------------------------------------------------------
 
     def receive(  # noqa: C901  # which machine hears of what, on one screen
-        self, packet: LivenessPacket, sender: NodeId, source: Address, wall: int, now: int
+        self, packet: LivenessPacket, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
         """Take a packet about liveness, from the node `sender` at the address `source`."""
         match packet:
@@ -240,14 +240,14 @@ class Membership:
             case _:
                 assert_never(packet)
 
-    def _receive_ack(self, ack: Ack, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_ack(self, ack: Ack, sender: NodeId, source: Address, now: Micros) -> None:
         self._rejoin.answered(source)
         if self._leaving is not None and self._leaving.receive_ack(ack.nonce, sender):
             return
         self.detector.receive_ack(ack, sender, now)
         self.roster.compare(ack.members_root, sender, source, now)
 
-    def _receive_join(self, join: Join, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_join(self, join: Join, sender: NodeId, source: Address, now: Micros) -> None:
         """A newcomer came. Tell it this node's row and roots, and what others believe of it."""
         row = join.row
         if row.id != sender or sender == self.me.id:
@@ -261,14 +261,14 @@ class Membership:
         answer = self.detector.ack(JOINED, 0)
         self._send(source, Members(rows), answer, *self._ghosts((row,)))
 
-    def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: int) -> None:
+    def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
             self.claims.hear(leave.row, now)
             self._send(source, self.detector.ack(leave.nonce, 0))
 
     def _receive_members(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
+        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
     ) -> None:
         """A peer told rows that it knows better. Tell it who of them died or left since."""
         self._hear_table(rows, sender, source, now)
@@ -277,7 +277,7 @@ class Membership:
             self._send(source, Members(tuple(fallen)))
 
     def _hear_table(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: int
+        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
     ) -> None:
         """Hear the claims of an exchange. A member that was unknown here is no news to others."""
         self.roster.learned(self._hear_all(rows, sender, source, now, is_news=False), now)
@@ -287,7 +287,7 @@ class Membership:
         rows: tuple[MemberRow, ...],
         sender: NodeId,
         source: Address,
-        now: int,
+        now: Micros,
         *,
         is_news: bool,
     ) -> int:
@@ -304,7 +304,7 @@ class Membership:
             self._send(source, *answer)
         return believed
 
-    def receive_own(self, packets: Iterable[Packet], source: Address, now: int) -> None:
+    def receive_own(self, packets: Iterable[Packet], source: Address, now: Micros) -> None:
         """Packets under this node's own id came: its own, which came back, or those of a clone."""
         rows = tuple(
             row

@@ -17,6 +17,7 @@ from random import Random
 from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
+from flc_udp.model.units import Micros
 
 INDIRECT_TIMEOUTS = 2
 """The indirect stage lasts this many direct timeouts: the way through a relay is twice as long."""
@@ -77,7 +78,7 @@ class ProbeAnswer(NamedTuple):
 class Probes:
     """All rounds of one node, and whose turn is next."""
 
-    def __init__(self, random: Random, interval_us: int, now: int) -> None:
+    def __init__(self, random: Random, interval_us: int, now: Micros) -> None:
         self._random = random
         self._interval_us = interval_us
         self._order: list[NodeId] = []
@@ -91,7 +92,7 @@ class Probes:
         return min([self._next_at, *(r.deadline for r in self._rounds.values())])
 
     def take_turn(
-        self, targets: Mapping[NodeId, object], multiplier: int, now: int
+        self, targets: Mapping[NodeId, object], multiplier: int, now: Micros
     ) -> NodeId | None:
         """The member whose turn it is. None: no round is due, or there is no member."""
         if now < self._next_at:
@@ -110,14 +111,14 @@ class Probes:
         """Whether a round of that member is under way."""
         return node in self._rounds
 
-    def begin(self, node: NodeId, timeout_us: int, now: int) -> Round:
+    def begin(self, node: NodeId, timeout_us: int, now: Micros) -> Round:
         """Begin a round: a direct ping is being sent."""
         # An ack that answers no ping has the nonce zero.
         nonce = self._random.getrandbits(64) or 1
         self._rounds[node] = Round(node, nonce, timeout_us, now, now + timeout_us)
         return self._rounds[node]
 
-    def take_overdue(self, now: int) -> list[Round]:
+    def take_overdue(self, now: Micros) -> list[Round]:
         """The rounds whose stage ended without an answer. Those in their last stage are over."""
         overdue = [r for r in self._rounds.values() if r.deadline <= now]
         for round_ in overdue:
@@ -125,7 +126,7 @@ class Probes:
                 del self._rounds[round_.node]
         return overdue
 
-    def go_indirect(self, round_: Round, relays: Iterable[NodeId], now: int) -> None:
+    def go_indirect(self, round_: Round, relays: Iterable[NodeId], now: Micros) -> None:
         """Begin the second stage: the target is pinged again, and through these relays."""
         round_.is_indirect = True
         round_.is_measured = False
@@ -136,7 +137,7 @@ class Probes:
         """End the round of a member without a result: it is known to be dead or gone."""
         self._rounds.pop(node, None)
 
-    def receive_ack(self, nonce: int, node: NodeId, now: int) -> ProbeAnswer | None:
+    def receive_ack(self, nonce: int, node: NodeId, now: Micros) -> ProbeAnswer | None:
         """What an ack says of the round that it answers. None: it answers none."""
         round_ = self._rounds.get(node)
         if round_ is None or round_.nonce != nonce:

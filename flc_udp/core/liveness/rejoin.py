@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 
 from flc_udp.model.address import Address
-from flc_udp.model.units import SECOND_US
+from flc_udp.model.units import SECOND_US, Micros
 
 REJOIN_SHARE = 10
 """An address that was silent for t is asked again after t/10. So a cut heals within a tenth of its
@@ -46,7 +46,7 @@ class Rejoin:
     `live` is how many other members there are, which miss the same addresses.
     """
 
-    def __init__(self, longest_us: int, random: Random, now: int) -> None:
+    def __init__(self, longest_us: int, random: Random, now: Micros) -> None:
         self._longest_us = longest_us
         self._random = random
         self._silent: dict[Address, _Silent] = {}
@@ -60,12 +60,12 @@ class Rejoin:
         first = self._find_first()
         return None if first is None else max(self._next_at, self._silent[first].due)
 
-    def add(self, addresses: Iterable[Address], now: int) -> None:
+    def add(self, addresses: Iterable[Address], now: Micros) -> None:
         """Add addresses at which nobody is known to answer. They are asked at once."""
         for address in addresses:
             self._add(address, _Silent(now, now))
 
-    def add_dead(self, address: Address, live: int, now: int) -> None:
+    def add_dead(self, address: Address, live: int, now: Micros) -> None:
         """Add the address of a member that died now. Some of the `live` others ask it at once.
 
         If it was wrongly taken for dead, it hears of that from them, and refutes.
@@ -79,20 +79,20 @@ class Rejoin:
         if self._silent.pop(address, None) is not None:
             self._first = None
 
-    def start_all(self, now: int) -> list[Address]:
+    def start_all(self, now: Micros) -> list[Address]:
         """Every address that was never asked: seeds are joined all at once."""
         fresh = [address for address, silent in self._silent.items() if silent.is_fresh]
         for address in fresh:
             self._asked(address, 0, now)
         return fresh
 
-    def start(self, live: int, now: int) -> Address | None:
+    def start(self, live: int, now: Micros) -> Address | None:
         """The address to ask now. None: nothing is due."""
         wake_at, first = self.wake_at, self._first
         if first is None or wake_at is None or now < wake_at:
             return None
         self._asked(first, live, now)
-        self._next_at = now + SECOND_US
+        self._next_at = Micros(now + SECOND_US)
         return first
 
     def _add(self, address: Address, silent: _Silent) -> None:
@@ -101,7 +101,7 @@ class Rejoin:
             del self._silent[next(iter(self._silent))]
         self._first = None
 
-    def _asked(self, address: Address, live: int, now: int) -> None:
+    def _asked(self, address: Address, live: int, now: Micros) -> None:
         silent = self._silent[address]
         silent.is_fresh = False
         silent.due = now + self._gap_us(now - silent.since, live)

@@ -7,6 +7,7 @@ from random import Random
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
+from flc_udp.model.units import Micros
 
 RELAYS_MAX = 1_024
 """At most this many pings for others are under way. Another ping-req counts as lost."""
@@ -49,7 +50,7 @@ class Relay:
             return None
         return self._errands.pop(nonce)
 
-    def take_silent(self, now: int) -> list[Errand]:
+    def take_silent(self, now: Micros) -> list[Errand]:
         """The errands whose targets did not answer in time."""
         silent = [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]
         return [self._errands.pop(nonce) for nonce in silent]

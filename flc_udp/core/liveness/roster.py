@@ -20,7 +20,7 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import MemberDigest, MemberRanges, Members, Packet
 from flc_udp.wire.packing import HEAD_BYTES, packed_row
 from flc_udp.wire.rows import MemberRow
@@ -48,7 +48,7 @@ class Roster:
     """The exchanges of one node. Effects go to `out`. Times are in µs."""
 
     def __init__(
-        self, settings: Settings, members: MemberTable, out: list[Effect], now: int
+        self, settings: Settings, members: MemberTable, out: list[Effect], now: Micros
     ) -> None:
         self._members = members
         self._out = out
@@ -59,25 +59,25 @@ class Roster:
         self._learned = 0
         self._rows_bytes = settings.packet_bytes_max - SEAL_BYTES - HEAD_BYTES - DIGEST_HEAD_BYTES
 
-    def compare(self, root: bytes, sender: NodeId, source: Address, now: int) -> None:
+    def compare(self, root: bytes, sender: NodeId, source: Address, now: Micros) -> None:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
         if root == self._members.root.value():
             self._pause_us = self._shortest_us
         elif now >= self._next_exchange:
-            self._next_exchange = now + self._pause_us
+            self._next_exchange = Micros(now + self._pause_us)
             self._learned = 0
             self._pause_us = min(2 * self._pause_us, self._longest_us)
             self._send(source, self._range(NodeId(FIRST_ID), 0))
 
-    def learned(self, rows: int, now: int) -> None:
+    def learned(self, rows: int, now: Micros) -> None:
         """A packet of an answer brought this many rows that were believed."""
         self._learned += rows
         if rows:
             self._pause_us = self._shortest_us
         if self._learned >= MUCH:
-            self._next_exchange = min(self._next_exchange, now + NEXT_PAUSE_US)
+            self._next_exchange = Micros(min(self._next_exchange, now + NEXT_PAUSE_US))
 
     def receive_ranges(self, ranges: MemberRanges, source: Address) -> None:
         """Go on where a peer's hashes differ: split the range further, or tell its rows."""

@@ -12,7 +12,7 @@ from math import log, log10
 
 from flc_udp.config import Settings
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 
 ACCUSERS_ENOUGH = 3
 """With this many accusers besides the first, a suspicion lasts its shortest time."""
@@ -72,7 +72,7 @@ class Suspicions:
         return self._first
 
     def start(
-        self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: int
+        self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: Micros
     ) -> None:
         """A member became suspect.
 
@@ -97,7 +97,7 @@ class Suspicions:
         """How many members one accuser accuses."""
         return sum(accuser in suspicion.accusers for suspicion in self._by_node.values())
 
-    def is_ripe(self, node: NodeId, now: int) -> bool:
+    def is_ripe(self, node: NodeId, now: Micros) -> bool:
         """Whether a suspect had half of its shortest timeout: a refutation would be here."""
         suspicion = self._by_node.get(node)
         return suspicion is not None and now - suspicion.started >= suspicion.shortest // 2
@@ -113,7 +113,7 @@ class Suspicions:
             suspicion.started += lag_us
         self._find_first()
 
-    def take_expired(self, now: int) -> list[NodeId]:
+    def take_expired(self, now: Micros) -> list[NodeId]:
         """The suspects whose time is up."""
         if self._first is None or now < self._first:
             return []

@@ -22,7 +22,7 @@ from flc_udp.core.push.rings import Rings
 from flc_udp.core.push.window import PushWindow
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 
 ANNOUNCE_BYTES = 8_192
 """A larger message is announced and pulled. Pushing it in vain would cost more than asking for it.
@@ -108,7 +108,7 @@ class Links:
 
     # --- Pushing ----------------------------------------------------------------------------------
 
-    def push(self, size: int, but: Sequence[NodeId | None], now: int) -> tuple[Addresses, int]:
+    def push(self, size: int, but: Sequence[NodeId | None], now: Micros) -> tuple[Addresses, int]:
         """Push this many bytes over every eager link with room for them, except to these nodes.
 
         Return where they go, and how many bytes this node has pushed altogether.
@@ -123,13 +123,13 @@ class Links:
         )
         return to, self._pushed_bytes
 
-    def taken(self, node: NodeId, at: int, now: int) -> None:
+    def taken(self, node: NodeId, at: int, now: Micros) -> None:
         """A peer has read what was pushed to it, up to this byte."""
         link = self._links.get(node)
         if link is not None:
             link.window.taken(at, now)
 
-    def room(self, now: int) -> int | None:
+    def room(self, now: Micros) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
 
         Only peers count that messages are pushed to and that answer. None: there is no such peer,
@@ -148,7 +148,7 @@ class Links:
         """The addresses of all peers except that one."""
         return self._addresses(but, self._links)
 
-    def told(self, but: NodeId | None, now: int) -> Addresses:
+    def told(self, but: NodeId | None, now: Micros) -> Addresses:
         """Peers that are only told what there is: over lazy links, and where room was lacking."""
         links = self._links.items()
         told = [node for node, link in links if not link.is_eager or link.window.is_behind(now)]
@@ -159,7 +159,7 @@ class Links:
 
     # --- The tree ---------------------------------------------------------------------------------
 
-    def brought(self, node: NodeId, dot: Dot | None, *, is_new: bool, now: int) -> bool:
+    def brought(self, node: NodeId, dot: Dot | None, *, is_new: bool, now: Micros) -> bool:
         """A rumor, whose first message is `dot`, came over a link.
 
         True: the link is to be pruned.
@@ -178,7 +178,7 @@ class Links:
         self.prune(node)
         return True
 
-    def _choose(self, dot: Dot | None, now: int) -> None:
+    def _choose(self, dot: Dot | None, now: Micros) -> None:
         """A message came first by a link. If all nodes prune by it, later links may go lazy."""
         if dot is None or now < self._next_prune or (dot.seq + dot.log[0]) % PRUNE_EVERY:
             return
@@ -198,7 +198,7 @@ class Links:
         if link is not None:
             link.is_eager, link.duplicates = eager, 0
 
-    def missed(self, node: NodeId, now: int) -> bool:
+    def missed(self, node: NodeId, now: Micros) -> bool:
         """What a peer told of did not come by the tree. True: the link to it is grafted.
 
         An eager link may be grafted too: the graft that made this end eager may have been lost on

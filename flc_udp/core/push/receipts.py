@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 
 PROBE_PAUSE_US = 200 * MS_US
 """While somebody waits for receipts, members that owe one are probed this often."""
@@ -64,7 +64,7 @@ class Receipts:
     """For each live member, how far it is to come, and when it last said how far it is."""
     _waits: list[Wait] = field(default_factory=list)
 
-    def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: int) -> Wait:
+    def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: Micros) -> Wait:
         """Wait until `needed` of these members hold `seq`. The caller looks at the Wait."""
         wait = Wait(seq, needed, dict.fromkeys(members))
         for node in list(wait.waited_for):
@@ -75,7 +75,7 @@ class Receipts:
             self.wake_at = now + PROBE_PAUSE_US
         return wait
 
-    def receive(self, node: NodeId, seq: int, head: int, now: int) -> None:
+    def receive(self, node: NodeId, seq: int, head: int, now: Micros) -> None:
         """A member durably holds this node's log up to `seq`, and this node up to `head`."""
         mark = self.marks.get(node)
         if mark is None or max(seq, self.held.get(node, 0)) >= mark.seq:
@@ -108,7 +108,7 @@ class Receipts:
         self._waits.clear()
         self.wake_at = None
 
-    def take_due(self, now: int) -> list[NodeId]:
+    def take_due(self, now: Micros) -> list[NodeId]:
         """The members to probe now: those that are waited for, in the order of the waits."""
         if self.wake_at is None or now < self.wake_at:
             return []

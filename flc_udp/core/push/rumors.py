@@ -13,7 +13,7 @@ from flc_udp.core.effects import Send
 from flc_udp.core.push.links import Links
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Have, Rumor
 
 PART_BYTES = 8_192
@@ -43,13 +43,13 @@ class Rumors:
         """Tell of a large message that is durable here."""
         self._large.setdefault(writer, []).append(message.dot)
 
-    def have(self, message: Message, writer: NodeId | None, now: int) -> None:
+    def have(self, message: Message, writer: NodeId | None, now: Micros) -> None:
         """Tell lazy links of a message that is durable here, as is all before it in its log."""
         self._heads[message.log] = (message.seq, writer)
         if self.wake_at is None:
             self.wake_at = now + HAVE_PAUSE_US
 
-    def take(self, links: Links, now: int) -> list[Send]:
+    def take(self, links: Links, now: Micros) -> list[Send]:
         """What is due, one Send for each set of receivers."""
         sends = []
         for (teller, writer, receipt), messages in self._small.items():
@@ -64,7 +64,7 @@ class Rumors:
             sends += self._take_heads(links, now)
         return [send for send in sends if send.to]
 
-    def _take_heads(self, links: Links, now: int) -> list[Send]:
+    def _take_heads(self, links: Links, now: Micros) -> list[Send]:
         by_writer: dict[NodeId | None, list[Dot]] = {}
         for log, (seq, writer) in self._heads.items():
             by_writer.setdefault(writer, []).append(Dot(log, seq))

@@ -14,7 +14,7 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, SECOND_US, Micros
 
 TAKEN_BYTES = 16_384
 """A peer says how far it has read after this many bytes. A window holds at least twice as many."""
@@ -47,7 +47,7 @@ class PushWindow:
     _behind_until: int = 0
     _answered_at: int = -ANSWERS_WITHIN_US
 
-    def push(self, at: int, size: int, limit: int, now: int) -> bool:
+    def push(self, at: int, size: int, limit: int, now: Micros) -> bool:
         """This many bytes are to be pushed. True: there is room for them."""
         while self._pushed and now - self._pushed[0].when > LOST_AFTER_US:
             self.in_flight -= self._pushed.popleft().size
@@ -58,7 +58,7 @@ class PushWindow:
         self.in_flight += size
         return True
 
-    def taken(self, at: int, now: int) -> None:
+    def taken(self, at: int, now: Micros) -> None:
         """The peer has read up to this byte."""
         self._answered_at = now
         while self._pushed and self._pushed[0].at <= at:
@@ -72,14 +72,14 @@ class PushWindow:
         self.unacknowledged = 0
         return True
 
-    def answers(self, now: int) -> bool:
+    def answers(self, now: Micros) -> bool:
         """Whether the peer lately said how far it has read. One that stands still does not."""
         return now - self._answered_at < ANSWERS_WITHIN_US
 
-    def on_the_way(self, now: int) -> int:
+    def on_the_way(self, now: Micros) -> int:
         """Bytes that were pushed, are not acknowledged, and are not old enough to be lost."""
         return sum(pushed.size for pushed in self._pushed if now - pushed.when <= LOST_AFTER_US)
 
-    def is_behind(self, now: int) -> bool:
+    def is_behind(self, now: Micros) -> bool:
         """Whether something was not pushed lately, so that the peer has to be told of it."""
         return now < self._behind_until

@@ -20,6 +20,7 @@ from flc_udp.core.repair.base import BaseTake
 from flc_udp.core.repair.wants import Wants
 from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 
@@ -42,7 +43,7 @@ class Adoption:
         self._given_up: list[LogId] = []
         """The logs for which the base is taken."""
 
-    def wake(self, live: Sequence[NodeId], now: int) -> None:
+    def wake(self, live: Sequence[NodeId], now: Micros) -> None:
         """Begin to take a base where one is needed, or go on with the one that is being taken."""
         if self.take.is_on:
             self._go_on(live, now)
@@ -61,11 +62,11 @@ class Adoption:
             pull = self.take.begin(peer, self._random.getrandbits(64), now)
             self._send(self._members[peer].row.address, pull)
 
-    def receive(self, base: Base, sender: NodeId, now: int) -> None:
+    def receive(self, base: Base, sender: NodeId, now: Micros) -> None:
         """Some rows of a page came."""
         self.take.heard(base, sender, now)
 
-    def receive_end(self, end: BaseEnd, sender: NodeId, source: Address, now: int) -> None:
+    def receive_end(self, end: BaseEnd, sender: NodeId, source: Address, now: Micros) -> None:
         """A page came to its end: ask for the next one, or adopt the base if it is whole."""
         following = self.take.ended(end, sender, self._random.getrandbits(64), now)
         if isinstance(following, Adopt):
@@ -75,7 +76,7 @@ class Adoption:
         elif following is not None:
             self._send(source, following)
 
-    def _go_on(self, live: Sequence[NodeId], now: int) -> None:
+    def _go_on(self, live: Sequence[NodeId], now: Micros) -> None:
         """Ask again for a page that was silent for too long."""
         take = self.take
         if take.deadline is not None and take.deadline <= now:

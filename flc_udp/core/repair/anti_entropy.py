@@ -33,7 +33,7 @@ from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import (
     Base,
     BaseEnd,
@@ -60,7 +60,7 @@ class AntiEntropy:
         members: MemberTable,
         random: Random,
         out: list[Effect],
-        now: int,
+        now: Micros,
     ) -> None:
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
@@ -91,7 +91,7 @@ class AntiEntropy:
         times = (self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
         return min((at for at in times if at is not None), default=None)
 
-    def is_due(self, now: int) -> bool:
+    def is_due(self, now: Micros) -> bool:
         """Whether `wake` is due."""
         wake_at = self.wake_at
         return wake_at is not None and wake_at <= now
@@ -106,14 +106,14 @@ class AntiEntropy:
         """How many pulls are under way."""
         return len(self.fetch.pulls) + len(self.catch_up.pulls)
 
-    def look_again(self, now: int) -> None:
+    def look_again(self, now: Micros) -> None:
         """A commit has ended, so what waited for the disk may be asked for."""
         self.fetch.look_again(now)
         self.catch_up.look_again(now)
 
     # --- What was found missing -------------------------------------------------------------------
 
-    def held_back(self, log: LogId, seq: int, teller: NodeId, now: int) -> None:
+    def held_back(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
         """A message came before its causes. Its teller holds them all."""
         self.wants.add(log, seq, teller, now + self._grace_us)
         arrival = self._causal.held.get(Dot(log, seq))
@@ -121,13 +121,13 @@ class AntiEntropy:
             for dot in self._causal.missing(arrival.message):
                 self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
 
-    def not_taken(self, log: LogId, seq: int, teller: NodeId, now: int) -> None:
+    def not_taken(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
         """A message came for which there was no room, or only a part of it."""
         self.wants.add(log, seq, teller, now + self._grace_us)
 
     # --- The timer --------------------------------------------------------------------------------
 
-    def wake(self, now: int, is_busy: bool) -> None:
+    def wake(self, now: Micros, is_busy: bool) -> None:
         """Ask for what is due. `is_busy`: too much of what came waits for the disk already."""
         if self.is_idle:
             return
@@ -146,7 +146,7 @@ class AntiEntropy:
         self.adoption.wake(live, now)
         self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
 
-    def _catch_up(self, live: list[NodeId], now: int, is_busy: bool) -> bool:
+    def _catch_up(self, live: list[NodeId], now: Micros, is_busy: bool) -> bool:
         """Begin catch-up or go on with it. Return whether a digest found what is taken over now."""
         catch_up, wants = self.catch_up, self.wants
         missing, found = wants.take_many(has_begun=bool(catch_up.logs))
@@ -168,7 +168,7 @@ class AntiEntropy:
         asked = (*self.wants.tellers(log), *self._helpers)
         return [peer for peer in dict.fromkeys(asked) if peer in live]
 
-    def _pull(self, peer: NodeId, logs: list[tuple[LogId, Spans]], now: int) -> None:
+    def _pull(self, peer: NodeId, logs: list[tuple[LogId, Spans]], now: Micros) -> None:
         """Ask a peer for what is missing of some logs. What the pull cannot name stays due."""
         nonce = self._random.getrandbits(64)
         wants, named = self._writer.name_some(logs)
@@ -181,7 +181,7 @@ class AntiEntropy:
         pull = Pull(nonce, self._credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants))
         self._send(peer, pull)
 
-    def _pull_window(self, window: StampWindow, now: int) -> None:
+    def _pull_window(self, window: StampWindow, now: Micros) -> None:
         """Ask the window's peer for what is missing in it."""
         gaps, wants = self._causal.gaps, self.wants
         named = self._writer.name_all([(log, gaps(log, wants.upper(log))) for log in window.logs])
@@ -205,7 +205,7 @@ class AntiEntropy:
         packet: Have | Ranges | Digest | ReplayEnd | BasePull | Base | BaseEnd,
         sender: NodeId,
         source: Address,
-        now: int,
+        now: Micros,
     ) -> None:
         """Take a packet that concerns nothing but repair."""
         match packet:
@@ -226,7 +226,7 @@ class AntiEntropy:
             case _:
                 assert_never(packet)
 
-    def receive_have(self, have: Have, sender: NodeId, now: int) -> None:
+    def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
         due_at = now if have.pull else now + self._have_grace_us
         for dot in have.dots:
@@ -240,7 +240,7 @@ class AntiEntropy:
         lacks = (log for log, high, head in heads if head.seq < high and head.stamp < pull.below)
         self._out.append(StreamReplay(source, pull, tuple(dict.fromkeys(lacks))))
 
-    def heard(self, replay: Replay, sender: NodeId, now: int) -> int | None:
+    def heard(self, replay: Replay, sender: NodeId, now: Micros) -> int | None:
         """A part of a replay came: how many messages were asked for. None: nobody asked for it.
 
         0: catch-up asked for it, and keeps its messages until nothing before them is to come.
@@ -249,7 +249,7 @@ class AntiEntropy:
             return 0
         return self.fetch.pulls.heard(replay.nonce, sender, now)
 
-    def receive_piece(self, piece: Piece, sender: NodeId, now: int) -> tuple[bytes | None, int]:
+    def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> tuple[bytes | None, int]:
         """A piece came. Return the whole message, if this was the last piece missing.
 
         Also return how many messages were asked for together with it.
@@ -262,7 +262,7 @@ class AntiEntropy:
             self.not_taken(piece.log, piece.seq, sender, now)
         return whole, asked
 
-    def receive_end(self, end: ReplayEnd, sender: NodeId, now: int) -> None:
+    def receive_end(self, end: ReplayEnd, sender: NodeId, now: Micros) -> None:
         """A replay came to its end. What it did not bring is asked for again."""
         if end.floor:
             self.wants.below_floor(end.lacks, sender, end.floor)

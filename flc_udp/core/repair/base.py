@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from flc_udp.core.effects import Adopt
 from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
 from flc_udp.model.history import BaseLog, BaseRoom
+from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 TRIES_MAX = 20
@@ -47,7 +48,7 @@ class BaseTake:
         """Whether a base is being taken."""
         return self.deadline is not None
 
-    def begin(self, peer: NodeId, nonce: int, now: int) -> BasePull:
+    def begin(self, peer: NodeId, nonce: int, now: Micros) -> BasePull:
         """Begin to take the base of `peer`."""
         self.peer, self._tries = peer, 0
         return self._start(nonce, now)
@@ -57,14 +58,14 @@ class BaseTake:
         self.deadline = None
         self._rows, self._page = [], {}
 
-    def heard(self, base: Base, peer: NodeId, now: int) -> None:
+    def heard(self, base: Base, peer: NodeId, now: Micros) -> None:
         """Some rows of the page came."""
         if self.is_on and (base.nonce, peer) == (self._nonce, self.peer):
             for row in base.rows[: ROWS_MAX - len(self._rows) - len(self._page)]:
                 self._page[row.log, row.rooms[:1]] = row
             self.deadline = now + self.timeout_us
 
-    def ended(self, end: BaseEnd, peer: NodeId, nonce: int, now: int) -> BasePull | Adopt | None:
+    def ended(self, end: BaseEnd, peer: NodeId, nonce: int, now: Micros) -> BasePull | Adopt | None:
         """A page came to its end. Return what to ask for next, or the base if it is whole."""
         if not self.is_on or (end.nonce, peer) != (self._nonce, self.peer):
             return None
@@ -84,7 +85,7 @@ class BaseTake:
             return None  # This is no base: messages at the floor and above it are kept.
         return Adopt(end.floor, rows)
 
-    def again(self, now: int) -> BasePull | None:
+    def again(self, now: Micros) -> BasePull | None:
         """The page was silent for too long, or came only in part: ask for it again, or give up.
 
         What came of it is kept, because the rows of one version are the same each time.
@@ -100,11 +101,11 @@ class BaseTake:
             self.stop()
         return not self.is_on
 
-    def _start(self, nonce: int, now: int) -> BasePull:
+    def _start(self, nonce: int, now: Micros) -> BasePull:
         self._rows, self._after, self._version = [], BEGINNING, None
         return self._ask(nonce, now)
 
-    def _ask(self, nonce: int, now: int) -> BasePull:
+    def _ask(self, nonce: int, now: Micros) -> BasePull:
         self._nonce, self._page = nonce, {}
         self.deadline = now + self.timeout_us
         return BasePull(nonce, self._after)

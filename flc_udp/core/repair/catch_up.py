@@ -21,7 +21,7 @@ from flc_udp.core.repair.pace import Pace
 from flc_udp.core.repair.windows import StampWindow, Stretches
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.message import stamp_of
-from flc_udp.model.units import SECOND_US
+from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.wire.packets import Replay, ReplayEnd
 
 PEERS_MAX = 3
@@ -83,7 +83,7 @@ class CatchUp:
             times.append(self._look_at)
         return min(times, default=None)
 
-    def take_over(self, missing: dict[LogId, int], now: int) -> None:
+    def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
         """Catch up on these logs too: {log: messages missing}."""
         if not self.logs:
             self._pace.width = 0  # How dense other messages were says nothing about these.
@@ -91,7 +91,7 @@ class CatchUp:
         self.logs.update(missing)
         self.look_again(now)
 
-    def look_again(self, now: int) -> None:
+    def look_again(self, now: Micros) -> None:
         """What kept the next window from being asked for may be gone."""
         if self.logs:
             self._look_at = now
@@ -127,7 +127,7 @@ class CatchUp:
 
     def take(
         self,
-        now: int,
+        now: Micros,
         peers_of: Callable[[LogId], Sequence[NodeId]],
         *,
         is_busy: bool,
@@ -160,7 +160,7 @@ class CatchUp:
             return self._waiting.popleft()
         return None
 
-    def asked(self, nonce: int, window: StampWindow, now: int, *, in_pieces: bool) -> None:
+    def asked(self, nonce: int, window: StampWindow, now: Micros, *, in_pieces: bool) -> None:
         """A pull for a window is being sent. `in_pieces`: it asks for pieces of some message."""
         window.deadline = now + self._timeout_us
         window.in_pieces = in_pieces
@@ -178,7 +178,7 @@ class CatchUp:
             self._waiting += self._stretches.probe()
         return bool(self._waiting)
 
-    def _choose(self, peers: Sequence[NodeId], now: int) -> NodeId | None:
+    def _choose(self, peers: Sequence[NodeId], now: Micros) -> NodeId | None:
         """The least busy of these peers. One that was silent is chosen only if all were.
 
         None: all of them are busy, or enough others are asked already.
@@ -198,7 +198,7 @@ class CatchUp:
 
     # --- Answers ----------------------------------------------------------------------------------
 
-    def heard(self, replay: Replay, peer: NodeId, now: int) -> bool:
+    def heard(self, replay: Replay, peer: NodeId, now: Micros) -> bool:
         """A part of an answer came. `take_ready` returns its messages in the order of stamps.
 
         False: nobody asked that peer for it, or for so much.
@@ -216,7 +216,7 @@ class CatchUp:
         window.deadline = now + self._timeout_us
         return True
 
-    def heard_piece(self, peer: NodeId, now: int) -> bool:
+    def heard_piece(self, peer: NodeId, now: Micros) -> bool:
         """A piece of a large message came. Return whether its sender is asked for any window."""
         windows = [window for window in self.pulls.values() if window.peer == peer]
         for window in windows:
@@ -224,7 +224,7 @@ class CatchUp:
             window.deadline = now + self._timeout_us
         return bool(windows)
 
-    def take_ready(self, now: int) -> list[bytes]:
+    def take_ready(self, now: Micros) -> list[bytes]:
         """The messages that came and before which nothing is still to come."""
         if not self.logs:
             return []
@@ -234,7 +234,7 @@ class CatchUp:
             self.look_again(now)  # This may have been the last of it.
         return messages
 
-    def ended(self, end: ReplayEnd, peer: NodeId, now: int) -> StampWindow | None:
+    def ended(self, end: ReplayEnd, peer: NodeId, now: Micros) -> StampWindow | None:
         """An answer came to its end. Return its window; what it lacks waits to be asked for again.
 
         None: nobody asked that peer for it.
@@ -278,7 +278,7 @@ class CatchUp:
         elif not lacking:
             self._stretches.goes_on_at(window.group, end.next)
 
-    def close_silent(self, now: int) -> None:
+    def close_silent(self, now: Micros) -> None:
         """Ask again for the windows of which nothing came for too long."""
         for nonce in [n for n, window in self.pulls.items() if window.deadline <= now]:
             window = self.pulls.pop(nonce)

@@ -23,7 +23,7 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.rows import DigestRow, State
 
@@ -60,7 +60,7 @@ class Exchange:
         wants: Wants,
         random: Random,
         out: list[Effect],
-        now: int,
+        now: Micros,
     ) -> None:
         self.last_sync = Sync()
         self.forks = 0
@@ -81,7 +81,7 @@ class Exchange:
 
     # --- When -------------------------------------------------------------------------------------
 
-    def sync(self, nodes: Sequence[NodeId], now: int) -> list[NodeId]:
+    def sync(self, nodes: Sequence[NodeId], now: Micros) -> list[NodeId]:
         """Compare with these members now, or with a few of all if none is named.
 
         Return those that are alive, which the caller has to probe. The pauses between exchanges
@@ -102,7 +102,7 @@ class Exchange:
         self._pause_us = self._shortest_us
 
     def compare(
-        self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: int
+        self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: Micros
     ) -> None:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
@@ -114,11 +114,11 @@ class Exchange:
             return
         if is_asked or self._causal.held:
             self._pause_us = self._shortest_us  # What waits here for its causes lacks something.
-        self._next_at = now + self._pause_us
+        self._next_at = Micros(now + self._pause_us)
         self._pause_us = min(2 * self._pause_us, self._longest_us)
         self._send(source, self._range(LogId(FIRST_ID), 0))
 
-    def _remember(self, sender: NodeId, catching_up: bool, now: int, *, agrees: bool) -> None:
+    def _remember(self, sender: NodeId, catching_up: bool, now: Micros, *, agrees: bool) -> None:
         member = self._members.get(sender)
         if member is None:
             return
@@ -141,7 +141,7 @@ class Exchange:
                 answer += self._range(low, ranges.level + 1)
         self._send(source, answer)
 
-    def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: int) -> None:
+    def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
         due_at = now + self._grace_us
         theirs = {row.log: row for row in digest.rows}

@@ -17,6 +17,7 @@ from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.core.repair.pulls import Pulls, PullUnderWay
 from flc_udp.core.repair.wants import Wants
 from flc_udp.model.dots import LogId, NodeId, Spans
+from flc_udp.model.units import Micros
 
 PULLS_MAX = 8
 """At most this many peers are asked at once."""
@@ -54,14 +55,16 @@ class Fetch:
         """Whether nothing is wanted of anybody, and this has been counted."""
         return self.wake_at is None and not self._wants.to_go
 
-    def look_again(self, now: int) -> None:
+    def look_again(self, now: Micros) -> None:
         """What kept something from being asked for may be gone."""
         if self._wants.has_ready:
             self._look_at = now
 
     # --- Asking -----------------------------------------------------------------------------------
 
-    def take_due(self, now: int, live: Iterable[NodeId], *, is_busy: bool) -> tuple[Chosen, bool]:
+    def take_due(
+        self, now: Micros, live: Iterable[NodeId], *, is_busy: bool
+    ) -> tuple[Chosen, bool]:
         """What to ask of whom, and whether a digest found any of it.
 
         Nothing is asked for while `is_busy`: what came by earlier pulls waits for the disk.
@@ -95,7 +98,7 @@ class Fetch:
         nonce: int,
         peer: NodeId,
         spans: Sequence[tuple[LogId, Spans]],
-        now: int,
+        now: Micros,
         *,
         for_pieces: bool = False,
     ) -> None:
@@ -106,7 +109,7 @@ class Fetch:
 
     # --- Answers ----------------------------------------------------------------------------------
 
-    def ended(self, nonce: int, peer: NodeId, now: int, *, is_empty: bool = False) -> None:
+    def ended(self, nonce: int, peer: NodeId, now: Micros, *, is_empty: bool = False) -> None:
         """An answer came to its end, so what it did not bring is due again.
 
         `is_empty`: the peer said that it has nothing of all that it was asked for.
@@ -115,12 +118,12 @@ class Fetch:
         if pull is not None:
             self._close(pull, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
 
-    def close_silent(self, now: int) -> None:
+    def close_silent(self, now: Micros) -> None:
         """Give up the pulls for which nothing came for too long."""
         for pull in self.pulls.take_silent(now):
             self._close(pull, SILENT, now)
 
-    def _close(self, pull: PullUnderWay, doubt: int, now: int) -> None:
+    def _close(self, pull: PullUnderWay, doubt: int, now: Micros) -> None:
         self._wants.answered(pull.missing, pull.peer, doubt, now, has_pieces=pull.has_pieces)
         self.look_again(now)
 

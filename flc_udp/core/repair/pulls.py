@@ -13,6 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.units import Micros
 
 REPAIR_MESSAGES_MAX = 64
 """A pull for at most this many messages repairs live traffic, so what it brings is forwarded. A
@@ -63,7 +64,13 @@ class Pulls:
         return {pull.peer for pull in self.by_nonce.values()}
 
     def begin(
-        self, nonce: int, peer: NodeId, missing: Mapping[LogId, int], now: int, *, for_pieces: bool
+        self,
+        nonce: int,
+        peer: NodeId,
+        missing: Mapping[LogId, int],
+        now: Micros,
+        *,
+        for_pieces: bool,
     ) -> None:
         """A pull is being sent. `missing` is {log: messages missing}."""
         pull = PullUnderWay(peer, missing, now + self.repair_timeout_us, for_pieces)
@@ -71,7 +78,7 @@ class Pulls:
             pull.deadline = now + self.pull_timeout_us
         self.by_nonce[nonce] = pull
 
-    def heard(self, nonce: int, peer: NodeId, now: int) -> int | None:
+    def heard(self, nonce: int, peer: NodeId, now: Micros) -> int | None:
         """A part of an answer came: how many messages were asked for. None: nobody asked for it."""
         pull = self.by_nonce.get(nonce)
         if pull is None or pull.peer != peer:
@@ -79,7 +86,7 @@ class Pulls:
         pull.deadline = now + self.pull_timeout_us
         return pull.messages
 
-    def heard_piece(self, peer: NodeId, now: int) -> int:
+    def heard_piece(self, peer: NodeId, now: Micros) -> int:
         """A piece of a large message came: how many messages that peer was asked for, 0 if none.
 
         A piece has no nonce, so it counts for all pulls from its sender.
@@ -95,7 +102,7 @@ class Pulls:
         pull = self.by_nonce.get(nonce)
         return self.by_nonce.pop(nonce) if pull is not None and pull.peer == peer else None
 
-    def take_silent(self, now: int) -> list[PullUnderWay]:
+    def take_silent(self, now: Micros) -> list[PullUnderWay]:
         """The pulls for which nothing came for too long. They are over."""
         silent = [nonce for nonce, pull in self.by_nonce.items() if pull.deadline <= now]
         return [self.by_nonce.pop(nonce) for nonce in silent]

@@ -19,7 +19,7 @@ from flc_udp.core.repair.floors import Floors
 from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
 from flc_udp.core.repair.wanted import Asker, WantedLog
 from flc_udp.model.dots import LogId, NodeId, Spans
-from flc_udp.model.units import SECOND_US
+from flc_udp.model.units import SECOND_US, Micros
 
 CATCH_UP_LEAST = 256
 """Catch-up begins when at least this many messages are missing in all logs together."""
@@ -112,7 +112,7 @@ class Wants:
 
     # --- What to ask for --------------------------------------------------------------------------
 
-    def ripen(self, now: int) -> None:
+    def ripen(self, now: Micros) -> None:
         """Make ready what is due.
 
         What was due first comes first, so no log waits for others that keep bringing messages.
@@ -140,7 +140,7 @@ class Wants:
         del self._ready[log]
         self._ready[log] = None
 
-    def note_truncated(self, log: LogId, now: int) -> None:
+    def note_truncated(self, log: LogId, now: Micros) -> None:
         """No reachable member keeps what is wanted of a log.
 
         A base is to be taken. If that fails, all members are asked anew after a while.
@@ -163,7 +163,7 @@ class Wants:
         missing: Mapping[LogId, int],
         peer: NodeId,
         doubt: int,
-        now: int,
+        now: Micros,
         *,
         has_pieces: bool,
     ) -> None:
@@ -205,7 +205,7 @@ class Wants:
             if wanted is not None and wanted.asker is Asker.CATCH_UP:
                 self.count(log)
 
-    def give_back(self, log: LogId, before: int, now: int) -> None:
+    def give_back(self, log: LogId, before: int, now: Micros) -> None:
         """Catch-up is done with a log of which `before` messages were missing at first."""
         wanted = self._wanted.get(log)
         if wanted is not None and wanted.asker is Asker.CATCH_UP:
@@ -225,7 +225,7 @@ class Wants:
         logs, self._truncated = self._truncated, {}
         return {log: it.asked for log in logs if (it := self._wanted[log].floors)}
 
-    def needs_base(self, logs: Iterable[LogId], live: Iterable[NodeId], now: int) -> bool:
+    def needs_base(self, logs: Iterable[LogId], live: Iterable[NodeId], now: Micros) -> bool:
         """Whether something of these is still missing, and every live member was asked for it.
 
         It is not needed while there is a member that came meanwhile: that one is asked at once.
@@ -260,7 +260,9 @@ class Wants:
 
     # --- One want ---------------------------------------------------------------------------------
 
-    def _settle(self, log: LogId, wanted: WantedLog, before: int, peer: NodeId, now: int) -> None:
+    def _settle(
+        self, log: LogId, wanted: WantedLog, before: int, peer: NodeId, now: Micros
+    ) -> None:
         """Nobody is asked for this log any more. `before` was missing when `peer` was asked."""
         wanted.asker = None
         self.count(log)

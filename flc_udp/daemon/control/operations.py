@@ -17,7 +17,7 @@ from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.records import Record, clock_record, member_record
 from flc_udp.daemon.watch.status import Status
-from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import decode
@@ -150,7 +150,7 @@ class Operations:
                 "room": row.room,
                 "messages": row.messages,
                 "logs": row.logs,
-                "last_said_at": rfc3339(row.last_stamp >> STAMP_WALL_SHIFT),
+                "last_said_at": rfc3339(wall_of(row.last_stamp)),
                 "position": row.position,
             }
 
@@ -185,7 +185,7 @@ class Operations:
         for position, encoded in rows:
             message = decode(encoded)
             if floor is not None and message.stamp >= floor:
-                yield {"floor": rfc3339(floor >> STAMP_WALL_SHIFT)}
+                yield {"floor": rfc3339(wall_of(floor))}
                 floor = None
             record = message_record(message)
             if past is not None:

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from flc_udp.core.facts import MemberFacts
 from flc_udp.daemon.records import Record, member_record
 from flc_udp.model.message import Message
+from flc_udp.model.units import Millis
 from flc_udp.wire.message_json import message_record
 
 
@@ -34,7 +35,7 @@ def run_for_message(message: Message, *, is_own: bool) -> Run:
     return Run(environ, message_record(message))
 
 
-def run_for_member(member: MemberFacts, wall_ms: int) -> Run:
+def run_for_member(member: MemberFacts, wall_ms: Millis) -> Run:
     """The run for a member whose state changed."""
     row = member.row
     environ = {

@@ -33,7 +33,7 @@ from flc_udp.daemon.watch.peers import PeerSums, peer_sums
 from flc_udp.daemon.watch.status import Status, members_by_state
 from flc_udp.daemon.watch.timings import Histogram, Timings
 from flc_udp.daemon.watch.web import Web
-from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import StoreFailed
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
@@ -86,7 +86,7 @@ GAUGES: dict[str, tuple[str, Callable[[Scrape], float]]] = {
     "rooms": ("Rooms that anything was said in.", lambda at: at.facts.rooms),
     "floor_timestamp_seconds": (
         "Everything said since then is kept, by authors' clocks. 0 if nothing was pruned.",
-        lambda at: (at.facts.floor >> STAMP_WALL_SHIFT) / 1_000,
+        lambda at: wall_of(at.facts.floor) / 1_000,
     ),
     "holdback_bytes": (
         "Messages in memory that came before their causes.",

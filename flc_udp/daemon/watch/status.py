@@ -15,7 +15,7 @@ from flc_udp.daemon.records import Record, plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
-from flc_udp.model.clocks import STAMP_WALL_SHIFT
+from flc_udp.model.clocks import wall_of
 from flc_udp.model.drops import Drop
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
@@ -217,4 +217,4 @@ def _health(health: HealthFacts) -> Record:
 
 def _floor(stamp: int) -> str | None:
     """The time from which messages are kept; None where nothing was pruned."""
-    return rfc3339(stamp >> STAMP_WALL_SHIFT) if stamp else None
+    return rfc3339(wall_of(stamp)) if stamp else None

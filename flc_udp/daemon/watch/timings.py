@@ -11,6 +11,7 @@ from bisect import bisect_left
 from itertools import accumulate
 
 from flc_udp.model.dots import LogId
+from flc_udp.model.units import Millis
 from flc_udp.waist.ports import Batch
 
 COMMIT_BOUNDS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -49,7 +50,7 @@ class Timings:
         self.from_the_future = 0
         """Samples with a negative age: the author's clock is ahead of this node's."""
 
-    def arrived(self, batch: Batch, own: LogId, wall_ms: int) -> None:
+    def arrived(self, batch: Batch, own: LogId, wall_ms: Millis) -> None:
         """A batch is durable: note the age of one message of another node, at either end of it.
 
         A node decides its own posts last in a turn, and commits them first after a pause. So if

@@ -22,6 +22,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import NO_HEAD, Frontier, Head, advance
 from flc_udp.model.message import Message, Origin, decode
+from flc_udp.model.units import EPOCH
 from flc_udp.store.fsck.base import FoundBase
 from flc_udp.store.fsck.findings import Finding, difference
 from flc_udp.store.reader import SELECT_ENCODED
@@ -208,4 +209,4 @@ def _stand_in(log: LogId | None, seq: object, stamp: object, room: str | None) -
     """A message of which only the row is known, if the row tells enough."""
     if log is None or room is None or not isinstance(seq, int) or not isinstance(stamp, int):
         return None
-    return Message(log, seq, room, "", 0, stamp, (), UNREAD, "", None, b"", UNREAD)
+    return Message(log, seq, room, "", EPOCH, stamp, (), UNREAD, "", None, b"", UNREAD)
