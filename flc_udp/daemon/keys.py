@@ -17,11 +17,11 @@ from pathlib import Path
 
 from flc_udp.config import Settings
 from flc_udp.daemon.notices import KeyFileOutdated, KeysChanged
-from flc_udp.daemon.records import Record
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
 from flc_udp.wire import ring as rings
+from flc_udp.wire.message_json import Record
 from flc_udp.wire.ring import SavedRing, mark_of, read_ring, ring_text
 from flc_udp.wire.seal import Keyring, Seal, keyring, read_key, read_keys
 

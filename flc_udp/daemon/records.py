@@ -12,9 +12,8 @@ from typing import TypeVar
 from flc_udp.core.facts import MemberFacts
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.units import Millis
-from flc_udp.wire.message_json import rfc3339
+from flc_udp.wire.message_json import Record, rfc3339
 
-Record = dict[str, object]
 Name = TypeVar("Name", bound=str)
 
 encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode

@@ -37,7 +37,6 @@ from flc_udp.daemon.notices import (
     SettingsReloaded,
     VariableUnknown,
 )
-from flc_udp.daemon.records import Record
 from flc_udp.daemon.seeds import check_seeds, keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
@@ -53,6 +52,7 @@ from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
+from flc_udp.wire.message_json import Record
 from flc_udp.wire.seal import Keyring
 
 DRAIN_S = 5.0

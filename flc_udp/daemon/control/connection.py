@@ -17,10 +17,11 @@ from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
-from flc_udp.daemon.records import Record, encode
+from flc_udp.daemon.records import encode
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.wire.message_json import Record
 
 SAYS_MAX = 2_048
 """When this many says of one connection wait for their commit, the connection is not read."""

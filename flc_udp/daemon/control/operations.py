@@ -15,7 +15,7 @@ from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import Record, clock_record, member_record
+from flc_udp.daemon.records import clock_record, member_record
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import parse_dot
@@ -23,7 +23,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.message import decode
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
-from flc_udp.wire.message_json import message_record, rfc3339
+from flc_udp.wire.message_json import Record, message_record, rfc3339
 from flc_udp.wire.rows import State
 
 SLICE_S = 0.005

@@ -10,10 +10,10 @@ import binascii
 import datetime as dt
 import json
 
-from flc_udp.daemon.records import Record
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.message import check_label
 from flc_udp.waist.ports import Once
+from flc_udp.wire.message_json import Record
 
 LINE_BYTES_MAX = 8 << 20
 """A request has at most this many bytes: room for the largest body, escaped."""

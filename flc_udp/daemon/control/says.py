@@ -14,7 +14,6 @@ from functools import partial
 
 from flc_udp.daemon.control.requests import TIMEOUT_S, body_of, once_of, timeout_s_of
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import Record
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import check_label
@@ -23,6 +22,7 @@ from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
 from flc_udp.waist.ports import Committed, Once, Post
 from flc_udp.waist.waits import WaitEnded
+from flc_udp.wire.message_json import Record
 
 NEWEST_MAX = 1_024
 """The newest numbers of this many clients are kept in memory."""

@@ -22,13 +22,13 @@ import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple
 
-from flc_udp.daemon.records import Record, clock_record
+from flc_udp.daemon.records import clock_record
 from flc_udp.model.clocks import Order, VectorClock
 from flc_udp.model.dots import Dot, LogId, parse_dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
-from flc_udp.wire.message_json import message_record, rfc3339
+from flc_udp.wire.message_json import Record, message_record, rfc3339
 
 MESSAGES_A_TURN = 256
 """After this many messages other work has its turn. Reading them takes 2 ms."""

@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flc_udp.core.facts import MemberFacts
-from flc_udp.daemon.records import Record, member_record
+from flc_udp.daemon.records import member_record
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
-from flc_udp.wire.message_json import message_record
+from flc_udp.wire.message_json import Record, message_record
 
 
 class Run(NamedTuple):

@@ -12,9 +12,10 @@ from flc_udp.daemon.hooks.environment import Run
 from flc_udp.daemon.hooks.news import NewsSource
 from flc_udp.daemon.hooks.shell import How, Shell
 from flc_udp.daemon.notices import HookFailed
-from flc_udp.daemon.records import Record, encode
+from flc_udp.daemon.records import encode
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import StoreFailed
+from flc_udp.wire.message_json import Record
 
 READ_AGAIN_S = 1.0
 """If the log cannot be read, the hook tries again after this time."""

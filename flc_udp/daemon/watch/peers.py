@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from flc_udp.core.facts import Facts, MemberFacts
-from flc_udp.daemon.records import Record
+from flc_udp.wire.message_json import Record
 from flc_udp.wire.rows import State
 
 LISTED_MAX = 128

@@ -11,7 +11,7 @@ from flc_udp.config import Settings
 from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import Record, plain
+from flc_udp.daemon.records import plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
@@ -20,7 +20,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Node
-from flc_udp.wire.message_json import rfc3339
+from flc_udp.wire.message_json import Record, rfc3339
 from flc_udp.wire.rows import MemberRow, State
 
 
