@@ -58,100 +58,76 @@ class Scrape(NamedTuple):
 Samples = Mapping[tuple[str, ...], float]
 """{values of the labels, in their order: figure}."""
 
-GAUGES: dict[str, tuple[str, Callable[[Scrape], float]]] = {
-    "uptime_seconds": ("Since this daemon started.", lambda at: at.status.uptime_s),
-    "healthy": ("1 if `flc status` says so.", lambda at: not at.status.reasons()),
-    "keys": (
-        "Keys that open datagrams. More than 1 while the cluster changes its key.",
-        lambda at: len(at.keyring.keys),
-    ),
-    "local_health_score": (
-        "How little this node trusts its own view of others. 0 is well.",
-        lambda at: at.facts.health.score,
-    ),
-    "local_health_score_max": (
-        "The worst local health there can be. Half of it is unhealthy.",
-        lambda at: at.facts.health.score_max,
-    ),
-    "catching_up": (
-        "1 while so much is missing that nobody should be sent here to read.",
-        lambda at: at.facts.catching_up,
-    ),
-    "leaving": ("1 once this node was told to leave.", lambda at: at.facts.is_leaving),
-    "messages": (
-        "Messages that this node durably knows, with those it has pruned.",
-        lambda at: at.facts.messages,
-    ),
-    "logs": ("Logs: runs of nodes that posted.", lambda at: at.facts.logs),
-    "rooms": ("Rooms that anything was said in.", lambda at: at.facts.rooms),
-    "floor_timestamp_seconds": (
-        "Everything said since then is kept, by authors' clocks. 0 if nothing was pruned.",
-        lambda at: wall_of(at.facts.floor) / 1_000,
-    ),
-    "holdback_bytes": (
-        "Messages in memory that came before their causes.",
-        lambda at: at.facts.repair.holdback_bytes,
-    ),
-    "pieces_bytes": (
-        "Parts in memory of large messages that are not complete yet.",
-        lambda at: at.facts.repair.pieces_bytes,
-    ),
-    "log_writable": (
-        "0 while commits fail: posts are refused, and the node tries again.",
-        lambda at: at.node.failing is None,
-    ),
-    "control_connections": ("Clients of the control socket.", lambda at: at.clients.connections),
-    "control_connections_blocked": (
-        "Clients that do not read what they asked for.",
-        lambda at: at.clients.blocked,
-    ),
-    "control_connections_paused": (
-        "Clients that the node does not read from until it has done what they asked.",
-        lambda at: at.clients.paused,
-    ),
-    "control_unread_bytes": (
-        "Bytes in memory that clients have not read yet.",
-        lambda at: at.clients.unread_bytes,
-    ),
-    "followers": ("Rooms that are followed, over all clients.", lambda at: at.clients.follows),
-    "followers_lagging": (
-        "Followers that have not seen everything. They read on from the log.",
-        lambda at: at.clients.lagging,
-    ),
-    "follower_lag_messages_max": (
-        "Messages, of all rooms, that the furthest of them is behind.",
-        lambda at: at.clients.lag_max,
-    ),
-    "web_connections": ("Connections to these pages.", lambda at: at.web.connections),
-    # Of peers there are sums over the living members, never one of them: there may be a thousand.
-    "peer_lag_messages_max": (
-        "Messages of this run that the member furthest behind has not said it holds.",
-        lambda at: at.peers.lag_messages_max,
-    ),
-    "peers_lagging": ("Members for which that is not 0.", lambda at: at.peers.lagging),
-    "peers_behind": (
-        "Members that do not hold what this node had said when they spoke before.",
-        lambda at: at.peers.behind,
-    ),
-    "peer_behind_seconds_max": (
-        "How long the longest of them has been behind.",
-        lambda at: at.peers.behind_s_max,
-    ),
-    "peers_catching_up": ("Members that say they are.", lambda at: at.peers.catching_up),
-    "peers_roots_differ": (
-        "Members that last told another root than this node's. Usual while much is said.",
-        lambda at: at.peers.roots_differ,
-    ),
-    "push_in_flight_bytes": (
-        "Bytes that were pushed and not answered yet.",
-        lambda at: at.peers.in_flight_bytes,
-    ),
-    "push_windows_full": (
-        "Members whose window was full of late. They are told what there is, and pull it.",
-        lambda at: at.peers.windows_full,
-    ),
+GAUGES = {
+    "uptime_seconds": "Since this daemon started.",
+    "healthy": "1 if `flc status` says so.",
+    "keys": "Keys that open datagrams. More than 1 while the cluster changes its key.",
+    "local_health_score": "How little this node trusts its own view of others. 0 is well.",
+    "local_health_score_max": "The worst local health there can be. Half of it is unhealthy.",
+    "catching_up": "1 while so much is missing that nobody should be sent here to read.",
+    "leaving": "1 once this node was told to leave.",
+    "messages": "Messages that this node durably knows, with those it has pruned.",
+    "logs": "Logs: runs of nodes that posted.",
+    "rooms": "Rooms that anything was said in.",
+    "floor_timestamp_seconds": "Everything said since then is kept. 0 if nothing was pruned.",
+    "holdback_bytes": "Messages in memory that came before their causes.",
+    "pieces_bytes": "Parts in memory of large messages that are not complete yet.",
+    "log_writable": "0 while commits fail: posts are refused, and the node tries again.",
+    "control_connections": "Clients of the control socket.",
+    "control_connections_blocked": "Clients that do not read what they asked for.",
+    "control_connections_paused": "Clients that wait until the node has done what they asked.",
+    "control_unread_bytes": "Bytes in memory that clients have not read yet.",
+    "followers": "Rooms that are followed, over all clients.",
+    "followers_lagging": "Followers that have not seen everything. They read on from the log.",
+    "follower_lag_messages_max": "Messages, of all rooms, that the furthest of them is behind.",
+    "web_connections": "Connections to these pages.",
+    "peer_lag_messages_max": "Messages of this run that the furthest member has not confirmed.",
+    "peers_lagging": "Members for which that is not 0.",
+    "peers_behind": "Members that do not hold what this node had said when they spoke before.",
+    "peer_behind_seconds_max": "How long the longest of them has been behind.",
+    "peers_catching_up": "Members that say they are.",
+    "peers_roots_differ": "Members with another root than this node's. Usual under load.",
+    "push_in_flight_bytes": "Bytes that were pushed and not answered yet.",
+    "push_windows_full": "Members whose window was full of late. They pull instead.",
 }
-"""{name: (help, how to read it)}: figures that rise and fall."""
+"""{name: help} of the figures that rise and fall."""
+
+
+def _gauges(at: Scrape) -> dict[str, float]:
+    status, node, facts, clients, peers = at.status, at.node, at.facts, at.clients, at.peers
+    return {
+        "uptime_seconds": status.uptime_s,
+        "healthy": not status.reasons(),
+        "keys": len(at.keyring.keys),
+        "local_health_score": facts.health.score,
+        "local_health_score_max": facts.health.score_max,
+        "catching_up": facts.catching_up,
+        "leaving": facts.is_leaving,
+        "messages": facts.messages,
+        "logs": facts.logs,
+        "rooms": facts.rooms,
+        "floor_timestamp_seconds": wall_of(facts.floor) / 1_000,
+        "holdback_bytes": facts.repair.holdback_bytes,
+        "pieces_bytes": facts.repair.pieces_bytes,
+        "log_writable": node.failing is None,
+        "control_connections": clients.connections,
+        "control_connections_blocked": clients.blocked,
+        "control_connections_paused": clients.paused,
+        "control_unread_bytes": clients.unread_bytes,
+        "followers": clients.follows,
+        "followers_lagging": clients.lagging,
+        "follower_lag_messages_max": clients.lag_max,
+        "web_connections": at.web.connections,
+        "peer_lag_messages_max": peers.lag_messages_max,
+        "peers_lagging": peers.lagging,
+        "peers_behind": peers.behind,
+        "peer_behind_seconds_max": peers.behind_s_max,
+        "peers_catching_up": peers.catching_up,
+        "peers_roots_differ": peers.roots_differ,
+        "push_in_flight_bytes": peers.in_flight_bytes,
+        "push_windows_full": peers.windows_full,
+    }
+
 
 COUNTS = {
     "datagrams received": ("datagrams_received", "Datagrams taken from the socket and looked at."),
@@ -168,21 +144,20 @@ COUNTS = {
 }
 """{what the Node counts: (name, help)}."""
 
-COUNTERS: dict[str, tuple[str, Callable[[Scrape], float]]] = {
-    "control_connections_turned_away": (
-        "Clients that were refused because there were too many.",
-        lambda at: at.clients.turned_away,
-    ),
-    "web_connections_pushed_out": (
-        "Connections to these pages that were ended to make room for newer ones.",
-        lambda at: at.web.pushed_out,
-    ),
-    "message_age_negative": (
-        "Messages from the future, noted as of age 0: an author's clock is ahead.",
-        lambda at: at.timings.from_the_future,
-    ),
+COUNTERS = {
+    "control_connections_turned_away": "Clients that were refused because there were too many.",
+    "web_connections_pushed_out": "Connections to these pages that made room for newer ones.",
+    "message_age_negative": "Messages from the future, counted as of age 0. Their clock is ahead.",
 }
-"""{name: (help, how to read it)}: figures that only rise."""
+
+
+def _counters(at: Scrape) -> dict[str, float]:
+    return {
+        "control_connections_turned_away": at.clients.turned_away,
+        "web_connections_pushed_out": at.web.pushed_out,
+        "message_age_negative": at.timings.from_the_future,
+    }
+
 
 LABELLED_GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samples]]] = {
     "build_info": ("1, with the version.", ("version",), lambda _at: {(__version__,): 1}),
@@ -264,12 +239,12 @@ class NodeCollector(Collector):
             self.web,
             self.ground.timings,
         )
-        for name, (what, read) in GAUGES.items():
-            yield _gauge(name, what, read(at))
+        for name, value in _gauges(at).items():
+            yield _gauge(name, GAUGES[name], value)
         for counted, (name, what) in COUNTS.items():
             yield _counter(name, what, node.counts[counted])
-        for name, (what, read) in COUNTERS.items():
-            yield _counter(name, what, read(at))
+        for name, value in _counters(at).items():
+            yield _counter(name, COUNTERS[name], value)
         for name, (what, labels, samples) in LABELLED_GAUGES.items():
             yield _labelled(GaugeMetricFamily(f"flc_{name}", what, labels=labels), samples(at))
         for name, (what, labels, samples) in LABELLED_COUNTERS.items():
