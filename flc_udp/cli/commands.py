@@ -6,7 +6,11 @@ module in this package in brackets, and its summary; below stand lines that one 
 
 from __future__ import annotations
 
+import argparse
+from importlib import import_module
 from typing import NamedTuple
+
+from flc_udp.cli.arguments import Parser
 
 TABLE = """
 run (run.run): run a node in the foreground
@@ -138,3 +142,26 @@ def _read(table: str) -> dict[str, Command]:
 
 
 COMMANDS = _read(TABLE)
+
+
+def command_parser(name: str) -> Parser:
+    """Make the parser of the words behind `flc NAME`."""
+    command = COMMANDS[name]
+    parser = Parser(
+        prog=f"flc {name}",
+        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
+        epilog=f"example:\n{command.example}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+        conflict_handler="resolve",  # a command may explain --data in its own way
+    )
+    add_arguments(parser, name)
+    return parser
+
+
+def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add what may be typed behind `flc NAME`."""
+    parser.add_argument(
+        "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
+    )
+    getattr(import_module(COMMANDS[name].module), f"add_{name}")(parser)

@@ -20,7 +20,7 @@ from keyword import iskeyword
 
 from flc_udp import __version__
 from flc_udp.cli.arguments import Parser, did_you_mean
-from flc_udp.cli.commands import COMMANDS
+from flc_udp.cli.commands import COMMANDS, command_parser
 from flc_udp.cli.complaint import DONE, FAILED, INTERRUPTED, complain
 from flc_udp.model.errors import FlcError
 
@@ -107,26 +107,3 @@ def _top_parser() -> Parser:
     parser.add_argument("--version", action="version", version=f"flc {__version__}")
     parser.add_argument("command", metavar="COMMAND", help=argparse.SUPPRESS)
     return parser
-
-
-def command_parser(name: str) -> Parser:
-    """Make the parser of the words behind `flc NAME`."""
-    command = COMMANDS[name]
-    parser = Parser(
-        prog=f"flc {name}",
-        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        epilog=f"example:\n{command.example}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-        conflict_handler="resolve",  # a command may explain --data in its own way
-    )
-    add_arguments(parser, name)
-    return parser
-
-
-def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add what may be typed behind `flc NAME`."""
-    parser.add_argument(
-        "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
-    )
-    getattr(import_module(COMMANDS[name].module), f"add_{name}")(parser)

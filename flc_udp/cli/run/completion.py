@@ -24,9 +24,8 @@ from argcomplete.finders import CompletionFinder
 from argcomplete.lexers import split_line
 from argcomplete.shell_integration import shellcode
 
-from flc_udp.cli.commands import COMMANDS
+from flc_udp.cli.commands import COMMANDS, add_arguments
 from flc_udp.cli.connect import choose_socket
-from flc_udp.cli.main import add_arguments
 from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError

@@ -23,7 +23,8 @@ from pathlib import Path
 import pytest
 
 import flc_udp
-from flc_udp.cli.main import COMMANDS, command_parser, main
+from flc_udp.cli.commands import COMMANDS, command_parser
+from flc_udp.cli.main import main
 from flc_udp.cli.run import completion
 from tests.cli.fake import DEADLINE_S, FakeDaemon
 
