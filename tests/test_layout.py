@@ -105,6 +105,8 @@ def imports_of(nodes: Iterator[ast.AST] | list[ast.stmt]) -> set[str]:
             assert node.level == 0, "imports are absolute"
             assert node.module is not None
             names |= {f"{node.module}.{alias.name}" for alias in node.names}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) == "import_module":
+            names |= {part.value for part in node.args if isinstance(part, ast.Constant)}
     return names
 
 
