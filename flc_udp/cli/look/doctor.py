@@ -1,7 +1,7 @@
-"""`flc doctor`: what commonly goes wrong, looked at one by one, and what to do about it.
+"""`flc doctor`: checks what commonly goes wrong, and says what to do about it.
 
-Nothing is changed by it. A node need not run; of one that does, its control socket is asked. With
-an address, the way to that peer is tried under the key and cluster of the node here, or as said.
+It changes nothing. The node here need not run; if it does, the doctor asks its control socket. With
+an address, it also tries the way to that peer, with the node's key and cluster or with given ones.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
 
 PATIENCE_S = 5.0
-"""A node that runs answers in a turn or two."""
+"""The doctor waits this long for the node here, which needs a turn or two to answer."""
 
 
 class Met(NamedTuple):
-    """What the node here answered, or the problem where none did."""
+    """What the node here answered, or the problem if it did not answer."""
 
     status: Record | None = None
     members: tuple[Record, ...] = ()
@@ -44,14 +44,14 @@ class Met(NamedTuple):
 
     @property
     def port(self) -> int | None:
-        """The port of its address, which is the socket's unless it advertises another."""
+        """Return the port of its address. Its socket has the same port unless it advertises one."""
         return split_host_port(self.status["node"]["address"])[1] if self.status else None
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
-    """`flc doctor [HOST:PORT]`."""
+    """Add the arguments of `flc doctor [HOST:PORT]`."""
     parser.add_argument(
-        "address", metavar="HOST:PORT", nargs="?", help="a peer: try the way there, too"
+        "address", metavar="HOST:PORT", nargs="?", help="a peer: check the way there, too"
     )
     parser.add_argument(
         "--key-file", metavar="FILE", help="the cluster's keys (default: the node's)"
@@ -59,7 +59,7 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--cluster", metavar="NAME", help="the cluster's name (default: the node's, else flc)"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a check")
+    parser.add_argument("--json", action="store_true", help="print one JSON object for each check")
 
 
 def doctor(args: argparse.Namespace) -> int:
@@ -73,7 +73,7 @@ def doctor(args: argparse.Namespace) -> int:
 
 
 def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
-    """All checks, from the ground upwards: what fails first often explains the rest."""
+    """Make all checks, the basic ones first: the first failure often explains the others."""
     from flc_udp.daemon import settings
 
     here = settings.load(None, os.environ, {})
@@ -94,7 +94,7 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
 
 
 def data_directory(data: str | None) -> Path:
-    """The directory that the commands' daemon has; if none runs, the one `flc run` would take."""
+    """Find the directory of the daemon here; if none runs, the one that `flc run` would take."""
     try:
         return choose_socket(data, os.environ).parent
     except FlcError:
@@ -102,7 +102,7 @@ def data_directory(data: str | None) -> Path:
 
 
 async def meet(path: Path) -> Met:
-    """Ask the node behind that socket, if there is one that answers."""
+    """Ask the node behind the socket at `path`, if it answers."""
     try:
         async with asyncio.timeout(PATIENCE_S), await Client.connect(path) as client:
             status, members = await client.status(), await client.members()
@@ -110,12 +110,12 @@ async def meet(path: Path) -> Met:
     except FlcError as error:
         return Met(problem=str(error))
     except TimeoutError:
-        return Met(problem=f"it says nothing at {path} for {PATIENCE_S:.0f} s")
+        return Met(problem=f"nothing answers at {path} within {PATIENCE_S:.0f} s")
     return Met(status, tuple(members), newest[0]["item"] if newest else None)
 
 
 def peers_ring(args: argparse.Namespace, data: Path, met: Met, here: Settings) -> Keyring:
-    """The keys and cluster to probe with: those given, else the node's own."""
+    """Return the keys and cluster to probe with: those that were given, or the node's own."""
     own = data / "keys"
     keys: tuple[bytes, ...] = ()
     if args.key_file:

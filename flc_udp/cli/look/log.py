@@ -1,6 +1,6 @@
-"""`flc log`: the converged history, the same lines in the same order on every converged node.
+"""`flc log`: prints the history, with the same lines in the same order on every converged node.
 
-Rules. A line is printed as it comes, so a million of them need no memory. With `--json` a line
+Rules. Each line is printed as it comes, so a million lines need no memory. With `--json` a line
 depends on the message alone: its keys stand in the order of `JSON_KEYS`.
 """
 
@@ -20,28 +20,30 @@ from flc_udp.client import Client, Record, Stream, compact
 from flc_udp.model.errors import FlcError
 
 JSON_KEYS = ("dot", "log", "seq", "room", "author", "body", "said_at", "stamp", "causes")
-"""The keys of a message as JSON."""
+"""A message as JSON has these keys, in this order."""
 
 AGO_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
-    """`flc log [ROOM]`."""
+    """Add the arguments of `flc log [ROOM]`."""
     flag = parser.add_argument
-    flag("room", metavar="ROOM", nargs="?", help="default: all rooms")
-    flag("-n", metavar="N", type=whole, default=20, help="the last N (default 20), 0 for all")
-    flag("-f", "--follow", action="store_true", help="then print what is new")
-    forms = "2026-01-31, 2026-01-31T12:00Z, or 2h for two hours ago"
+    flag("room", metavar="ROOM", nargs="?", help="print only this room (default: all rooms)")
+    last = "print the last N messages (default 20); 0 prints all"
+    flag("-n", metavar="N", type=whole, default=20, help=last)
+    flag("-f", "--follow", action="store_true", help="then print new messages as they come")
+    forms = "print what was said since 2026-01-31, 2026-01-31T12:00Z, or 2h ago (written 2h)"
     flag("--since", metavar="TIME", type=since, help=forms)
-    flag("--json", action="store_true", help="one JSON object a line, exact")
-    flag("--clock", action="store_true", help="each with its vector clock")
-    flag("--positions", action="store_true", help="each with its position here")
+    flag("--json", action="store_true", help="print one exact JSON object a line")
+    flag("--clock", action="store_true", help="add the vector clock of each message")
+    flag("--positions", action="store_true", help="add the position of each message on this node")
 
 
 def log(args: argparse.Namespace) -> int:
-    """Print the history, and with `-f` what follows."""
+    """Print the history, and with `-f` also the messages that come later."""
     if args.follow and args.clock:
-        raise FlcError("--clock is for history, not for what is new", "leave out -f or --clock")
+        problem = "--clock works only for history, but -f also prints new messages"
+        raise FlcError(problem, "leave out -f or --clock")
 
     async def use(client: Client) -> int:
         options = {"since": args.since, "clock": args.clock, "positions": args.positions}
@@ -60,7 +62,7 @@ async def _print_all(stream: Stream, args: argparse.Namespace) -> None:
     while batch := await stream.batch():
         for record in batch:
             item = record.get("item", {})
-            if "message" in record:  # It is a record of a follow.
+            if "message" in record:  # This record comes from a follow.
                 item = {**record["message"], "position": record["position"]}
             if "dot" in item:
                 sys.stdout.buffer.write(render(item))
@@ -71,23 +73,24 @@ async def _print_all(stream: Stream, args: argparse.Namespace) -> None:
 
 
 def _mark_floor(time: str) -> None:
-    """Say where history begins: on stderr, because the lines of stdout are messages alone."""
+    """Print where history begins. It goes to stderr, because stdout holds only messages."""
     when = text.time_text(time, local=sys.stderr.isatty())
-    print(f"-- said before {when}: kept no more, or not by all --", file=sys.stderr, flush=True)
+    line = f"-- messages from before {when} are no longer kept, or not by all nodes --"
+    print(line, file=sys.stderr, flush=True)
 
 
 def exact(message: Record) -> Record:
-    """Return the message alone, its keys in their order."""
+    """Return only the keys of the message itself, in their order."""
     return {key: message[key] for key in JSON_KEYS if key in message}
 
 
 def json_line(message: Record, **beside: object) -> bytes:
-    """Return the message as a line of JSON, and behind its keys what else is known of it."""
+    """Return the message as a line of JSON; the keys of `beside` stand behind its own."""
     return compact({**exact(message), **beside}).encode() + b"\n"
 
 
 def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
-    """Choose how a message becomes one line, or two with a clock."""
+    """Return the function that turns a message into one line, or into two with a clock."""
     local, colour = sys.stdout.isatty(), text.wants_colour()
 
     def line(message: Record) -> bytes:
@@ -101,7 +104,7 @@ def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
         if args.room is None:
             head += f"  {text.visible(message['room'])}"
         author = text.author_text(message["author"], colour=colour)
-        # It is one line in a pipe, too: a body with a newline must not look like two messages.
+        # A pipe gets one line, too: a body with a newline must not look like two messages.
         lines = f"{head}  {author}: {text.body_text(message)}\n"
         if clock:
             lines += f"    clock {text.clock_text(message['clock'])}\n"
@@ -111,7 +114,7 @@ def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
 
 
 def since(words: str) -> str:
-    """Return as RFC 3339 in UTC a date, a time (local without a zone), or a span ago as 2h."""
+    """Read a date, a time (local if it has no zone) or an age as 2h; return RFC 3339 in UTC."""
     if ago := re.fullmatch(r"(\d{1,9})([smhd])", words):
         now = datetime.now(UTC)
         ago_s = min(int(ago[1]) * AGO_UNITS_S[ago[2]], now.timestamp())
@@ -119,5 +122,5 @@ def since(words: str) -> str:
     try:
         return text.rfc3339(datetime.fromisoformat(words))
     except (ValueError, OverflowError) as error:
-        problem = f"{words!r} is no time; 2h, 2026-11-23 and 2026-11-23T03:22 are"
+        problem = f"{words!r} is not a time as 2h, 2026-11-23 or 2026-11-23T03:22"
         raise argparse.ArgumentTypeError(problem) from error

@@ -17,7 +17,7 @@ WATCH_S = 1.0
 
 
 def add_watch(parser: argparse.ArgumentParser) -> None:
-    """`--watch`."""
+    """Add `--watch`."""
     parser.add_argument("-w", "--watch", action="store_true", help="show it again every second")
 
 
@@ -26,7 +26,7 @@ def show(
 ) -> int:
     """Print what `picture` makes of the node; the exit code tells whether there is a node.
 
-    On a terminal a new picture stands in the place of the last one. An empty one prints nothing.
+    On a terminal a new picture replaces the last one. An empty picture prints nothing.
     """
 
     async def use(client: Client) -> int:
@@ -44,5 +44,5 @@ def show(
 
 
 def screen_size() -> tuple[int | None, int | None]:
-    """Return columns and rows of the terminal; a pipe has none, and its lines stay as they are."""
+    """Return the columns and rows of the terminal; a pipe has none, so nothing is folded or cut."""
     return shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)

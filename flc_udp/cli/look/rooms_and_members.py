@@ -1,4 +1,4 @@
-"""`flc rooms` and `flc members`: what a node knows, as a table or as one JSON object a line."""
+"""`flc rooms` and `flc members`: print what a node knows, as a table or as JSON lines."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION"
 
 
 def add_rooms(parser: argparse.ArgumentParser) -> None:
-    """`flc rooms`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    """Add the arguments of `flc rooms`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
 def rooms(args: argparse.Namespace) -> int:
-    """Print the rooms, with how much was said in them and when last."""
+    """Print the rooms, with the number of messages in each and the time of the last one."""
 
     async def picture(client: Client) -> str:
         items = await client.rooms()
@@ -37,18 +37,18 @@ def _rooms_table(items: list[Record]) -> str:
 
 
 def add_members(parser: argparse.ArgumentParser) -> None:
-    """`flc members`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
-    about = "only members with this tag; may be repeated, then with all of them"
+    """Add the arguments of `flc members`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    about = "print only members with this tag; if it is repeated, with all of the tags"
     parser.add_argument("--tag", metavar="KEY=VALUE", action="append", default=[], help=about)
     add_watch(parser)
 
 
 def members(args: argparse.Namespace) -> int:
-    """Print the members, once or until interrupted."""
+    """Print the members once, or again and again until Ctrl-C."""
     tags = set()
     if args.tag:
-        from flc_udp.model.tags import parse_tag  # It imports msgpack, which takes a while.
+        from flc_udp.model.tags import parse_tag  # This imports msgpack, which takes a while.
 
         tags = set(map(parse_tag, args.tag))
 

@@ -1,8 +1,8 @@
-"""One screen that tells how a node is, for whoever is woken at three in the morning.
+"""One screen that tells how a node is. Somebody may read it at three in the morning.
 
-Promise: the first line says whether it is healthy and what is the matter; below it what to do, then
-the facts, what most often matters first. What is quiet is not shown, nor what the daemon did not
-tell. On a terminal lines are folded at its width.
+Promise: the first line says whether the node is healthy and, if not, why. The next lines say what
+to do. Then come the facts, the most important ones first. A fact is left out if all is quiet there,
+or if the daemon did not tell it. On a terminal, long lines are folded at its width.
 """
 
 from __future__ import annotations
@@ -15,18 +15,19 @@ from flc_udp.cli.progress import CatchUpFigures, to_go_text
 from flc_udp.client import Record
 
 PEERS_SHOWN = 5
-"""Of those that are not well, the worst; the others are counted."""
+"""At most this many ill peers are listed, the worst first. The others are only counted."""
 
 INDENT = 14
+"""The folded rest of a line begins at this column, below the words of its first part."""
 
 WIDTH_LEAST = 40
-"""Below it folding makes it worse."""
+"""On a narrower terminal lines are not folded, because that would make them harder to read."""
 
 
 def status_text(
     record: Record, figures: CatchUpFigures | None = None, rates: str = "", width: int | None = None
 ) -> str:
-    """The screen; `figures` and `rates` are what several looks tell. Without `width` none folds."""
+    """Write the screen. `figures` and `rates` come from several looks at the status."""
     lines = [_title(record), *_advice(record)]
     facts = [*_facts(record, figures), ("rates", rates), *_about(record)]
     lines += [f"  {label:<12}{words}" for label, words in facts if words]
@@ -52,7 +53,7 @@ def _title(record: Record) -> str:
 
 
 def _notes(record: Record) -> Iterator[str]:
-    """What is worth knowing of a node that is healthy."""
+    """List what a reader should know although the node is healthy."""
     members, peers = record.get("members", {}), record.get("peers", {})
     if record.get("catching_up"):
         yield "catching up"
@@ -64,7 +65,7 @@ def _notes(record: Record) -> Iterator[str]:
 
 
 def _advice(record: Record) -> Iterator[str]:
-    """What to do about each reason; the first one stands in the title."""
+    """Say what to do about each reason; the first reason itself stands in the title."""
     reasons = record.get("reasons", ())
     advice = record.get("advice", ())
     for number, reason in enumerate(reasons):
@@ -75,7 +76,7 @@ def _advice(record: Record) -> Iterator[str]:
 
 
 def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[tuple[str, str]]:
-    """What may be the matter."""
+    """List the facts that may show a problem."""
     states = record.get("members", {}).items()
     yield "members", ", ".join(f"{count} {state}" for state, count in states if count)
     yield from _peers(record.get("peers", {}), str(record.get("node", {}).get("address")))
@@ -93,7 +94,7 @@ def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[tuple[str
 
 
 def _about(record: Record) -> Iterator[tuple[str, str]]:
-    """What it is, and raw counters."""
+    """Describe the node itself, and list its raw counters."""
     node = record.get("node", {})
     if node:
         sealed = "sealed" if node.get("sealed") else "open, authenticates nobody"
@@ -107,7 +108,7 @@ def _about(record: Record) -> Iterator[tuple[str, str]]:
 
 
 def _peers(peers: Record, address: str) -> Iterator[tuple[str, str]]:
-    """How far the others are behind: a line, and one for each of the worst that are not well."""
+    """Say in one line how far the peers are behind, and in one more line for each of the worst."""
     if not peers:
         return
     live, ill = peers["live"], [peer for peer in peers["list"] if _is_ill(peer)]
@@ -185,7 +186,7 @@ def _hook(hook: Record) -> str:
 
 
 def _health(health: Record) -> str:
-    """How well it hears others, and what spoke against it, the latest first."""
+    """Give the local health, and what made it worse, the latest first."""
     if not health:
         return ""
     score = f"{health['score']} of {health['score_max']}"
@@ -223,7 +224,7 @@ def _disk(disk: Record) -> str:
 
 
 def _quiet(counters: Mapping[str, int], otherwise: str = "") -> str:
-    """Those that are not 0."""
+    """List the counters that are not 0; if all are 0, return `otherwise`."""
     if not counters:
         return ""
     return text.counters_text({name: n for name, n in counters.items() if n}) or otherwise
@@ -234,14 +235,14 @@ def _count(count: int, thing: str) -> str:
 
 
 class Rates:
-    """What moved between two looks, a second: messages, datagrams, drops."""
+    """How many messages, datagrams and drops there were a second, between two looks."""
 
     def __init__(self) -> None:
-        self._at = 0.0
+        self._at_s = 0.0
         self._before: dict[str, int] | None = None
 
-    def look(self, record: Record, at: float) -> str:
-        """In words; nothing at the first look, or where the daemon began anew."""
+    def look(self, record: Record, at_s: float) -> str:
+        """Write the rates in words: "" at the first look, and after a restart of the daemon."""
         counts = record.get("counts", {})
         now = {
             "messages committed": counts.get("messages committed", 0),
@@ -249,9 +250,9 @@ class Rates:
             "out": counts.get("datagrams sent", 0),
             "dropped": sum(record.get("drops", {}).values()),
         }
-        before, took = self._before, at - self._at
-        self._before, self._at = now, at
-        if before is None or took <= 0 or any(now[name] < before[name] for name in now):
+        before, took_s = self._before, at_s - self._at_s
+        self._before, self._at_s = now, at_s
+        if before is None or took_s <= 0 or any(now[name] < before[name] for name in now):
             return ""
-        moved = {name: (now[name] - before[name]) / took for name in now}
+        moved = {name: (now[name] - before[name]) / took_s for name in now}
         return ", ".join(f"{name} {rate:.0f}/s" for name, rate in moved.items())

@@ -1,6 +1,6 @@
-"""`flc status`, `digest`, `leave` and `forget`: how a node is, and who leaves the cluster.
+"""`flc status`, `digest`, `leave` and `forget`: tell how a node is, and make members leave.
 
-What people see of a status is made in `screen`; `--json` passes everything on.
+The module `screen` writes a status for people; `--json` prints everything that the daemon tells.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from flc_udp.client import Client, compact
 from flc_udp.model.errors import FlcError
 
 LEAVE_S = 15.0
-"""No orderly departure takes longer, with its own deadline and a last commit."""
+"""An orderly departure, with its own deadline and a last commit, takes less time than this."""
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
-    """`flc status`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    """Add the arguments of `flc status`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     add_watch(parser)
 
 
 def status(args: argparse.Namespace) -> int:
-    """Print how the node is; exit 1 if it is not healthy."""
+    """Print how the node is; return 1 if it is not healthy."""
     progress, rates, is_healthy = Progress(), Rates(), False
 
     async def picture(client: Client) -> str:
@@ -40,7 +40,7 @@ def status(args: argparse.Namespace) -> int:
         columns, rows = screen_size()
         figures, moved = progress.look(record, now_s), rates.look(record, now_s)
         shown = status_text(record, figures if args.watch else None, moved, columns)
-        # The first lines say most, so on a terminal they must not scroll away.
+        # The first lines are the most important, so they must not scroll off a terminal.
         return "\n".join(shown.splitlines()[: rows - 1]) if args.watch and rows else shown
 
     code = show(args, picture, watch=args.watch)
@@ -48,12 +48,12 @@ def status(args: argparse.Namespace) -> int:
 
 
 def add_digest(parser: argparse.ArgumentParser) -> None:
-    """`flc digest`."""
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    """Add the arguments of `flc digest`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def digest(args: argparse.Namespace) -> int:
-    """Print the two roots, and the number of logs and messages they stand for."""
+    """Print the two roots, and the numbers of logs and messages that they stand for."""
 
     async def picture(client: Client) -> str:
         record = await client.digest()
@@ -64,7 +64,7 @@ def digest(args: argparse.Namespace) -> int:
 
 
 def add_leave(parser: argparse.ArgumentParser) -> None:
-    """`flc leave` has no arguments of its own."""
+    """Add nothing: `flc leave` has no arguments of its own."""
 
 
 def leave(args: argparse.Namespace) -> int:
@@ -75,16 +75,16 @@ def leave(args: argparse.Namespace) -> int:
             async with asyncio.timeout(LEAVE_S):
                 await client.leave()
         except TimeoutError as error:
-            problem = "the node was asked to leave and its daemon has not ended"
-            raise FlcError(problem, "its own log says what it waits for") from error
+            problem = "the node was asked to leave, but its daemon has not ended"
+            raise FlcError(problem, "the log of that node says what it waits for") from error
         return DONE
 
     return with_daemon(args, use)
 
 
 def add_forget(parser: argparse.ArgumentParser) -> None:
-    """`flc forget MEMBER`."""
-    parser.add_argument("member", metavar="MEMBER", help="its name, or its id where names repeat")
+    """Add the arguments of `flc forget MEMBER`."""
+    parser.add_argument("member", metavar="MEMBER", help="its name, or its id if names repeat")
 
 
 def forget(args: argparse.Namespace) -> int:

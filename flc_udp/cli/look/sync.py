@@ -1,9 +1,10 @@
-"""`flc sync`: compare histories with others now, and watch this node catch up.
+"""`flc sync`: compares histories with others now, and can watch this node catch up.
 
-Rules of `--watch`. A node has caught up when nothing is wanted, held back or on its way to the disk
-and the roots of those it asked are its own. Where they differ although nothing is wanted, others
-are asked again: an exchange was lost, they lack something, or something is being said. After
-ROUNDS_MAX such rounds that is taken for the last: nothing more is known to be missing.
+Rules of `--watch`. A node has caught up when no message is wanted, held back or on its way to the
+disk, and all asked members that answered have the same root. If roots differ although nothing is
+wanted, the node asks again, because an exchange was lost, the others lack something, or somebody is
+saying something. After ROUNDS_MAX such rounds the watch ends, because nothing is known to be
+missing.
 """
 
 from __future__ import annotations
@@ -20,41 +21,42 @@ from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record, compact
 
 LOOK_S = 0.25
-"""Between two looks at the status."""
+"""The pause between two looks at the status."""
 
 LINE_S = 1.0
-"""Between two lines where they are not drawn over each other."""
+"""The pause between two lines, where a new line does not replace the last one."""
 
 ROUND_S = 1.0
-"""An exchange has this long before others are asked again: a round trip, and what a gap is given
-before it is pulled."""
+"""The node asks again only after this time. An exchange needs a round trip, and then a gap waits a
+little before it is pulled."""
 
 ROUNDS_MAX = 3
+"""After this many rounds that found nothing, differing roots no longer keep the watch going."""
 
 SILENT = 3
-"""Exit code: nobody has answered."""
+"""The exit code if nobody has answered."""
 
 
 def add_sync(parser: argparse.ArgumentParser) -> None:
-    """`flc sync [PEER]`."""
+    """Add the arguments of `flc sync [PEER]`."""
     parser.add_argument(
-        "peer", metavar="PEER", nargs="?", help="a member's name or id (default: a few that live)"
+        "peer", metavar="PEER", nargs="?", help="a member's name or id (default: a few live ones)"
     )
     parser.add_argument(
-        "-w", "--watch", action="store_true", help="until this node has caught up: what is to go"
+        "-w", "--watch", action="store_true", help="show progress until this node has caught up"
     )
-    parser.add_argument("--json", action="store_true", help="one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     parser.add_argument(
         "--timeout",
         metavar="SECS",
         type=seconds,
         default=10.0,
-        help="with --watch, the longest wait for a first answer (default 10); exit 3 when over",
+        help="with --watch, exit 3 if no answer comes in this time (default 10)",
     )
 
 
 def sync(args: argparse.Namespace) -> int:
-    """Print who is asked; with `--watch` wait until there is nothing more to come."""
+    """Print who is asked; with `--watch` wait until nothing more will come."""
 
     async def use(client: Client) -> int:
         if args.watch:
@@ -79,29 +81,29 @@ class Watch:
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
         self._client, self._args = client, args
         self._progress, self._display = Progress(), _Display(as_json=args.json)
-        self._now = asyncio.get_running_loop().time
+        self._now_s = asyncio.get_running_loop().time
         self._asked: list[Record] = []
-        self._asked_at = 0.0
+        self._asked_at_s = 0.0
         self._idle_rounds = 0
 
     async def run(self) -> int:
-        """Until there is nothing more to come; the exit code."""
+        """Watch until nothing more will come, and return the exit code."""
         await self._ask()
-        began, was_answered = self._now(), False
+        began_s, was_answered = self._now_s(), False
         try:
             while True:
                 await asyncio.sleep(LOOK_S)
                 status = await self._client.status()
-                figures = self._progress.look(status, self._now())
+                figures = self._progress.look(status, self._now_s())
                 roots = self._answers(status)
                 was_answered = was_answered or bool(roots)
-                if not was_answered and self._now() - began >= self._args.timeout:
+                if not was_answered and self._now_s() - began_s >= self._args.timeout:
                     return self._silent()
                 is_idle = status["sync"]["idle"]
                 if roots and is_idle and (all(roots) or self._is_last_round()):
                     self._display.done(figures)
                     return 0
-                self._display.show(figures, self._now())
+                self._display.show(figures, self._now_s())
                 if (is_idle or not roots) and self._round_is_over:
                     self._idle_rounds += bool(roots)
                     await self._ask()
@@ -110,17 +112,17 @@ class Watch:
 
     @property
     def _round_is_over(self) -> bool:
-        return self._now() - self._asked_at >= ROUND_S
+        return self._now_s() - self._asked_at_s >= ROUND_S
 
     def _is_last_round(self) -> bool:
         return self._round_is_over and self._idle_rounds + 1 >= ROUNDS_MAX
 
     async def _ask(self) -> None:
         answer = await self._client.request("sync", peer=self._args.peer)
-        self._asked, self._asked_at = answer["asked"], self._now()
+        self._asked, self._asked_at_s = answer["asked"], self._now_s()
 
     def _answers(self, status: Record) -> list[bool]:
-        """Of each that has answered this sync, whether its root is this node's."""
+        """Tell for each member that has answered this sync whether it has this node's root."""
         agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
         return [bool(one) for one in agrees if one is not None]
 
@@ -129,31 +131,31 @@ class Watch:
         names = ", ".join(member["name"] for member in self._asked)
         complain(
             f"no answer from {names} in {self._args.timeout:g} s",
-            "see `flc members`; the node itself goes on comparing",
+            "see `flc members`; the node itself goes on comparing histories",
         )
         return SILENT
 
 
 class _Display:
-    """Figures as they change: on a terminal one line drawn over, else a line every LINE_S."""
+    """Shows the figures as they change: a terminal has one line that changes, a pipe many lines."""
 
     def __init__(self, *, as_json: bool) -> None:
         self._as_json = as_json
         self._is_live = not as_json and sys.stdout.isatty()
         self._is_open = False
-        self._next_at = float("-inf")
+        self._next_at_s = float("-inf")
 
-    def show(self, figures: CatchUpFigures, now: float) -> None:
-        """Where the node stands at `now` seconds."""
+    def show(self, figures: CatchUpFigures, now_s: float) -> None:
+        """Print the figures; in a pipe only if LINE_S have passed since the last line."""
         if self._is_live:
             self._is_open = True
             print(f"\r\x1b[K{figures.text()}", end="", flush=True)
-        elif now >= self._next_at:
-            self._next_at = now + LINE_S
+        elif now_s >= self._next_at_s:
+            self._next_at_s = now_s + LINE_S
             print(compact(figures.record()) if self._as_json else figures.text(), flush=True)
 
     def done(self, figures: CatchUpFigures) -> None:
-        """The last line."""
+        """Print the last line."""
         if self._as_json:
             print(compact({**figures.record(), "caught_up": True}))
             return
@@ -163,7 +165,7 @@ class _Display:
         print(f"caught up: {figures.messages} {noun}")
 
     def close(self) -> None:
-        """Leave the terminal on a line of its own, however it ends."""
+        """End the line that is still open on the terminal."""
         if self._is_open:
             self._is_open = False
             print(flush=True)

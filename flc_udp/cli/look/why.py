@@ -1,7 +1,7 @@
-"""`flc why`: what a message comes after, and which of two messages came before the other.
+"""`flc why`: prints what a message comes after, or which of two messages comes first.
 
-Rules. The daemon decides, by causality alone; the words are made here. Between two rooms less is
-known than within one: there `concurrent` only means that nothing orders the two messages.
+Rules. The daemon decides the order, by causality alone; this module puts it into words. Less is
+known between two rooms than within one: there `concurrent` means only that nothing orders the two.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ RELATIONS = {
     "concurrent": "is concurrent with {other}",
 }
 
-CERTAIN = "in two rooms, and by the order within logs certain all the same"
+CERTAIN = "in two rooms, but the order within logs makes this certain"
 MEANINGS = {
     ("before", True): "the node that said the second one held the first",
     ("after", True): "the node that said the first one held the second",
@@ -30,27 +30,27 @@ MEANINGS = {
     ("after", False): CERTAIN,
     ("concurrent", True): "neither node held the other's message when it said its own",
     ("concurrent", False): (
-        "in two rooms, between which only the order within each log is kept:"
-        " nothing orders these two, and who had read what is not known"
+        "in two rooms, between which only the order within each log is known:"
+        " nothing orders these two, and it is not known who had read what"
     ),
 }
-"""What an order means, by whether the two messages are of one room."""
+"""What each order means; the key also tells whether both messages are in one room."""
 
 
 def add_why(parser: argparse.ArgumentParser) -> None:
-    """`flc why DOT [DOT]`."""
+    """Add the arguments of `flc why DOT [DOT]`."""
     flag = parser.add_argument
     flag("dot", metavar="DOT", type=_dot, help="a message, as `flc say` prints it")
     flag("other", metavar="DOT", type=_dot, nargs="?", help="the message to compare it with")
-    flag("--json", action="store_true", help="one JSON object")
+    flag("--json", action="store_true", help="print one JSON object")
 
 
 def why(args: argparse.Namespace) -> int:
-    """Print one message's causes and clock, or how two messages stand to each other."""
+    """Print the causes and clock of one message, or the order of two messages."""
 
     async def picture(client: Client) -> str:
         answer = await client.why(args.dot, args.other)
-        del answer["end"]  # It says that this was one answer, and nothing of the message.
+        del answer["end"]  # It only marks the end of the answer.
         if args.json:
             return compact(answer)
         return _alone_text(answer) if args.other is None else _together_text(answer)
@@ -63,9 +63,9 @@ def _alone_text(answer: Record) -> str:
     lines = [f"{_named(message)}: {text.body_text(message)}"]
     lines += [f"  cause     {_named(cause)}" for cause in answer["causes"]]
     if not answer["causes"]:
-        lines.append("  cause     none: its author had nothing of the room but its own log")
+        lines.append("  cause     none: its node held nothing of the room from other logs")
     if answer["previous"]:
-        lines.append(f"  previous  {answer['previous']} in its log, of whatever room")
+        lines.append(f"  previous  {answer['previous']} in its log, in any room")
     return "\n".join((*lines, f"  clock     {text.clock_text(answer['clock'])}"))
 
 

@@ -363,7 +363,7 @@ def test_who_is_not_heard_is_named(others: list[dict[str, Any]], level: str, fou
         ({"probe answered": 0.1, "stalled": 2.0}, "ok", "no other complained"),
         ({"accused": 301.0}, "ok", "no other complained"),
         ({"accused": 61.0, "nack missing": 1.0}, "warn", "others said 4 times that this node"),
-        ({"nack missing": 1.0}, "warn", "2 times a member did not answer that was asked to relay"),
+        ({"nack missing": 1.0}, "warn", "2 times a member that was asked to relay did not answer"),
     ],
 )
 def test_a_complaint_of_late_is_told(ago: dict[str, float], level: str, words: str) -> None:
@@ -417,7 +417,7 @@ def test_a_full_datagram_fits_or_does_not(
     mtu: int | None, is_answered: bool, packet_bytes_max: int, level: str, words: str
 ) -> None:
     """What the kernel knows counts, and what came through where it knows too little."""
-    path = peer.Path(mtu, is_answered, WAYS[socket.AF_INET].headers)
+    path = peer.Path(mtu, is_answered, WAYS[socket.AF_INET].headers_bytes)
     verdict = peer.path_verdict(path, packet_bytes_max)
 
     assert verdict.level == level

@@ -88,7 +88,7 @@ async def test_causes_and_clock_for_people(flc: Flc, dots: dict[str, str]) -> No
         0,
         f"{dots['thanks']}  {said_at}  ops  bob: thanks\n"
         f"  cause     {dots['deployed']}  {said_at}  ops  ann\n"
-        f"  previous  {dots['yes']} in its log, of whatever room\n"
+        f"  previous  {dots['yes']} in its log, in any room\n"
         f"  clock     {dots['deployed']} {dots['thanks']}\n",
         "",
     )
@@ -160,7 +160,7 @@ async def test_two_as_json(
         ("yes", "lunch?\n", ["comes after", "first one held the second"]),
         ("yes", "yes", ["is one and the same message"]),
         ("yes", "hello?", ["is concurrent with", "neither node held"]),
-        ("lunch?\n", "thanks", ["comes before", "in two rooms", "certain all the same"]),
+        ("lunch?\n", "thanks", ["comes before", "in two rooms", "makes this certain"]),
         ("yes", "deployed", ["is concurrent with", "in two rooms", "is not known"]),
     ],
 )

@@ -1,1 +1,1 @@
-"""What `flc doctor` looks at: some functions fetch facts, others judge them and are pure."""
+"""The checks of `flc doctor`: some functions fetch facts, and pure functions judge them."""

@@ -1,6 +1,6 @@
-"""The data directory: whose it is, who else may look in, and who holds it now.
+"""Checks of the data directory: who owns it, who else can read it, and who holds it now.
 
-Nothing is locked to find out: a lock taken only to look would stop a node that starts just then.
+The checks take no lock, because that would stop a node that starts at the same moment.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from flc_udp.store.directory import DIRECTORY_MODE, FILE_MODE
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
 OTHERS, ROOT = 0o077, 0
 OWN = ("flc.db", "flc.db-wal", "flc.db-shm", "keys", "lock", SOCKET)
-"""What is a node's there: others' files are not its to judge."""
+"""The files of a node. Other files in the directory are not checked."""
 
 KEYS = "/keys"
 LOCKS = Path("/proc/locks")
 
 
 class Entry(NamedTuple):
-    """A file or directory as far as rights go."""
+    """A file or directory with its rights."""
 
     path: str
     mode: int
@@ -36,20 +36,20 @@ class Entry(NamedTuple):
 
 
 def directory(path: Path) -> list[Verdict]:
-    """Who may use it, and who else can; who holds it is `holder`'s."""
+    """Check the owner and the rights of the directory and its files."""
     try:
         found = entry(path)
         inside = list(entries(path))
     except FileNotFoundError:
-        return [warn(DIRECTORY, f"{path} does not exist", f"flc run --data {path} makes it")]
+        return [warn(DIRECTORY, f"{path} does not exist", f"flc run --data {path} creates it")]
     except OSError as error:
-        advice = "be the user that runs the node, or name another directory with --data"
+        advice = "run this as the user of the node, or name another directory with --data"
         return [fail(DIRECTORY, f"{path}: {error.strerror}", advice)]
     return [rights(found, os.geteuid()), rights_inside(inside, found)]
 
 
 def entries(path: Path) -> Iterator[Entry]:
-    """The node's files in a directory, but for links and for what goes meanwhile, as a WAL does."""
+    """Read the rights of the node's files. Links are left out, and files that have just gone."""
     for name in OWN:
         with suppress(FileNotFoundError):
             if not (path / name).is_symlink():
@@ -57,13 +57,13 @@ def entries(path: Path) -> Iterator[Entry]:
 
 
 def entry(path: Path) -> Entry:
-    """As the file system has it."""
+    """Read the rights of one file or directory."""
     status = path.stat()
     return Entry(str(path), stat.S_IMODE(status.st_mode), status.st_uid)
 
 
 def rights(found: Entry, user: int) -> Verdict:
-    """The keys and all that was said are in there: for its owner alone."""
+    """Judge the directory: only its owner may enter, because it holds keys and messages."""
     if user not in (found.owner, ROOT):
         return fail(
             DIRECTORY,
@@ -74,22 +74,23 @@ def rights(found: Entry, user: int) -> Verdict:
         return fail(
             DIRECTORY,
             f"{found.path} is open to others, mode {found.mode:04o}",
-            f"chmod {DIRECTORY_MODE:o} {found.path}: it holds keys and all that was said",
+            f"chmod {DIRECTORY_MODE:o} {found.path}: it holds the keys and all messages",
         )
-    return ok(DIRECTORY, f"{found.path}, mode {found.mode:04o}, of {_name(found.owner)}")
+    owner = _name(found.owner)
+    return ok(DIRECTORY, f"{found.path} has mode {found.mode:04o} and belongs to {owner}")
 
 
 def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
-    """The same of each file. In a directory that is shut only the keys have to be so themselves."""
+    """Judge the files. In a directory that is closed to others only the mode of the keys counts."""
     owner = above.owner
     foreign = [found.path for found in inside if found.owner != owner]
     if foreign:
         return fail(
             FILES,
-            f"of another user than their directory: {', '.join(foreign)}",
-            f"chown {_name(owner)} {' '.join(foreign)}: was a node run as another user once?",
+            f"these belong to another user than their directory: {', '.join(foreign)}",
+            f"chown {_name(owner)} {' '.join(foreign)}: did a node run as another user once?",
         )
-    # The socket may be a group's (--control-group).
+    # A group may use the socket (--control-group).
     private = [
         found
         for found in inside
@@ -98,12 +99,12 @@ def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
     opened = [found.path for found in private if found.mode & OTHERS]
     if opened:
         advice = f"chmod {FILE_MODE:o} {' '.join(opened)}"
-        return warn(FILES, f"open to others: {', '.join(opened)}", advice)
-    return ok(FILES, f"{len(inside)}, within their owner's reach alone")
+        return warn(FILES, f"these are open to others: {', '.join(opened)}", advice)
+    return ok(FILES, f"only their owner can use these {len(inside)}")
 
 
 def holder_of(path: Path) -> int | None:
-    """The process that holds the directory, as far as can be seen from here."""
+    """Return the process that holds the directory, as far as /proc tells it."""
     lock = path / "lock"
     try:
         return lock_holder(read(LOCKS), lock.stat().st_ino, int(read(lock).strip() or 0))
@@ -112,9 +113,10 @@ def holder_of(path: Path) -> int | None:
 
 
 def lock_holder(locks: str, inode: int, written: int) -> int | None:
-    """The process `written` into a lock file, if by a text as /proc/locks it holds that file.
+    """Return `written`, the process named in a lock file, if it still holds a lock on that file.
 
-    The device is not compared: btrfs has another one there than in stat(2).
+    `locks` is the text of /proc/locks. The device is not compared, because on btrfs it differs
+    there from the one in stat(2).
     """
     for fields in map(str.split, locks.splitlines()):
         is_lock = fields[1:4] == ["FLOCK", "ADVISORY", "WRITE"]
@@ -124,7 +126,10 @@ def lock_holder(locks: str, inode: int, written: int) -> int | None:
 
 
 def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
-    """Who holds it, against who answers at its control socket; `problem` is why none does."""
+    """Compare the process that holds the lock with the control socket.
+
+    `problem` says why nobody answers there, and is empty if somebody does.
+    """
     if not problem:
         return ok(HOLDER, f"held by a running node{f', process {process}' if process else ''}")
     if process is not None:
@@ -136,8 +141,8 @@ def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
     if has_socket:
         return warn(
             HOLDER,
-            f"nobody holds it, and {SOCKET} is left over: the node did not end in order",
-            "see why in its log or the kernel's (out of memory?); the next flc run clears it",
+            f"nobody holds it, but there is an old {SOCKET}: the node did not end in order",
+            "its log or the kernel's (out of memory?) says why; the next flc run deletes that file",
         )
     return ok(HOLDER, "nobody holds it")
 

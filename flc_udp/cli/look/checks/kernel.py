@@ -1,7 +1,7 @@
-"""What the kernel does with datagrams before the daemon sees them: how many wait, how many go.
+"""Checks of what the kernel does with datagrams before the daemon sees them.
 
-It says neither to anybody: a buffer is granted smaller than it was asked for, and what does not fit
-is dropped. Linux tells of both in /proc.
+The kernel may grant a smaller receive buffer than the daemon asks for, and it drops what does not
+fit. It reports neither to the daemon, but on Linux both can be read in /proc.
 """
 
 from __future__ import annotations
@@ -18,13 +18,11 @@ from flc_udp.cli.text import size_text
 BUFFER, DROPS = "receive buffer", "kernel drops"
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 NET = Path("/proc/net")
-DROPPED = (
-    "a busy machine or a small receive buffer; what was lost is pulled again, which costs time"
-)
+DROPPED = "the machine is busy or the buffer small; the node pulls what was lost, which costs time"
 
 
 def kernel(port: int | None) -> list[Verdict]:
-    """Both checks, for a daemon at that UDP port, if one runs."""
+    """Make both checks; `port` is the UDP port of the daemon, if one runs."""
     from flc_udp.daemon.udp import RECEIVE_BUFFER_BYTES
 
     tables = [read(NET / "udp"), read(NET / "udp6")]
@@ -36,31 +34,31 @@ def kernel(port: int | None) -> list[Verdict]:
     ]
 
 
-def granted(asked: int) -> int:
-    """What a UDP socket gets that asks for so much."""
+def granted(asked_bytes: int) -> int:
+    """Return the receive buffer that a UDP socket gets if it asks for `asked_bytes`."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked)
-        found = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-    # Linux answers with the double, which is what it takes with its own bookkeeping (socket(7)).
-    return found // 2 if sys.platform == "linux" else found
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, asked_bytes)
+        found_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+    # Linux answers with twice the size, because it adds its own bookkeeping (socket(7)).
+    return found_bytes // 2 if sys.platform == "linux" else found_bytes
 
 
-def receive_buffer(asked: int, got: int, maximum: str) -> Verdict:
-    """Whether bursts have the room that the daemon asks for; `maximum` is net.core.rmem_max."""
-    if got >= asked:
-        return ok(BUFFER, f"{size_text(got)}, as asked for")
+def receive_buffer(asked_bytes: int, got_bytes: int, maximum: str) -> Verdict:
+    """Judge whether bursts fit the buffer; `maximum` is net.core.rmem_max, or "" if unknown."""
+    if got_bytes >= asked_bytes:
+        return ok(BUFFER, f"{size_text(got_bytes)}, as asked for")
     because = f": net.core.rmem_max is {maximum}" if maximum else ""
     return warn(
         BUFFER,
-        f"{size_text(got)} of the {size_text(asked)} asked for{because}",
-        f"sysctl -w net.core.rmem_max={asked}, then start the node anew; until then more of a "
-        "burst is lost and pulled again",
+        f"{size_text(got_bytes)} of the {size_text(asked_bytes)} asked for{because}",
+        f"sysctl -w net.core.rmem_max={asked_bytes}, then restart the node; until then a burst "
+        "loses more datagrams, which are pulled again",
     )
 
 
 def drops_at(port: int, tables: list[str]) -> int | None:
-    """Datagrams dropped at sockets bound to that port (column `drops`); None if there is none."""
+    """Count what sockets of that port dropped (column `drops`); None if there is no such socket."""
     found = [
         int(fields[-1])
         for table in tables
@@ -71,7 +69,7 @@ def drops_at(port: int, tables: list[str]) -> int | None:
 
 
 def buffer_errors(snmp: str, snmp6: str) -> int:
-    """Datagrams that found a full buffer, of any program since boot, over both families."""
+    """Count the datagrams that found a full buffer: of all programs since boot, IPv4 and IPv6."""
     udp = [line.split() for line in snmp.splitlines() if line.startswith("Udp:")]
     counters = dict(zip(*udp, strict=True)) if udp else {}
     counters |= dict(line.split() for line in snmp6.splitlines())
@@ -79,7 +77,7 @@ def buffer_errors(snmp: str, snmp6: str) -> int:
 
 
 def drops(port: int | None, dropped: int | None, lost: int) -> Verdict:
-    """`dropped` of the daemon's socket; `lost` of the whole machine, which may be others' loss."""
+    """Judge what the daemon's socket dropped; `lost` counts for all programs of the machine."""
     everybody = f"{lost} by all programs since boot (RcvbufErrors)"
     if dropped:
         return warn(DROPS, f"{dropped} datagrams of the node's own port {port}", DROPPED)

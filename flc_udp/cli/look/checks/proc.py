@@ -1,4 +1,4 @@
-"""Files of /proc, which other systems than Linux, and some containers, do not have."""
+"""Reads files of /proc, which do not exist outside Linux and in some containers."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def read(path: Path) -> str:
-    """What such a file says, nothing where it is not there."""
+    """Return the text of the file, or "" if it cannot be read."""
     try:
         return path.read_text()
     except OSError:

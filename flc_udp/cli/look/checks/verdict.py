@@ -1,4 +1,4 @@
-"""What a check says: how it stands, what was found, and what to do where that is not well."""
+"""The result of a check: its level, what was found, and what to do if that is not well."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ OK, WARN, FAIL = "ok", "warn", "fail"
 
 
 class Verdict(NamedTuple):
-    """One line of `flc doctor`; `advice` is there unless all is well."""
+    """One line of `flc doctor`. Only a verdict that is ok has no `advice`."""
 
     check: str
     level: str
@@ -20,27 +20,27 @@ class Verdict(NamedTuple):
 
 
 def ok(check: str, found: str) -> Verdict:
-    """All is well."""
+    """Say that all is well."""
     return Verdict(check, OK, found)
 
 
 def warn(check: str, found: str, advice: str) -> Verdict:
-    """It works, and worse than it could."""
+    """Say that it works, but worse than it could."""
     return Verdict(check, WARN, found, advice)
 
 
 def fail(check: str, found: str, advice: str) -> Verdict:
-    """Something does not work."""
+    """Say that something does not work."""
     return Verdict(check, FAIL, found, advice)
 
 
 def verdict_text(verdict: Verdict) -> str:
-    """One line for people, and one more of what to do."""
+    """Write one line for people, and one more with the advice."""
     line = f"{verdict.level:<6}{verdict.check:<16}{verdict.found}"
     advice = f"\n      -> {visible(verdict.advice)}" if verdict.advice else ""
     return visible(line) + advice
 
 
 def verdict_record(verdict: Verdict) -> Record:
-    """The same as JSON."""
+    """Return the verdict as a record for JSON."""
     return verdict._asdict()

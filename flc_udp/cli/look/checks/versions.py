@@ -1,4 +1,4 @@
-"""What flc stands on: Python, its SQLite, and the daemon's event loop."""
+"""Checks of what flc needs: Python, its SQLite, and the daemon's event loop."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ PYTHON_LEAST = (3, 11)
 
 
 def versions() -> list[Verdict]:
-    """Those of the Python that runs this, and so a daemon started by this flc."""
+    """Check the Python that runs this command, which would also run a daemon of this flc."""
     return [
         at_least("python", tuple(sys.version_info[:3]), PYTHON_LEAST),
         at_least("sqlite", sqlite3.sqlite_version_info, LIBRARY_LEAST),
@@ -22,7 +22,7 @@ def versions() -> list[Verdict]:
 
 
 def at_least(name: str, found: tuple[int, ...], least: tuple[int, ...]) -> Verdict:
-    """A version, and the oldest that will do."""
+    """Judge a version by the oldest one that works."""
     if found < least:
         advice = f"run flc with a Python that has {name} {_dotted(least)} or newer"
         return fail(name, f"{_dotted(found)} is too old", advice)
@@ -30,9 +30,9 @@ def at_least(name: str, found: tuple[int, ...], least: tuple[int, ...]) -> Verdi
 
 
 def event_loop(version: str | None) -> Verdict:
-    """The daemon does not start without it."""
+    """Judge whether uvloop is there, without which no daemon starts."""
     if version is None:
-        return fail("uvloop", "is not installed: no node can run", "install flc-udp anew")
+        return fail("uvloop", "it is not installed, so no node can run", "reinstall flc-udp")
     return ok("uvloop", version)
 
 
