@@ -1,13 +1,13 @@
-"""`flc backup`: a copy of a node's log to keep, or to start another node from.
+"""`flc backup`: copies a node's log, to keep the copy or to start another node from it.
 
-Rules. The file is read directly, so no daemon is asked and none is disturbed. The copy is walked as
-`flc fsck` walks before it gets its name: about 10 s a million messages, of which the node sees
-nothing.
+Rules. The command reads the file directly, so it neither asks nor disturbs a daemon. It checks the
+copy as `flc fsck` does before it gives it its name. That takes about 10 s for a million messages,
+and the node does not notice it.
 
-To restore: put the file as `flc.db` into an empty directory (mode 0700) and start a node on it,
-with the keys and --join. It is another node, with an id of its own, that holds what the copied one
-held; what was said since comes from others, and the copied node may go on as well. Never over an
-old `flc.db`: what is left of that one's WAL would be played into the copy.
+To restore: put the copy as `flc.db` into an empty directory (mode 0700) and start a node there,
+with the keys and --join. This is another node with an id of its own. It holds what the copied node
+held, and gets later messages from others; the copied node may go on, too. Never put the copy over
+an old `flc.db`: SQLite would apply the rest of the old WAL to the copy.
 """
 
 from __future__ import annotations
@@ -27,23 +27,23 @@ to restore:
   install -d -m 700 /new/dir && install -m 600 FILE /new/dir/flc.db
   flc run --data /new/dir --key-file KEYS --join HOST:PORT
 It starts as another node, which holds all that is in FILE. Never put FILE over an
-old flc.db: what is left of that one's WAL would be played into it."""
+old flc.db: SQLite would apply the rest of the old WAL to it."""
 
 
 def add_backup(parser: argparse.ArgumentParser) -> None:
-    """`flc backup FILE`."""
-    parser.add_argument("file", metavar="FILE", help="one SQLite file, for its owner alone")
-    parser.add_argument("--force", action="store_true", help="replace FILE where there is one")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    """Add the arguments of `flc backup FILE`."""
+    parser.add_argument("file", metavar="FILE", help="write this SQLite file, for its owner alone")
+    parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = f"{parser.epilog}\n\n{RESTORING}"
 
 
 def backup(args: argparse.Namespace) -> int:
-    """Copy it and print what is in the copy, as `flc digest` would."""
+    """Copy the log and print what is in the copy, as `flc digest` would."""
     if args.file == "-":
         raise FlcError(
-            "a copy is checked before it is kept, which stdout cannot be",
-            "name a file and send that: flc backup FILE && cat FILE; or: flc export",
+            "a copy cannot go to stdout, because it is checked before it is kept",
+            "write a file first and send that: flc backup FILE && cat FILE; or use flc export",
         )
     source = Path(args.data or default_directory(os.environ)) / DATABASE
     made = back_up(source, Path(args.file), replace=args.force)

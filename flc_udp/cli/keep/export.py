@@ -1,10 +1,11 @@
-"""`flc export`: the whole history as lines that `flc import` makes the same history of.
+"""`flc export`: prints the whole history as lines from which `flc import` rebuilds it.
 
-Rules. The file is read directly, up or down, and one moment is printed: retention does not bite off
-what is still to come. For as long as that takes, a running node's WAL is not folded in and grows by
-what is said; to where it goes slowly, send a file. A line is printed as it is read, so a million of
-them need no memory. An export of one room is for reading: its messages follow what their authors
-said in other rooms, so no log can be rebuilt from it, and `flc import` refuses it.
+Rules. The command reads the file directly, whether the node runs or not. It prints one moment, so
+retention deletes nothing of it meanwhile. Until it ends, the WAL of a running node cannot be folded
+into the database and grows with each message. If the receiver is slow, write a file and send that.
+Each line is printed as it is read, so a million lines need no memory. An export of one room is only
+for reading: its messages follow what their authors said in other rooms, so no log can be rebuilt
+from it, and `flc import` refuses it.
 """
 
 from __future__ import annotations
@@ -28,17 +29,18 @@ from flc_udp.store.snapshot import snapshot
 from flc_udp.store.writer_memory import WriterMemory
 
 BASE_ROOMS_A_PAGE = 1_024
+"""A page of the base is read with about this many rooms."""
 
 
 def add_export(parser: argparse.ArgumentParser) -> None:
-    """`flc export [ROOM]`."""
+    """Add the arguments of `flc export [ROOM]`."""
     parser.add_argument(
-        "room", metavar="ROOM", nargs="?", help="one room, to be read; default: all, for import"
+        "room", metavar="ROOM", nargs="?", help="one room, to read (default: all, to import)"
     )
 
 
 def export(args: argparse.Namespace) -> int:
-    """Print it; raises FlcError where the log cannot be read to its end."""
+    """Print the export; raises FlcError if the log cannot be read to its end."""
     if args.room is not None:
         check_label("room", args.room)
     directory = Path(args.data or default_directory(os.environ))
@@ -49,20 +51,20 @@ def export(args: argparse.Namespace) -> int:
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
             raise FlcError(
                 f"{directory / DATABASE} cannot be read to its end: {error}",
-                f"flc fsck --data {directory} tells what is wrong; what was printed is not all",
+                f"flc fsck --data {directory} tells what is wrong; the output is incomplete",
             ) from error
         sys.stdout.buffer.flush()
     return 0
 
 
 def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
-    """The export of what a connection, which is in a read transaction, holds."""
+    """Write the export of a database; the connection to it is in a read transaction."""
     reader = Reader(connection, lent=True)
     standing = Standing(WriterMemory(connection).history().heads)
     held = {row.room: row.messages for row in reader.rooms()}
     if room is not None and room not in held:
         raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")
-    # In memory, as all that grows with logs and rooms: how many there are is said before them.
+    # The base is held in memory, because the head of the export tells how many lines it has.
     base = [] if room else list(_base(reader))
     yield head_line(
         ExportHead(

@@ -1,17 +1,17 @@
-"""The lines of an export: a head, what was pruned, then every message in the history's order.
+"""The lines of an export: a head, then the base, then every message in the history's order.
 
     {"flc_export":1,"room":null,"messages":2,"base":0,"floor":0,"logs":1,"root":"…",…}
-    {"base":"<base64>","hash":"…"}                            so many, of a node that prunes
+    {"base":"<base64>","hash":"…"}                            only of a node that has pruned
     {"dot":"…:1", … as `flc log --json` …, "encoded":"<base64>"}
 
-Promise. What a line says is what its bytes say. Those are what the author wrote, for two reasons: a
-message is never encoded a second time, since another library, or a field that is unknown here,
-would give it another hash; and the fields beside them are for people and `jq`. An edited line is
-refused, so that nobody believes in it.
+Promise. The readable fields of a line agree with its `encoded` bytes. These bytes are the ones that
+the author wrote. A message is never encoded again, because another library, or a field that is
+unknown here, would give it another hash. The other fields are for people and `jq`. A line whose
+fields were edited is refused, so that nobody believes them.
 
-Rules. The base travels in the packets in which nodes tell it, so one decoder guards both. Head and
-base have hashes of their own, because no message chains to all of them. A head may come again:
-exports can be put one behind the other.
+Rules. The base is written as the packets that nodes send, so one decoder checks both. Head and base
+have hashes of their own, because no message chains to all of them. There may be several heads, so
+exports can be concatenated.
 """
 
 from __future__ import annotations
@@ -36,19 +36,19 @@ from flc_udp.wire.packing import pack
 FORMAT = 1
 
 LINE_BYTES_MAX = 16 << 20
-"""A largest message whose every byte is escaped, its causes, and its bytes in base64."""
+"""The largest message fits a line of this size: all bytes escaped, its causes, and base64."""
 
 BASE_ROOMS_A_LINE = 32
-"""Of one log."""
+"""A line of the base has at most this many rooms, all of one log."""
 
 BASE_BYTES_MAX = 1 << 13
-"""Of so many rooms."""
+"""The packet of one line of the base has at most this size."""
 
-EXPORT_AGAIN = "the input is cut off or was changed on its way: export it again"
+EXPORT_AGAIN = "the input was cut off or changed on its way: export it again"
 
 
 class ExportHead(NamedTuple):
-    """What an export begins with; of `room` alone, or of all."""
+    """The first line of an export. `room` is None if the export has all rooms."""
 
     room: str | None
     messages: int
@@ -62,7 +62,7 @@ Line = ExportHead | BaseLog | Message
 
 
 def head_line(head: ExportHead) -> str:
-    """The first line."""
+    """Write the first line."""
     fields = {"flc_export": FORMAT, **head._asdict()}
     return compact({**fields, "hash": _digest(fields)})
 
@@ -72,7 +72,7 @@ def _digest(fields: Record) -> str:
 
 
 def base_lines(log: BaseLog) -> Iterator[str]:
-    """A log of the base, in slices of its rooms."""
+    """Write one log of the base, with some of its rooms in each line."""
     for first in range(0, len(log.rooms), BASE_ROOMS_A_LINE):
         part = log._replace(rooms=log.rooms[first : first + BASE_ROOMS_A_LINE])
         (packed,) = pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
@@ -81,20 +81,20 @@ def base_lines(log: BaseLog) -> Iterator[str]:
 
 
 def message_line(message: Message) -> str:
-    """A message, to be read and to be rebuilt."""
+    """Write a message so that people can read it and `flc import` can rebuild it."""
     encoded = base64.b64encode(message.encoded).decode()
     return compact({**message_record(message), "encoded": encoded})
 
 
 class Lines:
-    """Reads an export; `number` is the line that was read last."""
+    """Reads an export; `number` is the number of the line that was read last."""
 
     def __init__(self, file: BinaryIO) -> None:
         self.number = 0
         self._file = file
 
     def __iter__(self) -> Iterator[Line]:
-        """Each line as what it is; raises FlcError for what is none."""
+        """Yield each line as what it is; raises FlcError if it is no line of an export."""
         while line := self._file.readline(LINE_BYTES_MAX + 1):
             self.number += 1
             if len(line) > LINE_BYTES_MAX:
@@ -116,22 +116,22 @@ def _read_line(line: bytes) -> Line:
             return _read_message(_bytes(encoded), record)
         case {"dot": str(dot)}:
             raise FlcError(
-                f"has message {dot} without the bytes its author wrote",
-                "`flc log --json` prints what is to be read; `flc export` what can be imported",
+                f"has message {dot} without the bytes that its author wrote",
+                "`flc log --json` prints lines to read; `flc export` prints lines to import",
             )
         case _:
-            raise FlcError("is no line of an export", "give what `flc export` printed")
+            raise FlcError("is no line of an export", "give the output of `flc export`")
 
 
 def _read_head(format_: object, record: Record) -> ExportHead:
     if format_ != FORMAT:
         raise FlcError(
-            f"begins an export of format {format_!r}, this flc reads {FORMAT}",
-            "import it with the flc that made it, or a newer one",
+            f"begins an export of format {format_!r}, but this flc reads format {FORMAT}",
+            "import it with the version of flc that wrote it, or with a newer one",
         )
     *fields, digest = record.items()
     if digest != ("hash", _digest(dict(fields))):
-        raise FlcError("is a head of another hash", EXPORT_AGAIN)
+        raise FlcError("is a head whose hash is wrong", EXPORT_AGAIN)
     try:
         head = ExportHead(**{name: record[name] for name in ExportHead._fields})
     except KeyError as error:
@@ -144,7 +144,7 @@ def _read_head(format_: object, record: Record) -> ExportHead:
 
 def _read_base(packed: bytes, digest: object) -> BaseLog:
     if hash_of(packed).hex() != digest:
-        raise FlcError("has a base of another hash", EXPORT_AGAIN)
+        raise FlcError("has a base whose hash is wrong", EXPORT_AGAIN)
     try:
         _, packets, _ = read(packed)
     except Malformed as error:
@@ -166,7 +166,7 @@ def _read_message(encoded: bytes, record: Record) -> Message:
         if record.get(name) != value:
             raise FlcError(
                 f"has another {name} than the bytes of {message.dot} say",
-                "it was edited, and what was said cannot be; export it again",
+                "the line was edited, but messages cannot be changed: export it again",
             )
     return message
 

@@ -1,8 +1,8 @@
-"""`flc fsck`: looks at a node's database, up or down, and says what is wrong and what to do.
+"""`flc fsck`: checks a node's database, and says what is wrong and what to do.
 
-Rules. The file is read directly, so no daemon is asked and none is disturbed. For people the checks
-stand in a table and the first findings below it; `--json` prints every finding as it is come upon,
-and a summary last. Exit 1 where there is any.
+Rules. The command reads the file directly, so it neither asks nor disturbs a daemon. People get a
+table of the checks, and the first findings below it. `--json` prints each finding as soon as it is
+found, and a summary at the end. The exit code is 1 if there is any finding.
 """
 
 from __future__ import annotations
@@ -25,19 +25,20 @@ from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.snapshot import snapshot
 
 FINDINGS_SHOWN = 5
-"""Of each check, to people. More say little more and are counted, or would hide what caused them: a
-room's row with a wrong name is one finding among as many as it has messages."""
+"""People see at most this many findings of each check; the others are only counted. More findings
+would hide the cause: a room's row with a wrong name is one finding, and each message of that room
+is another."""
 
 
 def add_fsck(parser: argparse.ArgumentParser) -> None:
-    """`flc fsck`."""
+    """Add the arguments of `flc fsck`."""
     parser.add_argument(
-        "--json", action="store_true", help="one JSON object a finding, and one in the end"
+        "--json", action="store_true", help="print a JSON object for each finding, then a summary"
     )
 
 
 def fsck(args: argparse.Namespace) -> int:
-    """Walk the log and print what was found; raises FlcError where that is anything."""
+    """Walk the log and print the findings; raises FlcError if there are any."""
     directory = Path(args.data or default_directory(os.environ))
     path = directory / DATABASE
     counts: Counter[str] = Counter()
@@ -60,7 +61,7 @@ def fsck(args: argparse.Namespace) -> int:
 
 
 def finding_record(finding: Finding) -> Record:
-    """A finding as JSON: what it is not about is null."""
+    """Return a finding as a record for JSON; a field that does not apply is null."""
     return {
         "check": finding.check,
         "dot": None if finding.dot is None else str(finding.dot),
@@ -78,8 +79,8 @@ def _counted(findings: Iterator[Finding], counts: Counter[str]) -> Iterator[Find
 
 def _way_out(directory: Path) -> str:
     return (
-        f"stop the node, move {directory} aside and start it anew with its keys and --join:"
-        " it catches up; what it said and no other node holds is only in what was moved"
+        f"stop the node, move {directory} aside and start a new node with the keys and --join:"
+        " it catches up; what only this node held is then only in the moved directory"
     )
 
 
@@ -104,9 +105,9 @@ def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
     heads = (_count(messages, "message"), _count(logs, "log"), _count(rooms, "room"))
     lines = [f"{path}: {', '.join(heads)}"]
     if check.walk and (floor := check.walk.base.floor):
-        lines.append(f"floor {floor}, {_wall(floor)}: what has a lower stamp was or will be pruned")
+        lines.append(f"floor {floor}, {_wall(floor)}: lower stamps were or will be pruned")
     if not check.is_complete:
-        lines.append("not walked to the end: what is not WRONG below is not known to be right")
+        lines.append("not walked to the end: a check below that is not WRONG may still be wrong")
     for name, claim in _claims(check).items():
         verdict = "ok" if check.is_complete else "-"
         if counts[name]:
@@ -116,27 +117,27 @@ def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
 
 
 def _claims(check: Fsck) -> dict[str, str]:
-    """What each check promises where it finds nothing, and of how many."""
+    """Say for each check what is true if it finds nothing, with the number of things checked."""
     messages = check.walk.messages if check.walk else 0
     causes = check.walk.causes if check.walk else 0
     rows = check.rows
     gap, start, floor = "a gap", "1", "nothing was pruned"
     if check.walk and check.walk.base.floor:
-        gap, start = "any other gap than of what was pruned", "what was pruned"
+        gap, start = "a gap except where messages were pruned", "where pruning ended"
         floor = f"{_count(check.walk.base.count, 'message')} were pruned, and what is left fits"
     return {
         "file": "its pages, its indexes and its schema are sound",
         "message": f"{_count(messages, 'message')} can be read and are what their rows say",
-        "position": f"they stand in the order they were appended, without {gap}",
+        "position": f"they are in the order in which they were appended, without {gap}",
         "log": f"{_count(rows['head'], 'log')} run from {start} to their head without a gap",
         "chain": "each message names the hash of the one before it in its log",
-        "cause": f"{_count(causes, 'cause')} stand before what names them",
+        "cause": f"{_count(causes, 'cause')} stand before the messages that name them",
         "stamp": "stamps rise along every log and every cause",
         "floor": floor,
         "head": f"{_count(rows['head'], 'row')} of logs follow from the messages",
         "room": f"{_count(rows['room'], 'row')} of rooms follow from the messages",
         "clock": f"{_count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
-        "once": f"{_count(rows['once'], 'client')} numbered what it said",
+        "once": f"{_count(rows['once'], 'client')} numbered their messages",
     }
 
 

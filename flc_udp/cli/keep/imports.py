@@ -1,14 +1,14 @@
-"""`flc import`: the messages of an export into the data directory of a node that is down.
+"""`flc import`: puts the messages of an export into the data directory of a node that is down.
 
-Promise. A message is taken where the network would take it: its bytes decode, it follows its log's
-head by seq and hash, all its causes are held. What is held already is skipped, so an import may be
-repeated. At the first line that is wrong it ends, and what came before is kept: a causally closed
-set, as always.
+Promise. The import takes a message on the same conditions as the network does: its bytes decode, it
+follows its log's head by seq and hash, and all its causes are held. It skips messages that are
+already held, so it may be repeated. It ends at the first wrong line and keeps what came before that
+line. This is always a causally closed set.
 
-Rules. The node is down, and its directory locked: a running Replica decides by heads it keeps in
-memory, and messages that came past it would be a second door to the log. It finds them at its next
-start, and tells the others. What was pruned where the export was made can only be taken over by a
-directory without messages, since from others a part of them would have to be given up.
+Rules. The node must be down, and its directory is locked, because a running Replica decides by the
+heads in its memory and would not see the new messages. The node finds them at its next start and
+tells the others. Only a directory without messages can take over the base of an export; any other
+directory would have to give up some of its messages for that.
 """
 
 from __future__ import annotations
@@ -36,21 +36,22 @@ from flc_udp.store.log import Log
 
 BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20
-"""A commit has so many messages, or bytes."""
+"""A commit is due at this many messages, or at this many bytes."""
 
 MISSING_NAMED = 3
+"""An error names at most this many missing causes."""
 
-TAKE_AGAIN = "make space, or see what flc fsck finds, and import it again: what is held is skipped"
+TAKE_AGAIN = "make space or run flc fsck, then import it again: messages already held are skipped"
 
 
 def add_import(parser: argparse.ArgumentParser) -> None:
-    """`flc import FILE`."""
-    parser.add_argument("file", metavar="FILE", help="what `flc export` printed; - is stdin")
-    parser.add_argument("--json", action="store_true", help="one JSON object")
+    """Add the arguments of `flc import FILE`."""
+    parser.add_argument("file", metavar="FILE", help="the output of `flc export`; - reads stdin")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def import_(args: argparse.Namespace) -> int:
-    """Take what is new and print how much that was; raises FlcError at the first wrong line."""
+    """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
         directory = DataDirectory.open(args.data or default_directory(os.environ))
         try:
@@ -60,7 +61,7 @@ def import_(args: argparse.Namespace) -> int:
         except StoreFailed as error:
             raise FlcError(
                 f"{directory.database} cannot be read: {error}",
-                f"flc fsck --data {directory.path} tells what is wrong, and what to do",
+                f"flc fsck --data {directory.path} tells what is wrong and what to do",
             ) from error
         finally:
             directory.release()
@@ -78,23 +79,24 @@ def _opened(name: str) -> Iterator[BinaryIO]:
         yield sys.stdin.buffer
         return
     try:
-        file = Path(name).open("rb")  # noqa: SIM115  # only the opening is to be told so
+        file = Path(name).open("rb")  # noqa: SIM115  # This hint is only for errors of open.
     except OSError as error:
         raise FlcError(
             f"{name} cannot be read: {error.strerror}",
-            "name what `flc export` printed, or - for stdin",
+            "name a file with the output of `flc export`, or - for stdin",
         ) from error
     with file:
         yield file
 
 
 class Import:
-    """One import into one log, which nobody else writes."""
+    """One import into one log. Nobody else may write that log meanwhile."""
 
     def __init__(self, log: Log) -> None:
         self.imported = 0
         """Messages that were not held before and are durable now."""
         self.held = 0
+        """Messages of the export that were held already."""
         self._log = log
         self._reader = log.reader()
         self._causal = Causal(log.load(), 0, 0)
@@ -106,11 +108,11 @@ class Import:
         self._batch_bytes = 0
 
     def close(self) -> None:
-        """Let go of the log, which is the caller's to close."""
+        """Close the reader; the caller closes the log."""
         self._reader.close()
 
     def take_all(self, lines: Lines) -> None:
-        """Take line by line; raises FlcError with the line's number and what is kept."""
+        """Import line by line; raises FlcError with the line's number and what is kept."""
         try:
             try:
                 for line in lines:
@@ -119,14 +121,14 @@ class Import:
             finally:
                 self._flush()
         except (FlcError, StoreFailed) as error:
-            kept = f"messages imported before it, and kept: {self.imported}"
+            kept = f"messages that were imported before it, and are kept: {self.imported}"
             hint = error.hint if isinstance(error, FlcError) else TAKE_AGAIN
             raise FlcError(f"line {lines.number} {error}; {kept}", hint) from error
         if not lines.number:
             raise FlcError("the input is empty", EXPORT_AGAIN)
 
     def record(self) -> dict[str, int | str]:
-        """What was done, and where the log stands now: as `flc digest` will print it."""
+        """Return what was done, and the log's size and root, which `flc digest` will print."""
         standing = Standing(self._causal.heads)
         return {
             "imported": self.imported,
@@ -150,20 +152,20 @@ class Import:
     def _begin(self, head: ExportHead) -> None:
         if head.room is not None:
             raise FlcError(
-                f"begins an export of room {head.room!r} alone, which rebuilds no log",
-                "its authors' other messages are not in it: import an export of all rooms",
+                f"begins an export of room {head.room!r} alone, from which no log can be rebuilt",
+                "import an export of all rooms: this one lacks its authors' other messages",
             )
         self._head = head
         self._base_left, self._messages_left = head.base, head.messages
 
     def _end(self) -> None:
-        """What was promised has come."""
+        """Check that everything that the head announced has come."""
         if left := self._base_left + self._messages_left:
-            raise FlcError(f"is the last, and {left} more were to come", EXPORT_AGAIN)
+            raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
 
     def _take_base(self, log: BaseLog) -> None:
         if not self._base_left or self._head is None:
-            raise FlcError("has a base where none is to be", EXPORT_AGAIN)
+            raise FlcError("has a base in a wrong place", EXPORT_AGAIN)
         self._base.append(log)
         self._base_left -= 1
         if not self._base_left:
@@ -172,19 +174,19 @@ class Import:
 
     def _adopt(self, floor: int, base: list[BaseLog]) -> None:
         if all(log.head.seq <= self._causal.head(log.log).seq for log in base):
-            return  # All that was pruned there is held here, or was pruned here as well.
+            return  # This log holds, or has pruned, all that was pruned there.
         if any(log.head.stamp >= floor for log in base):
             raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
         if self._causal.heads:
             raise FlcError(
-                "has the end of what was pruned where this was exported, and not all is held here",
+                "has a base, and this directory lacks some of the messages that were pruned there",
                 "import it into an empty data directory, or start this node with --join",
             )
         self._causal = Causal(self._log.adopt(floor, base), 0, 0)
 
     def _take_message(self, message: Message) -> None:
         if not self._messages_left or self._base_left:
-            raise FlcError("has a message where none is to be", EXPORT_AGAIN)
+            raise FlcError("has a message in a wrong place", EXPORT_AGAIN)
         self._messages_left -= 1
         if self._causal.extend(message):
             self._batch[message.dot] = message
@@ -200,11 +202,11 @@ class Import:
     def _check_same(self, message: Message) -> None:
         waiting = self._batch.get(message.dot)
         known = waiting.encoded if waiting else self._reader.message(message.dot)
-        # None: it was pruned here, and only its dot is known.
+        # It is None if the message was pruned here, so that only its dot is known.
         if known not in (None, message.encoded):
             raise FlcError(
-                f"has other bytes for {message.dot} than are held here",
-                "one of the two is forged or broken: flc fsck, here and where it was exported",
+                f"has other bytes for {message.dot} than this directory holds",
+                "one of the two is forged or broken: run flc fsck here and where it was exported",
             )
 
     def _refusal(self, message: Message) -> FlcError:
@@ -212,15 +214,15 @@ class Import:
         if not missing:
             return FlcError(
                 f"has {message.dot}, which does not follow the message before it in its log:"
-                " that is another one here, or has a later stamp",
-                "one of the two is forged or broken: flc fsck, here and where it was exported",
+                " that message is another one here, or it has a later stamp",
+                "one of the two is forged or broken: run flc fsck here and where it was exported",
             )
         named = ", ".join(map(str, missing[:MISSING_NAMED]))
         more = len(missing) - MISSING_NAMED
         return FlcError(
-            f"has {message.dot}, and what it comes after is missing: {named}"
+            f"has {message.dot}, but messages that it comes after are missing: {named}"
             + (f" and {more} more" if more > 0 else ""),
-            "they stand before it in a whole export, which `flc export` prints",
+            "a whole export, which `flc export` prints, has them before it",
         )
 
     def _flush(self) -> None:

@@ -11,7 +11,7 @@ KEY_BYTES = 32
 
 
 def add_keygen(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: it has no arguments of its own."""
+    """Add nothing: `flc keygen` has no arguments of its own."""
 
 
 def keygen(_args: argparse.Namespace) -> int:

@@ -29,21 +29,21 @@ KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
-    """`flc keys list|add|use|remove`."""
+    """Add the arguments of `flc keys list|add|use|remove`."""
     parser.add_argument(
         "action", metavar="ACTION", choices=ACTIONS,
         help="list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted",
     )  # fmt: skip
     parser.add_argument(
         "key", metavar="KEY", nargs="?",
-        help="for add a file with the key (default: stdin); for use and remove its id, or open",
+        help="for add, a file with the key (default: stdin); for use and remove, its id or open",
     )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="the keys, one JSON object a line")
+    parser.add_argument("--json", action="store_true", help="print one JSON object a key")
     parser.set_defaults(misused=parser.error)
 
 
 def keys(args: argparse.Namespace) -> int:
-    """Do it; then print the keys if asked for, or the id of the key that was added."""
+    """Do the action; then print the keys if asked for, or the id of the added key."""
     if args.action in ("use", "remove") and args.key is None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
     if args.action == "list" and args.key is not None:

@@ -254,10 +254,10 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     first, *rows = whole.splitlines(keepends=True)
     by_dot = {json.loads(row)["dot"]: row for row in rows}
     yield "cut in a line", whole[:-10], 3, "line 5 is no JSON, or only a part of it; messages"
-    yield "cut between lines", whole[: -len(rows[-1])], 3, "line 4 is the last, and 1 more were to"
-    yield "cut to its head", first, 0, "line 1 is the last, and 4 more were to come; messages"
+    yield "cut between lines", whole[: -len(rows[-1])], 3, "line 4 is the last, but 1 more should"
+    yield "cut to its head", first, 0, "line 1 is the last, but 4 more should follow; messages"
     yield "empty", b"", 0, "the input is empty"
-    yield "no head", b"".join(rows), 0, "line 1 has a message where none is to be"
+    yield "no head", b"".join(rows), 0, "line 1 has a message in a wrong place"
     yield "another program's", b'{"body":"hi"}\n', 0, "line 1 is no line of an export"
     yield "no object", first + b"[1]\n", 0, "line 2 is no line of an export"
     yield "deep", first + b"[" * 100_000 + b"\n", 0, "line 2 is no JSON"
@@ -265,7 +265,12 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     del bare["encoded"]
     yield "of flc log", first + json.dumps(bare).encode() + b"\n", 0, "without the bytes"
     yield "later format", swapped(whole, b'"flc_export":1', b'"flc_export":2'), 0, "of format 2"
-    yield "bad head", swapped(whole, b'"messages":4', b'"messages":5'), 0, "head of another hash"
+    yield (
+        "bad head",
+        swapped(whole, b'"messages":4', b'"messages":5'),
+        0,
+        "is a head whose hash is wrong",
+    )
     for number in ("many", True, -1, 1 << 62):
         odd = ExportHead(room=None, messages=number, base=0, floor=0, logs=1, root="")  # type: ignore[arg-type]  # odd
         yield f"{number!r} messages", head_line(odd).encode(), 0, "number out of range"
@@ -275,15 +280,20 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "edited", whole.replace(rows[1], edited), 1, "line 3 has another body than the bytes of"
     yield "no base64", first + b'{"encoded":"?"}\n', 0, "bytes that are no base64"
     yield "no message", first + b'{"encoded":"wAA="}\n', 0, "bytes that are no message: "
-    yield "base changed", first + b'{"base":"kcA="}\n', 0, "has a base of another hash"
+    yield "base changed", first + b'{"base":"kcA="}\n', 0, "has a base whose hash is wrong"
     bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()}).encode()
     yield "no base", first + bare_base, 0, "has a base that cannot be read"
-    yield "one too many", whole + rows[0], 4, "line 6 has a message where none is to be"
+    yield "one too many", whole + rows[0], 4, "line 6 has a message in a wrong place"
     last = str(said[3].dot)
     gap = whole.replace(by_dot[str(said[0].dot)], b"")
-    yield "a gap", gap, 1, f"and what it comes after is missing: {said[0].dot}; "
+    yield "a gap", gap, 1, f"messages that it comes after are missing: {said[0].dot}; "
     no_cause = whole.replace(by_dot[str(said[2].dot)], b"")
-    yield "no cause", no_cause, 2, f"has {last}, and what it comes after is missing: {said[2].dot}"
+    yield (
+        "no cause",
+        no_cause,
+        2,
+        f"has {last}, but messages that it comes after are missing: {said[2].dot}",
+    )
     forked = message_line(variant(said[3], parent=said[1].hash)).encode() + b"\n"
     yield "forked", whole.replace(by_dot[last], forked), 3, f"{last}, which does not follow"
     other = message_line(variant(said[2])).encode() + b"\n"
@@ -323,7 +333,7 @@ def test_a_base_is_no_news_where_all_is_held_and_refused_where_only_some_is() ->
 
     assert whole.take(export).imported == 0
     assert whole.log.load().floor == 0
-    assert "not all is held here" in part.refuses(export)
+    assert "lacks some of the messages" in part.refuses(export)
     assert part.log.reader().counts()[0] == 1
 
 
