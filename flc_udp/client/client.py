@@ -1,4 +1,4 @@
-"""What a program can ask of a node: to say, to follow, and to look at what the node knows."""
+"""The requests that a program can send to a node: say, follow, and look at what it knows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from flc_udp.client.stream import Stream
 
 
 class SayOptions(TypedDict, total=False):
-    """`author` is the node's name if left out; `once` is a client's name and a rising number."""
+    """The default `author` is the node's name; `once` is a client's name and a rising number."""
 
     author: str | None
     wait: int | Literal["all"] | None
@@ -46,7 +46,7 @@ class Client(Connection):
     def say_nowait(
         self, room: str, body: str | bytes, **options: Unpack[SayOptions]
     ) -> asyncio.Future[Said]:
-        """Say without waiting; the future has what was said, or FlcError. `drain` limits these."""
+        """Say without waiting; the future has the result or FlcError. See `drain` for a limit."""
         text = body if isinstance(body, str) else {"base64": base64.b64encode(body).decode()}
         named = {"as" if name == "author" else name: value for name, value in options.items()}
         return self._ask({"op": "say", "room": room, "body": text, **_given(named)}, _said)
@@ -90,7 +90,7 @@ class Client(Connection):
         return await self.request("status")
 
     async def digest(self) -> Record:
-        """Ask for `root`, `members_root`, `logs`, `messages`: equal roots are equal histories."""
+        """Ask for `root`, `members_root`, `logs`, `messages`: equal roots mean equal histories."""
         return await self.request("digest")
 
     async def why(self, dot: str, other: str | None = None) -> Record:
@@ -104,7 +104,7 @@ class Client(Connection):
         await self._closed.wait()
 
     async def request(self, op: str, **arguments: object) -> Record:
-        """Ask for one record; raises FlcError with the daemon's words where it refuses."""
+        """Ask for one record; raises FlcError with the daemon's words if it refuses."""
         return cast("Record", await self._ask({"op": op, **arguments}, dict))
 
     async def listed(self, op: str, **arguments: object) -> list[Record]:

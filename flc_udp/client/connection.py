@@ -23,7 +23,7 @@ UNREAD_CHARS_MAX = 1 << 20
 """The socket is not read while records of more characters than this wait to be taken."""
 
 FLUSH_REQUESTS = 64
-"""A turn that collects more requests than this writes them before it ends."""
+"""A turn that collects this many requests writes them before it ends."""
 
 SOCKET_PATH_BYTES_MAX = 107
 """A longer path does not fit sockaddr_un on Linux, which needs one more byte for its end."""
@@ -55,7 +55,7 @@ class Connection(asyncio.Protocol):
                 await connection._loop.create_unix_connection(lambda: connection, address)
         except OSError as error:
             problem = f"no daemon answers at {connection.path}: {error.strerror or error}"
-            hint = "start one: flc run; of one that runs, be the user or in its --control-group"
+            hint = "start one: flc run; if one runs, be its user or in its --control-group"
             raise FlcError(problem, hint) from error
         return connection
 
@@ -116,7 +116,7 @@ class Connection(asyncio.Protocol):
         self._transport = cast("asyncio.Transport", transport)
 
     def data_received(self, data: bytes) -> None:
-        """Read the whole lines; the beginning of another line waits for its rest."""
+        """Read the complete lines; an incomplete line waits for its rest."""
         lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
         if len(self._partial) > ANSWER_BYTES_MAX:
             self._break("a line longer than any answer")
@@ -171,7 +171,7 @@ class Connection(asyncio.Protocol):
         for future, _convert in answers.values():
             if not future.done():
                 future.set_exception(error)
-                future.exception()  # asyncio complains of an error that nobody looked at.
+                future.exception()  # asyncio complains about an error that nobody looked at.
         for stream in streams.values():
             stream.close(error)
 

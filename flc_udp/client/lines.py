@@ -1,4 +1,4 @@
-"""What stands in the lines of the control socket, and the errors that come out of them."""
+"""The lines of the control socket, and the errors that they stand for."""
 
 from __future__ import annotations
 
@@ -11,10 +11,11 @@ Record = dict[str, Any]
 """One JSON object of the control socket, without the `id` that belongs to the connection."""
 
 REQUEST_BYTES_MAX = 8 << 20
-"""The daemon reads no longer line."""
+"""The daemon does not read a line that is longer than this."""
 
 ANSWER_BYTES_MAX = 32 << 20
-"""The daemon writes no longer line: it fits the largest message with each byte escaped."""
+"""The daemon writes no line that is longer than this. The largest message fits, even if each of its
+bytes is escaped."""
 
 compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 """Writes a record as JSON without spaces, in unescaped UTF-8, for the socket and for stdout."""
@@ -29,9 +30,9 @@ def request_line(request: Record) -> bytes:
     try:
         line = compact(request).encode() + b"\n"
     except UnicodeEncodeError as error:
-        raise FlcError("text that is not valid Unicode", "say it as bytes") from error
+        raise FlcError("the text is not valid Unicode", "say it as bytes") from error
     if len(line) > REQUEST_BYTES_MAX:
-        problem = f"a request of {len(line)} bytes, allowed are {REQUEST_BYTES_MAX}"
+        problem = f"the request has {len(line)} bytes, allowed are {REQUEST_BYTES_MAX}"
         raise FlcError(problem, "say less at once")
     return line
 

@@ -25,7 +25,7 @@ class Stream:
     async def batch(self) -> list[Record]:
         """Wait for a record and return all that are here; [] means that the list has ended.
 
-        Raises FlcError where the daemon refused or has gone away.
+        Raises FlcError if the daemon refused or has gone away.
         """
         while not self._records and not self.has_ended:
             self._arrived.clear()
