@@ -63,14 +63,14 @@ RANGE_LEVELS = 10
 """A range can be split this many times, by six bits of an id each time."""
 
 DATAGRAM_BYTES_MAX = 65_507
-"""UDP over IPv4 carries at most this much. Nothing larger is even looked at."""
+"""UDP over IPv4 carries at most this much. A larger datagram is not even looked at."""
 
 SEAL_BYTES = 45
 """Sealing adds this much to a payload: a header of 29 bytes and a tag of 16 (`wire/seal.py`)."""
 
 ONCE_REMEMBERED = 1_024
-"""This many numbers of `once` are kept for each client, as it may have open says when it is cut
-off."""
+"""A node remembers this many numbers of `once` for each client. A client that is cut off may have
+that many says without an answer, and may repeat them."""
 
 PIECE_BYTES = 1_024
 """A message that is too large for a datagram is cut at multiples of this. The offsets are fixed, so
@@ -94,8 +94,8 @@ def setting(
     """Build a field of `Settings`: its default, its reason, and what is allowed.
 
     With `off`, 0 is allowed besides low..high, and switches something off. With `reloads`, a
-    running node follows it on SIGHUP. `begins` is the title of the group whose first setting it is.
-    `flag` is what is typed for one item of a list.
+    running node follows it on SIGHUP. `begins` is the title of the group that begins here.
+    `flag` is the flag of `flc run` that adds one item to a list.
     """
     metadata: dict[str, Any] = {"why": why, "low": low, "high": high, "choices": choices}
     metadata |= {"off": off, "reloads": reloads, "begins": begins, "flag": flag}
@@ -129,7 +129,7 @@ class Settings:
     )
     cluster: str = setting(
         "flc",
-        "the name of the cluster; clusters of other names are not heard, even with the same key",
+        "the name of the cluster; other clusters are ignored, even if they have the same key",
     )
     key_file: str = setting(
         "", "a file with one base64 key of 32 bytes a line; the first key seals, any key opens"
@@ -227,13 +227,13 @@ class Settings:
     )
     probe_timeout_min_ms: int = setting(
         100,
-        "the shortest wait for a direct ack; a busy process may be late by that",
+        "the shortest wait for a direct ack; a busy process may be that late",
         low=1,
         high=30_000,
     )
     suspect_timeout_ms: int = setting(
         1_000,
-        "multiplied by log10 of the members: the shortest time a suspect has to refute",
+        "a suspect has at least this time to refute, multiplied by log10 of the members",
         low=20,
         high=300_000,
     )
@@ -242,7 +242,7 @@ class Settings:
     )
     local_health_max: int = setting(
         8,
-        "the worst local health; intervals and timeouts stretch by one more than that",
+        "the worst local health; with 8, intervals and timeouts become 9 times as long",
         low=0,
         high=64,
     )
@@ -286,11 +286,11 @@ class Settings:
         high=1 << 24,
     )
     pull_grace_ms: int = setting(
-        20, "a gap is asked for after this time; it may be mere reordering", low=0, high=10_000
+        20, "a gap is pulled after this time; datagrams may only be reordered", low=0, high=10_000
     )
     have_grace_ms: int = setting(
         60,
-        "what a lazy link told of is asked for after this time; it may come by the tree",
+        "what a lazy link named is pulled after this time; an eager link may still bring it",
         low=0,
         high=10_000,
     )
@@ -298,7 +298,10 @@ class Settings:
         400, "a pull that is not answered for this long goes to another peer", low=10, high=60_000
     )
     repair_timeout_ms: int = setting(
-        100, "the same for a few recent messages, for which somebody waits", low=10, high=60_000
+        100,
+        "the same timeout for a pull of a few recent messages; somebody waits for them",
+        low=10,
+        high=60_000,
     )
     pull_bytes_max: int = setting(
         131_072,
@@ -323,7 +326,7 @@ class Settings:
     )
     holdback_bytes_max: int = setting(
         32 << 20,
-        "the same in bytes; the least is room for a largest message",
+        "the most bytes of messages that wait for their causes; a largest message must fit",
         low=2 << 20,
         high=1 << 32,
     )
@@ -343,7 +346,7 @@ class Settings:
     )
     post_queue_max: int = setting(
         16_384,
-        "the most says that wait for their commit, over all clients, before these are slowed",
+        "when this many says of all clients wait for their commit, clients are slowed",
         low=1,
         high=1 << 20,
     )
@@ -371,7 +374,7 @@ PROFILES: dict[str, dict[str, int]] = {
 
 
 def flag_of(setting: Field[Any]) -> str:
-    """The flag by which `flc run` takes a setting."""
+    """Return the flag of `flc run` for a setting."""
     return setting.metadata["flag"] or "--" + setting.name.replace("_", "-")
 
 
