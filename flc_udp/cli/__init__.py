@@ -1,1 +1,1 @@
-"""What people type: one small file a family of commands, each imported only when it is run."""
+"""The commands that people type. Their small modules are imported only when a command runs."""

@@ -2,7 +2,7 @@
 
 Rules. Every line of `flc` is read by a `Parser`, so all commands answer in one way. A name, an
 address or a number is text: words that are no UTF-8 are refused here, once, so that no encoder
-meets them later. Paths, and what is said, may be any bytes.
+meets them later. Paths and messages may have any bytes.
 """
 
 from __future__ import annotations
@@ -17,17 +17,18 @@ ANY_BYTES = ("DIR", "FILE", "FILE.toml", "CMD", "TEXT")
 """These stand in the help for values that the system, the shell or a message takes as they are."""
 
 SECONDS_MAX = 1e9
-"""No time to wait is longer, which is 30 years; sockets and timers can take ten times as much."""
+"""Nobody can ask to wait longer than these 30 years. Sockets and timers could wait ten times as
+long."""
 
 NUMBER_MAX = 10**15 - 1
-"""No number is larger: with 15 digits it is exact in any JSON reader."""
+"""Numbers are at most this large: with 15 digits they are exact in any JSON reader."""
 
 
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake as every other error is answered."""
 
     def read(self, words: Sequence[str]) -> argparse.Namespace:
-        """Read the values of a line; where it cannot be parsed, the process ends."""
+        """Read the values of a line; if it cannot be parsed, the process ends."""
         args, strange = self.parse_known_args(words)
         if strange:
             self.refuse(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
@@ -56,10 +57,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def did_you_mean(word: str, known: Sequence[str]) -> str:
-    """Ask for the most similar word, if there is one."""
+    """Return a question with the most similar word, or "" if no word is similar."""
     from difflib import get_close_matches
 
-    bare = {name.lstrip("-"): name for name in known}  # With its dashes every word looks similar.
+    bare = {name.lstrip("-"): name for name in known}  # Dashes would make all words similar.
     near = get_close_matches(word.lstrip("-"), bare, 1)
     return f"did you mean {bare[near[0]]}?" if near else ""
 
@@ -72,12 +73,12 @@ def shown(word: str) -> str:
 def seconds(words: str) -> float:
     """Read a time to wait, in seconds from 0."""
     try:
-        span = float(words)
+        span_s = float(words)
     except ValueError:
-        span = -1.0
-    if not 0 <= span <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{words!r} is no number of seconds")
-    return span
+        span_s = -1.0
+    if not 0 <= span_s <= SECONDS_MAX:
+        raise argparse.ArgumentTypeError(f"{words!r} is not a number of seconds")
+    return span_s
 
 
 def number_from(low: int, high: int = NUMBER_MAX) -> Callable[[str], int]:

@@ -1,7 +1,7 @@
-"""The commands of `flc`: for each its module, what `flc --help` says of it, and examples.
+"""The commands of `flc`, each with its module, its line in `flc --help`, and examples.
 
-The table is text, so that it reads as the help prints it. A command begins with its name, its
-module in this package in brackets, and its summary; below stand lines that one can type.
+The table is plain text, so that it looks as the help prints it. An entry begins with the name of
+the command, its module in brackets and its summary. Below are examples that can be typed.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ run (run.run): run a node in the foreground
   flc run --name ann --tag role=db
   flc run --data /tmp/ben --bind 127.0.0.1:0 --join 127.0.0.1:7352
 
-nc (talk.nc): netcat for a room: lines of stdin are said, what others say is printed
+nc (talk.nc): netcat for a room: say the lines of stdin, and print what others say
   flc nc ops
   journalctl -f | flc nc -N ops
   flc nc -d --json ops | jq .body
@@ -59,7 +59,7 @@ forget (look.status): treat a member that is not coming back like one that left
   flc forget ben
   flc forget 86be453a11f3d69b
 
-why (look.why): print a message's causes and vector clock; of two, which came before
+why (look.why): print the causes and clock of a message, or which of two came first
   flc why 9f2c61d0a47be813:17
   flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1
 
@@ -83,14 +83,14 @@ ping (wire.ping): probe a node from outside, with round-trip statistics
   flc ping 127.0.0.1:7352 -c 5
   flc ping --key-file cluster.key ben.example:7352
 
-udp (wire.udp): netcat for the wire: JSON lines are sent as packets, what comes is decoded
+udp (wire.udp): netcat for the wire: send JSON lines as packets, and decode what comes
   echo '{"kind":"pull","nonce":7,"credit":4096,"graft":false,"after":0,"below":1,\
 "wants":[]}' | flc udp -v -w 1 127.0.0.1 7352
   flc udp -z 127.0.0.1 7352 && echo it answers
   flc udp -l 7399 | jq -c .packets
   sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key
 
-doctor (look.doctor): check what often goes wrong here, and the way to a peer; exit 1 with any fail
+doctor (look.doctor): check what often goes wrong, and the way to a peer; exit 1 if a check fails
   flc doctor
   flc doctor ben.example:7352
   flc doctor --json | jq 'select(.advice)'
@@ -105,16 +105,16 @@ keys (keep.keys): show or change the keys of a running node: the first seals, an
   flc keys remove open
   flc keys list --json | jq -r 'select(.seals) | .id'
 
-config (run.config): print every setting as a file to begin with, or what is changed here
+config (run.config): print a file of all settings to start from, or what is changed here
   flc config --example > flc.toml
   flc config --config flc.toml
 
-completion (run.completion): print what makes a shell complete commands, options, rooms and members
+completion (run.completion): print a script with which a shell completes commands, rooms and members
   source <(flc completion bash)
   mkdir -p ~/.zfunc && flc completion zsh > ~/.zfunc/_flc
   flc completion fish | source
 
-demo (run.demo): a cluster on this machine in one terminal: chat, kill -9, catch up, equal histories
+demo (run.demo): show a cluster in one terminal: chat, kill -9, catch up, equal histories
   flc demo
   flc demo --nodes 5
 
@@ -124,7 +124,7 @@ sim (run.sim): run the same code under a virtual clock and a lossy network
 
 
 class Command(NamedTuple):
-    """A command: the module of its two functions, a summary, and lines that show its use."""
+    """A command: the module with its two functions, a summary, and examples."""
 
     module: str
     summary: str
@@ -145,7 +145,7 @@ COMMANDS = _read(TABLE)
 
 
 def command_parser(name: str) -> Parser:
-    """Make the parser of the words behind `flc NAME`."""
+    """Make the parser of the words after `flc NAME`."""
     command = COMMANDS[name]
     parser = Parser(
         prog=f"flc {name}",
@@ -160,7 +160,7 @@ def command_parser(name: str) -> Parser:
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add what may be typed behind `flc NAME`."""
+    """Add the arguments that may be typed after `flc NAME`."""
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )

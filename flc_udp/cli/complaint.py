@@ -1,8 +1,8 @@
 """How a command tells that something is wrong: an `error:` line, a `hint:` line and an exit code.
 
-Rules. Each is one line whatever it quotes: a newline in a file's name must not look like another
-error, and text that came from elsewhere must not drive the terminal. Where standard error takes
-nothing (a full disk, a closed pipe), the exit code says it alone.
+Rules. Error and hint are one line each, whatever they quote: a newline in a file's name must not
+look like another error, and text from elsewhere must not drive the terminal. If standard error
+takes nothing (a full disk, a closed pipe), only the exit code tells that something is wrong.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import sys
 from contextlib import suppress
 
 DONE, FAILED, MISTYPED, SILENT, INTERRUPTED = 0, 1, 2, 3, 130
-"""Exit codes. MISTYPED: the command line cannot be parsed. SILENT: who was asked does not answer.
-INTERRUPTED: by Ctrl-C, as shells count it."""
+"""The exit codes. MISTYPED means that the command line cannot be parsed. SILENT means that nobody
+answers. INTERRUPTED means that Ctrl-C was pressed; shells use the same number."""
 
 
 def complain(problem: str, hint: str) -> None:

@@ -42,8 +42,8 @@ def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]
             if not patience.expired():
                 raise
         complain(
-            f"the daemon at {path} does not answer, for {PATIENCE_S:g} s",
-            "it is stopped or stuck: its log may say why, `flc doctor` what is wrong around it",
+            f"the daemon at {path} has not answered for {PATIENCE_S:g} s",
+            "it is stopped or stuck: see its log, and run `flc doctor`",
         )
         return SILENT
 
@@ -51,7 +51,7 @@ def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]
 
 
 class _Client(Client):
-    """A client that knows whether it ever heard anything: even a stuck daemon takes connections."""
+    """A client that knows whether it has heard anything: even a stuck daemon takes connections."""
 
     has_heard = False
 
@@ -64,9 +64,10 @@ class _Client(Client):
 
 
 async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
-    """Let the patience end if the daemon says nothing at all, although it is asked for its status.
+    """End the patience if the daemon says nothing at all, not even when it is asked for its status.
 
-    It is asked over another connection: on this one a say may wait for the disk or for other nodes.
+    The question uses another connection, because a say on this one may wait for the disk or for
+    other nodes.
     """
     await asyncio.sleep(ASK_S)
     if client.has_heard:
@@ -76,15 +77,15 @@ async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
             async with await Client.connect(client.path) as other:
                 await other.status()
     except FlcError:
-        return  # It refused, or it is gone: whoever waits hears that as well.
+        return  # It refused, or it is gone: the command hears that, too.
     except TimeoutError:
         if not client.has_heard:
-            client.abort()  # To close it would wait until all is sent.
+            client.abort()  # Closing it would wait until all is sent.
             patience.reschedule(asyncio.get_running_loop().time())
 
 
 def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
-    """Give the first socket that is there; raises FlcError that names all possible places."""
+    """Return the first socket that exists; raises FlcError that names all possible places."""
     places = sockets(data, environ)
     for path in places:
         if _is_there(path):
@@ -97,7 +98,7 @@ def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
 
 
 def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
-    """Give where the socket may be: in a named directory, else in the user's or the system's."""
+    """List where the socket may be: in a named directory, or in the user's or the system's."""
     named = data or environ.get("FLC_DATA")
     if named:
         return [Path(named) / SOCKET]
@@ -111,7 +112,7 @@ def _is_there(path: Path) -> bool:
     try:
         path.lstat()
     except PermissionError:
-        return True  # To connect to it gives the right error.
+        return True  # Connecting to it gives the right error.
     except OSError:
         return False
     return True

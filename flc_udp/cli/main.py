@@ -2,8 +2,8 @@
 
 Rules. A module is imported only when it is needed, so `flc --version` is immediate and no client
 command waits for the daemon's modules. A command NAME is two functions of its module:
-`add_NAME(parser)`, and `NAME(args)`, which returns the exit code; where NAME is a word of Python,
-it is `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback is a bug of ours.
+`add_NAME(parser)`, and `NAME(args)`, which returns the exit code; if NAME is a Python keyword,
+this is `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback is a bug of ours.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from flc_udp.cli.complaint import DONE, FAILED, INTERRUPTED, complain
 from flc_udp.model.errors import FlcError
 
 FULL_HINT = "make room on the disk that it is written to: see `df`"
-SYSTEM_HINT = "the operating system refused it, and said no more than this"
+SYSTEM_HINT = "the operating system refused it and gave no other reason"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -76,13 +76,13 @@ def _fail(problem: str, hint: str) -> int:
 
 
 def _discard_output() -> None:
-    """Let the rest of the output go to /dev/null, or Python would fail again at its end."""
+    """Send the rest of the output to /dev/null; otherwise Python would fail again when it exits."""
     with suppress(OSError, ValueError):
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _open_missing_streams() -> None:
-    """Put /dev/null where a standard stream is closed: else the next socket gets its number."""
+    """Open /dev/null for each closed standard stream; otherwise a socket would get its number."""
     for fd in range(3):
         try:
             os.fstat(fd)

@@ -84,13 +84,13 @@ def write_all(fd: int, data: bytes) -> None:
 
 
 async def reader_gone(fd: int) -> None:
-    """Raise BrokenPipeError once nobody reads the pipe `fd` any more. Anything else never returns.
+    """Raise BrokenPipeError once nobody reads the pipe `fd`. If it is no pipe, wait forever.
 
     Without this, `flc nc -d | head -1` would stay until the next message.
     """
     gone = asyncio.Event()
     if stat.S_ISFIFO(os.fstat(fd).st_mode):
-        # The writing end of a pipe is never readable: what is reported is its error (poll(2)).
+        # The writing end of a pipe is never readable, so the loop reports only its error (poll(2)).
         asyncio.get_running_loop().add_reader(fd, gone.set)
     await gone.wait()
     raise BrokenPipeError

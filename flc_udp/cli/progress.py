@@ -17,7 +17,7 @@ WINDOW_S = 5.0
 """The rate is taken over this time."""
 
 WINDOW_LEAST_S = 0.9
-"""Over a shorter time there is no rate, because replays come in bursts."""
+"""No rate is given over a shorter time, because replays come in bursts."""
 
 FEW_A_SECOND = 10
 """A rate below this is shown with a decimal."""
@@ -63,7 +63,7 @@ class Progress:
         self._looks: deque[tuple[float, int]] = deque()
 
     def look(self, status: Record, at_s: float) -> CatchUpFigures:
-        """Take a status that was read at `at_s` (of any clock), and return the figures by now."""
+        """Take a status that was read at `at_s` (of any clock), and return the new figures."""
         to_go, messages = status["catching_up"], status["messages"]
         looks = self._looks
         looks.append((at_s, messages))

@@ -1,7 +1,7 @@
-"""How records look to people: times, tables, and remote text that cannot drive the terminal.
+"""How people see records: times, tables, and remote text that cannot drive the terminal.
 
 All functions are pure. Times are local on a terminal and UTC in a pipe. What `--json` prints never
-comes through here.
+goes through here.
 """
 
 from __future__ import annotations
