@@ -13,7 +13,7 @@ from typing import Any
 # --- Protocol constants -----------------------------------------------------------------------
 
 WIRE_VERSION = 1
-"""The first byte of every datagram."""
+"""Every datagram begins with this byte."""
 
 ID_BYTES = 8
 """The size of node and log ids. Among a million logs any two have the same id with a chance of
@@ -370,7 +370,7 @@ PROFILES: dict[str, dict[str, int]] = {
         "pull_timeout_ms": 1_500,
     },
 }
-"""What each profile changes against the defaults of `Settings`."""
+"""Each profile changes these defaults of `Settings`."""
 
 
 def flag_of(setting: Field[Any]) -> str:

@@ -36,7 +36,7 @@ class CatchUpFigures(NamedTuple):
     messages: int
     """The number of messages that the node holds."""
     rate: float | None
-    """Messages a second."""
+    """The number of messages that become durable in a second."""
     left_s: float | None
 
     def text(self) -> str:

@@ -32,7 +32,7 @@ VISIBLE_FORMS = {
     **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
     **{code: f"\\u{code:04x}" for code in BIDI_CONTROLS + LINE_BREAKS},
 }
-"""What is shown in place of a character that could drive the terminal or reorder a line."""
+"""A character that could drive the terminal or reorder a line is shown in this form."""
 
 
 def visible(text: str) -> str:
@@ -52,7 +52,7 @@ def body_text(message: Record) -> str:
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether stdout is a terminal that should be coloured (no-color.org)."""
+    """Tell whether stdout is a terminal that should be coloured (no-color.org)."""
     plain = environ.get("NO_COLOR") or environ.get("TERM") == "dumb"
     return sys.stdout.isatty() and not plain
 
