@@ -42,7 +42,7 @@ def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]
             if not patience.expired():
                 raise
         complain(
-            f"the daemon at {path} has not answered for {PATIENCE_S:g} s",
+            f"the daemon at {path} does not answer within {PATIENCE_S:g} s",
             "it is stopped or stuck: see its log, and run `flc doctor`",
         )
         return SILENT
