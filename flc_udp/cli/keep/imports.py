@@ -26,7 +26,7 @@ from flc_udp.cli.keep.export_file import EXPORT_AGAIN, ExportHead, Lines
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
@@ -102,6 +102,7 @@ class Import:
         self._causal = Causal(log.load(), 0, 0)
         self._head: ExportHead | None = None
         self._base: list[BaseLog] = []
+        self._based: set[tuple[LogId, str]] = set()
         self._base_left = 0
         self._messages_left = 0
         self._batch: dict[Dot, Message] = {}
@@ -166,10 +167,14 @@ class Import:
     def _take_base(self, log: BaseLog) -> None:
         if not self._base_left or self._head is None:
             raise FlcError("has a base in a wrong place", EXPORT_AGAIN)
+        here = {(log.log, room.room) for room in log.rooms}
+        if self._based & here:
+            raise FlcError("repeats a line of the base", EXPORT_AGAIN)
+        self._based |= here
         self._base.append(log)
         self._base_left -= 1
         if not self._base_left:
-            base, self._base = self._base, []
+            base, self._base, self._based = self._base, [], set()
             self._adopt(self._head.floor, base)
 
     def _adopt(self, floor: int, base: list[BaseLog]) -> None:

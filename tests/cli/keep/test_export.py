@@ -215,6 +215,22 @@ def test_a_base_of_many_rooms_comes_in_several_lines() -> None:
     other.check()
 
 
+def test_a_line_of_the_base_counts_once() -> None:
+    """One that comes again does not stand in for one that is missing."""
+    story = Story([("ann", f"room {n}", None) for n in range(2 * BASE_ROOMS_A_LINE + 1)])
+    story.say("ann", "last")
+    node, other = Node(story), Disk()
+    node.catch_up()
+    node.retain(2 * BASE_ROOMS_A_LINE + 1)
+    head, first, _second, *rest = exported(node.disk).splitlines(keepends=True)
+
+    assert other.refuses(b"".join((head, first, first, *rest))).startswith(
+        "line 3 repeats a line of the base"
+    )
+    assert other.log.load().heads == {}
+    other.check()
+
+
 def test_many_batches() -> None:
     """A commit is bounded, and the next goes on where it ended."""
     messages = _long_log(2 * BATCH_MESSAGES + 1)
