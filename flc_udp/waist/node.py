@@ -93,6 +93,7 @@ class Node:
         self._is_adopting = False
         self._turned_at = self._read_until = now
         self._unread_turns = 0
+        self._stood_still = False
         self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
@@ -154,10 +155,10 @@ class Node:
     def turn(self) -> None:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
-        self._notice_stall(now)
+        is_late, is_news = self._notice_stall(now), bool(self._inbox)
         for packets, sender, source in self._inbox.take():
             self._replica.receive(packets, sender, source, wall, now)
-        self._note_reading()
+        self._note_reading(is_late=is_late, is_news=is_news)
         if self._posts.are_waiting and self._adopt is None:
             self._take_posts(wall, now)
         self._commits.wake(now)
@@ -166,18 +167,25 @@ class Node:
         self._carry_out(now)
         self._turned_at = now
 
-    def _notice_stall(self, now: Micros) -> None:
-        if now - self.wake_at >= self._settings.stall_ms * MS_US:
-            self.counts["stalls"] += 1
-            # It may have begun right after the last turn, long before anything was due.
-            self._replica.stalled(now - self._turned_at, now)
+    def _notice_stall(self, now: Micros) -> bool:
+        if now - self.wake_at < self._settings.stall_ms * MS_US:
+            return False
+        self.counts["stalls"] += 1
+        # It may have begun right after the last turn, long before anything was due.
+        self._replica.stalled(now - self._turned_at, now)
+        return True
 
-    def _note_reading(self) -> None:
+    def _note_reading(self, *, is_late: bool, is_news: bool) -> None:
         """Note up to which moment everything was read that came in.
 
-        That is when the last turn began: since then the ground has read its socket.
+        That is when the last turn began, because the ground has read its socket since then. But
+        after a stall much may wait in the socket, and a ground reads only some of it before each
+        turn. Then everything was read once a turn finds nothing new.
         """
-        self._unread_turns = self._unread_turns + 1 if self._inbox else 0
+        self._stood_still |= is_late
+        is_unread = bool(self._inbox) or (self._stood_still and is_news)
+        self._stood_still = is_late or (self._stood_still and is_unread)
+        self._unread_turns = self._unread_turns + 1 if is_unread else 0
         if self._unread_turns == 0 or self._unread_turns > UNREAD_TURNS_MAX:
             self._read_until = self._turned_at
 
