@@ -154,12 +154,13 @@ def member_facts(
     me, score = members.me, membership.detector.health.score
     own = MemberFacts(me.row, now - me.since, None, score, standing.catching_up)
     others = [member for member in members if member is not me]
-    return (own, *(_member_facts(member, standing, links, receipts, now) for member in others))
+    return (own, *(peer_facts(member, standing, links, receipts, now) for member in others))
 
 
-def _member_facts(
+def peer_facts(
     member: Member, standing: Standing, links: Links, receipts: Receipts, now: Micros
 ) -> MemberFacts:
+    """One other member as this node knows it."""
     node, agreed_at, agreed_on = member.row.id, member.agreed_at, member.agreed_on
     held, mark = receipts.held.get(node, 0), receipts.marks.get(node)
     told_at = [] if mark is None else [mark.told_at]

@@ -25,7 +25,15 @@ from typing import assert_never
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Effect
-from flc_udp.core.facts import Facts, RepairFacts, health_facts, member_facts, repair_facts
+from flc_udp.core.facts import (
+    Facts,
+    MemberFacts,
+    RepairFacts,
+    health_facts,
+    member_facts,
+    peer_facts,
+    repair_facts,
+)
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
@@ -373,6 +381,13 @@ class Replica:
         """A member's row, this node's own too; None for one that is unknown."""
         member = self._members.get(node)
         return None if member is None else member.row
+
+    def member(self, node: NodeId, now: Micros) -> MemberFacts | None:
+        """What is known of one other member. None: there is none with this id."""
+        found = None if node == self.me.id else self._members.get(node)
+        if found is None:
+            return None
+        return peer_facts(found, self._standing, self._links, self._receipts, now)
 
     def repair_facts(self) -> RepairFacts:
         """What is missing here. It costs the same however many members there are."""

@@ -53,6 +53,8 @@ class LoopGround:
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
         self._datagrams: Datagrams | None = None
+        self.has_started = False
+        """Whether the Node stands: a start that fails before has none."""
         self._writes = 0
         self._wrote = asyncio.Event()
         self._turn_is_due = False
@@ -70,13 +72,13 @@ class LoopGround:
 
     async def drained(self) -> None:
         """Wait until everything that is decided is on disk."""
-        while self._writes > 0 or self.node.uncommitted > 0:
+        while self._writes > 0 or (self.has_started and self.node.uncommitted > 0):
             self._wrote.clear()
             await self._wrote.wait()
 
     def start(self, node: Node, datagrams: Datagrams) -> None:
         """The Node stands, and its first turn is due."""
-        self.node = node
+        self.node, self.has_started = node, True
         self._datagrams = datagrams
         self.turn_soon()
 
@@ -139,8 +141,11 @@ class LoopGround:
         self._datagrams.send(datagram, to)
 
     def free_bytes(self) -> int:
-        """Free space of the data directory's file system."""
-        return self._directory.free_bytes()
+        """Free space of the data directory's file system; 0 if it cannot be looked at."""
+        try:
+            return self._directory.free_bytes()
+        except OSError:
+            return 0
 
     def show(self, deliver: Deliver) -> None:
         """Let these messages be seen."""

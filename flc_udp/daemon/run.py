@@ -165,6 +165,7 @@ class Daemon:
             self._name,
             address,
             self._log,
+            self._reader,
             self._keys.seal,
             self._ground,
             random.SystemRandom(),
@@ -223,7 +224,8 @@ class Daemon:
         self._supervisor.stopping()
         if self._joining is not None:
             self._joining.cancel()
-        self._node.stop()
+        if self._ground.has_started:
+            self._node.stop()
         await self._hooks.stop()
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):

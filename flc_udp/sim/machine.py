@@ -90,8 +90,9 @@ class Machine:
         self._writes = Writes(self, self._stage)
         self._stage.trace.running |= 1 << self.number
         seal_of = partial(Seal, self._stage.ring)
+        reader = self.log.reader()
         self.node = give_birth(
-            self.settings, self.name, self.address, self.log, seal_of, self, random
+            self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
         self.tell_trace("^", f"starts, life {self._life}")
         self._stage.checks.started(self.number, found(self.log))

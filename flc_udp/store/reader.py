@@ -142,6 +142,8 @@ class Reader:
         out.
         """
         position = self.last_position()
+        if up_to is not None:
+            position = min(position, up_to)
         return read_history(self._queries, room, position, last, since_wall_ms)
 
     def replay(

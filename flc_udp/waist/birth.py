@@ -16,7 +16,7 @@ from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.tags import parse_tags
 from flc_udp.waist.node import Node
-from flc_udp.waist.ports import Ground, Keeps
+from flc_udp.waist.ports import Ground, Keeps, Reads
 from flc_udp.wire.seal import SESSION_BYTES, Seal
 
 
@@ -25,6 +25,7 @@ def give_birth(
     name: str,
     address: Address,
     kept: Keeps,
+    reader: Reads,
     seal_of: Callable[[bytes], Seal],
     ground: Ground,
     random: Random,
@@ -36,7 +37,7 @@ def give_birth(
     boot, tags = random.getrandbits(63), parse_tags(settings.tags)
     me = alive_row(node_id, incarnation, address, name, boot, tags)
     seal = seal_of(random.randbytes(SESSION_BYTES))
-    return Node(settings, me, kept.load(), kept.reader(), seal, ground, random)
+    return Node(settings, me, kept.load(), reader, seal, ground, random)
 
 
 def remembered_addresses(kept: Keeps) -> list[Address]:

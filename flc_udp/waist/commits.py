@@ -44,7 +44,7 @@ class Commits:
     def __init__(self, settings: Settings, ground: Ground, drops: Counter[Drop]) -> None:
         self.failing: str | None = None
         """Why the log cannot be written, from a failure to the next success."""
-        self._reason = "the base was not written"
+        self._reason = ""
         self._ground = ground
         self._drops = drops
         self._pause_us = settings.commit_pause_ms * MS_US
@@ -140,6 +140,10 @@ class Commits:
             self._ground.tell(CommitFailed(reason))
         self.failing = self._reason = reason
         self._refuses_until = now + RETRY_US
+
+    def base_failed(self, reason: str) -> None:
+        """A base was not written, as far as is known: what the log really holds decides."""
+        self._reason = reason
 
     def recovery_failed(self, reason: str, now: Micros) -> None:
         """The log cannot even be read: try again, and refuse posts meanwhile."""

@@ -30,7 +30,7 @@ from flc_udp.core.effects import (
     StreamBase,
     StreamReplay,
 )
-from flc_udp.core.facts import Facts
+from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
@@ -362,6 +362,7 @@ class Node:
     def adoption_failed(self, reason: str) -> None:
         """The log could not take the base, as far as is known: what it really holds decides."""
         self._ground.tell(BaseFailed(reason))
+        self._commits.base_failed(reason)
         self._ground.recover()
 
     def _end_adoption(self, history: History | None) -> None:
@@ -448,6 +449,10 @@ class Node:
     def row_of(self, node: NodeId) -> MemberRow | None:
         """A member's row, this node's own too; None for one that is unknown."""
         return self._replica.row_of(node)
+
+    def member(self, node: NodeId) -> MemberFacts | None:
+        """What is known of one other member."""
+        return self._replica.member(node, self._ground.now())
 
     def facts(self) -> Facts:
         """What may be seen of the Replica. It costs a few microseconds for each member."""

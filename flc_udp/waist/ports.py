@@ -103,9 +103,6 @@ class Keeps(Protocol):
     def load(self) -> History:
         """What the log holds."""
 
-    def reader(self) -> Reads:
-        """A reader of the log."""
-
 
 class Ground(Protocol):
     """What a node stands on. Every method returns at once; what takes time ends in a call back."""

@@ -6,10 +6,14 @@ it is: a disk that takes no more.
 
 import resource
 import signal
+from pathlib import Path
 
 import pytest
 
-from flc_udp.model.errors import FlcError
+from flc_udp.config import Settings
+from flc_udp.daemon import run
+from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.store.log import Log
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 
@@ -117,3 +121,32 @@ async def test_posts_are_refused_before_the_disk_is_full(cluster: Cluster) -> No
     assert f"{1 << 50} are kept free" in refused.err
     assert (await ann.flc("say", "ops", "hi", "--wait", "all", "--timeout", "30")).code == 0
     await cluster.converged(ann, ben, messages=1)
+
+
+async def test_a_directory_that_is_gone_refuses_posts(cluster: Cluster) -> None:
+    """Its free space is unknown then, and the node lives on."""
+    (ann,) = await cluster.start(1)
+    client = await ann.client()
+    ann.data.rename(ann.data.with_name("moved"))
+
+    with pytest.raises(FlcError, match="0 bytes of disk are free"):
+        await client.say("ops", "hi")
+    ann.data.with_name("moved").rename(ann.data)
+
+    assert (await client.say("ops", "hi")).position == 1
+
+
+def test_a_disk_that_is_full_at_the_start_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The node is not born, and what was opened for it is closed again."""
+
+    def fail(_log: Log, _n: int) -> None:
+        raise StoreFailed("save incarnation", "database or disk is full")
+
+    monkeypatch.setattr(Log, "save_incarnation", fail)
+    monkeypatch.setattr(run, "log_to_stderr", lambda _settings: None)
+    settings = Settings(data=str(tmp_path), bind="127.0.0.1:0", name="ann")
+
+    with pytest.raises(FlcError, match=r"flc.db cannot be used: .*disk is full"):
+        run.main(lambda: settings)

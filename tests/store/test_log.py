@@ -263,6 +263,15 @@ class TestHistory:
         assert len(list(history)) == 599
         reader.close()
 
+    def test_what_is_above_a_position_is_left_out(self, log: Log, authors: Authors) -> None:
+        """So a listing and the position that it ends at are of one moment; a later one is now."""
+        log.append([authors.say("ann") for _ in range(9)])
+        reader = log.reader()
+
+        assert sorted(at for at, _ in reader.history(None, up_to=5)) == [1, 2, 3, 4, 5]
+        assert len(list(reader.history(None, up_to=99))) == 9
+        reader.close()
+
     def test_since_goes_by_the_stamps_wall(self, log: Log, authors: Authors) -> None:
         """`since_wall_ms` begins with the first stamp of that millisecond; any integer will do."""
         log.append([authors.say("ann", wall=1_000 + n) for n in range(5)])

@@ -13,7 +13,7 @@ from flc_udp.model.history import History
 from flc_udp.model.tags import parse_tags
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
-from flc_udp.waist.ports import PeerRow, Reads
+from flc_udp.waist.ports import PeerRow
 from flc_udp.wire.rows import State
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring
 from tests.model.kept import KeptInList, history_of
@@ -56,10 +56,6 @@ class Shelf:
         """What the messages say."""
         return history_of(self.kept.messages)
 
-    def reader(self) -> Reads:
-        """The messages themselves."""
-        return self.kept
-
 
 class Sessions:
     """Makes seals, and remembers for which sessions."""
@@ -93,7 +89,7 @@ def born(
     random = seed if isinstance(seed, Random) else Random(seed)
     settings = Settings(tags=tags)
     seal_of = sessions or Sessions()
-    return give_birth(settings, "ann", ADDRESS, shelf, seal_of, ListGround(), random)
+    return give_birth(settings, "ann", ADDRESS, shelf, shelf.kept, seal_of, ListGround(), random)
 
 
 class TestIdentity:

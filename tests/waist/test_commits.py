@@ -449,7 +449,7 @@ class TestBase:
         ann.node.adoption_failed("disk full")
         for _ in range(3):
             ann.node.recovery_failed("no such file")
-            assert ann.node.failing == "the base was not written; no such file"
+            assert ann.node.failing == "disk full; no such file"
             ann.turn(RETRY_US)
         assert ann.recoveries == 4
         ann.recover_now()

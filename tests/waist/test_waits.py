@@ -235,6 +235,18 @@ class TestReadFirst:
 
         assert ended == BOB_HOLDS_IT
 
+    def test_a_receipt_behind_many_turns_of_the_socket_counts(self) -> None:
+        """A ground reads only a part of its socket before each turn, and each turn takes it."""
+        ann, dot, ended = self.stalled()
+        for number in range(20):
+            ann.receive(ReplayEnd(number, 0, 0, 0, ()))
+            ann.turn(1_000)
+            assert ended == []
+        ann.receive(Receipt(*dot))
+        ann.turn(1_000)
+
+        assert ended == BOB_HOLDS_IT
+
     def test_where_nothing_came_it_is_short(self) -> None:
         """Two turns after the stall, which is one stall and not two."""
         ann, _, ended = self.stalled()

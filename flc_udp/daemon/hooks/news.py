@@ -90,8 +90,7 @@ class ChangedMembers:
         while self._changed:
             node = next(iter(self._changed))
             del self._changed[node]
-            members = self._ground.node.facts().members
-            member = next((m for m in members if m.row.id == node), None)
+            member = self._ground.node.member(node)
             if member is None:
                 self.passed_over += 1
                 continue

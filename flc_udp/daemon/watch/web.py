@@ -31,6 +31,9 @@ REQUEST_BYTES_MAX = 8_192
 CONNECTIONS_MAX = 16
 """The most connections at a time: more than scrapers and probes need."""
 
+NO_REQUEST = "this is no HTTP request, or one of HTTP/1.1 without a Host line: try curl\n"
+TOO_LARGE = f"a request of more than {REQUEST_BYTES_MAX} bytes\n"
+
 PLAIN = "text/plain; charset=utf-8"
 
 
@@ -57,7 +60,8 @@ class _Exchange(asyncio.Protocol):
 
     def __init__(self, web: Web) -> None:
         self._web = web
-        self._http = h11.Connection(h11.SERVER, max_incomplete_event_size=REQUEST_BYTES_MAX)
+        self._http = h11.Connection(h11.SERVER)
+        self._received_bytes = 0
         self._has_answered = False
         self._wants_body = True
         self._transport: asyncio.Transport | None = None
@@ -82,12 +86,15 @@ class _Exchange(asyncio.Protocol):
         """A part of the request arrived. Whatever follows the request is ignored."""
         if self._has_answered:
             return
+        self._received_bytes += len(data)
+        if self._received_bytes > REQUEST_BYTES_MAX:
+            self._answer(Page(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE))
+            return
         try:
             self._http.receive_data(data)
             event = self._http.next_event()
-        except h11.RemoteProtocolError as error:
-            status = HTTPStatus(error.error_status_hint)
-            self._answer(Page(status, f"{error}; a request begins like: GET /livez HTTP/1.1\n"))
+        except h11.RemoteProtocolError:
+            self._answer(Page(HTTPStatus.BAD_REQUEST, NO_REQUEST))
         else:
             if isinstance(event, h11.Request):
                 self._wants_body = event.method != b"HEAD"

@@ -97,6 +97,7 @@ async def test_head_is_the_same_without_the_body(served: tuple[Web, Address]) ->
         (b"\x16\x03\x01\x02\x00\r\n\r\n", 400),
         (b"GET /small HTTP/1.1\r\n\r\n", 400),
         (b"GET /small HTTP/1.1\r\nX: " + b"y" * 9_000, 431),
+        (b"GET /small HTTP/1.0\r\nX: " + b"y" * 9_000 + b"\r\n\r\n", 431),
         (b"z" * 9_000, 431),
     ],
 )
