@@ -108,6 +108,9 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
         return await daemon.until_left()
     finally:
         await daemon.stop()
+        sock.close()  # A start that failed may have given it to nobody.
+        if watched is not None:
+            watched.sock.close()
 
 
 class Daemon:
