@@ -39,7 +39,7 @@ async def test_a_node_lets_go_and_a_newcomer_learns_of_it(cluster: Cluster) -> N
     assert 0 < len(kept) < LINES
     assert everything[-len(kept) :] == kept
     listing = await ben.flc("log", "-n", "0")
-    assert listing.err.startswith("-- said before ")
+    assert listing.err.startswith("-- messages from before ")
     assert (await ben.flc("log", "-n", "5")).err == ""
     assert b"of these kept, from" in (await ben.flc("status")).out
     assert (await ben.flc("fsck")).code == 0
