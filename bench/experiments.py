@@ -41,8 +41,7 @@ class MemberWatch:
     suspicions: list[tuple[int, int, str]] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        stage = self.world.stage
-        stage.listeners.append(self._listen)
+        self.world.listeners.append(self._listen)
 
     def _listen(self, number: int, notice: Notice) -> None:
         match notice:
@@ -195,7 +194,7 @@ def anomalies(world: World, plan: Anomalies, tell: Tell = lambda _: None) -> Wro
 
 
 def _stall_repeatedly(world: World, machine: Machine, plan: Anomalies, end: int) -> None:
-    random = world.stage.random(f"{machine.name}/anomalies")
+    random = world.random(f"{machine.name}/anomalies")
 
     def drawn(span: tuple[int, int]) -> int:
         return int(exp(random.uniform(*map(log, span))) * MS_US)

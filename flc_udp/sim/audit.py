@@ -15,8 +15,8 @@ from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
 from flc_udp.model.message import Message, decode, history_key
-from flc_udp.sim.checks import Checks, Violation
-from flc_udp.sim.follower import Found
+from flc_udp.sim.checks import Checks
+from flc_udp.sim.evidence import Found, Violation
 from flc_udp.store.log import Log, Reader
 
 FRONTIER_MESSAGES_MAX = 1_000

@@ -5,26 +5,39 @@ never ask a node what it thinks, and trust no clock, frontier or cause of the co
 an author speaks, they write down what it had been shown, and demand that whoever is shown its
 message has been shown that, too.
 
+A log grows without gaps, and after the causes of each message. Messages are deleted only as the
+operator allowed, because of their age or for lack of space, the lowest stamps first. A log jumps
+only where a base is taken, and to a message that was said.
+
 What is acknowledged is never lost while its disk stands. A disk that is put back to an earlier
 state may take acknowledged messages with it, but only those that no other disk holds at that
 moment. They may come back all the same, from a datagram under way. Retention, and a base that is
 taken, may delete the last copy of a message. That is noted, and excused only below the floors
-(`audit`).
+(`audit`). Everything else is a Violation.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import NO_HEAD, BaseLog, History
+from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
-from flc_udp.sim.follower import Allowed, Arrived, Follower, Found, Minted, Utterance, Violation
+from flc_udp.sim.evidence import (
+    Allowed,
+    Arrived,
+    Clock,
+    Found,
+    KeptMessage,
+    Minted,
+    Utterance,
+    Violation,
+)
+from flc_udp.store.pruning import SLICE_BYTES_MIN
 from flc_udp.waist.ports import Committed
-
-__all__ = ["Checks", "Utterance", "Violation"]
 
 ASKED_WITHIN = 10_000 * MS_US
 """A node that takes a base has asked every other node for what that has had for this long."""
@@ -36,153 +49,296 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
-        self.acknowledged: dict[Dot, int] = {}
+        self.acknowledged: dict[Dot, str] = {}
+        """{dot: the name of the node that acknowledged it}."""
         self.lost_with_a_disk: dict[Dot, None] = {}
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
-    def add(self, name: str) -> None:
-        """Add a node."""
-        self.followers.append(Follower(name))
+    def add(self, name: str) -> Follower:
+        """Follow one more node."""
+        follower = Follower(self, name, len(self.followers))
+        self.followers.append(follower)
+        return follower
 
-    def utters(self, number: int, room: str, body: str | bytes, at: int) -> Utterance:
-        """Somebody speaks, who has seen what this node has shown."""
-        follower = self.followers[number]
-        utterance = Utterance(room, body, at, dict(follower.rooms.get(room, {})))
-        follower.unanswered.append(utterance)
-        return utterance
-
-    def answered(self, number: int, utterance: Utterance, answer: Committed | FlcError) -> None:
-        """Somebody was told what became of it. It is told once, and after it is durable."""
-        follower = self.followers[number]
-        if utterance.is_answered:
-            raise Violation(f"{follower.name}: {utterance.body!r} was answered twice")
-        follower.unanswered = [other for other in follower.unanswered if other is not utterance]
-        if isinstance(answer, FlcError):
-            utterance.error = answer
-            if utterance.dot is not None and not utterance.is_doubted:
-                raise Violation(f"{follower.name}: {utterance.dot} refused and on its disk")
-            return
-        utterance.said = answer
-        if utterance.dot != answer.dot:
-            raise Violation(f"{follower.name}: {answer.dot} acknowledged and not on its disk")
-        self.acknowledged[answer.dot] = number
-
-    def wrote(
-        self, number: int, first_position: int, messages: Sequence[Message], arrived: Arrived
-    ) -> None:
-        """A transaction is on a disk. The first disk that has a message is that of its author."""
-        follower = self.followers[number]
-        for position, message in enumerate(messages, first_position):
-            if message.dot not in self.minted:
-                self._mint(number, message)
-            minted = self.minted[message.dot]
-            is_same = minted.message.encoded == message.encoded
-            follower.demand(is_same, message, "has two contents")
-            follower.write(position, message)
-            follower.arrived.setdefault(message.dot, arrived)
-            follower.unshown.append((position, message.dot))
-
-    def found(self, number: int, messages: Sequence[Message], arrived: Arrived) -> None:
-        """A commit that was reported as failed is on the disk. Its posts may be refused."""
-        follower = self.followers[number]
-        first_position = follower.position + 1
-        self.wrote(number, first_position, messages, arrived)
-        self.showed(number, first_position, messages)
-        dots = {message.dot for message in messages}
-        for utterance in follower.unanswered:
-            utterance.is_doubted = utterance.dot in dots
-
-    def showed(self, number: int, first_position: int, messages: Sequence[Message]) -> None:
-        """A node showed these messages: all that was written, in the same order."""
-        follower = self.followers[number]
-        for position, message in enumerate(messages, first_position):
-            due = follower.unshown.popleft() if follower.unshown else None
-            follower.demand(due == (position, message.dot), message, f"shown, and due was {due}")
-            follower.show(message, self.minted[message.dot])
-
-    def started(self, number: int, found: Found) -> None:
-        """A node started from this disk, which must be as it was left."""
-        follower = self.followers[number]
-        expected = follower.disk, follower.kept, follower.floor, follower.position
-        follower.reread(found, self.minted)
-        if (follower.disk, follower.kept, follower.floor, follower.position) != expected:
-            raise Violation(f"{follower.name}: its disk is not as it was left")
-
-    def put_back(self, number: int, found: Found) -> None:
-        """A disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
-        follower = self.followers[number]
-        before = Follower(follower.name, follower.disk, follower.kept)
-        follower.reread(found, self.minted)
-        self._gone(before.kept, f"its last copy went when the disk of {follower.name} was put back")
-        for dot in self.minted:
-            if before.knows(dot) and not any(other.knows(dot) for other in self.followers):
-                self.lost_with_a_disk[dot] = None
-
-    def pruned(self, number: int, left: set[int], floor: int, allowed: Allowed) -> int:
-        """Retention deleted something on a disk. Return how many messages are gone."""
-        follower = self.followers[number]
-        gone = follower.prune(left, floor, allowed)
-        self._gone(gone, f"{follower.name} kept it no longer")
-        return len(gone)
-
-    def adopts(
-        self, number: int, base: Sequence[BaseLog], reachable: Iterable[int], now: Micros
-    ) -> None:
-        """A node is to take a base. The nodes it can reach do not have what the base covers.
-
-        They may have it since lately, because each of them was asked once, at some moment.
-        """
-        follower = self.followers[number]
-        others = [self.followers[other] for other in reachable]
-        heads = {row.log: (follower.disk.get(row.log, NO_HEAD).seq, row.head.seq) for row in base}
-        lacking = [Dot(log, seq + 1) for log, (seq, head) in heads.items() if seq < head]
-        since = now - ASKED_WITHIN
-        if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
-            raise Violation(f"{follower.name}: took a base for {lacking[0]}, which it could have")
-
-    def adopted(
-        self, number: int, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
-    ) -> None:
-        """A disk took a floor and its base, and has these positions left."""
-        follower = self.followers[number]
-        gone = follower.adopt(floor, base, history, self.minted)
-        if left != {kept.position for kept in follower.kept.values()}:
-            raise Violation(f"{follower.name}: took a base, and holds what it should not, or lost")
-        self._gone(gone, f"{follower.name} took a base for it")
-
-    def _gone(self, dots: Iterable[Dot], how: str) -> None:
+    def note_gone(self, dots: Iterable[Dot], how: str) -> None:
+        """A disk does not hold these messages any more, and that is right."""
         for dot in dots:
             if not any(dot in follower.kept for follower in self.followers):
                 self.let_go[dot] = how
 
-    def crashed(self, number: int) -> None:
-        """Nobody will be told any more what became of the open posts."""
-        follower = self.followers[number]
-        follower.unanswered.clear()
-        follower.unshown.clear()
-
     def demand_rest(self) -> None:
         """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
-            if follower.unanswered:
-                raise Violation(f"{follower.name}: {len(follower.unanswered)} posts unanswered")
-            if follower.unshown:
-                raise Violation(f"{follower.name}: {follower.unshown[0]} was never shown")
-        for dot, number in self.acknowledged.items():
+            follower.demand_rest()
+        for dot, name in self.acknowledged.items():
             is_held = any(dot in follower.kept for follower in self.followers)
             if not (is_held or dot in self.lost_with_a_disk or dot in self.let_go):
-                raise Violation(f"{self.followers[number].name}: {dot} acknowledged and lost")
+                raise Violation(f"{name}: {dot} acknowledged and lost")
 
-    def _mint(self, number: int, message: Message) -> None:
-        follower = self.followers[number]
-        first = (said for said in follower.unanswered if said.dot is None)
+
+class Follower:
+    """What was written to one node's disk, what is left of it, and what the node showed."""
+
+    def __init__(self, checks: Checks, name: str, number: int) -> None:
+        self._heads: dict[LogId, Head] = {}
+        """The heads. Every message up to them is kept, was deleted, or is covered by a base."""
+        self.kept: dict[Dot, KeptMessage] = {}
+        self.position = 0
+        self._checks = checks
+        self._name = name
+        self._number = number
+        self._minted = checks.minted
+        self._floor = 0
+        self._arrived: dict[Dot, Arrived] = {}
+        """The first time, where a disk was put back in between."""
+        self._unshown: deque[tuple[int, Dot]] = deque()
+        self._shown: Clock = {}
+        self._rooms: dict[str, Clock] = {}
+        self._unanswered: list[Utterance] = []
+
+    # --- What is said -----------------------------------------------------------------------------
+
+    def utters(self, room: str, body: str | bytes, at: int) -> Utterance:
+        """Somebody speaks, who has seen what this node has shown."""
+        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})))
+        self._unanswered.append(utterance)
+        return utterance
+
+    def answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
+        """Somebody was told what became of it. It is told once, and after it is durable."""
+        self._demand(not utterance.is_answered, f"{utterance.body!r} was answered twice")
+        self._unanswered = [other for other in self._unanswered if other is not utterance]
+        if isinstance(answer, FlcError):
+            utterance.error = answer
+            is_refused = utterance.dot is None or utterance.is_doubted
+            self._demand(is_refused, "refused and on its disk", utterance.dot)
+            return
+        utterance.said = answer
+        self._demand(utterance.dot == answer.dot, "acknowledged and not on its disk", answer.dot)
+        self._checks.acknowledged[answer.dot] = self._name
+
+    def demand_rest(self) -> None:
+        """Nobody waits for an answer, and everything that was written is shown."""
+        self._demand(not self._unanswered, f"{len(self._unanswered)} posts unanswered")
+        due = next(iter(self._unshown), None)
+        self._demand(due is None, f"{due} was never shown")
+
+    # --- What is written --------------------------------------------------------------------------
+
+    def wrote(self, first_position: int, messages: Sequence[Message], arrived: Arrived) -> None:
+        """A transaction is on the disk. The first disk that has a message is that of its author."""
+        for position, message in enumerate(messages, first_position):
+            if message.dot not in self._minted:
+                self._mint(message)
+            minted = self._minted[message.dot].message
+            self._demand(minted.encoded == message.encoded, "has two contents", message.dot)
+            self._write(position, message)
+            self._arrived.setdefault(message.dot, arrived)
+            self._unshown.append((position, message.dot))
+
+    def _mint(self, message: Message) -> None:
+        first = (said for said in self._unanswered if said.dot is None)
         utterance = next(first, None)
-        is_own = utterance is not None and utterance.says(message)
-        follower.demand(is_own, message, "came from a node that has not committed it")
-        assert utterance is not None
+        if utterance is None or not utterance.says(message):
+            problem = "came from a node that has not committed it"
+            raise Violation(f"{self._name}: {message.dot} {problem}")
         utterance.dot = message.dot
         for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
-            rises = self.minted[dot].message.stamp < message.stamp
-            follower.demand(rises, message, f"has a stamp that is not above that of {dot}")
-        self.minted[message.dot] = Minted(number, message, utterance.at, utterance.seen)
+            rises = self._minted[dot].message.stamp < message.stamp
+            self._demand(rises, f"has a stamp that is not above that of {dot}", message.dot)
+        minted = Minted(self._number, message, utterance.at, utterance.seen)
+        self._minted[message.dot] = minted
+
+    def _write(self, position: int, message: Message) -> None:
+        """A message is next in its log, after its causes, at the next position."""
+        dot, head = message.dot, self._heads.get(message.log, NO_HEAD)
+        self._demand(message.seq == head.seq + 1, "written with a gap in its log", dot)
+        self._demand(message.parent == head.hash, "written on another parent", dot)
+        self._demand(all(map(self.knows, message.causes)), "written before its causes", dot)
+        self._demand(position == self.position + 1, f"written at position {position}", dot)
+        self.position = position
+        self._heads[message.log] = Head(message.seq, message.hash, message.stamp)
+        self.kept[dot] = KeptMessage(position, message.stamp, len(message.encoded))
+
+    def found(self, messages: Sequence[Message], arrived: Arrived) -> None:
+        """A commit that was reported as failed is on the disk. Its posts may be refused."""
+        first_position = self.position + 1
+        self.wrote(first_position, messages, arrived)
+        self.showed(first_position, messages)
+        dots = {message.dot for message in messages}
+        for utterance in self._unanswered:
+            utterance.is_doubted = utterance.dot in dots
+
+    def showed(self, first_position: int, messages: Sequence[Message]) -> None:
+        """The node showed these messages: all that was written, in the same order."""
+        for position, message in enumerate(messages, first_position):
+            due = self._unshown.popleft() if self._unshown else None
+            is_due = due == (position, message.dot)
+            self._demand(is_due, f"shown, and due was {due}", message.dot)
+            self._show(message)
+
+    def _show(self, message: Message) -> None:
+        """A follower sees a message, and has seen before everything that its author had seen."""
+        dot, before = message.dot, self._shown.get(message.log, 0)
+        self._demand(message.seq == before + 1, f"shown after {before} of its log", dot)
+        for log, seq in message.causes:
+            self._demand(self._shown.get(log, 0) >= seq, "shown before a cause of it", dot)
+        for log, seq in self._minted[dot].seen.items():
+            if self._shown.get(log, 0) < seq:
+                problem = f"shown before {Dot(log, seq)}, which its author had been shown"
+                raise Violation(f"{self._name}: {dot} {problem}")
+        self._shown[message.log] = message.seq
+        self._rooms.setdefault(message.room, {})[message.log] = message.seq
+
+    def knows(self, dot: Dot) -> bool:
+        """Whether the disk has the message, or a base that covers it."""
+        return self._heads.get(dot.log, NO_HEAD).seq >= dot.seq
+
+    def _demand(self, holds: bool, problem: str, dot: Dot | None = None) -> None:
+        """Raise Violation unless it holds, of this node or of one message."""
+        if not holds:
+            raise Violation(f"{self._name}: {problem if dot is None else f'{dot} {problem}'}")
+
+    # --- What is deleted --------------------------------------------------------------------------
+
+    def pruned(self, left: set[int], floor: int, allowed: Allowed) -> int:
+        """The disk has these positions left, and this floor. Return how many messages are gone."""
+        gone = {dot: kept for dot, kept in self.kept.items() if kept.position not in left}
+        for dot in gone:
+            del self.kept[dot]
+        count = len(self.kept)
+        self._demand(len(left) == count, f"{len(left)} messages are left, not {count}")
+        last = max((kept.stamp for kept in gone.values()), default=0)
+        is_above = floor == max(self._floor, last + 1 if gone else 0)
+        self._demand(is_above, f"{floor} is not the floor above what is pruned")
+        is_first = not gone or all(kept.stamp > last for kept in self.kept.values())
+        self._demand(is_first, "what is older than what is pruned is left")
+        self._demand_allowed(gone, last, allowed)
+        self._floor = floor
+        self._checks.note_gone(gone, f"{self._name} kept it no longer")
+        return len(gone)
+
+    def _demand_allowed(self, gone: dict[Dot, KeptMessage], last: int, allowed: Allowed) -> None:
+        size = 0
+        for dot, kept in gone.items():
+            is_late = kept.stamp < self._floor
+            before = allowed.before_ms
+            if is_late or (before is not None and self._arrived[dot].wall < before):
+                continue
+            self._demand(allowed.excess > 0, "pruned too early", dot)
+            size += kept.size if kept.stamp < last else 0
+        is_allowed = size < max(allowed.excess, SLICE_BYTES_MIN)
+        self._demand(is_allowed, f"{size} bytes pruned, {allowed.excess} were too much")
+
+    # --- Bases ------------------------------------------------------------------------------------
+
+    def adopts(self, base: Sequence[BaseLog], reachable: Iterable[int], now: Micros) -> None:
+        """The node is to take a base. The nodes it can reach do not have what the base covers.
+
+        They may have it since lately, because each of them was asked once, at some moment.
+        """
+        others = [self._checks.followers[other] for other in reachable]
+        heads = {row.log: (self._heads.get(row.log, NO_HEAD).seq, row.head.seq) for row in base}
+        lacking = [Dot(log, seq + 1) for log, (seq, head) in heads.items() if seq < head]
+        since = now - ASKED_WITHIN
+        if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
+            raise Violation(f"{self._name}: took a base for {lacking[0]}, which it could have")
+
+    def has_kept(self, dot: Dot, since: int) -> bool:
+        """Whether the disk has the message, and had it at that moment."""
+        return dot in self.kept and self._arrived[dot].at <= since
+
+    def adopted(
+        self, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
+    ) -> None:
+        """The disk took a base, holds this history, and has these positions left.
+
+        Logs that it was behind in jump, and what it held of them is gone.
+        """
+        heads = {row.log: row.head for row in base}
+        is_below = all(head.stamp < floor for head in heads.values())
+        self._demand(is_below, "took a base that is not below its floor")
+        behind = self._skip(heads)
+        self._demand_closed(heads, behind)
+        gone = [dot for dot in self.kept if dot.log in behind]
+        for dot in gone:
+            del self.kept[dot]
+        self._floor = max(self._floor, floor)
+        is_joined = (history.heads, history.floor) == (self._heads, self._floor)
+        self._demand(is_joined, "its heads are not those of what it has and of the base")
+        holds = left == {kept.position for kept in self.kept.values()}
+        self._demand(holds, "took a base, and holds what it should not, or lost")
+        self._checks.note_gone(gone, f"{self._name} took a base for it")
+
+    def _skip(self, heads: Mapping[LogId, Head]) -> dict[LogId, int]:
+        """A base covers everything up to these heads.
+
+        Return {log: seq before} of logs that jump.
+        """
+        behind: dict[LogId, int] = {}
+        for log, head in heads.items():
+            before = self._heads.get(log, NO_HEAD).seq
+            if head.seq <= before:
+                continue
+            message = self._minted[Dot(log, head.seq)].message
+            is_said = (message.hash, message.stamp) == (head.hash, head.stamp)
+            self._demand(is_said, "is another in a base", message.dot)
+            behind[log] = before
+            self._heads[log] = head
+            self._shown[log] = head.seq
+            for seq in range(before + 1, head.seq + 1):
+                room = self._minted[Dot(log, seq)].message.room
+                self._rooms.setdefault(room, {})[log] = seq
+        return behind
+
+    def _demand_closed(self, heads: Mapping[LogId, Head], behind: dict[LogId, int]) -> None:
+        """The causes of what a base covers are covered by it, too, or held."""
+        for log, before in behind.items():
+            for seq in range(before + 1, heads[log].seq + 1):
+                message = self._minted[Dot(log, seq)].message
+                is_closed = all(map(self.knows, message.causes))
+                self._demand(is_closed, "is in a base without its causes", message.dot)
+
+    # --- What becomes of the node and its disk ----------------------------------------------------
+
+    def crashed(self) -> None:
+        """Nobody will be told any more what became of the open posts."""
+        self._unanswered.clear()
+        self._unshown.clear()
+
+    def started(self, found: Found) -> None:
+        """A node started from this disk, which must be as it was left."""
+        expected = self._heads, self.kept, self._floor, self.position
+        self._reread(found)
+        is_as_left = (self._heads, self.kept, self._floor, self.position) == expected
+        self._demand(is_as_left, "its disk is not as it was left")
+
+    def put_back(self, found: Found) -> None:
+        """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
+        heads, kept = self._heads, self.kept
+        self._reread(found)
+        checks = self._checks
+        checks.note_gone(kept, f"its last copy went when the disk of {self._name} was put back")
+        for dot in self._minted:
+            was_known = heads.get(dot.log, NO_HEAD).seq >= dot.seq
+            if was_known and not any(other.knows(dot) for other in checks.followers):
+                checks.lost_with_a_disk[dot] = None
+
+    def _reread(self, found: Found) -> None:
+        """Be as this disk. A follower reads from the beginning, which may be a base."""
+        self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
+        self._unshown.clear()
+        self._floor = found.history.floor
+        behind = self._skip(found.history.bases)
+        last = 0
+        for position, message in found.rows:
+            problem = f"stands at position {position} after {last}"
+            self._demand(position > last, problem, message.dot)
+            last, self.position = position, position - 1
+            self._write(position, message)
+            self._show(message)
+        self._demand_closed(found.history.bases, behind)
+        self.position = found.position
+        is_whole = found.history.heads == self._heads
+        self._demand(is_whole, "its heads are not those of its base and messages")

@@ -12,7 +12,9 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import Enum
+from itertools import chain, repeat
 from random import Random
+from typing import NamedTuple
 
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.units import MS_US
@@ -21,8 +23,24 @@ from flc_udp.store.pruning import HYSTERESIS
 
 SNAPSHOTS_KEPT = 3
 
-INSTRUCTIONS_MAX = {"append": 60, "retain": 600, "adopt": 3_000}
-"""A write that is to fail does so within this many of SQLite's instructions, or not at all."""
+
+class Operation(NamedTuple):
+    """A kind of write, and how the trace speaks of its failures."""
+
+    verb: str
+    noun: str
+    right_after: str
+    instructions_max: int
+    """A write that is to fail does so within this many of SQLite's instructions, or not at all."""
+
+
+OPERATIONS = {
+    "append": Operation("commit", "commit", "between commit and send", 60),
+    "retain": Operation("prune", "pruning", "right after it pruned", 600),
+    "adopt": Operation(
+        "take a base", "the base that is taken", "right after it took a base", 3_000
+    ),
+}
 
 WALL_STRETCH = 1_000
 """The log is told that a second is this many seconds. It keeps times of arrival by the minute, and
@@ -121,20 +139,13 @@ class Disk:
     def writing(self, operation: str, fate: Fate) -> Iterator[None]:
         """Let what the log writes in the block have this fate. Raises StoreFailed if it fails."""
         if fate is Fate.FAILED:
-            self._interrupt_once(self._random.randint(1, INSTRUCTIONS_MAX[operation]))
+            # SQLite is told to stop when it first asks, and to go on from then on.
+            answers = chain((1,), repeat(0))
+            instructions = self._random.randint(1, OPERATIONS[operation].instructions_max)
+            self.connection.set_progress_handler(lambda: next(answers), instructions)
         try:
             yield
         finally:
             self.connection.set_progress_handler(None, 0)
         if fate is Fate.DOUBTED:
             raise StoreFailed(operation, "the last sync failed")
-
-    def _interrupt_once(self, instructions: int) -> None:
-        has_failed = False
-
-        def interrupt() -> int:
-            nonlocal has_failed
-            fails, has_failed = not has_failed, True
-            return int(fails)
-
-        self.connection.set_progress_handler(interrupt, instructions)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from statistics import median
 from typing import NamedTuple
@@ -44,13 +45,8 @@ class Meter:
         self._latencies: list[int] = []
         self._causes_bytes: list[int] = []
         self._firsts = 0
-        self._before = (
-            world.network.datagrams,
-            world.network.bytes,
-            self._duplicates(),
-            self._count("messages replayed"),
-        )
-        world.stage.watchers.append(self._watch)
+        self._before = world.network.datagrams, world.network.bytes, self._counted()
+        world.watchers.append(self._watch)
 
     @property
     def messages(self) -> int:
@@ -60,29 +56,35 @@ class Meter:
     def read(self, converged_after_ms: int) -> SimFigures:
         """The figures so far."""
         nodes, messages = len(self._world.machines), len(self._seen_by)
-        datagrams, size, duplicates, replayed = self._before
-        sent = self._world.network.bytes - size
-        copies = self._firsts + self._duplicates() - duplicates
-        latencies = sorted(self._latencies)
+        network, firsts = self._world.network, self._firsts
+        datagrams, size, before = self._before
+        counted, latencies = self._counted(), sorted(self._latencies)
+        since = counted - before
+        copies = firsts + since[Drop.DUPLICATE_MESSAGE]
+        # Replayed messages count though they were lost.
+        repaired = since["messages replayed"]
         return SimFigures(
             nodes=nodes,
             messages=messages,
             converged_after_ms=converged_after_ms,
             latency_p50_ms=_share(latencies, 0.5),
             latency_p99_ms=_share(latencies, 0.99),
-            copies_per_node=round(copies / self._firsts, 2) if self._firsts else None,
-            repaired_percent=(
-                round(100 * (self._count("messages replayed") - replayed) / self._firsts, 1)
-                if self._firsts
-                else None
-            ),
+            copies_per_node=round(copies / firsts, 2) if firsts else None,
+            repaired_percent=round(100 * repaired / firsts, 1) if firsts else None,
             causes_bytes_p50=int(median(self._causes_bytes)) if self._causes_bytes else None,
-            bytes_per_message_per_node=sent // messages // nodes if messages else None,
-            packets=self._world.network.datagrams - datagrams,
-            pruned=self._count("messages pruned"),
-            bases_taken=self._count("bases taken"),
+            bytes_per_message_per_node=(
+                (network.bytes - size) // messages // nodes if messages else None
+            ),
+            packets=network.datagrams - datagrams,
+            pruned=counted["messages pruned"],
+            bases_taken=counted["bases taken"],
             trace=self._world.trace.hash(),
         )
+
+    def _counted(self) -> Counter[str]:
+        """What all nodes of all lives counted."""
+        counters = (machine.counted() for machine in self._world.machines.values())
+        return sum(counters, Counter())
 
     def _watch(self, number: int, messages: Sequence[Message]) -> None:
         minted, now = self._world.checks.minted, self._world.heap.now
@@ -97,26 +99,6 @@ class Meter:
             self._seen_by[dot] = after = seen_by | 1 << number
             if after == self._everybody != seen_by:
                 self._latencies.append(now - minted[dot].at)
-
-    def _count(self, what: str) -> int:
-        """A counter over all nodes and their lives.
-
-        Replayed messages count though they were lost.
-        """
-        total = 0
-        for machine in self._world.machines.values():
-            total += machine.counts[what]
-            if machine.node is not None:
-                total += machine.node.counts[what]
-        return total
-
-    def _duplicates(self) -> int:
-        total = 0
-        for machine in self._world.machines.values():
-            total += machine.drops[Drop.DUPLICATE_MESSAGE]
-            if machine.node is not None:
-                total += machine.node.drops()[Drop.DUPLICATE_MESSAGE]
-        return total
 
 
 def _causes_bytes(message: Message) -> int:

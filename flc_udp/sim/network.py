@@ -79,8 +79,8 @@ class Faults:
 CALM = Faults()
 """A good network and good disks, and nobody trips over a cable."""
 
-Receive = Callable[[bytes, Address, int], None]
-"""Takes (datagram, source address, sender's number)."""
+Receive = Callable[[bytes, Address], object]
+"""Takes (datagram, source address)."""
 
 Way = tuple[int, int]
 
@@ -151,12 +151,12 @@ class Network:
         receiver = self._numbers[to]
         faults, chance = self.faults, self._random.random
         if (sender, receiver) in self._cuts or self._islands[sender] != self._islands[receiver]:
-            self._trace.packet(self._heap.now, sender, receiver, "x", "cut", datagram)
+            self._trace.packet(sender, receiver, "x", "cut", datagram)
             return
         if chance() < faults.duplicate:
             self._carry(sender, receiver, datagram)
         if chance() < faults.loss:
-            self._trace.packet(self._heap.now, sender, receiver, "x", "lost", datagram)
+            self._trace.packet(sender, receiver, "x", "lost", datagram)
             return
         self._carry(sender, receiver, datagram)
 
@@ -181,6 +181,6 @@ class Network:
     def _arrive(self, sender: int, receiver: int, datagram: bytes) -> None:
         is_running = self._trace.running >> receiver & 1
         mark, fate = (">", "") if is_running else ("x", "down")
-        self._trace.packet(self._heap.now, sender, receiver, mark, fate, datagram)
+        self._trace.packet(sender, receiver, mark, fate, datagram)
         if is_running:
-            self._ends[receiver][1](datagram, self._ends[sender][0], sender)
+            self._ends[receiver][1](datagram, self._ends[sender][0])

@@ -45,11 +45,10 @@ class Play:
         self.world = World(
             *(names, plan.seed, plan.draw_faults(), plan.draw_settings()),
             own=plan.draw_own(names),
-            late=list(late),
+            late=late,
         )
         self._late = {self.world.machines[name]: at for name, at in late.items()}
-        stage = self.world.stage
-        stage.watchers.append(self._think_of_a_reply)
+        self.world.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
         self._chaos = Random(f"{plan.seed}/chaos")
         self._is_on = False

@@ -14,12 +14,13 @@ when it is written, so a line that nobody reads costs next to nothing.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from hashlib import blake2b
 from itertools import groupby
 from typing import NamedTuple
 
 from flc_udp.model.errors import Malformed
+from flc_udp.sim.heap import Heap
 from flc_udp.wire import codec
 from flc_udp.wire.packets import KIND_OF
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
@@ -45,28 +46,29 @@ class TraceLine(NamedTuple):
 class Trace:
     """The run as lines, which are hashed as they come. `echo` is called with each, if it is set."""
 
-    def __init__(self, names: Sequence[str], ring: Keyring) -> None:
-        self.names = list(names)
+    def __init__(self, heap: Heap, ring: Keyring) -> None:
+        self.names: list[str] = []
         self.running = 0
-        self.lines = 0
         self.echo: Callable[[str], object] | None = None
+        self._heap = heap
         self._hash = blake2b(digest_size=HASH_BYTES)
         self._kept: deque[TraceLine] = deque(maxlen=LINES_KEPT)
         self._opener = Seal(ring, bytes(SESSION_BYTES))
 
-    def add(self, at: int, node: int, mark: str, text: str) -> None:
+    def add(self, node: int, mark: str, text: str) -> None:
         """Something happened at a node."""
+        at = self._heap.now
         self._hash.update(f"{at} {node} {mark} {text}\n".encode())
         self._keep(TraceLine(at, self.running, node, mark, text))
 
-    def packet(self, at: int, sender: int, node: int, mark: str, fate: str, data: bytes) -> None:
+    def packet(self, sender: int, node: int, mark: str, fate: str, data: bytes) -> None:
         """A datagram came, or was lost. The last bytes of its seal stand for its contents."""
+        at = self._heap.now
         tag = data[-4:].hex()
         self._hash.update(f"{at} {sender} {node} {mark} {fate} {len(data)} {tag}\n".encode())
         self._keep(TraceLine(at, self.running, node, mark, fate, sender, data))
 
     def _keep(self, line: TraceLine) -> None:
-        self.lines += 1
         self._kept.append(line)
         if self.echo is not None:
             self.echo(self._render(line))

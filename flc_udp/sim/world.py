@@ -14,11 +14,9 @@ that the daemon runs: Node, Replica, wire and the SQLite log. Only the ground is
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
-from random import Random
 from string import ascii_lowercase
-from types import TracebackType
 from typing import Self
 
 from flc_udp.config import Settings
@@ -26,19 +24,16 @@ from flc_udp.model.address import Address
 from flc_udp.model.message import decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit, by_position
-from flc_udp.sim.checks import Checks, Utterance, Violation
 from flc_udp.sim.disk import Fate
-from flc_udp.sim.heap import Heap
+from flc_udp.sim.evidence import Utterance, Violation
 from flc_udp.sim.machine import Machine
-from flc_udp.sim.network import CALM, Faults, Network
+from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
-from flc_udp.sim.trace import Trace
 from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.rows import State
-from flc_udp.wire.seal import KEY_BYTES, keyring
 
 PORT = 7352
 LOOK_US = 50 * MS_US
@@ -51,7 +46,7 @@ class NotConverged(Violation):
     """The nodes did not come to agree in time."""
 
 
-class World:
+class World(Stage):
     """Machines by name. All are started at once, except those in `late`.
 
     `own` has settings of single machines. With `grown` all nodes know each other already.
@@ -65,25 +60,11 @@ class World:
         settings: Settings | None = None,
         *,
         own: Mapping[str, Settings] | None = None,
-        late: Sequence[str] = (),
+        late: Collection[str] = (),
         grown: bool = False,
     ) -> None:
-        names = names_of(nodes) if isinstance(nodes, int) else list(nodes)
-        self.heap = Heap()
-        self.checks = Checks()
-        ring = keyring((seed.to_bytes(KEY_BYTES, "big"),), "sim")
-        self.trace = Trace([], ring)
-        stage = Stage(
-            seed=seed,
-            heap=self.heap,
-            network=Network(self.heap, self.trace, Random(f"{seed}/network"), faults),
-            trace=self.trace,
-            checks=self.checks,
-            settings=settings or Settings(),
-            ring=ring,
-        )
-        self.stage = stage
-        self.network = stage.network
+        super().__init__(seed, faults, settings or Settings())
+        names = names_of(nodes) if isinstance(nodes, int) else nodes
         self.machines: dict[str, Machine] = {}
         for name in names:
             self.add(name, (own or {}).get(name))
@@ -96,12 +77,7 @@ class World:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, _kind: object, error: BaseException | None, _traceback: object) -> None:
         if error is not None:
             error.add_note("\n".join(self.trace.tail(TAIL_LINES)))
         for machine in self.machines.values():
@@ -115,8 +91,7 @@ class World:
         address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
         seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
         self.trace.names.append(name)
-        settings = settings or self.stage.settings
-        self.machines[name] = Machine(self.stage, name, address, seeds, settings)
+        self.machines[name] = Machine(self, name, address, seeds, settings or self.settings)
 
     def _acquaint(self) -> None:
         """Let all nodes know each other, as if they had been together for long."""

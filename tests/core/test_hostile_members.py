@@ -669,10 +669,10 @@ class Intrigue:
         self.world = world
         self.told: list[tuple[type[Notice], str]] = []
         self._random = Random(seed)
-        self._seal = Seal(world.stage.ring, b"an outsider's...")
+        self._seal = Seal(world.ring, b"an outsider's...")
         self._outside = world.network.attach(OUTSIDE, lambda *_: None)
         world.trace.names.append("outsider")
-        world.stage.listeners.append(self._listen)
+        world.listeners.append(self._listen)
         world.run(1_000)
 
     def _listen(self, _number: int, notice: Notice) -> None:

@@ -11,8 +11,8 @@ from flc_udp.core.repair.floors import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
+from flc_udp.sim.evidence import Violation
 from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
@@ -31,8 +31,8 @@ class Ears:
         self.shown: dict[str, list[str | bytes]] = defaultdict(list)
         self.told: dict[str, list[type[Notice]]] = defaultdict(list)
         self._world = world
-        world.stage.watchers.append(self._watch)
-        world.stage.listeners.append(self._listen)
+        world.watchers.append(self._watch)
+        world.listeners.append(self._listen)
 
     def _watch(self, number: int, messages: Sequence[Message]) -> None:
         name = list(self._world.machines)[number]
@@ -220,7 +220,7 @@ def test_what_is_said_while_a_base_is_taken_is_said() -> None:
                 for pause in range(0, 60_000, 5_000):
                     world.heap.after(pause, lambda: said.append(world.say("c", "ops", "meanwhile")))
 
-        world.stage.listeners.append(speak)
+        world.listeners.append(speak)
         new = say_some(world, "ab", 5, "new")
         world.start("c")
         world.settle()

@@ -1,0 +1,331 @@
+"""The ground under a simulated node: a heap of virtual time, one network, and a disk that fails.
+
+It is the simulator's `waist.ports.Ground`, as `daemon.ground` is the daemon's. Datagrams and posts
+ask for a turn, and one timer follows the node's `wake_at`. The daemon has one writer thread, and so
+has a machine: it writes one thing after another, each in its time and with its fate. A write ends
+as the disk decides (`disk.Fate`): it is done, it fails, it is in doubt, or the machine crashes
+before it or right after it.
+"""
+
+from __future__ import annotations
+
+from collections import Counter, deque
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TypeVar
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Deliver
+from flc_udp.model.address import Address
+from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import StoreFailed
+from flc_udp.model.history import BaseLog
+from flc_udp.model.notices import Notice
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.sim.audit import by_position
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate
+from flc_udp.sim.evidence import Allowed, Arrived, Violation
+from flc_udp.sim.stage import Stage
+from flc_udp.store.log import Log
+from flc_udp.waist.node import Node
+from flc_udp.waist.ports import Batch, PeerRow
+
+EPOCH_MS = 1_767_225_600_000
+"""What correct clocks show when a play begins: the first of January 2026."""
+
+TURN_US = 150
+"""The time from the first datagram to the turn that takes it. Others may come in between."""
+
+TURNS_MAX = 20_000
+"""A node that needs more turns in a second spins."""
+
+Result = TypeVar("Result")
+
+TellNode = Callable[[], None]
+"""Tells the node how its write ended."""
+
+
+class HeapGround:
+    """What one node after another stands on. `node` is None while nothing runs."""
+
+    def __init__(self, stage: Stage, name: str, address: Address, settings: Settings) -> None:
+        self.name = name
+        self.settings = settings
+        self.disk = Disk(stage.random(f"{name}/disk"))
+        self.node: Node | None = None
+        self.number = stage.network.attach(address, self._receive)
+        self._stage = stage
+        self._heap = stage.heap
+        self._network = stage.network
+        self._follower = stage.checks.add(name)
+        self._counted: Counter[str] = Counter()
+        """What the nodes of former lives counted."""
+        faults, random = stage.network.faults, stage.random(f"{name}/clock")
+        self._wall_offset_ms = random.randint(-faults.wall_offset_ms_max, faults.wall_offset_ms_max)
+        self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
+        self._turns = self._turns_since = 0
+        self._begin_life()
+
+    def _begin_life(self) -> None:
+        """Nothing of a former life goes on."""
+        self.log = Log.over(self.disk.connection)
+        self._paused_until = self._buffered = 0
+        self._turn_due = False
+        self._timer_at: int | None = None
+        self._written_at = 0
+        self._writes: deque[tuple[str, Callable[[Fate], TellNode]]] = deque()
+
+    def counted(self) -> Counter[str]:
+        """What the nodes of all its lives counted, drops by their reason included."""
+        if self.node is None:
+            return self._counted
+        return self._counted + self.node.counts + self.node.drops()
+
+    def crash(self, when: str = "") -> None:
+        """Lose everything but the disk."""
+        if self.node is not None:
+            self._trace("X", f"crashes {when}".rstrip())
+            self._end_life()
+
+    def _end_life(self) -> None:
+        self._counted = self.counted()
+        self.node = None
+        self._stage.trace.running &= ~(1 << self.number)
+        self._follower.crashed()
+
+    @property
+    def _running(self) -> Node:
+        assert self.node is not None, f"{self.name} is down"
+        return self.node
+
+    def _later(self, when: int, action: Callable[..., object], *args: object) -> None:
+        """Do something at that moment, unless the machine crashes first."""
+        node = self._running
+
+        def act() -> None:
+            if self.node is node:
+                action(*args)
+
+        self._heap.at(when, act)
+
+    def _trace(self, mark: str, text: str) -> None:
+        self._stage.trace.add(self.number, mark, text)
+
+    # --- The turn ---------------------------------------------------------------------------------
+
+    def _receive(self, datagram: bytes, source: Address) -> None:
+        if self._heap.now < self._paused_until:
+            if self._buffered >= self._network.faults.pause_datagrams_max:
+                return
+            self._buffered += 1
+        self._running.datagram_received(datagram, source)
+        self._turn_soon()
+
+    def _turn_soon(self) -> None:
+        if not self._turn_due:
+            self._turn_due = True
+            self._later(self._heap.now + TURN_US, self._turn)
+
+    def _turn(self) -> None:
+        if self._heap.now < self._paused_until:
+            self._later(self._paused_until, self._turn)
+            return
+        self._turn_due = False
+        self._count_turn()
+        self._running.turn()
+        self._after_turn()
+
+    def _after_turn(self) -> None:
+        """The node did something: see whether it has left, and when it is to be woken."""
+        node = self.node
+        if node is None:
+            return
+        if node.has_left:
+            self._trace("L", "has left")
+            node.stop()
+            self._end_life()
+            return
+        due = max(node.wake_at, self._heap.now + TURN_US)
+        if self._timer_at is None or due < self._timer_at:
+            self._timer_at = due
+            self._later(due, self._wake, due)
+
+    def _wake(self, due: int) -> None:
+        if due == self._timer_at:
+            self._timer_at = None
+            self._turn()
+
+    def _count_turn(self) -> None:
+        self._turns += 1
+        if self._heap.now - self._turns_since >= SECOND_US:
+            self._turns, self._turns_since = 0, self._heap.now
+        elif self._turns > TURNS_MAX:
+            raise Violation(f"{self.name}: more than {TURNS_MAX} turns in a second: it spins")
+
+    # --- What the node asks for -------------------------------------------------------------------
+
+    def now(self) -> Micros:
+        """Monotonic time in µs. It is the same for all: nothing compares it between machines."""
+        return Micros(self._heap.now)
+
+    def wall(self) -> Millis:
+        """Milliseconds since 1970, as wrong as this machine's clock is."""
+        true_ms = self._heap.now / MS_US
+        return Millis(EPOCH_MS + self._wall_offset_ms + int(true_ms * (1 + self._wall_ppm / 1e6)))
+
+    def transmit(self, datagram: bytes, to: Address) -> None:
+        """Send one datagram."""
+        self._network.transmit(self.number, datagram, to)
+
+    def free_bytes(self) -> int:
+        """Free space of the disk."""
+        return self.disk.free_bytes
+
+    def show(self, deliver: Deliver) -> None:
+        """Show these messages to whoever follows this node."""
+        first, messages = deliver.position, deliver.messages
+        if not messages:
+            return
+        self._trace("*", f"shows {first} to {first + len(messages) - 1}")
+        self._follower.showed(first, messages)
+        for watch in self._stage.watchers:
+            watch(self.number, messages)
+
+    def tell(self, notice: Notice) -> None:
+        """Put a fact for people into the trace."""
+        fields = " ".join(f"{name}={value}" for name, value in notice.record().items())
+        self._trace("!", f"{notice.event()} {fields}")
+        for listen in self._stage.listeners:
+            listen(self.number, notice)
+
+    # --- Small writes, which take a moment --------------------------------------------------------
+
+    def save_incarnation(self, incarnation: int) -> None:
+        """Remember it, soon: a crash may come first."""
+        self._later(self._heap.now + MS_US, self.log.save_incarnation, incarnation)
+
+    def save_identity(self, node: NodeId) -> None:
+        """Remember it, soon."""
+        self._later(self._heap.now + MS_US, self.log.save_identity, node)
+
+    def save_peers(self, rows: Sequence[PeerRow]) -> None:
+        """Remember these members."""
+        self.log.save_peers(rows)
+
+    def try_disk(self) -> None:
+        """Write a little, soon."""
+        self._later(self._heap.now + MS_US, self._try_disk)
+
+    def _try_disk(self) -> None:
+        if self.disk.fails("try_disk"):
+            self._trace("F", "fails to write a little")
+            self._running.disk_failed()
+            return
+        self.log.save_incarnation(self._running.me.incarnation)
+        self._running.disk_is_well()
+
+    def recover(self) -> None:
+        """Open the log anew and tell the node what it holds."""
+        if self.disk.fails("recover"):
+            self._trace("F", "fails to open its log anew")
+            self._running.recovery_failed("the log cannot be opened")
+            return
+        self.log.recover()
+        self._running.recovered(self.log.load(), self.log.last_position())
+
+    # --- Transactions, one after another ----------------------------------------------------------
+
+    def commit(self, batch: Batch) -> None:
+        """Append a batch."""
+        self._write_later("append", partial(self._append, batch))
+
+    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+        """Delete a little."""
+        self._write_later("retain", partial(self._retain, arrived_before_ms, bytes_max))
+
+    def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
+        """Take another node's base."""
+        live = [row.address for row in self._running.live_rows()]
+        reachable = self._network.reachable(self.number, live)
+        self._follower.adopts(base, reachable, self.now())
+        self._write_later("adopt", partial(self._adopt, floor, base))
+
+    def _write_later(self, operation: str, write: Callable[[Fate], TellNode]) -> None:
+        self._writes.append((operation, write))
+        start = max(self._written_at, self._heap.now)
+        self._written_at = start + self.disk.write_us(self._network.faults)
+        self._later(self._written_at, self._write)
+
+    def _write(self) -> None:
+        if self._heap.now < self._paused_until:
+            self._later(self._paused_until, self._write)
+            return
+        name, write = self._writes.popleft()
+        operation = OPERATIONS[name]
+        fate = self.disk.next_fate(self._network.faults, name)
+        if fate is Fate.CRASH_BEFORE:
+            self.crash(f"between decision and {operation.noun}")
+            return
+        tell_node = write(fate)
+        if fate is Fate.CRASH_AFTER:
+            self.crash(operation.right_after)
+            return
+        tell_node()
+        self._after_turn()
+
+    def _attempt(
+        self, operation: str, fate: Fate, write: Callable[[], Result]
+    ) -> Result | StoreFailed:
+        """Write, or return why that failed. Then the log is read anew."""
+        try:
+            with self.disk.writing(operation, fate):
+                return write()
+        except StoreFailed as error:
+            self._trace("F", f"fails to {OPERATIONS[operation].verb}: {error}")
+            self.log.recover()
+            return error
+
+    def _append(self, batch: Batch, fate: Fate) -> TellNode:
+        arrived = Arrived(batch.wall, self._heap.now)
+        wall = Millis(batch.wall * WALL_STRETCH)
+        append = partial(self.log.append, batch.messages, batch.once, wall)
+        first = self._attempt("append", fate, append)
+        if isinstance(first, StoreFailed):
+            self._find(arrived)
+            return partial(self._running.commit_failed, str(first))
+        self._trace("C", f"commits {len(batch.messages)} from position {first}")
+        self._follower.wrote(first, batch.messages, arrived)
+        return partial(self._running.committed, batch, first)
+
+    def _find(self, arrived: Arrived) -> None:
+        """Look what stands on the disk after a failure. Whoever follows the node reads on there."""
+        known = self._follower.position
+        written = [message for _, message in by_position(self.log.reader(), known)]
+        if written:
+            self._trace("C", f"finds {len(written)} written from position {known + 1}")
+            self._follower.found(written, arrived)
+
+    def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> TellNode:
+        # Judged by what its operator set, not by what it asks for.
+        age_ms, most = self.settings.retention_age_s * 1_000, self.settings.retention_bytes
+        allowed = Allowed(self.wall() - age_ms if age_ms else None, self.disk.excess(most))
+        before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
+        retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
+        ended = self._attempt("retain", fate, retain)
+        left = self.disk.positions()
+        gone = self._follower.pruned(left, self.log.reader().floor(), allowed)
+        if gone:
+            self._trace("P", f"prunes {gone}, and keeps {len(left)}")
+        if isinstance(ended, StoreFailed):
+            return partial(self._running.retention_failed, str(ended))
+        return partial(self._running.retained, ended.floor, ended.pruned, more=ended.more)
+
+    def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
+        history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))
+        has_failed = isinstance(history, StoreFailed)
+        if not has_failed or fate is Fate.DOUBTED:
+            self._trace("B", f"takes a base of {len(base)} logs below {floor}")
+            self._follower.adopted(floor, base, self.log.load(), self.disk.positions())
+        if isinstance(history, StoreFailed):
+            return partial(self._running.adoption_failed, str(history))
+        return partial(self._running.adopted, history)
