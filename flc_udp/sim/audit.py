@@ -9,33 +9,18 @@ disk, so that no node knows of it, counts as never said.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
+from itertools import zip_longest
 
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
-from flc_udp.model.message import Message, decode, history_key
-from flc_udp.sim.checks import Checks
-from flc_udp.sim.evidence import Found, Violation
+from flc_udp.model.message import Message, history_key
+from flc_udp.sim.checks import Checks, Violation
 from flc_udp.store.log import Log, Reader
 
 FRONTIER_MESSAGES_MAX = 1_000
 """Computing frontiers from nothing takes quadratic time, so it is done for short histories only."""
-
-PAGE = 500
-
-
-def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:
-    """(position, message) of everything that stands on a disk after a position."""
-    while page := reader.after(position, None, PAGE):
-        yield from ((at, decode(encoded)) for at, encoded in page)
-        position = page[-1][0]
-
-
-def found(log: Log) -> Found:
-    """Read what stands on a disk."""
-    reader = log.reader()
-    return Found(by_position(reader), log.load(), reader.last_position())
 
 
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
@@ -47,7 +32,8 @@ def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
             minted = (minted.message for minted in checks.minted.values())
             said = Canon([m for m in minted if m.seq <= kept.heads.get(m.log, NO_HEAD).seq])
             said.demand_causal()
-        said.compare(name, log.reader(), kept)
+        if (problem := said.problem(log.reader(), kept)) is not None:
+            raise Violation(f"{name}: {problem}")
     checks.demand_rest()
 
 
@@ -71,30 +57,24 @@ class Canon:
                 raise Violation(f"{message.dot} stands in the history before a cause of it")
             seen[message.log] = message.seq
 
-    def compare(self, name: str, reader: Reader, kept: History) -> None:
-        """Demand that a disk's tables and messages are what they have to be."""
+    def problem(self, reader: Reader, kept: History) -> str | None:
+        """Why a disk's tables and messages are not what they have to be, in words."""
         if kept.heads != self.heads:
-            raise Violation(f"{name}: log heads are not those of the messages")
+            return "log heads are not those of the messages"
         for room, clock in self.clocks.items():
             if reader.clock(room) != VectorClock(clock):
-                raise Violation(f"{name}: the clock of {room} is not that of its messages")
+                return f"the clock of {room} is not that of its messages"
         if len(self.messages) <= FRONTIER_MESSAGES_MAX and kept.frontiers != self.frontiers():
-            raise Violation(f"{name}: frontiers are not those of the messages")
-        self._compare_history(name, reader, kept)
-
-    def _compare_history(self, name: str, reader: Reader, kept: History) -> None:
-        """Everything from the floor on is held, and below it what is above the base of its log."""
-        bases = {log: head.seq for log, head in kept.bases.items()}
-        held = [m for m in self.messages if m.seq > bases.get(m.log, 0)]
-        early = next(
-            (m for m in self.messages if m.stamp >= kept.floor and m.seq <= bases.get(m.log, 0)),
-            None,
-        )
-        if early is not None:
-            raise Violation(f"{name}: {early.dot} is not kept, and above the floor {kept.floor}")
+            return "frontiers are not those of the messages"
+        # Everything from the floor on is held, and below it what is above the base of its log.
+        held: list[bytes] = []
+        for message in self.messages:
+            if message.log not in kept.bases or message.seq > kept.bases[message.log].seq:
+                held.append(message.encoded)
+            elif message.stamp >= kept.floor:
+                return f"{message.dot} is not kept, and above the floor {kept.floor}"
         history = [encoded for _, encoded in reader.history(None)]
-        if history != [message.encoded for message in held]:
-            raise Violation(f"{name}: {_difference(history, held)}")
+        return None if history == held else _difference(history, held)
 
     def frontiers(self) -> dict[str, dict[LogId, Edge]]:
         """{room: {log: edge}}, from whole vector clocks: what no other message has seen."""
@@ -116,7 +96,7 @@ class Canon:
         return frontiers
 
 
-def _difference(history: list[bytes], held: list[Message]) -> str:
-    pairs = enumerate(zip(history, held, strict=False))
-    at = next((at for at, (a, b) in pairs if a != b.encoded), min(len(history), len(held)))
+def _difference(history: list[bytes], held: list[bytes]) -> str:
+    pairs = enumerate(zip_longest(history, held))
+    at = next(at for at, (found, expected) in pairs if found != expected)
     return f"has another history from message {at} of {len(history)} and {len(held)} on"

@@ -20,27 +20,78 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US, Micros
-from flc_udp.sim.evidence import (
-    Allowed,
-    Arrived,
-    Clock,
-    Found,
-    KeptMessage,
-    Minted,
-    Utterance,
-    Violation,
-)
+from flc_udp.model.units import MS_US, Micros, Millis
+from flc_udp.sim.disk import by_position
+from flc_udp.store.log import Log
 from flc_udp.store.pruning import SLICE_BYTES_MIN
 from flc_udp.waist.ports import Committed
 
+Clock = dict[LogId, int]
+
 ASKED_WITHIN = 10_000 * MS_US
 """A node that takes a base has asked every other node for what that has had for this long."""
+
+
+class Violation(Exception):  # noqa: N818  # says what happened, as Malformed does
+    """A promise was broken."""
+
+
+@dataclass(slots=True)
+class Utterance:
+    """Something that somebody says, and what became of it."""
+
+    room: str
+    body: str | bytes
+    at: int
+    seen: Clock
+    """{log: last seq} that its author had been shown in the room."""
+    dot: Dot | None = None
+    """The message, once it is on its author's disk."""
+    is_doubted: bool = False
+    """Whether the commit was reported as failed."""
+    said: Committed | None = None
+    error: FlcError | None = None
+
+    def says(self, message: Message) -> bool:
+        """Whether a message may be this."""
+        return (message.room, message.body) == (self.room, self.body)
+
+    @property
+    def is_answered(self) -> bool:
+        """Whether somebody was told that it is said or refused."""
+        return self.said is not None or self.error is not None
+
+
+class Minted(NamedTuple):
+    """A message as its author's disk took it."""
+
+    author: int
+    message: Message
+    at: int
+    """The moment at which it was said."""
+    seen: Clock
+
+
+class KeptMessage(NamedTuple):
+    """A message that a disk holds."""
+
+    position: int
+    stamp: int
+    size: int
+
+
+class Arrived(NamedTuple):
+    """The moment at which a message arrived: by the machine's clock in ms, and in virtual µs."""
+
+    wall: Millis
+    at: int
 
 
 class Checks:
@@ -202,8 +253,11 @@ class Follower:
 
     # --- What is deleted --------------------------------------------------------------------------
 
-    def pruned(self, left: set[int], floor: int, allowed: Allowed) -> int:
-        """The disk has these positions left, and this floor. Return how many messages are gone."""
+    def pruned(self, left: set[int], floor: int, before_ms: int | None, excess: int) -> int:
+        """The disk has these positions left, and this floor. Return how many messages are gone.
+
+        It was allowed to delete what arrived before a moment, in ms, and `excess` bytes or a slice.
+        """
         gone = {dot: kept for dot, kept in self.kept.items() if kept.position not in left}
         for dot in gone:
             del self.kept[dot]
@@ -214,22 +268,23 @@ class Follower:
         self._demand(is_above, f"{floor} is not the floor above what is pruned")
         is_first = not gone or all(kept.stamp > last for kept in self.kept.values())
         self._demand(is_first, "what is older than what is pruned is left")
-        self._demand_allowed(gone, last, allowed)
+        self._demand_allowed(gone, last, before_ms, excess)
         self._floor = floor
         self._checks.note_gone(gone, f"{self._name} kept it no longer")
         return len(gone)
 
-    def _demand_allowed(self, gone: dict[Dot, KeptMessage], last: int, allowed: Allowed) -> None:
+    def _demand_allowed(
+        self, gone: dict[Dot, KeptMessage], last: int, before_ms: int | None, excess: int
+    ) -> None:
         size = 0
         for dot, kept in gone.items():
-            is_late = kept.stamp < self._floor
-            before = allowed.before_ms
-            if is_late or (before is not None and self._arrived[dot].wall < before):
+            is_old = before_ms is not None and self._arrived[dot].wall < before_ms
+            if is_old or kept.stamp < self._floor:
                 continue
-            self._demand(allowed.excess > 0, "pruned too early", dot)
+            self._demand(excess > 0, "pruned too early", dot)
             size += kept.size if kept.stamp < last else 0
-        is_allowed = size < max(allowed.excess, SLICE_BYTES_MIN)
-        self._demand(is_allowed, f"{size} bytes pruned, {allowed.excess} were too much")
+        is_allowed = size < max(excess, SLICE_BYTES_MIN)
+        self._demand(is_allowed, f"{size} bytes pruned, {excess} were too much")
 
     # --- Bases ------------------------------------------------------------------------------------
 
@@ -307,17 +362,17 @@ class Follower:
         self._unanswered.clear()
         self._unshown.clear()
 
-    def started(self, found: Found) -> None:
+    def started(self, log: Log) -> None:
         """A node started from this disk, which must be as it was left."""
         expected = self._heads, self.kept, self._floor, self.position
-        self._reread(found)
+        self._reread(log)
         is_as_left = (self._heads, self.kept, self._floor, self.position) == expected
         self._demand(is_as_left, "its disk is not as it was left")
 
-    def put_back(self, found: Found) -> None:
+    def put_back(self, log: Log) -> None:
         """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
         heads, kept = self._heads, self.kept
-        self._reread(found)
+        self._reread(log)
         checks = self._checks
         checks.note_gone(kept, f"its last copy went when the disk of {self._name} was put back")
         for dot in self._minted:
@@ -325,20 +380,21 @@ class Follower:
             if was_known and not any(other.knows(dot) for other in checks.followers):
                 checks.lost_with_a_disk[dot] = None
 
-    def _reread(self, found: Found) -> None:
+    def _reread(self, log: Log) -> None:
         """Be as this disk. A follower reads from the beginning, which may be a base."""
+        history, reader = log.load(), log.reader()
         self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
         self._unshown.clear()
-        self._floor = found.history.floor
-        behind = self._skip(found.history.bases)
+        self._floor = history.floor
+        behind = self._skip(history.bases)
         last = 0
-        for position, message in found.rows:
+        for position, message in by_position(reader):
             problem = f"stands at position {position} after {last}"
             self._demand(position > last, problem, message.dot)
             last, self.position = position, position - 1
             self._write(position, message)
             self._show(message)
-        self._demand_closed(found.history.bases, behind)
-        self.position = found.position
-        is_whole = found.history.heads == self._heads
+        self._demand_closed(history.bases, behind)
+        self.position = reader.last_position()
+        is_whole = history.heads == self._heads
         self._demand(is_whole, "its heads are not those of its base and messages")

@@ -17,9 +17,11 @@ from random import Random
 from typing import NamedTuple
 
 from flc_udp.model.errors import StoreFailed
+from flc_udp.model.message import Message, decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.store.pruning import HYSTERESIS
+from flc_udp.store.reader import Reader
 
 SNAPSHOTS_KEPT = 3
 
@@ -41,6 +43,8 @@ OPERATIONS = {
         "take a base", "the base that is taken", "right after it took a base", 3_000
     ),
 }
+
+PAGE = 500
 
 WALL_STRETCH = 1_000
 """The log is told that a second is this many seconds. It keeps times of arrival by the minute, and
@@ -149,3 +153,10 @@ class Disk:
             self.connection.set_progress_handler(None, 0)
         if fate is Fate.DOUBTED:
             raise StoreFailed(operation, "the last sync failed")
+
+
+def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:
+    """(position, message) of everything that stands on a disk after a position."""
+    while page := reader.after(position, None, PAGE):
+        yield from ((at, decode(encoded)) for at, encoded in page)
+        position = page[-1][0]

@@ -22,9 +22,8 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
-from flc_udp.sim.audit import by_position
-from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate
-from flc_udp.sim.evidence import Allowed, Arrived, Violation
+from flc_udp.sim.checks import Arrived, Violation
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
@@ -94,13 +93,14 @@ class HeapGround:
         self._follower.crashed()
 
     @property
-    def _running(self) -> Node:
+    def running(self) -> Node:
+        """The node that runs on it."""
         assert self.node is not None, f"{self.name} is down"
         return self.node
 
     def _later(self, when: int, action: Callable[..., object], *args: object) -> None:
         """Do something at that moment, unless the machine crashes first."""
-        node = self._running
+        node = self.running
 
         def act() -> None:
             if self.node is node:
@@ -118,7 +118,7 @@ class HeapGround:
             if self._buffered >= self._network.faults.pause_datagrams_max:
                 return
             self._buffered += 1
-        self._running.datagram_received(datagram, source)
+        self.running.datagram_received(datagram, source)
         self._turn_soon()
 
     def _turn_soon(self) -> None:
@@ -132,7 +132,7 @@ class HeapGround:
             return
         self._turn_due = False
         self._count_turn()
-        self._running.turn()
+        self.running.turn()
         self._after_turn()
 
     def _after_turn(self) -> None:
@@ -219,19 +219,19 @@ class HeapGround:
     def _try_disk(self) -> None:
         if self.disk.fails("try_disk"):
             self._trace("F", "fails to write a little")
-            self._running.disk_failed()
+            self.running.disk_failed()
             return
-        self.log.save_incarnation(self._running.me.incarnation)
-        self._running.disk_is_well()
+        self.log.save_incarnation(self.running.me.incarnation)
+        self.running.disk_is_well()
 
     def recover(self) -> None:
         """Open the log anew and tell the node what it holds."""
         if self.disk.fails("recover"):
             self._trace("F", "fails to open its log anew")
-            self._running.recovery_failed("the log cannot be opened")
+            self.running.recovery_failed("the log cannot be opened")
             return
         self.log.recover()
-        self._running.recovered(self.log.load(), self.log.last_position())
+        self.running.recovered(self.log.load(), self.log.last_position())
 
     # --- Transactions, one after another ----------------------------------------------------------
 
@@ -245,7 +245,7 @@ class HeapGround:
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
         """Take another node's base."""
-        live = [row.address for row in self._running.live_rows()]
+        live = [row.address for row in self.running.live_rows()]
         reachable = self._network.reachable(self.number, live)
         self._follower.adopts(base, reachable, self.now())
         self._write_later("adopt", partial(self._adopt, floor, base))
@@ -292,10 +292,10 @@ class HeapGround:
         first = self._attempt("append", fate, append)
         if isinstance(first, StoreFailed):
             self._find(arrived)
-            return partial(self._running.commit_failed, str(first))
+            return partial(self.running.commit_failed, str(first))
         self._trace("C", f"commits {len(batch.messages)} from position {first}")
         self._follower.wrote(first, batch.messages, arrived)
-        return partial(self._running.committed, batch, first)
+        return partial(self.running.committed, batch, first)
 
     def _find(self, arrived: Arrived) -> None:
         """Look what stands on the disk after a failure. Whoever follows the node reads on there."""
@@ -308,17 +308,17 @@ class HeapGround:
     def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> TellNode:
         # Judged by what its operator set, not by what it asks for.
         age_ms, most = self.settings.retention_age_s * 1_000, self.settings.retention_bytes
-        allowed = Allowed(self.wall() - age_ms if age_ms else None, self.disk.excess(most))
+        allowed = self.wall() - age_ms if age_ms else None, self.disk.excess(most)
         before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
         retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
         ended = self._attempt("retain", fate, retain)
         left = self.disk.positions()
-        gone = self._follower.pruned(left, self.log.reader().floor(), allowed)
+        gone = self._follower.pruned(left, self.log.reader().floor(), *allowed)
         if gone:
             self._trace("P", f"prunes {gone}, and keeps {len(left)}")
         if isinstance(ended, StoreFailed):
-            return partial(self._running.retention_failed, str(ended))
-        return partial(self._running.retained, ended.floor, ended.pruned, more=ended.more)
+            return partial(self.running.retention_failed, str(ended))
+        return partial(self.running.retained, ended.floor, ended.pruned, more=ended.more)
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))
@@ -327,5 +327,5 @@ class HeapGround:
             self._trace("B", f"takes a base of {len(base)} logs below {floor}")
             self._follower.adopted(floor, base, self.log.load(), self.disk.positions())
         if isinstance(history, StoreFailed):
-            return partial(self._running.adoption_failed, str(history))
-        return partial(self._running.adopted, history)
+            return partial(self.running.adoption_failed, str(history))
+        return partial(self.running.adopted, history)

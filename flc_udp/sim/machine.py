@@ -14,8 +14,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
-from flc_udp.sim.audit import found
-from flc_udp.sim.evidence import Utterance
+from flc_udp.sim.checks import Utterance
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log
@@ -56,7 +55,7 @@ class Machine(HeapGround):
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
         self._trace("^", f"starts, life {self._lives}")
-        self._follower.started(found(self.log))
+        self._follower.started(self.log)
         if not alone:
             self.node.join([*self._seeds, *remembered_addresses(self.log)])
         self._turn_soon()
@@ -80,7 +79,7 @@ class Machine(HeapGround):
         self.disk.put_back()
         self.log = Log.over(self.disk.connection)
         self._trace("R", "has its disk put back")
-        self._follower.put_back(found(self.log))
+        self._follower.put_back(self.log)
 
     # --- Its people -------------------------------------------------------------------------------
 
@@ -105,5 +104,5 @@ class Machine(HeapGround):
         self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
     ) -> None:
         """Wait until other nodes hold what was said here."""
-        self._running.wait(dot, needed, timeout_us, done)
+        self.running.wait(dot, needed, timeout_us, done)
         self._turn_soon()

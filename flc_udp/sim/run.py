@@ -12,7 +12,7 @@ import sys
 from collections.abc import Callable
 from traceback import format_exception
 
-from flc_udp.sim.evidence import Violation
+from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
 from flc_udp.sim.plan import FAULTS, Plan
 from flc_udp.sim.play import Play

@@ -23,9 +23,9 @@ from flc_udp.config import Settings
 from flc_udp.model.address import Address
 from flc_udp.model.message import decode
 from flc_udp.model.units import MS_US
-from flc_udp.sim.audit import audit, by_position
-from flc_udp.sim.disk import Fate
-from flc_udp.sim.evidence import Utterance, Violation
+from flc_udp.sim.audit import audit
+from flc_udp.sim.checks import Utterance, Violation
+from flc_udp.sim.disk import Fate, by_position
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import SEEDS
@@ -95,7 +95,7 @@ class World(Stage):
 
     def _acquaint(self) -> None:
         """Let all nodes know each other, as if they had been together for long."""
-        nodes = [machine.node for machine in self.machines.values() if machine.node is not None]
+        nodes = [machine.running for machine in self.machines.values() if machine.node]
         rows = [node.me for node in nodes]
         for node in nodes:
             node.acquaint(rows)
@@ -205,9 +205,7 @@ class World(Stage):
         return self.machines[name].log
 
     def _node(self, name: str) -> Node:
-        node = self.machines[name].node
-        assert node is not None, f"{name} is down"
-        return node
+        return self.machines[name].running
 
     # --- Time -------------------------------------------------------------------------------
 

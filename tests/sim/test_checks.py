@@ -15,7 +15,7 @@ from flc_udp.core.standing import Standing
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message
-from flc_udp.sim.evidence import Violation
+from flc_udp.sim.checks import Violation
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play

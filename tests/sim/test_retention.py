@@ -11,8 +11,8 @@ from flc_udp.core.repair.floors import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
+from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
-from flc_udp.sim.evidence import Violation
 from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play

@@ -4,8 +4,8 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.model.errors import FlcError
+from flc_udp.sim.checks import Utterance
 from flc_udp.sim.disk import Fate
-from flc_udp.sim.evidence import Utterance
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 from flc_udp.wire.rows import State
