@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import msgpack
 
@@ -17,21 +17,25 @@ from flc_udp.sim.world import World
 
 
 class SimFigures(NamedTuple):
-    """The result of a play that kept every promise. `trace` is the hash of all its lines."""
+    """The result of a play that kept every promise, each figure with what people are told.
 
-    nodes: int
-    messages: int
-    converged_after_ms: int
-    latency_p50_ms: float | None
-    latency_p99_ms: float | None
-    copies_per_node: float | None
-    repaired_percent: float | None
-    causes_bytes_p50: int | None
-    bytes_per_message_per_node: int | None
-    packets: int
-    pruned: int
-    bases_taken: int
-    trace: str
+    The bytes are those of all traffic during the talk, probes included. `trace` is the hash of all
+    its lines.
+    """
+
+    nodes: Annotated[int, "nodes"]
+    messages: Annotated[int, "messages said"]
+    converged_after_ms: Annotated[int, "last word to equal histories, ms"]
+    latency_p50_ms: Annotated[float | None, "said to shown everywhere, ms, half"]
+    latency_p99_ms: Annotated[float | None, "                          99 of 100"]
+    copies_per_node: Annotated[float | None, "copies of a message a node gets"]
+    repaired_percent: Annotated[float | None, "first copies that were asked for, %"]
+    causes_bytes_p50: Annotated[int | None, "bytes of causes in a message, half"]
+    bytes_per_message_per_node: Annotated[int | None, "bytes a node sends for a message"]
+    packets: Annotated[int, "datagrams sent"]
+    pruned: Annotated[int, "messages pruned, over all nodes"]
+    bases_taken: Annotated[int, "bases taken of others"]
+    trace: Annotated[str, "trace"] = ""
 
 
 class Meter:
@@ -78,7 +82,6 @@ class Meter:
             packets=network.datagrams - datagrams,
             pruned=counted["messages pruned"],
             bases_taken=counted["bases taken"],
-            trace=self._world.trace.hash(),
         )
 
     def _counted(self) -> Counter[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from random import Random
+from typing import Annotated, NamedTuple
 
 from flc_udp.config import Settings
 from flc_udp.sim.network import Faults
@@ -19,32 +20,43 @@ RETENTION_BYTES = (90_000, 250_000)
 about as much again."""
 
 
+NODES_MAX = 1_000
+SEED_LIMIT = 1 << 64
+
+
+class Within(NamedTuple):
+    """A number that people choose: what it is, and what is allowed."""
+
+    low: float
+    high: float
+    what: str
+
+
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """Everything a play depends on. Shares are in percent, `rate` in messages a second."""
+    """Everything a play depends on. Each field is an option of `flc sim`."""
 
-    nodes: int = 5
-    loss: float = 0
-    duplicate: float = 0
-    seconds: float = 10
-    seed: int = 0
-    rate: float = 20
-    authors: int = 0
-    """This many nodes speak. 0: all of them."""
-    warm_up: float = 0
-    """People talk for this many seconds before anything is measured, while the tree settles."""
-    delay: float = 2
-    """A datagram takes at most this many ms, and at least a tenth of it."""
+    nodes: Annotated[int, Within(1, NODES_MAX, "nodes of the cluster")] = 5
+    loss: Annotated[float, Within(0, 90, "percent of datagrams lost")] = 0
+    duplicate: Annotated[float, Within(0, 90, "percent of datagrams that arrive twice")] = 0
+    seconds: Annotated[float, Within(0, 86_400, "virtual seconds that people talk")] = 10
+    rate: Annotated[float, Within(0, 100_000, "messages a second, over all nodes")] = 20
+    authors: Annotated[int, Within(0, NODES_MAX, "nodes that speak, all of them if 0")] = 0
+    warm_up: Annotated[float, Within(0, 86_400, "seconds of talk before anything is measured")] = 0
+    """The tree settles in this time."""
+    delay: Annotated[
+        float, Within(0.1, 10_000, "ms a datagram takes at most, at least a tenth")
+    ] = 2
     faults: str = "none"
+    seed: Annotated[int, Within(0, SEED_LIMIT - 1, "everything by chance comes from it")] = 0
 
     def command(self) -> str:
         """Return the command that plays it again."""
-        return (
-            f"flc sim --nodes {self.nodes} --loss {self.loss:g} --duplicate {self.duplicate:g}"
-            f" --seconds {self.seconds:g} --rate {self.rate:g} --authors {self.authors}"
-            f" --warm-up {self.warm_up:g} --delay {self.delay:g} --faults {self.faults}"
-            f" --seed {self.seed}"
-        )
+        words = ["flc sim"]
+        for name, value in asdict(self).items():
+            number = f"{value:g}" if isinstance(value, float) else str(value)
+            words.append(f"--{name.replace('_', '-')} {number}")
+        return " ".join(words)
 
     def draw_faults(self) -> Faults:
         """Draw the faults of this seed. Not all come at once, or they would hide each other."""

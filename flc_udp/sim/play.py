@@ -42,11 +42,10 @@ class Play:
         self.plan = plan
         names = names_of(plan.nodes)
         late = plan.draw_late(names)
-        self.world = World(
-            *(names, plan.seed, plan.draw_faults(), plan.draw_settings()),
-            own=plan.draw_own(names),
-            late=late,
-        )
+        faults, settings, own = plan.draw_faults(), plan.draw_settings(), plan.draw_own(names)
+        self.world = World(names, plan.seed, faults, settings, own=own, late=late)
+        self._machines = list(self.world.machines.values())
+        self._authors = self._machines[: plan.authors or None]
         self._late = {self.world.machines[name]: at for name, at in late.items()}
         self.world.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
@@ -91,7 +90,7 @@ class Play:
         """Let the nodes find each other, unless that is what is tested."""
         world, others = self.world, self.plan.nodes - 1
         while self.plan.faults != "all" and world.now_ms < GATHER_MS:
-            nodes = [machine.node for machine in world.machines.values()]
+            nodes = [machine.node for machine in self._machines]
             if all(n and len(n.live_rows()) == others for n in nodes):
                 return
             world.run(100)
@@ -100,7 +99,7 @@ class Play:
         world, network = self.world, self.world.network
         world.heal()
         network.faults = network.faults.of_datagrams()
-        for machine in world.machines.values():
+        for machine in self._machines:
             if machine.node is not None and machine.node.is_leaving:
                 machine.crash("while it leaves")
             if machine.node is None:
@@ -125,17 +124,16 @@ class Play:
             self._every(self._talk, pause_ms, self._somebody_speaks)
 
     def _somebody_speaks(self) -> None:
-        running = [machine for machine in self._authors() if machine.node is not None]
+        running = [machine for machine in self._authors if machine.node is not None]
         if running:
             self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
 
     def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
         for message in messages if self._is_on else ():
-            authors = self._authors()
+            authors = self._authors
             if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):
-                machine = authors[number]
                 pause = int(self._talk.expovariate(1 / 20) * MS_US)
-                self.world.heap.after(pause, self._speak, machine, message.room)
+                self.world.heap.after(pause, self._speak, authors[number], message.room)
 
     def _speak(self, machine: Machine, room: str) -> None:
         if machine.node is None or not self._is_on:
@@ -146,9 +144,6 @@ class Play:
             size = int(random.uniform(1_000, 60_000))
         self._said += 1
         self.world.say(machine.name, room, f"{self._said} ".ljust(size, "."))
-
-    def _authors(self) -> list[Machine]:
-        return list(self.world.machines.values())[: self.plan.authors or None]
 
     # --- Misfortune -------------------------------------------------------------------------
 
@@ -187,23 +182,22 @@ class Play:
         world.heap.after(duration, world.network.join_islands)
 
     def _crash(self) -> None:
-        machine = self._chaos.choice(list(self.world.machines.values()))
+        machine = self._chaos.choice(self._machines)
         if self._chaos.random() < self._faults.leave:
             machine.leave()
         else:
             machine.crash()
 
     def _pause(self) -> None:
-        machine = self._chaos.choice(list(self.world.machines.values()))
+        machine = self._chaos.choice(self._machines)
         if machine.node is not None:
             machine.pause(self._chaos.randint(1, self._faults.pause_ms_max) * MS_US)
 
     def _snapshot(self) -> None:
-        self._chaos.choice(list(self.world.machines.values())).disk.keep_snapshot()
+        self._chaos.choice(self._machines).disk.keep_snapshot()
 
     def _start_one(self) -> None:
-        machines = self.world.machines.values()
-        down = [m for m in machines if m.node is None and m not in self._late]
+        down = [m for m in self._machines if m.node is None and m not in self._late]
         if not down:
             return
         machine = self._chaos.choice(down)

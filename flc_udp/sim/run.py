@@ -10,7 +10,9 @@ import argparse
 import json
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from traceback import format_exception
+from typing import get_type_hints
 
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
@@ -20,46 +22,20 @@ from flc_udp.sim.world import TAIL_LINES
 
 DONE, FAILED = 0, 1
 
-NODES_MAX = 1_000
-SEED_LIMIT = 1 << 64
-
-TOLD = {
-    "nodes": "nodes",
-    "messages": "messages said",
-    "converged_after_ms": "last word to equal histories, ms",
-    "latency_p50_ms": "said to shown everywhere, ms, half",
-    "latency_p99_ms": "                          99 of 100",
-    "copies_per_node": "copies of a message a node gets",
-    "repaired_percent": "first copies that were asked for, %",
-    "causes_bytes_p50": "bytes of causes in a message, half",
-    "bytes_per_message_per_node": "bytes a node sends for a message",
-    "packets": "datagrams sent",
-    "pruned": "messages pruned, over all nodes",
-    "bases_taken": "bases taken of others",
-    "trace": "trace",
-}
-"""The figures in words. The bytes are those of all traffic during the talk, probes included."""
-
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Put the simulator's arguments on a command's parser."""
     plan = Plan()
-    number = _number
-    for flag, kind, what in (
-        ("nodes", number(int, 1, NODES_MAX), "nodes of the cluster"),
-        ("loss", number(float, 0, 90), "percent of datagrams lost"),
-        ("duplicate", number(float, 0, 90), "percent of datagrams that arrive twice"),
-        ("seconds", number(float, 0, 86_400), "virtual seconds that people talk"),
-        ("seed", number(int, 0, SEED_LIMIT - 1), "everything by chance comes from it"),
-        ("rate", number(float, 0, 100_000), "messages a second, over all nodes"),
-        ("authors", number(int, 0, NODES_MAX), "nodes that speak, all of them if 0"),
-        ("warm-up", number(float, 0, 86_400), "seconds of talk before anything is measured"),
-        ("delay", number(float, 0.1, 10_000), "ms a datagram takes at most, at least a tenth"),
-    ):
-        default = getattr(plan, flag.replace("-", "_"))
-        parser.add_argument(
-            f"--{flag}", type=kind, default=default, metavar="N", help=f"{what} ({default})"
-        )
+    for name, kind in get_type_hints(Plan, include_extras=True).items():
+        for low, high, what in getattr(kind, "__metadata__", ()):
+            default = getattr(plan, name)
+            parser.add_argument(
+                f"--{name.replace('_', '-')}",
+                type=_number(kind.__origin__, low, high),
+                default=default,
+                metavar="N",
+                help=f"{what} ({default})",
+            )
     parser.add_argument(
         "--faults",
         choices=FAULTS,
@@ -86,18 +62,7 @@ def _number(kind: type[int | float], low: float, high: float) -> Callable[[str],
 
 def main(args: argparse.Namespace) -> int:
     """Play it and print what it measured. Return 1 if a promise was broken."""
-    plan = Plan(
-        nodes=args.nodes,
-        loss=args.loss,
-        duplicate=args.duplicate,
-        seconds=args.seconds,
-        seed=args.seed,
-        rate=args.rate,
-        authors=args.authors,
-        warm_up=args.warm_up,
-        delay=args.delay,
-        faults=args.faults,
-    )
+    plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
     play = Play(plan)
     if args.trace:
         _print_error(play.world.trace.heading())
@@ -137,11 +102,12 @@ def _print_failure(play: Play, error: Exception, *, tail: bool) -> None:
 def _print_figures(figures: SimFigures, *, as_json: bool) -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
-    record = figures._asdict()
     if as_json:
-        lines = [json.dumps(record, separators=(",", ":"))]
+        lines = [json.dumps(figures._asdict(), separators=(",", ":"))]
     else:
-        width = max(map(len, TOLD.values()))
-        told = ((TOLD[name], value) for name, value in record.items())
-        lines = [f"{what:{width}}  {'-' if value is None else value}" for what, value in told]
+        hints = get_type_hints(SimFigures, include_extras=True).values()
+        told = [what for hint in hints for what in hint.__metadata__]
+        width = max(map(len, told))
+        pairs = zip(told, figures, strict=True)
+        lines = [f"{what:{width}}  {'-' if value is None else value}" for what, value in pairs]
     sys.stdout.write("\n".join(lines) + "\n")
