@@ -214,7 +214,7 @@ class Daemon:
 
     def leave(self) -> None:
         """Leave in order. When asked twice, leave at once."""
-        if self._node.is_leaving:
+        if self._node.facts().is_leaving:
             self._end(0)
             return
         tell(NodeLeaving())

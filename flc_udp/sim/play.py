@@ -100,7 +100,7 @@ class Play:
         world.heal()
         network.faults = network.faults.of_datagrams()
         for machine in self._machines:
-            if machine.node is not None and machine.node.is_leaving:
+            if machine.node is not None and machine.node.facts().is_leaving:
                 machine.crash("while it leaves")
             if machine.node is None:
                 machine.start()

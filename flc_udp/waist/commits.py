@@ -65,8 +65,9 @@ class Commits:
     @property
     def refusal(self) -> FlcError | None:
         """Why posts are refused now; None where they are not."""
-        if self._refuses_until is None:
-            return None
+        return None if self._refuses_until is None else self._refusal()
+
+    def _refusal(self) -> FlcError:
         return FlcError(
             f"not said: the log cannot be written ({self.failing})",
             "see `flc status`; the node goes on read-only and tries again by itself",
@@ -133,22 +134,27 @@ class Commits:
         self.failing = None
         return now - self._began >= self._slow_us
 
-    def failed(self, reason: str, now: Micros) -> None:
-        """The commit under way failed: what the log really holds has to be found out."""
+    def failed(self, reason: str, now: Micros) -> FlcError:
+        """The commit under way failed: what the log really holds has to be found out.
+
+        Return why posts are refused meanwhile.
+        """
         assert self._under_way is not None
         if self.failing is None:
             self._ground.tell(CommitFailed(reason))
         self.failing = self._reason = reason
         self._refuses_until = now + RETRY_US
+        return self._refusal()
 
     def base_failed(self, reason: str) -> None:
         """A base was not written, as far as is known: what the log really holds decides."""
         self._reason = reason
 
-    def recovery_failed(self, reason: str, now: Micros) -> None:
-        """The log cannot even be read: try again, and refuse posts meanwhile."""
+    def recovery_failed(self, reason: str, now: Micros) -> FlcError:
+        """The log cannot even be read: try again. Return why posts are refused meanwhile."""
         self.failing = f"{self._reason}; {reason}"
         self._refuses_until = self._recover_at = now + RETRY_US
+        return self._refusal()
 
     def recovered(self, now: Micros) -> None:
         """The log was opened anew: what was decided and is not in it is undone."""

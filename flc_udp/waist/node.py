@@ -21,15 +21,7 @@ from random import Random
 from typing import assert_never
 
 from flc_udp.config import SEAL_BYTES, Settings
-from flc_udp.core.effects import (
-    Adopt,
-    Append,
-    Deliver,
-    Effect,
-    Send,
-    StreamBase,
-    StreamReplay,
-)
+from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Send, StreamBase, StreamReplay
 from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
@@ -49,7 +41,7 @@ from flc_udp.waist.ports import Batch, Committed, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.replays import Replays
-from flc_udp.waist.waits import WaitEnded, Waits
+from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow
@@ -131,8 +123,8 @@ class Node:
         None means all that are alive or suspect now. `done` is called once, with how it ended.
         """
         now = self._ground.now()
-        wait = self._replica.watch(dot.seq, needed, now)
-        self._waits.add(wait, now + timeout_us, done, is_for_all=needed is None)
+        watched = self._replica.watch(dot.seq, needed, now)
+        self._waits.add(Waiting(watched, needed is None, now + timeout_us, done))
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
         """Know all these members already: a simulated cluster begins grown up."""
@@ -235,9 +227,9 @@ class Node:
             post.done(committed)
         for deliver in shows:
             self._ground.show(deliver)
-        for wait, done, ended in self._waits.take_ended(self._read_until):
-            self._replica.stop_watching(wait)
-            done(ended)
+        for wait in self._waits.take_ended(self._read_until):
+            self._replica.stop_watching(wait.watched)
+            wait.done(wait.outcome())
         self._save_self()
         self._save_peers(now)
         self.wake_at = Micros(self._next_wake(now))
@@ -310,21 +302,14 @@ class Node:
     def commit_failed(self, reason: str) -> None:
         """The commit under way failed, and nobody knows yet what the log really holds."""
         self.counts["failed commits"] += 1
-        self._commits.failed(reason, self._ground.now())
-        self._refuse_taken()
+        self._posts.refuse_taken(self._commits.failed(reason, self._ground.now()))
         self._ground.recover()
 
     def recovery_failed(self, reason: str) -> None:
         """The log cannot even be read. It is tried again."""
         now = self._ground.now()
-        self._commits.recovery_failed(reason, now)
-        self._refuse_taken()
+        self._posts.refuse_taken(self._commits.recovery_failed(reason, now))
         self._carry_out(now)
-
-    def _refuse_taken(self) -> None:
-        refusal = self._commits.refusal
-        assert refusal is not None
-        self._posts.refuse_taken(refusal)
 
     def recovered(self, history: History, last_position: int) -> None:
         """The log was opened anew after a failure. It holds `history`, up to `last_position`."""
@@ -406,11 +391,6 @@ class Node:
     def has_left(self) -> bool:
         """Whether the node was told to leave, and may stop now."""
         return self._replica.has_left(self._ground.now())
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether the node was told to leave."""
-        return self._replica.is_leaving
 
     @property
     def failing(self) -> str | None:

@@ -79,9 +79,17 @@ class Replays:
             yield replay.to, packets
 
     def _answer(self, replay: StreamReplay | StreamBase) -> list[Packet]:
-        if isinstance(replay, StreamBase):
-            return self._base(replay.pull)
-        pull, lacks = replay.pull, replay.lacks
+        try:
+            if isinstance(replay, StreamBase):
+                return self._base(replay.pull)
+            return self._replay(replay.pull, replay.lacks)
+        except StoreFailed:
+            self._drops[Drop.LOG_UNREADABLE] += 1
+            if isinstance(replay, StreamBase):
+                return []
+            return [ReplayEnd(replay.pull.nonce, 0, replay.pull.after, 0, replay.lacks)]
+
+    def _replay(self, pull: Pull, lacks: tuple[LogId, ...]) -> list[Packet]:
         floor, below = self._below_floor(pull)
         if below:
             pull = pull._replace(wants=tuple(want for want in pull.wants if want.log not in below))
@@ -93,7 +101,10 @@ class Replays:
                 pieces = self._pieces(want)[: max(credit // PIECE_BYTES, 1)]
                 packets += pieces
                 credit -= len(pieces) * PIECE_BYTES
-        messages, following = self._read(pull, credit) if credit > 0 else ([], pull.after)
+        messages, following = list[bytes](), pull.after
+        if credit > 0:
+            spans = [want[:3] for want in pull.wants if not want.pieces]
+            messages, following = self._reader.replay(spans, credit, pull.after, pull.below)
         sent = len(messages)
         if sent == 1 and len(messages[0]) > credit:
             # It is more than may come at once: send its first pieces; others are asked for later.
@@ -106,44 +117,24 @@ class Replays:
 
     def _below_floor(self, pull: Pull) -> tuple[int, list[LogId]]:
         """The floor, and the wanted logs whose wanted part is no longer kept in full."""
-        try:
-            floor = self._reader.floor()
-            heads = self._reader.base_heads([want.log for want in pull.wants]) if floor else {}
-        except StoreFailed:
-            self._drops[Drop.LOG_UNREADABLE] += 1
-            return 0, []
+        floor = self._reader.floor()
+        heads = self._reader.base_heads([want.log for want in pull.wants]) if floor else {}
         below = (want.log for want in pull.wants if want.low <= heads.get(want.log, 0))
         return floor, list(dict.fromkeys(below))
 
+    def _pieces(self, want: Want) -> list[Piece]:
+        encoded = self._reader.message(Dot(want.log, want.low))
+        return [] if encoded is None else list(pieces_of(encoded, want.pieces))
+
     def _base(self, pull: BasePull) -> list[Packet]:
         version = -1
-        try:
-            # All of it has to be of one moment, and the base may change while it is read.
-            while version != self._reader.base_version():
-                version = self._reader.base_version()
-                page, floor = self._reader.base(pull.after, BASE_ROOMS), self._reader.floor()
-        except StoreFailed:
-            self._drops[Drop.LOG_UNREADABLE] += 1
-            return []
+        # All of it has to be of one moment, and the base may change while it is read.
+        while version != self._reader.base_version():
+            version = self._reader.base_version()
+            page, floor = self._reader.base(pull.after, BASE_ROOMS), self._reader.floor()
         rows = tuple(row for log in page for row in _rows(log))
         following = page[-1].log if page else BEGINNING
         return [Base(pull.nonce, rows), BaseEnd(pull.nonce, floor, version, len(rows), following)]
-
-    def _read(self, pull: Pull, credit: int) -> tuple[list[bytes], int]:
-        spans = [want[:3] for want in pull.wants if not want.pieces]
-        try:
-            return self._reader.replay(spans, credit, pull.after, pull.below)
-        except StoreFailed:
-            self._drops[Drop.LOG_UNREADABLE] += 1
-            return [], pull.after
-
-    def _pieces(self, want: Want) -> list[Piece]:
-        try:
-            encoded = self._reader.message(Dot(want.log, want.low))
-        except StoreFailed:
-            self._drops[Drop.LOG_UNREADABLE] += 1
-            return []
-        return [] if encoded is None else list(pieces_of(encoded, want.pieces))
 
 
 def _rows(log: BaseLog) -> Iterator[BaseLog]:

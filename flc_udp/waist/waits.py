@@ -24,21 +24,31 @@ class WaitEnded(NamedTuple):
     """Whether fewer hold it than were asked for."""
 
 
-class _Waiting(NamedTuple):
-    wait: Wait
+class Waiting(NamedTuple):
+    """One wait. Its deadline is in µs, and `done` is called once."""
+
+    watched: Wait
     is_for_all: bool
     deadline: int
     done: Callable[[WaitEnded], None]
 
     def has_ended(self, read_until: int) -> bool:
-        return self.wait.is_done or self.deadline <= read_until
+        """Whether it is over once everything was read that came in until then."""
+        return self.watched.is_done or self.deadline <= read_until
+
+    def outcome(self) -> WaitEnded:
+        """How it stands."""
+        wait = self.watched
+        missing = (*wait.waited_for, *wait.gone)
+        is_short = bool(wait.waited_for) if self.is_for_all else len(wait.held_by) < wait.needed
+        return WaitEnded(tuple(wait.held_by), missing, is_short)
 
 
 class Waits:
-    """All waits under way. Times are in µs."""
+    """All waits under way."""
 
     def __init__(self) -> None:
-        self._waiting: list[_Waiting] = []
+        self._waiting: list[Waiting] = []
 
     def __len__(self) -> int:
         return len(self._waiting)
@@ -48,28 +58,14 @@ class Waits:
         """When the first wait runs out of time."""
         return min((waiting.deadline for waiting in self._waiting), default=None)
 
-    def add(
-        self, wait: Wait, deadline: int, done: Callable[[WaitEnded], None], *, is_for_all: bool
-    ) -> None:
-        """Wait; `done` is called once."""
-        self._waiting.append(_Waiting(wait, is_for_all, deadline, done))
+    def add(self, waiting: Waiting) -> None:
+        """One more wait."""
+        self._waiting.append(waiting)
 
-    def take_ended(
-        self, read_until: int
-    ) -> list[tuple[Wait, Callable[[WaitEnded], None], WaitEnded]]:
-        """The waits that have ended, with whom to tell and what.
-
-        Everything that came in until `read_until` has been read.
-        """
+    def take_ended(self, read_until: int) -> list[Waiting]:
+        """The waits that have ended. Everything that came in until `read_until` has been read."""
         if not self._waiting:
             return []
         ended = [waiting for waiting in self._waiting if waiting.has_ended(read_until)]
         self._waiting = [waiting for waiting in self._waiting if not waiting.has_ended(read_until)]
-        return [(waiting.wait, waiting.done, _outcome(waiting)) for waiting in ended]
-
-
-def _outcome(waiting: _Waiting) -> WaitEnded:
-    wait = waiting.wait
-    missing = (*wait.waited_for, *wait.gone)
-    is_short = bool(wait.waited_for) if waiting.is_for_all else len(wait.held_by) < wait.needed
-    return WaitEnded(tuple(wait.held_by), missing, is_short)
+        return ended

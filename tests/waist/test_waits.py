@@ -10,7 +10,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.waist import inbox, node
 from flc_udp.waist.ports import Committed, Post
-from flc_udp.waist.waits import WaitEnded, Waits
+from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd
 from flc_udp.wire.rows import State
 from tests.waist.stage import BOB, Stage, stage
@@ -49,23 +49,24 @@ class TestTable:
         ended: WaitEnded,
     ) -> None:
         """It says who holds it, who was waited for and does not, and whether that is too few."""
-        waits, told = Waits(), list[WaitEnded]()
+        waits = Waits()
         wait = Wait(1, needed, dict.fromkeys(silent), held_by, gone)
-        waits.add(wait, LATE, told.append, is_for_all=is_for_all)
+        waits.add(Waiting(wait, is_for_all, LATE, print))
 
-        assert [(wait, told.append, ended)] == waits.take_ended(LATE)
+        (waiting,) = waits.take_ended(LATE)
+        assert (waiting.watched, waiting.outcome()) == (wait, ended)
 
     def test_it_ends_once_and_the_others_go_on(self) -> None:
         """What is done ends at once, what is late at its deadline, which is a time to wake at."""
         waits = Waits()
         done, late, later = (Wait(1, n, {ANN: None}) for n in (0, 1, 1))
         for wait, deadline in ((later, 3 * LATE), (done, LATE), (late, 2 * LATE)):
-            waits.add(wait, deadline, print, is_for_all=False)
+            waits.add(Waiting(wait, False, deadline, print))
 
         assert (len(waits), waits.wake_at) == (3, LATE)
-        assert [wait for wait, _, _ in waits.take_ended(0)] == [done]
+        assert [waiting.watched for waiting in waits.take_ended(0)] == [done]
         assert waits.take_ended(2 * LATE - 1) == []
-        assert [wait for wait, _, _ in waits.take_ended(2 * LATE)] == [late]
+        assert [waiting.watched for waiting in waits.take_ended(2 * LATE)] == [late]
         assert (len(waits), waits.wake_at) == (1, 3 * LATE)
 
 
