@@ -59,10 +59,6 @@ class Utterance:
     said: Committed | None = None
     error: FlcError | None = None
 
-    def says(self, message: Message) -> bool:
-        """Whether a message may be this."""
-        return (message.room, message.body) == (self.room, self.body)
-
     @property
     def is_answered(self) -> bool:
         """Whether somebody was told that it is said or refused."""
@@ -191,7 +187,8 @@ class Follower:
     def _mint(self, message: Message) -> None:
         first = (said for said in self._unanswered if said.dot is None)
         utterance = next(first, None)
-        if utterance is None or not utterance.says(message):
+        told = message.room, message.body
+        if utterance is None or (utterance.room, utterance.body) != told:
             problem = "came from a node that has not committed it"
             raise Violation(f"{self._name}: {message.dot} {problem}")
         utterance.dot = message.dot

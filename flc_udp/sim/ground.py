@@ -47,13 +47,23 @@ TellNode = Callable[[], None]
 class HeapGround:
     """What one node after another stands on. `node` is None while nothing runs."""
 
-    def __init__(self, stage: Stage, name: str, address: Address, settings: Settings) -> None:
+    def __init__(
+        self,
+        stage: Stage,
+        name: str,
+        address: Address,
+        seeds: Sequence[Address],
+        settings: Settings,
+    ) -> None:
         self.name = name
+        self.address = address
         self.settings = settings
         self.disk = Disk(stage.random(f"{name}/disk"))
+        self.log = Log.over(self.disk.connection)
         self.node: Node | None = None
         self.number = stage.network.attach(address, self._receive)
         self._stage = stage
+        self._seeds = seeds
         self._heap = stage.heap
         self._network = stage.network
         self._follower = stage.checks.add(name)
@@ -63,10 +73,11 @@ class HeapGround:
         self._wall_offset_ms = random.randint(-faults.wall_offset_ms_max, faults.wall_offset_ms_max)
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._turns = self._turns_since = 0
-        self._begin_life()
+        self._life = 0
 
     def _begin_life(self) -> None:
-        """Nothing of a former life goes on."""
+        """One more node is to run here. Nothing of a former life goes on."""
+        self._life += 1
         self.log = Log.over(self.disk.connection)
         self._paused_until = self._buffered = 0
         self._turn_due = False

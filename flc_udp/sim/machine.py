@@ -6,17 +6,14 @@ its disk can fail, it can stand still for a while, and its disk can be put back 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from functools import partial
 
-from flc_udp.config import Settings
-from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.ground import HeapGround
-from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Committed, Post
@@ -27,34 +24,20 @@ from flc_udp.wire.seal import Seal
 class Machine(HeapGround):
     """One machine of the play."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        name: str,
-        address: Address,
-        seeds: Sequence[Address],
-        settings: Settings,
-    ) -> None:
-        super().__init__(stage, name, address, settings)
-        self.address = address
-        self._seeds = seeds
-        self._lives = 0
-
     # --- Its fate ---------------------------------------------------------------------------------
 
     def start(self, *, alone: bool = False) -> None:
         """Run a node from what the disk holds. With `alone` it asks nobody to be let in."""
         assert self.node is None, f"{self.name} runs already"
-        self._lives += 1
         self._begin_life()
         self._stage.trace.running |= 1 << self.number
-        random = self._stage.random(f"{self.name}/{self._lives}")
+        random = self._stage.random(f"{self.name}/{self._life}")
         seal_of = partial(Seal, self._stage.ring)
         reader = self.log.reader()
         self.node = give_birth(
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
-        self._trace("^", f"starts, life {self._lives}")
+        self._trace("^", f"starts, life {self._life}")
         self._follower.started(self.log)
         if not alone:
             self.node.join([*self._seeds, *remembered_addresses(self.log)])

@@ -87,7 +87,7 @@ class Plan:
     def draw_own(self, names: Sequence[str]) -> dict[str, Settings]:
         """Draw what each node keeps. In half of the seeds all nodes keep everything."""
         random = Random(f"{self.seed}/retention")
-        if not self._prunes(random):
+        if self.faults != "all" or random.random() >= 1 / 2:
             return {}
         # Where nobody keeps everything, a node that comes late has to take a base.
         kinds = random.choice((("all", "age", "bytes"), ("age", "bytes"), ("age",), ("bytes",)))
@@ -101,9 +101,6 @@ class Plan:
             return {}
         later = [name for name in names[SEEDS:] if random.random() < 1 / 3]
         return {name: int(random.uniform(0.3, 1) * self.seconds * 1_000) for name in later}
-
-    def _prunes(self, random: Random) -> bool:
-        return self.faults == "all" and random.random() < 1 / 2
 
 
 def _draw_retention(settings: Settings, kind: str, random: Random) -> Settings:

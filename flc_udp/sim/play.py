@@ -65,11 +65,7 @@ class Play:
     def _run(self, tell: Callable[[str], object]) -> SimFigures:
         world = self.world
         self._gather()
-        self._is_on = True
-        self._start_talk()
-        self._start_chaos()
-        for machine, at in self._late.items():
-            world.heap.at(at * MS_US, self._start_late, machine)
+        self._start()
         world.run(int(self.plan.warm_up * 1000))
         meter = Meter(world)
         end = world.now_ms + int(self.plan.seconds * 1000)
@@ -95,6 +91,26 @@ class Play:
                 return
             world.run(100)
 
+    def _start(self) -> None:
+        """Let people talk from now on, and let things go wrong."""
+        self._is_on = True
+        if self.plan.rate > 0:
+            pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
+            self._every(self._talk, pause_ms, self._somebody_speaks)
+        faults = self._faults
+        for mean_ms, action in (
+            (faults.cut_interval_ms, self._cut),
+            (faults.partition_interval_ms, self._split),
+            (faults.crash_interval_ms, self._crash),
+            (faults.pause_interval_ms, self._pause),
+            (faults.snapshot_interval_ms, self._snapshot),
+            # Machines also crash by themselves, at a commit. Somebody comes and starts them.
+            (faults.restart_ms_max / 2, self._start_one),
+        ):
+            self._every(self._chaos, mean_ms, action)
+        for machine, at in self._late.items():
+            self.world.heap.at(at * MS_US, self._start_late, machine)
+
     def _heal(self) -> None:
         world, network = self.world, self.world.network
         world.heal()
@@ -117,11 +133,6 @@ class Play:
             self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS_US), act)
 
     # --- People -----------------------------------------------------------------------------
-
-    def _start_talk(self) -> None:
-        if self.plan.rate > 0:
-            pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
-            self._every(self._talk, pause_ms, self._somebody_speaks)
 
     def _somebody_speaks(self) -> None:
         running = [machine for machine in self._authors if machine.node is not None]
@@ -150,19 +161,6 @@ class Play:
     @property
     def _faults(self) -> Faults:
         return self.world.network.faults
-
-    def _start_chaos(self) -> None:
-        faults = self._faults
-        for mean_ms, action in (
-            (faults.cut_interval_ms, self._cut),
-            (faults.partition_interval_ms, self._split),
-            (faults.crash_interval_ms, self._crash),
-            (faults.pause_interval_ms, self._pause),
-            (faults.snapshot_interval_ms, self._snapshot),
-            # Machines also crash by themselves, at a commit. Somebody comes and starts them.
-            (faults.restart_ms_max / 2, self._start_one),
-        ):
-            self._every(self._chaos, mean_ms, action)
 
     def _cut(self) -> None:
         random, network = self._chaos, self.world.network

@@ -68,7 +68,8 @@ def main(args: argparse.Namespace) -> int:
         _print_error(play.world.trace.heading())
         play.world.trace.echo = _print_error
     try:
-        figures = play.run(_progress(shown=sys.stderr.isatty() and not args.trace))
+        is_watched = sys.stderr.isatty() and not args.trace
+        figures = play.run(_show_progress) if is_watched else play.run()
     except Exception as error:  # noqa: BLE001  # whatever the code under test raises is a finding
         _print_failure(play, error, tail=not args.trace)
         return FAILED
@@ -76,13 +77,9 @@ def main(args: argparse.Namespace) -> int:
     return DONE
 
 
-def _progress(*, shown: bool) -> Callable[[str], object]:
-    def tell(text: str) -> None:
-        if shown:
-            sys.stderr.write(f"\r\x1b[K{text}")
-            sys.stderr.flush()
-
-    return tell
+def _show_progress(text: str) -> None:
+    sys.stderr.write(f"\r\x1b[K{text}")
+    sys.stderr.flush()
 
 
 def _print_error(line: str) -> None:

@@ -30,7 +30,6 @@ from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
-from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.rows import State
@@ -188,21 +187,18 @@ class World(Stage):
 
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""
-        rows = by_position(self._log(name).reader())
+        rows = by_position(self.machines[name].log.reader())
         return [message.body for _, message in rows if message.room == room]
 
     def history(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which all nodes print them."""
-        rows = self._log(name).reader().history(room)
+        rows = self.machines[name].log.reader().history(room)
         return [decode(encoded).body for _, encoded in rows]
 
     def view(self, name: str) -> dict[str, State]:
         """What a running node believes of all members, itself included."""
         members = self._node(name).facts().members
         return {member.row.name: member.row.state for member in members}
-
-    def _log(self, name: str) -> Log:
-        return self.machines[name].log
 
     def _node(self, name: str) -> Node:
         return self.machines[name].running

@@ -17,6 +17,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from random import Random
 from typing import assert_never
 
@@ -29,7 +30,6 @@ from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
-from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
 from flc_udp.model.units import MS_US, Micros, Millis
@@ -182,9 +182,7 @@ class Node:
             self._read_until = self._turned_at
 
     def _take_posts(self, wall: Millis, now: Micros) -> None:
-        def say(post: Post) -> Message:
-            return self._replica.post(post.room, post.author, post.body, wall, receipt=post.receipt)
-
+        say = partial(self._replica.post, wall=wall)
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
         self._posts.take(now, room_bytes, behind, self._refusal(), say)

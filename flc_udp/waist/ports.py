@@ -8,8 +8,7 @@ nothing.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
 from flc_udp.model.address import Address
@@ -27,16 +26,14 @@ PeerRow = tuple[NodeId, str, str]
 """(node id, name, address): a member as it is remembered between two runs."""
 
 
-@dataclass(frozen=True, slots=True)
-class Committed:
+class Committed(NamedTuple):
     """A post is durable. `position` is its place in this node's local order."""
 
     dot: Dot
     position: int
 
 
-@dataclass(frozen=True, slots=True)
-class Post:
+class Post(NamedTuple):
     """What somebody says. `done` is called once, with Committed or with the reason of a refusal."""
 
     room: str
@@ -48,8 +45,7 @@ class Post:
     once: Once | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(NamedTuple):
     """One transaction: messages in causal order, and the once-keys of those that have one."""
 
     messages: tuple[Message, ...]

@@ -26,8 +26,8 @@ PAUSE_US = 5 * MS_US
 OVERHEAD_BYTES = 64
 """What a message has besides its body, about."""
 
-Say = Callable[[Post], Message]
-"""Decides one post; raises FlcError. It is the Replica's."""
+Say = Callable[..., Message]
+"""Decides one post, of a room, an author and a body; raises FlcError. It is the Replica's."""
 
 
 class Posts:
@@ -73,7 +73,7 @@ class Posts:
                 continue
             try:
                 check_size(post.body, self._body_bytes_max)
-                message = say(post)
+                message = say(post.room, post.author, post.body, receipt=post.receipt)
             except FlcError as error:
                 post.done(error)
             else:

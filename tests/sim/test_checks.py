@@ -146,7 +146,7 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
         waiting = posts._waiting  # noqa: SLF001  # the bug is put where it would be
         while waiting:
             post = waiting.popleft()
-            post.done(Committed(say(post).dot, 1))
+            post.done(Committed(say(post.room, post.author, post.body).dot, 1))
 
     monkeypatch.setattr(Posts, "take", rashly)
     with pytest.raises(Violation, match="not on its disk"):

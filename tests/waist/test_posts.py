@@ -56,10 +56,10 @@ class Desk:
         found = self.posts.answers(Batch(tuple(batch), ()), first_position)
         return [answer for _, answer in found]
 
-    def _say(self, post: Post) -> Message:
-        if post.body == "refused":
+    def _say(self, _room: str, author: str, body: str | bytes, *, receipt: bool) -> Message:
+        if body == "refused":
             raise FlcError("room is not allowed", "use another")
-        message = self._story.say("ann", body=post.body)
+        message = self._story.say(author, body=body)
         self.said.append(message)
         return message
 
