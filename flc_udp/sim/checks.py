@@ -311,9 +311,10 @@ class Follower:
         heads = {row.log: row.head for row in base}
         is_below = all(head.stamp < floor for head in heads.values())
         self._demand(is_below, "took a base that is not below its floor")
-        behind = self._skip(heads)
-        self._demand_closed(heads, behind)
-        gone = [dot for dot in self.kept if dot.log in behind]
+        skipped = self._skip(heads)
+        self._demand_closed(skipped)
+        logs = {message.log for message in skipped}
+        gone = [dot for dot in self.kept if dot.log in logs]
         for dot in gone:
             del self.kept[dot]
         self._floor = max(self._floor, floor)
@@ -323,34 +324,29 @@ class Follower:
         self._demand(holds, "took a base, and holds what it should not, or lost")
         self._checks.note_gone(gone, f"{self._name} took a base for it")
 
-    def _skip(self, heads: Mapping[LogId, Head]) -> dict[LogId, int]:
-        """A base covers everything up to these heads.
-
-        Return {log: seq before} of logs that jump.
-        """
-        behind: dict[LogId, int] = {}
+    def _skip(self, heads: Mapping[LogId, Head]) -> list[Message]:
+        """A base covers everything up to these heads. Return the messages that it stands for."""
+        skipped: list[Message] = []
         for log, head in heads.items():
             before = self._heads.get(log, NO_HEAD).seq
             if head.seq <= before:
                 continue
-            message = self._minted[Dot(log, head.seq)].message
-            is_said = (message.hash, message.stamp) == (head.hash, head.stamp)
-            self._demand(is_said, "is another in a base", message.dot)
-            behind[log] = before
+            dots = (Dot(log, seq) for seq in range(before + 1, head.seq + 1))
+            skipped += (self._minted[dot].message for dot in dots)
+            last = skipped[-1]
+            is_said = (last.hash, last.stamp) == (head.hash, head.stamp)
+            self._demand(is_said, "is another in a base", last.dot)
             self._heads[log] = head
             self._shown[log] = head.seq
-            for seq in range(before + 1, head.seq + 1):
-                room = self._minted[Dot(log, seq)].message.room
-                self._rooms.setdefault(room, {})[log] = seq
-        return behind
+        for message in skipped:
+            self._rooms.setdefault(message.room, {})[message.log] = message.seq
+        return skipped
 
-    def _demand_closed(self, heads: Mapping[LogId, Head], behind: dict[LogId, int]) -> None:
+    def _demand_closed(self, skipped: Iterable[Message]) -> None:
         """The causes of what a base covers are covered by it, too, or held."""
-        for log, before in behind.items():
-            for seq in range(before + 1, heads[log].seq + 1):
-                message = self._minted[Dot(log, seq)].message
-                is_closed = all(map(self.knows, message.causes))
-                self._demand(is_closed, "is in a base without its causes", message.dot)
+        for message in skipped:
+            is_closed = all(map(self.knows, message.causes))
+            self._demand(is_closed, "is in a base without its causes", message.dot)
 
     # --- What becomes of the node and its disk ----------------------------------------------------
 
@@ -383,7 +379,7 @@ class Follower:
         self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
         self._unshown.clear()
         self._floor = history.floor
-        behind = self._skip(history.bases)
+        skipped = self._skip(history.bases)
         last = 0
         for position, message in by_position(reader):
             problem = f"stands at position {position} after {last}"
@@ -391,7 +387,7 @@ class Follower:
             last, self.position = position, position - 1
             self._write(position, message)
             self._show(message)
-        self._demand_closed(history.bases, behind)
+        self._demand_closed(skipped)
         self.position = reader.last_position()
         is_whole = history.heads == self._heads
         self._demand(is_whole, "its heads are not those of its base and messages")

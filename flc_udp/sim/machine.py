@@ -66,15 +66,15 @@ class Machine(HeapGround):
 
     # --- Its people -------------------------------------------------------------------------------
 
-    def say(self, room: str, body: str | bytes, author: str, *, receipt: bool = False) -> Utterance:
-        """Say something here. What is returned tells what becomes of it."""
+    def say(self, room: str, body: str | bytes, *, receipt: bool = False) -> Utterance:
+        """Say something here, under the machine's name. What is returned tells its fate."""
         utterance = self._follower.utters(room, body, self.now())
         self._trace("S", f"says in {room}: {body[:24]!r}")
         done = partial(self._answered, utterance)
         if self.node is None:
             done(FlcError(f"{self.name} is down", "start it"))
             return utterance
-        self.node.post(Post(room, author, body, done, receipt=receipt))
+        self.node.post(Post(room, self.name, body, done, receipt=receipt))
         self._turn_soon()
         return utterance
 

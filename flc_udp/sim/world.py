@@ -174,7 +174,7 @@ class World(Stage):
 
     def say(self, name: str, room: str, body: str | bytes, *, receipt: bool = False) -> Utterance:
         """Somebody says something at a node; what is returned tells what became of it."""
-        return self.machines[name].say(room, body, name, receipt=receipt)
+        return self.machines[name].say(room, body, receipt=receipt)
 
     def wait(
         self, name: str, utterance: Utterance, needed: int | None = None, timeout_ms: int = 10_000

@@ -64,24 +64,23 @@ class Admission:
         """Whether there is no limit."""
         return self.rate >= RATE_MOST
 
-    def allows(self, now: Micros, waiting: int, behind: int) -> int:
-        """How many of the posts that wait, and that peers have room for, may be taken now.
+    def take(self, now: Micros, waiting: int, behind: int) -> int:
+        """How many of the posts that wait, and that peers have room for, are taken now.
 
         `behind` is how many messages of others this node has still to take in.
         """
         if now - self._looked_at >= LOOK_PAUSE_US:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
-        if self.is_open:
-            return waiting
-        self._allowed = min(self._allowed + self.rate * seconds, max(self.rate * BURST_S, 1))
-        self._is_wanted |= waiting > self._allowed
-        return min(int(self._allowed), waiting)
-
-    def took(self, posts: int) -> None:
-        """This many posts were taken."""
-        self._taken += posts
-        self._allowed = max(self._allowed - posts, 0)
+        taken = waiting
+        if not self.is_open:
+            most = max(self.rate * BURST_S, 1)
+            self._allowed = min(self._allowed + self.rate * seconds, most)
+            self._is_wanted |= waiting > self._allowed
+            taken = min(int(self._allowed), waiting)
+        self._taken += taken
+        self._allowed = max(self._allowed - taken, 0)
+        return taken
 
     def _look(self, now: Micros, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)

@@ -65,8 +65,7 @@ class Posts:
         `room_bytes` is what most peers have room for, None without limit. `behind` is how many
         messages of others this node has still to take in. With a `refusal` all of them get that.
         """
-        count = self._admission.allows(now, self._fitting(room_bytes), behind)
-        self._admission.took(count)
+        count = self._admission.take(now, self._fitting(room_bytes), behind)
         for post in [self._waiting.popleft() for _ in range(count)]:
             if refusal is not None:
                 post.done(refusal)

@@ -15,8 +15,7 @@ def test_who_keeps_up_takes_all() -> None:
     admission = Admission(0)
 
     for turn in range(100):
-        assert admission.allows(turn * TURN, 100_000, behind=BEHIND_MESSAGES) == 100_000
-        admission.took(100_000)
+        assert admission.take(turn * TURN, 100_000, behind=BEHIND_MESSAGES) == 100_000
 
 
 @pytest.mark.parametrize("capacity", [1_000, 5_000, 20_000])
@@ -25,8 +24,7 @@ def test_it_settles_where_the_node_keeps_up(capacity: int) -> None:
     admission = Admission(0)
     behind = taken = 0.0
     for turn in range(15_000):
-        count = admission.allows(turn * TURN, OFFERED, int(behind))
-        admission.took(count)
+        count = admission.take(turn * TURN, OFFERED, int(behind))
         # All posts are others' work too: beyond what can be done they pile up.
         behind = max(behind + count - capacity * TURN / SECOND, 0)
         taken += count if turn >= 5_000 else 0
@@ -41,8 +39,7 @@ def test_what_was_taken_before_is_soon_taken_again() -> None:
     by_second = [0.0] * 12
     for turn in range(1_200):
         offered = 50 if turn < 205 else OFFERED
-        count = admission.allows(turn * TURN, offered, turn * 10_000 if 200 <= turn < 400 else 0)
-        admission.took(count)
+        count = admission.take(turn * TURN, offered, turn * 10_000 if 200 <= turn < 400 else 0)
         by_second[turn // 100] += count
 
     assert by_second[3] < 500
@@ -54,8 +51,7 @@ def test_nobody_is_shut_out() -> None:
     admission = Admission(0)
     taken = 0
     for turn in range(1_000):
-        count = admission.allows(turn * TURN, OFFERED, behind=10**9)
-        admission.took(count)
+        count = admission.take(turn * TURN, OFFERED, behind=10**9)
         taken += count if turn >= 500 else 0
 
     assert 0.8 * RATE_LEAST <= taken / 5 <= 1.2 * RATE_LEAST
@@ -67,6 +63,6 @@ def test_it_opens_again() -> None:
     now = 0
     for behind in [10**9] * 50 + [0] * 50:
         now += LOOK_PAUSE_US
-        admission.took(admission.allows(now, 1, behind))
+        admission.take(now, 1, behind)
 
     assert admission.is_open
