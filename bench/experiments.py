@@ -126,11 +126,11 @@ def agreed_after(world: World, limit_ms: int = 60_000) -> int:
 def agree(world: World) -> bool:
     """Whether all roots are equal, and as many are alive as run. Suspects do not count."""
     nodes = [m.node for m in world.machines.values() if m.node is not None]
-    roots = {node.members_root for node in nodes}
-    return len(roots) == 1 and all(
+    all_see_all = all(
         sum(row.state is State.ALIVE for row in (node.me, *node.live_rows())) == len(nodes)
         for node in nodes
     )
+    return all_see_all and len({node.facts().members_root for node in nodes}) == 1
 
 
 def restart_all(world: World) -> int:

@@ -72,7 +72,7 @@ class LoopGround:
 
     async def drained(self) -> None:
         """Wait until everything that is decided is on disk."""
-        while self._writes > 0 or (self.has_started and self.node.uncommitted > 0):
+        while self._writes > 0 or (self.has_started and self.node.queued()["uncommitted"] > 0):
             self._wrote.clear()
             await self._wrote.wait()
 

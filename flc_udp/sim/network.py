@@ -7,8 +7,9 @@ are exactly the bytes that were sent, unless they were damaged.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from random import Random
 
 from flc_udp.model.address import Address
@@ -18,10 +19,9 @@ from flc_udp.sim.trace import Trace
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Faults:
-    """What may go wrong, and how often. Chances are from 0 to 1. An interval of 0 means never."""
+class DatagramFaults:
+    """What may happen to a datagram. The spread of the delay is what changes the order."""
 
-    # For each datagram. The spread of the delay is what changes the order.
     loss: float = 0.0
     duplicate: float = 0.0
     corrupt: float = 0.0
@@ -29,6 +29,11 @@ class Faults:
     delay_us_max: int = 2_000
     late: float = 0.0
     late_ms_max: int = 3_000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Faults(DatagramFaults):
+    """What may go wrong, and how often. Chances are from 0 to 1. An interval of 0 means never."""
 
     # For the ways between nodes, over the whole cluster: the mean time between two cuts.
     cut_interval_ms: int = 0
@@ -65,15 +70,7 @@ class Faults:
 
     def of_datagrams(self) -> Faults:
         """The faults of datagrams alone: machines, disks and ways work."""
-        return Faults(
-            loss=self.loss,
-            duplicate=self.duplicate,
-            corrupt=self.corrupt,
-            delay_us_min=self.delay_us_min,
-            delay_us_max=self.delay_us_max,
-            late=self.late,
-            late_ms_max=self.late_ms_max,
-        )
+        return Faults(**{f.name: getattr(self, f.name) for f in fields(DatagramFaults)})
 
 
 CALM = Faults()
@@ -81,8 +78,6 @@ CALM = Faults()
 
 Receive = Callable[[bytes, Address], object]
 """Takes (datagram, source address)."""
-
-Way = tuple[int, int]
 
 
 class Network:
@@ -97,7 +92,7 @@ class Network:
         self._random = random
         self._numbers: dict[Address, int] = {}
         self._ends: list[tuple[Address, Receive]] = []
-        self._cuts: dict[Way, int] = {}
+        self._cuts: Counter[tuple[int, int]] = Counter()
         self._islands: list[int] = []
 
     def attach(self, address: Address, receive: Receive) -> int:
@@ -109,13 +104,11 @@ class Network:
 
     def cut(self, sender: int, receiver: int) -> None:
         """Let nothing get from one node to the other. The way back is another way."""
-        self._cuts[sender, receiver] = self._cuts.get((sender, receiver), 0) + 1
+        self._cuts[sender, receiver] += 1
 
     def mend(self, sender: int, receiver: int) -> None:
         """Undo one cut of this way, if there is one."""
-        left = self._cuts.pop((sender, receiver), 0) - 1
-        if left > 0:
-            self._cuts[sender, receiver] = left
+        self._cuts[sender, receiver] = max(self._cuts[sender, receiver] - 1, 0)
 
     def split(self, islands: Iterable[Iterable[int]]) -> None:
         """Let nothing cross between islands. Nodes that are not named are one more island."""
@@ -136,13 +129,12 @@ class Network:
     def reachable(self, one: int, others: Iterable[Address]) -> list[int]:
         """The running nodes among them that datagrams may reach and come from."""
         numbers = (self._numbers[other] for other in others if other in self._numbers)
-        return [
-            n
-            for n in numbers
-            if self._trace.running >> n & 1
-            and not ((one, n) in self._cuts or (n, one) in self._cuts)
-            and self._islands[one] == self._islands[n]
-        ]
+        running = (n for n in numbers if self._trace.running >> n & 1)
+        return [n for n in running if not (self._is_cut(one, n) or self._is_cut(n, one))]
+
+    def _is_cut(self, sender: int, receiver: int) -> bool:
+        is_apart = self._islands[sender] != self._islands[receiver]
+        return is_apart or self._cuts[sender, receiver] > 0
 
     def transmit(self, sender: int, datagram: bytes, to: Address) -> None:
         """Send one datagram and decide its fate."""
@@ -150,7 +142,7 @@ class Network:
         self.bytes += len(datagram)
         receiver = self._numbers[to]
         faults, chance = self.faults, self._random.random
-        if (sender, receiver) in self._cuts or self._islands[sender] != self._islands[receiver]:
+        if self._is_cut(sender, receiver):
             self._trace.packet(sender, receiver, "x", "cut", datagram)
             return
         if chance() < faults.duplicate:

@@ -15,7 +15,6 @@ from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
-from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.world import World, names_of
 
@@ -44,6 +43,7 @@ class Play:
         late = plan.draw_late(names)
         faults, settings, own = plan.draw_faults(), plan.draw_settings(), plan.draw_own(names)
         self.world = World(names, plan.seed, faults, settings, own=own, late=late)
+        self._network = self.world.network
         self._machines = list(self.world.machines.values())
         self._authors = self._machines[: plan.authors or None]
         self._late = {self.world.machines[name]: at for name, at in late.items()}
@@ -97,7 +97,7 @@ class Play:
         if self.plan.rate > 0:
             pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
             self._every(self._talk, pause_ms, self._somebody_speaks)
-        faults = self._faults
+        faults = self._network.faults
         for mean_ms, action in (
             (faults.cut_interval_ms, self._cut),
             (faults.partition_interval_ms, self._split),
@@ -112,9 +112,8 @@ class Play:
             self.world.heap.at(at * MS_US, self._start_late, machine)
 
     def _heal(self) -> None:
-        world, network = self.world, self.world.network
-        world.heal()
-        network.faults = network.faults.of_datagrams()
+        self.world.heal()
+        self._network.faults = self._network.faults.of_datagrams()
         for machine in self._machines:
             if machine.node is not None and machine.node.facts().is_leaving:
                 machine.crash("while it leaves")
@@ -158,12 +157,8 @@ class Play:
 
     # --- Misfortune -------------------------------------------------------------------------
 
-    @property
-    def _faults(self) -> Faults:
-        return self.world.network.faults
-
     def _cut(self) -> None:
-        random, network = self._chaos, self.world.network
+        random, network = self._chaos, self._network
         if self.plan.nodes < 2:  # noqa: PLR2004  # a way has two ends
             return
         one, other = random.sample(range(self.plan.nodes), 2)
@@ -174,14 +169,14 @@ class Play:
             self.world.heap.after(duration, network.mend, *way)
 
     def _split(self) -> None:
-        random, world = self._chaos, self.world
-        world.network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
-        duration = random.randint(1, world.network.faults.partition_ms_max) * MS_US
-        world.heap.after(duration, world.network.join_islands)
+        random, network = self._chaos, self._network
+        network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
+        duration = random.randint(1, network.faults.partition_ms_max) * MS_US
+        self.world.heap.after(duration, network.join_islands)
 
     def _crash(self) -> None:
         machine = self._chaos.choice(self._machines)
-        if self._chaos.random() < self._faults.leave:
+        if self._chaos.random() < self._network.faults.leave:
             machine.leave()
         else:
             machine.crash()
@@ -189,7 +184,7 @@ class Play:
     def _pause(self) -> None:
         machine = self._chaos.choice(self._machines)
         if machine.node is not None:
-            machine.pause(self._chaos.randint(1, self._faults.pause_ms_max) * MS_US)
+            machine.pause(self._chaos.randint(1, self._network.faults.pause_ms_max) * MS_US)
 
     def _snapshot(self) -> None:
         self._chaos.choice(self._machines).disk.keep_snapshot()
@@ -199,7 +194,7 @@ class Play:
         if not down:
             return
         machine = self._chaos.choice(down)
-        if machine.disk.snapshots and self._chaos.random() < self._faults.put_back:
+        if machine.disk.snapshots and self._chaos.random() < self._network.faults.put_back:
             machine.put_back()
         machine.start()
 

@@ -253,7 +253,7 @@ class World(Stage):
         for name, node in running.items():
             if {row.id: row for row in (node.me, *node.live_rows())} != expected:
                 return f"{name} does not see exactly the running nodes as alive"
-        roots = {node.members_root for node in running.values()}
+        roots = {node.facts().members_root for node in running.values()}
         return "member roots differ" if len(roots) > 1 else None
 
 

@@ -381,11 +381,6 @@ class Node:
         return self._replica.root
 
     @property
-    def members_root(self) -> bytes:
-        """The root of all live members: equal for nodes that see the same cluster."""
-        return self._replica.members_root
-
-    @property
     def has_left(self) -> bool:
         """Whether the node was told to leave, and may stop now."""
         return self._replica.has_left(self._ground.now())
@@ -399,11 +394,6 @@ class Node:
     def catching_up(self) -> bool:
         """Whether so much is missing that nobody should be sent here to read."""
         return self._replica.catching_up
-
-    @property
-    def uncommitted(self) -> int:
-        """Messages that are decided and not durable yet."""
-        return self._replica.uncommitted
 
     @property
     def log(self) -> LogId:
@@ -446,7 +436,7 @@ class Node:
         return {
             "inbox": len(self._inbox),
             "posts": len(self._posts),
-            "uncommitted": self.uncommitted,
+            "uncommitted": self._replica.uncommitted,
             "holdback": repair.holdback_messages,
             "wanted": repair.to_go,
             "pulls": repair.pulls,

@@ -309,11 +309,11 @@ class TestRecovery:
         ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn(1_000)
         assert ("sent", "Ack") in ann.trace
-        assert ann.node.uncommitted == 2
+        assert ann.node.queued()["uncommitted"] == 2
 
         ann.recover_now()
 
-        assert ann.node.uncommitted == 0
+        assert ann.node.queued()["uncommitted"] == 0
         assert ann.node.drops()[Drop.UNDONE_BY_FAILED_COMMIT] == 2
         assert (ann.recoveries, ann.commits) == (1, [])
 
