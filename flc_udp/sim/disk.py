@@ -9,12 +9,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections import defaultdict, deque
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
 from enum import Enum
 from itertools import chain, repeat
 from random import Random
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message, decode
@@ -22,6 +21,8 @@ from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.store.pruning import HYSTERESIS
 from flc_udp.store.reader import Reader
+
+Result = TypeVar("Result")
 
 SNAPSHOTS_KEPT = 3
 
@@ -139,20 +140,22 @@ class Disk:
         fates = self.fates[operation]
         return bool(fates) and fates.popleft() is Fate.FAILED
 
-    @contextmanager
-    def writing(self, operation: str, fate: Fate) -> Iterator[None]:
-        """Let what the log writes in the block have this fate. Raises StoreFailed if it fails."""
+    def write(
+        self, operation: str, fate: Fate, write: Callable[[], Result]
+    ) -> Result | StoreFailed:
+        """Let what the log writes have this fate. Return its result, or why it failed."""
         if fate is Fate.FAILED:
             # SQLite is told to stop when it first asks, and to go on from then on.
             answers = chain((1,), repeat(0))
             instructions = self._random.randint(1, OPERATIONS[operation].instructions_max)
             self.connection.set_progress_handler(lambda: next(answers), instructions)
         try:
-            yield
+            result = write()
+        except StoreFailed as error:
+            return error
         finally:
             self.connection.set_progress_handler(None, 0)
-        if fate is Fate.DOUBTED:
-            raise StoreFailed(operation, "the last sync failed")
+        return StoreFailed(operation, "the last sync failed") if fate is Fate.DOUBTED else result
 
 
 def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:

@@ -12,7 +12,6 @@ from __future__ import annotations
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TypeVar
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
@@ -23,7 +22,7 @@ from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.sim.checks import Arrived, Violation
-from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, by_position
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
@@ -37,8 +36,6 @@ TURN_US = 150
 
 TURNS_MAX = 20_000
 """A node that needs more turns in a second spins."""
-
-Result = TypeVar("Result")
 
 TellNode = Callable[[], None]
 """Tells the node how its write ended."""
@@ -288,13 +285,11 @@ class HeapGround:
         self, operation: str, fate: Fate, write: Callable[[], Result]
     ) -> Result | StoreFailed:
         """Write, or return why that failed. Then the log is read anew."""
-        try:
-            with self.disk.writing(operation, fate):
-                return write()
-        except StoreFailed as error:
-            self._trace("F", f"fails to {OPERATIONS[operation].verb}: {error}")
+        result = self.disk.write(operation, fate, write)
+        if isinstance(result, StoreFailed):
+            self._trace("F", f"fails to {OPERATIONS[operation].verb}: {result}")
             self.log.recover()
-            return error
+        return result
 
     def _append(self, batch: Batch, fate: Fate) -> TellNode:
         arrived = Arrived(batch.wall, self._heap.now)

@@ -27,7 +27,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     """Put the simulator's arguments on a command's parser."""
     plan = Plan()
     for name, kind in get_type_hints(Plan, include_extras=True).items():
-        for low, high, what in getattr(kind, "__metadata__", ()):
+        for low, high, what in getattr(kind, "__metadata__", ()):  # Only numbers have limits.
             default = getattr(plan, name)
             parser.add_argument(
                 f"--{name.replace('_', '-')}",

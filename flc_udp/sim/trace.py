@@ -27,8 +27,6 @@ from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
 
 LINES_KEPT = 4_000
 HASH_BYTES = 16
-NAMED_COLUMNS_MAX = 26
-"""With at most this many nodes a column is headed by its node's name, with more by a digit."""
 
 
 class TraceLine(NamedTuple):
@@ -83,10 +81,8 @@ class Trace:
         return [self.heading(), *map(self._render, lines)]
 
     def heading(self) -> str:
-        """The line above the columns."""
-        named = len(self.names) <= NAMED_COLUMNS_MAX
-        heads = (name[0] if named else str(n % 10) for n, name in enumerate(self.names))
-        return f"{'time ms':>12}  {''.join(heads)}"
+        """The line above the columns: the last letter or digit of each node's name."""
+        return f"{'time ms':>12}  {''.join(name[-1] for name in self.names)}"
 
     def _render(self, line: TraceLine) -> str:
         columns = ["|" if line.running >> n & 1 else " " for n in range(len(self.names))]

@@ -7,14 +7,25 @@ import pytest
 
 from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.push.window import ANSWERS_WITHIN_US
+from flc_udp.model.dots import BEGINNING
 from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.message import decode
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.ports import Committed
-from flc_udp.wire.packets import Piece, Ping, Pull, Replay, ReplayEnd, Rumor, Taken, Update
+from flc_udp.wire.packets import (
+    BasePull,
+    Piece,
+    Ping,
+    Pull,
+    Replay,
+    ReplayEnd,
+    Rumor,
+    Taken,
+    Update,
+)
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import State, Want
 from flc_udp.wire.seal import Seal, keyring
@@ -443,6 +454,25 @@ class TestReplays:
         assert [decode(e).body for p in replays for e in p.messages] == ["b", "c"]
         assert [ReplayEnd(7, 2, STAMP_LIMIT, 0, (log,))] == ann.of_kind(ReplayEnd)
         assert {BOB.address} == {to for _, to in ann.packets}
+
+    def test_a_log_that_cannot_be_read_answers_with_an_end(
+        self, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Who pulled is not left waiting, and goes on where it was; a base has no such end."""
+
+        def fail(*_: object) -> None:
+            raise StoreFailed("read", "disk I/O error")
+
+        ann = self.full(["a", "b"])
+        log = ann.disk.messages[0].log
+        monkeypatch.setattr(ann.disk, "floor", fail)
+        monkeypatch.setattr(ann.disk, "base_version", fail, raising=False)
+        ann.receive(Pull(7, 10_000, False, 5, STAMP_LIMIT, (Want(log, 2, 9),)))
+        ann.receive(BasePull(8, BEGINNING))
+        ann.turn()
+
+        assert [packet for packet, _ in ann.packets] == [ReplayEnd(7, 0, 5, 0, (log,))]
+        assert ann.node.drops()[Drop.LOG_UNREADABLE] == 2
 
     def test_a_credit_is_kept_and_said_to_be_short(self) -> None:
         """No more than asked, except for one message where the credit is too small for any."""
