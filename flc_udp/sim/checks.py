@@ -66,21 +66,11 @@ class Utterance:
 
 
 class Minted(NamedTuple):
-    """A message as its author's disk took it."""
+    """A message as its author's disk took it, and how it was said."""
 
     author: int
     message: Message
-    at: int
-    """The moment at which it was said."""
-    seen: Clock
-
-
-class KeptMessage(NamedTuple):
-    """A message that a disk holds."""
-
-    position: int
-    stamp: int
-    size: int
+    utterance: Utterance
 
 
 class Arrived(NamedTuple):
@@ -130,7 +120,8 @@ class Follower:
     def __init__(self, checks: Checks, name: str, number: int) -> None:
         self._heads: dict[LogId, Head] = {}
         """The heads. Every message up to them is kept, was deleted, or is covered by a base."""
-        self.kept: dict[Dot, KeptMessage] = {}
+        self.kept: dict[Dot, int] = {}
+        """{dot: position} of what the disk holds."""
         self.position = 0
         self._checks = checks
         self._name = name
@@ -195,8 +186,7 @@ class Follower:
         for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
             rises = self._minted[dot].message.stamp < message.stamp
             self._demand(rises, f"has a stamp that is not above that of {dot}", message.dot)
-        minted = Minted(self._number, message, utterance.at, utterance.seen)
-        self._minted[message.dot] = minted
+        self._minted[message.dot] = Minted(self._number, message, utterance)
 
     def _write(self, position: int, message: Message) -> None:
         """A message is next in its log, after its causes, at the next position."""
@@ -207,7 +197,7 @@ class Follower:
         self._demand(position == self.position + 1, f"written at position {position}", dot)
         self.position = position
         self._heads[message.log] = Head(message.seq, message.hash, message.stamp)
-        self.kept[dot] = KeptMessage(position, message.stamp, len(message.encoded))
+        self.kept[dot] = position
 
     def found(self, messages: Sequence[Message], arrived: Arrived) -> None:
         """A commit that was reported as failed is on the disk. Its posts may be refused."""
@@ -232,7 +222,7 @@ class Follower:
         self._demand(message.seq == before + 1, f"shown after {before} of its log", dot)
         for log, seq in message.causes:
             self._demand(self._shown.get(log, 0) >= seq, "shown before a cause of it", dot)
-        for log, seq in self._minted[dot].seen.items():
+        for log, seq in self._minted[dot].utterance.seen.items():
             if self._shown.get(log, 0) < seq:
                 problem = f"shown before {Dot(log, seq)}, which its author had been shown"
                 raise Violation(f"{self._name}: {dot} {problem}")
@@ -255,31 +245,32 @@ class Follower:
 
         It was allowed to delete what arrived before a moment, in ms, and `excess` bytes or a slice.
         """
-        gone = {dot: kept for dot, kept in self.kept.items() if kept.position not in left}
-        for dot in gone:
+        dots = [dot for dot, position in self.kept.items() if position not in left]
+        for dot in dots:
             del self.kept[dot]
         count = len(self.kept)
         self._demand(len(left) == count, f"{len(left)} messages are left, not {count}")
-        last = max((kept.stamp for kept in gone.values()), default=0)
+        gone = [self._minted[dot].message for dot in dots]
+        last = max((message.stamp for message in gone), default=0)
         is_above = floor == max(self._floor, last + 1 if gone else 0)
         self._demand(is_above, f"{floor} is not the floor above what is pruned")
-        is_first = not gone or all(kept.stamp > last for kept in self.kept.values())
+        is_first = not gone or all(self._minted[dot].message.stamp > last for dot in self.kept)
         self._demand(is_first, "what is older than what is pruned is left")
         self._demand_allowed(gone, last, before_ms, excess)
         self._floor = floor
-        self._checks.note_gone(gone, f"{self._name} kept it no longer")
+        self._checks.note_gone(dots, f"{self._name} kept it no longer")
         return len(gone)
 
     def _demand_allowed(
-        self, gone: dict[Dot, KeptMessage], last: int, before_ms: int | None, excess: int
+        self, gone: Sequence[Message], last: int, before_ms: int | None, excess: int
     ) -> None:
         size = 0
-        for dot, kept in gone.items():
-            is_old = before_ms is not None and self._arrived[dot].wall < before_ms
-            if is_old or kept.stamp < self._floor:
+        for message in gone:
+            is_old = before_ms is not None and self._arrived[message.dot].wall < before_ms
+            if is_old or message.stamp < self._floor:
                 continue
-            self._demand(excess > 0, "pruned too early", dot)
-            size += kept.size if kept.stamp < last else 0
+            self._demand(excess > 0, "pruned too early", message.dot)
+            size += len(message.encoded) if message.stamp < last else 0
         is_allowed = size < max(excess, SLICE_BYTES_MIN)
         self._demand(is_allowed, f"{size} bytes pruned, {excess} were too much")
 
@@ -320,7 +311,7 @@ class Follower:
         self._floor = max(self._floor, floor)
         is_joined = (history.heads, history.floor) == (self._heads, self._floor)
         self._demand(is_joined, "its heads are not those of what it has and of the base")
-        holds = left == {kept.position for kept in self.kept.values()}
+        holds = left == set(self.kept.values())
         self._demand(holds, "took a base, and holds what it should not, or lost")
         self._checks.note_gone(gone, f"{self._name} took a base for it")
 

@@ -92,8 +92,8 @@ class Meter:
     def _watch(self, number: int, messages: Sequence[Message]) -> None:
         minted, now = self._world.checks.minted, self._world.heap.now
         for message in messages:
-            dot = message.dot
-            if minted[dot].at < self._since:
+            dot, said_at = message.dot, minted[message.dot].utterance.at
+            if said_at < self._since:
                 continue
             seen_by = self._seen_by.get(dot, 0)
             if not seen_by:
@@ -101,7 +101,7 @@ class Meter:
             self._firsts += minted[dot].author != number
             self._seen_by[dot] = after = seen_by | 1 << number
             if after == self._everybody != seen_by:
-                self._latencies.append(now - minted[dot].at)
+                self._latencies.append(now - said_at)
 
 
 def _causes_bytes(message: Message) -> int:
