@@ -119,7 +119,7 @@ class Follower:
 
     def __init__(self, checks: Checks, name: str, number: int) -> None:
         self._heads: dict[LogId, Head] = {}
-        """The heads. Every message up to them is kept, was deleted, or is covered by a base."""
+        """Every message up to the head of its log is kept, was deleted, or is covered by a base."""
         self.kept: dict[Dot, int] = {}
         """{dot: position} of what the disk holds."""
         self.position = 0
@@ -145,7 +145,8 @@ class Follower:
 
     def answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
         """Somebody was told what became of it. It is told once, and after it is durable."""
-        self._demand(not utterance.is_answered, f"{utterance.body!r} was answered twice")
+        if utterance.is_answered:
+            raise Violation(f"{self._name}: {utterance.body!r} was answered twice")
         self._unanswered = [other for other in self._unanswered if other is not utterance]
         if isinstance(answer, FlcError):
             utterance.error = answer

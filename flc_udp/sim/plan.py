@@ -19,7 +19,6 @@ RETENTION_BYTES = (90_000, 250_000)
 """Limits are drawn from this range. An empty database takes 70 kB, and the talk of ten seconds
 about as much again."""
 
-
 NODES_MAX = 1_000
 SEED_LIMIT = 1 << 64
 
