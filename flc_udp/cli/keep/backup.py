@@ -54,8 +54,6 @@ def backup(args: argparse.Namespace) -> int:
         "root": standing.root.value().hex(),
         "path": args.file,
     }
-    if args.json:
-        print(compact(record))
-    else:
-        print("{messages} messages, {bytes} bytes, root {root}".format_map(record))
+    line = "{messages} messages, {bytes} bytes, root {root}"
+    print(compact(record) if args.json else line.format_map(record))
     return 0

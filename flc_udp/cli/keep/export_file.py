@@ -20,7 +20,7 @@ import base64
 import binascii
 import json
 from collections.abc import Iterator
-from typing import Any, BinaryIO, NamedTuple
+from typing import Any, NamedTuple
 
 from flc_udp.client import Record, compact
 from flc_udp.config import STAMP_LIMIT
@@ -58,9 +58,6 @@ class ExportHead(NamedTuple):
     root: str
 
 
-Line = ExportHead | BaseLog | Message
-
-
 def head_line(head: ExportHead) -> str:
     """Write the first line."""
     fields = {"flc_export": FORMAT, **head._asdict()}
@@ -86,23 +83,10 @@ def message_line(message: Message) -> str:
     return compact({**message_record(message), "encoded": encoded})
 
 
-class Lines:
-    """Reads an export; `number` is the number of the line that was read last."""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self.number = 0
-        self._file = file
-
-    def __iter__(self) -> Iterator[Line]:
-        """Yield each line as what it is; raises FlcError if it is no line of an export."""
-        while line := self._file.readline(LINE_BYTES_MAX + 1):
-            self.number += 1
-            if len(line) > LINE_BYTES_MAX:
-                raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)
-            yield _read_line(line)
-
-
-def _read_line(line: bytes) -> Line:
+def read_line(line: bytes) -> ExportHead | BaseLog | Message:
+    """Read a line as what it is; raises FlcError if it is no line of an export."""
+    if len(line) > LINE_BYTES_MAX:
+        raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)
     try:
         record = json.loads(line)
     except (ValueError, RecursionError) as error:
@@ -161,8 +145,7 @@ def _read_message(encoded: bytes, record: Record) -> Message:
         message = decode(encoded)
     except Malformed as error:
         raise FlcError(f"has bytes that are no message: {error}", EXPORT_AGAIN) from error
-    said = message_record(message)
-    for name, value in said.items():
+    for name, value in message_record(message).items():
         if record.get(name) != value:
             raise FlcError(
                 f"has another {name} than the bytes of {message.dot} say",

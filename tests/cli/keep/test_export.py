@@ -19,7 +19,6 @@ from flc_udp.cli.keep.export import lines
 from flc_udp.cli.keep.export_file import (
     BASE_ROOMS_A_LINE,
     ExportHead,
-    Lines,
     head_line,
     message_line,
 )
@@ -49,7 +48,7 @@ class Disk:
     def take(self, exported: bytes) -> Import:
         """Import, as `flc import` does."""
         taking = Import(self.log)
-        taking.take_all(Lines(io.BytesIO(exported)))
+        taking.take_all(io.BytesIO(exported))
         return taking
 
     def refuses(self, exported: bytes) -> str:
@@ -360,7 +359,7 @@ def test_what_was_pruned_here_does_not_come_back() -> None:
     node.catch_up()
     node.retain(2)
     taking = Import(node.log)
-    taking.take_all(Lines(io.BytesIO(export_of(*story.said))))
+    taking.take_all(io.BytesIO(export_of(*story.said)))
 
     assert (taking.imported, taking.held) == (0, len(story.said))
     node.check()
