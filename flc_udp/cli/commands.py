@@ -30,20 +30,20 @@ log (look.log): print the converged history of a room, or of all
   flc log ops -n 100
   flc log --since 2h --json | jq -r .author | sort | uniq -c
 
-rooms (look.rooms_and_members): list the rooms
+rooms (look.overview): list the rooms
   flc rooms
   flc rooms --json | jq -r .room
 
-members (look.rooms_and_members): list the members of the cluster as this node sees them
+members (look.overview): list the members of the cluster as this node sees them
   flc members
   flc members --watch
   flc members --tag role=db --json | jq -r .address
 
-status (look.status): say how the node is; exit 1 if it is not healthy
+status (look.overview): say how the node is; exit 1 if it is not healthy
   flc status
   flc status --json | jq .reasons
 
-digest (look.status): print the roots: nodes with equal roots have equal histories and members
+digest (look.overview): print the roots: nodes with equal roots have equal histories and members
   flc digest
   flc digest --json
 
@@ -52,10 +52,10 @@ sync (look.sync): compare histories with other nodes now; with -w watch this one
   flc sync ben --watch
   flc sync -w --json | jq .left_s
 
-leave (look.status): make the node leave the cluster and end its daemon
+leave (look.overview): make the node leave the cluster and end its daemon
   flc leave
 
-forget (look.status): treat a member that is not coming back like one that left
+forget (look.overview): treat a member that is not coming back like one that left
   flc forget ben
   flc forget 86be453a11f3d69b
 
@@ -95,7 +95,7 @@ doctor (look.doctor): check what often goes wrong, and the way to a peer; exit 1
   flc doctor ben.example:7352
   flc doctor --json | jq 'select(.advice)'
 
-keygen (keep.keygen): print a new key for a cluster
+keygen (keep.keys): print a new key for a cluster
   (umask 077; flc keygen > cluster.key); flc run --key-file cluster.key
 
 keys (keep.keys): show or change the keys of a running node: the first seals, any opens
@@ -118,7 +118,7 @@ demo (run.demo): show a cluster in one terminal: chat, kill -9, catch up, equal 
   flc demo
   flc demo --nodes 5
 
-sim (run.sim): run the same code under a virtual clock and a lossy network
+sim (run.run): run the same code under a virtual clock and a lossy network
   flc sim --nodes 50 --loss 5 --seed 7
 """
 

@@ -1,4 +1,4 @@
-r"""Reads stdin and writes stdout in a program that lives in an event loop.
+r"""Reads stdin and writes stdout in a program that lives in an event loop, until a reason to quit.
 
 Rules. A thread of its own reads or writes what may block. No descriptor is made non-blocking,
 because that flag belongs to the terminal, or to everyone who shares the pipe. The threads are
@@ -9,13 +9,18 @@ line that is too long is cut, so that memory has a limit.
 from __future__ import annotations
 
 import asyncio
+import math
 import os
 import select
 import stat
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
+
+STDIN, STDOUT = 0, 1
 
 READ_BYTES = 1 << 16
 """A pipe of Linux holds this many bytes."""
@@ -81,6 +86,46 @@ def write_all(fd: int, data: bytes) -> None:
             view = view[os.write(fd, view) :]
         except BlockingIOError:
             select.select([], [fd], [])
+
+
+async def print_bytes(data: bytes) -> None:
+    """Print the data whole; the loop goes on meanwhile. What a cancelled call prints still ends."""
+    await in_thread(lambda: write_all(STDOUT, data))
+
+
+@asynccontextmanager
+async def first_of(*reasons: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these until one of them ends, or raise its error; then run the block; then cancel all."""
+    tasks = list(map(asyncio.create_task, reasons))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Silence:
+    """A reason to quit: nothing has happened for this many seconds (None: this is no reason)."""
+
+    def __init__(self, span_s: float | None) -> None:
+        self._span_s = math.inf if span_s is None else span_s
+        self.broken()
+
+    def broken(self) -> None:
+        """Begin again, because something has just happened."""
+        self._over_at_s = time.monotonic() + self._span_s
+
+    async def over(self, is_busy: Callable[[], bool]) -> None:
+        """Wait until the time is over. It is not over while something is going on."""
+        while True:
+            left_s = self._over_at_s - time.monotonic()
+            if left_s <= 0 and not is_busy():
+                return
+            await asyncio.sleep(max(left_s, 0.01))
 
 
 async def reader_gone(fd: int) -> None:

@@ -158,11 +158,10 @@ LIGHT = [
         "talk.nc",
         "talk.say",
         "look.log",
-        "look.rooms_and_members",
-        "look.status",
+        "look.overview",
         "look.sync",
     ),
-    *("look.why", "keep.keygen"),
+    *("look.why", "keep.keys"),
 ]
 
 

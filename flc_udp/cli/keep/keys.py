@@ -1,8 +1,9 @@
-"""`flc keys`: shows or changes the keys of a running node. The first key seals, any key opens.
+"""`flc keygen` and `flc keys`: make a key; show or change the keys of a running node.
 
-The command changes only the node whose control socket it talks to. To change the key of a cluster,
-do each step on all nodes before the next step: `add` the new key, then `use` it, then `remove` the
-old one. So every node can always open what another one sealed.
+Of a node's keys the first one seals, and any of them opens. `flc keys` changes only the node whose
+control socket it talks to. To change the key of a cluster, do each step on all nodes before the
+next step: `add` the new key, then `use` it, then `remove` the old one. So every node can always
+open what another one sealed.
 
 A secret comes from a file or from stdin, never from the command line, which `ps` shows to all.
 """
@@ -10,7 +11,9 @@ A secret comes from a file or from stdin, never from the command line, which `ps
 from __future__ import annotations
 
 import argparse
+import base64
 import getpass
+import secrets
 import sys
 from pathlib import Path
 
@@ -22,10 +25,23 @@ from flc_udp.model.errors import FlcError
 ACTIONS = ("list", "add", "use", "remove")
 STDIN = "-"
 
+KEY_BYTES = 32
+"""The AES-256 keys of a cluster are derived from this many bytes of the system's randomness."""
+
 NAMES_SHOWN = 3
 """A line of the table names at most this many members; `--json` names all."""
 
 KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
+
+
+def add_keygen(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: `flc keygen` has no arguments of its own."""
+
+
+def keygen(_args: argparse.Namespace) -> int:
+    """Print a new key, in base64."""
+    print(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+    return 0
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:

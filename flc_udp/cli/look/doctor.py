@@ -16,12 +16,10 @@ from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET, choose_socket
 from flc_udp.cli.look.checks.directory import directory, holder, holder_of
-from flc_udp.cli.look.checks.disk import disk
-from flc_udp.cli.look.checks.kernel import kernel
+from flc_udp.cli.look.checks.machine import disk, kernel, versions
 from flc_udp.cli.look.checks.node import node
 from flc_udp.cli.look.checks.peer import peer
-from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_record, verdict_text
-from flc_udp.cli.look.checks.versions import versions
+from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_text
 from flc_udp.client import Client, Record, compact
 from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
@@ -67,7 +65,7 @@ def doctor(args: argparse.Namespace) -> int:
     failed = False
     for verdict in verdicts(args):
         failed |= verdict.level == FAIL
-        shown = compact(verdict_record(verdict)) if args.json else verdict_text(verdict)
+        shown = compact(verdict._asdict()) if args.json else verdict_text(verdict)
         print(shown, flush=True)
     return int(failed)
 

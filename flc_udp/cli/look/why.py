@@ -10,7 +10,7 @@ import argparse
 import sys
 
 from flc_udp.cli import text
-from flc_udp.cli.look.pictures import show
+from flc_udp.cli.look.overview import show
 from flc_udp.client import Client, Record, compact
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError

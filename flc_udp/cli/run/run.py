@@ -1,6 +1,7 @@
-"""`flc run`: hands what was typed to the daemon, which finds the rest of its settings elsewhere.
+"""`flc run` and `flc sim`: hand what was typed to the daemon, or to the simulator.
 
-The flags are settings of `config.Settings`; names and reasons are read from there.
+The daemon finds the rest of its settings elsewhere. The flags of `flc run` are settings of
+`config.Settings`; names and reasons are read from there.
 """
 
 from __future__ import annotations
@@ -66,3 +67,17 @@ def overrides(args: argparse.Namespace) -> dict[str, object]:
     """Give the settings that were typed."""
     typed = {name: value for name, value in vars(args).items() if name in FLAGS}
     return {n: tuple(value) if isinstance(value, list) else value for n, value in typed.items()}
+
+
+def add_sim(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments that the simulator describes."""
+    from flc_udp.sim import run as simulator
+
+    simulator.add_arguments(parser)
+
+
+def sim(args: argparse.Namespace) -> int:
+    """Run the simulator."""
+    from flc_udp.sim import run as simulator
+
+    return simulator.main(args)

@@ -20,14 +20,13 @@ from flc_udp.cli.arguments import positive, seconds
 from flc_udp.cli.complaint import DONE, FAILED, SILENT, complain
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.look.log import json_line
+from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.progress import to_go_text
 from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
 from flc_udp.cli.talk.say import add_author, decoded
 from flc_udp.client import Client, DaemonGoneError, Record, Said
 from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES
 from flc_udp.model.errors import FlcError
-
-STDIN, STDOUT = 0, 1
 
 LOOKS = 5
 """The node is asked this many times what it lacks, and again after each time that it lacks much: a
@@ -77,26 +76,22 @@ class Conversation:
         self._looks_left = LOOKS
         self._code = DONE
         self._is_talkative = args.verbose or sys.stderr.isatty()
-        self._touch()
+        self._silence = pipes.Silence(args.silence)
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
-        reasons = [self._show(), self._speak(), self._silence(), pipes.reader_gone(STDOUT)]
-        tasks = [asyncio.create_task(reason) for reason in reasons]
+        reasons = [self._show(), self._speak(), self._be_silent(), pipes.reader_gone(STDOUT)]
         telling = asyncio.create_task(self._tell_progress())
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            await self._client.drain(0)
-            if self._writing is not None:
-                await self._writing
+            async with pipes.first_of(*reasons):
+                await self._client.drain(0)
+                if self._writing is not None:
+                    await self._writing
         except DaemonGoneError as error:
             raise self._not_acknowledged(error) from error
         finally:
-            for task in (*tasks, telling):
-                task.cancel()
-            await asyncio.gather(*tasks, telling, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await self._client.close()
         return FAILED if self._refused else self._code
 
@@ -108,7 +103,7 @@ class Conversation:
             for record in batch:
                 if record.get("caught_up"):
                     self._caught_up.set()
-                    self._touch()
+                    self._silence.broken()
                     if self._args.verbose:
                         _tell(f"listening at {record['position']}")
             if self._shown == self._args.count:
@@ -121,11 +116,11 @@ class Conversation:
             return
         lines = b"".join(map(self._render, records))
         self._flowing.clear()
-        self._writing = asyncio.create_task(pipes.in_thread(lambda: pipes.write_all(STDOUT, lines)))
+        self._writing = asyncio.create_task(pipes.print_bytes(lines))
         await asyncio.shield(self._writing)
         self._flowing.set()
         self._shown += len(records)
-        self._touch()
+        self._silence.broken()
 
     async def _tell_progress(self) -> None:
         """Tell that the node is catching up, because what is said elsewhere comes late then."""
@@ -167,7 +162,7 @@ class Conversation:
             self._client.say(decoded(line), lambda said: self._heard(number, said))
 
     def _heard(self, number: int, said: asyncio.Future[Said]) -> None:
-        self._touch()
+        self._silence.broken()
         error = said.exception()
         if isinstance(error, FlcError):
             self._refuse(number, f"was refused: {error}", error.hint)
@@ -176,24 +171,17 @@ class Conversation:
         self._refused += 1
         complain(f"line {number} {problem}", hint)
 
-    async def _silence(self) -> None:
+    async def _be_silent(self) -> None:
         """Wait for -w. While an answer is missing or something is being printed, it is no silence.
 
         A silence before COUNT messages were printed has another exit code.
         """
-        if self._args.silence is None:
-            await asyncio.Event().wait()
-        loop = asyncio.get_running_loop()
-        while True:
-            left_s = self._touched_s + self._args.silence - loop.time()
-            is_busy = self._client.unanswered or not self._flowing.is_set()
-            if left_s <= 0 and not is_busy and self._caught_up.is_set():
-                self._code = SILENT if self._args.count else DONE
-                return
-            await asyncio.sleep(max(left_s, 0.01))
+        await self._silence.over(self._is_busy)
+        self._code = SILENT if self._args.count else DONE
 
-    def _touch(self) -> None:
-        self._touched_s = asyncio.get_running_loop().time()
+    def _is_busy(self) -> bool:
+        is_printing = not self._flowing.is_set()
+        return bool(self._client.unanswered) or is_printing or not self._caught_up.is_set()
 
     def _lost(self, error: DaemonGoneError) -> None:
         self._caught_up.clear()

@@ -33,15 +33,8 @@ KEY_HINT = "key or cluster name?"
 SEVERAL_HINT = "type several lines, each a datagram"
 
 
-class TypedDatagram(NamedTuple):
-    """A sealed datagram, and the packets in it."""
-
-    datagram: bytes
-    packets: list[Packet]
-
-
-def seal_line(line: bytes, seal: Seal) -> TypedDatagram:
-    """Make the datagram of a line; raises FlcError."""
+def packets_of(line: bytes) -> list[Packet]:
+    """Read the packets of a line; raises FlcError."""
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"more than {LINE_BYTES_MAX} bytes", SEVERAL_HINT)
     try:
@@ -49,17 +42,17 @@ def seal_line(line: bytes, seal: Seal) -> TypedDatagram:
     except (ValueError, RecursionError) as error:
         hint = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
         raise FlcError(f"not JSON: {error}", hint) from error
-    return seal_packets(list(map(read_packet, value if isinstance(value, list) else [value])), seal)
+    return list(map(read_packet, value if isinstance(value, list) else [value]))
 
 
-def seal_packets(packets: list[Packet], seal: Seal) -> TypedDatagram:
+def seal_packets(packets: Sequence[Packet], seal: Seal) -> bytes:
     """Make one datagram of a visitor with just these packets; raises FlcError."""
     payload = payload_of(VISITOR, packets)
     size_bytes = len(payload) + SEAL_BYTES
     if size_bytes > DATAGRAM_BYTES_MAX:
         problem = f"a datagram of {size_bytes} bytes, allowed are {DATAGRAM_BYTES_MAX}"
         raise FlcError(problem, SEVERAL_HINT)
-    return TypedDatagram(seal.close(payload), packets)
+    return seal.close(payload)
 
 
 class DatagramReading(NamedTuple):

@@ -110,10 +110,6 @@ class Pinger:
 def _figures(trips_ms: list[float]) -> dict[str, float]:
     if not trips_ms:
         return {}
-    figures = {
-        "min": min(trips_ms),
-        "avg": statistics.fmean(trips_ms),
-        "max": max(trips_ms),
-        "mdev": statistics.pstdev(trips_ms),
-    }
+    figures = {"min": min(trips_ms), "avg": statistics.fmean(trips_ms), "max": max(trips_ms)}
+    figures["mdev"] = statistics.pstdev(trips_ms)
     return {name: round(ms, 3) for name, ms in figures.items()}

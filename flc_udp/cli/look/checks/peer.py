@@ -70,14 +70,6 @@ class Reached(NamedTuple):
     problem: str = ""
 
 
-class Path(NamedTuple):
-    """What is known of a path: its MTU (None: unknown), and if a full datagram was answered."""
-
-    mtu_bytes: int | None
-    is_answered: bool
-    headers_bytes: int
-
-
 def peer(
     address: str,
     ring: Keyring,
@@ -99,8 +91,9 @@ def peer(
         if reached.answer is None:
             return [verdict]
         full = reach(probe, packet_bytes_max - SEAL_BYTES, patience_s)
-        path = Path(path_mtu(probe, ways), full.answer is not None, ways.headers_bytes)
-    return [verdict, clock_verdict(reached), path_verdict(path, packet_bytes_max)]
+        mtu_bytes = path_mtu(probe, ways)
+    path = path_verdict(mtu_bytes, ways.headers_bytes, packet_bytes_max, full.answer is not None)
+    return [verdict, clock_verdict(reached), path]
 
 
 def filling(payload_bytes: int) -> list[Nack]:
@@ -143,21 +136,17 @@ def answered(address: str, reached: Reached, members: list[Record]) -> Verdict:
     """Judge whether the peer answers, and whether this machine's own node agrees."""
     if reached.answer is None:
         why = f": {reached.problem}" if reached.problem else ""
-        return fail(
-            PEER,
-            f"{address} did not answer{why}",
-            "key or cluster name? else: does the node run (flc status there), and does UDP get in?",
-        )
+        advice = "does the node run (flc status there), and does UDP get in?"
+        found = f"{address} did not answer{why}"
+        return fail(PEER, found, f"key or cluster name? else: {advice}")
     node = reached.answer.node.hex()
     found = f"{node} at {reached.answer.source} answers in {reached.took_ms:.2f} ms"
     known = next((member for member in members if member["id"] == node), None)
     if known is None or known["state"] == "alive":
         return ok(PEER, found)
-    return warn(
-        PEER,
-        f"{found}, but this machine's node believes that it is {known['state']}",
-        "this check used another port: do firewalls let the node's own port through?",
-    )
+    found += f", but this machine's node believes that it is {known['state']}"
+    advice = "this check used another port: do firewalls let the node's own port through?"
+    return warn(PEER, found, advice)
 
 
 def clock_verdict(reached: Reached) -> Verdict:
@@ -169,31 +158,27 @@ def clock_verdict(reached: Reached) -> Verdict:
     found = f"{abs(ahead_s):.3f} s {way} this machine's, give or take {error_s:.3f} s"
     if abs(ahead_s) - error_s <= SKEW_S:
         return ok(CLOCK, found)
-    return warn(
-        CLOCK,
-        f"{found}: these clocks order history where causes do not",
-        "compare `date -u` on both, and run NTP on both",
-    )
+    found += ": these clocks order history where causes do not"
+    return warn(CLOCK, found, "compare `date -u` on both, and run NTP on both")
 
 
-def path_verdict(path: Path, packet_bytes_max: int) -> Verdict:
-    """Judge whether a datagram of the largest size gets there in one piece."""
-    fits_bytes = None if path.mtu_bytes is None else path.mtu_bytes - path.headers_bytes
-    if fits_bytes is not None and fits_bytes < packet_bytes_max:
-        return warn(
-            MTU,
-            f"{path.mtu_bytes} bytes: a datagram of {packet_bytes_max} goes in fragments, and if "
-            "one of them is lost, all is lost",
-            f"set packet_bytes_max = {fits_bytes} on every node that uses this path"
-            if fits_bytes >= PACKET_BYTES_LEAST
-            else f"the path needs an MTU of {PACKET_BYTES_LEAST + path.headers_bytes}: a tunnel?",
-        )
-    told = "not told" if path.mtu_bytes is None else f"{path.mtu_bytes} bytes"
-    if not path.is_answered:
-        return fail(
-            MTU,
-            f"{told}, but datagrams of {packet_bytes_max} get no answer, although small ones do",
-            "let ICMP `fragmentation needed` through, or set packet_bytes_max = "
-            f"{PACKET_BYTES_LEAST} on every node that uses this path",
-        )
+def path_verdict(
+    mtu_bytes: int | None, headers_bytes: int, packet_bytes_max: int, is_answered: bool
+) -> Verdict:
+    """Judge whether a datagram of the largest size gets there in one piece.
+
+    An MTU of None is unknown. `is_answered` says whether such a datagram was answered.
+    """
+    told = "not told" if mtu_bytes is None else f"{mtu_bytes} bytes"
+    every_node = "on every node that uses this path"
+    if mtu_bytes is not None and (fits_bytes := mtu_bytes - headers_bytes) < packet_bytes_max:
+        found = f"{told}: a datagram of {packet_bytes_max} goes in fragments"
+        advice = f"set packet_bytes_max = {fits_bytes} {every_node}"
+        if fits_bytes < PACKET_BYTES_LEAST:
+            advice = f"the path needs an MTU of {PACKET_BYTES_LEAST + headers_bytes}: a tunnel?"
+        return warn(MTU, f"{found}, and if one of them is lost, all is lost", advice)
+    if not is_answered:
+        found = f"{told}, but datagrams of {packet_bytes_max} get no answer, although small ones do"
+        limit = f"set packet_bytes_max = {PACKET_BYTES_LEAST} {every_node}"
+        return fail(MTU, found, f"let ICMP `fragmentation needed` through, or {limit}")
     return ok(MTU, f"{told}: a datagram of {packet_bytes_max} went there whole")
