@@ -8,9 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypedDict, Unpack, cast
 
-from flc_udp.client.connection import Connection
-from flc_udp.client.lines import DaemonGoneError, Record
-from flc_udp.client.stream import Stream
+from flc_udp.client.connection import Connection, DaemonGoneError, Record, Stream
 
 
 class SayOptions(TypedDict, total=False):
