@@ -31,7 +31,7 @@ class Parser(argparse.ArgumentParser):
         """Read the values of a line; if it cannot be parsed, the process ends."""
         args, strange = self.parse_known_args(words)
         if strange:
-            self.refuse(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
+            self.error(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
         for action in self._actions:
             value = getattr(args, action.dest, None)
             for word in value if isinstance(value, list) else [value]:
@@ -39,16 +39,12 @@ class Parser(argparse.ArgumentParser):
                     continue
                 if shown(word) != word:
                     name = action.option_strings[0] if action.option_strings else action.metavar
-                    self.refuse(f"argument {name}: {shown(word)} is not valid Unicode text")
+                    self.error(f"argument {name}: {shown(word)} is not valid Unicode text")
         return args
 
-    def error(self, message: str) -> NoReturn:
-        """Refuse the line in argparse's own words."""
-        self.refuse(message)
-
-    def refuse(self, problem: str, advice: str = "") -> NoReturn:
-        """Say what is wrong with the line, and end the process."""
-        complain(problem, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
+    def error(self, message: str, advice: str = "") -> NoReturn:
+        """Say what is wrong with the line, in argparse's words or in ours, and end the process."""
+        complain(message, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
         raise SystemExit(MISTYPED)
 
     def _near(self, word: str) -> str:

@@ -7,7 +7,9 @@ the command, its module in brackets and its summary. Below are examples that can
 from __future__ import annotations
 
 import argparse
+import re
 from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
 from flc_udp.cli.arguments import Parser
@@ -123,6 +125,10 @@ sim (run.run): run the same code under a virtual clock and a lossy network
 """
 
 
+ENTRY = re.compile(r"(\w+) \((.+)\): (.+)\n((?:  .+\n)+)")
+"""An entry of the table."""
+
+
 class Command(NamedTuple):
     """A command: the module with its two functions, a summary, and examples."""
 
@@ -131,17 +137,7 @@ class Command(NamedTuple):
     example: str
 
 
-def _read(table: str) -> dict[str, Command]:
-    commands = {}
-    for entry in table.strip().split("\n\n"):
-        head, example = entry.split("\n", 1)
-        name, rest = head.split(" (", 1)
-        module, summary = rest.split("): ", 1)
-        commands[name] = Command(f"flc_udp.cli.{module}", summary, example)
-    return commands
-
-
-COMMANDS = _read(TABLE)
+COMMANDS = {name: Command(*rest) for name, *rest in ENTRY.findall(TABLE)}
 
 
 def command_parser(name: str) -> Parser:
@@ -150,7 +146,7 @@ def command_parser(name: str) -> Parser:
     parser = Parser(
         prog=f"flc {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        epilog=f"example:\n{command.example}",
+        epilog=f"example:\n{command.example.rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         conflict_handler="resolve",  # a command may explain --data in its own way
@@ -164,4 +160,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    getattr(import_module(COMMANDS[name].module), f"add_{name}")(parser)
+    getattr(module_of(name), f"add_{name}")(parser)
+
+
+def module_of(name: str) -> ModuleType:
+    """Import the module with the two functions of a command."""
+    return import_module(f"flc_udp.cli.{COMMANDS[name].module}")

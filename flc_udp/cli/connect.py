@@ -29,41 +29,24 @@ def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]
 
     async def session() -> int:
         path = choose_socket(args.data, os.environ)
-        client = await _Client.connect(path)
         try:
-            async with asyncio.timeout(None) as patience:
+            async with asyncio.timeout(None) as patience, await Client.connect(path) as client:
                 watching = asyncio.create_task(_watch(client, patience))
                 try:
                     return await use(client)
                 finally:
                     watching.cancel()
-                    await client.close()
         except TimeoutError:
             if not patience.expired():
                 raise
-        complain(
-            f"the daemon at {path} does not answer within {PATIENCE_S:g} s",
-            "it is stopped or stuck: see its log, and run `flc doctor`",
-        )
+        problem = f"the daemon at {path} does not answer within {PATIENCE_S:g} s"
+        complain(problem, "it is stopped or stuck: see its log, and run `flc doctor`")
         return SILENT
 
     return asyncio.run(session())
 
 
-class _Client(Client):
-    """A client that knows whether it has heard anything: even a stuck daemon takes connections."""
-
-    has_heard = False
-
-    def data_received(self, data: bytes) -> None:
-        self.has_heard = True
-        super().data_received(data)
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
+async def _watch(client: Client, patience: asyncio.Timeout) -> None:
     """End the patience if the daemon says nothing at all, not even when it is asked for its status.
 
     The question uses another connection, because a say on this one may wait for the disk or for
@@ -73,9 +56,8 @@ async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
     if client.has_heard:
         return
     try:
-        async with asyncio.timeout(PATIENCE_S - ASK_S):
-            async with await Client.connect(client.path) as other:
-                await other.status()
+        async with asyncio.timeout(PATIENCE_S - ASK_S), await Client.connect(client.path) as other:
+            await other.status()
     except FlcError:
         return  # It refused, or it is gone: the command hears that, too.
     except TimeoutError:
@@ -91,10 +73,8 @@ def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
         if _is_there(path):
             return path
     named = data or environ.get("FLC_DATA")
-    raise FlcError(
-        f"no daemon here: there is no {' and no '.join(map(str, places))}",
-        f"start one: flc run{f' --data {named}' if named else ''}",
-    )
+    problem = f"no daemon here: there is no {' and no '.join(map(str, places))}"
+    raise FlcError(problem, f"start one: flc run{f' --data {named}' if named else ''}")
 
 
 def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:

@@ -20,7 +20,7 @@ from keyword import iskeyword
 
 from flc_udp import __version__
 from flc_udp.cli.arguments import Parser, did_you_mean
-from flc_udp.cli.commands import COMMANDS, command_parser
+from flc_udp.cli.commands import COMMANDS, command_parser, module_of
 from flc_udp.cli.complaint import DONE, FAILED, INTERRUPTED, complain
 from flc_udp.model.errors import FlcError
 
@@ -35,17 +35,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         import_module("flc_udp.cli.run.completion").complete()
     name = _command_name(words)
-    parser = command_parser(name)
-    module = import_module(COMMANDS[name].module)
-    call = getattr(module, f"{name}_" if iskeyword(name) else name)
-    return _ended(call, parser.read(words[1:]))
+    args = command_parser(name).read(words[1:])
+    return _ended(getattr(module_of(name), f"{name}_" if iskeyword(name) else name), args)
 
 
 def _command_name(words: Sequence[str]) -> str:
     parser = _top_parser()
     name: str = parser.read(words[:1]).command
     if name not in COMMANDS:
-        parser.refuse(f"there is no command {name!r}", did_you_mean(name, list(COMMANDS)))
+        parser.error(f"there is no command {name!r}", did_you_mean(name, list(COMMANDS)))
     return name
 
 

@@ -99,6 +99,8 @@ class Connection(asyncio.Protocol):
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.has_heard = False
+        """Whether the daemon has sent anything: even a stuck one takes connections."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._closed = asyncio.Event()
@@ -135,6 +137,10 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._transport.close()
         await self._closed.wait()
+
+    def abort(self) -> None:
+        """End the connection at once, although not everything may be sent."""
+        self._transport.abort()
 
     async def drain(self, in_flight_max: int = 4096) -> None:
         """Wait until the socket takes more, and at most this many requests are unanswered."""
@@ -182,6 +188,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read the complete lines; an incomplete line waits for its rest."""
+        self.has_heard = True
         lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
         if len(self._partial) > ANSWER_BYTES_MAX:
             self._break("a line longer than any answer")
@@ -243,7 +250,7 @@ class Connection(asyncio.Protocol):
     def _break(self, what: str) -> None:
         problem = f"the daemon at {self.path} sent {what}"
         self._gone = DaemonGoneError(problem, "is it of another version? see flc --version")
-        self._transport.abort()
+        self.abort()
 
     def _regulate(self) -> None:
         if self._transport.is_closing():

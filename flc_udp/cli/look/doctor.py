@@ -9,11 +9,12 @@ from __future__ import annotations
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
+from flc_udp.cli.complaint import DONE, FAILED
 from flc_udp.cli.connect import SOCKET, choose_socket
 from flc_udp.cli.look.checks.directory import directory, holder, holder_of
 from flc_udp.cli.look.checks.machine import disk, kernel, versions
@@ -36,7 +37,7 @@ class Met(NamedTuple):
     """What the node here answered, or the problem if it did not answer."""
 
     status: Record | None = None
-    members: tuple[Record, ...] = ()
+    members: Sequence[Record] = ()
     newest: Record | None = None
     problem: str = ""
 
@@ -48,26 +49,21 @@ class Met(NamedTuple):
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc doctor [HOST:PORT]`."""
-    parser.add_argument(
-        "address", metavar="HOST:PORT", nargs="?", help="a peer: check the way there, too"
-    )
-    parser.add_argument(
-        "--key-file", metavar="FILE", help="the cluster's keys (default: the node's)"
-    )
-    parser.add_argument(
-        "--cluster", metavar="NAME", help="the cluster's name (default: the node's, else flc)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each check")
+    flag = parser.add_argument
+    flag("address", metavar="HOST:PORT", nargs="?", help="a peer: check the way there, too")
+    flag("--key-file", metavar="FILE", help="the cluster's keys (default: the node's)")
+    name = "the cluster's name (default: the node's, else flc)"
+    flag("--cluster", metavar="NAME", help=name)
+    flag("--json", action="store_true", help="print one JSON object for each check")
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Print each check as it is done; exit 1 if any failed."""
-    failed = False
+    code = DONE
     for verdict in verdicts(args):
-        failed |= verdict.level == FAIL
-        shown = compact(verdict._asdict()) if args.json else verdict_text(verdict)
-        print(shown, flush=True)
-    return int(failed)
+        print(compact(verdict._asdict()) if args.json else verdict_text(verdict), flush=True)
+        code = FAILED if verdict.level == FAIL else code
+    return code
 
 
 def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
@@ -86,9 +82,9 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
         yield holder(holder_of(data), met.problem, has_socket=has_socket)
         yield from disk(data, here.disk_free_bytes_min)
     if met.status is not None:
-        yield from node(met.status, list(met.members), met.newest, datetime.now(UTC))
+        yield from node(met.status, met.members, met.newest, datetime.now(UTC))
     if ring is not None:
-        yield from peer(args.address, ring, here.packet_bytes_max, list(met.members))
+        yield from peer(args.address, ring, here.packet_bytes_max, met.members)
 
 
 def data_directory(data: str | None) -> Path:
@@ -109,17 +105,15 @@ async def meet(path: Path) -> Met:
         return Met(problem=str(error))
     except TimeoutError:
         return Met(problem=f"nothing answers at {path} within {PATIENCE_S:.0f} s")
-    return Met(status, tuple(members), newest[0]["item"] if newest else None)
+    return Met(status, members, newest[0]["item"] if newest else None)
 
 
 def peers_ring(args: argparse.Namespace, data: Path, met: Met, here: Settings) -> Keyring:
     """Return the keys and cluster to probe with: those that were given, or the node's own."""
-    own = data / "keys"
     keys: tuple[bytes, ...] = ()
     if args.key_file:
         keys = read_keys(Path(args.key_file))
-    elif os.access(own, os.R_OK):
+    elif os.access(own := data / "keys", os.R_OK):
         keys = read_ring(own).sources
-    node = met.status["node"] if met.status else {}
-    cluster = args.cluster or node.get("cluster") or here.cluster
-    return keyring(keys, cluster)
+    own_cluster = met.status["node"].get("cluster") if met.status else None
+    return keyring(keys, args.cluster or own_cluster or here.cluster)

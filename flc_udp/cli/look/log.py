@@ -79,14 +79,10 @@ def _mark_floor(time: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def exact(message: Record) -> Record:
-    """Return only the keys of the message itself, in their order."""
-    return {key: message[key] for key in JSON_KEYS if key in message}
-
-
 def json_line(message: Record, **beside: object) -> bytes:
-    """Return the message as a line of JSON; the keys of `beside` stand behind its own."""
-    return compact({**exact(message), **beside}).encode() + b"\n"
+    """Return the message's own keys as a line of JSON; the keys of `beside` stand behind them."""
+    own = {key: message[key] for key in JSON_KEYS if key in message}
+    return compact({**own, **beside}).encode() + b"\n"
 
 
 def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:

@@ -123,10 +123,8 @@ def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
         return fail(HOLDER, f"process {process} holds it, but {problem}", advice)
     if has_socket:
         found = f"nobody holds it, but there is an old {SOCKET}: the node did not end in order"
-        why = (
-            "its log or the kernel's (out of memory?) says why; the next flc run deletes that file"
-        )
-        return warn(HOLDER, found, why)
+        says = "its log or the kernel's (out of memory?) says why"
+        return warn(HOLDER, found, f"{says}; the next flc run deletes that file")
     return ok(HOLDER, "nobody holds it")
 
 

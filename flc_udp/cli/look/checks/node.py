@@ -6,6 +6,7 @@ others accuse this node and it knows that, it hears them, but they do not hear i
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from flc_udp import __version__
@@ -23,7 +24,7 @@ SKEW_S = 2
 
 
 def node(
-    status: Record, members: list[Record], newest: Record | None, now: datetime
+    status: Record, members: Sequence[Record], newest: Record | None, now: datetime
 ) -> list[Verdict]:
     """Make all checks of a running node; `newest` is the last message of its history."""
     return [
@@ -53,7 +54,7 @@ def version(daemon: str, here: str) -> Verdict:
     return ok(VERSION, f"the node and this flc are {here}")
 
 
-def hears(members: list[Record]) -> Verdict:
+def hears(members: Sequence[Record]) -> Verdict:
     """Report which members do not answer this node, and since when."""
     others = [member for member in members if not member["self"] and member["state"] != "left"]
     silent = [member for member in others if member["state"] in ("suspect", "dead")]
@@ -94,7 +95,7 @@ def heard(health: Record) -> Verdict:
     return ok(HEARD, f"no other complained in the last {RECENT_S // 60} minutes")
 
 
-def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdict:
+def clocks(members: Sequence[Record], newest: Record | None, now: datetime) -> Verdict:
     """Report what comes from the future: stamps and incarnations begin at the wall clock.
 
     This finds a clock that is ahead. A clock that is behind only makes its messages look old, and

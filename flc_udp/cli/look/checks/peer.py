@@ -12,6 +12,7 @@ import math
 import socket
 import sys
 import time
+from collections.abc import Sequence
 from dataclasses import fields
 from typing import NamedTuple
 
@@ -74,7 +75,7 @@ def peer(
     address: str,
     ring: Keyring,
     packet_bytes_max: int,
-    members: list[Record],
+    members: Sequence[Record],
     patience_s: float = PATIENCE_S,
 ) -> list[Verdict]:
     """Check whether the peer answers; if it does, check its clock and the path."""
@@ -132,7 +133,7 @@ def path_mtu(probe: Visitor, ways: Ways) -> int | None:
         return sock.getsockopt(ways.level, ways.mtu)
 
 
-def answered(address: str, reached: Reached, members: list[Record]) -> Verdict:
+def answered(address: str, reached: Reached, members: Sequence[Record]) -> Verdict:
     """Judge whether the peer answers, and whether this machine's own node agrees."""
     if reached.answer is None:
         why = f": {reached.problem}" if reached.problem else ""
