@@ -14,7 +14,7 @@ from flc_udp.cli.arguments import positive, seconds
 from flc_udp.cli.complaint import DONE, INTERRUPTED, SILENT, complain
 from flc_udp.cli.text import visible
 from flc_udp.cli.wire.probe import PATIENCE_S, Visitor, VisitorAnswer, add_key_flags, given_ring
-from flc_udp.client import Record, compact
+from flc_udp.client import compact
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 
@@ -24,10 +24,8 @@ def add_ping(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("address", metavar="HOST:PORT", help="a node's UDP address")
     flag("-c", dest="count", metavar="N", type=positive, help="stop after N pings")
-    flag(
-        "-i", dest="interval", metavar="SECS", type=seconds, default=1.0,
-        help="send a ping every SECS seconds (default 1)",
-    )  # fmt: skip
+    every = "send a ping every SECS seconds (default 1)"
+    flag("-i", dest="interval", metavar="SECS", type=seconds, default=1.0, help=every)
     add_key_flags(parser)
     flag("--json", action="store_true", help="one JSON object a line")
 
@@ -38,73 +36,56 @@ def ping(args: argparse.Namespace) -> int:
         raise FlcError("pings without a pause would be a flood", "give -i seconds above 0")
     if not split_host_port(args.address)[1]:
         raise FlcError(f"nothing listens on port 0 of {args.address}", "write a port from 1")
-    pinger = Pinger(args)
-    code = DONE
+    visitor, sent, code = Visitor(args.address, given_ring(args)), 0, DONE
+    trips_ms: list[float] = []
     try:
-        while args.count is None or pinger.sent < args.count:
-            pinger.once(is_last=pinger.sent + 1 == args.count)
+        while args.count is None or sent < args.count:
+            sent += 1
+            due_s = time.perf_counter() + args.interval
+            is_last = sent == args.count
+            answer = _ping(visitor, args.address, PATIENCE_S if is_last else args.interval)
+            if answer is not None:
+                trips_ms.append(answer.took_ms)
+                print(_answer_text(answer, sent, as_json=args.json), flush=True)
+            if not is_last:
+                time.sleep(max(due_s - time.perf_counter(), 0))
     except KeyboardInterrupt:
         code = INTERRUPTED
-    pinger.summarize()
-    if pinger.round_trips_ms or code:
+    print(_summary(sent, trips_ms, as_json=args.json))
+    if trips_ms or code:
         return code
     complain(f"{args.address} did not answer", "is it there, and are key and cluster name right?")
     return SILENT
 
 
-class Pinger:
-    """Pings one address and keeps the round trips."""
+def _ping(visitor: Visitor, address: str, patience_s: float) -> VisitorAnswer | None:
+    try:
+        return visitor.ping(patience_s)
+    except OSError as error:
+        problem = f"cannot send to {address}: {error.strerror}"
+        raise FlcError(problem, "is there a route to it? see `ip route get`") from error
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.sent = 0
-        self.round_trips_ms: list[float] = []
-        self._args = args
-        self._visitor = Visitor(args.address, given_ring(args))
 
-    def once(self, *, is_last: bool) -> None:
-        """Send one ping and wait for its answer, until the next ping is due."""
-        self.sent += 1
-        began_s = time.perf_counter()
-        try:
-            nonce = self._visitor.ping()
-        except OSError as error:
-            problem = f"cannot send to {self._args.address}: {error.strerror}"
-            raise FlcError(problem, "is there a route to it? see `ip route get`") from error
-        due_s = began_s + (PATIENCE_S if is_last else self._args.interval)
-        answer = self._visitor.answer(nonce, due_s - time.perf_counter())
-        if answer is not None:
-            self._tell(answer, (time.perf_counter() - began_s) * 1e3)
-        if not is_last:
-            time.sleep(max(due_s - time.perf_counter(), 0))
+def _answer_text(answer: VisitorAnswer, seq: int, *, as_json: bool) -> str:
+    ack, source, node = answer.ack, str(answer.source), answer.node.hex()
+    if as_json:
+        whence = {"seq": seq, "id": node, "address": source, "rtt_ms": round(answer.took_ms, 3)}
+        return compact({**whence, "health": ack.health, "catching_up": ack.catching_up})
+    state = ", catching up" if ack.catching_up else ""
+    line = f"ack from {node} at {source}: seq={seq} time={answer.took_ms:.2f} ms"
+    return visible(f"{line} health={ack.health}{state}")
 
-    def summarize(self) -> None:
-        """Print what ping(8) prints at its end."""
-        answered = len(self.round_trips_ms)
-        loss = 100 * (1 - answered / self.sent) if self.sent else 0.0
-        figures = _figures(self.round_trips_ms)
-        if self._args.json:
-            total = {"sent": self.sent, "answered": answered, "loss_percent": round(loss, 1)}
-            print(compact({**total, "rtt_ms": figures or None}))
-            return
-        print(f"{self.sent} sent, {answered} answered, {loss:.0f}% loss")
-        if figures:
-            print("round trip " + ", ".join(f"{name} {ms} ms" for name, ms in figures.items()))
 
-    def _tell(self, answer: VisitorAnswer, rtt_ms: float) -> None:
-        self.round_trips_ms.append(rtt_ms)
-        ack, source, node = answer.ack, str(answer.source), answer.node.hex()
-        record: Record = {
-            "seq": self.sent,
-            "id": node,
-            "address": source,
-            "rtt_ms": round(rtt_ms, 3),
-            "health": ack.health,
-            "catching_up": ack.catching_up,
-        }
-        state = ", catching up" if ack.catching_up else ""
-        line = f"ack from {node} at {source}: seq={self.sent} time={rtt_ms:.2f} ms"
-        shown = visible(f"{line} health={ack.health}{state}")
-        print(compact(record) if self._args.json else shown, flush=True)
+def _summary(sent: int, trips_ms: list[float], *, as_json: bool) -> str:
+    """Write what ping(8) prints at its end."""
+    answered, figures = len(trips_ms), _figures(trips_ms)
+    loss = 100 * (1 - answered / sent) if sent else 0.0
+    if as_json:
+        total = {"sent": sent, "answered": answered, "loss_percent": round(loss, 1)}
+        return compact({**total, "rtt_ms": figures or None})
+    line = f"{sent} sent, {answered} answered, {loss:.0f}% loss"
+    trips = ", ".join(f"{name} {ms} ms" for name, ms in figures.items())
+    return f"{line}\nround trip {trips}" if trips else line
 
 
 def _figures(trips_ms: list[float]) -> dict[str, float]:

@@ -28,11 +28,15 @@ PATIENCE_S = 1.5
 
 
 class VisitorAnswer(NamedTuple):
-    """An ack, the node that sent it, and the address it came from."""
+    """An ack, the node that sent it, the address it came from, and the round trip."""
 
     ack: Ack
     node: bytes
     source: Address
+    took_ms: float
+    ahead_ms: float | None = None
+    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`. None: not
+    known, because its node does not tell the time."""
 
 
 class Visitor:
@@ -43,16 +47,14 @@ class Visitor:
         self.socket = socket.socket(family, socket.SOCK_DGRAM)
         self._seal = visitors_seal(ring)
 
-    def ping(self, padding: Sequence[Packet] = ()) -> int:
-        """Send one datagram with a ping and the padding, return its nonce; raises OSError."""
-        ping = visitors_ping()
-        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
-        return ping.nonce
+    def ping(self, patience_s: float, padding: Sequence[Packet] = ()) -> VisitorAnswer | None:
+        """Send one datagram with a ping and the padding, and wait for the answer; raises OSError.
 
-    def answer(self, nonce: int, patience_s: float) -> VisitorAnswer | None:
-        """Wait for the answer to the ping with that nonce, and ignore everything else."""
-        due_s = time.perf_counter() + patience_s
-        while (left_s := due_s - time.perf_counter()) > 0:
+        Everything else that comes is ignored.
+        """
+        ping, began_s = visitors_ping(), time.perf_counter()
+        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
+        while (left_s := began_s + patience_s - time.perf_counter()) > 0:
             self.socket.settimeout(left_s)
             try:
                 datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
@@ -60,8 +62,12 @@ class Visitor:
             except (OSError, Malformed):
                 continue
             for packet in packets:
-                if isinstance(packet, Ack) and packet.nonce == nonce:
-                    return VisitorAnswer(packet, sender, address_of(source))
+                if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                    took_ms = (time.perf_counter() - began_s) * 1e3
+                    # Both directions are assumed to take the same time (RFC 5905, section 8).
+                    here_ms = time.time() * 1e3 - took_ms / 2
+                    ahead_ms = packet.wall - here_ms if packet.wall else None
+                    return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
         return None
 
 

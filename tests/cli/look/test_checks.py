@@ -14,7 +14,7 @@ import pytest
 from flc_udp.cli.look.checks import directory, machine, node, peer
 from flc_udp.cli.look.checks.directory import Entry
 from flc_udp.cli.look.checks.machine import read
-from flc_udp.cli.look.checks.peer import NOTHING, WAYS, Reached
+from flc_udp.cli.look.checks.peer import NOTHING, WAYS
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
 from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
 from flc_udp.wire import codec
@@ -442,9 +442,9 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
     source = Visitor("127.0.0.1:7353", keyring((), "flc"))
     source.socket.close()
-    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target, 1.0)  # type: ignore[arg-type]
 
-    assert peer.answered("h:1", Reached(answer, 1.0), members).level == level
+    assert peer.answered(answer, members).level == level
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -458,7 +458,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
         probe = Visitor(f"{shown}:{target.getsockname()[1]}", ring)
         with probe.socket:
             for size in (60, 1_200, 1_355, 1_356, 1_357):
-                probe.ping(peer.filling(size))
+                assert probe.ping(0, peer.filling(size)) is None
                 datagram = target.recv(65_535)
                 payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram).payload
                 _, packets, _ = codec.read(payload)
@@ -505,7 +505,7 @@ def test_two_clocks_agree_within_what_one_answer_shows(
     ahead_ms: float, ms: float, level: str, words: str
 ) -> None:
     """Two seconds apart are nothing to history; a slow way makes no clock wrong."""
-    verdict = peer.clock_verdict(Reached(None, ms, ahead_ms))
+    verdict = peer.clock_verdict(ahead_ms, ms)
 
     assert verdict.level == level
     assert words in verdict.found

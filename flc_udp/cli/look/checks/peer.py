@@ -8,10 +8,8 @@ up with packets which mean nothing to the peer. Either the peer answers it or no
 from __future__ import annotations
 
 import errno
-import math
 import socket
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import fields
 from typing import NamedTuple
@@ -60,17 +58,6 @@ DO_NOT_FRAGMENT = 2
 """Linux calls this IP_PMTUDISC_DO; it has the same value for IPv6."""
 
 
-class Reached(NamedTuple):
-    """What came of several pings: the answer and its round trip, or None."""
-
-    answer: VisitorAnswer | None
-    took_ms: float = 0.0
-    ahead_ms: float | None = None
-    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`. None: not
-    known, because its node does not tell the time."""
-    problem: str = ""
-
-
 def peer(
     address: str,
     ring: Keyring,
@@ -87,14 +74,15 @@ def peer(
         ways = WAYS[probe.socket.family]
         if sys.platform == "linux":
             probe.socket.setsockopt(ways.level, ways.mtu_discover, DO_NOT_FRAGMENT)
-        reached = reach(probe, PING_BYTES_MAX + HEAD_BYTES, patience_s)
-        verdict = answered(address, reached, members)
-        if reached.answer is None:
-            return [verdict]
-        full = reach(probe, packet_bytes_max - SEAL_BYTES, patience_s)
+        answer, problem = reach(probe, PING_BYTES_MAX + HEAD_BYTES, patience_s)
+        if answer is None:
+            advice = "does the node run (flc status there), and does UDP get in?"
+            found = f"{address} did not answer{problem and f': {problem}'}"
+            return [fail(PEER, found, f"key or cluster name? else: {advice}")]
+        full, _ = reach(probe, packet_bytes_max - SEAL_BYTES, patience_s)
         mtu_bytes = path_mtu(probe, ways)
-    path = path_verdict(mtu_bytes, ways.headers_bytes, packet_bytes_max, full.answer is not None)
-    return [verdict, clock_verdict(reached), path]
+    path = path_verdict(mtu_bytes, ways.headers_bytes, packet_bytes_max, full is not None)
+    return [answered(answer, members), clock_verdict(answer.ahead_ms, answer.took_ms), path]
 
 
 def filling(payload_bytes: int) -> list[Nack]:
@@ -102,25 +90,23 @@ def filling(payload_bytes: int) -> list[Nack]:
     return [NOTHING] * max((payload_bytes - HEAD_BYTES - PING_BYTES_MAX) // NACK_BYTES, 0)
 
 
-def reach(probe: Visitor, payload_bytes: int, patience_s: float) -> Reached:
-    """Send up to TRIES pings with a payload of that size, until one is answered."""
+def reach(
+    probe: Visitor, payload_bytes: int, patience_s: float
+) -> tuple[VisitorAnswer | None, str]:
+    """Send up to TRIES pings with a payload of that size, until one is answered.
+
+    If none is answered, the second value says what was wrong with sending them, if that is known.
+    """
     problem = ""
     for _ in range(TRIES):
-        began_s = time.perf_counter()
         try:
-            nonce = probe.ping(filling(payload_bytes))
+            if answer := probe.ping(patience_s, filling(payload_bytes)):
+                return answer, ""
         except OSError as error:
             problem = error.strerror or str(error)
             if error.errno == errno.EMSGSIZE:
                 break
-            continue
-        answer = probe.answer(nonce, patience_s)
-        if answer is not None:
-            took_ms = (time.perf_counter() - began_s) * 1e3
-            # Both directions are assumed to take the same time (RFC 5905, section 8).
-            here_ms = time.time() * 1e3 - took_ms / 2
-            return Reached(answer, took_ms, answer.ack.wall - here_ms if answer.ack.wall else None)
-    return Reached(None, math.inf, problem=problem)
+    return None, problem
 
 
 def path_mtu(probe: Visitor, ways: Ways) -> int | None:
@@ -133,15 +119,10 @@ def path_mtu(probe: Visitor, ways: Ways) -> int | None:
         return sock.getsockopt(ways.level, ways.mtu)
 
 
-def answered(address: str, reached: Reached, members: Sequence[Record]) -> Verdict:
-    """Judge whether the peer answers, and whether this machine's own node agrees."""
-    if reached.answer is None:
-        why = f": {reached.problem}" if reached.problem else ""
-        advice = "does the node run (flc status there), and does UDP get in?"
-        found = f"{address} did not answer{why}"
-        return fail(PEER, found, f"key or cluster name? else: {advice}")
-    node = reached.answer.node.hex()
-    found = f"{node} at {reached.answer.source} answers in {reached.took_ms:.2f} ms"
+def answered(answer: VisitorAnswer, members: Sequence[Record]) -> Verdict:
+    """Judge whether this machine's own node agrees that the peer answers."""
+    node = answer.node.hex()
+    found = f"{node} at {answer.source} answers in {answer.took_ms:.2f} ms"
     known = next((member for member in members if member["id"] == node), None)
     if known is None or known["state"] == "alive":
         return ok(PEER, found)
@@ -150,11 +131,11 @@ def answered(address: str, reached: Reached, members: Sequence[Record]) -> Verdi
     return warn(PEER, found, advice)
 
 
-def clock_verdict(reached: Reached) -> Verdict:
+def clock_verdict(ahead_ms: float | None, took_ms: float) -> Verdict:
     """Judge whether both clocks agree, as exactly as one answer can show."""
-    if reached.ahead_ms is None:
+    if ahead_ms is None:
         return ok(CLOCK, "not told, because that node has an older version")
-    ahead_s, error_s = reached.ahead_ms / 1e3, reached.took_ms / 2e3
+    ahead_s, error_s = ahead_ms / 1e3, took_ms / 2e3
     way = "ahead of" if ahead_s > 0 else "behind"
     found = f"{abs(ahead_s):.3f} s {way} this machine's, give or take {error_s:.3f} s"
     if abs(ahead_s) - error_s <= SKEW_S:
