@@ -11,6 +11,7 @@ from pathlib import Path
 from flc_udp.cli.complaint import SILENT, complain
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
+from flc_udp.store.directory import user_directory
 
 SOCKET = "control.sock"
 
@@ -82,10 +83,7 @@ def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
     named = data or environ.get("FLC_DATA")
     if named:
         return [Path(named) / SOCKET]
-    state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # The XDG specification ignores a relative path.
-        state = Path("~/.local/state").expanduser()
-    return [state / "flc" / SOCKET, SYSTEM_DIRECTORY / SOCKET]
+    return [user_directory(environ) / SOCKET, SYSTEM_DIRECTORY / SOCKET]
 
 
 def _is_there(path: Path) -> bool:

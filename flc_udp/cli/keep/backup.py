@@ -41,10 +41,8 @@ def add_backup(parser: argparse.ArgumentParser) -> None:
 def backup(args: argparse.Namespace) -> int:
     """Copy the log and print what is in the copy, as `flc digest` would."""
     if args.file == "-":
-        raise FlcError(
-            "a copy cannot go to stdout, because it is checked before it is kept",
-            "write a file first and send that: flc backup FILE && cat FILE; or use flc export",
-        )
+        hint = "write a file first and send that: flc backup FILE && cat FILE; or use flc export"
+        raise FlcError("a copy cannot go to stdout, because it is checked before it is kept", hint)
     source = Path(args.data or default_directory(os.environ)) / DATABASE
     made = back_up(source, Path(args.file), replace=args.force)
     standing = Standing(made.history.heads)

@@ -34,9 +34,8 @@ BASE_ROOMS_A_PAGE = 1_024
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc export [ROOM]`."""
-    parser.add_argument(
-        "room", metavar="ROOM", nargs="?", help="one room, to read (default: all, to import)"
-    )
+    about = "one room, to read (default: all, to import)"
+    parser.add_argument("room", metavar="ROOM", nargs="?", help=about)
 
 
 def export(args: argparse.Namespace) -> int:
@@ -44,15 +43,14 @@ def export(args: argparse.Namespace) -> int:
     if args.room is not None:
         check_label("room", args.room)
     directory = Path(args.data or default_directory(os.environ))
-    with snapshot(directory / DATABASE) as connection:
+    path = directory / DATABASE
+    with snapshot(path) as connection:
         try:
             for line in lines(connection, args.room):
                 sys.stdout.buffer.write(line.encode() + b"\n")
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
-            raise FlcError(
-                f"{directory / DATABASE} cannot be read to its end: {error}",
-                f"flc fsck --data {directory} tells what is wrong; the output is incomplete",
-            ) from error
+            hint = f"flc fsck --data {directory} tells what is wrong; the output is incomplete"
+            raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error
         sys.stdout.buffer.flush()
     return 0
 

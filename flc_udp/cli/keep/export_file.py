@@ -99,20 +99,17 @@ def read_line(line: bytes) -> ExportHead | BaseLog | Message:
         case {"encoded": encoded}:
             return _read_message(_bytes(encoded), record)
         case {"dot": str(dot)}:
-            raise FlcError(
-                f"has message {dot} without the bytes that its author wrote",
-                "`flc log --json` prints lines to read; `flc export` prints lines to import",
-            )
+            hint = "`flc log --json` prints lines to read; `flc export` prints lines to import"
+            raise FlcError(f"has message {dot} without the bytes that its author wrote", hint)
         case _:
             raise FlcError("is no line of an export", "give the output of `flc export`")
 
 
 def _read_head(format_: object, record: Record) -> ExportHead:
     if format_ != FORMAT:
-        raise FlcError(
-            f"begins an export of format {format_!r}, but this flc reads format {FORMAT}",
-            "import it with the version of flc that wrote it, or with a newer one",
-        )
+        problem = f"begins an export of format {format_!r}, but this flc reads format {FORMAT}"
+        hint = "import it with the version of flc that wrote it, or with a newer one"
+        raise FlcError(problem, hint)
     *fields, digest = record.items()
     if digest != ("hash", _digest(dict(fields))):
         raise FlcError("is a head whose hash is wrong", EXPORT_AGAIN)
@@ -147,10 +144,8 @@ def _read_message(encoded: bytes, record: Record) -> Message:
         raise FlcError(f"has bytes that are no message: {error}", EXPORT_AGAIN) from error
     for name, value in message_record(message).items():
         if record.get(name) != value:
-            raise FlcError(
-                f"has another {name} than the bytes of {message.dot} say",
-                "the line was edited, but messages cannot be changed: export it again",
-            )
+            hint = "the line was edited, but messages cannot be changed: export it again"
+            raise FlcError(f"has another {name} than the bytes of {message.dot} say", hint)
     return message
 
 

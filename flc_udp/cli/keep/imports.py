@@ -21,6 +21,7 @@ from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
+from flc_udp.cli import text
 from flc_udp.cli.keep.export_file import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, read_line
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
@@ -59,10 +60,8 @@ def import_(args: argparse.Namespace) -> int:
                 taking.take_all(file)
                 record = taking.record()
         except StoreFailed as error:
-            raise FlcError(
-                f"{directory.database} cannot be read: {error}",
-                f"flc fsck --data {directory.path} tells what is wrong and what to do",
-            ) from error
+            hint = f"flc fsck --data {directory.path} tells what is wrong and what to do"
+            raise FlcError(f"{directory.database} cannot be read: {error}", hint) from error
         finally:
             directory.release()
     line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
@@ -137,7 +136,6 @@ class Import:
     def _take(self, line: ExportHead | BaseLog | Message) -> None:
         match line:
             case ExportHead():
-                self._end()
                 self._begin(line)
             case BaseLog():
                 self._take_base(line)
@@ -145,11 +143,11 @@ class Import:
                 self._take_message(line)
 
     def _begin(self, head: ExportHead) -> None:
+        self._end()
         if head.room is not None:
-            raise FlcError(
-                f"begins an export of room {head.room!r} alone, from which no log can be rebuilt",
-                "import an export of all rooms: this one lacks its authors' other messages",
-            )
+            room = f"begins an export of room {head.room!r} alone, from which no log can be rebuilt"
+            hint = "import an export of all rooms: this one lacks its authors' other messages"
+            raise FlcError(room, hint)
         self._floor, self._base_left, self._messages_left = head.floor, head.base, head.messages
 
     def _end(self) -> None:
@@ -176,10 +174,11 @@ class Import:
         if any(log.head.stamp >= self._floor for log in base):
             raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
         if self._causal.heads:
-            raise FlcError(
-                "has a base, and this directory lacks some of the messages that were pruned there",
-                "import it into an empty data directory, or start this node with --join",
+            lack = (
+                "has a base, and this directory lacks some of the messages that were pruned there"
             )
+            hint = "import it into an empty data directory, or start this node with --join"
+            raise FlcError(lack, hint)
         self._causal = Causal(self._log.adopt(self._floor, base), 0, 0)
 
     def _take_message(self, message: Message) -> None:
@@ -207,16 +206,14 @@ class Import:
     def _refusal(self, message: Message) -> FlcError:
         missing = self._causal.missing(message)
         if not missing:
-            return FlcError(
-                f"has {message.dot}, which does not follow the message before it in its log:"
-                " that message is another one here, or it has a later stamp",
-                FORGED,
+            why = "that message is another one here, or it has a later stamp"
+            odd = (
+                f"has {message.dot}, which does not follow the message before it in its log: {why}"
             )
-        named = ", ".join(map(str, missing[:MISSING_NAMED]))
-        more = len(missing) - MISSING_NAMED
+            return FlcError(odd, FORGED)
+        named = text.some_of(list(map(str, missing)), MISSING_NAMED)
         return FlcError(
-            f"has {message.dot}, but messages that it comes after are missing: {named}"
-            + (f" and {more} more" if more > 0 else ""),
+            f"has {message.dot}, but messages that it comes after are missing: {named}",
             "a whole export, which `flc export` prints, has them before it",
         )
 

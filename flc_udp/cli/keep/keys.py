@@ -102,11 +102,9 @@ def read_line(file: str) -> str:
 
 def ring_table(ring: list[Record]) -> str:
     """Write a line for each key: whether it seals, and which members were last heard under it."""
-    rows = [(item["id"], "yes" if item["seals"] else "-", _heard(item["heard"])) for item in ring]
+    rows = []
+    for item in ring:
+        names = item["heard"]
+        heard = f"{len(names)}: {text.some_of(names, NAMES_SHOWN)}" if names else "0"
+        rows.append((item["id"], "yes" if item["seals"] else "-", heard))
     return text.table(("ID", "SEALS", "HEARD UNDER IT"), rows)
-
-
-def _heard(names: list[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"{len(names)}: {shown}" if names else "0"
