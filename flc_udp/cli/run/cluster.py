@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -230,8 +229,8 @@ class LocalCluster:
 @contextmanager
 def temporary_cluster() -> Iterator[LocalCluster]:
     """Give an empty cluster; when the block ends, by whatever way, nothing is left of it."""
-    home = Path(tempfile.mkdtemp(prefix="flc-"))
-    cluster = LocalCluster(home)
+    home = tempfile.TemporaryDirectory(prefix="flc-", ignore_cleanup_errors=True)
+    cluster = LocalCluster(Path(home.name))
     handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
     # All of them end as Ctrl-C does, which asyncio turns into an orderly cancel.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -244,6 +243,6 @@ def temporary_cluster() -> Iterator[LocalCluster]:
         for number in END_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # Nothing may stop the clearing up.
         cluster.end()
-        shutil.rmtree(home, ignore_errors=True)
+        home.cleanup()
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -45,19 +45,19 @@ def example() -> Iterator[str]:
             yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
         yield ""
         yield from _comment("; ".join([setting.metadata["why"], *_allowed(setting)]))
-        yield f"#{setting.name} = {_toml(_default(setting))}"
+        yield f"#{setting.name} = {_toml(getattr(Settings(), setting.name))}"
 
 
 def changed(config_file: str | None) -> Iterator[str]:
     """Write the settings that are not the default; raises FlcError for what is not allowed."""
     from flc_udp.daemon import settings
 
-    found = settings.load(config_file, os.environ, {})
+    default, found = Settings(), settings.load(config_file, os.environ, {})
     for variable, hint in settings.unknown_variables(os.environ):
         yield from _comment(f"{variable} is in the environment and no setting: {hint}")
     for setting in fields(Settings):
         value = getattr(found, setting.name)
-        if value != _default(setting):
+        if value != getattr(default, setting.name):
             yield f"{setting.name} = {_toml(value)}"
 
 
@@ -72,10 +72,6 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
     for name, profile in PROFILES.items():
         if setting.name in profile:
             yield f"profile {name}: {profile[setting.name]}"
-
-
-def _default(setting: Field[Any]) -> Any:  # noqa: ANN401  # the type of the setting
-    return getattr(Settings(), setting.name)
 
 
 def _toml(value: object) -> str:
