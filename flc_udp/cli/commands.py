@@ -12,7 +12,7 @@ from importlib import import_module
 from types import ModuleType
 from typing import NamedTuple
 
-from flc_udp.cli.arguments import Parser
+from flc_udp.cli.conventions import Parser
 
 TABLE = """
 run (run.run): run a node in the foreground

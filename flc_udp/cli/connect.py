@@ -8,7 +8,7 @@ import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from flc_udp.cli.complaint import SILENT, complain
+from flc_udp.cli.conventions import SILENT, complain
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import user_directory

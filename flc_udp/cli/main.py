@@ -19,9 +19,8 @@ from importlib import import_module
 from keyword import iskeyword
 
 from flc_udp import __version__
-from flc_udp.cli.arguments import Parser, did_you_mean
 from flc_udp.cli.commands import COMMANDS, command_parser, module_of
-from flc_udp.cli.complaint import DONE, FAILED, INTERRUPTED, complain
+from flc_udp.cli.conventions import DONE, FAILED, INTERRUPTED, Parser, complain, did_you_mean
 from flc_udp.model.errors import FlcError
 
 FULL_HINT = "make room on the disk that it is written to: see `df`"

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flc_udp.cli import text
-from flc_udp.cli.keep.export_file import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, read_line
+from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, read_line
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing

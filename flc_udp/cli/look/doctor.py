@@ -14,8 +14,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
-from flc_udp.cli.complaint import DONE, FAILED
 from flc_udp.cli.connect import SOCKET, choose_socket
+from flc_udp.cli.conventions import DONE, FAILED
 from flc_udp.cli.look.checks.directory import directory, holder, holder_of
 from flc_udp.cli.look.checks.machine import disk, kernel, versions
 from flc_udp.cli.look.checks.node import node

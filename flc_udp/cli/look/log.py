@@ -13,9 +13,8 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
 from flc_udp.cli import text
-from flc_udp.cli.arguments import whole
-from flc_udp.cli.complaint import DONE
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, whole
 from flc_udp.client import Client, Record, Stream, compact
 from flc_udp.model.errors import FlcError
 

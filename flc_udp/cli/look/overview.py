@@ -13,8 +13,8 @@ import sys
 from collections.abc import Awaitable, Callable
 
 from flc_udp.cli import text
-from flc_udp.cli.complaint import DONE, FAILED
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, FAILED
 from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record, compact

@@ -15,9 +15,8 @@ import math
 import sys
 
 from flc_udp.cli import text
-from flc_udp.cli.arguments import seconds
-from flc_udp.cli.complaint import DONE, SILENT, complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
 from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record, compact
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from hashlib import blake2b
 
 from flc_udp.cli import text
-from flc_udp.cli.arguments import number_from
+from flc_udp.cli.conventions import number_from
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, broken, temporary_cluster, until
 from flc_udp.client import DaemonGoneError, Shown
 

@@ -16,9 +16,8 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from flc_udp.cli import pipes, text
-from flc_udp.cli.arguments import positive, seconds
-from flc_udp.cli.complaint import DONE, FAILED, SILENT, complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, positive, seconds
 from flc_udp.cli.look.log import json_line
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.progress import to_go_text

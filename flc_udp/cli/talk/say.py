@@ -7,9 +7,8 @@ import getpass
 import sys
 from typing import Literal
 
-from flc_udp.cli.arguments import seconds, whole
-from flc_udp.cli.complaint import DONE, SILENT, complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, SILENT, complain, seconds, whole
 from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.config import BODY_BYTES_MAX

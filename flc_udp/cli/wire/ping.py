@@ -2,21 +2,36 @@
 
 The datagrams are sealed pings of a visitor. So an answer proves four things: the way there, the way
 back, the key with the cluster's name, and a daemon that is not stuck.
+
+A visitor seals its datagrams with the cluster's key like any node. But it has no id of its own, so
+a node answers it and takes it for nobody's member. `flc udp` and `flc doctor` are visitors, too.
 """
 
 from __future__ import annotations
 
 import argparse
+import secrets
+import socket
 import statistics
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from flc_udp.cli.arguments import positive, seconds
-from flc_udp.cli.complaint import DONE, INTERRUPTED, SILENT, complain
+from flc_udp.cli.conventions import DONE, INTERRUPTED, SILENT, complain, positive, seconds
 from flc_udp.cli.text import visible
-from flc_udp.cli.wire.probe import PATIENCE_S, Visitor, VisitorAnswer, add_key_flags, given_ring
 from flc_udp.client import compact
-from flc_udp.model.address import split_host_port
-from flc_udp.model.errors import FlcError
+from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
+from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
+from flc_udp.model.dots import VISITOR, LogId
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.wire import codec
+from flc_udp.wire.dissect import payload_of
+from flc_udp.wire.packets import Ack, Packet, Ping
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+
+PATIENCE_S = 1.5
+"""A visitor waits this long for the answer to its last ping."""
 
 
 def add_ping(parser: argparse.ArgumentParser) -> None:
@@ -94,3 +109,90 @@ def _figures(trips_ms: list[float]) -> dict[str, float]:
     figures = {"min": min(trips_ms), "avg": statistics.fmean(trips_ms), "max": max(trips_ms)}
     figures["mdev"] = statistics.pstdev(trips_ms)
     return {name: round(ms, 3) for name, ms in figures.items()}
+
+
+# --- A visitor ------------------------------------------------------------------------------------
+
+
+class VisitorAnswer(NamedTuple):
+    """An ack, the node that sent it, the address it came from, and the round trip."""
+
+    ack: Ack
+    node: bytes
+    source: Address
+    took_ms: float
+    ahead_ms: float | None = None
+    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`. None: not
+    known, because its node does not tell the time."""
+
+
+class Visitor:
+    """One socket and one session, to ping one address."""
+
+    def __init__(self, address: str, ring: Keyring) -> None:
+        family, self.target = _resolved(address)
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._seal = visitors_seal(ring)
+
+    def ping(self, patience_s: float, padding: Sequence[Packet] = ()) -> VisitorAnswer | None:
+        """Send one datagram with a ping and the padding, and wait for the answer; raises OSError.
+
+        Everything else that comes is ignored.
+        """
+        ping, began_s = visitors_ping(), time.perf_counter()
+        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
+        while (left_s := began_s + patience_s - time.perf_counter()) > 0:
+            self.socket.settimeout(left_s)
+            try:
+                datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
+                sender, packets, _ = codec.read(self._seal.open(datagram).payload)
+            except (OSError, Malformed):
+                continue
+            for packet in packets:
+                if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                    took_ms = (time.perf_counter() - began_s) * 1e3
+                    # Both directions are assumed to take the same time (RFC 5905, section 8).
+                    here_ms = time.time() * 1e3 - took_ms / 2
+                    ahead_ms = packet.wall - here_ms if packet.wall else None
+                    return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
+        return None
+
+
+def add_key_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--key-file` and `--cluster`."""
+    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
+    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+
+
+def given_ring(args: argparse.Namespace) -> Keyring:
+    """Make the ring of `--key-file` and `--cluster`; raises FlcError."""
+    return keyring(read_keys(Path(args.key_file)) if args.key_file else (), args.cluster)
+
+
+def visitors_seal(ring: Keyring) -> Seal:
+    """Begin a session of a visitor."""
+    return Seal(ring, secrets.token_bytes(SESSION_BYTES))
+
+
+def visitors_ping() -> Ping:
+    """Make a ping that claims nothing. Its nonce is never 0, which in an ack means: no ping."""
+    root = bytes(HASH_BYTES)
+    nonce = secrets.randbelow((1 << 64) - 1) + 1
+    return Ping(nonce, root, root, catching_up=False, log=LogId(bytes(ID_BYTES)))
+
+
+def address_of(address: tuple[Any, ...]) -> Address:
+    """Spell a socket's address in the one way we do; an IPv6 scope is left out."""
+    return fold(address[0].partition("%")[0], address[1])
+
+
+def _resolved(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Find the first address of HOST:PORT; raises FlcError where it has none."""
+    host, port = split_host_port(text)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or NO_HOST
+        hint = "write HOST:PORT of a host that resolves"
+        raise FlcError(f"{text!r} has no address: {reason}", hint) from error
+    return family, (str(address[0]), int(address[1]))

@@ -17,10 +17,9 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
 from flc_udp.cli import pipes
-from flc_udp.cli.arguments import seconds
-from flc_udp.cli.complaint import DONE, FAILED, SILENT, complain
+from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
-from flc_udp.cli.wire import probe
+from flc_udp.cli.wire import ping
 from flc_udp.cli.wire.datagram_lines import (
     KEY_HINT,
     LINE_BYTES_MAX,
@@ -63,7 +62,7 @@ def add_udp(parser: argparse.ArgumentParser) -> None:
     flag("-v", dest="verbose", action="store_true", help="say what is sent, received and dropped")
     flag("-w", dest="silence", metavar="SECS", type=seconds, help="quit after SECS of silence")
     flag("--decode", action="store_true", help="read hex or `tcpdump -x` from stdin, send nothing")
-    probe.add_key_flags(parser)
+    ping.add_key_flags(parser)
 
 
 def udp(args: argparse.Namespace) -> int:
@@ -73,7 +72,7 @@ def udp(args: argparse.Namespace) -> int:
     if args.probe and not args.target:
         args.misused("-z needs HOST PORT")
     _join_addresses(args)
-    seal = probe.visitors_seal(probe.given_ring(args))
+    seal = ping.visitors_seal(ping.given_ring(args))
     run = decode(seal, with_hex=args.hex) if args.decode else UdpSession(seal, args).run()
     return asyncio.run(run)
 
@@ -129,7 +128,7 @@ class UdpSession(asyncio.DatagramProtocol):
     def __init__(self, seal: Seal, args: argparse.Namespace) -> None:
         self._seal, self._args = seal, args
         self._listens = args.listen is not None
-        shortest_s = probe.PATIENCE_S if args.probe else None
+        shortest_s = ping.PATIENCE_S if args.probe else None
         self._silence = pipes.Silence(shortest_s if args.silence is None else args.silence)
         self._arrived: deque[tuple[bytes, SocketAddress]] = deque()
         self._woken, self._writable, self._has_peer = (asyncio.Event() for _ in range(3))
@@ -144,7 +143,7 @@ class UdpSession(asyncio.DatagramProtocol):
         await self._open()
         reasons = [self._show(), self._silence.over(self._is_busy), pipes.reader_gone(STDOUT)]
         if self._args.probe:
-            self._send([probe.visitors_ping()])
+            self._send([ping.visitors_ping()])
         else:
             reasons.append(self._speak())
         try:
@@ -178,7 +177,7 @@ class UdpSession(asyncio.DatagramProtocol):
             raise FlcError(f"cannot {act} {where}: {reason}", hint) from error
         if self._listens:
             name = self._transport.get_extra_info("sockname")
-            self._note(f"listening at {probe.address_of(name)}")
+            self._note(f"listening at {ping.address_of(name)}")
         else:
             self._has_peer.set()
         self._silence.broken()
@@ -195,7 +194,7 @@ class UdpSession(asyncio.DatagramProtocol):
             self._arrived.append((data, addr))
             self._woken.set()
         else:
-            self._note(f"dropped {len(data)} bytes from {probe.address_of(addr)}: too many wait")
+            self._note(f"dropped {len(data)} bytes from {ping.address_of(addr)}: too many wait")
 
     def error_received(self, exc: Exception) -> None:
         """Note what the system says about a datagram that was sent (by ICMP, for example)."""
@@ -259,7 +258,7 @@ class UdpSession(asyncio.DatagramProtocol):
     def _read(self, datagram: bytes, source: SocketAddress) -> bytes:
         reading = read_datagram(datagram, self._seal, with_hex=self._args.hex)
         word = "received" if reading.is_valid else "dropped"
-        whence = probe.address_of(source)
+        whence = ping.address_of(source)
         self._note(f"{word} {len(datagram)} bytes from {whence}: {reading.summary}", datagram)
         if reading.is_valid:
             self._answered += 1
@@ -269,7 +268,7 @@ class UdpSession(asyncio.DatagramProtocol):
         return compact({"from": str(whence), **reading.record}).encode() + b"\n"
 
     def _far(self) -> str:
-        return str(self._args.target if self._peer is None else probe.address_of(self._peer))
+        return str(self._args.target if self._peer is None else ping.address_of(self._peer))
 
     def _note(self, fact: str, datagram: bytes = b"") -> None:
         """With -v, tell a fact on stderr, and with -x too the bytes of its datagram."""

@@ -15,11 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.cli.keep.export import lines
-from flc_udp.cli.keep.export_file import (
+from flc_udp.cli.keep.export import (
     BASE_ROOMS_A_LINE,
     ExportHead,
     head_line,
+    lines,
     message_line,
 )
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
@@ -331,7 +331,7 @@ def test_a_broken_line(export: bytes, kept: int, problem: str) -> None:
 
 def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not read into memory to its end."""
-    monkeypatch.setattr("flc_udp.cli.keep.export_file.LINE_BYTES_MAX", 100)
+    monkeypatch.setattr("flc_udp.cli.keep.export.LINE_BYTES_MAX", 100)
     assert "line 1 is longer than 100 bytes" in Disk().refuses(b"x" * 1_000)
 
 

@@ -16,7 +16,7 @@ from flc_udp.cli.look.checks.directory import Entry
 from flc_udp.cli.look.checks.machine import read
 from flc_udp.cli.look.checks.peer import NOTHING, WAYS
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
-from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
+from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring

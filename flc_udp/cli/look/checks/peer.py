@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
+from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
 from flc_udp.client import Record
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.model.errors import FlcError

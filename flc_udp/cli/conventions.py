@@ -1,17 +1,25 @@
-"""How a command line is read, and how a mistake in it is answered: with two lines and exit code 2.
+"""What all commands have in common: how a line is read, how they tell an error, their exit codes.
 
-Rules. Every line of `flc` is read by a `Parser`, so all commands answer in one way. A name, an
-address or a number is text: words that are no UTF-8 are refused here, once, so that no encoder
-meets them later. Paths and messages may have any bytes.
+Rules. Every line of `flc` is read by a `Parser`. A name, an address or a number is text: words that
+are no UTF-8 are refused here, once, so that no encoder meets them later. Paths and messages may
+have any bytes. A mistake in a line is answered as every other error is, with exit code 2.
+
+Error and hint are one line each, whatever they quote: a newline in a file's name must not look like
+another error, and text from elsewhere must not drive the terminal. If standard error takes nothing
+(a full disk, a closed pipe), only the exit code tells that something is wrong.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from flc_udp.cli.complaint import MISTYPED, complain
+DONE, FAILED, MISTYPED, SILENT, INTERRUPTED = 0, 1, 2, 3, 130
+"""The exit codes. MISTYPED means that the command line cannot be parsed. SILENT means that nobody
+answers. INTERRUPTED means that Ctrl-C was pressed; shells use the same number."""
 
 ANY_BYTES = ("DIR", "FILE", "FILE.toml", "CMD", "TEXT")
 """These stand in the help for values that the system, the shell or a message takes as they are."""
@@ -22,6 +30,14 @@ long."""
 
 NUMBER_MAX = 10**15 - 1
 """Numbers are at most this large: with 15 digits they are exact in any JSON reader."""
+
+
+def complain(problem: str, hint: str) -> None:
+    """Print one `error:` and one `hint:` line."""
+    from flc_udp.cli.text import visible
+
+    with suppress(OSError):
+        print(f"error: {visible(problem)}\nhint: {visible(hint)}", file=sys.stderr, flush=True)
 
 
 class Parser(argparse.ArgumentParser):
