@@ -25,10 +25,12 @@ ASK_S = 1.0
 SYSTEM_DIRECTORY = Path("/run/flc")
 
 
-def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]]) -> int:
+def with_daemon(
+    args: argparse.Namespace, use: Callable[[Client], Awaitable[int | None]]
+) -> int | None:
     """Run `use` with a connection to the daemon of `args.data`; raises FlcError without one."""
 
-    async def session() -> int:
+    async def session() -> int | None:
         path = choose_socket(args.data, os.environ)
         try:
             async with asyncio.timeout(None) as patience, await Client.connect(path) as client:

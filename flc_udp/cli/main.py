@@ -2,8 +2,9 @@
 
 Rules. A module is imported only when it is needed, so `flc --version` is immediate and no client
 command waits for the daemon's modules. A command NAME is two functions of its module:
-`add_NAME(parser)`, and `NAME(args)`, which returns the exit code; if NAME is a Python keyword,
-this is `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback is a bug of ours.
+`add_NAME(parser)`, and `NAME(args)`, which returns the exit code, or None if all is well. If NAME
+is a Python keyword, this is `NAME_(args)`. People get one `error:` and one `hint:` line; a
+traceback is a bug of ours.
 """
 
 from __future__ import annotations
@@ -46,9 +47,9 @@ def _command_name(words: Sequence[str]) -> str:
     return name
 
 
-def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _ended(call: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     try:
-        code = call(args)
+        code = call(args) or DONE
         sys.stdout.flush()
     except FlcError as error:
         return _fail(str(error), error.hint)

@@ -38,7 +38,7 @@ def add_backup(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog}\n\n{RESTORING}"
 
 
-def backup(args: argparse.Namespace) -> int:
+def backup(args: argparse.Namespace) -> None:
     """Copy the log and print what is in the copy, as `flc digest` would."""
     if args.file == "-":
         hint = "write a file first and send that: flc backup FILE && cat FILE; or use flc export"
@@ -54,4 +54,3 @@ def backup(args: argparse.Namespace) -> int:
     }
     line = "{messages} messages, {bytes} bytes, root {root}"
     print(compact(record) if args.json else line.format_map(record))
-    return 0

@@ -76,7 +76,7 @@ def add_export(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("room", metavar="ROOM", nargs="?", help=about)
 
 
-def export(args: argparse.Namespace) -> int:
+def export(args: argparse.Namespace) -> None:
     """Print the export; raises FlcError if the log cannot be read to its end."""
     if args.room is not None:
         check_label("room", args.room)
@@ -90,7 +90,6 @@ def export(args: argparse.Namespace) -> int:
             hint = f"flc fsck --data {directory} tells what is wrong; the output is incomplete"
             raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error
         sys.stdout.buffer.flush()
-    return 0
 
 
 def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:

@@ -35,7 +35,7 @@ def add_fsck(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help=about)
 
 
-def fsck(args: argparse.Namespace) -> int:
+def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
     directory = Path(args.data or default_directory(os.environ))
     path = directory / DATABASE
@@ -62,7 +62,6 @@ def fsck(args: argparse.Namespace) -> int:
             " it catches up; what only this node held is then only in the moved directory"
         )
         raise FlcError(f"{text.count_text(counts.total(), 'finding')} in {path}", way_out)
-    return 0
 
 
 def finding_record(finding: Finding) -> Record:

@@ -51,7 +51,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def import_(args: argparse.Namespace) -> int:
+def import_(args: argparse.Namespace) -> None:
     """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
         directory = DataDirectory.open(args.data or default_directory(os.environ))
@@ -66,7 +66,6 @@ def import_(args: argparse.Namespace) -> int:
             directory.release()
     line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
     print(compact(record) if args.json else line.format_map(record))
-    return 0
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

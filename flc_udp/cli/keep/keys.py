@@ -38,10 +38,9 @@ def add_keygen(parser: argparse.ArgumentParser) -> None:
     """Add nothing: `flc keygen` has no arguments of its own."""
 
 
-def keygen(_args: argparse.Namespace) -> int:
+def keygen(_args: argparse.Namespace) -> None:
     """Print a new key, in base64."""
     print(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
-    return 0
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
@@ -58,7 +57,7 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(misused=parser.error)
 
 
-def keys(args: argparse.Namespace) -> int:
+def keys(args: argparse.Namespace) -> int | None:
     """Do the action; then print the keys if asked for, or the id of the added key."""
     if args.action in ("use", "remove") and args.key is None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
@@ -68,7 +67,7 @@ def keys(args: argparse.Namespace) -> int:
     if args.action == "add":
         change = {"add": read_line(args.key or STDIN)}
 
-    async def use(client: Client) -> int:
+    async def use(client: Client) -> None:
         stream = client.stream("keys", **change)
         ring = [record["item"] async for record in stream]
         if args.json:
@@ -77,7 +76,6 @@ def keys(args: argparse.Namespace) -> int:
             print(ring_table(ring))
         elif args.action == "add":
             print(stream.end["key"])
-        return 0
 
     return with_daemon(args, use)
 

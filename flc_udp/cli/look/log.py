@@ -14,7 +14,7 @@ from datetime import UTC, datetime, timedelta
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.conventions import DONE, whole
+from flc_udp.cli.conventions import whole
 from flc_udp.client import Client, Record, Stream, compact
 from flc_udp.model.errors import FlcError
 
@@ -38,20 +38,19 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     flag("--positions", action="store_true", help="add the position of each message on this node")
 
 
-def log(args: argparse.Namespace) -> int:
+def log(args: argparse.Namespace) -> int | None:
     """Print the history, and with `-f` also the messages that come later."""
     if args.follow and args.clock:
         problem = "--clock works only for history, but -f also prints new messages"
         raise FlcError(problem, "leave out -f or --clock")
 
-    async def use(client: Client) -> int:
+    async def use(client: Client) -> None:
         options = {"since": args.since, "clock": args.clock, "positions": args.positions}
         history = client.stream("log", room=args.room, n=args.n, **options)
         await _print_all(history, args)
         if args.follow:
             position = history.end["position"]
             await _print_all(client.stream("follow", room=args.room, **{"from": position}), args)
-        return DONE
 
     return with_daemon(args, use)
 

@@ -14,7 +14,7 @@ from collections.abc import Awaitable, Callable
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.conventions import DONE, FAILED
+from flc_udp.cli.conventions import FAILED
 from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record, compact
@@ -32,13 +32,13 @@ MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION"
 
 def show(
     args: argparse.Namespace, picture: Callable[[Client], Awaitable[str]], *, watch: bool = False
-) -> int:
+) -> int | None:
     """Print what `picture` makes of the node; the exit code tells whether there is a node.
 
     On a terminal a new picture replaces the last one. An empty picture prints nothing.
     """
 
-    async def use(client: Client) -> int:
+    async def use(client: Client) -> None:
         while True:
             shown = await picture(client)
             if watch and not args.json:
@@ -46,7 +46,7 @@ def show(
             if shown:
                 print(shown, flush=True)
             if not watch:
-                return DONE
+                return
             await asyncio.sleep(WATCH_S)
 
     return with_daemon(args, use)
@@ -61,7 +61,7 @@ def add_rooms(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object a line")
 
 
-def rooms(args: argparse.Namespace) -> int:
+def rooms(args: argparse.Namespace) -> int | None:
     """Print the rooms, with the number of messages in each and the time of the last one."""
 
     async def picture(client: Client) -> str:
@@ -82,7 +82,7 @@ def add_members(parser: argparse.ArgumentParser) -> None:
     _add_watch(parser)
 
 
-def members(args: argparse.Namespace) -> int:
+def members(args: argparse.Namespace) -> int | None:
     """Print the members once, or again and again until Ctrl-C."""
     tags = set()
     if args.tag:
@@ -123,7 +123,7 @@ def add_status(parser: argparse.ArgumentParser) -> None:
     _add_watch(parser)
 
 
-def status(args: argparse.Namespace) -> int:
+def status(args: argparse.Namespace) -> int | None:
     """Print how the node is; return 1 if it is not healthy."""
     progress, rates, is_healthy = Progress(), Rates(), False
 
@@ -149,7 +149,7 @@ def add_digest(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def digest(args: argparse.Namespace) -> int:
+def digest(args: argparse.Namespace) -> int | None:
     """Print the two roots, and the numbers of logs and messages that they stand for."""
 
     async def picture(client: Client) -> str:
@@ -164,17 +164,16 @@ def add_leave(parser: argparse.ArgumentParser) -> None:
     """Add nothing: `flc leave` has no arguments of its own."""
 
 
-def leave(args: argparse.Namespace) -> int:
+def leave(args: argparse.Namespace) -> int | None:
     """Ask the node to leave, and wait until its daemon has ended the connection."""
 
-    async def use(client: Client) -> int:
+    async def use(client: Client) -> None:
         try:
             async with asyncio.timeout(LEAVE_S):
                 await client.leave()
         except TimeoutError as error:
             problem = "the node was asked to leave, but its daemon has not ended"
             raise FlcError(problem, "the log of that node says what it waits for") from error
-        return DONE
 
     return with_daemon(args, use)
 
@@ -184,7 +183,7 @@ def add_forget(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("member", metavar="MEMBER", help="its name, or its id if names repeat")
 
 
-def forget(args: argparse.Namespace) -> int:
+def forget(args: argparse.Namespace) -> int | None:
     """Print which member the cluster now treats like one that left."""
 
     async def picture(client: Client) -> str:

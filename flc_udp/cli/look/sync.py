@@ -45,7 +45,7 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
     flag("--timeout", metavar="SECS", type=seconds, default=10.0, help=longest)
 
 
-def sync(args: argparse.Namespace) -> int:
+def sync(args: argparse.Namespace) -> int | None:
     """Print who is asked; with `--watch` wait until nothing more will come."""
 
     async def use(client: Client) -> int:

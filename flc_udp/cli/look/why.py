@@ -45,7 +45,7 @@ def add_why(parser: argparse.ArgumentParser) -> None:
     flag("--json", action="store_true", help="print one JSON object")
 
 
-def why(args: argparse.Namespace) -> int:
+def why(args: argparse.Namespace) -> int | None:
     """Print the causes and clock of one message, or the order of two messages."""
 
     async def picture(client: Client) -> str:

@@ -52,13 +52,12 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
 
-def completion(args: argparse.Namespace) -> int:
+def completion(args: argparse.Namespace) -> None:
     """Print the script for a shell."""
     script = shellcode(["flc"], shell=args.shell, complete_arguments=["-o nospace"])
     for old, new in ZSH_CHANGES.items() if args.shell == "zsh" else ():
         script = script.replace(old, new)
     print(script.strip())
-    return 0
 
 
 def complete() -> None:

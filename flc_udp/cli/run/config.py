@@ -30,11 +30,10 @@ def add_config(parser: argparse.ArgumentParser) -> None:
     flag("--config", metavar="FILE.toml", help="check this file, and print what it changes")
 
 
-def config(args: argparse.Namespace) -> int:
+def config(args: argparse.Namespace) -> None:
     """Print the example, or the settings that the environment and a file change."""
     for line in example() if args.example else changed(args.config):
         print(line)
-    return 0
 
 
 def example() -> Iterator[str]:

@@ -36,11 +36,10 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", metavar="N", type=kind, default=NODES_MIN, help=about)
 
 
-def demo(args: argparse.Namespace) -> int:
+def demo(args: argparse.Namespace) -> None:
     """Tell the story; whatever happens, its nodes and their directories are gone afterwards."""
     with temporary_cluster() as cluster:
         asyncio.run(Story(cluster, args.nodes).tell())
-    return 0
 
 
 class Story:

@@ -52,7 +52,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     flag("--last", metavar="N", type=positive, help="begin with the last N messages")
 
 
-def nc(args: argparse.Namespace) -> int:
+def nc(args: argparse.Namespace) -> int | None:
     """Join stdin and stdout to a room until there is a reason to quit."""
     return with_daemon(args, lambda client: Conversation(client, args).run())
 

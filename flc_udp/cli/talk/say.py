@@ -33,7 +33,7 @@ def add_author(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="author", metavar="NAME", default=_login(), help=who)
 
 
-def say(args: argparse.Namespace) -> int:
+def say(args: argparse.Namespace) -> int | None:
     """Say it; exit 3 when `--wait` was not reached in time."""
 
     async def use(client: Client) -> int:
