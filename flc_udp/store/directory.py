@@ -106,7 +106,7 @@ class DataDirectory:
         self._control.unlink(missing_ok=True)
 
 
-def default_directory(environ: Mapping[str, str]) -> Path:
+def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """The data directory of a daemon that was started without --data."""
     if given := environ.get("FLC_DATA"):
         return Path(given)

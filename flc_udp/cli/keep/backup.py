@@ -13,7 +13,6 @@ an old `flc.db`: SQLite would apply the rest of the old WAL to the copy.
 from __future__ import annotations
 
 import argparse
-import os
 from pathlib import Path
 
 from flc_udp.client import compact
@@ -43,7 +42,7 @@ def backup(args: argparse.Namespace) -> None:
     if args.file == "-":
         hint = "write a file first and send that: flc backup FILE && cat FILE; or use flc export"
         raise FlcError("a copy cannot go to stdout, because it is checked before it is kept", hint)
-    source = Path(args.data or default_directory(os.environ)) / DATABASE
+    source = Path(args.data or default_directory()) / DATABASE
     made = back_up(source, Path(args.file), replace=args.force)
     standing = Standing(made.history.heads)
     record = {

@@ -29,7 +29,6 @@ import argparse
 import base64
 import binascii
 import json
-import os
 import sqlite3
 import sys
 from collections.abc import Iterator
@@ -80,7 +79,7 @@ def export(args: argparse.Namespace) -> None:
     """Print the export; raises FlcError if the log cannot be read to its end."""
     if args.room is not None:
         check_label("room", args.room)
-    directory = Path(args.data or default_directory(os.environ))
+    directory = Path(args.data or default_directory())
     path = directory / DATABASE
     with snapshot(path) as connection:
         try:

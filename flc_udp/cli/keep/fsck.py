@@ -8,9 +8,7 @@ found, and a summary at the end. The exit code is 1 if there is any finding.
 from __future__ import annotations
 
 import argparse
-import os
 from collections import Counter
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flc_udp.cli import text
@@ -22,6 +20,7 @@ from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.snapshot import snapshot
+from flc_udp.wire.message_json import rfc3339
 
 FINDINGS_SHOWN = 5
 """People see at most this many findings of each check; the others are only counted. More findings
@@ -37,7 +36,7 @@ def add_fsck(parser: argparse.ArgumentParser) -> None:
 
 def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
-    directory = Path(args.data or default_directory(os.environ))
+    directory = Path(args.data or default_directory())
     path = directory / DATABASE
     counts: Counter[str] = Counter()
     shown: list[Finding] = []
@@ -99,7 +98,8 @@ def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
     heads = ", ".join(text.count_text(count, noun) for noun, count in counted.items())
     lines = [f"{path}: {heads}"]
     if floor := check.walk.base.floor:
-        lines.append(f"floor {floor}, {_wall(floor)}: lower stamps were or will be pruned")
+        moment = text.time_text(rfc3339(wall_of(min(floor, STAMP_LIMIT))), local=True)
+        lines.append(f"floor {floor}, {moment}: lower stamps were or will be pruned")
     if not check.is_complete:
         lines.append("not walked to the end: a check below that is not WRONG may still be wrong")
     for name, claim in _claims(check).items():
@@ -137,8 +137,3 @@ def _line(finding: Finding) -> str:
     places = [str(finding.dot)] if finding.dot else [finding.log.hex()] if finding.log else []
     places += [finding.room] if finding.room is not None else []
     return text.visible("  ".join((f"{finding.check:<8}", *places, finding.problem)))
-
-
-def _wall(stamp: int) -> str:
-    wall_ms = wall_of(min(stamp, STAMP_LIMIT))
-    return f"{datetime.fromtimestamp(wall_ms / 1_000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"

@@ -14,7 +14,6 @@ directory would have to give up some of its messages for that.
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 import time
 from contextlib import AbstractContextManager, closing, nullcontext
@@ -54,7 +53,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def import_(args: argparse.Namespace) -> None:
     """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
-        directory = DataDirectory.open(args.data or default_directory(os.environ))
+        directory = DataDirectory.open(args.data or default_directory())
         try:
             with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
                 taking.take_all(file)

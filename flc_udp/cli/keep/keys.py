@@ -11,9 +11,7 @@ A secret comes from a file or from stdin, never from the command line, which `ps
 from __future__ import annotations
 
 import argparse
-import base64
 import getpass
-import secrets
 import sys
 from pathlib import Path
 
@@ -24,9 +22,6 @@ from flc_udp.model.errors import FlcError
 
 ACTIONS = ("list", "add", "use", "remove")
 STDIN = "-"
-
-KEY_BYTES = 32
-"""The AES-256 keys of a cluster are derived from this many bytes of the system's randomness."""
 
 NAMES_SHOWN = 3
 """A line of the table names at most this many members; `--json` names all."""
@@ -40,7 +35,9 @@ def add_keygen(parser: argparse.ArgumentParser) -> None:
 
 def keygen(_args: argparse.Namespace) -> None:
     """Print a new key, in base64."""
-    print(base64.b64encode(secrets.token_bytes(KEY_BYTES)).decode())
+    from flc_udp.wire.seal import make_key  # This imports ciphers, which takes a while.
+
+    print(make_key())
 
 
 def add_keys(parser: argparse.ArgumentParser) -> None:

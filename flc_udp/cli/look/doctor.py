@@ -92,7 +92,7 @@ def data_directory(data: str | None) -> Path:
     try:
         return choose_socket(data, os.environ).parent
     except FlcError:
-        return Path(data) if data else default_directory(os.environ)
+        return Path(data) if data else default_directory()
 
 
 async def meet(path: Path) -> Met:
