@@ -172,11 +172,10 @@ class Import:
         if any(log.head.stamp >= self._floor for log in base):
             raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
         if self._causal.heads:
-            lack = (
-                "has a base, and this directory lacks some of the messages that were pruned there"
+            raise FlcError(
+                "has a base, and this directory lacks some of the messages that were pruned there",
+                "import it into an empty data directory, or start this node with --join",
             )
-            hint = "import it into an empty data directory, or start this node with --join"
-            raise FlcError(lack, hint)
         self._causal = Causal(self._log.adopt(self._floor, base), 0, 0)
 
     def _take_message(self, message: Message) -> None:
@@ -204,16 +203,13 @@ class Import:
     def _refusal(self, message: Message) -> FlcError:
         missing = self._causal.missing(message)
         if not missing:
+            problem = f"has {message.dot}, which does not follow the message before it in its log"
             why = "that message is another one here, or it has a later stamp"
-            odd = (
-                f"has {message.dot}, which does not follow the message before it in its log: {why}"
-            )
-            return FlcError(odd, FORGED)
+            return FlcError(f"{problem}: {why}", FORGED)
         named = text.some_of(list(map(str, missing)), MISSING_NAMED)
-        return FlcError(
-            f"has {message.dot}, but messages that it comes after are missing: {named}",
-            "a whole export, which `flc export` prints, has them before it",
-        )
+        hint = "a whole export, which `flc export` prints, has them before it"
+        problem = f"has {message.dot}, but messages that it comes after are missing: {named}"
+        return FlcError(problem, hint)
 
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0

@@ -212,12 +212,12 @@ class LocalCluster:
         """Whether all nodes hold the same messages."""
         return len({(await node.control.digest())["root"] for node in self.nodes}) == 1
 
-    def end(self, grace_s: float = END_S) -> None:
-        """End all nodes: in order if they do it within the grace, else by kill -9."""
+    def end(self) -> None:
+        """End all nodes: in order if they do it within END_S, else by kill -9."""
         started = [process for node in self.nodes for process in node.processes]
-        for process in started if grace_s else ():
+        for process in started:
             process.terminate()
-        deadline_s = time.monotonic() + grace_s
+        deadline_s = time.monotonic() + END_S
         for process in started:
             try:
                 process.wait(max(deadline_s - time.monotonic(), 0))

@@ -470,8 +470,9 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
     assert mtu > 1_500
 
 
-def test_a_hole_for_large_datagrams_is_found() -> None:
+def test_a_hole_for_large_datagrams_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that answers what is small, and never hears what is large."""
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.5)
     ring = keyring((), "flc")
     ended = threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
@@ -481,7 +482,7 @@ def test_a_hole_for_large_datagrams_is_found() -> None:
         node_thread.start()
         try:
             address = f"127.0.0.1:{target.getsockname()[1]}"
-            verdicts = peer.peer(address, ring, 1_400, [], patience_s=0.5)
+            verdicts = peer.peer(address, ring, 1_400, [])
         finally:
             ended.set()
             node_thread.join()
@@ -527,12 +528,13 @@ def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> N
             target.sendto(seal.close(payload), source)
 
 
-def test_silence_asks_for_key_and_cluster() -> None:
+def test_silence_asks_for_key_and_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what it mostly is."""
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.01)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
         target.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{target.getsockname()[1]}"
-        (verdict,) = peer.peer(address, keyring((), "flc"), 1_400, [], patience_s=0.01)
+        (verdict,) = peer.peer(address, keyring((), "flc"), 1_400, [])
 
     assert (verdict.level, verdict.found) == ("fail", f"{address} did not answer")
     assert verdict.advice is not None

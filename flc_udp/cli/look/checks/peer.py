@@ -59,11 +59,7 @@ DO_NOT_FRAGMENT = 2
 
 
 def peer(
-    address: str,
-    ring: Keyring,
-    packet_bytes_max: int,
-    members: Sequence[Record],
-    patience_s: float = PATIENCE_S,
+    address: str, ring: Keyring, packet_bytes_max: int, members: Sequence[Record]
 ) -> list[Verdict]:
     """Check whether the peer answers; if it does, check its clock and the path."""
     try:
@@ -74,12 +70,12 @@ def peer(
         ways = WAYS[probe.socket.family]
         if sys.platform == "linux":
             probe.socket.setsockopt(ways.level, ways.mtu_discover, DO_NOT_FRAGMENT)
-        answer, problem = reach(probe, PING_BYTES_MAX + HEAD_BYTES, patience_s)
+        answer, problem = reach(probe, PING_BYTES_MAX + HEAD_BYTES)
         if answer is None:
             advice = "does the node run (flc status there), and does UDP get in?"
             found = f"{address} did not answer{problem and f': {problem}'}"
             return [fail(PEER, found, f"key or cluster name? else: {advice}")]
-        full, _ = reach(probe, packet_bytes_max - SEAL_BYTES, patience_s)
+        full, _ = reach(probe, packet_bytes_max - SEAL_BYTES)
         mtu_bytes = path_mtu(probe, ways)
     path = path_verdict(mtu_bytes, ways.headers_bytes, packet_bytes_max, full is not None)
     return [answered(answer, members), clock_verdict(answer.ahead_ms, answer.took_ms), path]
@@ -90,9 +86,7 @@ def filling(payload_bytes: int) -> list[Nack]:
     return [NOTHING] * max((payload_bytes - HEAD_BYTES - PING_BYTES_MAX) // NACK_BYTES, 0)
 
 
-def reach(
-    probe: Visitor, payload_bytes: int, patience_s: float
-) -> tuple[VisitorAnswer | None, str]:
+def reach(probe: Visitor, payload_bytes: int) -> tuple[VisitorAnswer | None, str]:
     """Send up to TRIES pings with a payload of that size, until one is answered.
 
     If none is answered, the second value says what was wrong with sending them, if that is known.
@@ -100,7 +94,7 @@ def reach(
     problem = ""
     for _ in range(TRIES):
         try:
-            if answer := probe.ping(patience_s, filling(payload_bytes)):
+            if answer := probe.ping(PATIENCE_S, filling(payload_bytes)):
                 return answer, ""
         except OSError as error:
             problem = error.strerror or str(error)
