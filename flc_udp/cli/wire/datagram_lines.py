@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from flc_udp.client import Record
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
@@ -55,16 +54,11 @@ def seal_packets(packets: Sequence[Packet], seal: Seal) -> bytes:
     return seal.close(payload)
 
 
-class DatagramReading(NamedTuple):
-    """What there is to say about a datagram: its packets, or why it cannot be read."""
+def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, str]:
+    """Open and decode one datagram; return its record and a summary for people.
 
-    record: Record
-    summary: str
-    is_valid: bool
-
-
-def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramReading:
-    """Open and decode one datagram; what is wrong with it is part of the result."""
+    What is wrong with a datagram is part of both; its record then has an `error`.
+    """
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
         payload = seal.open(datagram).payload
@@ -82,7 +76,7 @@ def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramRea
     record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}
     if unknown:
         record["unknown"] = unknown
-    return DatagramReading({**record, **extra}, summary_of(packets), is_valid=True)
+    return {**record, **extra}, summary_of(packets)
 
 
 def summary_of(packets: Sequence[Packet]) -> str:
@@ -90,7 +84,7 @@ def summary_of(packets: Sequence[Packet]) -> str:
     return ", ".join(KIND_OF[type(packet)].title for packet in packets) or "no packets"
 
 
-def _unread(problem: str, part: str, at: int | None, more: Record) -> DatagramReading:
-    record: Record = {"error": problem, "in": part, "at": at, **more}
+def _unread(problem: str, part: str, at: int | None, more: Record) -> tuple[Record, str]:
     hint = f"; {more['hint']}" if "hint" in more else ""
-    return DatagramReading(record, f"{problem}, at byte {at} of the {part}{hint}", is_valid=False)
+    summary = f"{problem}, at byte {at} of the {part}{hint}"
+    return {"error": problem, "in": part, "at": at, **more}, summary

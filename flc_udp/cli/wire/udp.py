@@ -19,15 +19,7 @@ from typing import Any, cast
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
-from flc_udp.cli.wire import ping
-from flc_udp.cli.wire.datagram_lines import (
-    KEY_HINT,
-    LINE_BYTES_MAX,
-    packets_of,
-    read_datagram,
-    seal_packets,
-    summary_of,
-)
+from flc_udp.cli.wire import datagram_lines, ping
 from flc_udp.cli.wire.hexdump import Captured, HexReader
 from flc_udp.client import compact
 from flc_udp.model.address import NO_HOST, split_host_port
@@ -104,17 +96,17 @@ async def decode(seal: Seal, *, with_hex: bool) -> int:
             complain(str(found), found.hint)
             code = FAILED
             continue
-        reading = read_datagram(found.datagram, seal, with_hex=with_hex)
+        record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
-        print(compact({**known, **reading.record}), flush=True)
-        code = code if reading.is_valid else FAILED
+        print(compact({**known, **record}), flush=True)
+        code = FAILED if "error" in record else code
     return code
 
 
 async def _captured() -> AsyncIterator[Captured | FlcError]:
     reader = HexReader()
-    async for lines in pipes.line_batches(STDIN, LINE_BYTES_MAX):
+    async for lines in pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
         for line in lines:
             for found in reader.feed(line.decode(errors="replace")):
                 yield found
@@ -155,7 +147,7 @@ class UdpSession(asyncio.DatagramProtocol):
             return FAILED
         if self._answered or not self._sent:
             return DONE
-        complain(f"{self._far()} did not answer", f"is it there? {KEY_HINT}")
+        complain(f"{self._far()} did not answer", f"is it there? {datagram_lines.KEY_HINT}")
         return SILENT
 
     def _is_busy(self) -> bool:
@@ -216,7 +208,7 @@ class UdpSession(asyncio.DatagramProtocol):
         """Send what stdin has; its end is no reason to quit."""
         await self._has_peer.wait()
         number = 0
-        async for lines in pipes.line_batches(STDIN, LINE_BYTES_MAX):
+        async for lines in pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
             for line in lines:
                 number += 1
                 await self._writable.wait()
@@ -242,30 +234,31 @@ class UdpSession(asyncio.DatagramProtocol):
 
     def _say(self, number: int, line: bytes) -> None:
         try:
-            self._send(packets_of(line))
+            self._send(datagram_lines.packets_of(line))
         except FlcError as error:
             self._refused += 1
             complain(f"line {number}: {error}", error.hint)
 
     def _send(self, packets: Sequence[Packet]) -> None:
-        datagram = seal_packets(packets, self._seal)
+        datagram = datagram_lines.seal_packets(packets, self._seal)
         self._silence.broken()
         self._sent += 1
         self._transport.sendto(datagram, self._peer)
-        summary = summary_of(packets)
+        summary = datagram_lines.summary_of(packets)
         self._note(f"sent {len(datagram)} bytes to {self._far()}: {summary}", datagram)
 
     def _read(self, datagram: bytes, source: SocketAddress) -> bytes:
-        reading = read_datagram(datagram, self._seal, with_hex=self._args.hex)
-        word = "received" if reading.is_valid else "dropped"
+        record, summary = datagram_lines.read_datagram(datagram, self._seal, self._args.hex)
+        is_valid = "error" not in record
+        word = "received" if is_valid else "dropped"
         whence = ping.address_of(source)
-        self._note(f"{word} {len(datagram)} bytes from {whence}: {reading.summary}", datagram)
-        if reading.is_valid:
+        self._note(f"{word} {len(datagram)} bytes from {whence}: {summary}", datagram)
+        if is_valid:
             self._answered += 1
             if self._listens:
                 self._peer = source
                 self._has_peer.set()
-        return compact({"from": str(whence), **reading.record}).encode() + b"\n"
+        return compact({"from": str(whence), **record}).encode() + b"\n"
 
     def _far(self) -> str:
         return str(self._args.target if self._peer is None else ping.address_of(self._peer))
