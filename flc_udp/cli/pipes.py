@@ -78,19 +78,18 @@ def _read(fd: int) -> bytes:
             select.select([fd], [], [])
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all the data, however long that takes."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
-
-
 async def print_bytes(data: bytes) -> None:
-    """Print the data whole; the loop goes on meanwhile. What a cancelled call prints still ends."""
-    await in_thread(lambda: write_all(STDOUT, data))
+    """Print all the data, however long that takes. What a cancelled call prints still ends."""
+
+    def write() -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(STDOUT, view) :]
+            except BlockingIOError:
+                select.select([], [STDOUT], [])
+
+    await in_thread(write)
 
 
 @asynccontextmanager

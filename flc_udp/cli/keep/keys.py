@@ -42,15 +42,12 @@ def keygen(_args: argparse.Namespace) -> None:
 
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc keys list|add|use|remove`."""
-    parser.add_argument(
-        "action", metavar="ACTION", choices=ACTIONS,
-        help="list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted",
-    )  # fmt: skip
-    parser.add_argument(
-        "key", metavar="KEY", nargs="?",
-        help="for add, a file with the key (default: stdin); for use and remove, its id or open",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object a key")
+    flag = parser.add_argument
+    what = "list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted"
+    flag("action", metavar="ACTION", choices=ACTIONS, help=what)
+    which = "for add, a file with the key (default: stdin); for use and remove, its id or open"
+    flag("key", metavar="KEY", nargs="?", help=which)
+    flag("--json", action="store_true", help="print one JSON object a key")
     parser.set_defaults(misused=parser.error)
 
 
@@ -60,9 +57,8 @@ def keys(args: argparse.Namespace) -> int | None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
     if args.action == "list" and args.key is not None:
         args.misused("list takes no key")
-    change = {} if args.action == "list" else {args.action: args.key}
-    if args.action == "add":
-        change = {"add": read_line(args.key or STDIN)}
+    key = read_line(args.key or STDIN) if args.action == "add" else args.key
+    change = {} if args.action == "list" else {args.action: key}
 
     async def use(client: Client) -> None:
         stream = client.stream("keys", **change)

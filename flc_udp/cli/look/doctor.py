@@ -41,11 +41,6 @@ class Met(NamedTuple):
     newest: Record | None = None
     problem: str = ""
 
-    @property
-    def port(self) -> int | None:
-        """Return the port of its address. Its socket has the same port unless it advertises one."""
-        return split_host_port(self.status["node"]["address"])[1] if self.status else None
-
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc doctor [HOST:PORT]`."""
@@ -75,7 +70,8 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     met = asyncio.run(meet(data / SOCKET))
     ring = peers_ring(args, data, met, here) if args.address is not None else None
     yield from versions()
-    yield from kernel(met.port)
+    # Its socket has the port of its address, unless it advertises another one.
+    yield from kernel(split_host_port(met.status["node"]["address"])[1] if met.status else None)
     yield from directory(data)
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)

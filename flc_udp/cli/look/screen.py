@@ -19,8 +19,8 @@ from flc_udp.client import Record
 PEERS_SHOWN = 5
 """At most this many ill peers are listed, the worst first. The others are only counted."""
 
-INDENT = 14
-"""The folded rest of a line begins at this column, below the words of its first part."""
+INDENT = 14 * " "
+"""The folded rest of a line stands below the words of its first part."""
 
 WIDTH_LEAST = 40
 """On a narrower terminal lines are not folded, because that would make them harder to read."""
@@ -47,9 +47,8 @@ def _folded(line: str, width: int | None) -> str:
     if width is None or width < WIDTH_LEAST:
         return line
     return textwrap.fill(
-        line, width, subsequent_indent=" " * INDENT,
-        break_on_hyphens=False, drop_whitespace=True, break_long_words=False,
-    )  # fmt: skip
+        line, width, subsequent_indent=INDENT, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _title(record: Record) -> str:
