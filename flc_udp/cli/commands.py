@@ -4,8 +4,6 @@ The table is plain text, so that it looks as the help prints it. An entry begins
 the command, its module in brackets and its summary. Below are examples that can be typed.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 from importlib import import_module

@@ -1,7 +1,5 @@
 """Finds the daemon that a client command speaks to, and gives the command a connection to it."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os

@@ -9,8 +9,6 @@ another error, and text from elsewhere must not drive the terminal. If standard 
 (a full disk, a closed pipe), only the exit code tells that something is wrong.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 from collections.abc import Callable, Sequence

@@ -7,8 +7,6 @@ is a Python keyword, this is `NAME_(args)`. People get one `error:` and one `hin
 traceback is a bug of ours.
 """
 
-from __future__ import annotations
-
 import argparse
 import errno
 import io

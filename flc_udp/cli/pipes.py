@@ -6,8 +6,6 @@ daemons, so a read that never returns does not keep the process alive. A line en
 line that is too long is cut, so that memory has a limit.
 """
 
-from __future__ import annotations
-
 import asyncio
 import math
 import os

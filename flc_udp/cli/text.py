@@ -4,8 +4,6 @@ All functions are pure. Times are local on a terminal and UTC in a pipe. What `-
 goes through here.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from base64 import b64decode

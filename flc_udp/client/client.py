@@ -1,7 +1,5 @@
 """The requests that a program can send to a node: say, follow, and look at what it knows."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import AsyncIterator

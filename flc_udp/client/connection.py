@@ -6,8 +6,6 @@ But it is read while somebody waits for an answer: otherwise a program that says
 two messages of a long follow would wait for ever.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

@@ -10,8 +10,6 @@ held, and gets later messages from others; the copied node may go on, too. Never
 an old `flc.db`: SQLite would apply the rest of the old WAL to the copy.
 """
 
-from __future__ import annotations
-
 import argparse
 from pathlib import Path
 

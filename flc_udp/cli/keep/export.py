@@ -23,8 +23,6 @@ for reading: its messages follow what their authors said in other rooms, so no l
 from it, and `flc import` refuses it.
 """
 
-from __future__ import annotations
-
 import argparse
 import base64
 import binascii

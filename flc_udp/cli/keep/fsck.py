@@ -5,8 +5,6 @@ table of the checks, and the first findings below it. `--json` prints each findi
 found, and a summary at the end. The exit code is 1 if there is any finding.
 """
 
-from __future__ import annotations
-
 import argparse
 from collections import Counter
 from pathlib import Path

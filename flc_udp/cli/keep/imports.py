@@ -11,8 +11,6 @@ tells the others. Only a directory without messages can take over the base of an
 directory would have to give up some of its messages for that.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 import time

@@ -8,8 +8,6 @@ open what another one sealed.
 A secret comes from a file or from stdin, never from the command line, which `ps` shows to all.
 """
 
-from __future__ import annotations
-
 import argparse
 import getpass
 import sys

@@ -4,8 +4,6 @@ It changes nothing. The node here need not run; if it does, the doctor asks its 
 an address, it also tries the way to that peer, with the node's key and cluster or with given ones.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os

@@ -4,8 +4,6 @@ Rules. Each line is printed as it comes, so a million lines need no memory. With
 depends on the message alone: its keys stand in the order of `JSON_KEYS`.
 """
 
-from __future__ import annotations
-
 import argparse
 import re
 import sys

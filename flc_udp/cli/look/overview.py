@@ -4,8 +4,6 @@ A picture of the node is printed once, or with `--watch` again every second, unt
 module `screen` writes a status for people; `--json` prints everything that the daemon tells.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import shutil

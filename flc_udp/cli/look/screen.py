@@ -5,8 +5,6 @@ to do. Then come the facts, the most important ones first. A fact is left out if
 or if the daemon did not tell it. On a terminal, long lines are folded at its width.
 """
 
-from __future__ import annotations
-
 import textwrap
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest

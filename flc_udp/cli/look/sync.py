@@ -7,8 +7,6 @@ saying something. After ROUNDS_MAX such rounds the watch ends, because nothing i
 missing.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import math

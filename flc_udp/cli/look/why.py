@@ -4,8 +4,6 @@ Rules. The daemon decides the order, by causality alone; this module puts it int
 known between two rooms than within one: there `concurrent` means only that nothing orders the two.
 """
 
-from __future__ import annotations
-
 import argparse
 import sys
 

@@ -7,8 +7,6 @@ Promise: what is started here is ended here. A daemon is ended by its process id
 reaped, so the id never belongs to another process; and `temporary_cluster` leaves no file either.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os

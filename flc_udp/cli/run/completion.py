@@ -9,8 +9,6 @@ said. Rooms and members have names that other people chose: a name is offered on
 is and no shell or parser would take it for anything but a name.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os

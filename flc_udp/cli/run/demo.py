@@ -4,8 +4,6 @@ Promise: exit 0 means that each of them was checked and held; otherwise the erro
 did not. Nothing waits for a fixed time: a step goes on when what it is about has happened.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json

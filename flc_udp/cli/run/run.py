@@ -5,8 +5,6 @@ The daemon finds the rest of its settings elsewhere. The flags of `flc run` are 
 reasons and limits are read from there, so they are always the ones that are checked.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import os

@@ -6,8 +6,6 @@ read while stdout takes nothing, so memory does not grow. Nothing is cut off at 
 until what was said is answered, and what is being printed is out.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import re

@@ -1,7 +1,5 @@
 """`flc say`: says one message, and prints its dot once it is durable."""
 
-from __future__ import annotations
-
 import argparse
 import getpass
 import sys

@@ -9,8 +9,6 @@ instead of `sender` and `packets`, with the place of the fault: byte `at` of the
 names, which is the datagram, or the payload that was sealed in it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
 

@@ -4,8 +4,6 @@ Pure: lines in, datagrams and errors out. A packet's datagram comes out with the
 it, so a live capture is decoded as it goes. A header is believed only if all its lengths agree.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address

@@ -7,8 +7,6 @@ is a visitor's. In listen mode lines go to the peer that last sent a datagram th
 junk does not lead them anywhere else. Like nc, the session stays after the end of input.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import sys

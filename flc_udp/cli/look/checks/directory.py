@@ -3,8 +3,6 @@
 The checks take no lock, because that would stop a node that starts at the same moment.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import stat

@@ -4,8 +4,6 @@ The kernel may grant a smaller receive buffer than the daemon asks for, and it d
 fit. It reports neither to the daemon, but on Linux both can be read in /proc.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sqlite3

@@ -4,8 +4,6 @@ Reachability has two directions. If a member is suspect or dead here, this node 
 others accuse this node and it knows that, it hears them, but they do not hear it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from datetime import datetime
 

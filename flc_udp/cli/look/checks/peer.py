@@ -5,8 +5,6 @@ firewalls often drop these reports. So the check also sends a full datagram: a p
 up with packets which mean nothing to the peer. Either the peer answers it or not.
 """
 
-from __future__ import annotations
-
 import errno
 import socket
 import sys

@@ -1,7 +1,5 @@
 """The result of a check: its level, what was found, and what to do if that is not well."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from flc_udp.cli.text import visible
