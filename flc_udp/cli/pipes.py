@@ -60,12 +60,15 @@ class LineSplitter:
         return [rest] if rest else []
 
 
-async def line_batches(fd: int, limit: int) -> AsyncIterator[list[bytes]]:
-    """Read `fd` to its end; lines that arrive together come in one list."""
-    splitter = LineSplitter(limit)
-    while chunk := await in_thread(lambda: _read(fd)):
-        yield splitter.feed(chunk)
-    yield splitter.end()
+async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Read `fd` to its end; each line comes as soon as it has ended, with its number from 1."""
+    splitter, number, at_end = LineSplitter(limit), 0, False
+    while not at_end:
+        chunk = await in_thread(lambda: _read(fd))
+        at_end = not chunk
+        for line in splitter.end() if at_end else splitter.feed(chunk):
+            number += 1
+            yield number, line
 
 
 def _read(fd: int) -> bytes:

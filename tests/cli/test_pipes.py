@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.cli.pipes import LineSplitter, in_thread, line_batches
+from flc_udp.cli.pipes import LineSplitter, in_thread, numbered_lines
 
 
 @given(st.lists(st.sampled_from([b"", b"\n", b"a", b"bc\n", b"\r\n\n", b"\xff"])))
@@ -36,14 +36,14 @@ def test_a_long_line_is_not_kept() -> None:
 async def test_lines_come_as_they_are_written() -> None:
     """A line is there as soon as it ended, long before the input does."""
     reading, writing = os.pipe()
-    batches = line_batches(reading, 100)
+    lines = numbered_lines(reading, 100)
 
     os.write(writing, b"one\ntw")
-    assert await anext(batches) == [b"one"]
+    assert await anext(lines) == (1, b"one")
     os.write(writing, b"o\n")
-    assert await anext(batches) == [b"two"]
+    assert await anext(lines) == (2, b"two")
     os.close(writing)
-    assert [batch async for batch in batches] == [[]]
+    assert [line async for line in lines] == []
     os.close(reading)
 
 

@@ -69,7 +69,7 @@ class Conversation:
         self._accepted, self._caught_up, self._flowing = (asyncio.Event() for _ in range(3))
         self._flowing.set()  # It is clear while stdout takes nothing.
         self._writing: asyncio.Task[None] | None = None
-        self._read = self._refused = self._shown = 0
+        self._refused = self._shown = 0
         self._looks_left = LOOKS
         self._code = DONE
         self._is_talkative = args.verbose or sys.stderr.isatty()
@@ -140,19 +140,16 @@ class Conversation:
         """Say the lines of stdin; with -N the end of input is a reason to quit."""
         await self._accepted.wait()
         if not self._args.deaf:
-            async for lines in pipes.line_batches(STDIN, BODY_BYTES_MAX):
-                for line in lines:
-                    await self._flowing.wait()
-                    self._say(line)
-                    await self._client.drain()
+            async for number, line in pipes.numbered_lines(STDIN, BODY_BYTES_MAX):
+                await self._flowing.wait()
+                self._say(number, line)
+                await self._client.drain()
             if self._args.quits:
                 await self._caught_up.wait()
                 return
         await asyncio.Event().wait()
 
-    def _say(self, line: bytes) -> None:
-        self._read += 1
-        number = self._read
+    def _say(self, number: int, line: bytes) -> None:
         if len(line) > BODY_BYTES_MAX:
             self._refuse(number, f"has more than {BODY_BYTES_MAX} bytes", "no node accepts it")
         else:

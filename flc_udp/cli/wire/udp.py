@@ -104,10 +104,9 @@ async def decode(seal: Seal, *, with_hex: bool) -> int:
 
 async def _captured() -> AsyncIterator[Captured | FlcError]:
     reader = HexReader()
-    async for lines in pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
-        for line in lines:
-            for found in reader.feed(line.decode(errors="replace")):
-                yield found
+    async for _, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
+        for found in reader.feed(line.decode(errors="replace")):
+            yield found
     for error in reader.end():
         yield error
 
@@ -205,13 +204,10 @@ class UdpSession(asyncio.DatagramProtocol):
     async def _speak(self) -> None:
         """Send what stdin has; its end is no reason to quit."""
         await self._has_peer.wait()
-        number = 0
-        async for lines in pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
-            for line in lines:
-                number += 1
-                await self._writable.wait()
-                if line.strip():
-                    self._say(number, line)
+        async for number, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
+            await self._writable.wait()
+            if line.strip():
+                self._say(number, line)
         await asyncio.Event().wait()
 
     async def _show(self) -> None:
