@@ -89,8 +89,6 @@ def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
 def _is_there(path: Path) -> bool:
     try:
         path.lstat()
-    except PermissionError:
-        return True  # Connecting to it gives the right error.
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)  # Connecting to it gives the right error.
     return True

@@ -82,13 +82,10 @@ def shown(word: str) -> str:
 
 def seconds(words: str) -> float:
     """Read a time to wait, in seconds from 0."""
-    try:
-        span_s = float(words)
-    except ValueError:
-        span_s = -1.0
-    if not 0 <= span_s <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{words!r} is not a number of seconds")
-    return span_s
+    with suppress(ValueError):
+        if 0 <= (span_s := float(words)) <= SECONDS_MAX:
+            return span_s
+    raise argparse.ArgumentTypeError(f"{words!r} is not a number of seconds")
 
 
 def number_from(low: int, high: int = NUMBER_MAX) -> Callable[[str], int]:

@@ -98,7 +98,9 @@ class Watch:
             await asyncio.sleep(LOOK_S)
             status = await self._client.status()
             figures = self._progress.look(status, self._now_s())
-            roots = self._answers(status)
+            agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
+            # For each member that has answered this sync: whether it has this node's root.
+            roots = [agreed for agreed in agrees if agreed is not None]
             was_answered = was_answered or bool(roots)
             if not was_answered and self._now_s() - began_s >= self._args.timeout:
                 return False
@@ -120,11 +122,6 @@ class Watch:
     async def _ask(self) -> None:
         answer = await self._client.request("sync", peer=self._args.peer)
         self._asked, self._asked_at_s = answer["asked"], self._now_s()
-
-    def _answers(self, status: Record) -> list[bool]:
-        """Tell for each member that has answered this sync whether it has this node's root."""
-        agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
-        return [bool(one) for one in agrees if one is not None]
 
     def _show(self, figures: CatchUpFigures) -> None:
         """Draw over the last line of a terminal; elsewhere print a new line, if one is due."""

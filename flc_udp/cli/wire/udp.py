@@ -25,8 +25,6 @@ from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
-USAGE = "flc udp HOST PORT | -l [HOST:]PORT | --decode  [OPTION]..."
-
 ARRIVED_MAX = 4_096
 """At most this many datagrams wait to be printed; others are dropped, and -v says so."""
 
@@ -42,7 +40,7 @@ SocketAddress = tuple[Any, ...]
 
 def add_udp(parser: argparse.ArgumentParser) -> None:
     """`flc udp HOST PORT`, `-l PORT` or `--decode`."""
-    parser.usage = USAGE
+    parser.usage = "flc udp HOST PORT | -l [HOST:]PORT | --decode  [OPTION]..."
     parser.set_defaults(misused=parser.error)
     flag = parser.add_argument
     flag("target", metavar="HOST PORT", nargs="*", help="a node's UDP address")
@@ -77,8 +75,7 @@ def _join_addresses(args: argparse.Namespace) -> None:
         if not split_host_port(args.target)[1]:
             raise FlcError(f"nothing listens on port 0 of {args.target}", "write a port from 1")
     elif args.listen is not None:
-        is_port = ":" not in args.listen
-        args.listen = _joined("127.0.0.1", args.listen) if is_port else args.listen
+        args.listen = args.listen if ":" in args.listen else _joined("127.0.0.1", args.listen)
         split_host_port(args.listen)
 
 
