@@ -41,34 +41,22 @@ async def in_thread(call: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-class LineSplitter:
-    r"""Cuts chunks into lines at \n. Of a line over `limit` bytes it keeps `limit + 1` bytes."""
-
-    def __init__(self, limit: int) -> None:
-        self._kept_bytes = limit + 1
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that end in `chunk`, without their newlines."""
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest[: self._kept_bytes]
-        return [line[: self._kept_bytes] for line in lines]
-
-    def end(self) -> list[bytes]:
-        """Return the last line, if it has no newline."""
-        rest, self._rest = self._rest, b""
-        return [rest] if rest else []
-
-
 async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Read `fd` to its end; each line comes as soon as it has ended, with its number from 1."""
-    splitter, number, at_end = LineSplitter(limit), 0, False
+    r"""Read `fd` to its end. Each line comes as soon as it has ended at \n, with its number from 1.
+
+    Of a line over `limit` bytes only `limit + 1` bytes are kept and given.
+    """
+    number, rest, at_end = 0, b"", False
     while not at_end:
         chunk = await in_thread(lambda: _read(fd))
         at_end = not chunk
-        for line in splitter.end() if at_end else splitter.feed(chunk):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[: limit + 1]
+        if at_end and rest:
+            lines.append(rest)
+        for line in lines:
             number += 1
-            yield number, line
+            yield number, line[: limit + 1]
 
 
 def _read(fd: int) -> bytes:
