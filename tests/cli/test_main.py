@@ -152,17 +152,7 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-LIGHT = [
-    *(
-        "main",
-        "talk.nc",
-        "talk.say",
-        "look.log",
-        "look.overview",
-        "look.sync",
-    ),
-    *("look.why", "keep.keys"),
-]
+LIGHT = ["main", "talk.nc", "talk.say", "look.log", "look.overview", "look.sync", "keep.keys"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

@@ -243,5 +243,4 @@ class Rates:
         self._before, self._at_s = now, at_s
         if before is None or took_s <= 0 or any(now[name] < before[name] for name in now):
             return ""
-        moved = {name: (now[name] - before[name]) / took_s for name in now}
-        return ", ".join(f"{name} {rate:.0f}/s" for name, rate in moved.items())
+        return ", ".join(f"{name} {(now[name] - before[name]) / took_s:.0f}/s" for name in now)

@@ -108,14 +108,11 @@ def _names(op: str, key: str) -> Callable[..., list[str]]:
 
     def offer(parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
         with suppress(FlcError, TimeoutError):
-            return list(filter(_is_plain, asyncio.run(ask(parsed_args.data))))
+            names = asyncio.run(ask(parsed_args.data))
+            return [n for n in names if visible(n) == n and not n.startswith(STARTS_NO_NAME)]
         return []
 
     return offer
-
-
-def _is_plain(name: str) -> bool:
-    return visible(name) == name and not name.startswith(STARTS_NO_NAME)
 
 
 OFFERS: dict[object, Callable[..., object]] = {
