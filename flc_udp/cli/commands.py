@@ -4,13 +4,13 @@ The table is plain text, so that it looks as the help prints it. An entry begins
 the command, its module in brackets and its summary. Below are examples that can be typed.
 """
 
-from __future__ import annotations
-
 import argparse
+import re
 from importlib import import_module
+from types import ModuleType
 from typing import NamedTuple
 
-from flc_udp.cli.arguments import Parser
+from flc_udp.cli.conventions import Parser
 
 TABLE = """
 run (run.run): run a node in the foreground
@@ -30,20 +30,20 @@ log (look.log): print the converged history of a room, or of all
   flc log ops -n 100
   flc log --since 2h --json | jq -r .author | sort | uniq -c
 
-rooms (look.rooms_and_members): list the rooms
+rooms (look.overview): list the rooms
   flc rooms
   flc rooms --json | jq -r .room
 
-members (look.rooms_and_members): list the members of the cluster as this node sees them
+members (look.overview): list the members of the cluster as this node sees them
   flc members
   flc members --watch
   flc members --tag role=db --json | jq -r .address
 
-status (look.status): say how the node is; exit 1 if it is not healthy
+status (look.overview): say how the node is; exit 1 if it is not healthy
   flc status
   flc status --json | jq .reasons
 
-digest (look.status): print the roots: nodes with equal roots have equal histories and members
+digest (look.overview): print the roots: nodes with equal roots have equal histories and members
   flc digest
   flc digest --json
 
@@ -52,14 +52,14 @@ sync (look.sync): compare histories with other nodes now; with -w watch this one
   flc sync ben --watch
   flc sync -w --json | jq .left_s
 
-leave (look.status): make the node leave the cluster and end its daemon
+leave (look.overview): make the node leave the cluster and end its daemon
   flc leave
 
-forget (look.status): treat a member that is not coming back like one that left
+forget (look.overview): treat a member that is not coming back like one that left
   flc forget ben
   flc forget 86be453a11f3d69b
 
-why (look.why): print the causes and clock of a message, or which of two came first
+why (look.log): print the causes and clock of a message, or which of two came first
   flc why 9f2c61d0a47be813:17
   flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1
 
@@ -95,7 +95,7 @@ doctor (look.doctor): check what often goes wrong, and the way to a peer; exit 1
   flc doctor ben.example:7352
   flc doctor --json | jq 'select(.advice)'
 
-keygen (keep.keygen): print a new key for a cluster
+keygen (keep.keys): print a new key for a cluster
   (umask 077; flc keygen > cluster.key); flc run --key-file cluster.key
 
 keys (keep.keys): show or change the keys of a running node: the first seals, any opens
@@ -105,7 +105,7 @@ keys (keep.keys): show or change the keys of a running node: the first seals, an
   flc keys remove open
   flc keys list --json | jq -r 'select(.seals) | .id'
 
-config (run.config): print a file of all settings to start from, or what is changed here
+config (run.run): print a file of all settings to start from, or what is changed here
   flc config --example > flc.toml
   flc config --config flc.toml
 
@@ -118,9 +118,13 @@ demo (run.demo): show a cluster in one terminal: chat, kill -9, catch up, equal 
   flc demo
   flc demo --nodes 5
 
-sim (run.sim): run the same code under a virtual clock and a lossy network
+sim (run.run): run the same code under a virtual clock and a lossy network
   flc sim --nodes 50 --loss 5 --seed 7
 """
+
+
+ENTRY = re.compile(r"(\w+) \((.+)\): (.+)\n((?:  .+\n)+)")
+"""An entry of the table."""
 
 
 class Command(NamedTuple):
@@ -131,17 +135,7 @@ class Command(NamedTuple):
     example: str
 
 
-def _read(table: str) -> dict[str, Command]:
-    commands = {}
-    for entry in table.strip().split("\n\n"):
-        head, example = entry.split("\n", 1)
-        name, rest = head.split(" (", 1)
-        module, summary = rest.split("): ", 1)
-        commands[name] = Command(f"flc_udp.cli.{module}", summary, example)
-    return commands
-
-
-COMMANDS = _read(TABLE)
+COMMANDS = {name: Command(*rest) for name, *rest in ENTRY.findall(TABLE)}
 
 
 def command_parser(name: str) -> Parser:
@@ -150,7 +144,7 @@ def command_parser(name: str) -> Parser:
     parser = Parser(
         prog=f"flc {name}",
         description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        epilog=f"example:\n{command.example}",
+        epilog=f"example:\n{command.example.rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         conflict_handler="resolve",  # a command may explain --data in its own way
@@ -164,4 +158,9 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    getattr(import_module(COMMANDS[name].module), f"add_{name}")(parser)
+    getattr(module_of(name), f"add_{name}")(parser)
+
+
+def module_of(name: str) -> ModuleType:
+    """Import the module with the two functions of a command."""
+    return import_module(f"flc_udp.cli.{COMMANDS[name].module}")

@@ -1,16 +1,15 @@
 """Finds the daemon that a client command speaks to, and gives the command a connection to it."""
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 
-from flc_udp.cli.complaint import SILENT, complain
+from flc_udp.cli.conventions import SILENT, complain
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
+from flc_udp.store.directory import user_directory
 
 SOCKET = "control.sock"
 
@@ -24,46 +23,31 @@ ASK_S = 1.0
 SYSTEM_DIRECTORY = Path("/run/flc")
 
 
-def with_daemon(args: argparse.Namespace, use: Callable[[Client], Awaitable[int]]) -> int:
+def with_daemon(
+    args: argparse.Namespace, use: Callable[[Client], Awaitable[int | None]]
+) -> int | None:
     """Run `use` with a connection to the daemon of `args.data`; raises FlcError without one."""
 
-    async def session() -> int:
+    async def session() -> int | None:
         path = choose_socket(args.data, os.environ)
-        client = await _Client.connect(path)
         try:
-            async with asyncio.timeout(None) as patience:
+            async with asyncio.timeout(None) as patience, await Client.connect(path) as client:
                 watching = asyncio.create_task(_watch(client, patience))
                 try:
                     return await use(client)
                 finally:
                     watching.cancel()
-                    await client.close()
         except TimeoutError:
             if not patience.expired():
                 raise
-        complain(
-            f"the daemon at {path} does not answer within {PATIENCE_S:g} s",
-            "it is stopped or stuck: see its log, and run `flc doctor`",
-        )
+        problem = f"the daemon at {path} does not answer within {PATIENCE_S:g} s"
+        complain(problem, "it is stopped or stuck: see its log, and run `flc doctor`")
         return SILENT
 
     return asyncio.run(session())
 
 
-class _Client(Client):
-    """A client that knows whether it has heard anything: even a stuck daemon takes connections."""
-
-    has_heard = False
-
-    def data_received(self, data: bytes) -> None:
-        self.has_heard = True
-        super().data_received(data)
-
-    def abort(self) -> None:
-        self._transport.abort()
-
-
-async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
+async def _watch(client: Client, patience: asyncio.Timeout) -> None:
     """End the patience if the daemon says nothing at all, not even when it is asked for its status.
 
     The question uses another connection, because a say on this one may wait for the disk or for
@@ -73,9 +57,8 @@ async def _watch(client: _Client, patience: asyncio.Timeout) -> None:
     if client.has_heard:
         return
     try:
-        async with asyncio.timeout(PATIENCE_S - ASK_S):
-            async with await Client.connect(client.path) as other:
-                await other.status()
+        async with asyncio.timeout(PATIENCE_S - ASK_S), await Client.connect(client.path) as other:
+            await other.status()
     except FlcError:
         return  # It refused, or it is gone: the command hears that, too.
     except TimeoutError:
@@ -91,10 +74,8 @@ def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
         if _is_there(path):
             return path
     named = data or environ.get("FLC_DATA")
-    raise FlcError(
-        f"no daemon here: there is no {' and no '.join(map(str, places))}",
-        f"start one: flc run{f' --data {named}' if named else ''}",
-    )
+    problem = f"no daemon here: there is no {' and no '.join(map(str, places))}"
+    raise FlcError(problem, f"start one: flc run{f' --data {named}' if named else ''}")
 
 
 def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
@@ -102,17 +83,12 @@ def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
     named = data or environ.get("FLC_DATA")
     if named:
         return [Path(named) / SOCKET]
-    state = Path(environ.get("XDG_STATE_HOME", ""))
-    if not state.is_absolute():  # The XDG specification ignores a relative path.
-        state = Path("~/.local/state").expanduser()
-    return [state / "flc" / SOCKET, SYSTEM_DIRECTORY / SOCKET]
+    return [user_directory(environ) / SOCKET, SYSTEM_DIRECTORY / SOCKET]
 
 
 def _is_there(path: Path) -> bool:
     try:
         path.lstat()
-    except PermissionError:
-        return True  # Connecting to it gives the right error.
-    except OSError:
-        return False
+    except OSError as error:
+        return isinstance(error, PermissionError)  # Connecting to it gives the right error.
     return True

@@ -2,11 +2,10 @@
 
 Rules. A module is imported only when it is needed, so `flc --version` is immediate and no client
 command waits for the daemon's modules. A command NAME is two functions of its module:
-`add_NAME(parser)`, and `NAME(args)`, which returns the exit code; if NAME is a Python keyword,
-this is `NAME_(args)`. People get one `error:` and one `hint:` line; a traceback is a bug of ours.
+`add_NAME(parser)`, and `NAME(args)`, which returns the exit code, or None if all is well. If NAME
+is a Python keyword, this is `NAME_(args)`. People get one `error:` and one `hint:` line; a
+traceback is a bug of ours.
 """
-
-from __future__ import annotations
 
 import argparse
 import errno
@@ -19,9 +18,8 @@ from importlib import import_module
 from keyword import iskeyword
 
 from flc_udp import __version__
-from flc_udp.cli.arguments import Parser, did_you_mean
-from flc_udp.cli.commands import COMMANDS, command_parser
-from flc_udp.cli.complaint import DONE, FAILED, INTERRUPTED, complain
+from flc_udp.cli.commands import COMMANDS, command_parser, module_of
+from flc_udp.cli.conventions import DONE, FAILED, INTERRUPTED, Parser, complain, did_you_mean
 from flc_udp.model.errors import FlcError
 
 FULL_HINT = "make room on the disk that it is written to: see `df`"
@@ -35,23 +33,21 @@ def main(argv: Sequence[str] | None = None) -> int:
     if "_ARGCOMPLETE" in os.environ:
         import_module("flc_udp.cli.run.completion").complete()
     name = _command_name(words)
-    parser = command_parser(name)
-    module = import_module(COMMANDS[name].module)
-    call = getattr(module, f"{name}_" if iskeyword(name) else name)
-    return _ended(call, parser.read(words[1:]))
+    args = command_parser(name).read(words[1:])
+    return _ended(getattr(module_of(name), f"{name}_" if iskeyword(name) else name), args)
 
 
 def _command_name(words: Sequence[str]) -> str:
     parser = _top_parser()
     name: str = parser.read(words[:1]).command
     if name not in COMMANDS:
-        parser.refuse(f"there is no command {name!r}", did_you_mean(name, list(COMMANDS)))
+        parser.error(f"there is no command {name!r}", did_you_mean(name, list(COMMANDS)))
     return name
 
 
-def _ended(call: Callable[[argparse.Namespace], int], args: argparse.Namespace) -> int:
+def _ended(call: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     try:
-        code = call(args)
+        code = call(args) or DONE
         sys.stdout.flush()
     except FlcError as error:
         return _fail(str(error), error.hint)

@@ -1,4 +1,4 @@
-r"""Reads stdin and writes stdout in a program that lives in an event loop.
+r"""Reads stdin and writes stdout in a program that lives in an event loop, until a reason to quit.
 
 Rules. A thread of its own reads or writes what may block. No descriptor is made non-blocking,
 because that flag belongs to the terminal, or to everyone who shares the pipe. The threads are
@@ -6,16 +6,19 @@ daemons, so a read that never returns does not keep the process alive. A line en
 line that is too long is cut, so that memory has a limit.
 """
 
-from __future__ import annotations
-
 import asyncio
+import math
 import os
 import select
 import stat
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import AsyncIterator, Callable, Coroutine
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from threading import Thread
-from typing import TypeVar
+from typing import Any, TypeVar
+
+STDIN, STDOUT = 0, 1
 
 READ_BYTES = 1 << 16
 """A pipe of Linux holds this many bytes."""
@@ -38,31 +41,22 @@ async def in_thread(call: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-class LineSplitter:
-    r"""Cuts chunks into lines at \n. Of a line over `limit` bytes it keeps `limit + 1` bytes."""
+async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
+    r"""Read `fd` to its end. Each line comes as soon as it has ended at \n, with its number from 1.
 
-    def __init__(self, limit: int) -> None:
-        self._kept_bytes = limit + 1
-        self._rest = b""
-
-    def feed(self, chunk: bytes) -> list[bytes]:
-        """Return the lines that end in `chunk`, without their newlines."""
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        self._rest = rest[: self._kept_bytes]
-        return [line[: self._kept_bytes] for line in lines]
-
-    def end(self) -> list[bytes]:
-        """Return the last line, if it has no newline."""
-        rest, self._rest = self._rest, b""
-        return [rest] if rest else []
-
-
-async def line_batches(fd: int, limit: int) -> AsyncIterator[list[bytes]]:
-    """Read `fd` to its end; lines that arrive together come in one list."""
-    splitter = LineSplitter(limit)
-    while chunk := await in_thread(lambda: _read(fd)):
-        yield splitter.feed(chunk)
-    yield splitter.end()
+    Of a line over `limit` bytes only `limit + 1` bytes are kept and given.
+    """
+    number, rest, at_end = 0, b"", False
+    while not at_end:
+        chunk = await in_thread(lambda: _read(fd))
+        at_end = not chunk
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[: limit + 1]
+        if at_end and rest:
+            lines.append(rest)
+        for line in lines:
+            number += 1
+            yield number, line[: limit + 1]
 
 
 def _read(fd: int) -> bytes:
@@ -73,14 +67,53 @@ def _read(fd: int) -> bytes:
             select.select([fd], [], [])
 
 
-def write_all(fd: int, data: bytes) -> None:
-    """Write all the data, however long that takes."""
-    view = memoryview(data)
-    while view:
-        try:
-            view = view[os.write(fd, view) :]
-        except BlockingIOError:
-            select.select([], [fd], [])
+async def print_bytes(data: bytes) -> None:
+    """Print all the data, however long that takes. What a cancelled call prints still ends."""
+
+    def write() -> None:
+        view = memoryview(data)
+        while view:
+            try:
+                view = view[os.write(STDOUT, view) :]
+            except BlockingIOError:
+                select.select([], [STDOUT], [])
+
+    await in_thread(write)
+
+
+@asynccontextmanager
+async def first_of(*reasons: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+    """Run these until one of them ends, or raise its error; then run the block; then cancel all."""
+    tasks = list(map(asyncio.create_task, reasons))
+    try:
+        done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            task.result()
+        yield
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
+class Silence:
+    """A reason to quit: nothing has happened for this many seconds (None: this is no reason)."""
+
+    def __init__(self, span_s: float | None) -> None:
+        self._span_s = math.inf if span_s is None else span_s
+        self.broken()
+
+    def broken(self) -> None:
+        """Begin again, because something has just happened."""
+        self._over_at_s = time.monotonic() + self._span_s
+
+    async def over(self, is_busy: Callable[[], bool]) -> None:
+        """Wait until the time is over. It is not over while something is going on."""
+        while True:
+            left_s = self._over_at_s - time.monotonic()
+            if left_s <= 0 and not is_busy():
+                return
+            await asyncio.sleep(max(left_s, 0.01))
 
 
 async def reader_gone(fd: int) -> None:

@@ -4,8 +4,6 @@ Rules. The rate counts the messages that became durable in the last seconds, who
 time that is left is not guessed: it is unknown after the first look, and while nothing comes.
 """
 
-from __future__ import annotations
-
 import math
 from collections import deque
 from typing import NamedTuple

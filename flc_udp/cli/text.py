@@ -4,8 +4,6 @@ All functions are pure. Times are local on a terminal and UTC in a pipe. What `-
 goes through here.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 from base64 import b64decode
@@ -105,6 +103,12 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
 def count_text(count: int, noun: str) -> str:
     """Return `1 message` or `2 messages`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def some_of(names: Sequence[str], count_max: int) -> str:
+    """List the first names, and say how many more there are."""
+    more = len(names) - count_max
+    return ", ".join(names[:count_max]) + (f" and {more} more" if more > 0 else "")
 
 
 def size_text(size_bytes: int) -> str:

@@ -1,16 +1,12 @@
 """The requests that a program can send to a node: say, follow, and look at what it knows."""
 
-from __future__ import annotations
-
 import asyncio
 import base64
 from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypedDict, Unpack, cast
 
-from flc_udp.client.connection import Connection
-from flc_udp.client.lines import DaemonGoneError, Record
-from flc_udp.client.stream import Stream
+from flc_udp.client.connection import Connection, DaemonGoneError, Record, Stream
 
 
 class SayOptions(TypedDict, total=False):

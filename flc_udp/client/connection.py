@@ -6,18 +6,27 @@ But it is read while somebody waits for an answer: otherwise a program that says
 two messages of a long follow would wait for ever.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
 
-from flc_udp.client.lines import ANSWER_BYTES_MAX, DaemonGoneError, Record, refusal, request_line
-from flc_udp.client.stream import Stream
 from flc_udp.model.errors import FlcError
+
+Record = dict[str, Any]
+"""One JSON object of the control socket, without the `id` that belongs to the connection."""
+
+REQUEST_BYTES_MAX = 8 << 20
+"""The daemon does not read a line that is longer than this."""
+
+ANSWER_BYTES_MAX = 32 << 20
+"""The daemon writes no line that is longer than this. The largest message fits, even if each of its
+bytes is escaped."""
+
+compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
+"""Writes a record as JSON without spaces, in unescaped UTF-8, for the socket and for stdout."""
 
 UNREAD_CHARS_MAX = 1 << 20
 """The socket is not read while records of more characters than this wait to be taken."""
@@ -29,11 +38,67 @@ SOCKET_PATH_BYTES_MAX = 107
 """A longer path does not fit sockaddr_un on Linux, which needs one more byte for its end."""
 
 
+class DaemonGoneError(FlcError):
+    """The connection ended. An unanswered request may have been carried out, or may not."""
+
+
+class Stream:
+    """The records of one list or follow, in order. It has one reader at a time."""
+
+    def __init__(self, on_taken: Callable[[], None]) -> None:
+        self.end: Record = {}
+        """The record that closed the list."""
+        self.has_ended = False
+        self.unread_chars = 0
+        self._on_taken = on_taken
+        self._records: list[Record] = []
+        self._error: FlcError | None = None
+        self._arrived = asyncio.Event()
+
+    async def batch(self) -> list[Record]:
+        """Wait for a record and return all that are here; [] means that the list has ended.
+
+        Raises FlcError if the daemon refused or has gone away.
+        """
+        while not self._records and not self.has_ended:
+            self._arrived.clear()
+            await self._arrived.wait()
+        records, self._records, self.unread_chars = self._records, [], 0
+        self._on_taken()
+        if not records and self._error is not None:
+            raise self._error
+        return records
+
+    async def __aiter__(self) -> AsyncIterator[Record]:
+        while batch := await self.batch():
+            for record in batch:
+                yield record
+
+    def feed(self, record: Record, chars: int) -> None:
+        """Take one record, whose line had `chars` characters."""
+        if record.get("ok") is False:
+            self.close(refusal(record))
+        elif record.get("end"):
+            self.end = record
+            self.close()
+        else:
+            self._records.append(record)
+            self.unread_chars += chars
+            self._arrived.set()
+
+    def close(self, error: FlcError | None = None) -> None:
+        """End it: no more records will come."""
+        self.has_ended, self._error = True, error
+        self._arrived.set()
+
+
 class Connection(asyncio.Protocol):
     """One connection to a daemon. It is made by `connect`, and is an async context manager."""
 
     def __init__(self, path: str) -> None:
         self.path = path
+        self.has_heard = False
+        """Whether the daemon has sent anything: even a stuck one takes connections."""
         self._loop = asyncio.get_running_loop()
         self._transport: asyncio.Transport
         self._closed = asyncio.Event()
@@ -70,6 +135,10 @@ class Connection(asyncio.Protocol):
         self._flush()
         self._transport.close()
         await self._closed.wait()
+
+    def abort(self) -> None:
+        """End the connection at once, although not everything may be sent."""
+        self._transport.abort()
 
     async def drain(self, in_flight_max: int = 4096) -> None:
         """Wait until the socket takes more, and at most this many requests are unanswered."""
@@ -117,6 +186,7 @@ class Connection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Read the complete lines; an incomplete line waits for its rest."""
+        self.has_heard = True
         lines, newline, self._partial = (self._partial + data).rpartition(b"\n")
         if len(self._partial) > ANSWER_BYTES_MAX:
             self._break("a line longer than any answer")
@@ -178,7 +248,7 @@ class Connection(asyncio.Protocol):
     def _break(self, what: str) -> None:
         problem = f"the daemon at {self.path} sent {what}"
         self._gone = DaemonGoneError(problem, "is it of another version? see flc --version")
-        self._transport.abort()
+        self.abort()
 
     def _regulate(self) -> None:
         if self._transport.is_closing():
@@ -202,3 +272,20 @@ def socket_address(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{name}"
     finally:
         os.close(fd)
+
+
+def request_line(request: Record) -> bytes:
+    """Encode a request; raises FlcError if the daemon would not read it."""
+    try:
+        line = compact(request).encode() + b"\n"
+    except UnicodeEncodeError as error:
+        raise FlcError("the text is not valid Unicode", "say it as bytes") from error
+    if len(line) > REQUEST_BYTES_MAX:
+        problem = f"the request has {len(line)} bytes, allowed are {REQUEST_BYTES_MAX}"
+        raise FlcError(problem, "say less at once")
+    return line
+
+
+def refusal(record: Record) -> FlcError:
+    """Return the error that a refusing answer stands for."""
+    return FlcError(str(record.get("error", "refused")), str(record.get("hint", "see its log")))

@@ -106,17 +106,18 @@ class DataDirectory:
         self._control.unlink(missing_ok=True)
 
 
-def default_directory(environ: Mapping[str, str]) -> Path:
+def default_directory(environ: Mapping[str, str] = os.environ) -> Path:
     """The data directory of a daemon that was started without --data."""
     if given := environ.get("FLC_DATA"):
         return Path(given)
     # If a unit has several, systemd separates them by colons.
     if given := environ.get("STATE_DIRECTORY", "").partition(":")[0]:
         return Path(given)
-    return _user_directory(environ)
+    return user_directory(environ)
 
 
-def _user_directory(environ: Mapping[str, str]) -> Path:
+def user_directory(environ: Mapping[str, str]) -> Path:
+    """The data directory of a daemon that a user starts, and nobody named another one."""
     state = environ.get("XDG_STATE_HOME", "")
     if Path(state).is_absolute():  # XDG: a relative path is ignored.
         return Path(state, "flc")

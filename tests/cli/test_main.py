@@ -152,18 +152,7 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-LIGHT = [
-    *(
-        "main",
-        "talk.nc",
-        "talk.say",
-        "look.log",
-        "look.rooms_and_members",
-        "look.status",
-        "look.sync",
-    ),
-    *("look.why", "keep.keygen"),
-]
+LIGHT = ["main", "talk.nc", "talk.say", "look.log", "look.overview", "look.sync", "keep.keys"]
 
 
 @pytest.mark.parametrize("module", LIGHT)

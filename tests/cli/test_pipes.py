@@ -5,45 +5,53 @@ from __future__ import annotations
 import asyncio
 import os
 import threading
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.cli.pipes import LineSplitter, in_thread, line_batches
+from flc_udp.cli import pipes
+from flc_udp.cli.pipes import in_thread, numbered_lines
+
+
+def lines_of(chunks: list[bytes], limit: int) -> list[bytes]:
+    """What is read if the input comes in these chunks."""
+
+    async def read() -> list[tuple[int, bytes]]:
+        return [line async for line in numbered_lines(0, limit)]
+
+    with patch.object(pipes, "_read", side_effect=[*filter(None, chunks), b""]):
+        numbered = asyncio.run(read())
+    assert [number for number, _ in numbered] == list(range(1, len(numbered) + 1))
+    return [line for _, line in numbered]
 
 
 @given(st.lists(st.sampled_from([b"", b"\n", b"a", b"bc\n", b"\r\n\n", b"\xff"])))
 def test_lines_do_not_depend_on_chunks(chunks: list[bytes]) -> None:
     r"""However input is cut, its lines are what stands between \n; the last may have none."""
-    splitter = LineSplitter(limit=1000)
-    lines = [line for chunk in chunks for line in splitter.feed(chunk)] + splitter.end()
-
     whole = b"".join(chunks).split(b"\n")
-    assert lines == (whole if whole[-1] else whole[:-1])
+    assert lines_of(chunks, limit=1000) == (whole if whole[-1] else whole[:-1])
 
 
 def test_a_long_line_is_not_kept() -> None:
     """Of a line beyond the limit one byte more is kept, enough to see that it is too long."""
-    splitter = LineSplitter(limit=3)
+    chunks = [b"abc\nabcd\nabcde", b"f" * 100, b"\nx"]
 
-    assert splitter.feed(b"abc\nabcd\nabcde") == [b"abc", b"abcd"]
-    assert splitter.feed(b"f" * 100) == []
-    assert splitter.feed(b"\nx") == [b"abcd"]
-    assert splitter.end() == [b"x"]
+    assert lines_of(chunks, limit=3) == [b"abc", b"abcd", b"abcd", b"x"]
 
 
 async def test_lines_come_as_they_are_written() -> None:
     """A line is there as soon as it ended, long before the input does."""
     reading, writing = os.pipe()
-    batches = line_batches(reading, 100)
+    lines = numbered_lines(reading, 100)
 
     os.write(writing, b"one\ntw")
-    assert await anext(batches) == [b"one"]
+    assert await anext(lines) == (1, b"one")
     os.write(writing, b"o\n")
-    assert await anext(batches) == [b"two"]
+    assert await anext(lines) == (2, b"two")
     os.close(writing)
-    assert [batch async for batch in batches] == [[]]
+    assert [line async for line in lines] == []
     os.close(reading)
 
 

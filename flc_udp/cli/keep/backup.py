@@ -10,10 +10,7 @@ held, and gets later messages from others; the copied node may go on, too. Never
 an old `flc.db`: SQLite would apply the rest of the old WAL to the copy.
 """
 
-from __future__ import annotations
-
 import argparse
-import os
 from pathlib import Path
 
 from flc_udp.client import compact
@@ -38,14 +35,12 @@ def add_backup(parser: argparse.ArgumentParser) -> None:
     parser.epilog = f"{parser.epilog}\n\n{RESTORING}"
 
 
-def backup(args: argparse.Namespace) -> int:
+def backup(args: argparse.Namespace) -> None:
     """Copy the log and print what is in the copy, as `flc digest` would."""
     if args.file == "-":
-        raise FlcError(
-            "a copy cannot go to stdout, because it is checked before it is kept",
-            "write a file first and send that: flc backup FILE && cat FILE; or use flc export",
-        )
-    source = Path(args.data or default_directory(os.environ)) / DATABASE
+        hint = "write a file first and send that: flc backup FILE && cat FILE; or use flc export"
+        raise FlcError("a copy cannot go to stdout, because it is checked before it is kept", hint)
+    source = Path(args.data or default_directory()) / DATABASE
     made = back_up(source, Path(args.file), replace=args.force)
     standing = Standing(made.history.heads)
     record = {
@@ -54,8 +49,5 @@ def backup(args: argparse.Namespace) -> int:
         "root": standing.root.value().hex(),
         "path": args.file,
     }
-    if args.json:
-        print(compact(record))
-    else:
-        print("{messages} messages, {bytes} bytes, root {root}".format_map(record))
-    return 0
+    line = "{messages} messages, {bytes} bytes, root {root}"
+    print(compact(record) if args.json else line.format_map(record))

@@ -5,13 +5,8 @@ table of the checks, and the first findings below it. `--json` prints each findi
 found, and a summary at the end. The exit code is 1 if there is any finding.
 """
 
-from __future__ import annotations
-
 import argparse
-import os
 from collections import Counter
-from collections.abc import Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from flc_udp.cli import text
@@ -23,6 +18,7 @@ from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.snapshot import snapshot
+from flc_udp.wire.message_json import rfc3339
 
 FINDINGS_SHOWN = 5
 """People see at most this many findings of each check; the others are only counted. More findings
@@ -32,32 +28,37 @@ is another."""
 
 def add_fsck(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc fsck`."""
-    parser.add_argument(
-        "--json", action="store_true", help="print a JSON object for each finding, then a summary"
-    )
+    about = "print a JSON object for each finding, then a summary"
+    parser.add_argument("--json", action="store_true", help=about)
 
 
-def fsck(args: argparse.Namespace) -> int:
+def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
-    directory = Path(args.data or default_directory(os.environ))
+    directory = Path(args.data or default_directory())
     path = directory / DATABASE
     counts: Counter[str] = Counter()
+    shown: list[Finding] = []
     with snapshot(path) as connection:
         check = Fsck(connection)
-        findings = _counted(check.findings(), counts)
-        if args.json:
-            for finding in findings:
+        for finding in check.findings():
+            counts[finding.check] += 1
+            if args.json:
                 print(compact(finding_record(finding)), flush=True)
+            elif counts[finding.check] <= FINDINGS_SHOWN:
+                shown.append(finding)
+        if args.json:
             print(compact(_summary(path, check, counts)))
         else:
-            shown = [f for f in findings if counts[f.check] <= FINDINGS_SHOWN]
             print(_table(path, check, counts))
             print("".join(f"{_line(finding)}\n" for finding in shown), end="")
             if (more := counts.total() - len(shown)) > 0:
                 print(f"and {more} more, which --json prints")
     if counts:
-        raise FlcError(f"{_count(counts.total(), 'finding')} in {path}", _way_out(directory))
-    return 0
+        way_out = (
+            f"stop the node, move {directory} aside and start a new node with the keys and --join:"
+            " it catches up; what only this node held is then only in the moved directory"
+        )
+        raise FlcError(f"{text.count_text(counts.total(), 'finding')} in {path}", way_out)
 
 
 def finding_record(finding: Finding) -> Record:
@@ -71,41 +72,32 @@ def finding_record(finding: Finding) -> Record:
     }
 
 
-def _counted(findings: Iterator[Finding], counts: Counter[str]) -> Iterator[Finding]:
-    for finding in findings:
-        counts[finding.check] += 1
-        yield finding
-
-
-def _way_out(directory: Path) -> str:
-    return (
-        f"stop the node, move {directory} aside and start a new node with the keys and --join:"
-        " it catches up; what only this node held is then only in the moved directory"
-    )
-
-
 def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
     return {
         "clean": not counts,
         "complete": check.is_complete,
         "findings": counts.total(),
         "checks": {name: counts[name] for name in CHECKS},
-        "messages": check.walk.messages if check.walk else 0,
+        "messages": check.walk.messages,
         "logs": check.rows["head"],
         "rooms": check.rows["room"],
-        "floor": check.walk.base.floor if check.walk else 0,
-        "pruned": check.walk.base.count if check.walk else 0,
+        "floor": check.walk.base.floor,
+        "pruned": check.walk.base.count,
         "path": str(path),
     }
 
 
 def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
-    messages = check.walk.messages if check.walk else 0
-    logs, rooms = check.rows["head"], check.rows["room"]
-    heads = (_count(messages, "message"), _count(logs, "log"), _count(rooms, "room"))
-    lines = [f"{path}: {', '.join(heads)}"]
-    if check.walk and (floor := check.walk.base.floor):
-        lines.append(f"floor {floor}, {_wall(floor)}: lower stamps were or will be pruned")
+    counted = {
+        "message": check.walk.messages,
+        "log": check.rows["head"],
+        "room": check.rows["room"],
+    }
+    heads = ", ".join(text.count_text(count, noun) for noun, count in counted.items())
+    lines = [f"{path}: {heads}"]
+    if floor := check.walk.base.floor:
+        moment = text.time_text(rfc3339(wall_of(min(floor, STAMP_LIMIT))), local=True)
+        lines.append(f"floor {floor}, {moment}: lower stamps were or will be pruned")
     if not check.is_complete:
         lines.append("not walked to the end: a check below that is not WRONG may still be wrong")
     for name, claim in _claims(check).items():
@@ -118,26 +110,24 @@ def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
 
 def _claims(check: Fsck) -> dict[str, str]:
     """Say for each check what is true if it finds nothing, with the number of things checked."""
-    messages = check.walk.messages if check.walk else 0
-    causes = check.walk.causes if check.walk else 0
-    rows = check.rows
+    walk, rows, count = check.walk, check.rows, text.count_text
     gap, start, floor = "a gap", "1", "nothing was pruned"
-    if check.walk and check.walk.base.floor:
+    if walk.base.floor:
         gap, start = "a gap except where messages were pruned", "where pruning ended"
-        floor = f"{_count(check.walk.base.count, 'message')} were pruned, and what is left fits"
+        floor = f"{count(walk.base.count, 'message')} were pruned, and what is left fits"
     return {
         "file": "its pages, its indexes and its schema are sound",
-        "message": f"{_count(messages, 'message')} can be read and are what their rows say",
+        "message": f"{count(walk.messages, 'message')} can be read and are what their rows say",
         "position": f"they are in the order in which they were appended, without {gap}",
-        "log": f"{_count(rows['head'], 'log')} run from {start} to their head without a gap",
+        "log": f"{count(rows['head'], 'log')} run from {start} to their head without a gap",
         "chain": "each message names the hash of the one before it in its log",
-        "cause": f"{_count(causes, 'cause')} stand before the messages that name them",
+        "cause": f"{count(walk.causes, 'cause')} stand before the messages that name them",
         "stamp": "stamps rise along every log and every cause",
         "floor": floor,
-        "head": f"{_count(rows['head'], 'row')} of logs follow from the messages",
-        "room": f"{_count(rows['room'], 'row')} of rooms follow from the messages",
-        "clock": f"{_count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
-        "once": f"{_count(rows['once'], 'client')} numbered their messages",
+        "head": f"{count(rows['head'], 'row')} of logs follow from the messages",
+        "room": f"{count(rows['room'], 'row')} of rooms follow from the messages",
+        "clock": f"{count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
+        "once": f"{count(rows['once'], 'client')} numbered their messages",
     }
 
 
@@ -145,12 +135,3 @@ def _line(finding: Finding) -> str:
     places = [str(finding.dot)] if finding.dot else [finding.log.hex()] if finding.log else []
     places += [finding.room] if finding.room is not None else []
     return text.visible("  ".join((f"{finding.check:<8}", *places, finding.problem)))
-
-
-def _wall(stamp: int) -> str:
-    wall_ms = wall_of(min(stamp, STAMP_LIMIT))
-    return f"{datetime.fromtimestamp(wall_ms / 1_000, UTC).astimezone():%Y-%m-%d %H:%M:%S}"
-
-
-def _count(n: int, what: str) -> str:
-    return f"{n} {what}{'' if n == 1 else 's'}"

@@ -11,18 +11,15 @@ tells the others. Only a directory without messages can take over the base of an
 directory would have to give up some of its messages for that.
 """
 
-from __future__ import annotations
-
 import argparse
-import os
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-from flc_udp.cli.keep.export_file import EXPORT_AGAIN, ExportHead, Lines
+from flc_udp.cli import text
+from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, read_line
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
@@ -41,6 +38,7 @@ BATCH_BYTES = 4 << 20
 MISSING_NAMED = 3
 """An error names at most this many missing causes."""
 
+FORGED = "one of the two is forged or broken: run flc fsck here and where it was exported"
 TAKE_AGAIN = "make space or run flc fsck, then import it again: messages already held are skipped"
 
 
@@ -50,43 +48,31 @@ def add_import(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
-def import_(args: argparse.Namespace) -> int:
+def import_(args: argparse.Namespace) -> None:
     """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
-        directory = DataDirectory.open(args.data or default_directory(os.environ))
+        directory = DataDirectory.open(args.data or default_directory())
         try:
             with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
-                taking.take_all(Lines(file))
+                taking.take_all(file)
                 record = taking.record()
         except StoreFailed as error:
-            raise FlcError(
-                f"{directory.database} cannot be read: {error}",
-                f"flc fsck --data {directory.path} tells what is wrong and what to do",
-            ) from error
+            hint = f"flc fsck --data {directory.path} tells what is wrong and what to do"
+            raise FlcError(f"{directory.database} cannot be read: {error}", hint) from error
         finally:
             directory.release()
-    if args.json:
-        print(compact(record))
-    else:
-        line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
-        print(line.format_map(record))
-    return 0
+    line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
+    print(compact(record) if args.json else line.format_map(record))
 
 
-@contextmanager
-def _opened(name: str) -> Iterator[BinaryIO]:
+def _opened(name: str) -> AbstractContextManager[BinaryIO]:
     if name == "-":
-        yield sys.stdin.buffer
-        return
+        return nullcontext(sys.stdin.buffer)
     try:
-        file = Path(name).open("rb")  # noqa: SIM115  # This hint is only for errors of open.
+        return Path(name).open("rb")
     except OSError as error:
-        raise FlcError(
-            f"{name} cannot be read: {error.strerror}",
-            "name a file with the output of `flc export`, or - for stdin",
-        ) from error
-    with file:
-        yield file
+        hint = "name a file with the output of `flc export`, or - for stdin"
+        raise FlcError(f"{name} cannot be read: {error.strerror}", hint) from error
 
 
 class Import:
@@ -100,7 +86,8 @@ class Import:
         self._log = log
         self._reader = log.reader()
         self._causal = Causal(log.load(), 0, 0)
-        self._head: ExportHead | None = None
+        self._floor = 0
+        """The floor that the last head announced."""
         self._base: list[BaseLog] = []
         self._based: set[tuple[LogId, str]] = set()
         self._base_left = 0
@@ -112,20 +99,22 @@ class Import:
         """Close the reader; the caller closes the log."""
         self._reader.close()
 
-    def take_all(self, lines: Lines) -> None:
+    def take_all(self, file: BinaryIO) -> None:
         """Import line by line; raises FlcError with the line's number and what is kept."""
+        number = 0
         try:
             try:
-                for line in lines:
-                    self._take(line)
+                while line := file.readline(LINE_BYTES_MAX + 1):
+                    number += 1
+                    self._take(read_line(line))
                 self._end()
             finally:
                 self._flush()
         except (FlcError, StoreFailed) as error:
             kept = f"messages that were imported before it, and are kept: {self.imported}"
             hint = error.hint if isinstance(error, FlcError) else TAKE_AGAIN
-            raise FlcError(f"line {lines.number} {error}; {kept}", hint) from error
-        if not lines.number:
+            raise FlcError(f"line {number} {error}; {kept}", hint) from error
+        if not number:
             raise FlcError("the input is empty", EXPORT_AGAIN)
 
     def record(self) -> dict[str, int | str]:
@@ -143,7 +132,6 @@ class Import:
     def _take(self, line: ExportHead | BaseLog | Message) -> None:
         match line:
             case ExportHead():
-                self._end()
                 self._begin(line)
             case BaseLog():
                 self._take_base(line)
@@ -151,13 +139,12 @@ class Import:
                 self._take_message(line)
 
     def _begin(self, head: ExportHead) -> None:
+        self._end()
         if head.room is not None:
-            raise FlcError(
-                f"begins an export of room {head.room!r} alone, from which no log can be rebuilt",
-                "import an export of all rooms: this one lacks its authors' other messages",
-            )
-        self._head = head
-        self._base_left, self._messages_left = head.base, head.messages
+            room = f"begins an export of room {head.room!r} alone, from which no log can be rebuilt"
+            hint = "import an export of all rooms: this one lacks its authors' other messages"
+            raise FlcError(room, hint)
+        self._floor, self._base_left, self._messages_left = head.floor, head.base, head.messages
 
     def _end(self) -> None:
         """Check that everything that the head announced has come."""
@@ -165,7 +152,7 @@ class Import:
             raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
 
     def _take_base(self, log: BaseLog) -> None:
-        if not self._base_left or self._head is None:
+        if not self._base_left:
             raise FlcError("has a base in a wrong place", EXPORT_AGAIN)
         here = {(log.log, room.room) for room in log.rooms}
         if self._based & here:
@@ -175,19 +162,19 @@ class Import:
         self._base_left -= 1
         if not self._base_left:
             base, self._base, self._based = self._base, [], set()
-            self._adopt(self._head.floor, base)
+            self._adopt(base)
 
-    def _adopt(self, floor: int, base: list[BaseLog]) -> None:
+    def _adopt(self, base: list[BaseLog]) -> None:
         if all(log.head.seq <= self._causal.head(log.log).seq for log in base):
             return  # This log holds, or has pruned, all that was pruned there.
-        if any(log.head.stamp >= floor for log in base):
+        if any(log.head.stamp >= self._floor for log in base):
             raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
         if self._causal.heads:
             raise FlcError(
                 "has a base, and this directory lacks some of the messages that were pruned there",
                 "import it into an empty data directory, or start this node with --join",
             )
-        self._causal = Causal(self._log.adopt(floor, base), 0, 0)
+        self._causal = Causal(self._log.adopt(self._floor, base), 0, 0)
 
     def _take_message(self, message: Message) -> None:
         if not self._messages_left or self._base_left:
@@ -209,26 +196,18 @@ class Import:
         known = waiting.encoded if waiting else self._reader.message(message.dot)
         # It is None if the message was pruned here, so that only its dot is known.
         if known not in (None, message.encoded):
-            raise FlcError(
-                f"has other bytes for {message.dot} than this directory holds",
-                "one of the two is forged or broken: run flc fsck here and where it was exported",
-            )
+            raise FlcError(f"has other bytes for {message.dot} than this directory holds", FORGED)
 
     def _refusal(self, message: Message) -> FlcError:
         missing = self._causal.missing(message)
         if not missing:
-            return FlcError(
-                f"has {message.dot}, which does not follow the message before it in its log:"
-                " that message is another one here, or it has a later stamp",
-                "one of the two is forged or broken: run flc fsck here and where it was exported",
-            )
-        named = ", ".join(map(str, missing[:MISSING_NAMED]))
-        more = len(missing) - MISSING_NAMED
-        return FlcError(
-            f"has {message.dot}, but messages that it comes after are missing: {named}"
-            + (f" and {more} more" if more > 0 else ""),
-            "a whole export, which `flc export` prints, has them before it",
-        )
+            problem = f"has {message.dot}, which does not follow the message before it in its log"
+            why = "that message is another one here, or it has a later stamp"
+            return FlcError(f"{problem}: {why}", FORGED)
+        named = text.some_of(list(map(str, missing)), MISSING_NAMED)
+        hint = "a whole export, which `flc export` prints, has them before it"
+        problem = f"has {message.dot}, but messages that it comes after are missing: {named}"
+        return FlcError(problem, hint)
 
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0

@@ -1,13 +1,12 @@
-"""`flc keys`: shows or changes the keys of a running node. The first key seals, any key opens.
+"""`flc keygen` and `flc keys`: make a key; show or change the keys of a running node.
 
-The command changes only the node whose control socket it talks to. To change the key of a cluster,
-do each step on all nodes before the next step: `add` the new key, then `use` it, then `remove` the
-old one. So every node can always open what another one sealed.
+Of a node's keys the first one seals, and any of them opens. `flc keys` changes only the node whose
+control socket it talks to. To change the key of a cluster, do each step on all nodes before the
+next step: `add` the new key, then `use` it, then `remove` the old one. So every node can always
+open what another one sealed.
 
 A secret comes from a file or from stdin, never from the command line, which `ps` shows to all.
 """
-
-from __future__ import annotations
 
 import argparse
 import getpass
@@ -28,31 +27,38 @@ NAMES_SHOWN = 3
 KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
 
 
+def add_keygen(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: `flc keygen` has no arguments of its own."""
+
+
+def keygen(_args: argparse.Namespace) -> None:
+    """Print a new key, in base64."""
+    from flc_udp.wire.seal import make_key  # This imports ciphers, which takes a while.
+
+    print(make_key())
+
+
 def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc keys list|add|use|remove`."""
-    parser.add_argument(
-        "action", metavar="ACTION", choices=ACTIONS,
-        help="list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted",
-    )  # fmt: skip
-    parser.add_argument(
-        "key", metavar="KEY", nargs="?",
-        help="for add, a file with the key (default: stdin); for use and remove, its id or open",
-    )  # fmt: skip
-    parser.add_argument("--json", action="store_true", help="print one JSON object a key")
+    flag = parser.add_argument
+    what = "list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted"
+    flag("action", metavar="ACTION", choices=ACTIONS, help=what)
+    which = "for add, a file with the key (default: stdin); for use and remove, its id or open"
+    flag("key", metavar="KEY", nargs="?", help=which)
+    flag("--json", action="store_true", help="print one JSON object a key")
     parser.set_defaults(misused=parser.error)
 
 
-def keys(args: argparse.Namespace) -> int:
+def keys(args: argparse.Namespace) -> int | None:
     """Do the action; then print the keys if asked for, or the id of the added key."""
     if args.action in ("use", "remove") and args.key is None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
     if args.action == "list" and args.key is not None:
         args.misused("list takes no key")
-    change = {} if args.action == "list" else {args.action: args.key}
-    if args.action == "add":
-        change = {"add": read_line(args.key or STDIN)}
+    key = read_line(args.key or STDIN) if args.action == "add" else args.key
+    change = {} if args.action == "list" else {args.action: key}
 
-    async def use(client: Client) -> int:
+    async def use(client: Client) -> None:
         stream = client.stream("keys", **change)
         ring = [record["item"] async for record in stream]
         if args.json:
@@ -61,7 +67,6 @@ def keys(args: argparse.Namespace) -> int:
             print(ring_table(ring))
         elif args.action == "add":
             print(stream.end["key"])
-        return 0
 
     return with_daemon(args, use)
 
@@ -86,11 +91,9 @@ def read_line(file: str) -> str:
 
 def ring_table(ring: list[Record]) -> str:
     """Write a line for each key: whether it seals, and which members were last heard under it."""
-    rows = [(item["id"], "yes" if item["seals"] else "-", _heard(item["heard"])) for item in ring]
+    rows = []
+    for item in ring:
+        names = item["heard"]
+        heard = f"{len(names)}: {text.some_of(names, NAMES_SHOWN)}" if names else "0"
+        rows.append((item["id"], "yes" if item["seals"] else "-", heard))
     return text.table(("ID", "SEALS", "HEARD UNDER IT"), rows)
-
-
-def _heard(names: list[str]) -> str:
-    more = len(names) - NAMES_SHOWN
-    shown = ", ".join(names[:NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
-    return f"{len(names)}: {shown}" if names else "0"

@@ -4,24 +4,21 @@ It changes nothing. The node here need not run; if it does, the doctor asks its 
 an address, it also tries the way to that peer, with the node's key and cluster or with given ones.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET, choose_socket
+from flc_udp.cli.conventions import DONE, FAILED
 from flc_udp.cli.look.checks.directory import directory, holder, holder_of
-from flc_udp.cli.look.checks.disk import disk
-from flc_udp.cli.look.checks.kernel import kernel
+from flc_udp.cli.look.checks.machine import disk, kernel, versions
 from flc_udp.cli.look.checks.node import node
 from flc_udp.cli.look.checks.peer import peer
-from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_record, verdict_text
-from flc_udp.cli.look.checks.versions import versions
+from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_text
 from flc_udp.client import Client, Record, compact
 from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
@@ -38,38 +35,28 @@ class Met(NamedTuple):
     """What the node here answered, or the problem if it did not answer."""
 
     status: Record | None = None
-    members: tuple[Record, ...] = ()
+    members: Sequence[Record] = ()
     newest: Record | None = None
     problem: str = ""
-
-    @property
-    def port(self) -> int | None:
-        """Return the port of its address. Its socket has the same port unless it advertises one."""
-        return split_host_port(self.status["node"]["address"])[1] if self.status else None
 
 
 def add_doctor(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc doctor [HOST:PORT]`."""
-    parser.add_argument(
-        "address", metavar="HOST:PORT", nargs="?", help="a peer: check the way there, too"
-    )
-    parser.add_argument(
-        "--key-file", metavar="FILE", help="the cluster's keys (default: the node's)"
-    )
-    parser.add_argument(
-        "--cluster", metavar="NAME", help="the cluster's name (default: the node's, else flc)"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object for each check")
+    flag = parser.add_argument
+    flag("address", metavar="HOST:PORT", nargs="?", help="a peer: check the way there, too")
+    flag("--key-file", metavar="FILE", help="the cluster's keys (default: the node's)")
+    name = "the cluster's name (default: the node's, else flc)"
+    flag("--cluster", metavar="NAME", help=name)
+    flag("--json", action="store_true", help="print one JSON object for each check")
 
 
 def doctor(args: argparse.Namespace) -> int:
     """Print each check as it is done; exit 1 if any failed."""
-    failed = False
+    code = DONE
     for verdict in verdicts(args):
-        failed |= verdict.level == FAIL
-        shown = compact(verdict_record(verdict)) if args.json else verdict_text(verdict)
-        print(shown, flush=True)
-    return int(failed)
+        print(compact(verdict._asdict()) if args.json else verdict_text(verdict), flush=True)
+        code = FAILED if verdict.level == FAIL else code
+    return code
 
 
 def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
@@ -81,16 +68,17 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     met = asyncio.run(meet(data / SOCKET))
     ring = peers_ring(args, data, met, here) if args.address is not None else None
     yield from versions()
-    yield from kernel(met.port)
+    # Its socket has the port of its address, unless it advertises another one.
+    yield from kernel(split_host_port(met.status["node"]["address"])[1] if met.status else None)
     yield from directory(data)
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)
         yield holder(holder_of(data), met.problem, has_socket=has_socket)
         yield from disk(data, here.disk_free_bytes_min)
     if met.status is not None:
-        yield from node(met.status, list(met.members), met.newest, datetime.now(UTC))
+        yield from node(met.status, met.members, met.newest, datetime.now(UTC))
     if ring is not None:
-        yield from peer(args.address, ring, here.packet_bytes_max, list(met.members))
+        yield from peer(args.address, ring, here.packet_bytes_max, met.members)
 
 
 def data_directory(data: str | None) -> Path:
@@ -98,7 +86,7 @@ def data_directory(data: str | None) -> Path:
     try:
         return choose_socket(data, os.environ).parent
     except FlcError:
-        return Path(data) if data else default_directory(os.environ)
+        return Path(data) if data else default_directory()
 
 
 async def meet(path: Path) -> Met:
@@ -111,17 +99,15 @@ async def meet(path: Path) -> Met:
         return Met(problem=str(error))
     except TimeoutError:
         return Met(problem=f"nothing answers at {path} within {PATIENCE_S:.0f} s")
-    return Met(status, tuple(members), newest[0]["item"] if newest else None)
+    return Met(status, members, newest[0]["item"] if newest else None)
 
 
 def peers_ring(args: argparse.Namespace, data: Path, met: Met, here: Settings) -> Keyring:
     """Return the keys and cluster to probe with: those that were given, or the node's own."""
-    own = data / "keys"
     keys: tuple[bytes, ...] = ()
     if args.key_file:
         keys = read_keys(Path(args.key_file))
-    elif os.access(own, os.R_OK):
+    elif os.access(own := data / "keys", os.R_OK):
         keys = read_ring(own).sources
-    node = met.status["node"] if met.status else {}
-    cluster = args.cluster or node.get("cluster") or here.cluster
-    return keyring(keys, cluster)
+    own_cluster = met.status["node"].get("cluster") if met.status else None
+    return keyring(keys, args.cluster or own_cluster or here.cluster)

@@ -5,10 +5,10 @@ to do. Then come the facts, the most important ones first. A fact is left out if
 or if the daemon did not tell it. On a terminal, long lines are folded at its width.
 """
 
-from __future__ import annotations
-
 import textwrap
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from itertools import zip_longest
+from operator import itemgetter
 
 from flc_udp.cli import text
 from flc_udp.cli.progress import CatchUpFigures, to_go_text
@@ -17,11 +17,17 @@ from flc_udp.client import Record
 PEERS_SHOWN = 5
 """At most this many ill peers are listed, the worst first. The others are only counted."""
 
-INDENT = 14
-"""The folded rest of a line begins at this column, below the words of its first part."""
+INDENT = 14 * " "
+"""The folded rest of a line stands below the words of its first part."""
 
 WIDTH_LEAST = 40
 """On a narrower terminal lines are not folded, because that would make them harder to read."""
+
+OF_CLIENTS = {"blocked": "do not read", "paused": "wait to say more", "turned_away": "turned away"}
+"""What these counters of connections are called here."""
+
+Fact = tuple[str, Iterable[str]]
+"""A label, and parts that stand behind it in one line. Empty parts are left out."""
 
 
 def status_text(
@@ -29,8 +35,9 @@ def status_text(
 ) -> str:
     """Write the screen. `figures` and `rates` come from several looks at the status."""
     lines = [_title(record), *_advice(record)]
-    facts = [*_facts(record, figures), ("rates", rates), *_about(record)]
-    lines += [f"  {label:<12}{words}" for label, words in facts if words]
+    for label, parts in (*_facts(record, figures), ("rates", [rates]), *_about(record)):
+        if words := ", ".join(filter(None, parts)):
+            lines.append(f"  {label:<12}{words}")
     return "\n".join(_folded(text.visible(line), width) for line in lines)
 
 
@@ -38,9 +45,8 @@ def _folded(line: str, width: int | None) -> str:
     if width is None or width < WIDTH_LEAST:
         return line
     return textwrap.fill(
-        line, width, subsequent_indent=" " * INDENT,
-        break_on_hyphens=False, drop_whitespace=True, break_long_words=False,
-    )  # fmt: skip
+        line, width, subsequent_indent=INDENT, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _title(record: Record) -> str:
@@ -59,75 +65,75 @@ def _notes(record: Record) -> Iterator[str]:
         yield "catching up"
     for state in ("dead", "suspect"):
         if count := members.get(state):
-            yield f"{_count(count, 'member')} {state}"
+            yield f"{text.count_text(count, 'member')} {state}"
     if count := peers.get("behind"):
-        yield f"{_count(count, 'peer')} behind"
+        yield f"{text.count_text(count, 'peer')} behind"
 
 
 def _advice(record: Record) -> Iterator[str]:
     """Say what to do about each reason; the first reason itself stands in the title."""
-    reasons = record.get("reasons", ())
-    advice = record.get("advice", ())
-    for number, reason in enumerate(reasons):
+    pairs = zip_longest(record.get("reasons", ()), record.get("advice", ()), fillvalue="")
+    for number, (reason, advice) in enumerate(pairs):
         if number:
             yield f"  ! {reason}"
-        if number < len(advice) and advice[number]:
-            yield f"  {'do':<12}{advice[number]}"
+        if advice:
+            yield f"  {'do':<12}{advice}"
 
 
-def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[tuple[str, str]]:
+def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[Fact]:
     """List the facts that may show a problem."""
     states = record.get("members", {}).items()
-    yield "members", ", ".join(f"{count} {state}" for state, count in states if count)
+    yield "members", [f"{count} {state}" for state, count in states if count]
     yield from _peers(record.get("peers", {}), str(record.get("node", {}).get("address")))
-    if record.get("catching_up"):
-        yield "catching up", figures.text() if figures else to_go_text(record["catching_up"])
+    if to_go := record.get("catching_up"):
+        yield "catching up", [figures.text() if figures else to_go_text(to_go)]
     yield "history", _history(record)
     yield "disk", _disk(record.get("disk", {}))
-    yield "queues", _quiet(record.get("queues", {}), "empty")
-    yield "held back", _quiet(record.get("holdback", {}))
+    yield "queues", [_quiet(record.get("queues", {}), "empty")]
+    yield "held back", [_quiet(record.get("holdback", {}))]
     yield "clients", _clients(record.get("clients", {}))
     for name, hook in record.get("hooks", {}).items():
         yield name.replace("_", "-"), _hook(hook)
-    yield "dropped", _quiet(record.get("drops", {}))
-    yield "own health", _health(record.get("health", {}))
+    yield "dropped", [_quiet(record.get("drops", {}))]
+    yield "own health", [_health(record.get("health", {}))]
 
 
-def _about(record: Record) -> Iterator[tuple[str, str]]:
+def _about(record: Record) -> Iterator[Fact]:
     """Describe the node itself, and list its raw counters."""
-    node = record.get("node", {})
-    if node:
+    if node := record.get("node", {}):
         sealed = "sealed" if node.get("sealed") else "open, authenticates nobody"
-        yield "cluster", f"{node.get('cluster')}, {sealed}"
-        yield "address", str(node.get("address"))
+        yield "cluster", [f"{node.get('cluster')}, {sealed}"]
+        yield "address", [str(node.get("address"))]
         up = text.duration_text(node.get("uptime_s", 0))
-        yield "running", f"version {node.get('version')}, up {up}"
-        yield "metrics", f"http://{node['metrics']}/metrics" if node.get("metrics") else ""
+        yield "running", [f"version {node.get('version')}, up {up}"]
+        yield "metrics", [f"http://{node['metrics']}/metrics" if node.get("metrics") else ""]
     for name in ("sent", "received", "counts"):
-        yield name, text.counters_text(record.get(name, {}))
+        yield name, [text.counters_text(record.get(name, {}))]
 
 
-def _peers(peers: Record, address: str) -> Iterator[tuple[str, str]]:
+def _peers(peers: Record, address: str) -> Iterator[Fact]:
     """Say in one line how far the peers are behind, and in one more line for each of the worst."""
     if not peers:
         return
     live, ill = peers["live"], [peer for peer in peers["list"] if _is_ill(peer)]
-    if not live and not ill:
-        yield "peers", f"none: start another node with --join {address}"
-        return
-    words = [f"{peers['behind']} of {live} behind" if peers["behind"] else "none behind"]
-    if peers["lag_messages_max"]:
-        words.append(f"at most {_count(peers['lag_messages_max'], 'message')} not confirmed")
-    if peers["roots_differ"]:
-        words.append(f"roots differ with {peers['roots_differ']} (usual while much is said)")
-    elif live:
-        words.append("all roots agree")
     if live:
-        yield "peers", ", ".join(words)
+        yield "peers", _together(peers)
+    elif not ill:
+        yield "peers", [f"none: start another node with --join {address}"]
     for peer in ill[:PEERS_SHOWN]:
-        yield "", f"{peer['name']} {peer['address']}: {_ill(peer)}"
+        yield "", [f"{peer['name']} {peer['address']}: {', '.join(_ill(peer))}"]
     if len(ill) > PEERS_SHOWN:
-        yield "", f"and {len(ill) - PEERS_SHOWN} more: `flc status --json`, `flc members`"
+        yield "", [f"and {len(ill) - PEERS_SHOWN} more: `flc status --json`, `flc members`"]
+
+
+def _together(peers: Record) -> Iterator[str]:
+    yield f"{peers['behind']} of {peers['live']} behind" if peers["behind"] else "none behind"
+    if lag := peers["lag_messages_max"]:
+        yield f"at most {text.count_text(lag, 'message')} not confirmed"
+    if differ := peers["roots_differ"]:
+        yield f"roots differ with {differ} (usual while much is said)"
+    else:
+        yield "all roots agree"
 
 
 def _is_ill(peer: Record) -> bool:
@@ -136,53 +142,43 @@ def _is_ill(peer: Record) -> bool:
     )
 
 
-def _ill(peer: Record) -> str:
-    words = []
+def _ill(peer: Record) -> Iterator[str]:
+    lag = text.count_text(peer["lag_messages"], "message")
     if peer["state"] != "alive":
-        words.append(f"{peer['state']} for {text.duration_text(peer['state_s'])}")
+        yield f"{peer['state']} for {text.duration_text(peer['state_s'])}"
     if peer["catching_up"]:
-        words.append("catching up")
+        yield "catching up"
     if peer["behind_s"]:
-        behind = text.duration_text(peer["behind_s"])
-        words.append(f"{_count(peer['lag_messages'], 'message')} behind, for {behind}")
+        yield f"{lag} behind, for {text.duration_text(peer['behind_s'])}"
     elif peer["lag_messages"]:
-        words.append(f"{_count(peer['lag_messages'], 'message')} not confirmed")
+        yield f"{lag} not confirmed"
     if peer["window_full"]:
-        words.append(f"window full, {text.size_text(peer['in_flight_bytes'])} in flight")
+        yield f"window full, {text.size_text(peer['in_flight_bytes'])} in flight"
     if peer["told_s_ago"] is not None:
-        words.append(f"last confirmed {text.duration_text(peer['told_s_ago'])} ago")
-    return ", ".join(words)
+        yield f"last confirmed {text.duration_text(peer['told_s_ago'])} ago"
 
 
-def _clients(clients: Record) -> str:
+def _clients(clients: Record) -> Iterator[str]:
     if not clients:
-        return ""
-    words = [_count(clients["connections"], "connection"), _count(clients["follows"], "follow")]
+        return
+    yield text.count_text(clients["connections"], "connection")
+    yield text.count_text(clients["follows"], "follow")
     if clients["lagging"]:
-        words.append(f"{clients['lagging']} lagging, {clients['lag_max']} messages at most")
-    for name, what in (
-        ("blocked", "do not read"),
-        ("paused", "wait to say more"),
-        ("turned_away", "turned away"),
-    ):
-        if clients[name]:
-            words.append(f"{clients[name]} {what}")
+        yield f"{clients['lagging']} lagging, {clients['lag_max']} messages at most"
+    yield from (f"{clients[name]} {what}" for name, what in OF_CLIENTS.items() if clients[name])
     if clients["unread_bytes"]:
-        words.append(f"{text.size_text(clients['unread_bytes'])} unread")
+        yield f"{text.size_text(clients['unread_bytes'])} unread"
     if clients["waiting_for_others"]:
-        words.append(f"{_count(clients['waiting_for_others'], 'say')} wait for others' disks")
-    return ", ".join(words)
+        yield f"{text.count_text(clients['waiting_for_others'], 'say')} wait for others' disks"
 
 
-def _hook(hook: Record) -> str:
-    words = [f"{hook['running']} running", f"{hook['waiting']} waiting"]
-    words += [f"{count} {how}" for how, count in hook["ended"].items() if count]
-    if hook["passed_over"]:
-        words.append(f"{hook['passed_over']} passed over")
+def _hook(hook: Record) -> Iterator[str]:
+    yield f"{hook['running']} running, {hook['waiting']} waiting"
+    ended = {**hook["ended"], "passed over": hook["passed_over"]}
+    yield from (f"{count} {how}" for how, count in ended.items() if count)
     if failure := hook["last_failure"]:
         ago = text.duration_text(failure["s_ago"])
-        words.append(f"last failure {ago} ago: {failure['reason']} ({failure['about']})")
-    return ", ".join(words)
+        yield f"last failure {ago} ago: {failure['reason']} ({failure['about']})"
 
 
 def _health(health: Record) -> str:
@@ -190,48 +186,41 @@ def _health(health: Record) -> str:
     if not health:
         return ""
     score = f"{health['score']} of {health['score_max']}"
-    slowed = f", probes {health['multiplier']} times slower" if health["score"] else ", well"
-    against = {what: ago for what, ago in health["last_s_ago"].items() if what != "probe answered"}
-    latest = sorted(against, key=lambda what: against[what])
+    slowed = f"probes {health['multiplier']} times slower" if health["score"] else "well"
+    counts = health["counts"]
     words = [
-        f"{what} {text.duration_text(against[what])} ago ({_count(health['counts'][what], 'time')})"
-        for what in latest
+        f"{what} {text.duration_text(ago_s)} ago ({text.count_text(counts[what], 'time')})"
+        for what, ago_s in sorted(health["last_s_ago"].items(), key=itemgetter(1))
+        if what != "probe answered"
     ]
-    return score + slowed + "".join(f"; {word}" for word in words)
+    return "; ".join((f"{score}, {slowed}", *words))
 
 
-def _history(record: Record) -> str:
-    kinds = [key for key in ("messages", "logs", "rooms") if key in record]
-    words = [_count(record[key], key[:-1]) for key in kinds]
+def _history(record: Record) -> Iterator[str]:
+    for key in ("messages", "logs", "rooms"):
+        if key in record:
+            yield text.count_text(record[key], key[:-1])
     if record.get("floor"):
         floor = text.time_text(record["floor"], local=False)
-        words.append(f"{record['messages_kept']} of these kept, from {floor} on")
+        yield f"{record['messages_kept']} of these kept, from {floor} on"
     if "root" in record:
-        words.append(f"root {record['root']}")
-    return ", ".join(words)
+        yield f"root {record['root']}"
 
 
-def _disk(disk: Record) -> str:
-    words = []
+def _disk(disk: Record) -> Iterator[str]:
     if disk.get("writable") is False:
-        words.append("READ-ONLY")
+        yield "READ-ONLY"
     if "free_bytes" in disk:
-        words.append(f"{text.size_text(disk['free_bytes'])} free")
+        yield f"{text.size_text(disk['free_bytes'])} free"
     if "database_bytes" in disk:
         wal = f" (WAL {text.size_text(disk['wal_bytes'])})" if disk.get("wal_bytes") else ""
-        words.append(f"database {text.size_text(disk['database_bytes'])}{wal}")
-    return ", ".join(words)
+        yield f"database {text.size_text(disk['database_bytes'])}{wal}"
 
 
 def _quiet(counters: Mapping[str, int], otherwise: str = "") -> str:
     """List the counters that are not 0; if all are 0, return `otherwise`."""
-    if not counters:
-        return ""
-    return text.counters_text({name: n for name, n in counters.items() if n}) or otherwise
-
-
-def _count(count: int, thing: str) -> str:
-    return f"{count} {thing}" if count == 1 else f"{count} {thing}s"
+    moved = {name: count for name, count in counters.items() if count}
+    return text.counters_text(moved) or (otherwise if counters else "")
 
 
 class Rates:
@@ -254,5 +243,4 @@ class Rates:
         self._before, self._at_s = now, at_s
         if before is None or took_s <= 0 or any(now[name] < before[name] for name in now):
             return ""
-        moved = {name: (now[name] - before[name]) / took_s for name in now}
-        return ", ".join(f"{name} {rate:.0f}/s" for name, rate in moved.items())
+        return ", ".join(f"{name} {(now[name] - before[name]) / took_s:.0f}/s" for name in now)

@@ -7,16 +7,14 @@ saying something. After ROUNDS_MAX such rounds the watch ends, because nothing i
 missing.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
+import math
 import sys
 
 from flc_udp.cli import text
-from flc_udp.cli.arguments import seconds
-from flc_udp.cli.complaint import complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
 from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record, compact
 
@@ -33,29 +31,19 @@ little before it is pulled."""
 ROUNDS_MAX = 3
 """After this many rounds that found nothing, differing roots no longer keep the watch going."""
 
-SILENT = 3
-"""The exit code if nobody has answered."""
-
 
 def add_sync(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc sync [PEER]`."""
-    parser.add_argument(
-        "peer", metavar="PEER", nargs="?", help="a member's name or id (default: a few live ones)"
-    )
-    parser.add_argument(
-        "-w", "--watch", action="store_true", help="show progress until this node has caught up"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-    parser.add_argument(
-        "--timeout",
-        metavar="SECS",
-        type=seconds,
-        default=10.0,
-        help="with --watch, exit 3 if no answer comes in this time (default 10)",
-    )
+    flag = parser.add_argument
+    peer = "a member's name or id (default: a few live ones)"
+    flag("peer", metavar="PEER", nargs="?", help=peer)
+    flag("-w", "--watch", action="store_true", help="show progress until this node has caught up")
+    flag("--json", action="store_true", help="print one JSON object a line")
+    longest = "with --watch, exit 3 if no answer comes in this time (default 10)"
+    flag("--timeout", metavar="SECS", type=seconds, default=10.0, help=longest)
 
 
-def sync(args: argparse.Namespace) -> int:
+def sync(args: argparse.Namespace) -> int | None:
     """Print who is asked; with `--watch` wait until nothing more will come."""
 
     async def use(client: Client) -> int:
@@ -63,15 +51,14 @@ def sync(args: argparse.Namespace) -> int:
             return await Watch(client, args).run()
         answer = await client.request("sync", peer=args.peer)
         print(compact(answer) if args.json else _asked_text(answer))
-        return 0
+        return DONE
 
     return with_daemon(args, use)
 
 
 def _asked_text(answer: Record) -> str:
     lines = [f"asked {m['name']} ({m['id']}) at {m['address']}" for m in answer["asked"]]
-    count = answer["to_go"]
-    lines.append(f"{count} {'message' if count == 1 else 'messages'} known to be missing so far")
+    lines.append(f"{text.count_text(answer['to_go'], 'message')} known to be missing so far")
     return "\n".join(map(text.visible, lines))
 
 
@@ -79,93 +66,77 @@ class Watch:
     """One run of `flc sync --watch`."""
 
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
-        self._client, self._args = client, args
-        self._progress, self._display = Progress(), _Display(as_json=args.json)
+        self._client, self._args, self._progress = client, args, Progress()
         self._now_s = asyncio.get_running_loop().time
         self._asked: list[Record] = []
         self._asked_at_s = 0.0
         self._idle_rounds = 0
+        self._is_terminal = not args.json and sys.stdout.isatty()
+        self._line_is_open = False
+        """Whether the last line on the terminal has no end yet, because it will be replaced."""
+        self._next_line_at_s = -math.inf
 
     async def run(self) -> int:
         """Watch until nothing more will come, and return the exit code."""
+        try:
+            is_answered = await self._watch()
+        finally:
+            if self._line_is_open:
+                print(flush=True)
+        if is_answered:
+            return DONE
+        names = ", ".join(member["name"] for member in self._asked)
+        hint = "see `flc members`; the node itself goes on comparing histories"
+        complain(f"no answer from {names} in {self._args.timeout:g} s", hint)
+        return SILENT
+
+    async def _watch(self) -> bool:
+        """Show the progress to its end; return False if nobody answers in time."""
         await self._ask()
         began_s, was_answered = self._now_s(), False
-        try:
-            while True:
-                await asyncio.sleep(LOOK_S)
-                status = await self._client.status()
-                figures = self._progress.look(status, self._now_s())
-                roots = self._answers(status)
-                was_answered = was_answered or bool(roots)
-                if not was_answered and self._now_s() - began_s >= self._args.timeout:
-                    return self._silent()
-                is_idle = status["sync"]["idle"]
-                if roots and is_idle and (all(roots) or self._is_last_round()):
-                    self._display.done(figures)
-                    return 0
-                self._display.show(figures, self._now_s())
-                if (is_idle or not roots) and self._round_is_over:
-                    self._idle_rounds += bool(roots)
-                    await self._ask()
-        finally:
-            self._display.close()
+        while True:
+            await asyncio.sleep(LOOK_S)
+            status = await self._client.status()
+            figures = self._progress.look(status, self._now_s())
+            agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
+            # For each member that has answered this sync: whether it has this node's root.
+            roots = [agreed for agreed in agrees if agreed is not None]
+            was_answered = was_answered or bool(roots)
+            if not was_answered and self._now_s() - began_s >= self._args.timeout:
+                return False
+            is_idle = status["sync"]["idle"]
+            if roots and is_idle and (all(roots) or self._is_last_round()):
+                self._show_end(figures)
+                return True
+            self._show(figures)
+            if (is_idle or not roots) and self._round_is_over():
+                self._idle_rounds += bool(roots)
+                await self._ask()
 
-    @property
     def _round_is_over(self) -> bool:
         return self._now_s() - self._asked_at_s >= ROUND_S
 
     def _is_last_round(self) -> bool:
-        return self._round_is_over and self._idle_rounds + 1 >= ROUNDS_MAX
+        return self._round_is_over() and self._idle_rounds + 1 >= ROUNDS_MAX
 
     async def _ask(self) -> None:
         answer = await self._client.request("sync", peer=self._args.peer)
         self._asked, self._asked_at_s = answer["asked"], self._now_s()
 
-    def _answers(self, status: Record) -> list[bool]:
-        """Tell for each member that has answered this sync whether it has this node's root."""
-        agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
-        return [bool(one) for one in agrees if one is not None]
-
-    def _silent(self) -> int:
-        self._display.close()
-        names = ", ".join(member["name"] for member in self._asked)
-        complain(
-            f"no answer from {names} in {self._args.timeout:g} s",
-            "see `flc members`; the node itself goes on comparing histories",
-        )
-        return SILENT
-
-
-class _Display:
-    """Shows the figures as they change: a terminal has one line that changes, a pipe many lines."""
-
-    def __init__(self, *, as_json: bool) -> None:
-        self._as_json = as_json
-        self._is_live = not as_json and sys.stdout.isatty()
-        self._is_open = False
-        self._next_at_s = float("-inf")
-
-    def show(self, figures: CatchUpFigures, now_s: float) -> None:
-        """Print the figures; in a pipe only if LINE_S have passed since the last line."""
-        if self._is_live:
-            self._is_open = True
+    def _show(self, figures: CatchUpFigures) -> None:
+        """Draw over the last line of a terminal; elsewhere print a new line, if one is due."""
+        now_s = self._now_s()
+        if self._is_terminal:
+            self._line_is_open = True
             print(f"\r\x1b[K{figures.text()}", end="", flush=True)
-        elif now_s >= self._next_at_s:
-            self._next_at_s = now_s + LINE_S
-            print(compact(figures.record()) if self._as_json else figures.text(), flush=True)
+        elif now_s >= self._next_line_at_s:
+            self._next_line_at_s = now_s + LINE_S
+            print(compact(figures.record()) if self._args.json else figures.text(), flush=True)
 
-    def done(self, figures: CatchUpFigures) -> None:
-        """Print the last line."""
-        if self._as_json:
+    def _show_end(self, figures: CatchUpFigures) -> None:
+        if self._args.json:
             print(compact({**figures.record(), "caught_up": True}))
             return
-        print("\r\x1b[K" if self._is_open else "", end="")
-        self._is_open = False
-        noun = "message" if figures.messages == 1 else "messages"
-        print(f"caught up: {figures.messages} {noun}")
-
-    def close(self) -> None:
-        """End the line that is still open on the terminal."""
-        if self._is_open:
-            self._is_open = False
-            print(flush=True)
+        erase = "\r\x1b[K" if self._line_is_open else ""
+        self._line_is_open = False
+        print(f"{erase}caught up: {text.count_text(figures.messages, 'message')}")

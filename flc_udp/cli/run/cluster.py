@@ -7,12 +7,9 @@ Promise: what is started here is ended here. A daemon is ended by its process id
 reaped, so the id never belongs to another process; and `temporary_cluster` leaves no file either.
 """
 
-from __future__ import annotations
-
 import asyncio
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -213,12 +210,12 @@ class LocalCluster:
         """Whether all nodes hold the same messages."""
         return len({(await node.control.digest())["root"] for node in self.nodes}) == 1
 
-    def end(self, grace_s: float = END_S) -> None:
-        """End all nodes: in order if they do it within the grace, else by kill -9."""
+    def end(self) -> None:
+        """End all nodes: in order if they do it within END_S, else by kill -9."""
         started = [process for node in self.nodes for process in node.processes]
-        for process in started if grace_s else ():
+        for process in started:
             process.terminate()
-        deadline_s = time.monotonic() + grace_s
+        deadline_s = time.monotonic() + END_S
         for process in started:
             try:
                 process.wait(max(deadline_s - time.monotonic(), 0))
@@ -230,8 +227,8 @@ class LocalCluster:
 @contextmanager
 def temporary_cluster() -> Iterator[LocalCluster]:
     """Give an empty cluster; when the block ends, by whatever way, nothing is left of it."""
-    home = Path(tempfile.mkdtemp(prefix="flc-"))
-    cluster = LocalCluster(home)
+    home = tempfile.TemporaryDirectory(prefix="flc-", ignore_cleanup_errors=True)
+    cluster = LocalCluster(Path(home.name))
     handlers = {number: signal.getsignal(number) for number in END_SIGNALS}
     # All of them end as Ctrl-C does, which asyncio turns into an orderly cancel.
     signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -244,6 +241,6 @@ def temporary_cluster() -> Iterator[LocalCluster]:
         for number in END_SIGNALS:
             signal.signal(number, signal.SIG_IGN)  # Nothing may stop the clearing up.
         cluster.end()
-        shutil.rmtree(home, ignore_errors=True)
+        home.cleanup()
         for number, handler in handlers.items():
             signal.signal(number, handler)

@@ -9,8 +9,6 @@ said. Rooms and members have names that other people chose: a name is offered on
 is and no shell or parser would take it for anything but a name.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import os
@@ -52,13 +50,12 @@ def add_completion(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
 
 
-def completion(args: argparse.Namespace) -> int:
+def completion(args: argparse.Namespace) -> None:
     """Print the script for a shell."""
     script = shellcode(["flc"], shell=args.shell, complete_arguments=["-o nospace"])
     for old, new in ZSH_CHANGES.items() if args.shell == "zsh" else ():
         script = script.replace(old, new)
     print(script.strip())
-    return 0
 
 
 def complete() -> None:
@@ -111,14 +108,11 @@ def _names(op: str, key: str) -> Callable[..., list[str]]:
 
     def offer(parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
         with suppress(FlcError, TimeoutError):
-            return list(filter(_is_plain, asyncio.run(ask(parsed_args.data))))
+            names = asyncio.run(ask(parsed_args.data))
+            return [n for n in names if visible(n) == n and not n.startswith(STARTS_NO_NAME)]
         return []
 
     return offer
-
-
-def _is_plain(name: str) -> bool:
-    return visible(name) == name and not name.startswith(STARTS_NO_NAME)
 
 
 OFFERS: dict[object, Callable[..., object]] = {

@@ -4,8 +4,6 @@ Promise: exit 0 means that each of them was checked and held; otherwise the erro
 did not. Nothing waits for a fixed time: a step goes on when what it is about has happened.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import json
@@ -14,7 +12,7 @@ from contextlib import suppress
 from hashlib import blake2b
 
 from flc_udp.cli import text
-from flc_udp.cli.arguments import number_from
+from flc_udp.cli.conventions import number_from
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, broken, temporary_cluster, until
 from flc_udp.client import DaemonGoneError, Shown
 
@@ -36,15 +34,14 @@ def add_demo(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--nodes", metavar="N", type=kind, default=NODES_MIN, help=about)
 
 
-def demo(args: argparse.Namespace) -> int:
+def demo(args: argparse.Namespace) -> None:
     """Tell the story; whatever happens, its nodes and their directories are gone afterwards."""
     with temporary_cluster() as cluster:
         asyncio.run(Story(cluster, args.nodes).tell())
-    return 0
 
 
 class Story:
-    """The steps in their order; each of them prints what it does and what it found."""
+    """The steps, each of which tells what it found."""
 
     def __init__(self, cluster: LocalCluster, count: int) -> None:
         self._cluster = cluster
@@ -53,29 +50,36 @@ class Story:
         self._followers: dict[LocalNode, asyncio.Task[None]] = {}
         self._acknowledged: list[str] = []
         self._replies: list[tuple[str, str]] = []
-        self._began_s = self._step_began_s = time.monotonic()
+        self._victim = self._nodes[-1]
 
     async def tell(self) -> None:
         """Tell all of it; raises FlcError at the first promise that does not hold."""
+        name, began_s = self._victim.name, time.monotonic()
+        steps = {
+            "Nodes start and find each other": self._find_each_other,
+            "Each says something on its own node": self._everyone_speaks,
+            "A reply is shown after what it replies to, everywhere": self._replies_come_after,
+            f"kill -9 {name}; the others go on talking": self._one_is_killed,
+            f"{name} returns with the same directory and catches up": self._it_returns,
+            "The same history everywhere: BLAKE2b of `flc log -n 0 --json`": self._same_history,
+        }
         _print(f"{len(self._nodes)} nodes on this machine, no server in the middle.")
-        await self._find_each_other()
-        await self._everyone_speaks()
-        await self._replies_come_after()
-        victim = self._nodes[-1]
-        await self._one_is_killed(victim)
-        await self._it_returns(victim)
-        await self._same_history()
-        seconds = time.monotonic() - self._began_s
+        for title, step in steps.items():
+            _print(f"\n{_styled(title, '1')}")
+            step_began_s = time.monotonic()
+            found = await step()
+            took = f"{time.monotonic() - step_began_s:.1f} s"
+            _print(f" {_styled('ok', '32')} {found:<68}{took:>7}")
+        seconds = time.monotonic() - began_s
         _print(f"\nEvery promise held, in {seconds:.1f} s. Your own node: flc run")
 
-    async def _find_each_other(self) -> None:
-        self._step("Nodes start and find each other")
+    async def _find_each_other(self) -> str:
         await self._cluster.start_these(*self._nodes)
         first = self._nodes[0]
         for node in self._nodes:
             self._follow(node)
             _fact(node, f"{node.address}{'' if node is first else f', joins {first.name}'}")
-        self._found(f"every node sees {len(self._nodes)} members alive")
+        return f"every node sees {len(self._nodes)} members alive"
 
     def _follow(self, node: LocalNode) -> None:
         """Keep what a node shows, from the message that it showed last."""
@@ -93,13 +97,12 @@ class Story:
     def _dots(self, node: LocalNode) -> list[str]:
         return [shown.message["dot"] for shown in self._shown[node]]
 
-    async def _everyone_speaks(self) -> None:
-        self._step("Each says something on its own node")
+    async def _everyone_speaks(self) -> str:
         await self._chatter(self._nodes, "hello")
         await until("every node shows what was said on any", self._all_shown)
         for node in self._nodes:
             self._sample(node, 1)
-        self._found(f"all {len(self._acknowledged)} messages are shown on every node")
+        return f"all {len(self._acknowledged)} messages are shown on every node"
 
     async def _chatter(self, speakers: list[LocalNode], words: str) -> None:
         says = [self._say(node, f"{words} {i}") for i in range(LINES_EACH) for node in speakers]
@@ -113,8 +116,7 @@ class Story:
     async def _all_shown(self) -> bool:
         return all(set(self._acknowledged) <= set(self._dots(node)) for node in self._nodes)
 
-    async def _replies_come_after(self) -> None:
-        self._step("A reply is shown after what it replies to, everywhere")
+    async def _replies_come_after(self) -> str:
         for i in range(EXCHANGES):
             asks = self._nodes[i % len(self._nodes)]
             replies = self._nodes[(i + 1) % len(self._nodes)]
@@ -129,7 +131,7 @@ class Story:
         await until("every node shows questions and replies", self._all_shown)
         self._check_order()
         self._sample(self._nodes[-1], 2)
-        self._found(f"{EXCHANGES} replies, on {len(self._nodes)} nodes: none before its question")
+        return f"{EXCHANGES} replies, on {len(self._nodes)} nodes: none before its question"
 
     def _check_order(self) -> None:
         for node in self._nodes:
@@ -138,8 +140,8 @@ class Story:
                 if place[reply] < place[question]:
                     raise broken("a reply is shown after what it replies to", f"on {node.name}")
 
-    async def _one_is_killed(self, victim: LocalNode) -> None:
-        self._step(f"kill -9 {victim.name}; the others go on talking")
+    async def _one_is_killed(self) -> str:
+        victim = self._victim
         victim.kill9()
         await self._followers[victim]
         others = [node for node in self._nodes if node is not victim]
@@ -153,10 +155,10 @@ class Story:
         await until(f"the others notice that {victim.name} is gone", is_noticed)
         for node, state in states.items():
             _fact(node, f"holds {victim.name} for {state}")
-        self._found(f"{len(others) * LINES_EACH} messages said meanwhile")
+        return f"{len(others) * LINES_EACH} messages said meanwhile"
 
-    async def _it_returns(self, victim: LocalNode) -> None:
-        self._step(f"{victim.name} returns with the same directory and catches up")
+    async def _it_returns(self) -> str:
+        victim = self._victim
         missed = len(self._acknowledged) - len(set(self._dots(victim)))
         await victim.start(self._nodes[0].address)
         self._follow(victim)
@@ -165,10 +167,9 @@ class Story:
         await self._cluster.all_alive(*self._nodes)
         self._check_order()
         _fact(victim, f"shows the {missed} messages it missed")
-        self._found("every acknowledged message is shown on every node")
+        return "every acknowledged message is shown on every node"
 
-    async def _same_history(self) -> None:
-        self._step("The same history everywhere: BLAKE2b of `flc log -n 0 --json`")
+    async def _same_history(self) -> str:
         await until("the nodes' roots become equal", self._cluster.is_converged)
         histories = await asyncio.gather(*(node.history() for node in self._nodes))
         for node, history in zip(self._nodes, histories, strict=True):
@@ -178,15 +179,7 @@ class Story:
                 raise broken("what was acknowledged is kept", f"{node.name} lacks {len(lost)}")
         if len(set(histories)) != 1:
             raise broken("every node has the same history", f"{len(set(histories))} differ")
-        self._found(f"{len(self._acknowledged)} messages acknowledged, none is missing anywhere")
-
-    def _step(self, title: str) -> None:
-        self._step_began_s = time.monotonic()
-        _print(f"\n{_styled(title, '1')}")
-
-    def _found(self, words: str) -> None:
-        seconds = f"{time.monotonic() - self._step_began_s:.1f} s"
-        _print(f" {_styled('ok', '32')} {words:<68}{seconds:>7}")
+        return f"{len(self._acknowledged)} messages acknowledged, none is missing anywhere"
 
     def _sample(self, node: LocalNode, lines: int) -> None:
         for shown in self._shown[node][-lines:]:

@@ -6,8 +6,6 @@ read while stdout takes nothing, so memory does not grow. Nothing is cut off at 
 until what was said is answered, and what is being printed is out.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import re
@@ -16,18 +14,16 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from flc_udp.cli import pipes, text
-from flc_udp.cli.arguments import positive, seconds
-from flc_udp.cli.complaint import DONE, FAILED, SILENT, complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, positive, seconds
 from flc_udp.cli.look.log import json_line
+from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.progress import to_go_text
 from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
 from flc_udp.cli.talk.say import add_author, decoded
 from flc_udp.client import Client, DaemonGoneError, Record, Said
 from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES
 from flc_udp.model.errors import FlcError
-
-STDIN, STDOUT = 0, 1
 
 LOOKS = 5
 """The node is asked this many times what it lacks, and again after each time that it lacks much: a
@@ -54,7 +50,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     flag("--last", metavar="N", type=positive, help="begin with the last N messages")
 
 
-def nc(args: argparse.Namespace) -> int:
+def nc(args: argparse.Namespace) -> int | None:
     """Join stdin and stdout to a room until there is a reason to quit."""
     return with_daemon(args, lambda client: Conversation(client, args).run())
 
@@ -73,30 +69,26 @@ class Conversation:
         self._accepted, self._caught_up, self._flowing = (asyncio.Event() for _ in range(3))
         self._flowing.set()  # It is clear while stdout takes nothing.
         self._writing: asyncio.Task[None] | None = None
-        self._read = self._refused = self._shown = 0
+        self._refused = self._shown = 0
         self._looks_left = LOOKS
         self._code = DONE
         self._is_talkative = args.verbose or sys.stderr.isatty()
-        self._touch()
+        self._silence = pipes.Silence(args.silence)
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
-        reasons = [self._show(), self._speak(), self._silence(), pipes.reader_gone(STDOUT)]
-        tasks = [asyncio.create_task(reason) for reason in reasons]
+        reasons = [self._show(), self._speak(), self._be_silent(), pipes.reader_gone(STDOUT)]
         telling = asyncio.create_task(self._tell_progress())
         try:
-            done, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-            for task in done:
-                task.result()
-            await self._client.drain(0)
-            if self._writing is not None:
-                await self._writing
+            async with pipes.first_of(*reasons):
+                await self._client.drain(0)
+                if self._writing is not None:
+                    await self._writing
         except DaemonGoneError as error:
             raise self._not_acknowledged(error) from error
         finally:
-            for task in (*tasks, telling):
-                task.cancel()
-            await asyncio.gather(*tasks, telling, return_exceptions=True)
+            telling.cancel()
+            await asyncio.gather(telling, return_exceptions=True)
             await self._client.close()
         return FAILED if self._refused else self._code
 
@@ -108,7 +100,7 @@ class Conversation:
             for record in batch:
                 if record.get("caught_up"):
                     self._caught_up.set()
-                    self._touch()
+                    self._silence.broken()
                     if self._args.verbose:
                         _tell(f"listening at {record['position']}")
             if self._shown == self._args.count:
@@ -121,11 +113,11 @@ class Conversation:
             return
         lines = b"".join(map(self._render, records))
         self._flowing.clear()
-        self._writing = asyncio.create_task(pipes.in_thread(lambda: pipes.write_all(STDOUT, lines)))
+        self._writing = asyncio.create_task(pipes.print_bytes(lines))
         await asyncio.shield(self._writing)
         self._flowing.set()
         self._shown += len(records)
-        self._touch()
+        self._silence.broken()
 
     async def _tell_progress(self) -> None:
         """Tell that the node is catching up, because what is said elsewhere comes late then."""
@@ -148,26 +140,23 @@ class Conversation:
         """Say the lines of stdin; with -N the end of input is a reason to quit."""
         await self._accepted.wait()
         if not self._args.deaf:
-            async for lines in pipes.line_batches(STDIN, BODY_BYTES_MAX):
-                for line in lines:
-                    await self._flowing.wait()
-                    self._say(line)
-                    await self._client.drain()
+            async for number, line in pipes.numbered_lines(STDIN, BODY_BYTES_MAX):
+                await self._flowing.wait()
+                self._say(number, line)
+                await self._client.drain()
             if self._args.quits:
                 await self._caught_up.wait()
                 return
         await asyncio.Event().wait()
 
-    def _say(self, line: bytes) -> None:
-        self._read += 1
-        number = self._read
+    def _say(self, number: int, line: bytes) -> None:
         if len(line) > BODY_BYTES_MAX:
             self._refuse(number, f"has more than {BODY_BYTES_MAX} bytes", "no node accepts it")
         else:
             self._client.say(decoded(line), lambda said: self._heard(number, said))
 
     def _heard(self, number: int, said: asyncio.Future[Said]) -> None:
-        self._touch()
+        self._silence.broken()
         error = said.exception()
         if isinstance(error, FlcError):
             self._refuse(number, f"was refused: {error}", error.hint)
@@ -176,24 +165,17 @@ class Conversation:
         self._refused += 1
         complain(f"line {number} {problem}", hint)
 
-    async def _silence(self) -> None:
+    async def _be_silent(self) -> None:
         """Wait for -w. While an answer is missing or something is being printed, it is no silence.
 
         A silence before COUNT messages were printed has another exit code.
         """
-        if self._args.silence is None:
-            await asyncio.Event().wait()
-        loop = asyncio.get_running_loop()
-        while True:
-            left_s = self._touched_s + self._args.silence - loop.time()
-            is_busy = self._client.unanswered or not self._flowing.is_set()
-            if left_s <= 0 and not is_busy and self._caught_up.is_set():
-                self._code = SILENT if self._args.count else DONE
-                return
-            await asyncio.sleep(max(left_s, 0.01))
+        await self._silence.over(self._is_busy)
+        self._code = SILENT if self._args.count else DONE
 
-    def _touch(self) -> None:
-        self._touched_s = asyncio.get_running_loop().time()
+    def _is_busy(self) -> bool:
+        is_printing = not self._flowing.is_set()
+        return bool(self._client.unanswered) or is_printing or not self._caught_up.is_set()
 
     def _lost(self, error: DaemonGoneError) -> None:
         self._caught_up.clear()

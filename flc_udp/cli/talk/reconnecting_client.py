@@ -8,8 +8,6 @@ daemon answers with the first dot. Lines are said in order: no new line goes out
 lines were said again. What was said over a lost connection is known by its dot when it is shown.
 """
 
-from __future__ import annotations
-
 import asyncio
 import secrets
 from collections.abc import AsyncIterator, Callable

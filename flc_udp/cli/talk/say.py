@@ -1,15 +1,12 @@
 """`flc say`: says one message, and prints its dot once it is durable."""
 
-from __future__ import annotations
-
 import argparse
 import getpass
 import sys
 from typing import Literal
 
-from flc_udp.cli.arguments import seconds, whole
-from flc_udp.cli.complaint import DONE, SILENT, complain
 from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import DONE, SILENT, complain, seconds, whole
 from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.config import BODY_BYTES_MAX
@@ -34,7 +31,7 @@ def add_author(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--as", dest="author", metavar="NAME", default=_login(), help=who)
 
 
-def say(args: argparse.Namespace) -> int:
+def say(args: argparse.Namespace) -> int | None:
     """Say it; exit 3 when `--wait` was not reached in time."""
 
     async def use(client: Client) -> int:

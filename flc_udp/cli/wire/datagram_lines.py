@@ -9,11 +9,8 @@ instead of `sender` and `packets`, with the place of the fault: byte `at` of the
 names, which is the datagram, or the payload that was sealed in it.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Sequence
-from typing import NamedTuple
 
 from flc_udp.client import Record
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
@@ -33,15 +30,8 @@ KEY_HINT = "key or cluster name?"
 SEVERAL_HINT = "type several lines, each a datagram"
 
 
-class TypedDatagram(NamedTuple):
-    """A sealed datagram, and the packets in it."""
-
-    datagram: bytes
-    packets: list[Packet]
-
-
-def seal_line(line: bytes, seal: Seal) -> TypedDatagram:
-    """Make the datagram of a line; raises FlcError."""
+def packets_of(line: bytes) -> list[Packet]:
+    """Read the packets of a line; raises FlcError."""
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"more than {LINE_BYTES_MAX} bytes", SEVERAL_HINT)
     try:
@@ -49,29 +39,24 @@ def seal_line(line: bytes, seal: Seal) -> TypedDatagram:
     except (ValueError, RecursionError) as error:
         hint = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
         raise FlcError(f"not JSON: {error}", hint) from error
-    return seal_packets(list(map(read_packet, value if isinstance(value, list) else [value])), seal)
+    return list(map(read_packet, value if isinstance(value, list) else [value]))
 
 
-def seal_packets(packets: list[Packet], seal: Seal) -> TypedDatagram:
+def seal_packets(packets: Sequence[Packet], seal: Seal) -> bytes:
     """Make one datagram of a visitor with just these packets; raises FlcError."""
     payload = payload_of(VISITOR, packets)
     size_bytes = len(payload) + SEAL_BYTES
     if size_bytes > DATAGRAM_BYTES_MAX:
         problem = f"a datagram of {size_bytes} bytes, allowed are {DATAGRAM_BYTES_MAX}"
         raise FlcError(problem, SEVERAL_HINT)
-    return TypedDatagram(seal.close(payload), packets)
+    return seal.close(payload)
 
 
-class DatagramReading(NamedTuple):
-    """What there is to say about a datagram: its packets, or why it cannot be read."""
+def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, str]:
+    """Open and decode one datagram; return its record and a summary for people.
 
-    record: Record
-    summary: str
-    is_valid: bool
-
-
-def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramReading:
-    """Open and decode one datagram; what is wrong with it is part of the result."""
+    What is wrong with a datagram is part of both; its record then has an `error`.
+    """
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
         payload = seal.open(datagram).payload
@@ -89,7 +74,7 @@ def read_datagram(datagram: bytes, seal: Seal, *, with_hex: bool) -> DatagramRea
     record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}
     if unknown:
         record["unknown"] = unknown
-    return DatagramReading({**record, **extra}, summary_of(packets), is_valid=True)
+    return {**record, **extra}, summary_of(packets)
 
 
 def summary_of(packets: Sequence[Packet]) -> str:
@@ -97,7 +82,7 @@ def summary_of(packets: Sequence[Packet]) -> str:
     return ", ".join(KIND_OF[type(packet)].title for packet in packets) or "no packets"
 
 
-def _unread(problem: str, part: str, at: int | None, more: Record) -> DatagramReading:
-    record: Record = {"error": problem, "in": part, "at": at, **more}
+def _unread(problem: str, part: str, at: int | None, more: Record) -> tuple[Record, str]:
     hint = f"; {more['hint']}" if "hint" in more else ""
-    return DatagramReading(record, f"{problem}, at byte {at} of the {part}{hint}", is_valid=False)
+    summary = f"{problem}, at byte {at} of the {part}{hint}"
+    return {"error": problem, "in": part, "at": at, **more}, summary

@@ -4,8 +4,6 @@ Pure: lines in, datagrams and errors out. A packet's datagram comes out with the
 it, so a live capture is decoded as it goes. A header is believed only if all its lengths agree.
 """
 
-from __future__ import annotations
-
 import re
 from collections.abc import Iterator
 from ipaddress import ip_address
@@ -50,13 +48,11 @@ class HexReader:
     def __init__(self) -> None:
         self._packet = bytearray()
         self._line = self._began = 0
-        self._is_told = False
 
     def feed(self, line: str) -> Iterator[Captured | FlcError]:
         """Take a line; give what it completes, a datagram or an error that names a line."""
         self._line += 1
-        row = ROW.fullmatch(line.rstrip())
-        if row is not None:
+        if row := ROW.fullmatch(line.rstrip()):
             yield from self._add(int(row[1], 16), bytes.fromhex(row[2]))
             return
         yield from self.end()
@@ -68,11 +64,10 @@ class HexReader:
 
     def end(self) -> Iterator[FlcError]:
         """Give an error if the packet so far has no datagram: no more of its rows come."""
-        if self._packet and not self._is_told:
+        if self._packet:
+            self._packet.clear()
             problem = f"the packet at line {self._began} has no whole UDP datagram in it"
             yield FlcError(problem, WHOLE)
-        self._packet.clear()
-        self._is_told = False
 
     def _add(self, offset: int, row: bytes) -> Iterator[Captured | FlcError]:
         if offset == 0:
@@ -81,17 +76,15 @@ class HexReader:
         if offset != len(self._packet):
             return  # A row is missing. The error comes at the packet's end.
         self._packet += row
-        found = None if self._is_told else datagram_in(bytes(self._packet))
-        if found is not None:
-            self._is_told = True
+        if found := datagram_in(bytes(self._packet)):
+            self._packet.clear()  # More rows of this packet do not follow on, so they are ignored.
             yield found
 
 
 def datagram_in(frame: bytes) -> Captured | None:
     """Find the whole UDP datagram in a frame of any link; None where there is none."""
     for link in LINK_BYTES:
-        found = _in_v4(frame[link:]) or _in_v6(frame[link:])
-        if found is not None:
+        if found := _in_v4(frame[link:]) or _in_v6(frame[link:]):
             return found
     return None
 

@@ -2,21 +2,121 @@
 
 The datagrams are sealed pings of a visitor. So an answer proves four things: the way there, the way
 back, the key with the cluster's name, and a daemon that is not stuck.
+
+A visitor seals its datagrams with the cluster's key like any node. But it has no id of its own, so
+a node answers it and takes it for nobody's member. `flc udp` and `flc doctor` are visitors, too.
 """
 
-from __future__ import annotations
-
 import argparse
+import secrets
+import socket
 import statistics
 import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
 
-from flc_udp.cli.arguments import positive, seconds
-from flc_udp.cli.complaint import DONE, INTERRUPTED, SILENT, complain
+from flc_udp.cli.conventions import DONE, INTERRUPTED, SILENT, complain, positive, seconds
 from flc_udp.cli.text import visible
-from flc_udp.cli.wire.probe import PATIENCE_S, Visitor, VisitorAnswer, add_key_flags, given_ring
-from flc_udp.client import Record, compact
-from flc_udp.model.address import split_host_port
-from flc_udp.model.errors import FlcError
+from flc_udp.client import compact
+from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
+from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
+from flc_udp.model.dots import VISITOR, LogId
+from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.wire import codec
+from flc_udp.wire.dissect import payload_of
+from flc_udp.wire.packets import Ack, Packet, Ping
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+
+PATIENCE_S = 1.5
+"""A visitor waits this long for the answer to its last ping."""
+
+
+class VisitorAnswer(NamedTuple):
+    """An ack, the node that sent it, the address it came from, and the round trip."""
+
+    ack: Ack
+    node: bytes
+    source: Address
+    took_ms: float
+    ahead_ms: float | None = None
+    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`. None: not
+    known, because its node does not tell the time."""
+
+
+class Visitor:
+    """One socket and one session, to ping one address."""
+
+    def __init__(self, address: str, ring: Keyring) -> None:
+        family, self.target = _resolved(address)
+        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self._seal = visitors_seal(ring)
+
+    def ping(self, patience_s: float, padding: Sequence[Packet] = ()) -> VisitorAnswer | None:
+        """Send one datagram with a ping and the padding, and wait for the answer; raises OSError.
+
+        Everything else that comes is ignored.
+        """
+        ping, began_s = visitors_ping(), time.perf_counter()
+        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
+        while (left_s := began_s + patience_s - time.perf_counter()) > 0:
+            self.socket.settimeout(left_s)
+            try:
+                datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
+                sender, packets, _ = codec.read(self._seal.open(datagram).payload)
+            except (OSError, Malformed):
+                continue
+            for packet in packets:
+                if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                    took_ms = (time.perf_counter() - began_s) * 1e3
+                    # Both directions are assumed to take the same time (RFC 5905, section 8).
+                    here_ms = time.time() * 1e3 - took_ms / 2
+                    ahead_ms = packet.wall - here_ms if packet.wall else None
+                    return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
+        return None
+
+
+def add_key_flags(parser: argparse.ArgumentParser) -> None:
+    """Add `--key-file` and `--cluster`."""
+    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
+    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+
+
+def given_ring(args: argparse.Namespace) -> Keyring:
+    """Make the ring of `--key-file` and `--cluster`; raises FlcError."""
+    return keyring(read_keys(Path(args.key_file)) if args.key_file else (), args.cluster)
+
+
+def visitors_seal(ring: Keyring) -> Seal:
+    """Begin a session of a visitor."""
+    return Seal(ring, secrets.token_bytes(SESSION_BYTES))
+
+
+def visitors_ping() -> Ping:
+    """Make a ping that claims nothing. Its nonce is never 0, which in an ack means: no ping."""
+    root = bytes(HASH_BYTES)
+    nonce = secrets.randbelow((1 << 64) - 1) + 1
+    return Ping(nonce, root, root, catching_up=False, log=LogId(bytes(ID_BYTES)))
+
+
+def address_of(address: tuple[Any, ...]) -> Address:
+    """Spell a socket's address in the one way we do; an IPv6 scope is left out."""
+    return fold(address[0].partition("%")[0], address[1])
+
+
+def _resolved(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
+    """Find the first address of HOST:PORT; raises FlcError where it has none."""
+    host, port = split_host_port(text)
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+    except (OSError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or NO_HOST
+        hint = "write HOST:PORT of a host that resolves"
+        raise FlcError(f"{text!r} has no address: {reason}", hint) from error
+    return family, (str(address[0]), int(address[1]))
+
+
+# --- The command ----------------------------------------------------------------------------------
 
 
 def add_ping(parser: argparse.ArgumentParser) -> None:
@@ -24,10 +124,8 @@ def add_ping(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("address", metavar="HOST:PORT", help="a node's UDP address")
     flag("-c", dest="count", metavar="N", type=positive, help="stop after N pings")
-    flag(
-        "-i", dest="interval", metavar="SECS", type=seconds, default=1.0,
-        help="send a ping every SECS seconds (default 1)",
-    )  # fmt: skip
+    every = "send a ping every SECS seconds (default 1)"
+    flag("-i", dest="interval", metavar="SECS", type=seconds, default=1.0, help=every)
     add_key_flags(parser)
     flag("--json", action="store_true", help="one JSON object a line")
 
@@ -38,82 +136,61 @@ def ping(args: argparse.Namespace) -> int:
         raise FlcError("pings without a pause would be a flood", "give -i seconds above 0")
     if not split_host_port(args.address)[1]:
         raise FlcError(f"nothing listens on port 0 of {args.address}", "write a port from 1")
-    pinger = Pinger(args)
-    code = DONE
+    visitor, sent, code = Visitor(args.address, given_ring(args)), 0, DONE
+    trips_ms: list[float] = []
     try:
-        while args.count is None or pinger.sent < args.count:
-            pinger.once(is_last=pinger.sent + 1 == args.count)
+        while args.count is None or sent < args.count:
+            sent += 1
+            due_s = time.perf_counter() + args.interval
+            is_last = sent == args.count
+            answer = _ping(visitor, args.address, PATIENCE_S if is_last else args.interval)
+            if answer is not None:
+                trips_ms.append(answer.took_ms)
+                print(_answer_text(answer, sent, as_json=args.json), flush=True)
+            if not is_last:
+                time.sleep(max(due_s - time.perf_counter(), 0))
     except KeyboardInterrupt:
         code = INTERRUPTED
-    pinger.summarize()
-    if pinger.round_trips_ms or code:
+    print(_summary(sent, trips_ms, as_json=args.json))
+    if trips_ms or code:
         return code
     complain(f"{args.address} did not answer", "is it there, and are key and cluster name right?")
     return SILENT
 
 
-class Pinger:
-    """Pings one address and keeps the round trips."""
+def _ping(visitor: Visitor, address: str, patience_s: float) -> VisitorAnswer | None:
+    try:
+        return visitor.ping(patience_s)
+    except OSError as error:
+        problem = f"cannot send to {address}: {error.strerror}"
+        raise FlcError(problem, "is there a route to it? see `ip route get`") from error
 
-    def __init__(self, args: argparse.Namespace) -> None:
-        self.sent = 0
-        self.round_trips_ms: list[float] = []
-        self._args = args
-        self._visitor = Visitor(args.address, given_ring(args))
 
-    def once(self, *, is_last: bool) -> None:
-        """Send one ping and wait for its answer, until the next ping is due."""
-        self.sent += 1
-        began_s = time.perf_counter()
-        try:
-            nonce = self._visitor.ping()
-        except OSError as error:
-            problem = f"cannot send to {self._args.address}: {error.strerror}"
-            raise FlcError(problem, "is there a route to it? see `ip route get`") from error
-        due_s = began_s + (PATIENCE_S if is_last else self._args.interval)
-        answer = self._visitor.answer(nonce, due_s - time.perf_counter())
-        if answer is not None:
-            self._tell(answer, (time.perf_counter() - began_s) * 1e3)
-        if not is_last:
-            time.sleep(max(due_s - time.perf_counter(), 0))
+def _answer_text(answer: VisitorAnswer, seq: int, *, as_json: bool) -> str:
+    ack, source, node = answer.ack, str(answer.source), answer.node.hex()
+    if as_json:
+        whence = {"seq": seq, "id": node, "address": source, "rtt_ms": round(answer.took_ms, 3)}
+        return compact({**whence, "health": ack.health, "catching_up": ack.catching_up})
+    state = ", catching up" if ack.catching_up else ""
+    line = f"ack from {node} at {source}: seq={seq} time={answer.took_ms:.2f} ms"
+    return visible(f"{line} health={ack.health}{state}")
 
-    def summarize(self) -> None:
-        """Print what ping(8) prints at its end."""
-        answered = len(self.round_trips_ms)
-        loss = 100 * (1 - answered / self.sent) if self.sent else 0.0
-        figures = _figures(self.round_trips_ms)
-        if self._args.json:
-            total = {"sent": self.sent, "answered": answered, "loss_percent": round(loss, 1)}
-            print(compact({**total, "rtt_ms": figures or None}))
-            return
-        print(f"{self.sent} sent, {answered} answered, {loss:.0f}% loss")
-        if figures:
-            print("round trip " + ", ".join(f"{name} {ms} ms" for name, ms in figures.items()))
 
-    def _tell(self, answer: VisitorAnswer, rtt_ms: float) -> None:
-        self.round_trips_ms.append(rtt_ms)
-        ack, source, node = answer.ack, str(answer.source), answer.node.hex()
-        record: Record = {
-            "seq": self.sent,
-            "id": node,
-            "address": source,
-            "rtt_ms": round(rtt_ms, 3),
-            "health": ack.health,
-            "catching_up": ack.catching_up,
-        }
-        state = ", catching up" if ack.catching_up else ""
-        line = f"ack from {node} at {source}: seq={self.sent} time={rtt_ms:.2f} ms"
-        shown = visible(f"{line} health={ack.health}{state}")
-        print(compact(record) if self._args.json else shown, flush=True)
+def _summary(sent: int, trips_ms: list[float], *, as_json: bool) -> str:
+    """Write what ping(8) prints at its end."""
+    answered, figures = len(trips_ms), _figures(trips_ms)
+    loss = 100 * (1 - answered / sent) if sent else 0.0
+    if as_json:
+        total = {"sent": sent, "answered": answered, "loss_percent": round(loss, 1)}
+        return compact({**total, "rtt_ms": figures or None})
+    line = f"{sent} sent, {answered} answered, {loss:.0f}% loss"
+    trips = ", ".join(f"{name} {ms} ms" for name, ms in figures.items())
+    return f"{line}\nround trip {trips}" if trips else line
 
 
 def _figures(trips_ms: list[float]) -> dict[str, float]:
     if not trips_ms:
         return {}
-    figures = {
-        "min": min(trips_ms),
-        "avg": statistics.fmean(trips_ms),
-        "max": max(trips_ms),
-        "mdev": statistics.pstdev(trips_ms),
-    }
+    figures = {"min": min(trips_ms), "avg": statistics.fmean(trips_ms), "max": max(trips_ms)}
+    figures["mdev"] = statistics.pstdev(trips_ms)
     return {name: round(ms, 3) for name, ms in figures.items()}

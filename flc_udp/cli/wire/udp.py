@@ -1,33 +1,46 @@
 """`flc udp`: netcat for the wire. JSON lines go out as sealed datagrams, what comes is decoded.
 
-`wire/packet_json.py` says how packets are typed, `datagram_lines.py` what a line and a record are,
-and `udp_session.py` how a session goes.
-"""
+`wire/packet_json.py` says how packets are typed, `datagram_lines.py` what a line and a record are.
 
-from __future__ import annotations
+Rules of a session. One line is one datagram, and one datagram that came is one line. What is sent
+is a visitor's. In listen mode lines go to the peer that last sent a datagram that could be read, so
+junk does not lead them anywhere else. Like nc, the session stays after the end of input.
+"""
 
 import argparse
 import asyncio
-from collections.abc import AsyncIterator
+import sys
+from collections import deque
+from collections.abc import AsyncIterator, Sequence
+from typing import Any, cast
 
 from flc_udp.cli import pipes
-from flc_udp.cli.arguments import seconds
-from flc_udp.cli.complaint import DONE, FAILED, complain
-from flc_udp.cli.wire.datagram_lines import LINE_BYTES_MAX, read_datagram
+from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
+from flc_udp.cli.pipes import STDIN, STDOUT
+from flc_udp.cli.wire import datagram_lines, ping
 from flc_udp.cli.wire.hexdump import Captured, HexReader
-from flc_udp.cli.wire.probe import add_key_flags, given_ring, visitors_seal
-from flc_udp.cli.wire.udp_session import STDIN, UdpSession
 from flc_udp.client import compact
-from flc_udp.model.address import split_host_port
+from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
+from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
-USAGE = "flc udp HOST PORT | -l [HOST:]PORT | --decode  [OPTION]..."
+ARRIVED_MAX = 4_096
+"""At most this many datagrams wait to be printed; others are dropped, and -v says so."""
+
+READ_A_TURN = 64
+"""At most this many datagrams are decoded before stdin and the socket get their turn."""
+
+LISTEN = ("listen on", "give another address, or `-l 0 -v` for any free port")
+SEND = ("send to", "write HOST and PORT of a host that resolves and that there is a route to")
+
+SocketAddress = tuple[Any, ...]
+"""An address as the socket has it: host and port, and two more numbers with IPv6."""
 
 
 def add_udp(parser: argparse.ArgumentParser) -> None:
     """`flc udp HOST PORT`, `-l PORT` or `--decode`."""
-    parser.usage = USAGE
+    parser.usage = "flc udp HOST PORT | -l [HOST:]PORT | --decode  [OPTION]..."
     parser.set_defaults(misused=parser.error)
     flag = parser.add_argument
     flag("target", metavar="HOST PORT", nargs="*", help="a node's UDP address")
@@ -37,7 +50,7 @@ def add_udp(parser: argparse.ArgumentParser) -> None:
     flag("-v", dest="verbose", action="store_true", help="say what is sent, received and dropped")
     flag("-w", dest="silence", metavar="SECS", type=seconds, help="quit after SECS of silence")
     flag("--decode", action="store_true", help="read hex or `tcpdump -x` from stdin, send nothing")
-    add_key_flags(parser)
+    ping.add_key_flags(parser)
 
 
 def udp(args: argparse.Namespace) -> int:
@@ -47,7 +60,7 @@ def udp(args: argparse.Namespace) -> int:
     if args.probe and not args.target:
         args.misused("-z needs HOST PORT")
     _join_addresses(args)
-    seal = visitors_seal(given_ring(args))
+    seal = ping.visitors_seal(ping.given_ring(args))
     run = decode(seal, with_hex=args.hex) if args.decode else UdpSession(seal, args).run()
     return asyncio.run(run)
 
@@ -62,8 +75,7 @@ def _join_addresses(args: argparse.Namespace) -> None:
         if not split_host_port(args.target)[1]:
             raise FlcError(f"nothing listens on port 0 of {args.target}", "write a port from 1")
     elif args.listen is not None:
-        is_port = ":" not in args.listen
-        args.listen = _joined("127.0.0.1", args.listen) if is_port else args.listen
+        args.listen = args.listen if ":" in args.listen else _joined("127.0.0.1", args.listen)
         split_host_port(args.listen)
 
 
@@ -79,19 +91,171 @@ async def decode(seal: Seal, *, with_hex: bool) -> int:
             complain(str(found), found.hint)
             code = FAILED
             continue
-        reading = read_datagram(found.datagram, seal, with_hex=with_hex)
+        record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
-        print(compact({**known, **reading.record}), flush=True)
-        code = code if reading.is_valid else FAILED
+        print(compact({**known, **record}), flush=True)
+        code = FAILED if "error" in record else code
     return code
 
 
 async def _captured() -> AsyncIterator[Captured | FlcError]:
     reader = HexReader()
-    async for lines in pipes.line_batches(STDIN, LINE_BYTES_MAX):
-        for line in lines:
-            for found in reader.feed(line.decode(errors="replace")):
-                yield found
+    async for _, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
+        for found in reader.feed(line.decode(errors="replace")):
+            yield found
     for error in reader.end():
         yield error
+
+
+class UdpSession(asyncio.DatagramProtocol):
+    """One run: what was sent, what came, and the reasons to quit."""
+
+    def __init__(self, seal: Seal, args: argparse.Namespace) -> None:
+        self._seal, self._args = seal, args
+        self._listens = args.listen is not None
+        shortest_s = ping.PATIENCE_S if args.probe else None
+        self._silence = pipes.Silence(shortest_s if args.silence is None else args.silence)
+        self._arrived: deque[tuple[bytes, SocketAddress]] = deque()
+        self._woken, self._writable, self._has_peer = (asyncio.Event() for _ in range(3))
+        self._writable.set()
+        self._peer: SocketAddress | None = None
+        """The peer that last spoke, in listen mode; otherwise the socket knows its only one."""
+        self._sent = self._answered = self._refused = 0
+        self._is_printing = self._is_unreachable = False
+
+    async def run(self) -> int:
+        """Go on until there is a reason to quit, and return the exit code."""
+        await self._open()
+        reasons = [self._show(), self._silence.over(self._is_busy), pipes.reader_gone(STDOUT)]
+        if self._args.probe:
+            self._send([ping.visitors_ping()])
+        else:
+            reasons.append(self._speak())
+        try:
+            async with pipes.first_of(*reasons):
+                pass
+        finally:
+            self._transport.close()
+        if self._refused:
+            return FAILED
+        if self._answered or not self._sent:
+            return DONE
+        complain(f"{self._far()} did not answer", f"is it there? {datagram_lines.KEY_HINT}")
+        return SILENT
+
+    def _is_busy(self) -> bool:
+        return bool(self._arrived) or self._is_printing
+
+    # --- The socket -----------------------------------------------------------------------------
+
+    async def _open(self) -> None:
+        where, (act, hint) = self._args.target, SEND
+        if self._listens:
+            where, (act, hint) = self._args.listen, LISTEN
+        end = split_host_port(where)
+        local, remote = (end, None) if self._listens else (None, end)
+        try:
+            loop = asyncio.get_running_loop()
+            await loop.create_datagram_endpoint(lambda: self, local, remote)
+        except (OSError, UnicodeError) as error:
+            reason = getattr(error, "strerror", None) or NO_HOST
+            raise FlcError(f"cannot {act} {where}: {reason}", hint) from error
+        if self._listens:
+            name = self._transport.get_extra_info("sockname")
+            self._note(f"listening at {ping.address_of(name)}")
+        else:
+            self._has_peer.set()
+        self._silence.broken()
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Keep the transport: the socket is ready."""
+        self._transport = cast("asyncio.DatagramTransport", transport)
+
+    def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
+        """Keep one datagram until it can be read."""
+        if not self._args.probe:  # A probe does not wait longer because junk came.
+            self._silence.broken()
+        if len(self._arrived) < ARRIVED_MAX:
+            self._arrived.append((data, addr))
+            self._woken.set()
+        else:
+            self._note(f"dropped {len(data)} bytes from {ping.address_of(addr)}: too many wait")
+
+    def error_received(self, exc: Exception) -> None:
+        """Note what the system says about a datagram that was sent (by ICMP, for example)."""
+        self._note(f"not delivered to {self._far()}: {getattr(exc, 'strerror', exc)}")
+        self._is_unreachable = True
+        self._woken.set()
+
+    def pause_writing(self) -> None:
+        """Send nothing: the system takes no more for now."""
+        self._writable.clear()
+
+    def resume_writing(self) -> None:
+        """Send again."""
+        self._writable.set()
+
+    # --- The reasons to quit ----------------------------------------------------------------------
+
+    async def _speak(self) -> None:
+        """Send what stdin has; its end is no reason to quit."""
+        await self._has_peer.wait()
+        async for number, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
+            await self._writable.wait()
+            if line.strip():
+                self._say(number, line)
+        await asyncio.Event().wait()
+
+    async def _show(self) -> None:
+        """Read and print what comes; a probe quits at the first datagram that can be read."""
+        while not (self._args.probe and (self._answered or self._is_unreachable)):
+            await self._woken.wait()
+            count = min(len(self._arrived), READ_A_TURN)
+            lines = [self._read(*self._arrived.popleft()) for _ in range(count)]
+            if not self._arrived:
+                self._woken.clear()
+            if not self._args.probe:
+                self._is_printing = True
+                await pipes.print_bytes(b"".join(lines))
+                self._is_printing = False
+                self._silence.broken()
+
+    # --- One datagram -----------------------------------------------------------------------------
+
+    def _say(self, number: int, line: bytes) -> None:
+        try:
+            self._send(datagram_lines.packets_of(line))
+        except FlcError as error:
+            self._refused += 1
+            complain(f"line {number}: {error}", error.hint)
+
+    def _send(self, packets: Sequence[Packet]) -> None:
+        datagram = datagram_lines.seal_packets(packets, self._seal)
+        self._silence.broken()
+        self._sent += 1
+        self._transport.sendto(datagram, self._peer)
+        summary = datagram_lines.summary_of(packets)
+        self._note(f"sent {len(datagram)} bytes to {self._far()}: {summary}", datagram)
+
+    def _read(self, datagram: bytes, source: SocketAddress) -> bytes:
+        record, summary = datagram_lines.read_datagram(datagram, self._seal, self._args.hex)
+        is_valid = "error" not in record
+        word = "received" if is_valid else "dropped"
+        whence = ping.address_of(source)
+        self._note(f"{word} {len(datagram)} bytes from {whence}: {summary}", datagram)
+        if is_valid:
+            self._answered += 1
+            if self._listens:
+                self._peer = source
+                self._has_peer.set()
+        return compact({"from": str(whence), **record}).encode() + b"\n"
+
+    def _far(self) -> str:
+        return str(self._args.target if self._peer is None else ping.address_of(self._peer))
+
+    def _note(self, fact: str, datagram: bytes = b"") -> None:
+        """With -v, tell a fact on stderr, and with -x too the bytes of its datagram."""
+        if self._args.verbose:
+            shown = f"\n  {datagram.hex()}" if self._args.hex and datagram else ""
+            print(f"{fact}{shown}", file=sys.stderr, flush=True)

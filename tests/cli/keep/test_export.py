@@ -15,12 +15,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.cli.keep.export import lines
-from flc_udp.cli.keep.export_file import (
+from flc_udp.cli.keep.export import (
     BASE_ROOMS_A_LINE,
     ExportHead,
-    Lines,
     head_line,
+    lines,
     message_line,
 )
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
@@ -49,7 +48,7 @@ class Disk:
     def take(self, exported: bytes) -> Import:
         """Import, as `flc import` does."""
         taking = Import(self.log)
-        taking.take_all(Lines(io.BytesIO(exported)))
+        taking.take_all(io.BytesIO(exported))
         return taking
 
     def refuses(self, exported: bytes) -> str:
@@ -332,7 +331,7 @@ def test_a_broken_line(export: bytes, kept: int, problem: str) -> None:
 
 def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:
     """It is not read into memory to its end."""
-    monkeypatch.setattr("flc_udp.cli.keep.export_file.LINE_BYTES_MAX", 100)
+    monkeypatch.setattr("flc_udp.cli.keep.export.LINE_BYTES_MAX", 100)
     assert "line 1 is longer than 100 bytes" in Disk().refuses(b"x" * 1_000)
 
 
@@ -360,7 +359,7 @@ def test_what_was_pruned_here_does_not_come_back() -> None:
     node.catch_up()
     node.retain(2)
     taking = Import(node.log)
-    taking.take_all(Lines(io.BytesIO(export_of(*story.said))))
+    taking.take_all(io.BytesIO(export_of(*story.said)))
 
     assert (taking.imported, taking.held) == (0, len(story.said))
     node.check()

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from flc_udp.cli.look.checks import directory, disk, kernel, node, peer, versions
+from flc_udp.cli.look.checks import directory, machine, node, peer
 from flc_udp.cli.look.checks.directory import Entry
-from flc_udp.cli.look.checks.peer import NOTHING, WAYS, Reached
-from flc_udp.cli.look.checks.proc import read
+from flc_udp.cli.look.checks.machine import read
+from flc_udp.cli.look.checks.peer import NOTHING, WAYS
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
-from flc_udp.cli.wire.probe import Visitor, VisitorAnswer
+from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -68,7 +68,7 @@ def member(**changes: object) -> dict[str, Any]:
 
 def test_this_machine_can_run_flc() -> None:
     """It runs these tests."""
-    assert {verdict.level for verdict in versions.versions()} == {"ok"}
+    assert {verdict.level for verdict in machine.versions()} == {"ok"}
 
 
 @pytest.mark.parametrize(
@@ -77,12 +77,14 @@ def test_this_machine_can_run_flc() -> None:
 )
 def test_versions_have_a_least(found: tuple[int, ...], level: str) -> None:
     """Below it nothing works."""
-    assert versions.at_least("sqlite", found, (3, 33)).level == level
+    assert machine.at_least("sqlite", found, (3, 33)).level == level
 
 
-def test_no_event_loop_no_node() -> None:
+def test_no_event_loop_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
     """The daemon cannot do without."""
-    assert [versions.event_loop(v).level for v in (None, "0.21.0")] == ["fail", "ok"]
+    assert machine.event_loop().level == "ok"
+    monkeypatch.setattr(machine, "EVENT_LOOP", "no-such-package")
+    assert machine.event_loop().level == "fail"
 
 
 # --- The kernel -----------------------------------------------------------------------------------
@@ -90,7 +92,7 @@ def test_no_event_loop_no_node() -> None:
 
 def test_a_small_buffer_names_its_sysctl() -> None:
     """What to set and to what; a system that does not tell its maximum is not named."""
-    short = kernel.receive_buffer(8_388_608, 212_992, "212992")
+    short = machine.receive_buffer(8_388_608, 212_992, "212992")
 
     assert (short.level, short.found) == (
         "warn",
@@ -98,13 +100,13 @@ def test_a_small_buffer_names_its_sysctl() -> None:
     )
     assert short.advice is not None
     assert short.advice.startswith("sysctl -w net.core.rmem_max=8388608")
-    assert "rmem_max" not in kernel.receive_buffer(8_388_608, 9_216, "").found
-    assert kernel.receive_buffer(8_388_608, 8_388_608, "8388608").level == "ok"
+    assert "rmem_max" not in machine.receive_buffer(8_388_608, 9_216, "").found
+    assert machine.receive_buffer(8_388_608, 8_388_608, "8388608").level == "ok"
 
 
 def test_what_the_kernel_grants_is_what_was_asked_for() -> None:
     """Not the double of it, which Linux answers with."""
-    assert kernel.granted(16_384) == 16_384
+    assert machine.granted(16_384) == 16_384
 
 
 @pytest.mark.parametrize(
@@ -119,13 +121,13 @@ def test_what_the_kernel_grants_is_what_was_asked_for() -> None:
 )
 def test_drops_are_found_by_the_port(port: int, tables: list[str], drops: int | None) -> None:
     """Over both families; no such socket is another thing than no drops."""
-    assert kernel.drops_at(port, tables) == drops
+    assert machine.drops_at(port, tables) == drops
 
 
 def test_buffer_errors_are_of_udp_alone() -> None:
     """Of both families; a file that is not there says nothing."""
-    assert kernel.buffer_errors(SNMP, SNMP6) == 15
-    assert kernel.buffer_errors("", "") == 0
+    assert machine.buffer_errors(SNMP, SNMP6) == 15
+    assert machine.buffer_errors("", "") == 0
 
 
 @pytest.mark.parametrize(
@@ -141,7 +143,7 @@ def test_only_the_nodes_own_drops_are_its_trouble(
     port: int | None, dropped: int | None, level: str, words: str
 ) -> None:
     """Those of all programs are told beside them."""
-    verdict = kernel.drops(port, dropped, 9)
+    verdict = machine.drops(port, dropped, 9)
 
     assert verdict.level == level
     assert verdict.found.startswith(words)
@@ -156,12 +158,12 @@ def test_a_real_socket_has_its_drops_counted() -> None:
         receiver.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 1)
         receiver.bind(("127.0.0.1", 0))
         port = receiver.getsockname()[1]
-        tables = [read(kernel.NET / "udp")]
-        assert kernel.drops_at(port, tables) == 0
+        tables = [read(machine.NET / "udp")]
+        assert machine.drops_at(port, tables) == 0
         for _ in range(64):
             sender.sendto(bytes(1_400), ("127.0.0.1", port))
 
-        dropped = kernel.drops_at(port, [read(kernel.NET / "udp")])
+        dropped = machine.drops_at(port, [read(machine.NET / "udp")])
     assert dropped is not None
     assert 0 < dropped < 64
 
@@ -183,13 +185,13 @@ def test_a_real_socket_has_its_drops_counted() -> None:
 )
 def test_the_deepest_mount_counts(path: str, kind: str) -> None:
     """By whole names, with their spaces."""
-    assert disk.file_system_of(path, MOUNTS) == kind
+    assert machine.file_system_of(path, MOUNTS) == kind
 
 
 def test_a_mount_over_another_hides_it() -> None:
     """The last one there is what is seen."""
-    assert disk.file_system_of("/", "rootfs / rootfs rw 0 0\n/dev/vda / ext4 rw 0 0\n") == "ext4"
-    assert disk.file_system_of("/", "") == ""
+    assert machine.file_system_of("/", "rootfs / rootfs rw 0 0\n/dev/vda / ext4 rw 0 0\n") == "ext4"
+    assert machine.file_system_of("/", "") == ""
 
 
 @pytest.mark.parametrize(
@@ -198,27 +200,27 @@ def test_a_mount_over_another_hides_it() -> None:
 )
 def test_a_network_or_memory_is_no_disk(kind: str, level: str) -> None:
     """SQLite's WAL works on none of the former, and nothing stays in the latter."""
-    assert disk.file_system(kind).level == level
+    assert machine.file_system(kind).level == level
 
 
 def test_too_little_space_and_a_slow_disk() -> None:
     """Each has its bound, which itself is well."""
-    assert [disk.free_space(free, 100).level for free in (99, 100)] == ["fail", "ok"]
-    assert [disk.sync_time(ms).level for ms in (20.0, 20.1)] == ["ok", "warn"]
+    assert [machine.free_space(free, 100).level for free in (99, 100)] == ["fail", "ok"]
+    assert [machine.sync_time(ms).level for ms in (20.0, 20.1)] == ["ok", "warn"]
 
 
 def test_the_disk_is_measured_without_a_trace(tmp_path: Path) -> None:
     """All of a real directory; nothing is left in it."""
-    verdicts = disk.disk(tmp_path, 0)
+    verdicts = machine.disk(tmp_path, 0)
 
     assert [v.check for v in verdicts] == ["free space", "file system", "disk sync"]
-    assert len(disk.sync_times_ms(tmp_path)) == disk.SYNCS
+    assert len(machine.sync_times_ms(tmp_path)) == machine.SYNCS
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_disk_that_refuses_is_not_measured(tmp_path: Path) -> None:
     """It is said, and is no traceback."""
-    assert disk.sync(tmp_path / "none").found == "not measured: No such file or directory"
+    assert machine.sync(tmp_path / "none").found == "not measured: No such file or directory"
 
 
 # --- The data directory ---------------------------------------------------------------------------
@@ -417,8 +419,8 @@ def test_a_full_datagram_fits_or_does_not(
     mtu: int | None, is_answered: bool, packet_bytes_max: int, level: str, words: str
 ) -> None:
     """What the kernel knows counts, and what came through where it knows too little."""
-    path = peer.Path(mtu, is_answered, WAYS[socket.AF_INET].headers_bytes)
-    verdict = peer.path_verdict(path, packet_bytes_max)
+    headers_bytes = WAYS[socket.AF_INET].headers_bytes
+    verdict = peer.path_verdict(mtu, headers_bytes, packet_bytes_max, is_answered)
 
     assert verdict.level == level
     assert words in f"{verdict.found} {verdict.advice}"
@@ -440,9 +442,9 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
     source = Visitor("127.0.0.1:7353", keyring((), "flc"))
     source.socket.close()
-    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target)  # type: ignore[arg-type]
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target, 1.0)  # type: ignore[arg-type]
 
-    assert peer.answered("h:1", Reached(answer, 1.0), members).level == level
+    assert peer.answered(answer, members).level == level
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
@@ -456,7 +458,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
         probe = Visitor(f"{shown}:{target.getsockname()[1]}", ring)
         with probe.socket:
             for size in (60, 1_200, 1_355, 1_356, 1_357):
-                probe.ping(peer.filling(size))
+                assert probe.ping(0, peer.filling(size)) is None
                 datagram = target.recv(65_535)
                 payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram).payload
                 _, packets, _ = codec.read(payload)
@@ -468,8 +470,9 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
     assert mtu > 1_500
 
 
-def test_a_hole_for_large_datagrams_is_found() -> None:
+def test_a_hole_for_large_datagrams_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     """A peer that answers what is small, and never hears what is large."""
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.5)
     ring = keyring((), "flc")
     ended = threading.Event()
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
@@ -479,7 +482,7 @@ def test_a_hole_for_large_datagrams_is_found() -> None:
         node_thread.start()
         try:
             address = f"127.0.0.1:{target.getsockname()[1]}"
-            verdicts = peer.peer(address, ring, 1_400, [], patience_s=0.5)
+            verdicts = peer.peer(address, ring, 1_400, [])
         finally:
             ended.set()
             node_thread.join()
@@ -503,7 +506,7 @@ def test_two_clocks_agree_within_what_one_answer_shows(
     ahead_ms: float, ms: float, level: str, words: str
 ) -> None:
     """Two seconds apart are nothing to history; a slow way makes no clock wrong."""
-    verdict = peer.clock_verdict(Reached(None, ms, ahead_ms))
+    verdict = peer.clock_verdict(ahead_ms, ms)
 
     assert verdict.level == level
     assert words in verdict.found
@@ -525,12 +528,13 @@ def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> N
             target.sendto(seal.close(payload), source)
 
 
-def test_silence_asks_for_key_and_cluster() -> None:
+def test_silence_asks_for_key_and_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
     """Which is what it mostly is."""
+    monkeypatch.setattr(peer, "PATIENCE_S", 0.01)
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as target:
         target.bind(("127.0.0.1", 0))
         address = f"127.0.0.1:{target.getsockname()[1]}"
-        (verdict,) = peer.peer(address, keyring((), "flc"), 1_400, [], patience_s=0.01)
+        (verdict,) = peer.peer(address, keyring((), "flc"), 1_400, [])
 
     assert (verdict.level, verdict.found) == ("fail", f"{address} did not answer")
     assert verdict.advice is not None

@@ -3,8 +3,6 @@
 The checks take no lock, because that would stop a node that starts at the same moment.
 """
 
-from __future__ import annotations
-
 import os
 import pwd
 import stat
@@ -14,16 +12,16 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET
-from flc_udp.cli.look.checks.proc import read
+from flc_udp.cli.look.checks.machine import read
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.store.directory import DIRECTORY_MODE, FILE_MODE
 
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
 OTHERS, ROOT = 0o077, 0
-OWN = ("flc.db", "flc.db-wal", "flc.db-shm", "keys", "lock", SOCKET)
+KEYS = "keys"
+OWN = ("flc.db", "flc.db-wal", "flc.db-shm", KEYS, "lock", SOCKET)
 """The files of a node. Other files in the directory are not checked."""
 
-KEYS = "/keys"
 LOCKS = Path("/proc/locks")
 
 
@@ -64,39 +62,25 @@ def entry(path: Path) -> Entry:
 
 def rights(found: Entry, user: int) -> Verdict:
     """Judge the directory: only its owner may enter, because it holds keys and messages."""
-    if user not in (found.owner, ROOT):
-        return fail(
-            DIRECTORY,
-            f"{found.path} belongs to {_name(found.owner)}, and you are {_name(user)}",
-            f"run flc as {_name(found.owner)}, or chown it",
-        )
-    if found.mode & OTHERS:
-        return fail(
-            DIRECTORY,
-            f"{found.path} is open to others, mode {found.mode:04o}",
-            f"chmod {DIRECTORY_MODE:o} {found.path}: it holds the keys and all messages",
-        )
     owner = _name(found.owner)
+    if user not in (found.owner, ROOT):
+        problem = f"{found.path} belongs to {owner}, and you are {_name(user)}"
+        return fail(DIRECTORY, problem, f"run flc as {owner}, or chown it")
+    if found.mode & OTHERS:
+        advice = f"chmod {DIRECTORY_MODE:o} {found.path}: it holds the keys and all messages"
+        return fail(DIRECTORY, f"{found.path} is open to others, mode {found.mode:04o}", advice)
     return ok(DIRECTORY, f"{found.path} has mode {found.mode:04o} and belongs to {owner}")
 
 
 def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
     """Judge the files. In a directory that is closed to others only the mode of the keys counts."""
-    owner = above.owner
-    foreign = [found.path for found in inside if found.owner != owner]
-    if foreign:
-        return fail(
-            FILES,
-            f"these belong to another user than their directory: {', '.join(foreign)}",
-            f"chown {_name(owner)} {' '.join(foreign)}: did a node run as another user once?",
-        )
+    if foreign := [found.path for found in inside if found.owner != above.owner]:
+        owner, paths = _name(above.owner), " ".join(foreign)
+        found = f"these belong to another user than their directory: {', '.join(foreign)}"
+        return fail(FILES, found, f"chown {owner} {paths}: did a node run as another user once?")
     # A group may use the socket (--control-group).
-    private = [
-        found
-        for found in inside
-        if Path(found.path).name != SOCKET and (above.mode & OTHERS or found.path.endswith(KEYS))
-    ]
-    opened = [found.path for found in private if found.mode & OTHERS]
+    private = {name for name in OWN if name != SOCKET} if above.mode & OTHERS else {KEYS}
+    opened = [e.path for e in inside if e.mode & OTHERS and Path(e.path).name in private]
     if opened:
         advice = f"chmod {FILE_MODE:o} {' '.join(opened)}"
         return warn(FILES, f"these are open to others: {', '.join(opened)}", advice)
@@ -133,17 +117,12 @@ def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
     if not problem:
         return ok(HOLDER, f"held by a running node{f', process {process}' if process else ''}")
     if process is not None:
-        return fail(
-            HOLDER,
-            f"process {process} holds it, but {problem}",
-            f"is it stopped or starting? ps -o stat,etime,args {process}; see its log",
-        )
+        advice = f"is it stopped or starting? ps -o stat,etime,args {process}; see its log"
+        return fail(HOLDER, f"process {process} holds it, but {problem}", advice)
     if has_socket:
-        return warn(
-            HOLDER,
-            f"nobody holds it, but there is an old {SOCKET}: the node did not end in order",
-            "its log or the kernel's (out of memory?) says why; the next flc run deletes that file",
-        )
+        found = f"nobody holds it, but there is an old {SOCKET}: the node did not end in order"
+        says = "its log or the kernel's (out of memory?) says why"
+        return warn(HOLDER, found, f"{says}; the next flc run deletes that file")
     return ok(HOLDER, "nobody holds it")
 
 

@@ -4,9 +4,7 @@ Reachability has two directions. If a member is suspect or dead here, this node 
 others accuse this node and it knows that, it hears them, but they do not hear it.
 """
 
-from __future__ import annotations
-
-from collections.abc import Iterable
+from collections.abc import Sequence
 from datetime import datetime
 
 from flc_udp import __version__
@@ -24,7 +22,7 @@ SKEW_S = 2
 
 
 def node(
-    status: Record, members: list[Record], newest: Record | None, now: datetime
+    status: Record, members: Sequence[Record], newest: Record | None, now: datetime
 ) -> list[Verdict]:
     """Make all checks of a running node; `newest` is the last message of its history."""
     return [
@@ -54,12 +52,19 @@ def version(daemon: str, here: str) -> Verdict:
     return ok(VERSION, f"the node and this flc are {here}")
 
 
-def hears(members: list[Record]) -> Verdict:
+def hears(members: Sequence[Record]) -> Verdict:
     """Report which members do not answer this node, and since when."""
     others = [member for member in members if not member["self"] and member["state"] != "left"]
     silent = [member for member in others if member["state"] in ("suspect", "dead")]
     if silent:
-        return warn(HEARS, _silent(silent), _way_to(silent[0]))
+        found = "; ".join(
+            "{name} at {address} is {state} since {since}".format_map(m) for m in silent
+        )
+        advice = (
+            f"flc doctor {silent[0]['address']} checks the way there; if that node runs, run flc "
+            f"doctor there, too; if it is gone for good: flc forget {silent[0]['id']}"
+        )
+        return warn(HEARS, found, advice)
     if not others:
         return ok(HEARS, "no other member is known")
     trips = [member["rtt_ms"] for member in others if member["rtt_ms"] is not None]
@@ -67,42 +72,28 @@ def hears(members: list[Record]) -> Verdict:
     return ok(HEARS, f"{len(others)} of {len(others)} others answer{slowest}")
 
 
-def _silent(silent: Iterable[Record]) -> str:
-    return "; ".join(
-        f"{member['name']} at {member['address']} is {member['state']} since {member['since']}"
-        for member in silent
-    )
-
-
-def _way_to(member: Record) -> str:
-    return (
-        f"flc doctor {member['address']} checks the way there; if that node runs, run flc doctor "
-        f"there, too; if it is gone for good: flc forget {member['id']}"
-    )
-
-
 def heard(health: Record) -> Verdict:
     """Report whether others lately accused this node, or did not answer when asked to relay."""
     counts, ago = health.get("counts", {}), health.get("last_s_ago", {})
     lately = {change: s for change, s in ago.items() if s <= RECENT_S}
     if "accused" in lately:
-        return warn(
-            HEARD,
+        found = (
             f"others said {counts['accused']} times that this node does not answer, the last time "
-            f"{duration_text(lately['accused'])} ago, so this node hears them",
-            "one way only? let UDP in at the node's port; look at `kernel drops` and at its load",
+            f"{duration_text(lately['accused'])} ago, so this node hears them"
         )
+        way = "one way only? let UDP in at the node's port; look at `kernel drops` and at its load"
+        return warn(HEARD, found, way)
     if "nack missing" in lately:
-        return warn(
-            HEARD,
+        found = (
             f"{counts['nack missing']} times a member that was asked to relay did not answer, the "
-            f"last time {duration_text(lately['nack missing'])} ago",
-            "one of the two does not hear the other: look at the firewalls and the load of both",
+            f"last time {duration_text(lately['nack missing'])} ago"
         )
+        way = "one of the two does not hear the other: look at the firewalls and the load of both"
+        return warn(HEARD, found, way)
     return ok(HEARD, f"no other complained in the last {RECENT_S // 60} minutes")
 
 
-def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdict:
+def clocks(members: Sequence[Record], newest: Record | None, now: datetime) -> Verdict:
     """Report what comes from the future: stamps and incarnations begin at the wall clock.
 
     This finds a clock that is ahead. A clock that is behind only makes its messages look old, and
@@ -119,8 +110,6 @@ def clocks(members: list[Record], newest: Record | None, now: datetime) -> Verdi
             said = f"was said {duration_text(ahead_s)} from now"
             ahead.append(f"the newest message, of {newest['author']}, {said}")
     if ahead:
-        advice = (
-            f"this clock says {rfc3339(now)}: compare `date -u` there and here, and run NTP on both"
-        )
-        return warn(CLOCK, "; ".join(ahead), advice)
+        advice = "compare `date -u` there and here, and run NTP on both"
+        return warn(CLOCK, "; ".join(ahead), f"this clock says {rfc3339(now)}: {advice}")
     return ok(CLOCK, "nothing is from the future (to compare clocks with a peer, give its address)")

@@ -1,11 +1,8 @@
 """The result of a check: its level, what was found, and what to do if that is not well."""
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from flc_udp.cli.text import visible
-from flc_udp.client import Record
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
@@ -39,8 +36,3 @@ def verdict_text(verdict: Verdict) -> str:
     line = f"{verdict.level:<6}{verdict.check:<16}{verdict.found}"
     advice = f"\n      -> {visible(verdict.advice)}" if verdict.advice else ""
     return visible(line) + advice
-
-
-def verdict_record(verdict: Verdict) -> Record:
-    """Return the verdict as a record for JSON."""
-    return verdict._asdict()

@@ -1,17 +1,23 @@
-"""How a command line is read, and how a mistake in it is answered: with two lines and exit code 2.
+"""What all commands have in common: how a line is read, how they tell an error, their exit codes.
 
-Rules. Every line of `flc` is read by a `Parser`, so all commands answer in one way. A name, an
-address or a number is text: words that are no UTF-8 are refused here, once, so that no encoder
-meets them later. Paths and messages may have any bytes.
+Rules. Every line of `flc` is read by a `Parser`. A name, an address or a number is text: words that
+are no UTF-8 are refused here, once, so that no encoder meets them later. Paths and messages may
+have any bytes. A mistake in a line is answered as every other error is, with exit code 2.
+
+Error and hint are one line each, whatever they quote: a newline in a file's name must not look like
+another error, and text from elsewhere must not drive the terminal. If standard error takes nothing
+(a full disk, a closed pipe), only the exit code tells that something is wrong.
 """
 
-from __future__ import annotations
-
 import argparse
+import sys
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import NoReturn
 
-from flc_udp.cli.complaint import MISTYPED, complain
+DONE, FAILED, MISTYPED, SILENT, INTERRUPTED = 0, 1, 2, 3, 130
+"""The exit codes. MISTYPED means that the command line cannot be parsed. SILENT means that nobody
+answers. INTERRUPTED means that Ctrl-C was pressed; shells use the same number."""
 
 ANY_BYTES = ("DIR", "FILE", "FILE.toml", "CMD", "TEXT")
 """These stand in the help for values that the system, the shell or a message takes as they are."""
@@ -24,6 +30,14 @@ NUMBER_MAX = 10**15 - 1
 """Numbers are at most this large: with 15 digits they are exact in any JSON reader."""
 
 
+def complain(problem: str, hint: str) -> None:
+    """Print one `error:` and one `hint:` line."""
+    from flc_udp.cli.text import visible
+
+    with suppress(OSError):
+        print(f"error: {visible(problem)}\nhint: {visible(hint)}", file=sys.stderr, flush=True)
+
+
 class Parser(argparse.ArgumentParser):
     """An argument parser that answers a mistake as every other error is answered."""
 
@@ -31,7 +45,7 @@ class Parser(argparse.ArgumentParser):
         """Read the values of a line; if it cannot be parsed, the process ends."""
         args, strange = self.parse_known_args(words)
         if strange:
-            self.refuse(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
+            self.error(f"unrecognized: {' '.join(map(shown, strange))}", self._near(strange[0]))
         for action in self._actions:
             value = getattr(args, action.dest, None)
             for word in value if isinstance(value, list) else [value]:
@@ -39,16 +53,12 @@ class Parser(argparse.ArgumentParser):
                     continue
                 if shown(word) != word:
                     name = action.option_strings[0] if action.option_strings else action.metavar
-                    self.refuse(f"argument {name}: {shown(word)} is not valid Unicode text")
+                    self.error(f"argument {name}: {shown(word)} is not valid Unicode text")
         return args
 
-    def error(self, message: str) -> NoReturn:
-        """Refuse the line in argparse's own words."""
-        self.refuse(message)
-
-    def refuse(self, problem: str, advice: str = "") -> NoReturn:
-        """Say what is wrong with the line, and end the process."""
-        complain(problem, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
+    def error(self, message: str, advice: str = "") -> NoReturn:
+        """Say what is wrong with the line, in argparse's words or in ours, and end the process."""
+        complain(message, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
         raise SystemExit(MISTYPED)
 
     def _near(self, word: str) -> str:
@@ -72,13 +82,10 @@ def shown(word: str) -> str:
 
 def seconds(words: str) -> float:
     """Read a time to wait, in seconds from 0."""
-    try:
-        span_s = float(words)
-    except ValueError:
-        span_s = -1.0
-    if not 0 <= span_s <= SECONDS_MAX:
-        raise argparse.ArgumentTypeError(f"{words!r} is not a number of seconds")
-    return span_s
+    with suppress(ValueError):
+        if 0 <= (span_s := float(words)) <= SECONDS_MAX:
+            return span_s
+    raise argparse.ArgumentTypeError(f"{words!r} is not a number of seconds")
 
 
 def number_from(low: int, high: int = NUMBER_MAX) -> Callable[[str], int]:

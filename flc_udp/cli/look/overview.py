@@ -1,0 +1,191 @@
+"""`flc rooms`, `members`, `status`, `digest`: what a node knows. `leave`, `forget`: who leaves it.
+
+A picture of the node is printed once, or with `--watch` again every second, until Ctrl-C. The
+module `screen` writes a status for people; `--json` prints everything that the daemon tells.
+"""
+
+import argparse
+import asyncio
+import shutil
+import sys
+from collections.abc import Awaitable, Callable
+
+from flc_udp.cli import text
+from flc_udp.cli.connect import with_daemon
+from flc_udp.cli.conventions import FAILED
+from flc_udp.cli.look.screen import Rates, status_text
+from flc_udp.cli.progress import Progress
+from flc_udp.client import Client, Record, compact
+from flc_udp.model.errors import FlcError
+
+WATCH_S = 1.0
+"""The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
+
+LEAVE_S = 15.0
+"""An orderly departure, with its own deadline and a last commit, takes less time than this."""
+
+ROOM_HEADS = ("ROOM", "MESSAGES", "LOGS", "LAST SAID")
+MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS")
+
+
+def show(
+    args: argparse.Namespace, picture: Callable[[Client], Awaitable[str]], *, watch: bool = False
+) -> int | None:
+    """Print what `picture` makes of the node; the exit code tells whether there is a node.
+
+    On a terminal a new picture replaces the last one. An empty picture prints nothing.
+    """
+
+    async def use(client: Client) -> None:
+        while True:
+            shown = await picture(client)
+            if watch and not args.json:
+                print("\x1b[H\x1b[J" if sys.stdout.isatty() else "\n", end="")
+            if shown:
+                print(shown, flush=True)
+            if not watch:
+                return
+            await asyncio.sleep(WATCH_S)
+
+    return with_daemon(args, use)
+
+
+def _add_watch(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-w", "--watch", action="store_true", help="show it again every second")
+
+
+def add_rooms(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc rooms`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+
+
+def rooms(args: argparse.Namespace) -> int | None:
+    """Print the rooms, with the number of messages in each and the time of the last one."""
+
+    async def picture(client: Client) -> str:
+        items = await client.rooms()
+        if args.json or not items:
+            return _json_lines(items)
+        rows = [(r["room"], r["messages"], r["logs"], _time(r["last_said_at"])) for r in items]
+        return text.table(ROOM_HEADS, rows)
+
+    return show(args, picture)
+
+
+def add_members(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc members`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
+    about = "print only members with this tag; if it is repeated, with all of the tags"
+    parser.add_argument("--tag", metavar="KEY=VALUE", action="append", default=[], help=about)
+    _add_watch(parser)
+
+
+def members(args: argparse.Namespace) -> int | None:
+    """Print the members once, or again and again until Ctrl-C."""
+    tags = set()
+    if args.tag:
+        from flc_udp.model.tags import parse_tag  # This imports msgpack, which takes a while.
+
+        tags = set(map(parse_tag, args.tag))
+
+    async def picture(client: Client) -> str:
+        items = [item for item in await client.members() if tags <= set(item["tags"].items())]
+        if args.json:
+            return _json_lines(items)
+        return text.table(MEMBER_HEADS, list(map(_member_row, items)))
+
+    return show(args, picture, watch=args.watch)
+
+
+def _member_row(item: Record) -> tuple[object, ...]:
+    return (
+        item["name"] + ("*" if item["self"] else ""),
+        *(item["id"], item["state"], item["address"]),
+        None if item["rtt_ms"] is None else f"{item['rtt_ms']:.1f} ms",
+        *(item["health"], item["incarnation"], _time(item["since"])),
+        ",".join(f"{key}={value}" for key, value in item["tags"].items()) or None,
+    )
+
+
+def _json_lines(items: list[Record]) -> str:
+    return "\n".join(map(compact, items))
+
+
+def _time(rfc3339: str) -> str:
+    return text.time_text(rfc3339, local=sys.stdout.isatty())
+
+
+def add_status(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc status`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    _add_watch(parser)
+
+
+def status(args: argparse.Namespace) -> int | None:
+    """Print how the node is; return 1 if it is not healthy."""
+    progress, rates, is_healthy = Progress(), Rates(), False
+
+    async def picture(client: Client) -> str:
+        nonlocal is_healthy
+        record, now_s = await client.status(), asyncio.get_running_loop().time()
+        is_healthy = record["healthy"]
+        if args.json:
+            return compact(record)
+        # What goes into a pipe is neither folded nor cut.
+        columns, rows = shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)
+        figures, moved = progress.look(record, now_s), rates.look(record, now_s)
+        shown = status_text(record, figures if args.watch else None, moved, columns)
+        # The first lines are the most important, so they must not scroll off a terminal.
+        return "\n".join(shown.splitlines()[: rows - 1]) if args.watch and rows else shown
+
+    code = show(args, picture, watch=args.watch)
+    return code if is_healthy else code or FAILED
+
+
+def add_digest(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc digest`."""
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def digest(args: argparse.Namespace) -> int | None:
+    """Print the two roots, and the numbers of logs and messages that they stand for."""
+
+    async def picture(client: Client) -> str:
+        record = await client.digest()
+        lines = [f"{name.replace('_', ' '):<14}{value}" for name, value in record.items()]
+        return compact(record) if args.json else "\n".join(lines)
+
+    return show(args, picture)
+
+
+def add_leave(parser: argparse.ArgumentParser) -> None:
+    """Add nothing: `flc leave` has no arguments of its own."""
+
+
+def leave(args: argparse.Namespace) -> int | None:
+    """Ask the node to leave, and wait until its daemon has ended the connection."""
+
+    async def use(client: Client) -> None:
+        try:
+            async with asyncio.timeout(LEAVE_S):
+                await client.leave()
+        except TimeoutError as error:
+            problem = "the node was asked to leave, but its daemon has not ended"
+            raise FlcError(problem, "the log of that node says what it waits for") from error
+
+    return with_daemon(args, use)
+
+
+def add_forget(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc forget MEMBER`."""
+    parser.add_argument("member", metavar="MEMBER", help="its name, or its id if names repeat")
+
+
+def forget(args: argparse.Namespace) -> int | None:
+    """Print which member the cluster now treats like one that left."""
+
+    async def picture(client: Client) -> str:
+        answer = await client.request("forget", member=args.member)
+        return text.visible(f"{answer['name']} ({answer['member']}) counts as left now")
+
+    return show(args, picture)
