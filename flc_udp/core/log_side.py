@@ -25,7 +25,7 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
 from flc_udp.core.push.rumors import Rumors
 from flc_udp.core.repair.anti_entropy import AntiEntropy
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
+from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
 from flc_udp.core.standing import NO_LOG, Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId

@@ -27,8 +27,7 @@ from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.fetch import Fetch
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import PullWriter
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
-from flc_udp.core.repair.wants import Wants
+from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
@@ -247,7 +246,7 @@ class AntiEntropy:
         """
         if self.catch_up.heard(replay, sender, now):
             return 0
-        return self.fetch.pulls.heard(replay.nonce, sender, now)
+        return self.fetch.heard(replay.nonce, sender, now)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> tuple[bytes | None, int]:
         """A piece came. Return the whole message, if this was the last piece missing.
@@ -257,7 +256,7 @@ class AntiEntropy:
         whole = self.pieces.add(piece)
         if self.catch_up.heard_piece(sender, now):
             return whole, self.wants.to_go
-        asked = self.fetch.pulls.heard_piece(sender, now)
+        asked = self.fetch.heard_piece(sender, now)
         if whole is None:
             self.not_taken(piece.log, piece.seq, sender, now)
         return whole, asked

@@ -4,21 +4,21 @@
                            window ─▶ another peer ─ silent ───────▶ again, of the next peer
 
 Rules. Stamps are asked for from the lowest on, in windows (`windows`), which are as wide as suits
-what the network carries (`pace`). Messages are taken in the order of their stamps; what comes too
-early is laid aside (`early_windows`). What a window did not bring is asked for again before
-anything later. Where to begin follows from what is missing, so a node that restarts goes on where
-it stopped.
+what the network carries. Messages are taken in the order of their stamps; what comes too early is
+laid aside, because the windows of several peers come in any order. Stamps rise along every cause,
+so messages that are taken in this order are decided as they are taken. What a window did not bring
+is asked for again before anything later. Where to begin follows from what is missing, so a node
+that restarts goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
-from flc_udp.core.repair.early_windows import EarlyWindows
-from flc_udp.core.repair.pace import Pace
-from flc_udp.core.repair.windows import StampWindow, Stretches
+from flc_udp.core.repair.windows import Pace, StampWindow, Stretches
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.message import stamp_of
 from flc_udp.model.units import SECOND_US, Micros
@@ -53,7 +53,8 @@ class CatchUp:
         self._timeout_us = timeout_us
         self._stretches = Stretches()
         self._pace = Pace(credit_bytes_max)
-        self._early = EarlyWindows()
+        self._early: list[StampWindow] = []
+        """Windows whose answers came to their end while something before them is still to come."""
         self._waiting: deque[StampWindow] = deque()
         """Windows to be asked for, the most urgent first."""
         self._silent_until: dict[NodeId, int] = {}
@@ -71,7 +72,7 @@ class CatchUp:
     @property
     def early_bytes(self) -> int:
         """The size of what is laid aside, because something before it is still to come."""
-        return self._early.size_bytes
+        return sum(window.size_bytes for window in self._early)
 
     @property
     def wake_at(self) -> int | None:
@@ -229,8 +230,19 @@ class CatchUp:
         if not self.logs:
             return []
         to_come = (window.after for window in (*self.pulls.values(), *self._waiting))
-        messages = self._early.take(min(to_come, default=STAMP_LIMIT), self.pulls.values())
-        if messages and self._has_nothing:
+        lowest = min(to_come, default=STAMP_LIMIT)
+        # The first stamp to come lies in the lowest of the windows under way, so what comes in that
+        # one is taken as it comes.
+        windows = (*self._early, *self.pulls.values())
+        ready = [window for window in windows if window.laid_aside and window.after <= lowest]
+        if not ready:
+            return []
+        ready.sort(key=lambda window: window.after)
+        self._early = [window for window in self._early if window.after > lowest]
+        messages = [encoded for window in ready for encoded in window.laid_aside]
+        for window in ready:
+            window.laid_aside = []
+        if self._has_nothing:
             self.look_again(now)  # This may have been the last of it.
         return messages
 
@@ -250,7 +262,10 @@ class CatchUp:
             self._pace.came_whole()
         else:
             self._pace.lost_some()
-        self._early.add(window, is_whole=is_whole)
+        if window.laid_aside:
+            # If some of it was lost, what came is taken next, before all that is still to come:
+            # then only what is really missing is asked for again.
+            self._early.append(window if is_whole else replace(window, after=0))
         is_probe = not self._pace.width
         self._pace.measure(window, end, len(self._stretches))
         if not is_probe:

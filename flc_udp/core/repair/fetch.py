@@ -1,21 +1,22 @@
 """Fetch: asks for what is wanted, of one peer after another, until it came.
 
-    wants ── whom to ask ─▶ a pull ── its end, or silence ─▶ wants
+    wants ── whom to ask ─▶ a pull ── the answer comes in parts ── its end ─▶ wants
+                              └────── nothing came for too long ────────────▶ wants
 
 Rules. A log is asked of one peer at a time: of its tellers first, then of anybody. At most
-PULLS_MAX peers are asked at once, each by one pull. A pull that brought something is followed by
-another at once; after one that brought nothing another peer is asked. Long stretches of history are
-left to catch-up (`catch_up`).
+PULLS_MAX peers are asked at once, each by one pull. A pull has a nonce, and only the peer that was
+asked can answer it. Every part of an answer gives it more time. A pull that brought something is
+followed by another at once; after one that brought nothing another peer is asked. Long stretches of
+history are left to catch-up (`catch_up`).
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 
-from flc_udp.core.repair.floors import ENOUGH, SILENT, VAIN
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.pulls import Pulls, PullUnderWay
-from flc_udp.core.repair.wants import Wants
+from flc_udp.core.repair.wants import ENOUGH, REPAIR_MESSAGES_MAX, SILENT, VAIN, Wants
 from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.units import Micros
 
@@ -29,25 +30,46 @@ Chosen = dict[NodeId, list[tuple[LogId, Spans]]]
 """{peer: [(log, what is missing of it)]}: what to ask of whom."""
 
 
+@dataclass(slots=True)
+class PullUnderWay:
+    """One pull, as the node that asked remembers it."""
+
+    peer: NodeId
+    missing: Mapping[LogId, int]
+    """{log: how many of its messages were missing when it was asked for}."""
+    deadline: int
+    for_pieces: bool
+    """Whether it asks for pieces. The end of an answer does not count pieces, so then it does not
+    tell whether the peer has nothing."""
+    has_pieces: bool = False
+    """Whether pieces came: that is progress, although no message is whole yet."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages were missing in all."""
+        return sum(self.missing.values())
+
+
 class Fetch:
     """The pulls for what is wanted. Times are in µs."""
 
     def __init__(self, wants: Wants, pull_timeout_us: int, repair_timeout_us: int) -> None:
-        self.pulls = Pulls(pull_timeout_us, repair_timeout_us)
+        self.pulls: dict[int, PullUnderWay] = {}
+        """The pulls under way, by nonce."""
         self._wants = wants
+        self._pull_timeout_us = pull_timeout_us
+        """A pull has ended when nothing came for this long."""
+        self._repair_timeout_us = repair_timeout_us
+        """The first part of an answer has this long, if the pull repairs live traffic."""
         self._look_at: int | None = None
         """When to try again what is ready and could not be asked for."""
 
     @property
     def wake_at(self) -> int | None:
         """When something is due to be asked for, or a pull has been silent for too long."""
-        times = self.pulls.deadlines
+        times = [pull.deadline for pull in self.pulls.values()]
         if len(times) < PULLS_MAX:
-            due_at, look_at = self._wants.due_at, self._look_at
-            if due_at is not None:
-                times.append(due_at)
-            if look_at is not None:
-                times.append(look_at)
+            times += (at for at in (self._wants.due_at, self._look_at) if at is not None)
         return min(times, default=None)
 
     @property
@@ -72,7 +94,7 @@ class Fetch:
         wants, everybody = self._wants, dict.fromkeys(live)
         chosen: Chosen = {}
         found = False
-        busy = self.pulls.peers
+        busy = {pull.peer for pull in self.pulls.values()}
         for log in [] if is_busy else wants.first_ready(LOOKS_MAX):
             missing = wants.count(log)
             if not missing:
@@ -90,7 +112,7 @@ class Fetch:
                 spans.append((log, missing))
                 found = found or wants.is_by_digest(log)
         # The end of a pull or of a commit looks again at once. If neither comes, time does.
-        self._look_at = now + self.pulls.pull_timeout_us if wants.has_ready else None
+        self._look_at = now + self._pull_timeout_us if wants.has_ready else None
         return chosen, found
 
     def asked(
@@ -104,26 +126,49 @@ class Fetch:
     ) -> None:
         """A pull for these spans is being sent."""
         missing = {log: gaps.count() for log, gaps in spans}
-        self.pulls.begin(nonce, peer, missing, now, for_pieces=for_pieces)
+        pull = PullUnderWay(peer, missing, now + self._repair_timeout_us, for_pieces)
+        if pull.messages > REPAIR_MESSAGES_MAX:
+            pull.deadline = now + self._pull_timeout_us
+        self.pulls[nonce] = pull
         self._wants.asked(missing)
 
     # --- Answers ----------------------------------------------------------------------------------
+
+    def heard(self, nonce: int, peer: NodeId, now: Micros) -> int | None:
+        """A part of an answer came: how many messages were asked for. None: nobody asked for it."""
+        pull = self.pulls.get(nonce)
+        if pull is None or pull.peer != peer:
+            return None
+        pull.deadline = now + self._pull_timeout_us
+        return pull.messages
+
+    def heard_piece(self, peer: NodeId, now: Micros) -> int:
+        """A piece of a large message came: how many messages that peer was asked for, 0 if none.
+
+        A piece has no nonce, so it counts for all pulls from its sender.
+        """
+        pulls = [pull for pull in self.pulls.values() if pull.peer == peer]
+        for pull in pulls:
+            pull.deadline = now + self._pull_timeout_us
+            pull.has_pieces = True
+        return sum(pull.messages for pull in pulls)
 
     def ended(self, nonce: int, peer: NodeId, now: Micros, *, is_empty: bool = False) -> None:
         """An answer came to its end, so what it did not bring is due again.
 
         `is_empty`: the peer said that it has nothing of all that it was asked for.
         """
-        pull = self.pulls.take(nonce, peer)
-        if pull is not None:
-            self._close(pull, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
+        pull = self.pulls.get(nonce)
+        if pull is not None and pull.peer == peer:
+            self._close(nonce, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
 
     def close_silent(self, now: Micros) -> None:
         """Give up the pulls for which nothing came for too long."""
-        for pull in self.pulls.take_silent(now):
-            self._close(pull, SILENT, now)
+        for nonce in [nonce for nonce, pull in self.pulls.items() if pull.deadline <= now]:
+            self._close(nonce, SILENT, now)
 
-    def _close(self, pull: PullUnderWay, doubt: int, now: Micros) -> None:
+    def _close(self, nonce: int, doubt: int, now: Micros) -> None:
+        pull = self.pulls.pop(nonce)
         self._wants.answered(pull.missing, pull.peer, doubt, now, has_pieces=pull.has_pieces)
         self.look_again(now)
 

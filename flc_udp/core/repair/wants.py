@@ -3,23 +3,33 @@
     later ── due ─▶ ready ── asked for ─▶ its pull is over ─▶ ready, later, or dropped
                       └── much is missing ─▶ catch-up has it ─▶ catch-up is done with it ─▲
 
-Rules. A log of which an answer brought something is ready again at once. One of which it brought
-nothing waits, ever longer (`wanted`), and is dropped in the end; a later digest brings it back.
-Nothing here walks over all wants, because a newcomer to ten thousand logs has ten thousand of them.
-Who is asked for what is decided in `fetch`.
+A *teller* is a node that said that it holds something, or that sent it. A teller of a message holds
+all its causes, too. The teller that holds the most is asked first, and one that failed is asked
+last.
+
+Rules. A log of which an answer brought something is ready again at once. The first failures are
+followed by another pull at once, later ones after pauses that double, and after too many the want
+is dropped; a later digest brings it back. A member that has deleted what is wanted answers with its
+floor. Another one may still keep it, so each of them is asked, and a base is taken only when all
+were asked in vain. Nothing here walks over all wants, because a newcomer to ten thousand logs has
+ten thousand of them. Who is asked for what is decided in `fetch`.
 """
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from enum import Enum
 from heapq import heappop, heappush
 from itertools import islice
 
-from flc_udp.core.repair.floors import Floors
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
-from flc_udp.core.repair.wanted import Asker, WantedLog
 from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.units import SECOND_US, Micros
+
+REPAIR_MESSAGES_MAX = 64
+"""A pull for at most this many messages repairs live traffic, so what it brings is forwarded. A
+pull for more fetches history."""
 
 CATCH_UP_LEAST = 256
 """Catch-up begins when at least this many messages are missing in all logs together."""
@@ -30,8 +40,114 @@ WANTS_MAX = 65_536
 ASKED_ANEW_US = 5 * SECOND_US
 """What no member keeps is asked for again after this time, unless a base was taken meanwhile."""
 
+TELLERS_MAX = 4
+"""A want remembers at most this many tellers."""
+
+FAILURES_MAX = 14
+"""A want is hopeless after this many pulls in a row that brought nothing of it."""
+
+FAILURES_QUICK = 8
+"""This many of them are each followed by another pull at once. At 25% loss 44 of 100 pulls fail, so
+one want in 700 is still waiting after eight of them. Among a thousand nodes there always is one."""
+
+ENOUGH = 14
+"""A member with this much doubt in a row counts as one that has nothing. The pauses between pulls
+grow, so silence alone takes four seconds for it. A member that died is known to be dead by then,
+and is asked no more."""
+
+SILENT = 1
+"""The doubt after a pull that was not answered."""
+
+VAIN = 2
+"""The doubt after an answer of which nothing arrived. There may have been something in it."""
+
 Gaps = Callable[[LogId, int], Spans]
 """Tells what is missing of a log up to a seq, as `Causal.gaps` does."""
+
+
+@dataclass(slots=True)
+class Floors:
+    """What members answered for one log."""
+
+    asked: dict[NodeId, int] = field(default_factory=dict)
+    """{member: its floor, or 0 where it has nothing}. A member with a floor has a base."""
+    is_through: bool = False
+    """Whether all were asked. A base may be taken then; after a while all are asked anew."""
+    doubts: Counter[NodeId] = field(default_factory=Counter)
+
+    def has_some(self, peer: NodeId) -> None:
+        """It said that it holds some, or it brought some. If it had nothing before, it has now."""
+        self.doubts.pop(peer, None)
+        if self.asked.get(peer) == 0:
+            del self.asked[peer]
+
+    def doubt(self, peer: NodeId, weight: int) -> None:
+        """It was asked, and nothing arrived."""
+        self.doubts[peer] += weight
+        if self.doubts[peer] >= ENOUGH:
+            self.asked.setdefault(peer, 0)
+
+    def others(self, peers: Iterable[NodeId]) -> dict[NodeId, None]:
+        """Those of them that are still to be asked."""
+        return {peer: None for peer in peers if peer not in self.asked}
+
+
+class Asker(Enum):
+    """Who is asking for a wanted log at the moment."""
+
+    PULL = "pull"
+    CATCH_UP = "catch-up"
+
+
+@dataclass(slots=True)
+class WantedLog:
+    """What is wanted of one log."""
+
+    upper: int
+    """The last seq that some teller holds."""
+    due_at: int
+    """When it is to be asked for, while it waits."""
+    tellers: list[NodeId]
+    """Those that hold it, in the order in which they are to be asked."""
+    by_digest: bool
+    """Whether a digest was the first to tell of it."""
+    missing: int = 0
+    """Messages, as last counted."""
+    asker: Asker | None = None
+    """None: nobody is asking for it."""
+    failures: int = 0
+    floors: Floors | None = None
+    """It exists once some member told that it has deleted what is wanted."""
+
+    def tell(self, upper: int, teller: NodeId) -> bool:
+        """`teller` holds the log up to `upper`. Return whether that is more than was known."""
+        if upper > self.upper:
+            self.upper = upper
+            others = [other for other in self.tellers if other != teller]
+            self.tellers = [teller, *others][:TELLERS_MAX]
+            return True
+        if teller not in self.tellers:
+            self.tellers = [*self.tellers, teller][:TELLERS_MAX]
+        return False
+
+    def fail(self, peer: NodeId) -> None:
+        """`peer` was asked, and brought nothing of it."""
+        if self.floors is None:
+            self.failures += 1
+        elif peer in self.floors.asked:
+            self.failures = 0  # It has answered for good, and another member is next.
+        else:
+            # This never becomes hopeless: when all members were asked a base is taken.
+            self.failures = min(self.floors.doubts[peer], FAILURES_MAX - 1)
+        self.tellers = [teller for teller in self.tellers if teller != peer] + [peer]
+
+    def pause_us(self, timeout_us: int) -> int:
+        """How long to wait before asking again.
+
+        A pull has the timeout to be answered, which paces the first failures, too.
+        """
+        doublings = max(self.failures - FAILURES_QUICK, 0)
+        return ((timeout_us << doublings) - timeout_us) // 2
 
 
 class Wants:
@@ -137,8 +253,7 @@ class Wants:
 
     def give_way(self, log: LogId) -> None:
         """A log cannot be asked for now. The others are asked for first."""
-        del self._ready[log]
-        self._ready[log] = None
+        self._ready[log] = self._ready.pop(log)
 
     def note_truncated(self, log: LogId, now: Micros) -> None:
         """No reachable member keeps what is wanted of a log.
@@ -271,7 +386,7 @@ class Wants:
             self._ready[log] = None
         elif wanted.missing:
             wanted.fail(peer)
-            if wanted.is_hopeless:
+            if wanted.failures >= FAILURES_MAX:
                 self.abandoned += 1
                 self._drop(log, wanted)
             else:

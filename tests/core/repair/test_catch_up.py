@@ -13,9 +13,8 @@ from hypothesis import strategies as st
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair import catch_up as module
 from flc_udp.core.repair.catch_up import PEERS_MAX, WINDOWS_PER_PEER, CatchUp
-from flc_udp.core.repair.pace import CREDIT_LEAST_BYTES
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.windows import TRIES_MAX, StampWindow
+from flc_udp.core.repair.windows import CREDIT_LEAST_BYTES, TRIES_MAX, StampWindow
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write

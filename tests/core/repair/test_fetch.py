@@ -7,8 +7,13 @@ from hypothesis import strategies as st
 
 from flc_udp.core.repair.fetch import PULLS_MAX, Fetch
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
-from flc_udp.core.repair.wants import WANTS_MAX, Wants
+from flc_udp.core.repair.wants import (
+    FAILURES_MAX,
+    FAILURES_QUICK,
+    TELLERS_MAX,
+    WANTS_MAX,
+    Wants,
+)
 from flc_udp.model.dots import Spans
 
 TIMEOUT_US = 400_000
@@ -41,7 +46,7 @@ class Puller:
     @property
     def nonces(self) -> list[int]:
         """Nonces of the pulls under way."""
-        return list(self.fetch.pulls.by_nonce)
+        return list(self.fetch.pulls)
 
     def ask(
         self, live: Iterable[bytes] = PEERS, *, is_busy: bool = False
@@ -195,7 +200,7 @@ def test_a_pull_that_is_heard_lives_on() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.pulls.heard(1, BOB, 300_000) == 5
+    assert puller.fetch.heard(1, BOB, 300_000) == 5
 
     puller.fetch.close_silent(TIMEOUT_US + 1)
 
@@ -208,8 +213,8 @@ def test_only_who_was_asked_is_heard() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.pulls.heard(2, BOB, 0) is None
-    assert puller.fetch.pulls.heard(1, CYD, 0) is None
+    assert puller.fetch.heard(2, BOB, 0) is None
+    assert puller.fetch.heard(1, CYD, 0) is None
 
     puller.end(1, CYD)
     puller.end(2, BOB)
