@@ -6,6 +6,10 @@ rows in that part. Where the hashes of two nodes differ, the part is split again
 told if they are few. Ids are random, so n rows take about log64 n steps (after range-based set
 reconciliation, Meyer 2023).
 
+The root of a table is the exclusive or of the hashes of all its rows, in whatever order they came.
+Two nodes with equal roots hold the same rows, except by an accident with a chance of 2^-64. Their
+probes need to say nothing more.
+
 Two tables are compared in this way: durable logs (`standing`, `repair/exchange`) and live members
 (`liveness/members`, `liveness/roster`).
 """
@@ -14,10 +18,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Generic, TypeVar, cast
 
 from flc_udp.config import HASH_BYTES, ID_BYTES, RANGE_FANOUT
-from flc_udp.core.roots import Root
 from flc_udp.model.dots import LogId, NodeId
 
 Id = TypeVar("Id", LogId, NodeId)
@@ -27,6 +31,11 @@ FANOUT_BITS = RANGE_FANOUT.bit_length() - 1
 ID_BITS = 8 * ID_BYTES
 
 FIRST_ID = bytes(ID_BYTES)
+
+
+def row_hash_of(*parts: bytes) -> int:
+    """The hash of a row that consists of these parts."""
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=HASH_BYTES).digest(), "big")
 
 
 def bounds(low: Id, level: int) -> tuple[Id, Id]:
@@ -83,10 +92,10 @@ def _joined(sums: Iterable[int]) -> bytes:
 class Table(Generic[Id]):
     """The hashes of rows by their ids. It knows their root, and the digest of any range of them."""
 
-    __slots__ = ("_hashes", "_order", "_parts", "root")
+    __slots__ = ("_hashes", "_order", "_parts", "_root")
 
     def __init__(self, rows: Mapping[Id, int]) -> None:
-        self.root = Root()
+        self._root = 0
         self._hashes: dict[Id, int] = {}
         self._order: list[Id] = sorted(rows)
         # Every exchange begins with the digest of the range of all ids, so it is kept up to date.
@@ -97,6 +106,11 @@ class Table(Generic[Id]):
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def root(self) -> bytes:
+        """The root as it stands in packets."""
+        return self._root.to_bytes(HASH_BYTES, "big")
 
     def put(self, node: Id, row_hash: int) -> None:
         """Add a row, or replace the one that has this id."""
@@ -136,5 +150,5 @@ class Table(Generic[Id]):
         return [part(low, level, number) for number in numbers]
 
     def _toggle(self, node: Id, row_hash: int) -> None:
-        self.root.toggle(row_hash)
+        self._root ^= row_hash
         self._parts[node[0] >> 8 - FANOUT_BITS] ^= row_hash

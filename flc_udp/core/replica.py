@@ -335,12 +335,12 @@ class Replica:
     @property
     def root(self) -> bytes:
         """The root of all durable logs."""
-        return self._standing.root.value()
+        return self._standing.root
 
     @property
     def members_root(self) -> bytes:
         """The root of all live members."""
-        return self._members.root.value()
+        return self._members.root
 
     @property
     def is_leaving(self) -> bool:

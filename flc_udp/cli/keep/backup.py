@@ -51,7 +51,7 @@ def backup(args: argparse.Namespace) -> int:
     record = {
         "messages": standing.messages,
         "bytes": made.size_bytes,
-        "root": standing.root.value().hex(),
+        "root": standing.root.hex(),
         "path": args.file,
     }
     if args.json:

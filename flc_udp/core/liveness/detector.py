@@ -156,27 +156,15 @@ class Detector:
 
     def ack(self, nonce: int, held: int) -> Ack:
         """Make the answer to a ping, a join or a leave."""
-        standing, root = self._standing, self._members.root
-        return Ack(
-            nonce,
-            standing.root.value(),
-            root.value(),
-            standing.catching_up,
-            held,
-            self.health.score,
-        )
+        return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
-        standing, root = self._standing, self._members.root
-        ping = Ping(
-            nonce,
-            standing.root.value(),
-            root.value(),
-            standing.catching_up,
-            standing.log,
-            self.health.score,
-        )
+        ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
         self._send(member.row.address, ping, *self._members.news_for(member.row.id))
+
+    @property
+    def _roots(self) -> tuple[bytes, bytes, bool]:
+        return self._standing.root, self._members.root, self._standing.catching_up
 
     def _send(self, to: Address, *packets: Packet) -> None:
         self._out.append(Send((to,), packets))

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from flc_udp.config import Settings
 from flc_udp.core.liveness.news import News
 from flc_udp.core.liveness.probe import RoundTrip
-from flc_udp.core.ranges import Table
-from flc_udp.core.roots import Root, member_hash
+from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
 from flc_udp.model.tags import Tags
@@ -75,6 +74,18 @@ def alive_row(
     return MemberRow(node, incarnation, State.ALIVE, address, name, boot, tags=tags)
 
 
+def member_hash(row: MemberRow) -> int:
+    """The hash of all of a live member's row that nodes must agree on.
+
+    Only the state and the accuser are left out.
+    """
+    numbers = row.incarnation.to_bytes(8, "big") + row.boot.to_bytes(8, "big")
+    # Names and tags have no zero bytes, and the keys of tags have no equals sign, so rows with
+    # different contents are never written alike.
+    text = "\0".join((str(row.address), row.name, *map(str, row.tags)))
+    return row_hash_of(row.id, numbers, text.encode())
+
+
 class MemberTable:
     """All members. This node's own row stands apart, as `me`."""
 
@@ -93,7 +104,7 @@ class MemberTable:
         self._news.put(me.id)
 
     @property
-    def root(self) -> Root:
+    def root(self) -> bytes:
         """The root of the live members."""
         return self.table.root
 

@@ -107,7 +107,7 @@ class Exchange:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
-        agrees = root == self._standing.root.value()
+        agrees = root == self._standing.root
         self._remember(sender, catching_up, now, agrees=agrees)
         is_asked = self.last_sync.heard(sender, agrees=agrees)
         if agrees or (not is_asked and (catching_up or now < self._next_at)):

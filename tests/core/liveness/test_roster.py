@@ -52,7 +52,7 @@ class Peer:
     @property
     def root(self) -> bytes:
         """Of its members."""
-        return self.liveness.members.root.value()
+        return self.liveness.members.root
 
     def compare(self, other: "Peer", now: int = 0) -> None:
         """A probe told the other's root."""
