@@ -12,12 +12,10 @@ as it is decided, because its author holds it. Any claim to hold a message waits
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from random import Random
 from typing import assert_never
 
-from flc_udp.config import ID_BYTES, Settings
+from flc_udp.config import ID_BYTES
 from flc_udp.core.author import compose
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.effects import Append, Deliver, Effect, Send
@@ -26,7 +24,8 @@ from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
 from flc_udp.core.push.rumors import Rumors
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
-from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.core.shared import Shared
+from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
@@ -38,33 +37,25 @@ from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
 
 
 class LogSide:
-    """Decides about messages. Effects go to `out`, the list that the Replica hands round."""
+    """Decides about messages."""
 
     def __init__(
-        self,
-        settings: Settings,
-        history: History,
-        standing: Standing,
-        members: MemberTable,
-        links: Links,
-        random: Random,
-        out: list[Effect],
-        drops: Counter[Drop],
-        now: Micros,
+        self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
+        settings = shared.settings
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
-        self.repair = AntiEntropy(settings, standing, links, self.causal, members, random, out, now)
+        self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
         """Messages that are decided and not durable yet."""
         self.is_paused = False
         """Whether no message is taken in, because another node's base is being taken."""
         self._settings = settings
-        self._standing = standing
+        self._standing = shared.standing
         self._members = members
         self._links = links
-        self._random = random
-        self._out = out
-        self._drops = drops
+        self._random = shared.random
+        self._out = shared.out
+        self._drops = shared.drops
         self._rumors = Rumors()
         self._decided: list[Message] = []
         self._receipts_due: dict[LogId, None] = {}
@@ -104,10 +95,10 @@ class LogSide:
             outcome = self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
             is_new |= outcome is not Outcome.DUPLICATE
         if self._links.came(sender, sum(map(len, rumor.messages))):
-            self._out.append(Send((source,), (Taken(rumor.at),)))
+            self._out.send(source, Taken(rumor.at))
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
         if self._links.brought(sender, first, is_new=is_new, now=now):
-            self._out.append(Send((source,), (Prune(),)))
+            self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
         """Messages came that were pulled. Catch-up keeps its own until it is their turn."""
@@ -254,7 +245,7 @@ class LogSide:
             member = None if writer is None else self._members.get(writer)
             held = self._standing.held(log)
             if member is not None and held:
-                self._out.append(Send((member.row.address,), (Receipt(log, held),)))
+                self._out.send(member.row.address, Receipt(log, held))
         self._receipts_due.clear()
 
     def _writer(self, log: LogId) -> NodeId | None:

@@ -39,6 +39,7 @@ from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts, Wait
+from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
@@ -84,31 +85,15 @@ class Replica:
     def __init__(
         self, settings: Settings, me: MemberRow, history: History, random: Random, now: Micros
     ) -> None:
-        self._settings = settings
-        self._random = random
-        self._out: list[Effect] = []
-        self._drops: Counter[Drop] = Counter()
         self._standing = Standing(history.heads, history.floor)
-        self._membership = Membership(settings, me, self._standing, random, self._out, now)
+        self._shared = Shared(settings, self._standing, random)
+        self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
         self._links = Links(settings.links_max, settings.push_window_bytes)
         self._receipts = Receipts()
         self._id = me.id
         self._live_then: tuple[NodeId, ...] = ()
-        self._log_side = self._new_log_side(history, now)
-
-    def _new_log_side(self, history: History, now: Micros) -> LogSide:
-        return LogSide(
-            self._settings,
-            history,
-            self._standing,
-            self._members,
-            self._links,
-            self._random,
-            self._out,
-            self._drops,
-            now,
-        )
+        self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     # --- People -----------------------------------------------------------------------------------
 
@@ -195,7 +180,7 @@ class Replica:
         since 1970, which visitors ask for.
         """
         if sender == self.me.id:
-            self._drops[Drop.OWN_DATAGRAM] += 1
+            self._shared.drops[Drop.OWN_DATAGRAM] += 1
             self._membership.receive_own(packets, source, now)
             return
         for packet in packets:
@@ -276,7 +261,7 @@ class Replica:
 
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor)
-        self._log_side = self._new_log_side(history, now)
+        self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     def floor_moved(self, floor: int) -> None:
         """The log deleted old messages: every message from the stamp `floor` on is still kept."""
@@ -300,9 +285,9 @@ class Replica:
         self._log_side.end_turn(now)
         self._membership.push_news(now)
         effects = self._log_side.take_appended()
-        effects += self._out
+        effects += self._shared.out
         effects += self._log_side.take_rumors(now)
-        self._out.clear()
+        self._shared.out.clear()
         return effects
 
     def _follow_members(self) -> None:
@@ -361,7 +346,7 @@ class Replica:
     def behind(self) -> int:
         """About how many messages of others are still to be taken in."""
         log_side = self._log_side
-        for_disk = max(log_side.uncommitted - self._settings.commit_messages_max, 0)
+        for_disk = max(log_side.uncommitted - self._shared.settings.commit_messages_max, 0)
         return log_side.repair.wants.to_go + len(log_side.causal.held) + for_disk
 
     def push_room(self, now: Micros) -> int | None:
@@ -396,7 +381,7 @@ class Replica:
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
         repair, causal = self._log_side.repair, self._log_side.causal
-        return self._drops + Counter(
+        return self._shared.drops + Counter(
             {
                 Drop.HOLDBACK_OVERFLOW: causal.dropped,
                 Drop.BROKEN_CHAIN: causal.refused,

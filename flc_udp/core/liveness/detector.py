@@ -11,43 +11,34 @@ that they hear this node in time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 
-from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
 from flc_udp.core.liveness.probe import ProbeAnswer, Probes, Round, RoundTrip
 from flc_udp.core.liveness.relay import Errand, Relay
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
-from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
+from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
 
 
 class Detector:
-    """Both ends of one node's probes. Effects go to `out`. Times are in µs."""
+    """Both ends of one node's probes. Times are in µs."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        members: MemberTable,
-        standing: Standing,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
-    ) -> None:
+    def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
+        settings = shared.settings
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
-        self._standing = standing
+        self._standing = shared.standing
         self._members = members
-        self._random = random
-        self._out = out
-        self._probes = Probes(random, settings.probe_interval_ms * MS_US, now)
-        self._relay = Relay(random)
+        self._random = shared.random
+        self._out = shared.out
+        self._probes = Probes(shared.random, settings.probe_interval_ms * MS_US, now)
+        self._relay = Relay(shared.random)
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -66,7 +57,7 @@ class Detector:
             node for round_ in self._probes.take_overdue(now) for node in self._overdue(round_, now)
         ]
         for errand in self._relay.take_silent(now):
-            self._send(errand.asker, Nack(errand.asker_nonce))
+            self._out.send(errand.asker, Nack(errand.asker_nonce))
         target = self._probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
         if target is not None:
             self.probe(target, now)
@@ -118,7 +109,7 @@ class Detector:
         ack = self.ack(ping.nonce, self._standing.held(ping.log))
         if sender == VISITOR:
             ack = ack._replace(wall=wall)
-        self._send(source, ack, *self._members.news_for(sender))
+        self._out.send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
     def receive_ack(self, ack: Ack, sender: NodeId, now: Micros) -> None:
@@ -126,7 +117,7 @@ class Detector:
         self._hear_health(sender, ack.health)
         errand = self._relay.receive_ack(ack.nonce, sender)
         if errand is not None:
-            self._send(errand.asker, Relayed(errand.asker_nonce, sender))
+            self._out.send(errand.asker, Relayed(errand.asker_nonce, sender))
             return
         answer = self._probes.receive_ack(ack.nonce, sender, now)
         if answer is not None:
@@ -160,14 +151,11 @@ class Detector:
 
     def _ping(self, member: Member, nonce: int) -> None:
         ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
-        self._send(member.row.address, ping, *self._members.news_for(member.row.id))
+        self._out.send(member.row.address, ping, *self._members.news_for(member.row.id))
 
     @property
     def _roots(self) -> tuple[bytes, bytes, bool]:
         return self._standing.root, self._members.root, self._standing.catching_up
-
-    def _send(self, to: Address, *packets: Packet) -> None:
-        self._out.append(Send((to,), packets))
 
     # --- Who and how long -------------------------------------------------------------------
 

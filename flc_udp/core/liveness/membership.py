@@ -15,11 +15,9 @@ never claims. An address at which nobody answers is asked ever more rarely, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from random import Random
 from typing import assert_never
 
-from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.claims import Claims, claims_of
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
@@ -27,7 +25,7 @@ from flc_udp.core.liveness.leaving import Leaving
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
@@ -35,6 +33,7 @@ from flc_udp.wire.packets import (
     Ack,
     Join,
     Leave,
+    LivenessPacket,
     MemberDigest,
     MemberRanges,
     Members,
@@ -68,34 +67,19 @@ ACCUSED_PERCENT_MAX = 30
 ACCUSED_LEAST = 2
 """This many members may always be accused. In a small cluster that is most of it."""
 
-LivenessPacket = (
-    Ping | Ack | PingReq | Nack | Relayed
-    | Join | Leave | Update | Members | MemberRanges | MemberDigest
-)  # fmt: skip
-
 
 class Membership:
-    """The liveness side of a Replica. Effects go to `out`, the list that the Replica hands round.
+    """The liveness side of a Replica. Times are in µs."""
 
-    Times are in µs.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        me: MemberRow,
-        standing: Standing,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
-    ) -> None:
+    def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
+        settings, random = shared.settings, shared.random
         self.members = MemberTable(me, settings, now)
-        self.roster = Roster(settings, self.members, out, now)
-        self.detector = Detector(settings, self.members, standing, random, out, now)
+        self.roster = Roster(shared, self.members, now)
+        self.detector = Detector(shared, self.members, now)
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
-        self.claims = Claims(settings, self.members, self.detector, self._rejoin, random, out)
+        self.claims = Claims(shared, self.members, self.detector, self._rejoin)
         self._random = random
-        self._out = out
+        self._out = shared.out
         self._settings = settings
         self._reap_after_us = settings.reap_after_s * SECOND_US
         self._next_reap = self._next_push = now
@@ -259,13 +243,13 @@ class Membership:
         held = self.members.get(row.id)
         rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
         answer = self.detector.ack(JOINED, 0)
-        self._send(source, Members(rows), answer, *self._ghosts((row,)))
+        self._out.send(source, Members(rows), answer, *self._ghosts((row,)))
 
     def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
             self.claims.hear(leave.row, now)
-            self._send(source, self.detector.ack(leave.nonce, 0))
+            self._out.send(source, self.detector.ack(leave.nonce, 0))
 
     def _receive_members(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
@@ -274,7 +258,7 @@ class Membership:
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
-            self._send(source, Members(tuple(fallen)))
+            self._out.send(source, Members(tuple(fallen)))
 
     def _hear_table(
         self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
@@ -301,7 +285,7 @@ class Membership:
         # nothing but this answer would tell it.
         refuted = () if self.me is before else (Update((self.me,)),)
         if answer := (*refuted, *self._ghosts(rows)):
-            self._send(source, *answer)
+            self._out.send(source, *answer)
         return believed
 
     def receive_own(self, packets: Iterable[Packet], source: Address, now: Micros) -> None:
@@ -316,7 +300,7 @@ class Membership:
             self.claims.hear_of_me(row, now)
         if rows:
             # Clones never tell each other of other members: each drops what the other says.
-            self._send(source, Update((self.me,)))
+            self._out.send(source, Update((self.me,)))
 
     # --- Packets ----------------------------------------------------------------------------------
 
@@ -329,7 +313,4 @@ class Membership:
             rows = tuple(m.row for m in self.members if m.row.address == address)
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
             believed = (Update(accusations),) if accusations else ()
-            self._send(address, Join(self.me), *believed)
-
-    def _send(self, to: Address, *packets: Packet) -> None:
-        self._out.append(Send((to,), packets))
+            self._out.send(address, Join(self.me), *believed)

@@ -5,7 +5,7 @@
 
 Rules. `exchange` finds what is missing, `wants` remembers it, `fetch` asks for it, and `catch_up`
 does so where much is missing, so that the repair of a few messages stays quick. What no member
-keeps is given up for a base (`adoption`). Here these machines meet: each packet about repair is
+keeps is given up for a base (`base`). Here these machines meet: each packet about repair is
 handed to those that it concerns, and what they ask for is sent. A gap is asked for only after a
 grace, because a message may just have been overtaken on its way.
 """
@@ -13,15 +13,14 @@ grace, because a message may just have been overtaken on its way.
 from __future__ import annotations
 
 from functools import partial
-from random import Random
 from typing import assert_never
 
-from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT, Settings
+from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Effect, Send, StreamBase, StreamReplay
+from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import Links
-from flc_udp.core.repair.adoption import Adoption
+from flc_udp.core.repair.base import Adoption
 from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.fetch import Fetch
@@ -29,7 +28,7 @@ from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import PullWriter
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.units import MS_US, Micros
@@ -48,34 +47,27 @@ from flc_udp.wire.packets import (
 
 
 class AntiEntropy:
-    """All machines of repair. Effects go to `out`, the list that the Replica hands round."""
+    """All machines of repair."""
 
     def __init__(
-        self,
-        settings: Settings,
-        standing: Standing,
-        links: Links,
-        causal: Causal,
-        members: MemberTable,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
+        self, shared: Shared, causal: Causal, members: MemberTable, links: Links, now: Micros
     ) -> None:
+        settings = shared.settings
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
         self.pieces = Pieces()
         self.wants = Wants(causal.gaps, repair_timeout_us)
         self.fetch = Fetch(self.wants, pull_timeout_us, repair_timeout_us)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
-        self.adoption = Adoption(pull_timeout_us, self.wants, members, random, out)
-        self.exchange = Exchange(settings, standing, causal, members, self.wants, random, out, now)
+        self.adoption = Adoption(shared, self.wants, members)
+        self.exchange = Exchange(shared, causal, members, self.wants, now)
         self._writer = PullWriter(self.pieces, settings.packet_bytes_max)
-        self._standing = standing
+        self._standing = shared.standing
         self._links = links
         self._causal = causal
         self._members = members
-        self._random = random
-        self._out = out
+        self._random = shared.random
+        self._out = shared.out
         self._grace_us = settings.pull_grace_ms * MS_US
         self._have_grace_us = settings.have_grace_ms * MS_US
         self._credit_bytes = settings.pull_bytes_max
@@ -195,7 +187,7 @@ class AntiEntropy:
         self._send(window.peer, pull)
 
     def _send(self, peer: NodeId, pull: Pull) -> None:
-        self._out.append(Send((self._members[peer].row.address,), (pull,)))
+        self._out.send(self._members[peer].row.address, pull)
 
     # --- The network ------------------------------------------------------------------------------
 
@@ -219,7 +211,7 @@ class AntiEntropy:
             case BasePull():
                 self._out.append(StreamBase(source, packet))
             case Base():
-                self.adoption.receive(packet, sender, now)
+                self.adoption.take.heard(packet, sender, now)
             case BaseEnd():
                 self.adoption.receive_end(packet, sender, source, now)
             case _:
