@@ -16,7 +16,6 @@ from collections.abc import Sequence
 from typing import assert_never
 
 from flc_udp.config import ID_BYTES
-from flc_udp.core.author import compose
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.effects import Append, Deliver, Effect, Send
 from flc_udp.core.liveness.members import MemberTable
@@ -27,11 +26,12 @@ from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message, decode, peek_dot
+from flc_udp.model.message import Message, Origin, decode, peek_dot, write
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
 
@@ -66,12 +66,28 @@ class LogSide:
     def post(
         self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool
     ) -> Message:
-        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap."""
+        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap.
+
+        It follows the head of this run's log. Its causes are the frontier of its room, and its
+        stamp is higher than theirs.
+        """
         log = self._standing.log
         if log == NO_LOG:
             log = LogId(self._random.randbytes(ID_BYTES))
-        me = self._members.me.row
-        message = compose(self.causal, log, me, room, author, body, wall)
+        me, head = self._members.me.row, self.causal.head(log)
+        causes = self.causal.causes_of_next(room, log)
+        message = write(
+            log=log,
+            seq=head.seq + 1,
+            room=room,
+            author=author,
+            wall=wall,
+            stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
+            causes=tuple(causes),
+            parent=head.hash,
+            body=body,
+            origin=Origin(me.id, me.name) if head.seq == 0 else None,
+        )
         self._standing.log = log
         outcome, decided = self.causal.offer(Arrival(message))
         assert outcome is Outcome.DECIDED

@@ -21,7 +21,6 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import assert_never
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Effect
@@ -55,26 +54,17 @@ from flc_udp.wire.packets import (
     BasePull,
     Digest,
     Have,
-    Join,
-    Leave,
-    MemberDigest,
-    MemberRanges,
-    Members,
-    Nack,
     Packet,
     Piece,
     Ping,
-    PingReq,
     Prune,
     Pull,
     Ranges,
     Receipt,
-    Relayed,
     Replay,
     ReplayEnd,
     Rumor,
     Taken,
-    Update,
 )
 from flc_udp.wire.rows import MemberRow
 
@@ -186,7 +176,7 @@ class Replica:
         for packet in packets:
             self._receive(packet, sender, source, wall, now)
 
-    def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
+    def _receive(  # noqa: C901  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
         log_side, membership = self._log_side, self._membership
@@ -199,11 +189,6 @@ class Replica:
                 log_side.receive_piece(packet, sender, now)
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, wall, now)
-            case (
-                PingReq() | Nack() | Relayed() | Join() | Leave() | Update()
-                | Members() | MemberRanges() | MemberDigest()
-            ):  # fmt: skip
-                membership.receive(packet, sender, source, wall, now)
             case Prune():
                 self._links.prune(sender)
             case Pull():
@@ -217,8 +202,8 @@ class Replica:
             case Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)
-            case _:
-                assert_never(packet)
+            case _:  # All that is left is about liveness.
+                membership.receive(packet, sender, source, wall, now)
 
     def _receive_probe(
         self, probe: Ping | Ack, sender: NodeId, source: Address, wall: Millis, now: Micros
