@@ -201,7 +201,7 @@ class LogSide:
         assert sender is not None
         if self._is_full:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
-            self.repair.not_taken(message.log, message.seq, sender, now)
+            self.repair.not_taken(message.dot, sender, now)
             return Outcome.NOT_TAKEN
         outcome, decided = self.causal.offer(arrival)
         match outcome:
@@ -210,7 +210,7 @@ class LogSide:
             case Outcome.HELD if not arrival.forward:
                 pass  # Catch-up asks for everything that is missing, in order.
             case Outcome.HELD:
-                self.repair.held_back(message.log, message.seq, sender, now)
+                self.repair.held_back(message, sender, now)
             case Outcome.DUPLICATE:
                 self._drops[Drop.DUPLICATE_MESSAGE] += 1
             case Outcome.FORKED:

@@ -23,7 +23,7 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Effect
+from flc_udp.core.effects import Effect, StreamBase
 from flc_udp.core.facts import (
     Facts,
     MemberFacts,
@@ -176,10 +176,10 @@ class Replica:
         for packet in packets:
             self._receive(packet, sender, source, wall, now)
 
-    def _receive(  # noqa: C901  # which machine hears of what, on one screen
+    def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
-        log_side, membership = self._log_side, self._membership
+        log_side, repair = self._log_side, self._log_side.repair
         match packet:
             case Rumor():
                 log_side.receive_rumor(packet, sender, source, now)
@@ -194,16 +194,28 @@ class Replica:
             case Pull():
                 if packet.graft:
                     self._links.graft(sender)
-                log_side.repair.receive_pull(packet, source)
-            case Have() | Ranges() | Digest() | ReplayEnd() | BasePull() | Base() | BaseEnd():
-                log_side.repair.receive(packet, sender, source, now)
+                repair.receive_pull(packet, source)
+            case Have():
+                repair.receive_have(packet, sender, now)
+            case Ranges():
+                repair.exchange.receive_ranges(packet, source)
+            case Digest():
+                repair.exchange.receive_digest(packet, sender, source, now)
+            case ReplayEnd():
+                repair.receive_end(packet, sender, now)
+            case BasePull():
+                self._shared.out.append(StreamBase(source, packet))
+            case Base():
+                repair.adoption.take.heard(packet, sender, now)
+            case BaseEnd():
+                repair.adoption.receive_end(packet, sender, source, now)
             case Taken(at):
                 self._links.taken(sender, at, now)
             case Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)
             case _:  # All that is left is about liveness.
-                membership.receive(packet, sender, source, wall, now)
+                self._membership.receive(packet, sender, source, wall, now)
 
     def _receive_probe(
         self, probe: Ping | Ack, sender: NodeId, source: Address, wall: Millis, now: Micros

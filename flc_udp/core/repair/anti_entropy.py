@@ -13,11 +13,10 @@ grace, because a message may just have been overtaken on its way.
 from __future__ import annotations
 
 from functools import partial
-from typing import assert_never
 
 from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import StreamBase, StreamReplay
+from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import Links
 from flc_udp.core.repair.base import Adoption
@@ -31,19 +30,9 @@ from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
+from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
-from flc_udp.wire.packets import (
-    Base,
-    BaseEnd,
-    BasePull,
-    Digest,
-    Have,
-    Piece,
-    Pull,
-    Ranges,
-    Replay,
-    ReplayEnd,
-)
+from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
 
 
 class AntiEntropy:
@@ -104,17 +93,16 @@ class AntiEntropy:
 
     # --- What was found missing -------------------------------------------------------------------
 
-    def held_back(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
+    def held_back(self, message: Message, teller: NodeId, now: Micros) -> None:
         """A message came before its causes. Its teller holds them all."""
-        self.wants.add(log, seq, teller, now + self._grace_us)
-        arrival = self._causal.held.get(Dot(log, seq))
-        if arrival is not None:
-            for dot in self._causal.missing(arrival.message):
-                self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
+        self.not_taken(message.dot, teller, now)
+        if message.dot in self._causal.held:  # There was room for it.
+            for dot in self._causal.missing(message):
+                self.not_taken(dot, teller, now)
 
-    def not_taken(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
-        """A message came for which there was no room, or only a part of it."""
-        self.wants.add(log, seq, teller, now + self._grace_us)
+    def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
+        """`teller` holds a message that was not taken in: there was no room, or a part is missing."""
+        self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -191,32 +179,6 @@ class AntiEntropy:
 
     # --- The network ------------------------------------------------------------------------------
 
-    def receive(
-        self,
-        packet: Have | Ranges | Digest | ReplayEnd | BasePull | Base | BaseEnd,
-        sender: NodeId,
-        source: Address,
-        now: Micros,
-    ) -> None:
-        """Take a packet that concerns nothing but repair."""
-        match packet:
-            case Have():
-                self.receive_have(packet, sender, now)
-            case Ranges():
-                self.exchange.receive_ranges(packet, source)
-            case Digest():
-                self.exchange.receive_digest(packet, sender, source, now)
-            case ReplayEnd():
-                self.receive_end(packet, sender, now)
-            case BasePull():
-                self._out.append(StreamBase(source, packet))
-            case Base():
-                self.adoption.take.heard(packet, sender, now)
-            case BaseEnd():
-                self.adoption.receive_end(packet, sender, source, now)
-            case _:
-                assert_never(packet)
-
     def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
         due_at = now if have.pull else now + self._have_grace_us
@@ -250,7 +212,7 @@ class AntiEntropy:
             return whole, self.wants.to_go
         asked = self.fetch.heard_piece(sender, now)
         if whole is None:
-            self.not_taken(piece.log, piece.seq, sender, now)
+            self.not_taken(Dot(piece.log, piece.seq), sender, now)
         return whole, asked
 
     def receive_end(self, end: ReplayEnd, sender: NodeId, now: Micros) -> None:
