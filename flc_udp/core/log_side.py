@@ -13,7 +13,6 @@ as it is decided, because its author holds it. Any claim to hold a message waits
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import assert_never
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.causal import Arrival, Causal, Outcome
@@ -108,8 +107,7 @@ class LogSide:
         self.take_history(now)  # It came before the rumor, which may be caused by it.
         is_new = False
         for encoded in rumor.messages:
-            outcome = self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-            is_new |= outcome is not Outcome.DUPLICATE
+            is_new |= self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
         if self._links.came(sender, sum(map(len, rumor.messages))):
             self._out.send(source, Taken(rumor.at))
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
@@ -168,21 +166,22 @@ class LogSide:
 
     def _offer(
         self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
-    ) -> Outcome:
+    ) -> bool:
+        """Take a message that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
             if self.causal.contradicts(dot, encoded):
                 self.repair.exchange.tell_fork(dot)
-                return Outcome.FORKED
+                return True
             self._drops[Drop.DUPLICATE_MESSAGE] += 1
             if receipt and dot.seq <= self._standing.held(dot.log):  # It is due now.
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
-            return Outcome.DUPLICATE
+            return False
         message = self._read(encoded)
-        if message is None:
-            return Outcome.MALFORMED
-        return self._take(Arrival(message, sender, forward, receipt), now)
+        if message is not None:
+            self._take(Arrival(message, sender, forward, receipt), now)
+        return True
 
     def _read(self, encoded: bytes) -> Message | None:
         try:
@@ -195,31 +194,24 @@ class LogSide:
     def _is_full(self) -> bool:
         return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
 
-    def _take(self, arrival: Arrival, now: Micros) -> Outcome:
+    def _take(self, arrival: Arrival, now: Micros) -> None:
         """Take in what seems new. Messages of catch-up are those that are not to be forwarded."""
         message, sender = arrival.message, arrival.teller
         assert sender is not None
         if self._is_full:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
             self.repair.not_taken(message.dot, sender, now)
-            return Outcome.NOT_TAKEN
+            return
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:
                 self._keep(decided)
-            case Outcome.HELD if not arrival.forward:
-                pass  # Catch-up asks for everything that is missing, in order.
-            case Outcome.HELD:
+            case Outcome.HELD if arrival.forward:  # Catch-up itself asks for all that is missing.
                 self.repair.held_back(message, sender, now)
             case Outcome.DUPLICATE:
                 self._drops[Drop.DUPLICATE_MESSAGE] += 1
             case Outcome.FORKED:
                 self.repair.exchange.tell_fork(message.dot)
-            case Outcome.MALFORMED | Outcome.NOT_TAKEN:
-                raise AssertionError(outcome)
-            case _:
-                assert_never(outcome)
-        return outcome
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)

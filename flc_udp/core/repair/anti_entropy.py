@@ -101,7 +101,7 @@ class AntiEntropy:
                 self.not_taken(dot, teller, now)
 
     def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
-        """`teller` holds a message that was not taken in: there was no room, or a part is missing."""
+        """`teller` holds a message for which there was no room, or of which a part is missing."""
         self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
 
     # --- The timer --------------------------------------------------------------------------------
