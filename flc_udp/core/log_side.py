@@ -135,10 +135,9 @@ class LogSide:
     # --- The timer --------------------------------------------------------------------------------
 
     @property
-    def wake_at(self) -> int | None:
-        """When `wake` is due, in µs. None: nothing is waited for."""
-        times = (self.repair.wake_at, self._rumors.wake_at)
-        return min((at for at in times if at is not None), default=None)
+    def wake_at(self) -> int:
+        """When `wake` is due, in µs."""
+        return min(self.repair.wake_at, self._rumors.wake_at)
 
     def wake(self, now: Micros) -> None:
         """Take what catch-up brought, and ask for what is due."""
@@ -264,7 +263,7 @@ class LogSide:
 
     def end_turn(self, now: Micros) -> None:
         """Do what has become due in this turn."""
-        if self.repair.is_due(now):
+        if self.repair.wake_at <= now:
             self.wake(now)
         self.take_history(now)
 

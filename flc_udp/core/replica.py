@@ -149,8 +149,7 @@ class Replica:
     @property
     def wake_at(self) -> int:
         """When `wake` is due, in µs. A time in the past is due at once."""
-        times = (self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
-        return min(at for at in times if at is not None)
+        return min(self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
 
     def wake(self, now: Micros) -> None:
         """Do what is due at `now`."""

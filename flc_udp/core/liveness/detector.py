@@ -48,8 +48,7 @@ class Detector:
     @property
     def wake_at(self) -> int:
         """The next deadline of a round or an errand."""
-        silent_at = self._relay.wake_at
-        return self._probes.wake_at if silent_at is None else min(self._probes.wake_at, silent_at)
+        return min(self._probes.wake_at, self._relay.wake_at)
 
     def wake(self, now: Micros) -> list[NodeId]:
         """Start and end what is due. Return the members whose rounds failed."""

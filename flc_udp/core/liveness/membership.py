@@ -28,7 +28,7 @@ from flc_udp.core.liveness.roster import Roster
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.model.units import MS_US, NEVER, SECOND_US, Micros, Millis
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -130,10 +130,9 @@ class Membership:
         """The first deadline of all the machines."""
         if self._leaving is not None:
             return self._leaving.retry_at
-        push_at = self._next_push if self.claims.changed else None
+        push_at = self._next_push if self.claims.changed else NEVER
         suspicions = self.claims.suspicions
-        times = (self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
-        return min(at for at in times if at is not None)
+        return min(self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
 
     def wake(self, now: Micros) -> None:
         """Start and end what is due."""

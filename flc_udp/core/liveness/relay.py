@@ -7,7 +7,7 @@ from random import Random
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import Micros
+from flc_udp.model.units import NEVER, Micros
 
 RELAYS_MAX = 1_024
 """At most this many pings for others are under way. Another ping-req counts as lost."""
@@ -31,9 +31,9 @@ class Relay:
         self._errands: dict[int, Errand] = {}
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When the first asker is to be told that its target is silent."""
-        return min((errand.nack_at for errand in self._errands.values()), default=None)
+        return min((errand.nack_at for errand in self._errands.values()), default=NEVER)
 
     def begin(self, errand: Errand) -> int | None:
         """Return the nonce to ping with. None: there are too many errands already."""

@@ -66,15 +66,9 @@ class AntiEntropy:
         """Logs of windows that came to their end. What is missing of them is to be counted."""
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When something is due to be asked for, or an answer has been silent for too long."""
-        times = (self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
-        return min((at for at in times if at is not None), default=None)
-
-    def is_due(self, now: Micros) -> bool:
-        """Whether `wake` is due."""
-        wake_at = self.wake_at
-        return wake_at is not None and wake_at <= now
+        return min(self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
 
     @property
     def is_idle(self) -> bool:

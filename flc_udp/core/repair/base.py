@@ -24,7 +24,7 @@ from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
 from flc_udp.model.history import BaseLog, BaseRoom
-from flc_udp.model.units import MS_US, Micros
+from flc_udp.model.units import MS_US, NEVER, Micros
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 TRIES_MAX = 20
@@ -41,7 +41,7 @@ class BaseTake:
     timeout_us: int
     peer: NodeId = VISITOR
     """The member whose base it is."""
-    deadline: int | None = None
+    deadline: int = NEVER
     """When the page that was asked for has been silent for too long."""
     _nonce: int = 0
     _after: LogId = BEGINNING
@@ -56,7 +56,7 @@ class BaseTake:
     @property
     def is_on(self) -> bool:
         """Whether a base is being taken."""
-        return self.deadline is not None
+        return self.deadline < NEVER
 
     def begin(self, peer: NodeId, nonce: int, now: Micros) -> BasePull:
         """Begin to take the base of `peer`."""
@@ -65,7 +65,7 @@ class BaseTake:
 
     def stop(self) -> None:
         """Take no base any more."""
-        self.deadline = None
+        self.deadline = NEVER
         self._rows, self._page = [], {}
 
     def heard(self, base: Base, peer: NodeId, now: Micros) -> None:
@@ -174,7 +174,7 @@ class Adoption:
     def _go_on(self, live: Sequence[NodeId], now: Micros) -> None:
         """Ask again for a page that was silent for too long."""
         take = self.take
-        if take.deadline is not None and take.deadline <= now:
+        if take.deadline <= now:
             pull = take.again(now)
             if pull is not None and take.peer in live:
                 self._out.send(self._members[take.peer].row.address, pull)

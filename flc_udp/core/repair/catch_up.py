@@ -21,7 +21,7 @@ from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair.windows import Pace, StampWindow, Stretches
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.message import stamp_of
-from flc_udp.model.units import SECOND_US, Micros
+from flc_udp.model.units import NEVER, SECOND_US, Micros
 from flc_udp.wire.packets import Replay, ReplayEnd
 
 PEERS_MAX = 3
@@ -61,7 +61,7 @@ class CatchUp:
         """Until when a peer that was silent is asked only if there is no other."""
         self._released: list[LogId] = []
         """Logs that were given up since the last look."""
-        self._look_at: int | None = None
+        self._look_at: int = NEVER
         """When to look whether another window may be asked for."""
 
     @property
@@ -75,14 +75,11 @@ class CatchUp:
         return sum(window.size_bytes for window in self._early)
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When a window has been silent for too long, or another may be asked for."""
         if not self.logs:
-            return None
-        times = [window.deadline for window in self.pulls.values()]
-        if self._look_at is not None:
-            times.append(self._look_at)
-        return min(times, default=None)
+            return NEVER
+        return min([self._look_at, *(window.deadline for window in self.pulls.values())])
 
     def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
         """Catch up on these logs too: {log: messages missing}."""
@@ -122,7 +119,7 @@ class CatchUp:
         self._waiting.clear()
         self._early.clear()
         self._stretches.clear()
-        self._look_at = None
+        self._look_at = NEVER
 
     # --- Asking -----------------------------------------------------------------------------------
 
@@ -140,7 +137,7 @@ class CatchUp:
         much waits for the disk (`is_busy`). While too much waits for its causes (`is_full`) or is
         laid aside, only what was asked for before is asked for again.
         """
-        self._look_at = None
+        self._look_at = NEVER
         # What waits for its causes may need what is not asked for yet, so with nothing under way
         # the next stretch is begun all the same. What is laid aside needs nothing that is not asked
         # for: with nothing under way it waits for the disk, or for a base.

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.core.repair.wants import ENOUGH, REPAIR_MESSAGES_MAX, SILENT, VAIN, Wants
 from flc_udp.model.dots import LogId, NodeId, Spans
-from flc_udp.model.units import Micros
+from flc_udp.model.units import NEVER, Micros
 
 PULLS_MAX = 8
 """At most this many peers are asked at once."""
@@ -61,21 +61,21 @@ class Fetch:
         """A pull has ended when nothing came for this long."""
         self._repair_timeout_us = repair_timeout_us
         """The first part of an answer has this long, if the pull repairs live traffic."""
-        self._look_at: int | None = None
+        self._look_at: int = NEVER
         """When to try again what is ready and could not be asked for."""
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When something is due to be asked for, or a pull has been silent for too long."""
         times = [pull.deadline for pull in self.pulls.values()]
         if len(times) < PULLS_MAX:
-            times += (at for at in (self._wants.due_at, self._look_at) if at is not None)
-        return min(times, default=None)
+            times += (self._wants.due_at, self._look_at)
+        return min(times)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is wanted of anybody, and this has been counted."""
-        return self.wake_at is None and not self._wants.to_go
+        return self.wake_at == NEVER and not self._wants.to_go
 
     def look_again(self, now: Micros) -> None:
         """What kept something from being asked for may be gone."""
@@ -112,7 +112,7 @@ class Fetch:
                 spans.append((log, missing))
                 found = found or wants.is_by_digest(log)
         # The end of a pull or of a commit looks again at once. If neither comes, time does.
-        self._look_at = now + self._pull_timeout_us if wants.has_ready else None
+        self._look_at = now + self._pull_timeout_us if wants.has_ready else NEVER
         return chosen, found
 
     def asked(

@@ -25,7 +25,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.model.dots import LogId, NodeId, Spans
-from flc_udp.model.units import SECOND_US, Micros
+from flc_udp.model.units import NEVER, SECOND_US, Micros
 
 REPAIR_MESSAGES_MAX = 64
 """A pull for at most this many messages repairs live traffic, so what it brings is forwarded. A
@@ -171,9 +171,9 @@ class Wants:
         """Logs of which no reachable member keeps what is wanted."""
 
     @property
-    def due_at(self) -> int | None:
+    def due_at(self) -> int:
         """When the first log that waits becomes ready."""
-        return self._later[0][0] if self._later else None
+        return self._later[0][0] if self._later else NEVER
 
     @property
     def has_ready(self) -> bool:
@@ -234,7 +234,7 @@ class Wants:
         What was due first comes first, so no log waits for others that keep bringing messages.
         """
         self._count_new()
-        while self._later and self._later[0][0] <= now:
+        while self.due_at <= now:
             due_at, log = heappop(self._later)
             wanted = self._wanted.get(log)
             if wanted is not None and wanted.asker is None and wanted.due_at == due_at:

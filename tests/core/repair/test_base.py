@@ -17,6 +17,7 @@ from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.history import BaseLog, BaseRoom, Head, History
+from flc_udp.model.units import NEVER
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 BOB = b"bob-----"
@@ -125,10 +126,10 @@ def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
     assert repair.is_idle
     repair.adoption.take.begin(BOB, 7, now)
     for _ in range(100):
-        if repair.wake_at is None:
+        if repair.wake_at == NEVER:
             break
         assert repair.wake_at > now
         now = repair.wake_at
         repair.wake(now, is_busy=False)
 
-    assert repair.wake_at is None
+    assert repair.wake_at == NEVER

@@ -18,6 +18,7 @@ from flc_udp.core.repair.windows import CREDIT_LEAST_BYTES, TRIES_MAX, StampWind
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
+from flc_udp.model.units import NEVER
 from flc_udp.wire.packets import Replay, ReplayEnd
 from tests.model.kept import KeptInList
 
@@ -354,7 +355,7 @@ def test_where_all_logs_are_let_go_nothing_is_under_way_any_more(is_full: bool) 
 
     assert catch_up.take_released() == [b"log-----"]
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
-    assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (None, {}, 0)
+    assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (NEVER, {}, 0)
     catch_up.take_over({b"log-----": 5}, 0)
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is not None
 

@@ -15,6 +15,7 @@ from flc_udp.core.repair.wants import (
     Wants,
 )
 from flc_udp.model.dots import Spans
+from flc_udp.model.units import NEVER
 
 TIMEOUT_US = 400_000
 PEERS = [f"peer{n}".encode().ljust(8, b"-") for n in range(PULLS_MAX + 3)]
@@ -67,7 +68,7 @@ class Puller:
 
     def sleep(self) -> None:
         """Until the next deadline; silent pulls are given up then."""
-        assert self.fetch.wake_at is not None
+        assert self.fetch.wake_at != NEVER
         self.now = max(self.now, self.fetch.wake_at)
         self.fetch.close_silent(self.now)
 
@@ -264,7 +265,7 @@ def test_what_nobody_can_serve_is_let_go() -> None:
         for peer, (nonce, _) in puller.ask().items():
             asked.append(puller.now)
             puller.end(nonce, peer)
-        if puller.fetch.wake_at is not None:
+        if puller.fetch.wake_at != NEVER:
             puller.sleep()
     pauses = [after - before for before, after in pairwise(asked)]
 
@@ -285,7 +286,7 @@ def test_what_came_some_other_way_is_not_asked_for() -> None:
     puller.now = 1_000
 
     assert puller.ask() == {}
-    assert puller.fetch.wake_at is None
+    assert puller.fetch.wake_at == NEVER
     assert puller.wants.to_go == 0
 
 
@@ -357,7 +358,7 @@ class Dialogue(Puller):
 
     def wait(self) -> None:
         """Until something is due; who is silent too long is given up."""
-        if self.fetch.wake_at is not None:
+        if self.fetch.wake_at != NEVER:
             self.sleep()
         self.under_way = {p: a for p, a in self.under_way.items() if a[0] in self.nonces}
 
@@ -387,7 +388,7 @@ def test_whatever_happens_everything_is_fetched_or_let_go(steps: list) -> None:
         talk.wait()
         talk.go_on()
 
-    assert (talk.fetch.wake_at, talk.nonces) == (None, [])
+    assert (talk.fetch.wake_at, talk.nonces) == (NEVER, [])
     assert talk.wants.to_go == 0
 
 
