@@ -96,7 +96,7 @@ class Replica:
         for row in rows:
             if row is not self.me:
                 self._members.apply(row, now)
-        self._members.spend_news()
+        self._members.news.clear()
 
     def leave(self, now: Micros) -> None:
         """Go in order. `has_left` tells when the node may stop."""

@@ -79,7 +79,7 @@ class Claims:
         else:
             self.suspicions.clear(row.id)
         if row.state not in LIVE:
-            self._detector.drop(row.id)
+            self._detector.probes.drop(row.id)
         if row.state is State.DEAD:
             self._rejoin.add_dead(row.address, len(self._members.live()), now)
         elif row.state in (State.ALIVE, State.LEFT):
@@ -94,7 +94,7 @@ class Claims:
         if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
             return
         if self.suspicions.confirm(row.id, row.accuser):
-            self._members.confirm(row)
+            self._members.news.confirm(row.id, row.accuser)
             self.changed = True
 
     def hear_of_me(self, row: MemberRow, now: Micros) -> None:

@@ -56,6 +56,12 @@ class Member:
         """Whether it is alive or suspect. Such members count in roots and in `--wait all`."""
         return self.row.state in LIVE
 
+    def put(self, row: MemberRow, now: Micros) -> None:
+        """This is believed of it from now on."""
+        if row.state != self.row.state:
+            self.since = now
+        self.row = row
+
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether a claim replaces what is believed of the same member."""
@@ -100,8 +106,8 @@ class MemberTable:
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = settings.members_max
-        self._news = News()
-        self._news.put(me.id)
+        self.news = News()
+        self.news.put(me.id)
 
     @property
     def root(self) -> bytes:
@@ -153,7 +159,7 @@ class MemberTable:
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
-            _put(member, claim, now)
+            member.put(claim, now)
         else:
             return False
         is_live = claim.state in LIVE
@@ -164,12 +170,8 @@ class MemberTable:
         elif was_live:
             self.table.drop(claim.id)
         if is_news or member is not None:
-            self._news.put(claim.id, claim.accuser)
+            self.news.put(claim.id, claim.accuser)
         return True
-
-    def confirm(self, claim: MemberRow) -> None:
-        """A suspicion that is believed has one more accuser, which is to be told to others."""
-        self._news.confirm(claim.id, claim.accuser)
 
     def better(self, low: NodeId, high: NodeId, theirs: Iterable[MemberRow]) -> list[MemberRow]:
         """The rows of members in low..high that override those in `theirs`, or are not there."""
@@ -212,36 +214,30 @@ class MemberTable:
     def _forget(self, member: Member) -> None:
         del self._others[member.row.id]
         self._live = None
-        self._news.drop(member.row.id)
+        self.news.drop(member.row.id)
 
     def refute(self, row: MemberRow, now: Micros) -> None:
         """Replace this node's own row by a newer one."""
         assert row.id == self.me.row.id
-        if row.state != self.me.row.state:
-            self.me.since = now
-        self.me.row = row
+        self.me.put(row, now)
         if row.state in LIVE:
             self.table.put(row.id, member_hash(row))
         else:
             self.table.drop(row.id)
-        self._news.put(row.id)
+        self.news.put(row.id)
 
     def rename(self, node: NodeId) -> None:
         """Give this node another id. The former one is that of another node."""
         self.table.drop(self.me.row.id)
-        self._news.drop(self.me.row.id)
+        self.news.drop(self.me.row.id)
         self.me.row = self.me.row._replace(id=node)
         self.table.put(node, member_hash(self.me.row))
-        self._news.put(node)
+        self.news.put(node)
 
     def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
         """The rows to tell to this many listeners, within a number of bytes."""
         size = NEWS_BYTES if bytes_max is None else bytes_max
-        return self._news.take(self._row_of, len(self._others) + 1, listeners, size)
-
-    def spend_news(self) -> None:
-        """Tell no news: everybody knows it. A simulated cluster begins so."""
-        self._news.clear()
+        return self.news.take(self._row_of, len(self._others) + 1, listeners, size)
 
     def news_for(self, node: NodeId) -> tuple[Update, ...]:
         """The news to piggyback on a packet to a member.
@@ -268,9 +264,3 @@ class MemberTable:
             return False
         self._forget(min(gone, key=lambda member: member.since))
         return True
-
-
-def _put(member: Member, claim: MemberRow, now: Micros) -> None:
-    if claim.state != member.row.state:
-        member.since = now
-    member.row = claim

@@ -170,7 +170,7 @@ class Membership:
         """This node did not run for this time at most, which does not count for anybody else."""
         if not self._settings.lifeguard:
             return
-        self.detector.move(lag_us)
+        self.detector.probes.move(lag_us)
         self.claims.suspicions.move(lag_us)
         intervals = lag_us // (self._settings.probe_interval_ms * MS_US)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
@@ -204,7 +204,7 @@ class Membership:
             case PingReq():
                 self.detector.receive_ping_req(packet, source, now)
             case Nack():
-                self.detector.receive_nack(packet, sender)
+                self.detector.probes.receive_nack(packet.nonce, sender)
             case Relayed():
                 self.detector.receive_relayed(packet, now)
             case Join():

@@ -274,7 +274,7 @@ class TestNews:
         spend(members)
         accused = row(state=State.SUSPECT)._replace(accuser=b"bob-----")
         members.apply(accused, 0)
-        members.confirm(accused._replace(accuser=b"cyd-----"))
+        members.news.confirm(accused.id, b"cyd-----")
         told = members.take_news()
 
         assert [claim.accuser for claim in told] == [b"bob-----", b"cyd-----"]

@@ -1,6 +1,6 @@
 from random import Random
 
-from flc_udp.core.liveness.relay import RELAYS_MAX, Errand, Relay
+from flc_udp.core.liveness.probe import RELAYS_MAX, Errand, Relay
 from flc_udp.model.address import Address
 from flc_udp.model.units import NEVER
 

@@ -48,7 +48,7 @@ class Peer:
         self.liveness = Membership(shared, me, 0)
         for row in known:
             self.liveness.members.apply(row, 0)
-        self.liveness.members.spend_news()
+        self.liveness.members.news.clear()
         self.sizes: list[int] = []
 
     @property
@@ -181,7 +181,7 @@ def test_who_was_unknown_is_no_news_and_what_changed_is() -> None:
     known = rows(20)
     newcomer, seed = Peer(1, known[:1]), Peer(2, known)
     knows(newcomer, seed)
-    newcomer.liveness.members.spend_news()
+    newcomer.liveness.members.news.clear()
     seed.liveness.members.apply(known[0]._replace(state=State.LEFT), 0)
     talk(newcomer, seed)
 
