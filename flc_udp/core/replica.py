@@ -240,7 +240,7 @@ class Replica:
     def rebuild(self, history: History, now: Micros) -> None:
         """A commit failed, and `history` is what the log really holds: begin anew from that."""
         is_paused = self._log_side.is_paused
-        self._receipts.restart()
+        self._receipts = Receipts()
         self._rebuild_log_side(history, now)
         self._log_side.begin_log()
         self._log_side.is_paused = is_paused
@@ -304,7 +304,7 @@ class Replica:
         if self.me.id != self._id:
             self._id = self.me.id
             self._log_side.begin_log()
-            self._receipts.restart()
+            self._receipts = Receipts()
 
     # --- What may be seen of it -------------------------------------------------------------------
 

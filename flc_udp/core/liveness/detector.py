@@ -152,11 +152,10 @@ class Detector:
     def _timeout_us_of(self, member: Member) -> int:
         # In a large cluster few members were measured by this node. Others get what is usual.
         trip = member.round_trip or self._usual
-        if trip is None:
-            return self._timeout_most_us * self.health.multiplier
-        return (
-            trip.timeout_us(self._timeout_least_us, self._timeout_most_us) * self.health.multiplier
-        )
+        timeout_us = self._timeout_most_us
+        if trip is not None:
+            timeout_us = trip.timeout_us(self._timeout_least_us, self._timeout_most_us)
+        return timeout_us * self.health.multiplier
 
     def _measure(self, sender: NodeId, answer: ProbeAnswer) -> None:
         member = self._members.get(sender)

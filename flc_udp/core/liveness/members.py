@@ -65,12 +65,13 @@ class Member:
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether a claim replaces what is believed of the same member."""
-    if claim.incarnation != held.incarnation:
-        return claim.incarnation > held.incarnation
-    if claim.state != held.state:
-        return claim.state > held.state
-    # These only break ties: between honest claims there are none. Who accuses is no part of it.
-    return (*claim[3:6], claim.tags) > (*held[3:6], held.tags)
+    return _rank(claim) > _rank(held)
+
+
+def _rank(row: MemberRow) -> tuple[object, ...]:
+    # All after the state only breaks ties: between honest claims there are none. Who accuses is no
+    # part of it.
+    return (row.incarnation, row.state, *row[3:6], row.tags)
 
 
 def alive_row(

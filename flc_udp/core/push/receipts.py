@@ -55,7 +55,7 @@ class Wait:
 
 @dataclass(slots=True)
 class Receipts:
-    """How far other members durably hold this node's log, and the waits for that."""
+    """How far other members durably hold one log of this node, and the waits for that."""
 
     held: dict[NodeId, int] = field(default_factory=dict)
     wake_at: int = NEVER
@@ -100,13 +100,6 @@ class Receipts:
     def forget(self, wait: Wait) -> None:
         """Nobody waits for this any more."""
         self._waits = [other for other in self._waits if other is not wait]
-
-    def restart(self) -> None:
-        """A new log begins. What others hold of the old one does not count for it."""
-        self.held.clear()
-        self.marks.clear()
-        self._waits.clear()
-        self.wake_at = NEVER
 
     def take_due(self, now: Micros) -> list[NodeId]:
         """The members to probe now: those that are waited for, in the order of the waits."""

@@ -24,12 +24,12 @@ from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.fetch import Fetch
 from flc_udp.core.repair.pieces import Pieces
-from flc_udp.core.repair.pull_packets import PullWriter
+from flc_udp.core.repair.pull_packets import Missing, PullWriter
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId, NodeId, Spans
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
@@ -110,19 +110,16 @@ class AntiEntropy:
         self.catch_up.close_silent(now)
         self.wants.ripen(now)
         live = [member.row.id for member in self._members.live()]
-        found = self._catch_up(live, now, is_busy)
-        chosen, found_too = self.fetch.take_due(now, live, is_busy=is_busy)
-        for peer, logs in chosen.items():
+        self._catch_up(live, now, is_busy)
+        for peer, logs in self.fetch.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
-        if found or found_too:
-            self.exchange.found()
         self.adoption.wake(live, now)
         self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
 
-    def _catch_up(self, live: list[NodeId], now: Micros, is_busy: bool) -> bool:
-        """Begin catch-up or go on with it. Return whether a digest found what is taken over now."""
+    def _catch_up(self, live: list[NodeId], now: Micros, is_busy: bool) -> None:
+        """Begin catch-up or go on with it."""
         catch_up, wants = self.catch_up, self.wants
-        missing, found = wants.take_many(has_begun=bool(catch_up.logs))
+        missing = wants.take_many(has_begun=bool(catch_up.logs))
         if missing:
             if not catch_up.logs:
                 self._helpers = self._random.sample(live, min(PEERS_MAX, len(live)))
@@ -134,14 +131,13 @@ class AntiEntropy:
             self._pull_window(window, now)
         for log in catch_up.take_released():
             wants.give_back(log, before[log], now)
-        return found
 
     def _peers_of(self, live: dict[NodeId, None], log: LogId) -> list[NodeId]:
         """Whom to ask for a log: first its tellers, then the other helpers of this catch-up."""
         asked = (*self.wants.tellers(log), *self._helpers)
         return [peer for peer in dict.fromkeys(asked) if peer in live]
 
-    def _pull(self, peer: NodeId, logs: list[tuple[LogId, Spans]], now: Micros) -> None:
+    def _pull(self, peer: NodeId, logs: Missing, now: Micros) -> None:
         """Ask a peer for what is missing of some logs. What the pull cannot name stays due."""
         nonce = self._random.getrandbits(64)
         wants, named = self._writer.name_some(logs)

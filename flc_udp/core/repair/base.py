@@ -144,8 +144,12 @@ class Adoption:
 
     def wake(self, live: Sequence[NodeId], now: Micros) -> None:
         """Begin to take a base where one is needed, or go on with the one that is being taken."""
-        if self.take.is_on:
-            self._go_on(live, now)
+        take = self.take
+        if take.is_on:
+            if take.deadline <= now:  # A page was silent for too long: ask for it again.
+                pull = take.again(now)
+                if pull is not None and take.peer in live:
+                    self._out.send(self._members[take.peer].row.address, pull)
             return
         truncated = self._wants.take_truncated()
         # This node's own floor does not matter: what is missing lies below the others' floors.
@@ -158,7 +162,7 @@ class Adoption:
         if floors:
             self._given_up = list(truncated)
             _, peer = min(floors)
-            pull = self.take.begin(peer, self._random.getrandbits(64), now)
+            pull = take.begin(peer, self._random.getrandbits(64), now)
             self._out.send(self._members[peer].row.address, pull)
 
     def receive_end(self, end: BaseEnd, sender: NodeId, source: Address, now: Micros) -> None:
@@ -170,11 +174,3 @@ class Adoption:
                 self._out += [HistoryTruncated(following.floor, sender), following]
         elif following is not None:
             self._out.send(source, following)
-
-    def _go_on(self, live: Sequence[NodeId], now: Micros) -> None:
-        """Ask again for a page that was silent for too long."""
-        take = self.take
-        if take.deadline <= now:
-            pull = take.again(now)
-            if pull is not None and take.peer in live:
-                self._out.send(self._members[take.peer].row.address, pull)

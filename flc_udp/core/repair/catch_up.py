@@ -41,6 +41,9 @@ is silent about it is not asked for it again."""
 PENALTY_US = 2 * SECOND_US
 """For this long a peer that was silent is asked only if there is no other."""
 
+PeersOf = Callable[[LogId], Sequence[NodeId]]
+"""Tells whom to ask for a log, the likeliest first."""
+
 
 class CatchUp:
     """One catch-up. Times are in µs. Nothing is under way while `logs` is empty."""
@@ -83,8 +86,6 @@ class CatchUp:
 
     def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
         """Catch up on these logs too: {log: messages missing}."""
-        if not self.logs:
-            self._pace.width = 0  # How dense other messages were says nothing about these.
         self._stretches.add([log for log in missing if log not in self.logs])
         self.logs.update(missing)
         self.look_again(now)
@@ -118,24 +119,19 @@ class CatchUp:
         self.pulls.clear()
         self._waiting.clear()
         self._early.clear()
-        self._stretches.clear()
+        self._stretches = Stretches()
+        self._pace.width = 0  # How dense these messages were says nothing about later ones.
         self._look_at = NEVER
 
     # --- Asking -----------------------------------------------------------------------------------
 
     def take(
-        self,
-        now: Micros,
-        peers_of: Callable[[LogId], Sequence[NodeId]],
-        *,
-        is_busy: bool,
-        is_full: bool,
+        self, now: Micros, peers_of: PeersOf, *, is_busy: bool, is_full: bool
     ) -> StampWindow | None:
         """The next window to ask for, with its peer. None: it has to wait.
 
-        `peers_of` tells whom to ask for a log, the likeliest first. Nothing is asked for while too
-        much waits for the disk (`is_busy`). While too much waits for its causes (`is_full`) or is
-        laid aside, only what was asked for before is asked for again.
+        Nothing is asked for while too much waits for the disk (`is_busy`). While too much waits for
+        its causes (`is_full`) or is laid aside, only what was asked for before is asked for again.
         """
         self._look_at = NEVER
         # What waits for its causes may need what is not asked for yet, so with nothing under way

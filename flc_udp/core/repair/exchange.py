@@ -96,10 +96,6 @@ class Exchange:
         self._next_at = now
         return asked
 
-    def found(self) -> None:
-        """An exchange told of something that was missing, so the next one need not wait long."""
-        self._pause_us = self._shortest_us
-
     def compare(
         self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: Micros
     ) -> None:
@@ -113,8 +109,10 @@ class Exchange:
             self.synced[sender] = agrees
         if agrees or (not is_asked and (catching_up or now < self._next_at)):
             return
-        if is_asked or self._causal.held:
-            self._pause_us = self._shortest_us  # What waits here for its causes lacks something.
+        # What waits here for its causes lacks something, and what an exchange found may not be all.
+        if is_asked or self._causal.held or self._wants.found:
+            self._pause_us = self._shortest_us
+            self._wants.found = False
         self._next_at = Micros(now + self._pause_us)
         self._pause_us = min(2 * self._pause_us, self._longest_us)
         self._out.send(source, *self._range(LogId(FIRST_ID), 0))

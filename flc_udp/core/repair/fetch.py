@@ -12,12 +12,18 @@ history are left to catch-up (`catch_up`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
 
-from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wants import ENOUGH, REPAIR_MESSAGES_MAX, SILENT, VAIN, Wants
-from flc_udp.model.dots import LogId, NodeId, Spans
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing
+from flc_udp.core.repair.wants import (
+    ENOUGH,
+    REPAIR_MESSAGES_MAX,
+    SILENT,
+    VAIN,
+    PullUnderWay,
+    Wants,
+)
+from flc_udp.model.dots import NodeId
 from flc_udp.model.units import NEVER, Micros
 
 PULLS_MAX = 8
@@ -26,28 +32,8 @@ PULLS_MAX = 8
 LOOKS_MAX = 512
 """At most this many ready logs are looked at in one go. All pulls together cannot name more."""
 
-Chosen = dict[NodeId, list[tuple[LogId, Spans]]]
-"""{peer: [(log, what is missing of it)]}: what to ask of whom."""
-
-
-@dataclass(slots=True)
-class PullUnderWay:
-    """One pull, as the node that asked remembers it."""
-
-    peer: NodeId
-    missing: Mapping[LogId, int]
-    """{log: how many of its messages were missing when it was asked for}."""
-    deadline: int
-    for_pieces: bool
-    """Whether it asks for pieces. The end of an answer does not count pieces, so then it does not
-    tell whether the peer has nothing."""
-    has_pieces: bool = False
-    """Whether pieces came: that is progress, although no message is whole yet."""
-
-    @property
-    def messages(self) -> int:
-        """How many messages were missing in all."""
-        return sum(self.missing.values())
+Chosen = dict[NodeId, Missing]
+"""What to ask of whom."""
 
 
 class Fetch:
@@ -84,16 +70,13 @@ class Fetch:
 
     # --- Asking -----------------------------------------------------------------------------------
 
-    def take_due(
-        self, now: Micros, live: Iterable[NodeId], *, is_busy: bool
-    ) -> tuple[Chosen, bool]:
-        """What to ask of whom, and whether a digest found any of it.
+    def take_due(self, now: Micros, live: Iterable[NodeId], *, is_busy: bool) -> Chosen:
+        """What to ask of whom.
 
         Nothing is asked for while `is_busy`: what came by earlier pulls waits for the disk.
         """
         wants, everybody = self._wants, dict.fromkeys(live)
         chosen: Chosen = {}
-        found = False
         busy = {pull.peer for pull in self.pulls.values()}
         for log in [] if is_busy else wants.first_ready(LOOKS_MAX):
             missing = wants.count(log)
@@ -107,25 +90,19 @@ class Fetch:
             if peer is None:
                 wants.give_way(log)
                 continue
-            spans = chosen.setdefault(peer, [])
-            if len(spans) < LOGS_PER_PULL:
-                spans.append((log, missing))
-                found = found or wants.is_by_digest(log)
+            logs = chosen.setdefault(peer, [])
+            if len(logs) < LOGS_PER_PULL:
+                logs.append((log, missing))
+                wants.note_chosen(log)
         # The end of a pull or of a commit looks again at once. If neither comes, time does.
         self._look_at = now + self._pull_timeout_us if wants.has_ready else NEVER
-        return chosen, found
+        return chosen
 
     def asked(
-        self,
-        nonce: int,
-        peer: NodeId,
-        spans: Sequence[tuple[LogId, Spans]],
-        now: Micros,
-        *,
-        for_pieces: bool = False,
+        self, nonce: int, peer: NodeId, logs: Missing, now: Micros, *, for_pieces: bool = False
     ) -> None:
-        """A pull for these spans is being sent."""
-        missing = {log: gaps.count() for log, gaps in spans}
+        """A pull for what is missing of these logs is being sent."""
+        missing = {log: gaps.count() for log, gaps in logs}
         pull = PullUnderWay(peer, missing, now + self._repair_timeout_us, for_pieces)
         if pull.messages > REPAIR_MESSAGES_MAX:
             pull.deadline = now + self._pull_timeout_us
@@ -169,7 +146,7 @@ class Fetch:
 
     def _close(self, nonce: int, doubt: int, now: Micros) -> None:
         pull = self.pulls.pop(nonce)
-        self._wants.answered(pull.missing, pull.peer, doubt, now, has_pieces=pull.has_pieces)
+        self._wants.answered(pull, doubt, now)
         self.look_again(now)
 
 

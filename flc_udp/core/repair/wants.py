@@ -150,12 +150,35 @@ class WantedLog:
         return ((timeout_us << doublings) - timeout_us) // 2
 
 
+@dataclass(slots=True)
+class PullUnderWay:
+    """One pull, as the node that asked remembers it."""
+
+    peer: NodeId
+    missing: Mapping[LogId, int]
+    """{log: how many of its messages were missing when it was asked for}."""
+    deadline: int
+    for_pieces: bool
+    """Whether it asks for pieces. The end of an answer does not count pieces, so then it does not
+    tell whether the peer has nothing."""
+    has_pieces: bool = False
+    """Whether pieces came: that is progress, although no message is whole yet."""
+
+    @property
+    def messages(self) -> int:
+        """How many messages were missing in all."""
+        return sum(self.missing.values())
+
+
 class Wants:
     """All wanted logs. Times are in µs."""
 
     def __init__(self, gaps: Gaps, repair_timeout_us: int) -> None:
         self.to_go = 0
         """Messages known to be missing, as last counted."""
+        self.found = False
+        """Whether a digest was the first to tell of something that was asked for since this was
+        last looked at."""
         self.abandoned = 0
         """Wants that nobody could serve."""
         self._gaps = gaps
@@ -211,10 +234,6 @@ class Wants:
         wanted = self._wanted.get(log)
         return [] if wanted is None else wanted.tellers
 
-    def is_by_digest(self, log: LogId) -> bool:
-        """Whether a digest was the first to tell of what is wanted of this log."""
-        return self._wanted[log].by_digest
-
     def count(self, log: LogId) -> Spans:
         """Count what is missing of a wanted log, and return it. If nothing is, drop the want."""
         wanted = self._wanted[log]
@@ -255,6 +274,10 @@ class Wants:
         """A log cannot be asked for now. The others are asked for first."""
         self._ready[log] = self._ready.pop(log)
 
+    def note_chosen(self, log: LogId) -> None:
+        """This is to be asked for now."""
+        self.found = self.found or self._wanted[log].by_digest
+
     def note_truncated(self, log: LogId, now: Micros) -> None:
         """No reachable member keeps what is wanted of a log.
 
@@ -273,42 +296,31 @@ class Wants:
             self._wanted[log].asker = Asker.PULL
             self._ready.pop(log, None)
 
-    def answered(
-        self,
-        missing: Mapping[LogId, int],
-        peer: NodeId,
-        doubt: int,
-        now: Micros,
-        *,
-        has_pieces: bool,
-    ) -> None:
-        """A pull is over. `peer` was asked for these: {log: messages missing then}.
-
-        `doubt` is what follows for the peer if nothing came. `has_pieces`: some pieces came.
-        """
-        self._note_floors(missing, peer, doubt, has_pieces)
-        for log, before in missing.items():
-            self._settle(log, self._wanted[log], before + has_pieces, peer, now)
+    def answered(self, pull: PullUnderWay, doubt: int, now: Micros) -> None:
+        """A pull is over. `doubt` is what follows for its peer if nothing came."""
+        self._note_floors(pull, doubt)
+        for log, before in pull.missing.items():
+            self._settle(log, self._wanted[log], before + pull.has_pieces, pull.peer, now)
 
     # --- Catch-up ---------------------------------------------------------------------------------
 
-    def take_many(self, *, has_begun: bool) -> tuple[dict[LogId, int], bool]:
-        """{log: messages missing} for catch-up to ask for, and whether a digest found any of them.
+    def take_many(self, *, has_begun: bool) -> dict[LogId, int]:
+        """{log: messages missing} for catch-up to ask for.
 
         Catch-up begins with all that is ready, when much is missing. Once it has begun it takes
         only logs of which much is missing. It never takes what some member has deleted: it asks
         only a few members, and of such a log every member has to be asked.
         """
         if not has_begun and self.to_go < CATCH_UP_LEAST:
-            return {}, False
+            return {}
         least = REPAIR_MESSAGES_MAX if has_begun else 0
         ready = {log: self._wanted[log] for log in self._ready}
         taken = {log: it for log, it in ready.items() if it.missing > least and it.floors is None}
         for log, wanted in taken.items():
             wanted.asker = Asker.CATCH_UP
             del self._ready[log]
-        found = any(wanted.by_digest for wanted in taken.values())
-        return {log: wanted.missing for log, wanted in taken.items()}, found
+            self.note_chosen(log)
+        return {log: wanted.missing for log, wanted in taken.items()}
 
     def recount(self, logs: Iterable[LogId]) -> None:
         """Some messages of these came by catch-up.
@@ -353,25 +365,24 @@ class Wants:
                 self._wait(log, wanted, now)
         return is_through
 
-    def _note_floors(
-        self, missing: Mapping[LogId, int], peer: NodeId, doubt: int, has_pieces: bool
-    ) -> None:
+    def _note_floors(self, pull: PullUnderWay, doubt: int) -> None:
         """Note how a peer answered for logs of which some member has deleted what is wanted.
 
         If it brought anything it is not doubted. What it brought may be of other logs, because
         messages come in the order of stamps, and only as many as the credit allows.
         """
-        noted = [it for log in missing if (it := self._wanted[log].floors)]
+        noted = [it for log in pull.missing if (it := self._wanted[log].floors)]
         if not noted:
             return
-        brought = has_pieces or any(
-            self._gaps(log, self.upper(log)).count() < before for log, before in missing.items()
+        brought = pull.has_pieces or any(
+            self._gaps(log, self.upper(log)).count() < before
+            for log, before in pull.missing.items()
         )
         for floors in noted:
             if brought:
-                floors.has_some(peer)
+                floors.has_some(pull.peer)
             else:
-                floors.doubt(peer, doubt)
+                floors.doubt(pull.peer, doubt)
 
     # --- One want ---------------------------------------------------------------------------------
 

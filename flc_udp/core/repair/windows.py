@@ -110,11 +110,6 @@ class Stretches:
             self._next_of.append(0)
             self._edge = 0
 
-    def clear(self) -> None:
-        """Ask for nothing any more."""
-        self._groups.clear()
-        self._next_of.clear()
-
     def probe(self) -> list[StampWindow]:
         """A first window, of all stamps. Its answer tells where the missing begins.
 

@@ -55,7 +55,7 @@ class Puller:
         """What is asked now: {peer: (nonce, logs)}."""
         asked = {}
         self.wants.ripen(self.now)
-        chosen, _ = self.fetch.take_due(self.now, live, is_busy=is_busy)
+        chosen = self.fetch.take_due(self.now, live, is_busy=is_busy)
         for peer, spans in chosen.items():
             self._nonce += 1
             self.fetch.asked(self._nonce, peer, spans, self.now)
