@@ -16,7 +16,7 @@ from collections.abc import Sequence
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.causal import Arrival, Causal, Outcome
-from flc_udp.core.effects import Append, Deliver, Effect, Send
+from flc_udp.core.effects import Append, Deliver, Effect
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
 from flc_udp.core.push.rumors import Rumors
@@ -55,7 +55,7 @@ class LogSide:
         self._random = shared.random
         self._out = shared.out
         self._drops = shared.drops
-        self._rumors = Rumors()
+        self.rumors = Rumors()
         self._decided: list[Message] = []
         self._receipts_due: dict[LogId, None] = {}
         self._own_receipts: set[int] = set()
@@ -137,7 +137,7 @@ class LogSide:
     @property
     def wake_at(self) -> int:
         """When `wake` is due, in µs."""
-        return min(self.repair.wake_at, self._rumors.wake_at)
+        return min(self.repair.wake_at, self.rumors.wake_at)
 
     def wake(self, now: Micros) -> None:
         """Take what catch-up brought, and ask for what is due."""
@@ -221,7 +221,7 @@ class LogSide:
                 self._receipts_due[message.log] = None
             if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
                 writer = self._writer(message.log)
-                self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+                self.rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
 
     def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
         """These messages are durable. Send our own, say what is held, and show them all."""
@@ -235,13 +235,13 @@ class LogSide:
                 asks = message.seq in self._own_receipts
                 self._own_receipts.discard(message.seq)
                 if is_small:
-                    self._rumors.push(message, None, None, receipt=asks)
+                    self.rumors.push(message, None, None, receipt=asks)
             if not is_small and (announces or message.log == own):
                 # Others pull it. A pull asks for no receipt: probes bring the receipts.
-                self._rumors.announce(message, self._writer(message.log))
+                self.rumors.announce(message, self._writer(message.log))
         if announces:
             for message in {message.log: message for message in messages}.values():
-                self._rumors.have(message, self._writer(message.log), now)
+                self.rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
         self.repair.look_again(now)
         self._out.append(Deliver(first_position, tuple(messages)))
@@ -271,7 +271,3 @@ class LogSide:
         """What was decided since the last time, to be committed as one."""
         decided, self._decided = self._decided, []
         return [Append(tuple(decided))] if decided else []
-
-    def take_rumors(self, now: Micros) -> list[Send]:
-        """What is to be told to the peers now."""
-        return self._rumors.take(self._links, now)

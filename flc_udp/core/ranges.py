@@ -59,28 +59,6 @@ def part(low: Id, level: int, number: int) -> Id:
     return cast("Id", _id(first | number << shift))
 
 
-def hashes(rows: Iterable[tuple[Id, int]], level: int) -> bytes:
-    """The digest of a range, which is 64 hashes of 8 bytes.
-
-    `rows` is the id and the hash of every row in it.
-    """
-    sums = [0] * RANGE_FANOUT
-    shift = ID_BITS - FANOUT_BITS * (level + 1)
-    for node, row_hash in rows:
-        sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= row_hash
-    return _joined(sums)
-
-
-def differing(mine: bytes, theirs: bytes) -> list[int]:
-    """The numbers of the parts whose hashes differ."""
-    return [
-        number
-        for number in range(RANGE_FANOUT)
-        if mine[number * HASH_BYTES : (number + 1) * HASH_BYTES]
-        != theirs[number * HASH_BYTES : (number + 1) * HASH_BYTES]
-    ]
-
-
 def _id(number: int) -> bytes:
     return number.to_bytes(ID_BYTES, "big")
 
@@ -138,16 +116,23 @@ class Table(Generic[Id]):
         return self._order[bisect_left(self._order, low) : bisect_right(self._order, high)]
 
     def hashes(self, low: Id, level: int) -> bytes:
-        """The digest of one range."""
+        """The digest of one range, which is 64 hashes of 8 bytes."""
         if level == 0:
             return _joined(self._parts)
-        span = self.ids(*bounds(low, level))
-        return hashes(((node, self._hashes[node]) for node in span), level)
+        sums = [0] * RANGE_FANOUT
+        shift = ID_BITS - FANOUT_BITS * (level + 1)
+        for node in self.ids(*bounds(low, level)):
+            sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= self._hashes[node]
+        return _joined(sums)
 
     def differing(self, low: Id, level: int, theirs: bytes) -> list[Id]:
         """The first ids of the parts in which another table's digest of a range differs."""
-        numbers = differing(self.hashes(low, level), theirs)
-        return [part(low, level, number) for number in numbers]
+        mine = self.hashes(low, level)
+        return [
+            part(low, level, at // HASH_BYTES)
+            for at in range(0, len(mine), HASH_BYTES)
+            if mine[at : at + HASH_BYTES] != theirs[at : at + HASH_BYTES]
+        ]
 
     def _toggle(self, node: Id, row_hash: int) -> None:
         self._root ^= row_hash

@@ -129,7 +129,7 @@ class Replica:
 
         `needed` is the number of others; None means all that are alive or suspect now.
         """
-        live = [member.row.id for member in self._members.live()]
+        live = self._members.live_by_id()
         return self._receipts.watch(seq, len(live) if needed is None else needed, live, now)
 
     def stop_watching(self, wait: Wait) -> None:
@@ -282,7 +282,7 @@ class Replica:
         self._membership.push_news(now)
         effects = self._log_side.take_appended()
         effects += self._shared.out
-        effects += self._log_side.take_rumors(now)
+        effects += self._log_side.rumors.take(self._links, now)
         self._shared.out.clear()
         return effects
 

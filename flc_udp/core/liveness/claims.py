@@ -11,7 +11,7 @@ from __future__ import annotations
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
-from flc_udp.core.liveness.members import LIVE, MemberTable
+from flc_udp.core.liveness.members import LIVE, MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
@@ -173,7 +173,7 @@ class Claims:
             self._out.append(MEMBER_NOTICES[row.state](*who))
 
 
-def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
+def claims_of(packet: Packet) -> Rows:
     """The claims about members in a packet."""
     match packet:
         case Join(row) | Leave(_, row):

@@ -24,6 +24,9 @@ from flc_udp.wire.rows import MemberRow, State
 
 LIVE = (State.ALIVE, State.SUSPECT)
 
+Rows = tuple[MemberRow, ...]
+"""Claims about members, as they stand in a packet."""
+
 NEWS_BYTES = 480
 """News may take this many bytes of a probe: six usual rows, which never crowd out the rest."""
 
@@ -139,7 +142,7 @@ class MemberTable:
             self._live_list = list(self._live.values())
         return self._live
 
-    def rows(self) -> tuple[MemberRow, ...]:
+    def rows(self) -> Rows:
         """All rows, this node's first."""
         return tuple(member.row for member in self)
 
@@ -235,10 +238,9 @@ class MemberTable:
         self.table.put(node, member_hash(self.me.row))
         self.news.put(node)
 
-    def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
+    def take_news(self, listeners: int = 1, bytes_max: int = NEWS_BYTES) -> Rows:
         """The rows to tell to this many listeners, within a number of bytes."""
-        size = NEWS_BYTES if bytes_max is None else bytes_max
-        return self.news.take(self._row_of, len(self._others) + 1, listeners, size)
+        return self.news.take(self._row_of, len(self._others) + 1, listeners, bytes_max)
 
     def news_for(self, node: NodeId) -> tuple[Update, ...]:
         """The news to piggyback on a packet to a member.

@@ -22,7 +22,7 @@ from flc_udp.core.liveness.claims import Claims, claims_of
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.liveness.leaving import Leaving
-from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.liveness.members import MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
 from flc_udp.core.shared import Shared
@@ -250,29 +250,19 @@ class Membership:
             self.claims.hear(leave.row, now)
             self._out.send(source, self.detector.ack(leave.nonce, 0))
 
-    def _receive_members(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
-    ) -> None:
+    def _receive_members(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
         """A peer told rows that it knows better. Tell it who of them died or left since."""
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
             self._out.send(source, Members(tuple(fallen)))
 
-    def _hear_table(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
-    ) -> None:
+    def _hear_table(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
         """Hear the claims of an exchange. A member that was unknown here is no news to others."""
         self.roster.learned(self._hear_all(rows, sender, source, now, is_news=False), now)
 
     def _hear_all(
-        self,
-        rows: tuple[MemberRow, ...],
-        sender: NodeId,
-        source: Address,
-        now: Micros,
-        *,
-        is_news: bool,
+        self, rows: Rows, sender: NodeId, source: Address, now: Micros, *, is_news: bool
     ) -> int:
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         self._rejoin.answered(source)
@@ -283,8 +273,7 @@ class Membership:
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.
         refuted = () if self.me is before else (Update((self.me,)),)
-        if answer := (*refuted, *self._ghosts(rows)):
-            self._out.send(source, *answer)
+        self._out.send(source, *refuted, *self._ghosts(rows))
         return believed
 
     def receive_own(self, packets: Iterable[Packet], source: Address, now: Micros) -> None:

@@ -12,7 +12,7 @@ grace, because a message may just have been overtaken on its way.
 
 from __future__ import annotations
 
-from functools import partial
+from collections.abc import Collection
 
 from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
@@ -109,33 +109,32 @@ class AntiEntropy:
         self.fetch.close_silent(now)
         self.catch_up.close_silent(now)
         self.wants.ripen(now)
-        live = [member.row.id for member in self._members.live()]
+        live = self._members.live_by_id()
         self._catch_up(live, now, is_busy)
         for peer, logs in self.fetch.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
         self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
 
-    def _catch_up(self, live: list[NodeId], now: Micros, is_busy: bool) -> None:
+    def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:
         """Begin catch-up or go on with it."""
         catch_up, wants = self.catch_up, self.wants
         missing = wants.take_many(has_begun=bool(catch_up.logs))
         if missing:
             if not catch_up.logs:
-                self._helpers = self._random.sample(live, min(PEERS_MAX, len(live)))
+                self._helpers = self._random.sample(list(live), min(PEERS_MAX, len(live)))
             catch_up.take_over(missing, now)
-        before = dict(catch_up.logs)
-        peers_of = partial(self._peers_of, dict.fromkeys(live))
+
+        def peers_of(log: LogId) -> list[NodeId]:
+            """Whom to ask for a log: first its tellers, then the other helpers of this catch-up."""
+            asked = (*wants.tellers(log), *self._helpers)
+            return [peer for peer in dict.fromkeys(asked) if peer in live]
+
         is_full = self._causal.is_half_full
         while window := catch_up.take(now, peers_of, is_busy=is_busy, is_full=is_full):
             self._pull_window(window, now)
-        for log in catch_up.take_released():
-            wants.give_back(log, before[log], now)
-
-    def _peers_of(self, live: dict[NodeId, None], log: LogId) -> list[NodeId]:
-        """Whom to ask for a log: first its tellers, then the other helpers of this catch-up."""
-        asked = (*self.wants.tellers(log), *self._helpers)
-        return [peer for peer in dict.fromkeys(asked) if peer in live]
+        for log, before in catch_up.take_released().items():
+            wants.give_back(log, before, now)
 
     def _pull(self, peer: NodeId, logs: Missing, now: Micros) -> None:
         """Ask a peer for what is missing of some logs. What the pull cannot name stays due."""
@@ -152,8 +151,7 @@ class AntiEntropy:
 
     def _pull_window(self, window: StampWindow, now: Micros) -> None:
         """Ask the window's peer for what is missing in it."""
-        gaps, wants = self._causal.gaps, self.wants
-        named = self._writer.name_all([(log, gaps(log, wants.upper(log))) for log in window.logs])
+        named = self._writer.name_all([(log, self.wants.missing(log)) for log in window.logs])
         if not named:
             self.catch_up.nothing_missing(window)
             return

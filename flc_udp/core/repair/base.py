@@ -13,7 +13,7 @@ missing, or may keep it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from flc_udp.core.effects import Adopt
@@ -142,7 +142,7 @@ class Adoption:
         self._given_up: list[LogId] = []
         """The logs for which the base is taken."""
 
-    def wake(self, live: Sequence[NodeId], now: Micros) -> None:
+    def wake(self, live: Collection[NodeId], now: Micros) -> None:
         """Begin to take a base where one is needed, or go on with the one that is being taken."""
         take = self.take
         if take.is_on:
@@ -169,8 +169,7 @@ class Adoption:
         """A page came to its end: ask for the next one, or adopt the base if it is whole."""
         following = self.take.ended(end, sender, self._random.getrandbits(64), now)
         if isinstance(following, Adopt):
-            live = [member.row.id for member in self._members.live()]
-            if self._wants.needs_base(self._given_up, live, now):
+            if self._wants.needs_base(self._given_up, self._members.live_by_id(), now):
                 self._out += [HistoryTruncated(following.floor, sender), following]
         elif following is not None:
             self._out.send(source, following)

@@ -80,8 +80,6 @@ class CatchUp:
     @property
     def wake_at(self) -> int:
         """When a window has been silent for too long, or another may be asked for."""
-        if not self.logs:
-            return NEVER
         return min([self._look_at, *(window.deadline for window in self.pulls.values())])
 
     def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
@@ -95,13 +93,15 @@ class CatchUp:
         if self.logs:
             self._look_at = now
 
-    def take_released(self) -> list[LogId]:
-        """The logs that catch-up is done with, or has given up. At the end these are all."""
-        released, self._released = self._released, []
+    def take_released(self) -> dict[LogId, int]:
+        """The logs that catch-up is done with, or has given up: {log: messages missing at first}.
+
+        At the end these are all.
+        """
+        logs, self._released = self._released, []
         if self.logs and self._stretches.is_through and self._has_nothing:
-            released = list(self.logs)
-        for log in released:
-            self.logs.pop(log, None)
+            logs = list(self.logs)
+        released = {log: self.logs.pop(log) for log in logs if log in self.logs}
         if released and not self.logs:
             self._stop()
         return released

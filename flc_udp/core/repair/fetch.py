@@ -12,7 +12,7 @@ history are left to catch-up (`catch_up`).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Sequence
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing
 from flc_udp.core.repair.wants import (
@@ -70,20 +70,20 @@ class Fetch:
 
     # --- Asking -----------------------------------------------------------------------------------
 
-    def take_due(self, now: Micros, live: Iterable[NodeId], *, is_busy: bool) -> Chosen:
+    def take_due(self, now: Micros, live: Collection[NodeId], *, is_busy: bool) -> Chosen:
         """What to ask of whom.
 
         Nothing is asked for while `is_busy`: what came by earlier pulls waits for the disk.
         """
-        wants, everybody = self._wants, dict.fromkeys(live)
+        wants = self._wants
         chosen: Chosen = {}
         busy = {pull.peer for pull in self.pulls.values()}
         for log in [] if is_busy else wants.first_ready(LOOKS_MAX):
             missing = wants.count(log)
             if not missing:
                 continue
-            to_ask = wants.still_to_ask(log, everybody)
-            if everybody and not to_ask:
+            to_ask = wants.still_to_ask(log, live)
+            if live and not to_ask:
                 wants.note_truncated(log, now)
                 continue
             peer = _choose(wants.tellers(log), to_ask, busy, chosen)
@@ -151,7 +151,7 @@ class Fetch:
 
 
 def _choose(
-    tellers: Sequence[NodeId], to_ask: dict[NodeId, None], busy: set[NodeId], chosen: Chosen
+    tellers: Sequence[NodeId], to_ask: Collection[NodeId], busy: set[NodeId], chosen: Chosen
 ) -> NodeId | None:
     """Choose a teller that is to be asked and is not busy, or any member if no teller is.
 

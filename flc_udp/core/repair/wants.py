@@ -18,7 +18,7 @@ ten thousand of them. Who is asked for what is decided in `fetch`.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import Enum
 from heapq import heappop, heappush
@@ -224,10 +224,10 @@ class Wants:
         if wanted.tell(upper, teller):
             self._uncounted[log] = None
 
-    def upper(self, log: LogId) -> int:
-        """The last seq that is wanted of a log. 0: nothing is."""
+    def missing(self, log: LogId) -> Spans:
+        """What is wanted of a log, and missing now."""
         wanted = self._wanted.get(log)
-        return 0 if wanted is None else wanted.upper
+        return Spans() if wanted is None else self._gaps(log, wanted.upper)
 
     def tellers(self, log: LogId) -> list[NodeId]:
         """Who told of it, in the order in which they are to be asked."""
@@ -263,7 +263,7 @@ class Wants:
         """The first logs to be asked for, at most `count` of them."""
         return list(islice(self._ready, count))
 
-    def still_to_ask(self, log: LogId, live: dict[NodeId, None]) -> dict[NodeId, None]:
+    def still_to_ask(self, log: LogId, live: Collection[NodeId]) -> Collection[NodeId]:
         """Those of the live members that may still have what is wanted of a log."""
         wanted = self._wanted[log]
         if wanted.floors is not None and wanted.floors.is_through:
@@ -357,7 +357,7 @@ class Wants:
 
         It is not needed while there is a member that came meanwhile: that one is asked at once.
         """
-        missing = [(log, self._wanted[log]) for log in logs if self._gaps(log, self.upper(log))]
+        missing = [(log, self._wanted[log]) for log in logs if self.missing(log)]
         is_through = bool(missing)
         for log, wanted in missing:
             if wanted.floors and wanted.floors.others(live):
@@ -375,8 +375,7 @@ class Wants:
         if not noted:
             return
         brought = pull.has_pieces or any(
-            self._gaps(log, self.upper(log)).count() < before
-            for log, before in pull.missing.items()
+            self.missing(log).count() < before for log, before in pull.missing.items()
         )
         for floors in noted:
             if brought:
