@@ -265,7 +265,7 @@ class CatchUp:
             self._ask_again(window, end, is_whole=is_whole)
         elif is_whole and window.first_stamp:
             # From here on windows are cut to measure. What came already is not asked for again.
-            self._stretches.begins_at(window.group, window.first_stamp)
+            self._stretches.goes_on_at(window.group, window.first_stamp)
         return window
 
     def _ask_again(self, window: StampWindow, end: ReplayEnd, *, is_whole: bool) -> None:

@@ -133,12 +133,8 @@ class Stretches:
             if self._next_of[group] < self._edge
         ]
 
-    def begins_at(self, group: int, stamp: int) -> None:
-        """The first answer told that nothing of a group is missing below this stamp."""
-        self._next_of[group] = stamp
-
     def goes_on_at(self, group: int, stamp: int) -> None:
-        """An answer told that nothing more of a group is to be had below this stamp."""
+        """An answer told that nothing of a group is missing, or to be had, below this stamp."""
         self._next_of[group] = max(stamp, self._next_of[group])
 
     def nothing_missing(self, window: StampWindow) -> None:
