@@ -32,10 +32,6 @@ class Outcome(Enum):
     DUPLICATE = "duplicate"
     FORKED = "forked"
     """It was refused: another message has its dot, or it does not follow the one before it."""
-    MALFORMED = "malformed"
-    """Its bytes are not a message."""
-    NOT_TAKEN = "not taken"
-    """There was no room for it. It is asked for again."""
 
 
 class Arrival(NamedTuple):

@@ -73,3 +73,12 @@ class Adopt:
 
 
 Effect = Append | Deliver | Send | StreamReplay | StreamBase | Adopt | Notice
+
+
+class Outbox(list[Effect]):
+    """The effects of a turn that is not over, in the order in which they are to be carried out."""
+
+    def send(self, to: Address, *packets: Packet) -> None:
+        """Send these packets, if there are any."""
+        if packets:
+            self.append(Send((to,), packets))

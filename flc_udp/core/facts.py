@@ -202,7 +202,7 @@ def repair_facts(log_side: LogSide) -> RepairFacts:
         to_go=repair.wants.to_go,
         pulls=repair.pulls,
         is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
-        synced=dict(repair.exchange.last_sync.agrees),
+        synced=dict(repair.exchange.synced),
         forks=repair.exchange.forks,
         holdback_messages=len(causal.held),
         holdback_bytes=causal.held_bytes,

@@ -12,60 +12,50 @@ as it is decided, because its author holds it. Any claim to hold a message waits
 
 from __future__ import annotations
 
-from collections import Counter
 from collections.abc import Sequence
-from random import Random
-from typing import assert_never
 
-from flc_udp.config import ID_BYTES, Settings
-from flc_udp.core.author import compose
+from flc_udp.config import ID_BYTES
 from flc_udp.core.causal import Arrival, Causal, Outcome
-from flc_udp.core.effects import Append, Deliver, Effect, Send
+from flc_udp.core.effects import Append, Deliver, Effect
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
 from flc_udp.core.push.rumors import Rumors
 from flc_udp.core.repair.anti_entropy import AntiEntropy
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
-from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
+from flc_udp.core.shared import Shared
+from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message, decode, peek_dot
+from flc_udp.model.message import Message, Origin, decode, peek_dot, write
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
 
 
 class LogSide:
-    """Decides about messages. Effects go to `out`, the list that the Replica hands round."""
+    """Decides about messages."""
 
     def __init__(
-        self,
-        settings: Settings,
-        history: History,
-        standing: Standing,
-        members: MemberTable,
-        links: Links,
-        random: Random,
-        out: list[Effect],
-        drops: Counter[Drop],
-        now: Micros,
+        self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
+        settings = shared.settings
         self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
-        self.repair = AntiEntropy(settings, standing, links, self.causal, members, random, out, now)
+        self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
         """Messages that are decided and not durable yet."""
         self.is_paused = False
         """Whether no message is taken in, because another node's base is being taken."""
         self._settings = settings
-        self._standing = standing
+        self._standing = shared.standing
         self._members = members
         self._links = links
-        self._random = random
-        self._out = out
-        self._drops = drops
-        self._rumors = Rumors()
+        self._random = shared.random
+        self._out = shared.out
+        self._drops = shared.drops
+        self.rumors = Rumors()
         self._decided: list[Message] = []
         self._receipts_due: dict[LogId, None] = {}
         self._own_receipts: set[int] = set()
@@ -75,12 +65,28 @@ class LogSide:
     def post(
         self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool
     ) -> Message:
-        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap."""
+        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap.
+
+        It follows the head of this run's log. Its causes are the frontier of its room, and its
+        stamp is higher than theirs.
+        """
         log = self._standing.log
         if log == NO_LOG:
             log = LogId(self._random.randbytes(ID_BYTES))
-        me = self._members.me.row
-        message = compose(self.causal, log, me, room, author, body, wall)
+        me, head = self._members.me.row, self.causal.head(log)
+        causes = self.causal.causes_of_next(room, log)
+        message = write(
+            log=log,
+            seq=head.seq + 1,
+            room=room,
+            author=author,
+            wall=wall,
+            stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
+            causes=tuple(causes),
+            parent=head.hash,
+            body=body,
+            origin=Origin(me.id, me.name) if head.seq == 0 else None,
+        )
         self._standing.log = log
         outcome, decided = self.causal.offer(Arrival(message))
         assert outcome is Outcome.DECIDED
@@ -101,13 +107,12 @@ class LogSide:
         self.take_history(now)  # It came before the rumor, which may be caused by it.
         is_new = False
         for encoded in rumor.messages:
-            outcome = self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-            is_new |= outcome is not Outcome.DUPLICATE
+            is_new |= self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
         if self._links.came(sender, sum(map(len, rumor.messages))):
-            self._out.append(Send((source,), (Taken(rumor.at),)))
+            self._out.send(source, Taken(rumor.at))
         first = peek_dot(rumor.messages[0]) if rumor.messages else None
         if self._links.brought(sender, first, is_new=is_new, now=now):
-            self._out.append(Send((source,), (Prune(),)))
+            self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
         """Messages came that were pulled. Catch-up keeps its own until it is their turn."""
@@ -130,10 +135,9 @@ class LogSide:
     # --- The timer --------------------------------------------------------------------------------
 
     @property
-    def wake_at(self) -> int | None:
-        """When `wake` is due, in µs. None: nothing is waited for."""
-        times = (self.repair.wake_at, self._rumors.wake_at)
-        return min((at for at in times if at is not None), default=None)
+    def wake_at(self) -> int:
+        """When `wake` is due, in µs."""
+        return min(self.repair.wake_at, self.rumors.wake_at)
 
     def wake(self, now: Micros) -> None:
         """Take what catch-up brought, and ask for what is due."""
@@ -161,21 +165,22 @@ class LogSide:
 
     def _offer(
         self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
-    ) -> Outcome:
+    ) -> bool:
+        """Take a message that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
             if self.causal.contradicts(dot, encoded):
                 self.repair.exchange.tell_fork(dot)
-                return Outcome.FORKED
+                return True
             self._drops[Drop.DUPLICATE_MESSAGE] += 1
             if receipt and dot.seq <= self._standing.held(dot.log):  # It is due now.
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
-            return Outcome.DUPLICATE
+            return False
         message = self._read(encoded)
-        if message is None:
-            return Outcome.MALFORMED
-        return self._take(Arrival(message, sender, forward, receipt), now)
+        if message is not None:
+            self._take(Arrival(message, sender, forward, receipt), now)
+        return True
 
     def _read(self, encoded: bytes) -> Message | None:
         try:
@@ -188,31 +193,24 @@ class LogSide:
     def _is_full(self) -> bool:
         return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
 
-    def _take(self, arrival: Arrival, now: Micros) -> Outcome:
+    def _take(self, arrival: Arrival, now: Micros) -> None:
         """Take in what seems new. Messages of catch-up are those that are not to be forwarded."""
         message, sender = arrival.message, arrival.teller
         assert sender is not None
         if self._is_full:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
-            self.repair.not_taken(message.log, message.seq, sender, now)
-            return Outcome.NOT_TAKEN
+            self.repair.not_taken(message.dot, sender, now)
+            return
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:
                 self._keep(decided)
-            case Outcome.HELD if not arrival.forward:
-                pass  # Catch-up asks for everything that is missing, in order.
-            case Outcome.HELD:
-                self.repair.held_back(message.log, message.seq, sender, now)
+            case Outcome.HELD if arrival.forward:  # Catch-up itself asks for all that is missing.
+                self.repair.held_back(message, sender, now)
             case Outcome.DUPLICATE:
                 self._drops[Drop.DUPLICATE_MESSAGE] += 1
             case Outcome.FORKED:
                 self.repair.exchange.tell_fork(message.dot)
-            case Outcome.MALFORMED | Outcome.NOT_TAKEN:
-                raise AssertionError(outcome)
-            case _:
-                assert_never(outcome)
-        return outcome
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)
@@ -223,7 +221,7 @@ class LogSide:
                 self._receipts_due[message.log] = None
             if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
                 writer = self._writer(message.log)
-                self._rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+                self.rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
 
     def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
         """These messages are durable. Send our own, say what is held, and show them all."""
@@ -237,13 +235,13 @@ class LogSide:
                 asks = message.seq in self._own_receipts
                 self._own_receipts.discard(message.seq)
                 if is_small:
-                    self._rumors.push(message, None, None, receipt=asks)
+                    self.rumors.push(message, None, None, receipt=asks)
             if not is_small and (announces or message.log == own):
                 # Others pull it. A pull asks for no receipt: probes bring the receipts.
-                self._rumors.announce(message, self._writer(message.log))
+                self.rumors.announce(message, self._writer(message.log))
         if announces:
             for message in {message.log: message for message in messages}.values():
-                self._rumors.have(message, self._writer(message.log), now)
+                self.rumors.have(message, self._writer(message.log), now)
         self._send_receipts()
         self.repair.look_again(now)
         self._out.append(Deliver(first_position, tuple(messages)))
@@ -254,7 +252,7 @@ class LogSide:
             member = None if writer is None else self._members.get(writer)
             held = self._standing.held(log)
             if member is not None and held:
-                self._out.append(Send((member.row.address,), (Receipt(log, held),)))
+                self._out.send(member.row.address, Receipt(log, held))
         self._receipts_due.clear()
 
     def _writer(self, log: LogId) -> NodeId | None:
@@ -265,7 +263,7 @@ class LogSide:
 
     def end_turn(self, now: Micros) -> None:
         """Do what has become due in this turn."""
-        if self.repair.is_due(now):
+        if self.repair.wake_at <= now:
             self.wake(now)
         self.take_history(now)
 
@@ -273,7 +271,3 @@ class LogSide:
         """What was decided since the last time, to be committed as one."""
         decided, self._decided = self._decided, []
         return [Append(tuple(decided))] if decided else []
-
-    def take_rumors(self, now: Micros) -> list[Send]:
-        """What is to be told to the peers now."""
-        return self._rumors.take(self._links, now)

@@ -6,6 +6,10 @@ rows in that part. Where the hashes of two nodes differ, the part is split again
 told if they are few. Ids are random, so n rows take about log64 n steps (after range-based set
 reconciliation, Meyer 2023).
 
+The root of a table is the exclusive or of the hashes of all its rows, in whatever order they came.
+Two nodes with equal roots hold the same rows, except by an accident with a chance of 2^-64. Their
+probes need to say nothing more.
+
 Two tables are compared in this way: durable logs (`standing`, `repair/exchange`) and live members
 (`liveness/members`, `liveness/roster`).
 """
@@ -14,10 +18,10 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
+from hashlib import blake2b
 from typing import Generic, TypeVar, cast
 
 from flc_udp.config import HASH_BYTES, ID_BYTES, RANGE_FANOUT
-from flc_udp.core.roots import Root
 from flc_udp.model.dots import LogId, NodeId
 
 Id = TypeVar("Id", LogId, NodeId)
@@ -27,6 +31,11 @@ FANOUT_BITS = RANGE_FANOUT.bit_length() - 1
 ID_BITS = 8 * ID_BYTES
 
 FIRST_ID = bytes(ID_BYTES)
+
+
+def row_hash_of(*parts: bytes) -> int:
+    """The hash of a row that consists of these parts."""
+    return int.from_bytes(blake2b(b"".join(parts), digest_size=HASH_BYTES).digest(), "big")
 
 
 def bounds(low: Id, level: int) -> tuple[Id, Id]:
@@ -50,28 +59,6 @@ def part(low: Id, level: int, number: int) -> Id:
     return cast("Id", _id(first | number << shift))
 
 
-def hashes(rows: Iterable[tuple[Id, int]], level: int) -> bytes:
-    """The digest of a range, which is 64 hashes of 8 bytes.
-
-    `rows` is the id and the hash of every row in it.
-    """
-    sums = [0] * RANGE_FANOUT
-    shift = ID_BITS - FANOUT_BITS * (level + 1)
-    for node, row_hash in rows:
-        sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= row_hash
-    return _joined(sums)
-
-
-def differing(mine: bytes, theirs: bytes) -> list[int]:
-    """The numbers of the parts whose hashes differ."""
-    return [
-        number
-        for number in range(RANGE_FANOUT)
-        if mine[number * HASH_BYTES : (number + 1) * HASH_BYTES]
-        != theirs[number * HASH_BYTES : (number + 1) * HASH_BYTES]
-    ]
-
-
 def _id(number: int) -> bytes:
     return number.to_bytes(ID_BYTES, "big")
 
@@ -83,10 +70,10 @@ def _joined(sums: Iterable[int]) -> bytes:
 class Table(Generic[Id]):
     """The hashes of rows by their ids. It knows their root, and the digest of any range of them."""
 
-    __slots__ = ("_hashes", "_order", "_parts", "root")
+    __slots__ = ("_hashes", "_order", "_parts", "_root")
 
     def __init__(self, rows: Mapping[Id, int]) -> None:
-        self.root = Root()
+        self._root = 0
         self._hashes: dict[Id, int] = {}
         self._order: list[Id] = sorted(rows)
         # Every exchange begins with the digest of the range of all ids, so it is kept up to date.
@@ -97,6 +84,11 @@ class Table(Generic[Id]):
 
     def __len__(self) -> int:
         return len(self._order)
+
+    @property
+    def root(self) -> bytes:
+        """The root as it stands in packets."""
+        return self._root.to_bytes(HASH_BYTES, "big")
 
     def put(self, node: Id, row_hash: int) -> None:
         """Add a row, or replace the one that has this id."""
@@ -124,17 +116,24 @@ class Table(Generic[Id]):
         return self._order[bisect_left(self._order, low) : bisect_right(self._order, high)]
 
     def hashes(self, low: Id, level: int) -> bytes:
-        """The digest of one range."""
+        """The digest of one range, which is 64 hashes of 8 bytes."""
         if level == 0:
             return _joined(self._parts)
-        span = self.ids(*bounds(low, level))
-        return hashes(((node, self._hashes[node]) for node in span), level)
+        sums = [0] * RANGE_FANOUT
+        shift = ID_BITS - FANOUT_BITS * (level + 1)
+        for node in self.ids(*bounds(low, level)):
+            sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= self._hashes[node]
+        return _joined(sums)
 
     def differing(self, low: Id, level: int, theirs: bytes) -> list[Id]:
         """The first ids of the parts in which another table's digest of a range differs."""
-        numbers = differing(self.hashes(low, level), theirs)
-        return [part(low, level, number) for number in numbers]
+        mine = self.hashes(low, level)
+        return [
+            part(low, level, at // HASH_BYTES)
+            for at in range(0, len(mine), HASH_BYTES)
+            if mine[at : at + HASH_BYTES] != theirs[at : at + HASH_BYTES]
+        ]
 
     def _toggle(self, node: Id, row_hash: int) -> None:
-        self.root.toggle(row_hash)
+        self._root ^= row_hash
         self._parts[node[0] >> 8 - FANOUT_BITS] ^= row_hash

@@ -21,10 +21,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random
-from typing import assert_never
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Effect
+from flc_udp.core.effects import Effect, StreamBase
 from flc_udp.core.facts import (
     Facts,
     MemberFacts,
@@ -39,6 +38,7 @@ from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts, Wait
+from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
@@ -54,26 +54,17 @@ from flc_udp.wire.packets import (
     BasePull,
     Digest,
     Have,
-    Join,
-    Leave,
-    MemberDigest,
-    MemberRanges,
-    Members,
-    Nack,
     Packet,
     Piece,
     Ping,
-    PingReq,
     Prune,
     Pull,
     Ranges,
     Receipt,
-    Relayed,
     Replay,
     ReplayEnd,
     Rumor,
     Taken,
-    Update,
 )
 from flc_udp.wire.rows import MemberRow
 
@@ -84,31 +75,15 @@ class Replica:
     def __init__(
         self, settings: Settings, me: MemberRow, history: History, random: Random, now: Micros
     ) -> None:
-        self._settings = settings
-        self._random = random
-        self._out: list[Effect] = []
-        self._drops: Counter[Drop] = Counter()
         self._standing = Standing(history.heads, history.floor)
-        self._membership = Membership(settings, me, self._standing, random, self._out, now)
+        self._shared = Shared(settings, self._standing, random)
+        self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
         self._links = Links(settings.links_max, settings.push_window_bytes)
         self._receipts = Receipts()
         self._id = me.id
         self._live_then: tuple[NodeId, ...] = ()
-        self._log_side = self._new_log_side(history, now)
-
-    def _new_log_side(self, history: History, now: Micros) -> LogSide:
-        return LogSide(
-            self._settings,
-            history,
-            self._standing,
-            self._members,
-            self._links,
-            self._random,
-            self._out,
-            self._drops,
-            now,
-        )
+        self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     # --- People -----------------------------------------------------------------------------------
 
@@ -121,7 +96,7 @@ class Replica:
         for row in rows:
             if row is not self.me:
                 self._members.apply(row, now)
-        self._members.spend_news()
+        self._members.news.clear()
 
     def leave(self, now: Micros) -> None:
         """Go in order. `has_left` tells when the node may stop."""
@@ -154,7 +129,7 @@ class Replica:
 
         `needed` is the number of others; None means all that are alive or suspect now.
         """
-        live = [member.row.id for member in self._members.live()]
+        live = self._members.live_by_id()
         return self._receipts.watch(seq, len(live) if needed is None else needed, live, now)
 
     def stop_watching(self, wait: Wait) -> None:
@@ -174,8 +149,7 @@ class Replica:
     @property
     def wake_at(self) -> int:
         """When `wake` is due, in µs. A time in the past is due at once."""
-        times = (self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
-        return min(at for at in times if at is not None)
+        return min(self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
 
     def wake(self, now: Micros) -> None:
         """Do what is due at `now`."""
@@ -195,7 +169,7 @@ class Replica:
         since 1970, which visitors ask for.
         """
         if sender == self.me.id:
-            self._drops[Drop.OWN_DATAGRAM] += 1
+            self._shared.drops[Drop.OWN_DATAGRAM] += 1
             self._membership.receive_own(packets, source, now)
             return
         for packet in packets:
@@ -204,7 +178,7 @@ class Replica:
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
     ) -> None:
-        log_side, membership = self._log_side, self._membership
+        log_side, repair = self._log_side, self._log_side.repair
         match packet:
             case Rumor():
                 log_side.receive_rumor(packet, sender, source, now)
@@ -214,26 +188,33 @@ class Replica:
                 log_side.receive_piece(packet, sender, now)
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, wall, now)
-            case (
-                PingReq() | Nack() | Relayed() | Join() | Leave() | Update()
-                | Members() | MemberRanges() | MemberDigest()
-            ):  # fmt: skip
-                membership.receive(packet, sender, source, wall, now)
             case Prune():
                 self._links.prune(sender)
             case Pull():
                 if packet.graft:
                     self._links.graft(sender)
-                log_side.repair.receive_pull(packet, source)
-            case Have() | Ranges() | Digest() | ReplayEnd() | BasePull() | Base() | BaseEnd():
-                log_side.repair.receive(packet, sender, source, now)
+                repair.receive_pull(packet, source)
+            case Have():
+                repair.receive_have(packet, sender, now)
+            case Ranges():
+                repair.exchange.receive_ranges(packet, source)
+            case Digest():
+                repair.exchange.receive_digest(packet, sender, source, now)
+            case ReplayEnd():
+                repair.receive_end(packet, sender, now)
+            case BasePull():
+                self._shared.out.append(StreamBase(source, packet))
+            case Base():
+                repair.adoption.take.heard(packet, sender, now)
+            case BaseEnd():
+                repair.adoption.receive_end(packet, sender, source, now)
             case Taken(at):
                 self._links.taken(sender, at, now)
             case Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)
-            case _:
-                assert_never(packet)
+            case _:  # All that is left is about liveness.
+                self._membership.receive(packet, sender, source, wall, now)
 
     def _receive_probe(
         self, probe: Ping | Ack, sender: NodeId, source: Address, wall: Millis, now: Micros
@@ -259,7 +240,7 @@ class Replica:
     def rebuild(self, history: History, now: Micros) -> None:
         """A commit failed, and `history` is what the log really holds: begin anew from that."""
         is_paused = self._log_side.is_paused
-        self._receipts.restart()
+        self._receipts = Receipts()
         self._rebuild_log_side(history, now)
         self._log_side.begin_log()
         self._log_side.is_paused = is_paused
@@ -276,7 +257,7 @@ class Replica:
 
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor)
-        self._log_side = self._new_log_side(history, now)
+        self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     def floor_moved(self, floor: int) -> None:
         """The log deleted old messages: every message from the stamp `floor` on is still kept."""
@@ -300,9 +281,9 @@ class Replica:
         self._log_side.end_turn(now)
         self._membership.push_news(now)
         effects = self._log_side.take_appended()
-        effects += self._out
-        effects += self._log_side.take_rumors(now)
-        self._out.clear()
+        effects += self._shared.out
+        effects += self._log_side.rumors.take(self._links, now)
+        self._shared.out.clear()
         return effects
 
     def _follow_members(self) -> None:
@@ -323,7 +304,7 @@ class Replica:
         if self.me.id != self._id:
             self._id = self.me.id
             self._log_side.begin_log()
-            self._receipts.restart()
+            self._receipts = Receipts()
 
     # --- What may be seen of it -------------------------------------------------------------------
 
@@ -335,12 +316,12 @@ class Replica:
     @property
     def root(self) -> bytes:
         """The root of all durable logs."""
-        return self._standing.root.value()
+        return self._standing.root
 
     @property
     def members_root(self) -> bytes:
         """The root of all live members."""
-        return self._members.root.value()
+        return self._members.root
 
     @property
     def is_leaving(self) -> bool:
@@ -361,7 +342,7 @@ class Replica:
     def behind(self) -> int:
         """About how many messages of others are still to be taken in."""
         log_side = self._log_side
-        for_disk = max(log_side.uncommitted - self._settings.commit_messages_max, 0)
+        for_disk = max(log_side.uncommitted - self._shared.settings.commit_messages_max, 0)
         return log_side.repair.wants.to_go + len(log_side.causal.held) + for_disk
 
     def push_room(self, now: Micros) -> int | None:
@@ -396,7 +377,7 @@ class Replica:
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
         repair, causal = self._log_side.repair, self._log_side.causal
-        return self._drops + Counter(
+        return self._shared.drops + Counter(
             {
                 Drop.HOLDBACK_OVERFLOW: causal.dropped,
                 Drop.BROKEN_CHAIN: causal.refused,

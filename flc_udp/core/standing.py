@@ -10,8 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from flc_udp.config import ID_BYTES
-from flc_udp.core.ranges import Table
-from flc_udp.core.roots import Root, log_hash
+from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.message import Message
@@ -19,6 +18,11 @@ from flc_udp.wire.rows import DigestRow
 
 NO_LOG = LogId(bytes(ID_BYTES))
 """The id of a node's own log before its first post."""
+
+
+def log_hash(log: LogId, head: Head) -> int:
+    """The hash of a log's row: its id, and the seq and hash of its head."""
+    return row_hash_of(log, head.seq.to_bytes(8, "big"), head.hash)
 
 
 class Standing:
@@ -38,7 +42,7 @@ class Standing:
         self._heads = dict(heads)
 
     @property
-    def root(self) -> Root:
+    def root(self) -> bytes:
         """The root of all durable heads."""
         return self.table.root
 

@@ -9,6 +9,9 @@ from typing import NewType
 Micros = NewType("Micros", int)
 """A moment of one process's monotonic clock, in µs. Moments of two processes are never compared."""
 
+NEVER = Micros(1 << 62)
+"""A moment that does not come: the deadline of what waits for nothing."""
+
 Millis = NewType("Millis", int)
 """A moment of the wall clock, in ms since 1970-01-01 UTC."""
 

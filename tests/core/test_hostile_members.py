@@ -28,7 +28,7 @@ from flc_udp.config import (
     Settings,
 )
 from flc_udp.core.effects import Deliver
-from flc_udp.core.liveness import rejoin, relay
+from flc_udp.core.liveness import probe, rejoin
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.notices import MemberChanged, MemberDied, MemberSuspected, Refuted
 from flc_udp.model.address import Address
@@ -125,7 +125,7 @@ def tables(node: Node) -> dict[str, int]:
         "reaped": len(membership.members._reaped),  # noqa: SLF001
         "silent addresses": len(membership._rejoin._silent),  # noqa: SLF001
         "errands": len(detector._relay._errands),  # noqa: SLF001
-        "rounds": len(detector._probes._rounds),  # noqa: SLF001
+        "rounds": len(detector.probes._rounds),  # noqa: SLF001
         "heard under": len(node.heard_under),
     }
 
@@ -565,7 +565,7 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
 ) -> None:
     """100,000 datagrams of a hostile holder: no crash, and the last 50,000 cost no memory."""
     monkeypatch.setattr(rejoin, "REMEMBERED_MAX", BOUNDS["silent addresses"])
-    monkeypatch.setattr(relay, "RELAYS_MAX", BOUNDS["errands"])
+    monkeypatch.setattr(probe, "RELAYS_MAX", BOUNDS["errands"])
     monkeypatch.setattr(inbox, "HEARD_MAX", BOUNDS["heard under"])
     hall = Hall(2, members_max=MEMBERS_MAX, reap_after_s=1, exchange_interval_ms=1_000)
     stands = hall.stands.values()

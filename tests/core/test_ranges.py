@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.effects import Send
-from flc_udp.core.ranges import FIRST_ID, bounds, differing, hashes, part
+from flc_udp.core.ranges import FIRST_ID, Table, bounds, part
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.message import NO_PARENT, Message, Origin, write
 from flc_udp.wire.packets import Digest, Packet, Ping, Ranges
@@ -64,11 +64,11 @@ def test_one_row_more_shows_in_its_part_alone(
     """Whatever the order of the rows, the part that differs is the one the row is in."""
     low = bounds(node, level)[0]
     inside = {n: h for n, h in rows.items() if bounds(n, level)[0] == low and n != node}
-    without = hashes(inside.items(), level)
-    with_it = hashes(reversed([*inside.items(), (node, 5)]), level)
-    (number,) = differing(without, with_it)
+    without = Table(inside)
+    with_it = Table(dict(reversed([*inside.items(), (node, 5)])))
+    (begin,) = without.differing(low, level, with_it.hashes(low, level))
 
-    first, last = bounds(part(low, level, number), level + 1)
+    first, last = bounds(begin, level + 1)
     assert first <= node <= last
 
 

@@ -172,7 +172,7 @@ def test_stamps_that_do_not_rise(monkeypatch: Patch) -> None:
     def stamp(wall_ms: int, previous: int, _causes_greatest: int) -> int:
         return max(wall_ms << 16, previous + 1)
 
-    monkeypatch.setattr("flc_udp.core.author.next_stamp", stamp)
+    monkeypatch.setattr("flc_udp.core.log_side.next_stamp", stamp)
     with pytest.raises(Violation, match="a stamp that is not above"):
         converse(Faults(wall_offset_ms_max=3_600_000))
 

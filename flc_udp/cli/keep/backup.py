@@ -46,7 +46,7 @@ def backup(args: argparse.Namespace) -> None:
     record = {
         "messages": standing.messages,
         "bytes": made.size_bytes,
-        "root": standing.root.value().hex(),
+        "root": standing.root.hex(),
         "path": args.file,
     }
     line = "{messages} messages, {bytes} bytes, root {root}"

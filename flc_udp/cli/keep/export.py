@@ -105,7 +105,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
             base=len(base),
             floor=reader.floor(),
             logs=standing.logs,
-            root=standing.root.value().hex(),
+            root=standing.root.hex(),
         )
     )
     messages = (decode(encoded) for _, encoded in reader.history(room))

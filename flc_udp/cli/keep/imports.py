@@ -124,7 +124,7 @@ class Import:
             "imported": self.imported,
             "held": self.held,
             "messages": standing.messages,
-            "root": standing.root.value().hex(),
+            "root": standing.root.hex(),
         }
 
     # --- Inside -------------------------------------------------------------------------------

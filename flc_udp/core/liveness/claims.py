@@ -8,16 +8,14 @@ under this node's id is a clone. Of the two, the one with the lower boot nonce t
 
 from __future__ import annotations
 
-from random import Random
-
-from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, Settings
-from flc_udp.core.effects import Effect
+from flc_udp.config import ID_BYTES, INCARNATION_LIMIT
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
-from flc_udp.core.liveness.members import LIVE, MemberTable
+from flc_udp.core.liveness.members import LIVE, MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
+from flc_udp.core.shared import Shared
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros
@@ -30,26 +28,20 @@ the suspect lives, 3 of 8 accuse it all the same only once in 70 times."""
 
 
 class Claims:
-    """Decides what one node believes of members. Effects go to `out`."""
+    """Decides what one node believes of members."""
 
     def __init__(
-        self,
-        settings: Settings,
-        members: MemberTable,
-        detector: Detector,
-        rejoin: Rejoin,
-        random: Random,
-        out: list[Effect],
+        self, shared: Shared, members: MemberTable, detector: Detector, rejoin: Rejoin
     ) -> None:
         self.suspicions = Suspicions()
         self.changed = True
         """Whether there is news that nobody was told yet."""
-        self._settings = settings
+        self._settings = shared.settings
         self._members = members
         self._detector = detector
         self._rejoin = rejoin
-        self._random = random
-        self._out = out
+        self._random = shared.random
+        self._out = shared.out
         self._started = members.me.row.incarnation
 
     @property
@@ -87,7 +79,7 @@ class Claims:
         else:
             self.suspicions.clear(row.id)
         if row.state not in LIVE:
-            self._detector.drop(row.id)
+            self._detector.probes.drop(row.id)
         if row.state is State.DEAD:
             self._rejoin.add_dead(row.address, len(self._members.live()), now)
         elif row.state in (State.ALIVE, State.LEFT):
@@ -102,7 +94,7 @@ class Claims:
         if member is None or row.state is not State.SUSPECT or row[:3] != member.row[:3]:
             return
         if self.suspicions.confirm(row.id, row.accuser):
-            self._members.confirm(row)
+            self._members.news.confirm(row.id, row.accuser)
             self.changed = True
 
     def hear_of_me(self, row: MemberRow, now: Micros) -> None:
@@ -181,7 +173,7 @@ class Claims:
             self._out.append(MEMBER_NOTICES[row.state](*who))
 
 
-def claims_of(packet: Packet) -> tuple[MemberRow, ...]:
+def claims_of(packet: Packet) -> Rows:
     """The claims about members in a packet."""
     match packet:
         case Join(row) | Leave(_, row):

@@ -1,7 +1,7 @@
 """The failure detector: it asks members whether they live, answers pings, and says who failed.
 
-It carries out probe rounds (`probe`) and pings for others (`relay`), and keeps the score against
-this node (`health`). What follows from a failed round is decided in `membership`.
+It carries out probe rounds and pings for others (`probe`), and keeps the score against this node
+(`health`). What follows from a failed round is decided in `membership`.
 
 Rules. Every answer leaves in the turn in which it was asked for. The interval and all timeouts
 stretch with local health. A failed round also counts against this node, unless enough relays said
@@ -11,43 +11,33 @@ that they hear this node in time.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 
-from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
-from flc_udp.core.liveness.probe import ProbeAnswer, Probes, Round, RoundTrip
-from flc_udp.core.liveness.relay import Errand, Relay
-from flc_udp.core.standing import Standing
+from flc_udp.core.liveness.probe import Errand, ProbeAnswer, Probes, Relay, Round, RoundTrip
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
-from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed
+from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
 
 
 class Detector:
-    """Both ends of one node's probes. Effects go to `out`. Times are in µs."""
+    """Both ends of one node's probes. Times are in µs."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        members: MemberTable,
-        standing: Standing,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
-    ) -> None:
+    def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
+        settings = shared.settings
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
-        self._standing = standing
+        self._standing = shared.standing
         self._members = members
-        self._random = random
-        self._out = out
-        self._probes = Probes(random, settings.probe_interval_ms * MS_US, now)
-        self._relay = Relay(random)
+        self._random = shared.random
+        self._out = shared.out
+        self.probes = Probes(shared.random, settings.probe_interval_ms * MS_US, now)
+        self._relay = Relay(shared.random)
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -57,17 +47,16 @@ class Detector:
     @property
     def wake_at(self) -> int:
         """The next deadline of a round or an errand."""
-        silent_at = self._relay.wake_at
-        return self._probes.wake_at if silent_at is None else min(self._probes.wake_at, silent_at)
+        return min(self.probes.wake_at, self._relay.wake_at)
 
     def wake(self, now: Micros) -> list[NodeId]:
         """Start and end what is due. Return the members whose rounds failed."""
         failed = [
-            node for round_ in self._probes.take_overdue(now) for node in self._overdue(round_, now)
+            node for round_ in self.probes.take_overdue(now) for node in self._overdue(round_, now)
         ]
         for errand in self._relay.take_silent(now):
-            self._send(errand.asker, Nack(errand.asker_nonce))
-        target = self._probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
+            self._out.send(errand.asker, Nack(errand.asker_nonce))
+        target = self.probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
         if target is not None:
             self.probe(target, now)
         return failed
@@ -75,28 +64,20 @@ class Detector:
     def probe(self, node: NodeId, now: Micros) -> None:
         """Begin a round of a live member, unless one is under way."""
         member = self._members.get(node)
-        if member is None or not member.is_live or self._probes.is_probing(node):
+        if member is None or not member.is_live or self.probes.is_probing(node):
             return
-        round_ = self._probes.begin(node, self._timeout_us_of(member), now)
+        round_ = self.probes.begin(node, self._timeout_us_of(member), now)
         self._ping(member, round_.nonce)
-
-    def drop(self, node: NodeId) -> None:
-        """A member is known to be dead or to have left. Nobody waits for its answer."""
-        self._probes.drop(node)
-
-    def move(self, lag_us: int) -> None:
-        """This node did not run for this time."""
-        self._probes.move(lag_us)
 
     def _overdue(self, round_: Round, now: Micros) -> Sequence[NodeId]:
         """Begin the next stage of a round, or end it. Return the member if it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
-            self._probes.drop(round_.node)
+            self.probes.drop(round_.node)
             return ()
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)
-            self._probes.go_indirect(round_, [relay.row.id for relay in relays], now)
+            self.probes.go_indirect(round_, [relay.row.id for relay in relays], now)
             self._ping(member, round_.nonce)
             to = tuple(relay.row.address for relay in relays)
             if to:
@@ -118,7 +99,7 @@ class Detector:
         ack = self.ack(ping.nonce, self._standing.held(ping.log))
         if sender == VISITOR:
             ack = ack._replace(wall=wall)
-        self._send(source, ack, *self._members.news_for(sender))
+        self._out.send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
     def receive_ack(self, ack: Ack, sender: NodeId, now: Micros) -> None:
@@ -126,9 +107,9 @@ class Detector:
         self._hear_health(sender, ack.health)
         errand = self._relay.receive_ack(ack.nonce, sender)
         if errand is not None:
-            self._send(errand.asker, Relayed(errand.asker_nonce, sender))
+            self._out.send(errand.asker, Relayed(errand.asker_nonce, sender))
             return
-        answer = self._probes.receive_ack(ack.nonce, sender, now)
+        answer = self.probes.receive_ack(ack.nonce, sender, now)
         if answer is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(sender, answer)
@@ -143,43 +124,24 @@ class Detector:
         if nonce is not None:
             self._ping(member, nonce)
 
-    def receive_nack(self, nack: Nack, sender: NodeId) -> None:
-        """A relay hears this node, and does not hear the target."""
-        self._probes.receive_nack(nack.nonce, sender)
-
     def receive_relayed(self, relayed: Relayed, now: Micros) -> None:
         """The target answered a relay, so it lives."""
-        if self._probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
+        if self.probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
 
     # --- Packets ----------------------------------------------------------------------------
 
     def ack(self, nonce: int, held: int) -> Ack:
         """Make the answer to a ping, a join or a leave."""
-        standing, root = self._standing, self._members.root
-        return Ack(
-            nonce,
-            standing.root.value(),
-            root.value(),
-            standing.catching_up,
-            held,
-            self.health.score,
-        )
+        return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
-        standing, root = self._standing, self._members.root
-        ping = Ping(
-            nonce,
-            standing.root.value(),
-            root.value(),
-            standing.catching_up,
-            standing.log,
-            self.health.score,
-        )
-        self._send(member.row.address, ping, *self._members.news_for(member.row.id))
+        ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
+        self._out.send(member.row.address, ping, *self._members.news_for(member.row.id))
 
-    def _send(self, to: Address, *packets: Packet) -> None:
-        self._out.append(Send((to,), packets))
+    @property
+    def _roots(self) -> tuple[bytes, bytes, bool]:
+        return self._standing.root, self._members.root, self._standing.catching_up
 
     # --- Who and how long -------------------------------------------------------------------
 
@@ -190,11 +152,10 @@ class Detector:
     def _timeout_us_of(self, member: Member) -> int:
         # In a large cluster few members were measured by this node. Others get what is usual.
         trip = member.round_trip or self._usual
-        if trip is None:
-            return self._timeout_most_us * self.health.multiplier
-        return (
-            trip.timeout_us(self._timeout_least_us, self._timeout_most_us) * self.health.multiplier
-        )
+        timeout_us = self._timeout_most_us
+        if trip is not None:
+            timeout_us = trip.timeout_us(self._timeout_least_us, self._timeout_most_us)
+        return timeout_us * self.health.multiplier
 
     def _measure(self, sender: NodeId, answer: ProbeAnswer) -> None:
         member = self._members.get(sender)

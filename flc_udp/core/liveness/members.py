@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from flc_udp.config import Settings
 from flc_udp.core.liveness.news import News
 from flc_udp.core.liveness.probe import RoundTrip
-from flc_udp.core.ranges import Table
-from flc_udp.core.roots import Root, member_hash
+from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
 from flc_udp.model.tags import Tags
@@ -24,6 +23,9 @@ from flc_udp.wire.packets import Update
 from flc_udp.wire.rows import MemberRow, State
 
 LIVE = (State.ALIVE, State.SUSPECT)
+
+Rows = tuple[MemberRow, ...]
+"""Claims about members, as they stand in a packet."""
 
 NEWS_BYTES = 480
 """News may take this many bytes of a probe: six usual rows, which never crowd out the rest."""
@@ -57,15 +59,22 @@ class Member:
         """Whether it is alive or suspect. Such members count in roots and in `--wait all`."""
         return self.row.state in LIVE
 
+    def put(self, row: MemberRow, now: Micros) -> None:
+        """This is believed of it from now on."""
+        if row.state != self.row.state:
+            self.since = now
+        self.row = row
+
 
 def overrides(claim: MemberRow, held: MemberRow) -> bool:
     """Whether a claim replaces what is believed of the same member."""
-    if claim.incarnation != held.incarnation:
-        return claim.incarnation > held.incarnation
-    if claim.state != held.state:
-        return claim.state > held.state
-    # These only break ties: between honest claims there are none. Who accuses is no part of it.
-    return (*claim[3:6], claim.tags) > (*held[3:6], held.tags)
+    return _rank(claim) > _rank(held)
+
+
+def _rank(row: MemberRow) -> tuple[object, ...]:
+    # All after the state only breaks ties: between honest claims there are none. Who accuses is no
+    # part of it.
+    return (row.incarnation, row.state, *row[3:6], row.tags)
 
 
 def alive_row(
@@ -73,6 +82,18 @@ def alive_row(
 ) -> MemberRow:
     """A node's row about itself at its start. `boot` is a nonce of this run."""
     return MemberRow(node, incarnation, State.ALIVE, address, name, boot, tags=tags)
+
+
+def member_hash(row: MemberRow) -> int:
+    """The hash of all of a live member's row that nodes must agree on.
+
+    Only the state and the accuser are left out.
+    """
+    numbers = row.incarnation.to_bytes(8, "big") + row.boot.to_bytes(8, "big")
+    # Names and tags have no zero bytes, and the keys of tags have no equals sign, so rows with
+    # different contents are never written alike.
+    text = "\0".join((str(row.address), row.name, *map(str, row.tags)))
+    return row_hash_of(row.id, numbers, text.encode())
 
 
 class MemberTable:
@@ -89,11 +110,11 @@ class MemberTable:
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = settings.members_max
-        self._news = News()
-        self._news.put(me.id)
+        self.news = News()
+        self.news.put(me.id)
 
     @property
-    def root(self) -> Root:
+    def root(self) -> bytes:
         """The root of the live members."""
         return self.table.root
 
@@ -121,7 +142,7 @@ class MemberTable:
             self._live_list = list(self._live.values())
         return self._live
 
-    def rows(self) -> tuple[MemberRow, ...]:
+    def rows(self) -> Rows:
         """All rows, this node's first."""
         return tuple(member.row for member in self)
 
@@ -142,7 +163,7 @@ class MemberTable:
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
-            _put(member, claim, now)
+            member.put(claim, now)
         else:
             return False
         is_live = claim.state in LIVE
@@ -153,12 +174,8 @@ class MemberTable:
         elif was_live:
             self.table.drop(claim.id)
         if is_news or member is not None:
-            self._news.put(claim.id, claim.accuser)
+            self.news.put(claim.id, claim.accuser)
         return True
-
-    def confirm(self, claim: MemberRow) -> None:
-        """A suspicion that is believed has one more accuser, which is to be told to others."""
-        self._news.confirm(claim.id, claim.accuser)
 
     def better(self, low: NodeId, high: NodeId, theirs: Iterable[MemberRow]) -> list[MemberRow]:
         """The rows of members in low..high that override those in `theirs`, or are not there."""
@@ -201,36 +218,29 @@ class MemberTable:
     def _forget(self, member: Member) -> None:
         del self._others[member.row.id]
         self._live = None
-        self._news.drop(member.row.id)
+        self.news.drop(member.row.id)
 
     def refute(self, row: MemberRow, now: Micros) -> None:
         """Replace this node's own row by a newer one."""
         assert row.id == self.me.row.id
-        if row.state != self.me.row.state:
-            self.me.since = now
-        self.me.row = row
+        self.me.put(row, now)
         if row.state in LIVE:
             self.table.put(row.id, member_hash(row))
         else:
             self.table.drop(row.id)
-        self._news.put(row.id)
+        self.news.put(row.id)
 
     def rename(self, node: NodeId) -> None:
         """Give this node another id. The former one is that of another node."""
         self.table.drop(self.me.row.id)
-        self._news.drop(self.me.row.id)
+        self.news.drop(self.me.row.id)
         self.me.row = self.me.row._replace(id=node)
         self.table.put(node, member_hash(self.me.row))
-        self._news.put(node)
+        self.news.put(node)
 
-    def take_news(self, listeners: int = 1, bytes_max: int | None = None) -> tuple[MemberRow, ...]:
+    def take_news(self, listeners: int = 1, bytes_max: int = NEWS_BYTES) -> Rows:
         """The rows to tell to this many listeners, within a number of bytes."""
-        size = NEWS_BYTES if bytes_max is None else bytes_max
-        return self._news.take(self._row_of, len(self._others) + 1, listeners, size)
-
-    def spend_news(self) -> None:
-        """Tell no news: everybody knows it. A simulated cluster begins so."""
-        self._news.clear()
+        return self.news.take(self._row_of, len(self._others) + 1, listeners, bytes_max)
 
     def news_for(self, node: NodeId) -> tuple[Update, ...]:
         """The news to piggyback on a packet to a member.
@@ -257,9 +267,3 @@ class MemberTable:
             return False
         self._forget(min(gone, key=lambda member: member.since))
         return True
-
-
-def _put(member: Member, claim: MemberRow, now: Micros) -> None:
-    if claim.state != member.row.state:
-        member.since = now
-    member.row = claim

@@ -15,26 +15,25 @@ never claims. An address at which nobody answers is asked ever more rarely, and 
 from __future__ import annotations
 
 from collections.abc import Iterable
-from random import Random
 from typing import assert_never
 
-from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.claims import Claims, claims_of
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.liveness.leaving import Leaving
-from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.liveness.members import MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.model.units import MS_US, NEVER, SECOND_US, Micros, Millis
 from flc_udp.wire.packets import (
     Ack,
     Join,
     Leave,
+    LivenessPacket,
     MemberDigest,
     MemberRanges,
     Members,
@@ -68,34 +67,19 @@ ACCUSED_PERCENT_MAX = 30
 ACCUSED_LEAST = 2
 """This many members may always be accused. In a small cluster that is most of it."""
 
-LivenessPacket = (
-    Ping | Ack | PingReq | Nack | Relayed
-    | Join | Leave | Update | Members | MemberRanges | MemberDigest
-)  # fmt: skip
-
 
 class Membership:
-    """The liveness side of a Replica. Effects go to `out`, the list that the Replica hands round.
+    """The liveness side of a Replica. Times are in µs."""
 
-    Times are in µs.
-    """
-
-    def __init__(
-        self,
-        settings: Settings,
-        me: MemberRow,
-        standing: Standing,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
-    ) -> None:
+    def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
+        settings, random = shared.settings, shared.random
         self.members = MemberTable(me, settings, now)
-        self.roster = Roster(settings, self.members, out, now)
-        self.detector = Detector(settings, self.members, standing, random, out, now)
+        self.roster = Roster(shared, self.members, now)
+        self.detector = Detector(shared, self.members, now)
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
-        self.claims = Claims(settings, self.members, self.detector, self._rejoin, random, out)
+        self.claims = Claims(shared, self.members, self.detector, self._rejoin)
         self._random = random
-        self._out = out
+        self._out = shared.out
         self._settings = settings
         self._reap_after_us = settings.reap_after_s * SECOND_US
         self._next_reap = self._next_push = now
@@ -146,10 +130,9 @@ class Membership:
         """The first deadline of all the machines."""
         if self._leaving is not None:
             return self._leaving.retry_at
-        push_at = self._next_push if self.claims.changed else None
+        push_at = self._next_push if self.claims.changed else NEVER
         suspicions = self.claims.suspicions
-        times = (self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
-        return min(at for at in times if at is not None)
+        return min(self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
 
     def wake(self, now: Micros) -> None:
         """Start and end what is due."""
@@ -187,7 +170,7 @@ class Membership:
         """This node did not run for this time at most, which does not count for anybody else."""
         if not self._settings.lifeguard:
             return
-        self.detector.move(lag_us)
+        self.detector.probes.move(lag_us)
         self.claims.suspicions.move(lag_us)
         intervals = lag_us // (self._settings.probe_interval_ms * MS_US)
         for _ in range(min(1 + intervals, self._settings.local_health_max)):
@@ -221,7 +204,7 @@ class Membership:
             case PingReq():
                 self.detector.receive_ping_req(packet, source, now)
             case Nack():
-                self.detector.receive_nack(packet, sender)
+                self.detector.probes.receive_nack(packet.nonce, sender)
             case Relayed():
                 self.detector.receive_relayed(packet, now)
             case Join():
@@ -259,37 +242,27 @@ class Membership:
         held = self.members.get(row.id)
         rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
         answer = self.detector.ack(JOINED, 0)
-        self._send(source, Members(rows), answer, *self._ghosts((row,)))
+        self._out.send(source, Members(rows), answer, *self._ghosts((row,)))
 
     def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
             self.claims.hear(leave.row, now)
-            self._send(source, self.detector.ack(leave.nonce, 0))
+            self._out.send(source, self.detector.ack(leave.nonce, 0))
 
-    def _receive_members(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
-    ) -> None:
+    def _receive_members(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
         """A peer told rows that it knows better. Tell it who of them died or left since."""
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
-            self._send(source, Members(tuple(fallen)))
+            self._out.send(source, Members(tuple(fallen)))
 
-    def _hear_table(
-        self, rows: tuple[MemberRow, ...], sender: NodeId, source: Address, now: Micros
-    ) -> None:
+    def _hear_table(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
         """Hear the claims of an exchange. A member that was unknown here is no news to others."""
         self.roster.learned(self._hear_all(rows, sender, source, now, is_news=False), now)
 
     def _hear_all(
-        self,
-        rows: tuple[MemberRow, ...],
-        sender: NodeId,
-        source: Address,
-        now: Micros,
-        *,
-        is_news: bool,
+        self, rows: Rows, sender: NodeId, source: Address, now: Micros, *, is_news: bool
     ) -> int:
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         self._rejoin.answered(source)
@@ -300,8 +273,7 @@ class Membership:
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.
         refuted = () if self.me is before else (Update((self.me,)),)
-        if answer := (*refuted, *self._ghosts(rows)):
-            self._send(source, *answer)
+        self._out.send(source, *refuted, *self._ghosts(rows))
         return believed
 
     def receive_own(self, packets: Iterable[Packet], source: Address, now: Micros) -> None:
@@ -316,7 +288,7 @@ class Membership:
             self.claims.hear_of_me(row, now)
         if rows:
             # Clones never tell each other of other members: each drops what the other says.
-            self._send(source, Update((self.me,)))
+            self._out.send(source, Update((self.me,)))
 
     # --- Packets ----------------------------------------------------------------------------------
 
@@ -329,7 +301,4 @@ class Membership:
             rows = tuple(m.row for m in self.members if m.row.address == address)
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
             believed = (Update(accusations),) if accusations else ()
-            self._send(address, Join(self.me), *believed)
-
-    def _send(self, to: Address, *packets: Packet) -> None:
-        self._out.append(Send((to,), packets))
+            self._out.send(address, Join(self.me), *believed)

@@ -43,7 +43,7 @@ class News:
         self._told.pop(node, None)
 
     def clear(self) -> None:
-        """Everybody knows everything already."""
+        """Tell no news: everybody knows it. A simulated cluster begins so."""
         self._told.clear()
 
     def take(

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from random import Random
 
 from flc_udp.model.address import Address
-from flc_udp.model.units import SECOND_US, Micros
+from flc_udp.model.units import NEVER, SECOND_US, Micros
 
 REJOIN_SHARE = 10
 """An address that was silent for t is asked again after t/10. So a cut heals within a tenth of its
@@ -55,10 +55,11 @@ class Rejoin:
         """The address that is due first. None: it has to be looked for."""
 
     @property
-    def wake_at(self) -> int | None:
-        """When the next address is due. None: there is none."""
-        first = self._find_first()
-        return None if first is None else max(self._next_at, self._silent[first].due)
+    def wake_at(self) -> int:
+        """When the next address is due."""
+        if self._first is None:
+            self._first = min(self._silent, key=lambda at: self._silent[at].due, default=None)
+        return NEVER if self._first is None else max(self._next_at, self._silent[self._first].due)
 
     def add(self, addresses: Iterable[Address], now: Micros) -> None:
         """Add addresses at which nobody is known to answer. They are asked at once."""
@@ -88,8 +89,8 @@ class Rejoin:
 
     def start(self, live: int, now: Micros) -> Address | None:
         """The address to ask now. None: nothing is due."""
-        wake_at, first = self.wake_at, self._first
-        if first is None or wake_at is None or now < wake_at:
+        is_due, first = self.wake_at <= now, self._first
+        if first is None or not is_due:
             return None
         self._asked(first, live, now)
         self._next_at = Micros(now + SECOND_US)
@@ -112,8 +113,3 @@ class Rejoin:
         if live <= ASKERS:
             return max(round(gap_us * self._random.uniform(1 - JITTER, 1)), SECOND_US)
         return round(gap_us * live / ASKERS * self._random.uniform(0, 2))
-
-    def _find_first(self) -> Address | None:
-        if self._first is None and self._silent:
-            self._first = min(self._silent, key=lambda address: self._silent[address].due)
-        return self._first

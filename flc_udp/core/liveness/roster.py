@@ -14,10 +14,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros
@@ -45,13 +45,12 @@ DIGEST_HEAD_BYTES = 32
 
 
 class Roster:
-    """The exchanges of one node. Effects go to `out`. Times are in µs."""
+    """The exchanges of one node. Times are in µs."""
 
-    def __init__(
-        self, settings: Settings, members: MemberTable, out: list[Effect], now: Micros
-    ) -> None:
+    def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
+        settings = shared.settings
         self._members = members
-        self._out = out
+        self._out = shared.out
         self._shortest_us = settings.exchange_interval_ms * MS_US
         self._longest_us = settings.exchange_backoff_ms * MS_US
         self._pause_us = self._shortest_us
@@ -63,13 +62,13 @@ class Roster:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
-        if root == self._members.root.value():
+        if root == self._members.root:
             self._pause_us = self._shortest_us
         elif now >= self._next_exchange:
             self._next_exchange = Micros(now + self._pause_us)
             self._learned = 0
             self._pause_us = min(2 * self._pause_us, self._longest_us)
-            self._send(source, self._range(NodeId(FIRST_ID), 0))
+            self._out.send(source, *self._range(NodeId(FIRST_ID), 0))
 
     def learned(self, rows: int, now: Micros) -> None:
         """A packet of an answer brought this many rows that were believed."""
@@ -90,7 +89,7 @@ class Roster:
             if splits > RANGES_MOST or rows > ROWS_MOST:
                 break
             answer += packets
-        self._send(source, answer)
+        self._out.send(source, *answer)
 
     def receive_digest(self, digest: MemberDigest, source: Address) -> None:
         """Tell the rows that override those in a digest.
@@ -99,7 +98,7 @@ class Roster:
         """
         better = self._members.better(*digest)[:ROWS_MOST]
         if better:
-            self._send(source, [Members(tuple(better))])
+            self._out.send(source, Members(tuple(better)))
 
     def _range(self, low: NodeId, level: int) -> list[Packet]:
         """Describe a range of members: by its rows if they are few, else by hashes of its parts."""
@@ -124,7 +123,3 @@ class Roster:
             rows.append(member.row)
             room -= size
         yield MemberDigest(low, high, tuple(rows))
-
-    def _send(self, to: Address, packets: list[Packet]) -> None:
-        if packets:
-            self._out.append(Send((to,), tuple(packets)))

@@ -12,7 +12,7 @@ from math import log, log10
 
 from flc_udp.config import Settings
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import MS_US, Micros
+from flc_udp.model.units import MS_US, NEVER, Micros
 
 ACCUSERS_ENOUGH = 3
 """With this many accusers besides the first, a suspicion lasts its shortest time."""
@@ -60,16 +60,11 @@ class Suspicions:
 
     def __init__(self) -> None:
         self._by_node: dict[NodeId, _Suspicion] = {}
-        self._first: int | None = None
-        """The first deadline. It is asked for in every turn, so it is kept."""
+        self.wake_at: int = NEVER
+        """When the first suspect dies. It is asked for in every turn, so it is kept."""
 
     def __len__(self) -> int:
         return len(self._by_node)
-
-    @property
-    def wake_at(self) -> int | None:
-        """When the first suspect dies. None: there is no suspect."""
-        return self._first
 
     def start(
         self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: Micros
@@ -115,7 +110,7 @@ class Suspicions:
 
     def take_expired(self, now: Micros) -> list[NodeId]:
         """The suspects whose time is up."""
-        if self._first is None or now < self._first:
+        if now < self.wake_at:
             return []
         expired = [node for node, s in self._by_node.items() if s.deadline <= now]
         for node in expired:
@@ -124,4 +119,4 @@ class Suspicions:
         return expired
 
     def _find_first(self) -> None:
-        self._first = min((s.deadline for s in self._by_node.values()), default=None)
+        self.wake_at = min((s.deadline for s in self._by_node.values()), default=NEVER)

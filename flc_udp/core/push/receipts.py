@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import MS_US, Micros
+from flc_udp.model.units import MS_US, NEVER, Micros
 
 PROBE_PAUSE_US = 200 * MS_US
 """While somebody waits for receipts, members that owe one are probed this often."""
@@ -55,10 +55,10 @@ class Wait:
 
 @dataclass(slots=True)
 class Receipts:
-    """How far other members durably hold this node's log, and the waits for that."""
+    """How far other members durably hold one log of this node, and the waits for that."""
 
     held: dict[NodeId, int] = field(default_factory=dict)
-    wake_at: int | None = None
+    wake_at: int = NEVER
     """When the members that owe a receipt are to be probed, in µs."""
     marks: dict[NodeId, Mark] = field(default_factory=dict)
     """For each live member, how far it is to come, and when it last said how far it is."""
@@ -101,19 +101,12 @@ class Receipts:
         """Nobody waits for this any more."""
         self._waits = [other for other in self._waits if other is not wait]
 
-    def restart(self) -> None:
-        """A new log begins. What others hold of the old one does not count for it."""
-        self.held.clear()
-        self.marks.clear()
-        self._waits.clear()
-        self.wake_at = None
-
     def take_due(self, now: Micros) -> list[NodeId]:
         """The members to probe now: those that are waited for, in the order of the waits."""
-        if self.wake_at is None or now < self.wake_at:
+        if now < self.wake_at:
             return []
         missing = list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
-        self.wake_at = now + PROBE_PAUSE_US if missing else None
+        self.wake_at = now + PROBE_PAUSE_US if missing else NEVER
         return missing
 
     def _tell(self, wait: Wait, node: NodeId) -> None:

@@ -13,7 +13,7 @@ from flc_udp.core.effects import Send
 from flc_udp.core.push.links import Links
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US, Micros
+from flc_udp.model.units import MS_US, NEVER, Micros
 from flc_udp.wire.packets import Have, Rumor
 
 PART_BYTES = 8_192
@@ -30,7 +30,7 @@ class Rumors:
         self._small: dict[tuple[NodeId | None, NodeId | None, bool], list[bytes]] = {}
         self._large: dict[NodeId | None, list[Dot]] = {}
         self._heads: dict[LogId, tuple[int, NodeId | None]] = {}
-        self.wake_at: int | None = None
+        self.wake_at: int = NEVER
         """When lazy links are told, in µs."""
 
     def push(
@@ -46,8 +46,7 @@ class Rumors:
     def have(self, message: Message, writer: NodeId | None, now: Micros) -> None:
         """Tell lazy links of a message that is durable here, as is all before it in its log."""
         self._heads[message.log] = (message.seq, writer)
-        if self.wake_at is None:
-            self.wake_at = now + HAVE_PAUSE_US
+        self.wake_at = min(self.wake_at, now + HAVE_PAUSE_US)
 
     def take(self, links: Links, now: Micros) -> list[Send]:
         """What is due, one Send for each set of receivers."""
@@ -60,7 +59,7 @@ class Rumors:
             sends.append(Send(links.all(writer), (Have(True, tuple(dots)),)))
         self._small.clear()
         self._large.clear()
-        if self.wake_at is not None and self.wake_at <= now:
+        if self.wake_at <= now:
             sends += self._take_heads(links, now)
         return [send for send in sends if send.to]
 
@@ -69,7 +68,7 @@ class Rumors:
         for log, (seq, writer) in self._heads.items():
             by_writer.setdefault(writer, []).append(Dot(log, seq))
         self._heads.clear()
-        self.wake_at = None
+        self.wake_at = NEVER
         return [
             Send(links.told(writer, now), (Have(False, tuple(dots)),))
             for writer, dots in by_writer.items()

@@ -5,78 +5,58 @@
 
 Rules. `exchange` finds what is missing, `wants` remembers it, `fetch` asks for it, and `catch_up`
 does so where much is missing, so that the repair of a few messages stays quick. What no member
-keeps is given up for a base (`adoption`). Here these machines meet: each packet about repair is
+keeps is given up for a base (`base`). Here these machines meet: each packet about repair is
 handed to those that it concerns, and what they ask for is sent. A gap is asked for only after a
 grace, because a message may just have been overtaken on its way.
 """
 
 from __future__ import annotations
 
-from functools import partial
-from random import Random
-from typing import assert_never
+from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT, Settings
+from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Effect, Send, StreamBase, StreamReplay
+from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.push.links import Links
-from flc_udp.core.repair.adoption import Adoption
+from flc_udp.core.repair.base import Adoption
 from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.fetch import Fetch
 from flc_udp.core.repair.pieces import Pieces
-from flc_udp.core.repair.pull_packets import PullWriter
-from flc_udp.core.repair.pulls import REPAIR_MESSAGES_MAX
-from flc_udp.core.repair.wants import Wants
+from flc_udp.core.repair.pull_packets import Missing, PullWriter
+from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, LogId, NodeId, Spans
+from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
-from flc_udp.wire.packets import (
-    Base,
-    BaseEnd,
-    BasePull,
-    Digest,
-    Have,
-    Piece,
-    Pull,
-    Ranges,
-    Replay,
-    ReplayEnd,
-)
+from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
 
 
 class AntiEntropy:
-    """All machines of repair. Effects go to `out`, the list that the Replica hands round."""
+    """All machines of repair."""
 
     def __init__(
-        self,
-        settings: Settings,
-        standing: Standing,
-        links: Links,
-        causal: Causal,
-        members: MemberTable,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
+        self, shared: Shared, causal: Causal, members: MemberTable, links: Links, now: Micros
     ) -> None:
+        settings = shared.settings
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
         self.pieces = Pieces()
         self.wants = Wants(causal.gaps, repair_timeout_us)
         self.fetch = Fetch(self.wants, pull_timeout_us, repair_timeout_us)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
-        self.adoption = Adoption(pull_timeout_us, self.wants, members, random, out)
-        self.exchange = Exchange(settings, standing, causal, members, self.wants, random, out, now)
+        self.adoption = Adoption(shared, self.wants, members)
+        self.exchange = Exchange(shared, causal, members, self.wants, now)
         self._writer = PullWriter(self.pieces, settings.packet_bytes_max)
-        self._standing = standing
+        self._standing = shared.standing
         self._links = links
         self._causal = causal
         self._members = members
-        self._random = random
-        self._out = out
+        self._random = shared.random
+        self._out = shared.out
         self._grace_us = settings.pull_grace_ms * MS_US
         self._have_grace_us = settings.have_grace_ms * MS_US
         self._credit_bytes = settings.pull_bytes_max
@@ -86,15 +66,9 @@ class AntiEntropy:
         """Logs of windows that came to their end. What is missing of them is to be counted."""
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When something is due to be asked for, or an answer has been silent for too long."""
-        times = (self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
-        return min((at for at in times if at is not None), default=None)
-
-    def is_due(self, now: Micros) -> bool:
-        """Whether `wake` is due."""
-        wake_at = self.wake_at
-        return wake_at is not None and wake_at <= now
+        return min(self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
 
     @property
     def is_idle(self) -> bool:
@@ -113,17 +87,16 @@ class AntiEntropy:
 
     # --- What was found missing -------------------------------------------------------------------
 
-    def held_back(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
+    def held_back(self, message: Message, teller: NodeId, now: Micros) -> None:
         """A message came before its causes. Its teller holds them all."""
-        self.wants.add(log, seq, teller, now + self._grace_us)
-        arrival = self._causal.held.get(Dot(log, seq))
-        if arrival is not None:
-            for dot in self._causal.missing(arrival.message):
-                self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
+        self.not_taken(message.dot, teller, now)
+        if message.dot in self._causal.held:  # There was room for it.
+            for dot in self._causal.missing(message):
+                self.not_taken(dot, teller, now)
 
-    def not_taken(self, log: LogId, seq: int, teller: NodeId, now: Micros) -> None:
-        """A message came for which there was no room, or only a part of it."""
-        self.wants.add(log, seq, teller, now + self._grace_us)
+    def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
+        """`teller` holds a message for which there was no room, or of which a part is missing."""
+        self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -136,39 +109,34 @@ class AntiEntropy:
         self.fetch.close_silent(now)
         self.catch_up.close_silent(now)
         self.wants.ripen(now)
-        live = [member.row.id for member in self._members.live()]
-        found = self._catch_up(live, now, is_busy)
-        chosen, found_too = self.fetch.take_due(now, live, is_busy=is_busy)
-        for peer, logs in chosen.items():
+        live = self._members.live_by_id()
+        self._catch_up(live, now, is_busy)
+        for peer, logs in self.fetch.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
-        if found or found_too:
-            self.exchange.found()
         self.adoption.wake(live, now)
         self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
 
-    def _catch_up(self, live: list[NodeId], now: Micros, is_busy: bool) -> bool:
-        """Begin catch-up or go on with it. Return whether a digest found what is taken over now."""
+    def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:
+        """Begin catch-up or go on with it."""
         catch_up, wants = self.catch_up, self.wants
-        missing, found = wants.take_many(has_begun=bool(catch_up.logs))
+        missing = wants.take_many(has_begun=bool(catch_up.logs))
         if missing:
             if not catch_up.logs:
-                self._helpers = self._random.sample(live, min(PEERS_MAX, len(live)))
+                self._helpers = self._random.sample(list(live), min(PEERS_MAX, len(live)))
             catch_up.take_over(missing, now)
-        before = dict(catch_up.logs)
-        peers_of = partial(self._peers_of, dict.fromkeys(live))
+
+        def peers_of(log: LogId) -> list[NodeId]:
+            """Whom to ask for a log: first its tellers, then the other helpers of this catch-up."""
+            asked = (*wants.tellers(log), *self._helpers)
+            return [peer for peer in dict.fromkeys(asked) if peer in live]
+
         is_full = self._causal.is_half_full
         while window := catch_up.take(now, peers_of, is_busy=is_busy, is_full=is_full):
             self._pull_window(window, now)
-        for log in catch_up.take_released():
-            wants.give_back(log, before[log], now)
-        return found
+        for log, before in catch_up.take_released().items():
+            wants.give_back(log, before, now)
 
-    def _peers_of(self, live: dict[NodeId, None], log: LogId) -> list[NodeId]:
-        """Whom to ask for a log: first its tellers, then the other helpers of this catch-up."""
-        asked = (*self.wants.tellers(log), *self._helpers)
-        return [peer for peer in dict.fromkeys(asked) if peer in live]
-
-    def _pull(self, peer: NodeId, logs: list[tuple[LogId, Spans]], now: Micros) -> None:
+    def _pull(self, peer: NodeId, logs: Missing, now: Micros) -> None:
         """Ask a peer for what is missing of some logs. What the pull cannot name stays due."""
         nonce = self._random.getrandbits(64)
         wants, named = self._writer.name_some(logs)
@@ -183,8 +151,7 @@ class AntiEntropy:
 
     def _pull_window(self, window: StampWindow, now: Micros) -> None:
         """Ask the window's peer for what is missing in it."""
-        gaps, wants = self._causal.gaps, self.wants
-        named = self._writer.name_all([(log, gaps(log, wants.upper(log))) for log in window.logs])
+        named = self._writer.name_all([(log, self.wants.missing(log)) for log in window.logs])
         if not named:
             self.catch_up.nothing_missing(window)
             return
@@ -196,35 +163,9 @@ class AntiEntropy:
         self._send(window.peer, pull)
 
     def _send(self, peer: NodeId, pull: Pull) -> None:
-        self._out.append(Send((self._members[peer].row.address,), (pull,)))
+        self._out.send(self._members[peer].row.address, pull)
 
     # --- The network ------------------------------------------------------------------------------
-
-    def receive(
-        self,
-        packet: Have | Ranges | Digest | ReplayEnd | BasePull | Base | BaseEnd,
-        sender: NodeId,
-        source: Address,
-        now: Micros,
-    ) -> None:
-        """Take a packet that concerns nothing but repair."""
-        match packet:
-            case Have():
-                self.receive_have(packet, sender, now)
-            case Ranges():
-                self.exchange.receive_ranges(packet, source)
-            case Digest():
-                self.exchange.receive_digest(packet, sender, source, now)
-            case ReplayEnd():
-                self.receive_end(packet, sender, now)
-            case BasePull():
-                self._out.append(StreamBase(source, packet))
-            case Base():
-                self.adoption.receive(packet, sender, now)
-            case BaseEnd():
-                self.adoption.receive_end(packet, sender, source, now)
-            case _:
-                assert_never(packet)
 
     def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
@@ -247,7 +188,7 @@ class AntiEntropy:
         """
         if self.catch_up.heard(replay, sender, now):
             return 0
-        return self.fetch.pulls.heard(replay.nonce, sender, now)
+        return self.fetch.heard(replay.nonce, sender, now)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> tuple[bytes | None, int]:
         """A piece came. Return the whole message, if this was the last piece missing.
@@ -257,9 +198,9 @@ class AntiEntropy:
         whole = self.pieces.add(piece)
         if self.catch_up.heard_piece(sender, now):
             return whole, self.wants.to_go
-        asked = self.fetch.pulls.heard_piece(sender, now)
+        asked = self.fetch.heard_piece(sender, now)
         if whole is None:
-            self.not_taken(piece.log, piece.seq, sender, now)
+            self.not_taken(Dot(piece.log, piece.seq), sender, now)
         return whole, asked
 
     def receive_end(self, end: ReplayEnd, sender: NodeId, now: Micros) -> None:

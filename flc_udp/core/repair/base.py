@@ -1,20 +1,30 @@
-"""Takes the base of a member, page by page.
+"""Base: what no member keeps any more is given up, and another member's base is taken for it.
 
-    base-pull ─▶ base … base-end(next) ─▶ base-pull(next) ─▶ … ─▶ adopt
+    pull ─▶ end(floor, lacks) of one member after another ─▶ no member keeps what is wanted
+         ─▶ base-pull ─▶ base … base-end(next) ─▶ base-pull(next) ─▶ … ─▶ adopt
 
-Rules. All pages must be of one version. If the member deletes more messages meanwhile, its version
-changes, and the base is taken from its beginning again. What arrived of a page is kept, and the
-page is asked for again until it is whole. A member that stays silent is given up.
+Rules. The member with the lowest floor keeps the most, so its base is taken, page by page. All
+pages must be of one version. If the member deletes more messages meanwhile, its version changes,
+and the base is taken from its beginning again. What arrived of a page is kept, and the page is
+asked for again until it is whole. A member that stays silent is given up. A base is adopted only if
+it is still needed when all of it has come: a member that came meanwhile may have brought what is
+missing, or may keep it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 from flc_udp.core.effects import Adopt
+from flc_udp.core.liveness.members import MemberTable
+from flc_udp.core.notices import HistoryTruncated
+from flc_udp.core.repair.wants import Wants
+from flc_udp.core.shared import Shared
+from flc_udp.model.address import Address
 from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
 from flc_udp.model.history import BaseLog, BaseRoom
-from flc_udp.model.units import Micros
+from flc_udp.model.units import MS_US, NEVER, Micros
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 TRIES_MAX = 20
@@ -31,7 +41,7 @@ class BaseTake:
     timeout_us: int
     peer: NodeId = VISITOR
     """The member whose base it is."""
-    deadline: int | None = None
+    deadline: int = NEVER
     """When the page that was asked for has been silent for too long."""
     _nonce: int = 0
     _after: LogId = BEGINNING
@@ -46,7 +56,7 @@ class BaseTake:
     @property
     def is_on(self) -> bool:
         """Whether a base is being taken."""
-        return self.deadline is not None
+        return self.deadline < NEVER
 
     def begin(self, peer: NodeId, nonce: int, now: Micros) -> BasePull:
         """Begin to take the base of `peer`."""
@@ -55,7 +65,7 @@ class BaseTake:
 
     def stop(self) -> None:
         """Take no base any more."""
-        self.deadline = None
+        self.deadline = NEVER
         self._rows, self._page = [], {}
 
     def heard(self, base: Base, peer: NodeId, now: Micros) -> None:
@@ -118,3 +128,48 @@ def _joined(rows: list[BaseLog]) -> list[BaseLog]:
         first = logs.get(row.log)
         logs[row.log] = row if first is None else first._replace(rooms=first.rooms + row.rooms)
     return list(logs.values())
+
+
+class Adoption:
+    """Decides when a base is taken, and of whom. Times are in µs."""
+
+    def __init__(self, shared: Shared, wants: Wants, members: MemberTable) -> None:
+        self.take = BaseTake(shared.settings.pull_timeout_ms * MS_US)
+        self._wants = wants
+        self._members = members
+        self._random = shared.random
+        self._out = shared.out
+        self._given_up: list[LogId] = []
+        """The logs for which the base is taken."""
+
+    def wake(self, live: Collection[NodeId], now: Micros) -> None:
+        """Begin to take a base where one is needed, or go on with the one that is being taken."""
+        take = self.take
+        if take.is_on:
+            if take.deadline <= now:  # A page was silent for too long: ask for it again.
+                pull = take.again(now)
+                if pull is not None and take.peer in live:
+                    self._out.send(self._members[take.peer].row.address, pull)
+            return
+        truncated = self._wants.take_truncated()
+        # This node's own floor does not matter: what is missing lies below the others' floors.
+        floors = [
+            (floor, peer)
+            for asked in truncated.values()
+            for peer, floor in asked.items()
+            if floor and peer in live
+        ]
+        if floors:
+            self._given_up = list(truncated)
+            _, peer = min(floors)
+            pull = take.begin(peer, self._random.getrandbits(64), now)
+            self._out.send(self._members[peer].row.address, pull)
+
+    def receive_end(self, end: BaseEnd, sender: NodeId, source: Address, now: Micros) -> None:
+        """A page came to its end: ask for the next one, or adopt the base if it is whole."""
+        following = self.take.ended(end, sender, self._random.getrandbits(64), now)
+        if isinstance(following, Adopt):
+            if self._wants.needs_base(self._given_up, self._members.live_by_id(), now):
+                self._out += [HistoryTruncated(following.floor, sender), following]
+        elif following is not None:
+            self._out.send(source, following)

@@ -4,24 +4,24 @@
                            window ─▶ another peer ─ silent ───────▶ again, of the next peer
 
 Rules. Stamps are asked for from the lowest on, in windows (`windows`), which are as wide as suits
-what the network carries (`pace`). Messages are taken in the order of their stamps; what comes too
-early is laid aside (`early_windows`). What a window did not bring is asked for again before
-anything later. Where to begin follows from what is missing, so a node that restarts goes on where
-it stopped.
+what the network carries. Messages are taken in the order of their stamps; what comes too early is
+laid aside, because the windows of several peers come in any order. Stamps rise along every cause,
+so messages that are taken in this order are decided as they are taken. What a window did not bring
+is asked for again before anything later. Where to begin follows from what is missing, so a node
+that restarts goes on where it stopped.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
-from flc_udp.core.repair.early_windows import EarlyWindows
-from flc_udp.core.repair.pace import Pace
-from flc_udp.core.repair.windows import StampWindow, Stretches
+from flc_udp.core.repair.windows import Pace, StampWindow, Stretches
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.message import stamp_of
-from flc_udp.model.units import SECOND_US, Micros
+from flc_udp.model.units import NEVER, SECOND_US, Micros
 from flc_udp.wire.packets import Replay, ReplayEnd
 
 PEERS_MAX = 3
@@ -41,6 +41,9 @@ is silent about it is not asked for it again."""
 PENALTY_US = 2 * SECOND_US
 """For this long a peer that was silent is asked only if there is no other."""
 
+PeersOf = Callable[[LogId], Sequence[NodeId]]
+"""Tells whom to ask for a log, the likeliest first."""
+
 
 class CatchUp:
     """One catch-up. Times are in µs. Nothing is under way while `logs` is empty."""
@@ -53,14 +56,15 @@ class CatchUp:
         self._timeout_us = timeout_us
         self._stretches = Stretches()
         self._pace = Pace(credit_bytes_max)
-        self._early = EarlyWindows()
+        self._early: list[StampWindow] = []
+        """Windows whose answers came to their end while something before them is still to come."""
         self._waiting: deque[StampWindow] = deque()
         """Windows to be asked for, the most urgent first."""
         self._silent_until: dict[NodeId, int] = {}
         """Until when a peer that was silent is asked only if there is no other."""
         self._released: list[LogId] = []
         """Logs that were given up since the last look."""
-        self._look_at: int | None = None
+        self._look_at: int = NEVER
         """When to look whether another window may be asked for."""
 
     @property
@@ -71,22 +75,15 @@ class CatchUp:
     @property
     def early_bytes(self) -> int:
         """The size of what is laid aside, because something before it is still to come."""
-        return self._early.size_bytes
+        return sum(window.size_bytes for window in self._early)
 
     @property
-    def wake_at(self) -> int | None:
+    def wake_at(self) -> int:
         """When a window has been silent for too long, or another may be asked for."""
-        if not self.logs:
-            return None
-        times = [window.deadline for window in self.pulls.values()]
-        if self._look_at is not None:
-            times.append(self._look_at)
-        return min(times, default=None)
+        return min([self._look_at, *(window.deadline for window in self.pulls.values())])
 
     def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
         """Catch up on these logs too: {log: messages missing}."""
-        if not self.logs:
-            self._pace.width = 0  # How dense other messages were says nothing about these.
         self._stretches.add([log for log in missing if log not in self.logs])
         self.logs.update(missing)
         self.look_again(now)
@@ -96,13 +93,15 @@ class CatchUp:
         if self.logs:
             self._look_at = now
 
-    def take_released(self) -> list[LogId]:
-        """The logs that catch-up is done with, or has given up. At the end these are all."""
-        released, self._released = self._released, []
+    def take_released(self) -> dict[LogId, int]:
+        """The logs that catch-up is done with, or has given up: {log: messages missing at first}.
+
+        At the end these are all.
+        """
+        logs, self._released = self._released, []
         if self.logs and self._stretches.is_through and self._has_nothing:
-            released = list(self.logs)
-        for log in released:
-            self.logs.pop(log, None)
+            logs = list(self.logs)
+        released = {log: self.logs.pop(log) for log in logs if log in self.logs}
         if released and not self.logs:
             self._stop()
         return released
@@ -120,26 +119,21 @@ class CatchUp:
         self.pulls.clear()
         self._waiting.clear()
         self._early.clear()
-        self._stretches.clear()
-        self._look_at = None
+        self._stretches = Stretches()
+        self._pace.width = 0  # How dense these messages were says nothing about later ones.
+        self._look_at = NEVER
 
     # --- Asking -----------------------------------------------------------------------------------
 
     def take(
-        self,
-        now: Micros,
-        peers_of: Callable[[LogId], Sequence[NodeId]],
-        *,
-        is_busy: bool,
-        is_full: bool,
+        self, now: Micros, peers_of: PeersOf, *, is_busy: bool, is_full: bool
     ) -> StampWindow | None:
         """The next window to ask for, with its peer. None: it has to wait.
 
-        `peers_of` tells whom to ask for a log, the likeliest first. Nothing is asked for while too
-        much waits for the disk (`is_busy`). While too much waits for its causes (`is_full`) or is
-        laid aside, only what was asked for before is asked for again.
+        Nothing is asked for while too much waits for the disk (`is_busy`). While too much waits for
+        its causes (`is_full`) or is laid aside, only what was asked for before is asked for again.
         """
-        self._look_at = None
+        self._look_at = NEVER
         # What waits for its causes may need what is not asked for yet, so with nothing under way
         # the next stretch is begun all the same. What is laid aside needs nothing that is not asked
         # for: with nothing under way it waits for the disk, or for a base.
@@ -229,8 +223,19 @@ class CatchUp:
         if not self.logs:
             return []
         to_come = (window.after for window in (*self.pulls.values(), *self._waiting))
-        messages = self._early.take(min(to_come, default=STAMP_LIMIT), self.pulls.values())
-        if messages and self._has_nothing:
+        lowest = min(to_come, default=STAMP_LIMIT)
+        # The first stamp to come lies in the lowest of the windows under way, so what comes in that
+        # one is taken as it comes.
+        windows = (*self._early, *self.pulls.values())
+        ready = [window for window in windows if window.laid_aside and window.after <= lowest]
+        if not ready:
+            return []
+        ready.sort(key=lambda window: window.after)
+        self._early = [window for window in self._early if window.after > lowest]
+        messages = [encoded for window in ready for encoded in window.laid_aside]
+        for window in ready:
+            window.laid_aside = []
+        if self._has_nothing:
             self.look_again(now)  # This may have been the last of it.
         return messages
 
@@ -250,14 +255,17 @@ class CatchUp:
             self._pace.came_whole()
         else:
             self._pace.lost_some()
-        self._early.add(window, is_whole=is_whole)
+        if window.laid_aside:
+            # If some of it was lost, what came is taken next, before all that is still to come:
+            # then only what is really missing is asked for again.
+            self._early.append(window if is_whole else replace(window, after=0))
         is_probe = not self._pace.width
         self._pace.measure(window, end, len(self._stretches))
         if not is_probe:
             self._ask_again(window, end, is_whole=is_whole)
         elif is_whole and window.first_stamp:
             # From here on windows are cut to measure. What came already is not asked for again.
-            self._stretches.begins_at(window.group, window.first_stamp)
+            self._stretches.goes_on_at(window.group, window.first_stamp)
         return window
 
     def _ask_again(self, window: StampWindow, end: ReplayEnd, *, is_whole: bool) -> None:

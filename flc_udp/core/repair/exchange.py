@@ -4,28 +4,31 @@
 
 Rules. A digest tells what is durable here; wanted is what is not decided here. At most one exchange
 begins in an interval, and exchanges become rarer while they find nothing, unless a `sync` asks for
-one now. Whatever was lost, this finds it. Everything else in the core only makes it quicker.
+one now. For a sync a few members are probed, and each answers by the root that it tells in its ack
+or in a ping of its own. The first one that differs begins an exchange at once, later ones are paced
+as any other, and only the latest sync counts. Whatever was lost, an exchange finds it. Everything
+else in the core only makes it quicker.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from random import Random
 
-from flc_udp.config import RANGE_LEVELS, SEAL_BYTES, Settings
+from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.causal import Causal
-from flc_udp.core.effects import Effect, Send
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.notices import LogForked
 from flc_udp.core.ranges import FIRST_ID, after, bounds
-from flc_udp.core.repair.sync import SYNC_MEMBERS, Sync
 from flc_udp.core.repair.wants import Wants
-from flc_udp.core.standing import Standing
+from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.rows import DigestRow, State
+
+SYNC_MEMBERS = 3
+"""A sync asks this many members if none is named. Catch-up asks as many at once."""
 
 DIGEST_GRACES = 10
 """A gap that a digest tells of is given this many graces. Under load a digest is only ahead of the
@@ -49,28 +52,24 @@ DIGEST_HEAD_BYTES = 64
 
 
 class Exchange:
-    """The exchanges of one node. Effects go to `out`, wants to `wants`. Times are in µs."""
+    """The exchanges of one node. What they find goes to `wants`. Times are in µs."""
 
     def __init__(
-        self,
-        settings: Settings,
-        standing: Standing,
-        causal: Causal,
-        members: MemberTable,
-        wants: Wants,
-        random: Random,
-        out: list[Effect],
-        now: Micros,
+        self, shared: Shared, causal: Causal, members: MemberTable, wants: Wants, now: Micros
     ) -> None:
-        self.last_sync = Sync()
+        settings = shared.settings
+        self.synced: dict[NodeId, bool | None] = {}
+        """{member that the last sync asked: whether its latest root was this node's own}.
+
+        None: it told none yet."""
         self.forks = 0
         """Messages that had the name of another one."""
-        self._standing = standing
+        self._standing = shared.standing
         self._causal = causal
         self._members = members
         self._wants = wants
-        self._random = random
-        self._out = out
+        self._random = shared.random
+        self._out = shared.out
         self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
         payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
@@ -92,14 +91,10 @@ class Exchange:
             asked = [node for node in alive if node in nodes]
         else:
             asked = self._random.sample(alive, min(SYNC_MEMBERS, len(alive)))
-        self.last_sync = Sync(asked)
+        self.synced = dict.fromkeys(asked)
         self._pause_us = self._shortest_us
         self._next_at = now
         return asked
-
-    def found(self) -> None:
-        """An exchange told of something that was missing, so the next one need not wait long."""
-        self._pause_us = self._shortest_us
 
     def compare(
         self, root: bytes, catching_up: bool, sender: NodeId, source: Address, now: Micros
@@ -107,16 +102,20 @@ class Exchange:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
-        agrees = root == self._standing.root.value()
+        agrees = root == self._standing.root
         self._remember(sender, catching_up, now, agrees=agrees)
-        is_asked = self.last_sync.heard(sender, agrees=agrees)
+        is_asked = self.synced.get(sender, True) is None
+        if sender in self.synced:
+            self.synced[sender] = agrees
         if agrees or (not is_asked and (catching_up or now < self._next_at)):
             return
-        if is_asked or self._causal.held:
-            self._pause_us = self._shortest_us  # What waits here for its causes lacks something.
+        # What waits here for its causes lacks something, and what an exchange found may not be all.
+        if is_asked or self._causal.held or self._wants.found:
+            self._pause_us = self._shortest_us
+            self._wants.found = False
         self._next_at = Micros(now + self._pause_us)
         self._pause_us = min(2 * self._pause_us, self._longest_us)
-        self._send(source, self._range(LogId(FIRST_ID), 0))
+        self._out.send(source, *self._range(LogId(FIRST_ID), 0))
 
     def _remember(self, sender: NodeId, catching_up: bool, now: Micros, *, agrees: bool) -> None:
         member = self._members.get(sender)
@@ -139,7 +138,7 @@ class Exchange:
             splits += is_large
             if not is_large or splits <= RANGES_MOST:
                 answer += self._range(low, ranges.level + 1)
-        self._send(source, answer)
+        self._out.send(source, *answer)
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
@@ -159,7 +158,7 @@ class Exchange:
             ]
             if ahead:
                 some = ahead[:DIGEST_ROWS_MOST]
-                self._send(source, self._digests(digest.low, digest.high, some, reply=False))
+                self._out.send(source, *self._digests(digest.low, digest.high, some, reply=False))
 
     def tell_fork(self, dot: Dot) -> None:
         """Two messages have one name: a disk or a machine was copied, or it broke."""
@@ -189,7 +188,3 @@ class Exchange:
             digests.append(Digest(start, end, reply, part))
             start = after(end)
         return digests
-
-    def _send(self, to: Address, packets: list[Packet]) -> None:
-        if packets:
-            self._out.append(Send((to,), tuple(packets)))

@@ -38,6 +38,9 @@ SPANS_PER_LOG = 4
 LOG_BYTES = (SPANS_PER_LOG + 1) * WANT_BYTES + 2 * PIECE_SPANS_MAX * PIECE_NUMBER_BYTES
 """The wants of one log take at most this much, if pieces of its first message are missing."""
 
+Missing = list[tuple[LogId, Spans]]
+"""Logs, and what is missing of each."""
+
 
 class PullWriter:
     """Writes the wants of pulls, for datagrams of at most `packet_bytes_max`."""
@@ -46,15 +49,13 @@ class PullWriter:
         self._pieces = pieces
         self._room_bytes = packet_bytes_max - SEAL_BYTES - PULL_HEAD_BYTES
 
-    def name_some(
-        self, logs: Iterable[tuple[LogId, Spans]]
-    ) -> tuple[list[Want], list[tuple[LogId, Spans]]]:
+    def name_some(self, logs: Missing) -> tuple[list[Want], Missing]:
         """Name as many of these logs as there is room for, at least one.
 
-        `logs` is (log, what is missing of it). Return the wants, and which of the logs they name.
+        Return the wants, and which of the logs they name.
         """
         wants: list[Want] = []
-        named: list[tuple[LogId, Spans]] = []
+        named: Missing = []
         room_bytes = self._room_bytes
         for log, missing in logs:
             more = list(self._wants(log, missing))
@@ -65,7 +66,7 @@ class PullWriter:
             wants += more
         return wants, named
 
-    def name_all(self, logs: list[tuple[LogId, Spans]]) -> list[Want]:
+    def name_all(self, logs: Missing) -> list[Want]:
         """Name all that is missing of these logs, in fewer spans where there is little room."""
         wants: list[Want] = []
         room_bytes = self._room_bytes - WANT_BYTES * len(logs)

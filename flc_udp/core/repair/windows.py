@@ -1,4 +1,4 @@
-"""Windows: what catch-up asks for, cut by stamps and by logs.
+"""Windows: what catch-up asks for, cut by stamps and by logs, and how wide it is cut.
 
     groups of logs      ├── window ──┼── window ──┤
     (one pull names     ├── window ──┼── window ──┤
@@ -7,6 +7,10 @@
 Rules. Stretches of stamps follow one another without gaps. In each stretch every group has a
 window, except where an answer told that nothing of the group is missing there. A window is asked of
 one peer at a time.
+
+A credit bounds the bytes of one answer. It grows by a step with each window that came whole, and
+halves where datagrams were lost. From each answer follows how dense the messages are, and so how
+wide the next stretch has to be for answers as large as the credit.
 """
 
 from __future__ import annotations
@@ -16,11 +20,29 @@ from dataclasses import dataclass, field
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
+from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import VISITOR, LogId, NodeId
+from flc_udp.wire.packets import ReplayEnd
 
 TRIES_MAX = 256
 """After this many answers of one peer without progress another peer is asked for the same. A
 largest message, in pieces of the least credit, takes a quarter of that."""
+
+CREDIT_LEAST_BYTES = 16_384
+"""The credit is at least this, however much is lost."""
+
+CREDIT_STEP_BYTES = 8_192
+"""A window that came whole adds this to the credit."""
+
+AHEAD_BYTES = 1 << 20
+"""The windows of one stretch together are to have at most about this many bytes, because all of it
+may wait for its causes."""
+
+GROWTH_MAX = 8
+"""A stretch is at most this many times as wide as the one before."""
+
+WIDTH_FIRST = 1_000 << STAMP_WALL_SHIFT
+"""The width of a stretch where nothing tells how dense the messages are: a second, in stamps."""
 
 
 @dataclass(slots=True)
@@ -88,11 +110,6 @@ class Stretches:
             self._next_of.append(0)
             self._edge = 0
 
-    def clear(self) -> None:
-        """Ask for nothing any more."""
-        self._groups.clear()
-        self._next_of.clear()
-
     def probe(self) -> list[StampWindow]:
         """A first window, of all stamps. Its answer tells where the missing begins.
 
@@ -116,12 +133,8 @@ class Stretches:
             if self._next_of[group] < self._edge
         ]
 
-    def begins_at(self, group: int, stamp: int) -> None:
-        """The first answer told that nothing of a group is missing below this stamp."""
-        self._next_of[group] = stamp
-
     def goes_on_at(self, group: int, stamp: int) -> None:
-        """An answer told that nothing more of a group is to be had below this stamp."""
+        """An answer told that nothing of a group is missing, or to be had, below this stamp."""
         self._next_of[group] = max(stamp, self._next_of[group])
 
     def nothing_missing(self, window: StampWindow) -> None:
@@ -135,3 +148,42 @@ class Stretches:
         self._groups[window.group] = group
         if not group:
             self._next_of[window.group] = STAMP_LIMIT
+
+
+@dataclass(slots=True)
+class Pace:
+    """The credit, and the width of the next stretch."""
+
+    credit_bytes_max: int
+    credit_bytes: int = 4 * CREDIT_LEAST_BYTES
+    width: int = 0
+    """Stamps. 0: no answer has told yet how dense the messages are."""
+
+    def lost_some(self) -> None:
+        """A datagram of an answer was lost."""
+        self.credit_bytes = max(self.credit_bytes // 2, CREDIT_LEAST_BYTES)
+
+    def came_whole(self) -> None:
+        """All of an answer came."""
+        self.credit_bytes = min(self.credit_bytes + CREDIT_STEP_BYTES, self.credit_bytes_max)
+
+    def measure(self, window: StampWindow, end: ReplayEnd, groups: int) -> None:
+        """Make the next stretch as wide as the answer to this window suggests.
+
+        `groups` windows share a stretch.
+        """
+        if self.width:
+            # Messages that were lost count as large as those that came.
+            size_bytes = window.size_bytes * end.sent // max(window.messages, 1)
+            self._fit(window.after, min(end.next, window.below), size_bytes, groups)
+        else:
+            self._fit(window.first_stamp, end.next, window.size_bytes, groups)
+            self.width = self.width or WIDTH_FIRST
+
+    def _fit(self, start: int, reached: int, size_bytes: int, groups: int) -> None:
+        """The stamps start..reached had this many bytes. Give a window as many as the credit."""
+        if not start < reached < STAMP_LIMIT:
+            return
+        target_bytes = min(self.credit_bytes, AHEAD_BYTES // max(groups, 1))
+        width = max((reached - start) * target_bytes // max(size_bytes, 1), 1)
+        self.width = min(width, GROWTH_MAX * (self.width or width))

@@ -5,10 +5,11 @@ from random import Random
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.core.effects import Effect, Send
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.notices import MemberDied, MemberSuspected
+from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.wire.packets import Ack, Nack, Packet, Ping, PingReq, Relayed, Update
@@ -161,16 +162,15 @@ class Alone:
     """The liveness half of one node that knows many who never answer."""
 
     def __init__(self, members: int, **settings: int) -> None:
-        self.out: list[Effect] = []
         # A probe's turn and a verification would add accusers of its own.
         settings = {"probe_interval_ms": 60_000, **settings}
         rows = [
             alive_row(bytes([n]) * 8, 1, Address(f"10.0.0.{n}", 1), f"n{n}", 1)
             for n in range(1, members + 2)
         ]
-        self.liveness = Membership(
-            Settings(**settings), rows[0], Standing({}), Random(3), self.out, 0
-        )
+        shared = Shared(Settings(**settings), Standing({}), Random(3))
+        self.out = shared.out
+        self.liveness = Membership(shared, rows[0], 0)
         self.rows = rows[1:]
         self.hear(*self.rows)
 

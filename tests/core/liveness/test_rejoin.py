@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from flc_udp.core.liveness.rejoin import ASKERS, REMEMBERED_MAX, Rejoin
 from flc_udp.model.address import Address
-from flc_udp.model.units import SECOND_US
+from flc_udp.model.units import NEVER, SECOND_US
 
 
 def address(number: int) -> Address:
@@ -18,7 +18,7 @@ def address(number: int) -> Address:
 def asked_at(rejoin: Rejoin, until: int) -> list[tuple[int, Address]]:
     """When whom is asked until then, each time as soon as it is due."""
     asked = []
-    while rejoin.wake_at is not None and rejoin.wake_at <= until:
+    while rejoin.wake_at <= until:
         now = rejoin.wake_at
         found = rejoin.start(0, now)
         assert found is not None, "due, and nobody asked"
@@ -65,7 +65,7 @@ class TestRejoin:
         rejoin.add([address(1)], 0)
         rejoin.answered(address(1))
 
-        assert rejoin.wake_at is None
+        assert rejoin.wake_at == NEVER
 
         rejoin.add([address(1)], 1_000 * SECOND_US)
 
@@ -113,7 +113,7 @@ class TestRejoin:
         for number in range(live):
             rejoin = Rejoin(60 * SECOND_US, Random(number), 0)
             rejoin.add_dead(address(1), live, since)
-            while rejoin.wake_at is not None and rejoin.wake_at <= until:
+            while rejoin.wake_at <= until:
                 now = rejoin.wake_at
                 assert now >= since
                 assert rejoin.start(live, now) == address(1)

@@ -1,7 +1,8 @@
 from random import Random
 
-from flc_udp.core.liveness.relay import RELAYS_MAX, Errand, Relay
+from flc_udp.core.liveness.probe import RELAYS_MAX, Errand, Relay
 from flc_udp.model.address import Address
+from flc_udp.model.units import NEVER
 
 ANN, BOB = b"ann-----", b"bob-----"
 ASKER = Address("10.0.0.1", 7352)
@@ -27,7 +28,7 @@ def test_an_ack_fulfils_its_errand_once() -> None:
     assert relay.receive_ack(nonce ^ 1, ANN) is None
     assert relay.receive_ack(nonce, ANN) == errand()
     assert relay.receive_ack(nonce, ANN) is None
-    assert relay.wake_at is None
+    assert relay.wake_at == NEVER
 
 
 def test_a_silent_target_is_said_once_in_time() -> None:

@@ -10,6 +10,7 @@ from flc_udp.core.effects import Send
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.liveness.roster import ROWS_MOST
+from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.wire.codec import read
@@ -40,19 +41,20 @@ class Peer:
     """The liveness half of one node that knows these members."""
 
     def __init__(self, number: int, known: list[MemberRow], **settings: int) -> None:
-        self.out: list = []
         self.settings = Settings(**settings)
+        shared = Shared(self.settings, Standing({}), Random(1))
+        self.out = shared.out
         me = alive_row(bytes([number]) * 8, 7, Address(f"10.0.0.{number}", 7352), "me", number)
-        self.liveness = Membership(self.settings, me, Standing({}), Random(1), self.out, 0)
+        self.liveness = Membership(shared, me, 0)
         for row in known:
             self.liveness.members.apply(row, 0)
-        self.liveness.members.spend_news()
+        self.liveness.members.news.clear()
         self.sizes: list[int] = []
 
     @property
     def root(self) -> bytes:
         """Of its members."""
-        return self.liveness.members.root.value()
+        return self.liveness.members.root
 
     def compare(self, other: "Peer", now: int = 0) -> None:
         """A probe told the other's root."""
@@ -179,7 +181,7 @@ def test_who_was_unknown_is_no_news_and_what_changed_is() -> None:
     known = rows(20)
     newcomer, seed = Peer(1, known[:1]), Peer(2, known)
     knows(newcomer, seed)
-    newcomer.liveness.members.spend_news()
+    newcomer.liveness.members.news.clear()
     seed.liveness.members.apply(known[0]._replace(state=State.LEFT), 0)
     talk(newcomer, seed)
 

@@ -3,6 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.core.liveness.suspicion import Suspicions, timeout_after
+from flc_udp.model.units import NEVER
 
 SECOND = 1_000_000
 NODES = [bytes([n]) * 8 for n in range(1, 10)]
@@ -49,7 +50,7 @@ class TestSuspicions:
         assert suspicions.take_expired(12 * SECOND + 99) == []
         assert [NODES[0]] == suspicions.take_expired(12 * SECOND + 100)
         assert suspicions.take_expired(40 * SECOND) == []
-        assert suspicions.wake_at is None
+        assert suspicions.wake_at == NEVER
 
     def test_enough_accusers_make_it_the_shortest(self) -> None:
         """Each brings the end nearer, the last one to the least, counted from the start."""

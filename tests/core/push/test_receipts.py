@@ -103,15 +103,6 @@ def test_what_is_forgotten_is_missed_no_more() -> None:
     assert (wait.is_done, other.is_done) == (False, True)
 
 
-def test_a_new_log_begins_with_no_receipts() -> None:
-    """What was held of the old log says nothing of the new one."""
-    receipts = Receipts()
-    receipts.receive(ANN, 9, 9, 0)
-    receipts.restart()
-
-    assert not receipts.watch(1, 1, [ANN], 0).is_done
-
-
 def test_who_reaches_the_head_of_the_last_time_keeps_up() -> None:
     """Though it never holds the head of the moment."""
     receipts = Receipts()

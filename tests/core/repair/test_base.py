@@ -13,9 +13,11 @@ from flc_udp.core.liveness.members import MemberTable, alive_row
 from flc_udp.core.push.links import Links
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.base import TRIES_MAX, BaseTake
+from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.history import BaseLog, BaseRoom, Head, History
+from flc_udp.model.units import NEVER
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
 
 BOB = b"bob-----"
@@ -119,14 +121,15 @@ def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
     members = MemberTable(me, settings, now)
     members.apply(bob, now)
     causal, links = Causal(History(), 1_000, 1 << 20), Links(8, 65_536)
-    repair = AntiEntropy(settings, Standing({}), links, causal, members, Random(0), [], now)
+    shared = Shared(settings, Standing({}), Random(0))
+    repair = AntiEntropy(shared, causal, members, links, now)
     assert repair.is_idle
     repair.adoption.take.begin(BOB, 7, now)
     for _ in range(100):
-        if repair.wake_at is None:
+        if repair.wake_at == NEVER:
             break
         assert repair.wake_at > now
         now = repair.wake_at
         repair.wake(now, is_busy=False)
 
-    assert repair.wake_at is None
+    assert repair.wake_at == NEVER

@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair import catch_up as module
 from flc_udp.core.repair.catch_up import PEERS_MAX, WINDOWS_PER_PEER, CatchUp
-from flc_udp.core.repair.pace import CREDIT_LEAST_BYTES
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.windows import TRIES_MAX, StampWindow
+from flc_udp.core.repair.windows import CREDIT_LEAST_BYTES, TRIES_MAX, StampWindow
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
 from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
+from flc_udp.model.units import NEVER
 from flc_udp.wire.packets import Replay, ReplayEnd
 from tests.model.kept import KeptInList
 
@@ -281,7 +281,7 @@ def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
         catch_up.ended(ReplayEnd(nonce, 0, 1 << STAMP_WALL_SHIFT, 0, ()), window.peer, 0)
 
     assert {ANN, BOB} == set(peers)
-    assert catch_up.take_released() == [b"log-----"]
+    assert list(catch_up.take_released()) == [b"log-----"]
 
 
 def test_what_comes_before_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -353,9 +353,9 @@ def test_where_all_logs_are_let_go_nothing_is_under_way_any_more(is_full: bool) 
     catch_up.ended(ReplayEnd(2, 0, STAMP_LIMIT, 0, (b"log-----",)), ANN, 0)
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=is_full) is None
 
-    assert catch_up.take_released() == [b"log-----"]
+    assert list(catch_up.take_released()) == [b"log-----"]
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is None
-    assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (None, {}, 0)
+    assert (catch_up.wake_at, catch_up.pulls, catch_up.early_bytes) == (NEVER, {}, 0)
     catch_up.take_over({b"log-----": 5}, 0)
     assert catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False) is not None
 

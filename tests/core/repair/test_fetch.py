@@ -7,9 +7,15 @@ from hypothesis import strategies as st
 
 from flc_udp.core.repair.fetch import PULLS_MAX, Fetch
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
-from flc_udp.core.repair.wants import WANTS_MAX, Wants
+from flc_udp.core.repair.wants import (
+    FAILURES_MAX,
+    FAILURES_QUICK,
+    TELLERS_MAX,
+    WANTS_MAX,
+    Wants,
+)
 from flc_udp.model.dots import Spans
+from flc_udp.model.units import NEVER
 
 TIMEOUT_US = 400_000
 PEERS = [f"peer{n}".encode().ljust(8, b"-") for n in range(PULLS_MAX + 3)]
@@ -41,7 +47,7 @@ class Puller:
     @property
     def nonces(self) -> list[int]:
         """Nonces of the pulls under way."""
-        return list(self.fetch.pulls.by_nonce)
+        return list(self.fetch.pulls)
 
     def ask(
         self, live: Iterable[bytes] = PEERS, *, is_busy: bool = False
@@ -49,7 +55,7 @@ class Puller:
         """What is asked now: {peer: (nonce, logs)}."""
         asked = {}
         self.wants.ripen(self.now)
-        chosen, _ = self.fetch.take_due(self.now, live, is_busy=is_busy)
+        chosen = self.fetch.take_due(self.now, live, is_busy=is_busy)
         for peer, spans in chosen.items():
             self._nonce += 1
             self.fetch.asked(self._nonce, peer, spans, self.now)
@@ -62,7 +68,7 @@ class Puller:
 
     def sleep(self) -> None:
         """Until the next deadline; silent pulls are given up then."""
-        assert self.fetch.wake_at is not None
+        assert self.fetch.wake_at != NEVER
         self.now = max(self.now, self.fetch.wake_at)
         self.fetch.close_silent(self.now)
 
@@ -195,7 +201,7 @@ def test_a_pull_that_is_heard_lives_on() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.pulls.heard(1, BOB, 300_000) == 5
+    assert puller.fetch.heard(1, BOB, 300_000) == 5
 
     puller.fetch.close_silent(TIMEOUT_US + 1)
 
@@ -208,8 +214,8 @@ def test_only_who_was_asked_is_heard() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.pulls.heard(2, BOB, 0) is None
-    assert puller.fetch.pulls.heard(1, CYD, 0) is None
+    assert puller.fetch.heard(2, BOB, 0) is None
+    assert puller.fetch.heard(1, CYD, 0) is None
 
     puller.end(1, CYD)
     puller.end(2, BOB)
@@ -259,7 +265,7 @@ def test_what_nobody_can_serve_is_let_go() -> None:
         for peer, (nonce, _) in puller.ask().items():
             asked.append(puller.now)
             puller.end(nonce, peer)
-        if puller.fetch.wake_at is not None:
+        if puller.fetch.wake_at != NEVER:
             puller.sleep()
     pauses = [after - before for before, after in pairwise(asked)]
 
@@ -280,7 +286,7 @@ def test_what_came_some_other_way_is_not_asked_for() -> None:
     puller.now = 1_000
 
     assert puller.ask() == {}
-    assert puller.fetch.wake_at is None
+    assert puller.fetch.wake_at == NEVER
     assert puller.wants.to_go == 0
 
 
@@ -352,7 +358,7 @@ class Dialogue(Puller):
 
     def wait(self) -> None:
         """Until something is due; who is silent too long is given up."""
-        if self.fetch.wake_at is not None:
+        if self.fetch.wake_at != NEVER:
             self.sleep()
         self.under_way = {p: a for p, a in self.under_way.items() if a[0] in self.nonces}
 
@@ -382,7 +388,7 @@ def test_whatever_happens_everything_is_fetched_or_let_go(steps: list) -> None:
         talk.wait()
         talk.go_on()
 
-    assert (talk.fetch.wake_at, talk.nonces) == (None, [])
+    assert (talk.fetch.wake_at, talk.nonces) == (NEVER, [])
     assert talk.wants.to_go == 0
 
 

@@ -1,8 +1,14 @@
 """Logs that some member keeps no more: whom to ask, when all were asked, when all again."""
 
-from flc_udp.core.repair.floors import ENOUGH, SILENT, VAIN, Floors
-from flc_udp.core.repair.wanted import FAILURES_MAX
-from flc_udp.core.repair.wants import ASKED_ANEW_US, CATCH_UP_LEAST
+from flc_udp.core.repair.wants import (
+    ASKED_ANEW_US,
+    CATCH_UP_LEAST,
+    ENOUGH,
+    FAILURES_MAX,
+    SILENT,
+    VAIN,
+    Floors,
+)
 from tests.core.repair.test_fetch import ANN, BOB, CYD, Puller, log
 
 LIVE = [ANN, BOB, CYD]
@@ -139,6 +145,6 @@ def test_catch_up_leaves_such_logs_alone() -> None:
     puller.end(1, ANN)
     puller.now += ASKED_ANEW_US
     puller.wants.ripen(puller.now)
-    logs, _ = puller.wants.take_many(has_begun=False)
+    logs = puller.wants.take_many(has_begun=False)
 
     assert list(logs) == [log(2)]

@@ -1,0 +1,26 @@
+"""What all machines of one Replica share, so that each of them is handed one thing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from random import Random
+
+from flc_udp.config import Settings
+from flc_udp.core.effects import Outbox
+from flc_udp.core.standing import Standing
+from flc_udp.model.drops import Drop
+
+
+@dataclass(frozen=True, slots=True)
+class Shared:
+    """It stays the same as long as the Replica lives. What is in it changes."""
+
+    settings: Settings
+    standing: Standing
+    random: Random
+    """The only chance there is: the same seed makes the same decisions."""
+    out: Outbox = field(default_factory=Outbox)
+    """Where the effects of all decisions go."""
+    drops: Counter[Drop] = field(default_factory=Counter)
+    """What was not taken, by reason."""
