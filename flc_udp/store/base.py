@@ -36,7 +36,6 @@ SELECT_BASE = """
             AND held.log_no = log.no AND held.seq = clock.base_seq
     WHERE log.id > ? ORDER BY log.id
 """
-SELECT_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
 LEARN_ORIGIN = "UPDATE log SET node = ?, name = ? WHERE no = ? AND node IS NULL"
 JUMP = """
     UPDATE log SET seq = ?1, hash = ?2, stamp = ?3, base_seq = ?1, base_hash = ?2, base_stamp = ?3
@@ -79,18 +78,12 @@ def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 
 
-def read_base_heads(connection: sqlite3.Connection, logs: Sequence[LogId]) -> dict[LogId, int]:
-    """{log: seq of its last message that was pruned}, for those of `logs` that lost any."""
-    return dict(connection.execute(SELECT_HEADS.format(", ".join("?" * len(logs))), logs))
-
-
-def adopt(
-    connection: sqlite3.Connection, memory: WriterMemory, floor: int, base: Sequence[BaseLog]
-) -> None:
+def adopt(memory: WriterMemory, floor: int, base: Sequence[BaseLog]) -> None:
     """Join another node's base with what is held, in the caller's transaction.
 
     Afterwards `memory` does not fit the tables any more and has to be read again.
     """
+    connection = memory.connection
     for log in base:
         row = memory.logs.get(log.log) or memory.add_log(log.log, log.origin)
         if log.origin is not None:

@@ -25,9 +25,9 @@ from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import open_reader, open_writer
 from flc_udp.store.once import write_once
-from flc_udp.store.pruning import Pruner, Retained
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.retention import Pruner, Retained
 from flc_udp.store.schema import migrate
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -110,9 +110,7 @@ class Log:
         pruned.
         """
         with self._writing("retain") as memory:
-            return self._pruner.step(
-                self._connection, memory, arrived_before_ms, bytes_max, messages_max
-            )
+            return self._pruner.step(memory, arrived_before_ms, bytes_max, messages_max)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
         """Take another node's floor and base, and return what is held then, as `load` does.
@@ -121,7 +119,7 @@ class Log:
         in it. Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("adopt") as memory, atomic(self._connection):
-            adopt(self._connection, memory, floor, base)
+            adopt(memory, floor, base)
             joined = WriterMemory(self._connection)
             history = joined.history()
         self._memory = joined

@@ -6,7 +6,7 @@ message, and one for each log, each room and each log of a room that it touched.
 fails, the memory is worthless and has to be read again.
 
 Pruning leaves heads, rooms and frontiers as they are. It changes columns that are not remembered
-here: `pruning` and `base` read them when they need them.
+here: `retention` and `base` read them when they need them.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.arrivals import Arrivals
-from flc_udp.store.many_rows import ManyRows
+from flc_udp.store.queries import ManyRows
 
 SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
 SELECT_FRONTIERS = """
@@ -94,7 +94,7 @@ class WriterMemory:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Read it. The cost grows with logs and rooms, and not with messages."""
-        self._connection = connection
+        self.connection = connection
         logs = connection.execute("SELECT id, no, seq FROM log")
         self.logs = {log: LogMemory(no, seq) for log, no, seq in logs}
         rooms = connection.execute("SELECT name, no, messages, stamp, position FROM room")
@@ -115,7 +115,7 @@ class WriterMemory:
         """Write the floor and how many messages were pruned, and that the base has changed."""
         self._base_version += 1
         facts = {"floor": self.floor, "pruned": self.pruned, "base": self._base_version}
-        self._connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
+        self.connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""
@@ -123,7 +123,7 @@ class WriterMemory:
             frontiers={name: dict(room.frontier) for name, room in self.rooms.items()},
             floor=self.floor,
         )
-        for log, node, name, *numbers in self._connection.execute(SELECT_HISTORY):
+        for log, node, name, *numbers in self.connection.execute(SELECT_HISTORY):
             history.heads[log] = Head(*numbers[:3])
             base = Head(*numbers[3:])
             if base.seq:
@@ -146,21 +146,21 @@ class WriterMemory:
             heads[log.no] = message
             room.add(message, position)
             values += (position, log.no, seq, message.stamp, room.no, message.encoded)
-        INSERT_MESSAGES.write(self._connection, values)
+        INSERT_MESSAGES.write(self.connection, values)
         self._write_differences(heads, touched.values())
         self._note_arrival(messages, wall)
         self.position += len(messages)
 
     def add_log(self, log: LogId, origin: Origin | None) -> LogMemory:
         """Make the row of a log that was unknown."""
-        cursor = self._connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
+        cursor = self.connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
         assert cursor.lastrowid is not None
         row = self.logs[log] = LogMemory(cursor.lastrowid)
         return row
 
     def add_room(self, name: str) -> RoomMemory:
         """Make the row of a room that was unknown."""
-        cursor = self._connection.execute(INSERT_ROOM, (name,))
+        cursor = self.connection.execute(INSERT_ROOM, (name,))
         assert cursor.lastrowid is not None
         row = self.rooms[name] = RoomMemory(cursor.lastrowid)
         return row
@@ -172,12 +172,12 @@ class WriterMemory:
 
     def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomMemory]) -> None:
         logs = [(no, m.seq, m.hash, m.stamp) for no, m in heads.items()]
-        UPDATE_LOGS.write(self._connection, _flat(logs))
+        UPDATE_LOGS.write(self.connection, _flat(logs))
         UPDATE_ROOMS.write(
-            self._connection, _flat((r.no, r.messages, r.stamp, r.position) for r in rooms)
+            self.connection, _flat((r.no, r.messages, r.stamp, r.position) for r in rooms)
         )
         clocks = (row for room in rooms for row in self._clock_rows(room))
-        UPSERT_CLOCKS.write(self._connection, _flat(clocks))
+        UPSERT_CLOCKS.write(self.connection, _flat(clocks))
 
     def _clock_rows(self, room: RoomMemory) -> Iterator[tuple[int, int, int, int | None]]:
         for log, seq in room.changed.items():

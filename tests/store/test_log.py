@@ -122,7 +122,7 @@ def test_a_reader_sees_commits_at_once_and_cannot_write(log: Log, authors: Autho
     assert reader.dot_at(2) is None
     assert reader.message(Dot(authors.log("ann"), 2)) is None
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._connection.execute("DELETE FROM message")  # noqa: SLF001  # that it cannot
+        reader.connection.execute("DELETE FROM message")  # that it cannot
     reader.close()
 
 

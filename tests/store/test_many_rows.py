@@ -4,7 +4,7 @@ from contextlib import closing
 
 import pytest
 
-from flc_udp.store.many_rows import ROWS_AT_ONCE, ManyRows
+from flc_udp.store.queries import ROWS_AT_ONCE, ManyRows
 
 INSERT = ManyRows("INSERT INTO thing (no, name) VALUES rows", "(?, ?)")
 UPDATE = ManyRows(

@@ -1,4 +1,4 @@
-"""Pruning: what is too old, or more than there is space for, is deleted slice by slice.
+"""Retention: what is too old, or more than there is space for, is deleted slice by slice.
 
 Promise. What a slice leaves behind is whole. Messages go in the order of their stamps, which is one
 of causality. In the same transaction the floor rises above them and the base moves past them. No
@@ -12,7 +12,6 @@ What came below the floor, from a node that was apart for long, goes first, what
 from __future__ import annotations
 
 import sqlite3
-from collections import Counter
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -21,11 +20,11 @@ from typing import NamedTuple
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.errors import Malformed, StoreFailed
-from flc_udp.model.history import Edge, Frontier, Head, advance
+from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.message import Message, decode
 from flc_udp.model.units import Millis
 from flc_udp.store.queries import atomic, used_bytes
-from flc_udp.store.writer_memory import WriterMemory
+from flc_udp.store.writer_memory import RoomMemory, WriterMemory
 
 SLICE_BYTES = 1 << 20
 """A slice ends with the message that brings it to this size, if not before."""
@@ -66,14 +65,6 @@ class Retained(NamedTuple):
     more: bool
 
 
-class Slice(NamedTuple):
-    """Of what to prune: messages with stamps below `below`, up to a count or a size."""
-
-    below: int
-    messages_max: int
-    bytes_max: int
-
-
 class Pruner:
     """Decides what the next slice is."""
 
@@ -83,29 +74,30 @@ class Pruner:
 
     def step(
         self,
-        connection: sqlite3.Connection,
         memory: WriterMemory,
         arrived_before_ms: Millis | None,
         bytes_max: int | None,
         messages_max: int,
     ) -> Retained:
         """Do one thing, in one transaction."""
-        below = memory.floor
+        below, size_bytes = memory.floor, SLICE_BYTES
         if arrived_before_ms is not None:
             below = max(below, memory.arrivals.least_since(arrived_before_ms))
-        excess = self._excess_bytes(connection, bytes_max)
-        portion = None
-        if _is_any_below(connection, below):
-            portion = Slice(below, messages_max, SLICE_BYTES)
-        elif excess and _is_any_below(connection, STAMP_LIMIT):
+        excess = self._excess_bytes(memory.connection, bytes_max)
+        (oldest,) = memory.connection.execute("SELECT min(stamp) FROM message").fetchone()
+        if excess and oldest is not None and oldest >= below:
             # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
             size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
-            portion = Slice(STAMP_LIMIT, messages_max, size_bytes)
-        else:
+            below = STAMP_LIMIT
+        if oldest is None or oldest >= below:
             self._is_shrinking = False
-        pruned = _prune(connection, memory, portion, arrived_before_ms) if portion else 0
-        more = pruned > 0 or _give_back(connection)
-        return Retained(memory.floor, pruned, more)
+            return Retained(memory.floor, 0, _give_back(memory.connection))
+        with atomic(memory.connection):
+            messages = _oldest(memory.connection, below, messages_max, size_bytes)
+            _prune(memory, messages)
+            if arrived_before_ms is not None:
+                memory.arrivals.forget_before(arrived_before_ms)
+        return Retained(memory.floor, len(messages), more=True)
 
     def _excess_bytes(self, connection: sqlite3.Connection, bytes_max: int | None) -> int:
         if bytes_max is None:
@@ -116,44 +108,18 @@ class Pruner:
         return used - low if self._is_shrinking else 0
 
 
-def _is_any_below(connection: sqlite3.Connection, stamp: int) -> bool:
-    (least,) = connection.execute("SELECT min(stamp) FROM message").fetchone()
-    return least is not None and least < stamp
-
-
-def _prune(
-    connection: sqlite3.Connection,
-    memory: WriterMemory,
-    portion: Slice,
-    arrived_before_ms: Millis | None,
-) -> int:
-    with atomic(connection):
-        messages = _oldest(connection, portion)
-        base = _BaseRows(connection, memory)
-        for message in messages:
-            base.take_in(message)
-        base.save()
-        last = messages[-1].stamp
-        count = connection.execute(DELETE_OLDEST, (last,)).rowcount
-        assert count == len(messages), "what is below a stamp is all of it"
-        memory.floor = max(memory.floor, last + 1)
-        memory.pruned += count
-        memory.save_facts()
-        if arrived_before_ms is not None:
-            memory.arrivals.forget_before(arrived_before_ms)
-    return count
-
-
-def _oldest(connection: sqlite3.Connection, portion: Slice) -> list[Message]:
+def _oldest(
+    connection: sqlite3.Connection, below: int, messages_max: int, bytes_max: int
+) -> list[Message]:
     """Those with the least stamps. The floor lies between two stamps, so equal ones go together."""
     messages: list[Message] = []
     size_bytes = 0
-    with closing(connection.execute(SELECT_OLDEST, (portion.below,))) as found:
+    with closing(connection.execute(SELECT_OLDEST, (below,))) as found:
         for _, rows in groupby(found, itemgetter(0)):
             for _, encoded in rows:
                 messages.append(_read(encoded))
                 size_bytes += len(encoded)
-            if len(messages) >= portion.messages_max or size_bytes >= portion.bytes_max:
+            if len(messages) >= messages_max or size_bytes >= bytes_max:
                 break
     return messages
 
@@ -167,55 +133,43 @@ def _read(encoded: bytes) -> Message:
         ) from error
 
 
-class _BaseRows:
-    """The rows of the base that a slice may change. Each is read once."""
+def _prune(memory: WriterMemory, messages: list[Message]) -> None:
+    """Delete the messages with the least stamps, and move the floor and the base past them."""
+    rooms: dict[str, list[Message]] = {}
+    for message in messages:
+        rooms.setdefault(message.room, []).append(message)
+    for name, of_room in rooms.items():
+        _move_base(memory, memory.rooms[name], of_room)
+    heads = {m.log: (m.seq, m.hash, m.stamp, memory.logs[m.log].no) for m in messages}
+    memory.connection.executemany(UPDATE_BASE, heads.values())
+    last = messages[-1].stamp
+    count = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
+    assert count == len(messages), "what is below a stamp is all of it"
+    memory.floor = max(memory.floor, last + 1)
+    memory.pruned += count
+    memory.save_facts()
 
-    def __init__(self, connection: sqlite3.Connection, memory: WriterMemory) -> None:
-        self._connection = connection
-        self._logs = memory.logs
-        self._rooms = memory.rooms
-        self._heads: dict[LogId, Head] = {}
-        self._taken: Counter[str] = Counter()
-        self._clocks: dict[str, dict[LogId, int]] = {}
-        self._frontiers: dict[str, Frontier] = {}
 
-    def take_in(self, message: Message) -> None:
-        """Move the base past a message. All that comes before it is in the base already."""
-        self._heads[message.log] = Head(message.seq, message.hash, message.stamp)
-        self._taken[message.room] += 1
-        clock = self._clocks.setdefault(message.room, {})
-        frontier = self._frontiers.setdefault(message.room, {})
+def _move_base(memory: WriterMemory, room: RoomMemory, messages: list[Message]) -> None:
+    """Move a room's base past messages. All that comes before them is in the base already."""
+    clock: dict[LogId, int] = {}
+    frontier: Frontier = {}
+    for message in messages:
         for log in (message.log, *(log for log, _ in message.causes)):
             if log not in clock:
-                self._look_up(message.room, log)
+                row = memory.connection.execute(SELECT_BASE_CLOCK, (room.no, memory.logs[log].no))
+                clock[log], edge_stamp = row.fetchone()
+                if edge_stamp is not None:
+                    frontier[log] = Edge(clock[log], edge_stamp)
         # A base that was adopted reaches further than what was pruned, and knows what follows.
         if message.seq > clock[message.log]:
             clock[message.log] = message.seq
             advance(frontier, message)
-
-    def _look_up(self, room: str, log: LogId) -> None:
-        key = (self._rooms[room].no, self._logs[log].no)
-        seq, edge = self._connection.execute(SELECT_BASE_CLOCK, key).fetchone()
-        self._clocks[room][log] = seq
-        if edge is not None:
-            self._frontiers[room][log] = Edge(seq, edge)
-
-    def save(self) -> None:
-        """Write what was changed, and how many messages fewer each room holds."""
-        write = self._connection.executemany
-        write(UPDATE_BASE, [(*head, self._logs[log].no) for log, head in self._heads.items()])
-        for name, count in self._taken.items():
-            self._rooms[name].messages -= count
-        taken = [self._rooms[name] for name in self._taken]
-        write(UPDATE_COUNT, [(room.messages, room.no) for room in taken])
-        for name, clock in self._clocks.items():
-            room_no, frontier = self._rooms[name].no, self._frontiers[name]
-            rows = [
-                (seq, edge and edge.stamp, room_no, self._logs[log].no)
-                for log, seq in clock.items()
-                for edge in (frontier.get(log),)
-            ]
-            write(UPDATE_BASE_CLOCK, rows)
+    edges = {log: edge.stamp for log, edge in frontier.items()}
+    rows = [(seq, edges.get(log), room.no, memory.logs[log].no) for log, seq in clock.items()]
+    memory.connection.executemany(UPDATE_BASE_CLOCK, rows)
+    room.messages -= len(messages)
+    memory.connection.execute(UPDATE_COUNT, (room.messages, room.no))
 
 
 def _give_back(connection: sqlite3.Connection) -> bool:
