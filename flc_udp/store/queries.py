@@ -69,15 +69,15 @@ def used_bytes(connection: sqlite3.Connection) -> int:
 
 
 class ManyRows:
-    """A statement that holds the word `rows`, and the text of one row that is put there.
+    """A statement with one row of `(?, …)`, which is repeated for as many rows as there are.
 
     Its effect is that of `executemany`: each row is written once and in order.
     """
 
-    def __init__(self, statement: str, row: str) -> None:
-        columns = row.count("?")
+    def __init__(self, statement: str) -> None:
+        row = statement[statement.index("(?") : statement.rindex("?)") + 2]
         self._sizes = tuple(
-            (rows * columns, statement.replace("rows", ", ".join([row] * rows)))
+            (rows * row.count("?"), statement.replace(row, ", ".join([row] * rows)))
             for rows in ROWS_AT_ONCE
         )
 

@@ -12,7 +12,7 @@ here: `retention` and `base` read them when they need them.
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -21,7 +21,7 @@ from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
-from flc_udp.model.units import EPOCH, Millis
+from flc_udp.model.units import Millis
 from flc_udp.store.arrivals import Arrivals
 from flc_udp.store.queries import ManyRows
 
@@ -36,25 +36,21 @@ SELECT_HISTORY = """
 """
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
-INSERT_MESSAGES = ManyRows(
-    "INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES rows",
-    "(?, ?, ?, ?, ?, ?)",
-)
-UPDATE_LOGS = ManyRows(
-    """UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
-       FROM (VALUES rows) AS new WHERE no = new.column1""",
-    "(?, ?, ?, ?)",
-)
-UPDATE_ROOMS = ManyRows(
-    """UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
-       FROM (VALUES rows) AS new WHERE no = new.column1""",
-    "(?, ?, ?, ?)",
-)
-UPSERT_CLOCKS = ManyRows(
-    """INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES rows
-       ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp""",
-    "(?, ?, ?, ?)",
-)
+INSERT_MESSAGES = ManyRows("""
+    INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES (?, ?, ?, ?, ?, ?)
+""")
+UPDATE_LOGS = ManyRows("""
+    UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
+    FROM (VALUES (?, ?, ?, ?)) AS new WHERE no = new.column1
+""")
+UPDATE_ROOMS = ManyRows("""
+    UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
+    FROM (VALUES (?, ?, ?, ?)) AS new WHERE no = new.column1
+""")
+UPSERT_CLOCKS = ManyRows("""
+    INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp
+""")
 
 STAMP = attrgetter("stamp")
 
@@ -132,7 +128,7 @@ class WriterMemory:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message], wall: Millis = EPOCH) -> None:
+    def append(self, messages: Sequence[Message], wall: Millis) -> None:
         """Write `messages`, each the next of its log, inside the caller's transaction."""
         values: list[Any] = []
         heads: dict[int, Message] = {}
@@ -171,28 +167,24 @@ class WriterMemory:
         return room
 
     def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomMemory]) -> None:
-        logs = [(no, m.seq, m.hash, m.stamp) for no, m in heads.items()]
-        UPDATE_LOGS.write(self.connection, _flat(logs))
-        UPDATE_ROOMS.write(
-            self.connection, _flat((r.no, r.messages, r.stamp, r.position) for r in rooms)
-        )
-        clocks = (row for room in rooms for row in self._clock_rows(room))
-        UPSERT_CLOCKS.write(self.connection, _flat(clocks))
-
-    def _clock_rows(self, room: RoomMemory) -> Iterator[tuple[int, int, int, int | None]]:
-        for log, seq in room.changed.items():
-            edge = room.frontier.get(log)
-            yield room.no, self.logs[log].no, seq, None if edge is None else edge.stamp
+        log_values: list[Any] = []
+        for log_no, head in heads.items():
+            log_values += (log_no, head.seq, head.hash, head.stamp)
+        room_values: list[int] = []
+        clock_values: list[int | None] = []
+        for room in rooms:
+            room_values += (room.no, room.messages, room.stamp, room.position)
+            for log, seq in room.changed.items():
+                edge = room.frontier.get(log)
+                clock_values += (room.no, self.logs[log].no, seq, edge and edge.stamp)
+        UPDATE_LOGS.write(self.connection, log_values)
+        UPDATE_ROOMS.write(self.connection, room_values)
+        UPSERT_CLOCKS.write(self.connection, clock_values)
 
     def _note_arrival(self, messages: Sequence[Message], wall: Millis) -> None:
         least = min(map(STAMP, messages), default=STAMP_LIMIT)
         if least < self.floor:
             # What came below the floor is pruned next, so the floor does not wait for it.
-            above = (m.stamp for m in messages if m.stamp >= self.floor)
-            least = min(above, default=STAMP_LIMIT)
+            least = min((m.stamp for m in messages if m.stamp >= self.floor), default=STAMP_LIMIT)
         if least < STAMP_LIMIT:
             self.arrivals.add(self.position + 1, wall, least)
-
-
-def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-    return [value for row in rows for value in row]
