@@ -23,7 +23,7 @@ from flc_udp.model.dots import Dot, LogId, NodeId, parse_dot
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.message import is_label
-from flc_udp.wire.forms import Leaf, Struct
+from flc_udp.wire.forms import Leaf, Reader, Struct
 from flc_udp.wire.message_json import encoded_record, read_encoded
 
 NUMBER_LIMIT = 1 << 64
@@ -70,36 +70,36 @@ def label(reason: Drop) -> Leaf:
     return Leaf("1 to 128 bytes of UTF-8 without control characters", read)
 
 
+def any_of(wanted: type, reason: Drop) -> Reader:
+    """Read any value of one type."""
+
+    def read(value: object) -> object:
+        if type(value) is not wanted:
+            raise Malformed(reason)
+        return value
+
+    return read
+
+
 def _read_id_or_none(value: object) -> object:
     return value if value == b"" else ID.read(value)
-
-
-def _read_flag(value: object) -> bool:
-    if type(value) is not bool:
-        raise Malformed(Drop.FLAG_NOT_BOOLEAN)
-    return value
-
-
-def _read_bytes(value: object) -> bytes:
-    if type(value) is not bytes:
-        raise Malformed(Drop.BYTES_EXPECTED)
-    return value
 
 
 # --- The kinds ----------------------------------------------------------------------------------
 
 ID = exactly(ID_BYTES, Drop.ID_NOT_8_BYTES)
 HASH = exactly(HASH_BYTES, Drop.HASH_NOT_8_BYTES)
+BYTES = any_of(bytes, Drop.BYTES_EXPECTED)
 SEQ = number(SEQ_LIMIT, least=1)
 STAMP = number(STAMP_LIMIT)
 
 Number = Annotated[int, number()]
 """A whole number below 2^64."""
 
-Flag = Annotated[bool, Leaf("true or false", _read_flag)]
+Flag = Annotated[bool, Leaf("true or false", any_of(bool, Drop.FLAG_NOT_BOOLEAN))]
 """True or false."""
 
-Data = Annotated[bytes, Leaf("bytes as hex", _read_bytes, bytes.fromhex, bytes.hex)]
+Data = Annotated[bytes, Leaf("bytes as hex", BYTES, bytes.fromhex, bytes.hex)]
 """Any bytes."""
 
 IdOfLog = Annotated[LogId, ID]
@@ -140,7 +140,7 @@ MessageBytes = Annotated[int, number(MESSAGE_BYTES_MAX + 1)]
 PieceNumber = Annotated[int, number(PIECES_MAX)]
 """The number of a piece in its message, from 0."""
 
-Encoded = Annotated[bytes, Leaf("a message or hex", _read_bytes, read_encoded, encoded_record)]
+Encoded = Annotated[bytes, Leaf("a message or hex", BYTES, read_encoded, encoded_record)]
 """The bytes of one message. They are only read when the message is decided."""
 
 NamedDot = Annotated[

@@ -64,24 +64,31 @@ class Leaf(NamedTuple):
 class OrNil:
     """A value of another form, or nil."""
 
-    read: Reader
-
     def __init__(self, form: Form) -> None:
+        read = form.read
         self.form = form
         self.allowed: str = f"{form.allowed}, or null"
-        self.read = _nil_reader(form.read)
+        self.read: Reader = lambda value: None if value is None else read(value)
 
 
 class Array:
     """Any number of items of one form. `fault` looks at all of them together."""
 
-    read: Callable[[Any], Values]
-
     def __init__(self, item: Form, fault: Fault | None = None) -> None:
+        read_item = item.read
+
+        def read(value: object) -> Values:
+            if type(value) is not tuple:
+                raise Malformed(Drop.ARRAY_EXPECTED)
+            items = tuple(map(read_item, value))
+            if fault is not None:
+                _refuse(fault(items))
+            return items
+
         self.item = item
         self.allowed: str = f"an array, each item {item.allowed}"
         self.fault = fault
-        self.read = _array_reader(item.read, fault)
+        self.read: Reader = read
 
 
 class Struct(Generic[T]):
@@ -114,7 +121,22 @@ class CachedStruct(Struct[T]):
 
     def __init__(self, made: type[T], has_map: Drop) -> None:
         super().__init__(made, *struct_of(made).fields.values())
-        self.read = _cached_reader(self.read_fields, len(self.fields), has_map)
+        read_fields, count = self.read_fields, len(self.fields)
+
+        # `typed`: true must not be found where 1 was remembered.
+        @lru_cache(maxsize=ROWS_CACHED, typed=True)
+        def look_up(*fields: object) -> T:
+            return read_fields(fields)
+
+        def read(value: object) -> T:
+            if type(value) is not tuple or len(value) < count:
+                raise Malformed(Drop.ARRAY_EXPECTED)
+            try:
+                return look_up(*value[:count])
+            except TypeError:  # Of `lru_cache`, which cannot hash a map.
+                raise Malformed(has_map) from None
+
+        self.read = read
 
 
 Form = Leaf | OrNil | Array | Struct[Any]
@@ -148,53 +170,16 @@ def _refuse(reason: Drop | None) -> None:
         raise Malformed(reason)
 
 
-# --- Readers. They repeat what `an_array` checks: a call would cost a small row a tenth. ----------
-
-
-def _nil_reader(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
-
-
-def _array_reader(read_item: Reader, fault: Fault | None) -> Callable[[Any], Values]:
-    def read(value: object) -> Values:
-        if type(value) is not tuple:
-            raise Malformed(Drop.ARRAY_EXPECTED)
-        items = tuple(map(read_item, value))
-        if fault is not None:
-            _refuse(fault(items))
-        return items
-
-    return read
-
-
 def _struct_reader(
     made: type[T], reads: tuple[Reader, ...], fault: Fault | None, least: int | None
 ) -> Callable[[Any], T]:
     def read(value: Iterable[object]) -> T:
+        # This repeats what `an_array` checks: a call would cost a small row a tenth.
         if least is not None and (type(value) is not tuple or len(value) < least):
             raise Malformed(Drop.ARRAY_EXPECTED)
         struct: T = _new(made, map(call, reads, value))
         if fault is not None:
             _refuse(fault(struct))
         return struct
-
-    return read
-
-
-def _cached_reader(
-    read_fields: Callable[[Any], T], count: int, has_map: Drop
-) -> Callable[[Any], T]:
-    # `typed`: true must not be found where 1 was remembered.
-    @lru_cache(maxsize=ROWS_CACHED, typed=True)
-    def look_up(*fields: object) -> T:
-        return read_fields(fields)
-
-    def read(value: object) -> T:
-        if type(value) is not tuple or len(value) < count:
-            raise Malformed(Drop.ARRAY_EXPECTED)
-        try:
-            return look_up(*value[:count])
-        except TypeError:  # Of `lru_cache`, which cannot hash a map.
-            raise Malformed(has_map) from None
 
     return read
