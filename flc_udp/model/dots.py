@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
 from flc_udp.config import ID_BYTES, SEQ_LIMIT
@@ -53,17 +54,18 @@ def parse_dot(text: str) -> Dot:
     return dot
 
 
+@dataclass(init=False, repr=False, slots=True)
 class Spans:
     """A set of integers, kept as sorted ranges that neither overlap nor touch.
 
     Its costs grow with the number of ranges, not with the number of integers.
     """
 
-    __slots__ = ("_highs", "_lows")
+    _lows: list[int]
+    _highs: list[int]
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._lows: list[int] = []
-        self._highs: list[int] = []
+        self._lows, self._highs = [], []
         for low, high in ranges:
             self.add(low, high)
 
@@ -103,13 +105,6 @@ class Spans:
 
     def __bool__(self) -> bool:
         return bool(self._lows)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Spans):
-            return NotImplemented
-        return self._lows == other._lows and self._highs == other._highs
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"Spans({list(self)})"

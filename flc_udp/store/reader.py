@@ -189,20 +189,7 @@ class Reader(Queries):
             yield from ((position, encoded) for position, encoded, *_ in page)
             place = Place(*page[-1][2:])
 
-    def replay(
-        self,
-        spans: Sequence[tuple[LogId, int, int]],
-        bytes_max: int,
-        after: int = 0,
-        below: int = STAMP_LIMIT,
-    ) -> tuple[list[bytes], int]:
-        """Encoded messages of the spans (log, low, high) in (stamp, log, seq) order.
-
-        Only those with stamps from `after` on and below `below`: as many as `bytes_max` allows, but
-        one at least. The second value is the stamp of the next message of the spans, or STAMP_LIMIT
-        if there is none. What is not held is skipped.
-        """
-        return read_replay(self, spans, bytes_max, after, below)
+    replay = read_replay
 
     # --- What there is ----------------------------------------------------------------------------
 

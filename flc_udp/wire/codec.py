@@ -12,10 +12,9 @@ import msgpack
 from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
-from flc_udp.wire.fields import ID
 from flc_udp.wire.forms import Struct, Values, an_array, struct_of
 from flc_udp.wire.packets import KIND_OF, Join, Leave, MemberDigest, Members, Packet, Update
-from flc_udp.wire.rows import MemberRow
+from flc_udp.wire.rows import ID, MemberRow
 
 FORMS: dict[int, Struct[Packet]] = {
     int(kind): struct_of(packet) for packet, kind in KIND_OF.items()
