@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, groupby
 
 import msgpack
 
@@ -40,6 +41,9 @@ HEAD_BYTES = 3 + 2 + ID_BYTES
 LIST_BYTES = 3
 """The header of an array of items takes at most this many bytes."""
 
+MESSAGE_HEAD_BYTES = 3
+"""The header of a message that fits into a datagram takes at most this many bytes."""
+
 ROWS_CACHED = 8_192
 """This many rows are remembered as bytes, because the same news goes to many members."""
 
@@ -60,9 +64,9 @@ class Packer:
             case Rumor() | Replay():
                 self._add_messages(packet)
             case Members() | Update():
-                self._add_items(packet, [packed_row(row) for row in packet.rows])
+                self._add_items(_head_of(packet), [packed_row(row) for row in packet.rows])
             case Pull() | Have() | Base():
-                self._add_items(packet, list(map(_pack, packet[-1])))
+                self._add_items(_head_of(packet), list(map(_pack, packet[-1])))
             case _:
                 self._add_part(_pack(fields_of(packet)))
 
@@ -88,22 +92,15 @@ class Packer:
 
     def _add_messages(self, packet: Rumor | Replay) -> None:
         head = _head_of(packet)
-        limit = self._budget - len(head) - LIST_BYTES
-        small: list[bytes] = []
-        for encoded in packet.messages:
-            item = _pack(encoded)
-            if len(item) <= limit:
-                small.append(item)
+        longest = self._budget - len(head) - LIST_BYTES - MESSAGE_HEAD_BYTES
+        for is_whole, messages in groupby(packet.messages, lambda encoded: len(encoded) <= longest):
+            if is_whole:
+                self._add_items(head, list(map(_pack, messages)))
                 continue
-            # These go first, so that messages keep their order.
-            self._add_items(packet, small)
-            small = []
-            for piece in pieces_of(encoded):
+            for piece in chain.from_iterable(map(pieces_of, messages)):
                 self._add_part(_pack(fields_of(piece)))
-        self._add_items(packet, small)
 
-    def _add_items(self, packet: Packet, items: list[bytes]) -> None:
-        head = _head_of(packet)
+    def _add_items(self, head: bytes, items: list[bytes]) -> None:
         overhead = len(head) + LIST_BYTES
         start, size = 0, overhead
         for at, item in enumerate(items):
