@@ -27,7 +27,7 @@ from flc_udp.store.connections import open_reader, open_writer
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
-from flc_udp.store.retention import Pruner, Retained
+from flc_udp.store.retention import Retained, retain
 from flc_udp.store.schema import migrate
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -46,7 +46,6 @@ class Log:
         self._connection = connection
         self._path = path  # None: the connection was lent, and is the disk itself.
         self._memory: WriterMemory | None = None
-        self._pruner = Pruner()
 
     @classmethod
     def open(cls, path: str | Path) -> Log:
@@ -110,7 +109,7 @@ class Log:
         pruned.
         """
         with self._writing("retain") as memory:
-            return self._pruner.step(memory, arrived_before_ms, bytes_max, messages_max)
+            return retain(memory, arrived_before_ms, bytes_max, messages_max)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
         """Take another node's floor and base, and return what is held then, as `load` does.

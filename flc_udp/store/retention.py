@@ -65,47 +65,40 @@ class Retained(NamedTuple):
     more: bool
 
 
-class Pruner:
-    """Decides what the next slice is."""
-
-    def __init__(self) -> None:
-        self._is_shrinking = False
-        """Whether the limit in bytes was exceeded, and the database is not yet small enough."""
-
-    def step(
-        self,
-        memory: WriterMemory,
-        arrived_before_ms: Millis | None,
-        bytes_max: int | None,
-        messages_max: int,
-    ) -> Retained:
-        """Do one thing, in one transaction."""
-        below, size_bytes = memory.floor, SLICE_BYTES
+def retain(
+    memory: WriterMemory,
+    arrived_before_ms: Millis | None,
+    bytes_max: int | None,
+    messages_max: int,
+) -> Retained:
+    """Do one thing, in one transaction."""
+    below, size_bytes = memory.floor, SLICE_BYTES
+    if arrived_before_ms is not None:
+        below = max(below, memory.arrivals.least_since(arrived_before_ms))
+    excess = _excess_bytes(memory, bytes_max)
+    (oldest,) = memory.connection.execute("SELECT min(stamp) FROM message").fetchone()
+    if excess and oldest is not None and oldest >= below:
+        # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
+        size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
+        below = STAMP_LIMIT
+    if oldest is None or oldest >= below:
+        memory.is_shrinking = False
+        return Retained(memory.floor, 0, _give_back(memory.connection))
+    with atomic(memory.connection):
+        messages = _oldest(memory.connection, below, messages_max, size_bytes)
+        _prune(memory, messages)
         if arrived_before_ms is not None:
-            below = max(below, memory.arrivals.least_since(arrived_before_ms))
-        excess = self._excess_bytes(memory.connection, bytes_max)
-        (oldest,) = memory.connection.execute("SELECT min(stamp) FROM message").fetchone()
-        if excess and oldest is not None and oldest >= below:
-            # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
-            size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
-            below = STAMP_LIMIT
-        if oldest is None or oldest >= below:
-            self._is_shrinking = False
-            return Retained(memory.floor, 0, _give_back(memory.connection))
-        with atomic(memory.connection):
-            messages = _oldest(memory.connection, below, messages_max, size_bytes)
-            _prune(memory, messages)
-            if arrived_before_ms is not None:
-                memory.arrivals.forget_before(arrived_before_ms)
-        return Retained(memory.floor, len(messages), more=True)
+            memory.arrivals.forget_before(arrived_before_ms)
+    return Retained(memory.floor, len(messages), more=True)
 
-    def _excess_bytes(self, connection: sqlite3.Connection, bytes_max: int | None) -> int:
-        if bytes_max is None:
-            return 0
-        used = used_bytes(connection)
-        low = bytes_max - bytes_max // HYSTERESIS
-        self._is_shrinking = used > (low if self._is_shrinking else bytes_max)
-        return used - low if self._is_shrinking else 0
+
+def _excess_bytes(memory: WriterMemory, bytes_max: int | None) -> int:
+    if bytes_max is None:
+        return 0
+    used = used_bytes(memory.connection)
+    low = bytes_max - bytes_max // HYSTERESIS
+    memory.is_shrinking = used > (low if memory.is_shrinking else bytes_max)
+    return used - low if memory.is_shrinking else 0
 
 
 def _oldest(

@@ -105,6 +105,8 @@ class WriterMemory:
         """Of messages with a stamp from here on, none was pruned. All others were or will be."""
         self.pruned: int = facts.get("pruned", 0)
         """How many messages were ever pruned here."""
+        self.is_shrinking = False
+        """Whether the limit in bytes was exceeded, and the database is not yet small enough."""
         self._base_version: int = facts.get("base", 0)
 
     def save_facts(self) -> None:
