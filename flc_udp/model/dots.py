@@ -87,14 +87,11 @@ class Spans:
         assert low <= high
         first = bisect_left(self._highs, low)
         last = bisect_right(self._lows, high)
-        rest = [
-            (a, b)
-            for lo, hi in zip(self._lows[first:last], self._highs[first:last], strict=True)
-            for a, b in ((lo, min(hi, low - 1)), (max(lo, high + 1), hi))
-            if a <= b
-        ]
-        self._lows[first:last] = [a for a, _ in rest]
-        self._highs[first:last] = [b for _, b in rest]
+        # Only the first of these ranges can begin below `low`, and only the last can end above.
+        below = [a for a in self._lows[first:last] if a < low]
+        above = [b for b in self._highs[first:last] if b > high]
+        self._lows[first:last] = [*below, *(high + 1 for _ in above)]
+        self._highs[first:last] = [*(low - 1 for _ in below), *above]
 
     def __contains__(self, number: int) -> bool:
         at = bisect_left(self._highs, number)

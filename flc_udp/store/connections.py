@@ -55,11 +55,6 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     return connection
 
 
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open one more connection to a database, which cannot write."""
-    return connect(path, "mode=ro")
-
-
 def connect(path: Path, parameters: str) -> sqlite3.Connection:
     """Connect to a file, with these parameters of its URI (sqlite.org/uri.html)."""
     return sqlite3.connect(

@@ -23,7 +23,7 @@ from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
-from flc_udp.store.connections import open_reader, open_writer
+from flc_udp.store.connections import connect, open_writer
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
@@ -151,7 +151,7 @@ class Log:
         """One more connection, for another thread; of a lent connection, that one itself."""
         if self._path is None:
             return Reader(self._connection, lent=True)
-        return Reader(open_reader(self._path))
+        return Reader(connect(self._path, "mode=ro"))
 
     def close(self) -> None:
         """Fold the WAL into the database and close it. A lent connection stays as it is."""

@@ -117,10 +117,8 @@ class WriterMemory:
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""
-        history = History(
-            frontiers={name: dict(room.frontier) for name, room in self.rooms.items()},
-            floor=self.floor,
-        )
+        frontiers = {name: dict(room.frontier) for name, room in self.rooms.items()}
+        history = History(frontiers=frontiers, floor=self.floor)
         for log, node, name, *numbers in self.connection.execute(SELECT_HISTORY):
             history.heads[log] = Head(*numbers[:3])
             base = Head(*numbers[3:])

@@ -16,9 +16,7 @@ from flc_udp.wire.forms import Struct, Values, an_array, struct_of
 from flc_udp.wire.packets import KIND_OF, Join, Leave, MemberDigest, Members, Packet, Update
 from flc_udp.wire.rows import ID, MemberRow
 
-FORMS: dict[int, Struct[Packet]] = {
-    int(kind): struct_of(packet) for packet, kind in KIND_OF.items()
-}
+FORMS: dict[int, Struct[Packet]] = {int(kind): struct_of(made) for made, kind in KIND_OF.items()}
 """The form of each kind of packets."""
 
 
@@ -47,14 +45,18 @@ def read(payload: bytes) -> tuple[NodeId, list[Packet], int]:
 
 def fields_of(packet: Packet) -> Values:
     """Give `[kind, field, …]` as msgpack writes it."""
-    kind = KIND_OF[type(packet)]
     match packet:
         case Join() | Leave():
-            return (kind, *packet[:-1], row_fields(packet.row))
+            return (*head_of(packet), row_fields(packet.row))
         case Members() | Update() | MemberDigest():
-            return (kind, *packet[:-1], tuple(map(row_fields, packet.rows)))
+            return (*head_of(packet), tuple(map(row_fields, packet.rows)))
         case _:
-            return (kind, *packet)
+            return (KIND_OF[type(packet)], *packet)
+
+
+def head_of(packet: Packet) -> Values:
+    """Give `[kind, field, …]` without the last field."""
+    return (KIND_OF[type(packet)], *packet[:-1])
 
 
 def row_fields(row: MemberRow) -> Values:

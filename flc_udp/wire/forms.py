@@ -15,16 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from operator import call
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    NamedTuple,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from types import GenericAlias
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
@@ -143,14 +135,13 @@ Form = Leaf | OrNil | Array | Struct[Any]
 
 
 def form_of(hint: object) -> Form:
-    """Give the form that an annotation names: a form of its own, an array, or a named tuple's."""
-    if get_origin(hint) is Annotated:
-        form: Form = get_args(hint)[1]
-        return form
-    if get_origin(hint) is tuple:
-        return Array(form_of(get_args(hint)[0]))
-    assert isinstance(hint, type)
-    return struct_of(hint)
+    """Give the form that an annotation names: an array, a named tuple's, or a form of its own."""
+    if isinstance(hint, GenericAlias):
+        return Array(form_of(hint.__args__[0]))
+    if isinstance(hint, type):
+        return struct_of(hint)
+    form: Form = get_args(hint)[1]
+    return form
 
 
 def struct_of(made: type[T]) -> Struct[T]:

@@ -16,19 +16,8 @@ import msgpack
 from flc_udp.config import ID_BYTES, PIECE_BYTES
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import hash_of, peek_dot
-from flc_udp.wire.codec import fields_of, row_fields
-from flc_udp.wire.packets import (
-    KIND_OF,
-    Base,
-    Have,
-    Members,
-    Packet,
-    Piece,
-    Pull,
-    Replay,
-    Rumor,
-    Update,
-)
+from flc_udp.wire.codec import fields_of, head_of, row_fields
+from flc_udp.wire.packets import Base, Have, Members, Packet, Piece, Pull, Replay, Rumor, Update
 from flc_udp.wire.rows import MemberRow
 
 _packer = msgpack.Packer(autoreset=True)
@@ -77,9 +66,8 @@ class Packer:
 
     def _close(self) -> None:
         if self._parts:
-            self.payloads.append(
-                b"".join((_array_header(1 + len(self._parts)), self._sender, *self._parts))
-            )
+            array = (_array_header(1 + len(self._parts)), self._sender, *self._parts)
+            self.payloads.append(b"".join(array))
             self._parts = []
             self._room = self._budget
 
@@ -120,7 +108,7 @@ class Packer:
 
 def _head_of(packet: Packet) -> bytes:
     """Pack a packet without its last field, the items."""
-    fields = (KIND_OF[type(packet)], *packet[:-1])
+    fields = head_of(packet)
     return b"".join((_array_header(len(fields) + 1), *map(_pack, fields)))
 
 

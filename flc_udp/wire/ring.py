@@ -94,13 +94,10 @@ def remove(ring: Keyring, name: str) -> Keyring:
     gone = find(ring, name)
     others = tuple(key for key in ring.keys if key != gone)
     if gone == ring.keys[0]:
-        names = ", ".join(key.name for key in others)
-        raise FlcError(
-            f"key {gone.name} seals what this node sends: it cannot be removed",
-            f"`flc keys use` another one first: {names}"
-            if others
-            else "it is the only one: `flc keys add` another and `flc keys use` that first",
-        )
+        hint = f"`flc keys use` another one first: {', '.join(key.name for key in others)}"
+        if not others:
+            hint = "it is the only one: `flc keys add` another and `flc keys use` that first"
+        raise FlcError(f"key {gone.name} seals what this node sends: it cannot be removed", hint)
     return ring._replace(keys=others)
 
 

@@ -10,17 +10,7 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Annotated, NamedTuple
 
-from flc_udp.config import (
-    HASH_BYTES,
-    ID_BYTES,
-    INCARNATION_LIMIT,
-    MESSAGE_BYTES_MAX,
-    PIECE_BYTES,
-    RANGE_FANOUT,
-    RANGE_LEVELS,
-    SEQ_LIMIT,
-    STAMP_LIMIT,
-)
+from flc_udp import config
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, parse_dot
 from flc_udp.model.drops import Drop
@@ -34,7 +24,7 @@ from flc_udp.wire.message_json import encoded_record, read_encoded
 NUMBER_LIMIT = 1 << 64
 """Every number in a packet is below this."""
 
-PIECES_MAX = -(-MESSAGE_BYTES_MAX // PIECE_BYTES)
+PIECES_MAX = -(-config.MESSAGE_BYTES_MAX // config.PIECE_BYTES)
 """The longest message has this many pieces."""
 
 # --- How values are checked ---------------------------------------------------------------------
@@ -92,11 +82,11 @@ def _read_id_or_none(value: object) -> object:
 
 # --- The kinds ----------------------------------------------------------------------------------
 
-ID = exactly(ID_BYTES, Drop.ID_NOT_8_BYTES)
-HASH = exactly(HASH_BYTES, Drop.HASH_NOT_8_BYTES)
+ID = exactly(config.ID_BYTES, Drop.ID_NOT_8_BYTES)
+HASH = exactly(config.HASH_BYTES, Drop.HASH_NOT_8_BYTES)
 BYTES = any_of(bytes, Drop.BYTES_EXPECTED)
-SEQ = number(SEQ_LIMIT, least=1)
-STAMP = number(STAMP_LIMIT)
+SEQ = number(config.SEQ_LIMIT, least=1)
+STAMP = number(config.STAMP_LIMIT)
 
 Number = Annotated[int, number()]
 """A whole number below 2^64."""
@@ -121,25 +111,27 @@ IdOfLogOrNone = Annotated[
 Hash = Annotated[bytes, HASH]
 """A hash, which has 8 bytes."""
 
-Hashes = Annotated[bytes, exactly(RANGE_FANOUT * HASH_BYTES, Drop.RANGE_WITHOUT_64_HASHES)]
+Hashes = Annotated[
+    bytes, exactly(config.RANGE_FANOUT * config.HASH_BYTES, Drop.RANGE_WITHOUT_64_HASHES)
+]
 """64 hashes one after another, which is 512 bytes."""
 
 Seq = Annotated[int, SEQ]
 """The number of a message in its log, from 1 to 2^53-1."""
 
-SeqOrZero = Annotated[int, number(SEQ_LIMIT)]
+SeqOrZero = Annotated[int, number(config.SEQ_LIMIT)]
 """The number of a message in its log, or 0 for no message."""
 
 Stamp = Annotated[int, STAMP]
 """A stamp, which is below 2^62."""
 
-StampEnd = Annotated[int, number(STAMP_LIMIT + 1)]
+StampEnd = Annotated[int, number(config.STAMP_LIMIT + 1)]
 """A stamp, or 2^62, which is above all stamps."""
 
-Level = Annotated[int, number(RANGE_LEVELS)]
+Level = Annotated[int, number(config.RANGE_LEVELS)]
 """How often the ids were split into 64 parts to come to a range, from 0 to 9."""
 
-MessageBytes = Annotated[int, number(MESSAGE_BYTES_MAX + 1)]
+MessageBytes = Annotated[int, number(config.MESSAGE_BYTES_MAX + 1)]
 """The length of an encoded message, in bytes."""
 
 PieceNumber = Annotated[int, number(PIECES_MAX)]
@@ -221,7 +213,7 @@ MemberId = Annotated[NodeId, ID._replace(read=_read_member_id)]
 MemberName = Annotated[str, label(Drop.MEMBER_NAME_NOT_ALLOWED)]
 """The name of a node."""
 
-Incarnation = Annotated[int, number(INCARNATION_LIMIT)]
+Incarnation = Annotated[int, number(config.INCARNATION_LIMIT)]
 """A number below 2^48."""
 
 NumericAddress = Annotated[

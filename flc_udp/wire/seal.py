@@ -201,10 +201,9 @@ class Seal:
         header = datagram[:HEADER_BYTES]
         who, counter = header[1:-COUNTER_BYTES], header[-COUNTER_BYTES:]
         cipher = self._sessions.get(who) or self._derived(who)
+        nonce = counter.rjust(NONCE_BYTES, b"\0")
         try:
-            payload = cipher.decrypt(
-                counter.rjust(NONCE_BYTES, b"\0"), datagram[HEADER_BYTES:], header
-            )
+            payload = cipher.decrypt(nonce, datagram[HEADER_BYTES:], header)
         except InvalidTag:
             raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
         # The key is kept only now, so forged datagrams cannot push out the keys of real sessions.
