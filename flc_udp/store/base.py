@@ -13,7 +13,7 @@ and `log.base_seq` where pruning ended. Where they differ, the message at the ba
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -85,12 +85,13 @@ def adopt(memory: WriterMemory, floor: int, base: Sequence[BaseLog]) -> None:
     """
     connection = memory.connection
     for log in base:
-        row = memory.logs.get(log.log) or memory.add_log(log.log, log.origin)
+        row = memory.log(log.log, log.origin)
         if log.origin is not None:
             connection.execute(LEARN_ORIGIN, (*log.origin, row.no))
         if log.head.seq > row.seq:
             memory.pruned += _jump(connection, row, log.head)
-        connection.executemany(JOIN_CLOCK, _clock_rows(memory, row, log.rooms))
+        rows = [(memory.room(name).no, row.no, seq, edge) for name, seq, edge in log.rooms]
+        connection.executemany(JOIN_CLOCK, rows)
     # Nothing comes after a room's greatest stamp, so it is an edge's.
     edges = ((edge, room) for log in base for room, _, edge in log.rooms if edge is not None)
     connection.executemany("UPDATE room SET stamp = max(stamp, ?) WHERE name = ?", edges)
@@ -106,11 +107,3 @@ def _jump(connection: sqlite3.Connection, row: LogMemory, head: Head) -> int:
     connection.execute(JUMP, (*head, row.no))
     row.seq = head.seq
     return sum(count for _, count in counts)
-
-
-def _clock_rows(
-    memory: WriterMemory, log: LogMemory, rooms: Sequence[BaseRoom]
-) -> Iterator[tuple[int, int, int, int | None]]:
-    for name, seq, edge in rooms:
-        room = memory.rooms.get(name) or memory.add_room(name)
-        yield room.no, log.no, seq, edge

@@ -94,6 +94,10 @@ class Place(NamedTuple):
     seq: int = 0
 
 
+END = Place(STAMP_LIMIT)
+"""Nothing comes after it."""
+
+
 class Reader(Queries):
     """Reads on one connection, from one thread at a time. Failures are `StoreFailed`."""
 
@@ -174,14 +178,9 @@ class Reader(Queries):
         bounds = {"room": room, "position": position}
         place = Place(min(max(since_wall_ms or 0, 0) << STAMP_WALL_SHIFT, STAMP_LIMIT))
         if last is not None:
-            place = max(place, self._before_last_in_history(bounds, last))
+            found = self.rows(SELECT_HISTORY_NTH_LAST, {**bounds, "n": last}) if last > 0 else [END]
+            place = max([place, *(Place(*row) for row in found)])
         return self._history_pages(bounds, place)
-
-    def _before_last_in_history(self, bounds: dict[str, Any], n: int) -> Place:
-        if n <= 0:
-            return Place(STAMP_LIMIT)
-        rows = self.rows(SELECT_HISTORY_NTH_LAST, {**bounds, "n": n})
-        return Place(*rows[0]) if rows else Place(0)
 
     def _history_pages(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}

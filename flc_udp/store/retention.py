@@ -47,9 +47,7 @@ SELECT_OLDEST = """
     WHERE stamp < ? ORDER BY stamp
 """
 DELETE_OLDEST = "DELETE FROM message INDEXED BY message_history WHERE stamp <= ?"
-SELECT_BASE_CLOCK = """
-    SELECT base_seq, base_edge_stamp FROM clock WHERE room_no = ? AND log_no = ?
-"""
+SELECT_BASE_CLOCK = "SELECT base_seq, base_edge_stamp FROM clock WHERE room_no = ? AND log_no = ?"
 UPDATE_BASE_CLOCK = """
     UPDATE clock SET base_seq = ?, base_edge_stamp = ? WHERE room_no = ? AND log_no = ?
 """

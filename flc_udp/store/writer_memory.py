@@ -134,7 +134,7 @@ class WriterMemory:
         heads: dict[int, Message] = {}
         touched: dict[str, RoomMemory] = {}
         for position, message in enumerate(messages, self.position + 1):
-            log = self.logs.get(message.log) or self.add_log(message.log, message.origin)
+            log = self.logs.get(message.log) or self.log(message.log, message.origin)
             room = touched.get(message.room) or self._touch(touched, message.room)
             seq = message.seq
             assert seq == log.seq + 1, "a log grows by one, without gaps"
@@ -147,22 +147,26 @@ class WriterMemory:
         self._note_arrival(messages, wall)
         self.position += len(messages)
 
-    def add_log(self, log: LogId, origin: Origin | None) -> LogMemory:
-        """Make the row of a log that was unknown."""
-        cursor = self.connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
-        assert cursor.lastrowid is not None
-        row = self.logs[log] = LogMemory(cursor.lastrowid)
+    def log(self, log: LogId, origin: Origin | None) -> LogMemory:
+        """The row of a log, which is made if the log was unknown."""
+        row = self.logs.get(log)
+        if row is None:
+            cursor = self.connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
+            assert cursor.lastrowid is not None
+            row = self.logs[log] = LogMemory(cursor.lastrowid)
         return row
 
-    def add_room(self, name: str) -> RoomMemory:
-        """Make the row of a room that was unknown."""
-        cursor = self.connection.execute(INSERT_ROOM, (name,))
-        assert cursor.lastrowid is not None
-        row = self.rooms[name] = RoomMemory(cursor.lastrowid)
+    def room(self, name: str) -> RoomMemory:
+        """The row of a room, which is made if the room was unknown."""
+        row = self.rooms.get(name)
+        if row is None:
+            cursor = self.connection.execute(INSERT_ROOM, (name,))
+            assert cursor.lastrowid is not None
+            row = self.rooms[name] = RoomMemory(cursor.lastrowid)
         return row
 
     def _touch(self, touched: dict[str, RoomMemory], name: str) -> RoomMemory:
-        room = touched[name] = self.rooms.get(name) or self.add_room(name)
+        room = touched[name] = self.room(name)
         room.changed.clear()
         return room
 
