@@ -6,8 +6,6 @@ the causes and of the previous message in the log. To compute it, the pass keeps
 logs the numbers at which the one heard of the other. That takes as much memory as there are causes.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
 from operator import itemgetter
 

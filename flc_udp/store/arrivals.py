@@ -9,8 +9,6 @@ counts as arrived at the latest time that it ever showed. When there are too man
 neighbours become one, which counts as arrived when the later one did. So old times are coarser.
 """
 
-from __future__ import annotations
-
 import sqlite3
 
 from flc_udp.config import STAMP_LIMIT

@@ -12,8 +12,6 @@ one begins. `VACUUM INTO` would make a denser file, but in a single step of any 
 that is killed leaves a `.NAME.….part`, which is no copy.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import stat

@@ -10,8 +10,6 @@ ahead we keep what we hold, until retention comes to it. `clock.base_seq` is whe
 and `log.base_seq` where pruning ended. Where they differ, the message at the base's end is held.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing

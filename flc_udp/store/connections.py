@@ -3,8 +3,6 @@
 Promise. A file that is not ours, or that is broken, is refused with a hint and stays as it was.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager

@@ -5,8 +5,6 @@ value, the oldest first. So a client costs one row, and a repeat is found after 
 clients are remembered that said something last, because every run of `flc nc` is another client.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import struct
 from collections.abc import Iterable

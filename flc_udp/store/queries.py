@@ -9,8 +9,6 @@ whether one row was written or five hundred. Row by row, a commit of 2,500 messa
 loop took eight times as long as without it.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager

@@ -6,8 +6,6 @@ a row, and is chosen when most logs are wanted. If too many of its rows are not 
 on from there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from heapq import merge

@@ -8,8 +8,6 @@ being folded in. It still shows one moment: messages never change and positions 
 whatever has a position up to the last one of that moment belongs to it.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple

@@ -9,8 +9,6 @@ to prune; or it does nothing. Its owner calls it again while there is more, and 
 What came below the floor, from a node that was apart for long, goes first, whatever the limits are.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from contextlib import closing
 from itertools import groupby

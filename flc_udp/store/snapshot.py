@@ -7,8 +7,6 @@ the WAL's index (`-shm`), and an ordinary reader would make both. So such a file
 cannot change, and it is an error if it did.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager

@@ -9,8 +9,6 @@ Pruning leaves heads, rooms and frontiers as they are. It changes columns that a
 here: `retention` and `base` read them when they need them.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

@@ -5,8 +5,6 @@ whatever the bytes. A datagram with one bad packet is dropped as a whole, becaus
 the key and is therefore either broken or of a later version.
 """
 
-from __future__ import annotations
-
 import msgpack
 
 from flc_udp.model.dots import NodeId

@@ -5,8 +5,6 @@ drops it: to note which byte it was would take time for every good datagram. Her
 walked once more, down to the smallest part that is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 

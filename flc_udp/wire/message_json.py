@@ -6,8 +6,6 @@ shows. `encoded_record` adds `parent` and `origin` to it, and `encoded` if the a
 fields in other bytes than this code would.
 """
 
-from __future__ import annotations
-
 import base64
 import time
 from collections.abc import Callable

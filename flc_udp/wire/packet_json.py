@@ -13,8 +13,6 @@ Rules. The JSON follows the forms of packets, so a new packet needs no line here
 reads as the same packet. What the decoder of the wire would refuse is refused here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from flc_udp.model.errors import FlcError, Malformed

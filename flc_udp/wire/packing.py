@@ -5,8 +5,6 @@ with an array of items is spread over as many payloads as needed, and a message 
 for any payload is cut into pieces. So only this module has to know how long a datagram may be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 from itertools import chain, groupby

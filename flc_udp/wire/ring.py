@@ -11,8 +11,6 @@ sealed under it. Errors name keys by their ids, because a key is a secret. A key
 `open`, because a key file is there to close the cluster.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Sequence

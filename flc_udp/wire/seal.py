@@ -19,8 +19,6 @@ Replays are not recognized yet. Windows and cookies will depend on the session a
 datagram, and `Opened` carries both.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 from collections import OrderedDict

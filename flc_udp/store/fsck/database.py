@@ -19,8 +19,6 @@ These things cannot be seen here:
 - bytes that no row uses, and the versions and counters in SQLite's own header.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing

@@ -10,8 +10,6 @@ A message that is held may be in the base, too: the base of another node, which 
 further than what was pruned here. The base's frontier has moved past such a message already.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections import defaultdict
 from collections.abc import Iterator
