@@ -22,7 +22,7 @@ encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
 
 def clock_record(clock: VectorClock) -> Record:
     """{log: seq}, by log id."""
-    return {log.hex(): seq for log, seq in clock.items()}
+    return {log.hex(): seq for log, seq in sorted(clock.items())}
 
 
 def member_record(member: MemberFacts, wall_ms: Millis, *, is_self: bool) -> Record:

@@ -4,8 +4,6 @@ An IPv4 address that is written as an IPv6 address becomes IPv4 (RFC 4291, secti
 id, as in `fe80::1%eth0`, has a meaning on one machine only, so it is never told to other nodes.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple

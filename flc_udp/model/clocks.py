@@ -7,7 +7,7 @@ cause, so messages in the order of their stamps respect causality.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections import Counter
 from enum import Enum
 
 from flc_udp.model.dots import LogId
@@ -26,50 +26,20 @@ class Order(Enum):
     CONCURRENT = "concurrent"
 
 
-class VectorClock:
-    """The last number of each log that was seen (Fidge, Mattern 1988); it never changes.
+class VectorClock(Counter[LogId]):
+    """The last number of each log that was seen (Fidge, Mattern 1988).
 
-    The number of a log that is not in it is 0.
+    The number of a log that is not in it is 0. `one | other` has seen everything that both have
+    seen, and `one >= other` says whether one has seen everything that the other has seen.
     """
-
-    __slots__ = ("_seqs",)
-
-    def __init__(self, seqs: Mapping[LogId, int] | None = None) -> None:
-        self._seqs = {log: seq for log, seq in (seqs or {}).items() if seq > 0}
-
-    def __getitem__(self, log: LogId) -> int:
-        return self._seqs.get(log, 0)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, VectorClock):
-            return NotImplemented
-        return self._seqs == other._seqs
-
-    __hash__ = None  # type: ignore[assignment]  # nobody looks one up
-
-    def __repr__(self) -> str:
-        return "VectorClock(" + ", ".join(f"{log.hex()}:{seq}" for log, seq in self.items()) + ")"
-
-    def items(self) -> Iterator[tuple[LogId, int]]:
-        """List the (log, seq) pairs in the order of the log ids."""
-        return iter(sorted(self._seqs.items()))
-
-    def merge(self, other: VectorClock) -> VectorClock:
-        """Make the least clock that has seen everything that both have seen."""
-        return VectorClock({log: max(self[log], other[log]) for log in self._seqs | other._seqs})
-
-    def covers(self, other: VectorClock) -> bool:
-        """Whether this clock has seen everything that `other` has seen."""
-        return all(self[log] >= seq for log, seq in other._seqs.items())
 
     def compare(self, other: VectorClock) -> Order:
         """Say how this clock stands to `other`."""
-        before, after = other.covers(self), self.covers(other)
-        if before and after:
+        if self == other:
             return Order.EQUAL
-        if before:
+        if self <= other:
             return Order.BEFORE
-        return Order.AFTER if after else Order.CONCURRENT
+        return Order.AFTER if self >= other else Order.CONCURRENT
 
 
 def wall_of(stamp: int) -> Millis:

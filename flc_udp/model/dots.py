@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import NamedTuple, NewType
 
 from flc_udp.config import ID_BYTES, SEQ_LIMIT
@@ -53,17 +54,18 @@ def parse_dot(text: str) -> Dot:
     return dot
 
 
+@dataclass(init=False, repr=False, slots=True)
 class Spans:
     """A set of integers, kept as sorted ranges that neither overlap nor touch.
 
     Its costs grow with the number of ranges, not with the number of integers.
     """
 
-    __slots__ = ("_highs", "_lows")
+    _lows: list[int]
+    _highs: list[int]
 
     def __init__(self, ranges: Iterable[tuple[int, int]] = ()) -> None:
-        self._lows: list[int] = []
-        self._highs: list[int] = []
+        self._lows, self._highs = [], []
         for low, high in ranges:
             self.add(low, high)
 
@@ -85,14 +87,11 @@ class Spans:
         assert low <= high
         first = bisect_left(self._highs, low)
         last = bisect_right(self._lows, high)
-        rest = [
-            (a, b)
-            for lo, hi in zip(self._lows[first:last], self._highs[first:last], strict=True)
-            for a, b in ((lo, min(hi, low - 1)), (max(lo, high + 1), hi))
-            if a <= b
-        ]
-        self._lows[first:last] = [a for a, _ in rest]
-        self._highs[first:last] = [b for _, b in rest]
+        # Only the first of these ranges can begin below `low`, and only the last can end above.
+        below = [a for a in self._lows[first:last] if a < low]
+        above = [b for b in self._highs[first:last] if b > high]
+        self._lows[first:last] = [*below, *(high + 1 for _ in above)]
+        self._highs[first:last] = [*(low - 1 for _ in below), *above]
 
     def __contains__(self, number: int) -> bool:
         at = bisect_left(self._highs, number)
@@ -103,13 +102,6 @@ class Spans:
 
     def __bool__(self) -> bool:
         return bool(self._lows)
-
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Spans):
-            return NotImplemented
-        return self._lows == other._lows and self._highs == other._highs
-
-    __hash__ = None  # type: ignore[assignment]  # mutable
 
     def __repr__(self) -> str:
         return f"Spans({list(self)})"

@@ -63,11 +63,8 @@ class BaseLog(NamedTuple):
 
     def fault(self) -> Drop | None:
         """Say why no log stands so at a floor."""
-        last = self.head.seq
-        for room in self.rooms:
-            if room.seq > last:
-                return Drop.BASE_ROOM_NOT_OF_LOG
-        return None
+        is_beyond = any(room.seq > self.head.seq for room in self.rooms)
+        return Drop.BASE_ROOM_NOT_OF_LOG if is_beyond else None
 
 
 @dataclass(slots=True)

@@ -15,8 +15,6 @@ nodes accept the same messages. Everything that enters, from the network, the di
 own author, enters through `decode`.
 """
 
-from __future__ import annotations
-
 from functools import lru_cache
 from hashlib import blake2b
 from typing import NamedTuple, TypeGuard

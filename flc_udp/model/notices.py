@@ -5,8 +5,6 @@ A notice becomes one line of the node's log. The line's event is the class's nam
 all of them, and a test compares that list with the classes.
 """
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass, fields
 from enum import Enum

@@ -6,32 +6,15 @@ the causes and of the previous message in the log. To compute it, the pass keeps
 logs the numbers at which the one heard of the other. That takes as much memory as there are causes.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_right
+from operator import itemgetter
 
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import LogId
 from flc_udp.model.message import Message
 
-
-class _Steps:
-    """A number that only rises along a log: at `seqs[i]` it became `values[i]`."""
-
-    __slots__ = ("seqs", "values")
-
-    def __init__(self) -> None:
-        self.seqs: list[int] = []
-        self.values: list[int] = []
-
-    def at(self, seq: int) -> int:
-        place = bisect_right(self.seqs, seq)
-        return self.values[place - 1] if place else 0
-
-    def rise(self, seq: int, value: int) -> None:
-        if not self.values or value > self.values[-1]:
-            self.seqs.append(seq)
-            self.values.append(value)
+_Steps = list[tuple[int, int]]
+"""A number that only rises along a log: at each (seq, value) it became that value."""
 
 
 class Past:
@@ -43,12 +26,15 @@ class Past:
     def pass_over(self, message: Message) -> VectorClock:
         """Compute the clock of a message, after those of all its causes."""
         room = self._rooms.setdefault(message.room, {})
-        seqs: dict[LogId, int] = {}
-        for log, seq in (*message.causes, (message.log, message.seq)):
+        clock = VectorClock()
+        for log, seq in (*message.causes, message.dot):
             for other, steps in room.get(log, {}).items():
-                seqs[other] = max(seqs.get(other, 0), steps.at(seq))
-            seqs[log] = max(seqs.get(log, 0), seq)
+                if place := bisect_right(steps, seq, key=itemgetter(0)):
+                    clock[other] = max(clock[other], steps[place - 1][1])
+            clock[log] = max(clock[log], seq)
         learned = room.setdefault(message.log, {})
-        for other, seq in seqs.items():
-            learned.setdefault(other, _Steps()).rise(message.seq, seq)
-        return VectorClock(seqs)
+        for other, seq in clock.items():
+            steps = learned.setdefault(other, [])
+            if not steps or seq > steps[-1][1]:
+                steps.append((message.seq, seq))
+        return clock

@@ -30,7 +30,7 @@ from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.sim.disk import by_position
 from flc_udp.store.log import Log
-from flc_udp.store.pruning import SLICE_BYTES_MIN
+from flc_udp.store.retention import SLICE_BYTES_MIN
 from flc_udp.waist.ports import Committed
 
 Clock = dict[LogId, int]

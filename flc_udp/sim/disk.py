@@ -19,8 +19,8 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message, decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
-from flc_udp.store.pruning import HYSTERESIS
 from flc_udp.store.reader import Reader
+from flc_udp.store.retention import HYSTERESIS
 
 Result = TypeVar("Result")
 

@@ -9,8 +9,6 @@ counts as arrived at the latest time that it ever showed. When there are too man
 neighbours become one, which counts as arrived when the later one did. So old times are coarser.
 """
 
-from __future__ import annotations
-
 import sqlite3
 
 from flc_udp.config import STAMP_LIMIT
@@ -38,10 +36,8 @@ class Arrivals:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
         (self._count,) = connection.execute("SELECT count(*) FROM arrival").fetchone()
-        last = connection.execute(SELECT_LAST).fetchone() or (0, -BUCKET_MS, STAMP_LIMIT)
-        self._position: int = last[0]
-        self._wall_ms: int = last[1]
-        self._least: int = last[2]
+        last: tuple[int, int, int] | None = connection.execute(SELECT_LAST).fetchone()
+        self._position, self._wall_ms, self._least = last or (0, -BUCKET_MS, STAMP_LIMIT)
 
     def add(self, position: int, wall: Millis, least: int) -> None:
         """Messages arrived now: the first one's position, and their least stamp."""
@@ -62,8 +58,8 @@ class Arrivals:
 
         What came below the floor is an exception. Where no arrival is known, it is 0.
         """
-        row = self._connection.execute(SELECT_LEAST, (wall_ms - BUCKET_MS,)).fetchone()
-        count, least = row
+        found = self._connection.execute(SELECT_LEAST, (wall_ms - BUCKET_MS,))
+        count, least = found.fetchone()
         if not count:
             return 0
         return STAMP_LIMIT if least is None else int(least)

@@ -12,8 +12,6 @@ one begins. `VACUUM INTO` would make a denser file, but in a single step of any 
 that is killed leaves a `.NAME.….part`, which is no copy.
 """
 
-from __future__ import annotations
-
 import os
 import sqlite3
 import stat
@@ -37,10 +35,10 @@ STEP_PAGES = 1_024
 JOURNALS = ("-wal", "-shm", "-journal")
 """Files that SQLite keeps beside a database. It would take those that are there for this one's."""
 
-ANONYMOUS = (
-    "DELETE FROM node WHERE key IN ('id', 'incarnation')",
-    "DELETE FROM peer",
-)
+ANONYMOUS = """
+    DELETE FROM node WHERE key IN ('id', 'incarnation');
+    DELETE FROM peer;
+"""
 """These leave only the history: another node will begin from it, in whatever cluster lets it in."""
 
 
@@ -113,9 +111,6 @@ def _named_when_done(target: Path) -> Iterator[tuple[Path, int]]:
 
 
 def _copy(source: Path, target: Path, file: int) -> None:
-    def flush(_status: int, _remaining: int, _total: int) -> None:
-        os.fsync(file)
-
     with (
         snapshot(source) as connection,
         closing(sqlite3.connect(target, isolation_level=None)) as copy,
@@ -123,13 +118,12 @@ def _copy(source: Path, target: Path, file: int) -> None:
         # Nobody reads it before it has its name, so it needs nothing to roll back to.
         copy.execute("PRAGMA journal_mode = OFF")
         copy.execute("PRAGMA synchronous = OFF")
-        connection.backup(copy, pages=STEP_PAGES, progress=flush)
+        connection.backup(copy, pages=STEP_PAGES, progress=lambda *_: os.fsync(file))
         # The copied header says WAL. Alone with the file, SQLite needs no index to leave it.
         copy.execute("PRAGMA locking_mode = EXCLUSIVE")
         copy.execute("PRAGMA journal_mode = MEMORY")
         copy.execute("PRAGMA secure_delete = ON")  # What is deleted shall not be found, either.
-        for statement in ANONYMOUS:
-            copy.execute(statement)
+        copy.executescript(ANONYMOUS)
 
 
 def _checked(path: Path, source: Path) -> History:

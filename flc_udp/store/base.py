@@ -10,10 +10,8 @@ ahead we keep what we hold, until retention comes to it. `clock.base_seq` is whe
 and `log.base_seq` where pruning ended. Where they differ, the message at the base's end is held.
 """
 
-from __future__ import annotations
-
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -36,7 +34,6 @@ SELECT_BASE = """
             AND held.log_no = log.no AND held.seq = clock.base_seq
     WHERE log.id > ? ORDER BY log.id
 """
-SELECT_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
 LEARN_ORIGIN = "UPDATE log SET node = ?, name = ? WHERE no = ? AND node IS NULL"
 JUMP = """
     UPDATE log SET seq = ?1, hash = ?2, stamp = ?3, base_seq = ?1, base_hash = ?2, base_stamp = ?3
@@ -79,25 +76,20 @@ def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 
 
-def read_base_heads(connection: sqlite3.Connection, logs: Sequence[LogId]) -> dict[LogId, int]:
-    """{log: seq of its last message that was pruned}, for those of `logs` that lost any."""
-    return dict(connection.execute(SELECT_HEADS.format(", ".join("?" * len(logs))), logs))
-
-
-def adopt(
-    connection: sqlite3.Connection, memory: WriterMemory, floor: int, base: Sequence[BaseLog]
-) -> None:
+def adopt(memory: WriterMemory, floor: int, base: Sequence[BaseLog]) -> None:
     """Join another node's base with what is held, in the caller's transaction.
 
     Afterwards `memory` does not fit the tables any more and has to be read again.
     """
+    connection = memory.connection
     for log in base:
-        row = memory.logs.get(log.log) or memory.add_log(log.log, log.origin)
+        row = memory.log(log.log, log.origin)
         if log.origin is not None:
             connection.execute(LEARN_ORIGIN, (*log.origin, row.no))
         if log.head.seq > row.seq:
             memory.pruned += _jump(connection, row, log.head)
-        connection.executemany(JOIN_CLOCK, _clock_rows(memory, row, log.rooms))
+        rows = [(memory.room(name).no, row.no, seq, edge) for name, seq, edge in log.rooms]
+        connection.executemany(JOIN_CLOCK, rows)
     # Nothing comes after a room's greatest stamp, so it is an edge's.
     edges = ((edge, room) for log in base for room, _, edge in log.rooms if edge is not None)
     connection.executemany("UPDATE room SET stamp = max(stamp, ?) WHERE name = ?", edges)
@@ -113,11 +105,3 @@ def _jump(connection: sqlite3.Connection, row: LogMemory, head: Head) -> int:
     connection.execute(JUMP, (*head, row.no))
     row.seq = head.seq
     return sum(count for _, count in counts)
-
-
-def _clock_rows(
-    memory: WriterMemory, log: LogMemory, rooms: Sequence[BaseRoom]
-) -> Iterator[tuple[int, int, int, int | None]]:
-    for name, seq, edge in rooms:
-        room = memory.rooms.get(name) or memory.add_room(name)
-        yield room.no, log.no, seq, edge

@@ -3,11 +3,9 @@
 Promise. A file that is not ours, or that is broken, is refused with a hint and stays as it was.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
@@ -39,8 +37,9 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
     _check_library()
     if path.exists() and path.stat().st_size > 0:
         _look_before_writing(path)
-    connection = connect(path, "mode=rwc" if create else "mode=rw")
-    try:
+    with ExitStack() as on_failure:
+        connection = connect(path, "mode=rwc" if create else "mode=rw")
+        on_failure.callback(connection.close)
         connection.execute(AUTO_VACUUM)  # Before anything that makes the first page.
         # WAL: readers never wait for the writer. FULL: a commit is on disk when it returns.
         connection.execute("PRAGMA journal_mode = WAL")
@@ -50,15 +49,8 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
         # does so in all pages (Debian's) or in none.
         connection.execute("PRAGMA secure_delete = FAST")
         migrate(connection, str(path))
-    except BaseException:
-        connection.close()
-        raise
+        on_failure.pop_all()
     return connection
-
-
-def open_reader(path: Path) -> sqlite3.Connection:
-    """Open one more connection to a database, which cannot write."""
-    return connect(path, "mode=ro")
 
 
 def connect(path: Path, parameters: str) -> sqlite3.Connection:

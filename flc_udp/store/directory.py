@@ -13,7 +13,7 @@ import pwd
 import shutil
 import stat
 from collections.abc import Mapping
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from hashlib import blake2b
 from pathlib import Path
 
@@ -133,21 +133,20 @@ def _make(path: Path) -> None:
 
 def _lock(path: Path) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    lock = os.open(path / "lock", flags, FILE_MODE)
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    with ExitStack() as on_failure:
+        lock = os.open(path / "lock", flags, FILE_MODE)
+        on_failure.callback(os.close, lock)
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
+            raise FlcError(
+                f"data directory {path} is in use by a running node, process {holder}",
+                "stop that one first, or give this one another directory with --data",
+            ) from error
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except BlockingIOError as error:
-        holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-        os.close(lock)
-        raise FlcError(
-            f"data directory {path} is in use by a running node, process {holder}",
-            "stop that one first, or give this one another directory with --data",
-        ) from error
-    except OSError:
-        os.close(lock)
-        raise
+        on_failure.pop_all()
     return lock
 
 

@@ -23,11 +23,11 @@ from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
-from flc_udp.store.connections import open_reader, open_writer
+from flc_udp.store.connections import connect, open_writer
 from flc_udp.store.once import write_once
-from flc_udp.store.pruning import Pruner, Retained
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.retention import Retained, retain
 from flc_udp.store.schema import migrate
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -46,7 +46,6 @@ class Log:
         self._connection = connection
         self._path = path  # None: the connection was lent, and is the disk itself.
         self._memory: WriterMemory | None = None
-        self._pruner = Pruner()
 
     @classmethod
     def open(cls, path: str | Path) -> Log:
@@ -110,9 +109,7 @@ class Log:
         pruned.
         """
         with self._writing("retain") as memory:
-            return self._pruner.step(
-                self._connection, memory, arrived_before_ms, bytes_max, messages_max
-            )
+            return retain(memory, arrived_before_ms, bytes_max, messages_max)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
         """Take another node's floor and base, and return what is held then, as `load` does.
@@ -121,7 +118,7 @@ class Log:
         in it. Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("adopt") as memory, atomic(self._connection):
-            adopt(self._connection, memory, floor, base)
+            adopt(memory, floor, base)
             joined = WriterMemory(self._connection)
             history = joined.history()
         self._memory = joined
@@ -154,7 +151,7 @@ class Log:
         """One more connection, for another thread; of a lent connection, that one itself."""
         if self._path is None:
             return Reader(self._connection, lent=True)
-        return Reader(open_reader(self._path))
+        return Reader(connect(self._path, "mode=ro"))
 
     def close(self) -> None:
         """Fold the WAL into the database and close it. A lent connection stays as it is."""

@@ -5,11 +5,10 @@ value, the oldest first. So a client costs one row, and a repeat is found after 
 clients are remembered that said something last, because every run of `flc nc` is another client.
 """
 
-from __future__ import annotations
-
 import sqlite3
 import struct
 from collections.abc import Iterable
+from itertools import pairwise
 
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
 from flc_udp.model.dots import Dot
@@ -41,8 +40,9 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
 def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Dot]]) -> None:
     """Remember (client, n, dot), with n rising for each client, in the caller's transaction.
 
-    A client's row is written once, whatever it said in the transaction. A row that is replaced
-    becomes the last one, so the first rows are those that were not used for longest.
+    A client's row is written once, whatever it said in the transaction, and its oldest numbers make
+    room. A row that is replaced becomes the last one, so the first rows are those that were not
+    used for longest.
     """
     by_client: dict[str, list[tuple[int, Dot]]] = {}
     for client, n, dot in once:
@@ -51,20 +51,14 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
     for client, fresh in by_client.items():
         row = connection.execute("SELECT said FROM once WHERE client = ?", (client,)).fetchone()
         is_grown |= row is None
-        said = said_after(row[0] if row else b"", fresh)
-        connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, said))
+        said = row[0] if row else b""
+        numbers = [newest(said), *(n for n, _ in fresh)]
+        assert all(one < other for one, other in pairwise(numbers)), "a client's numbers rise"
+        said += b"".join(PAIR.pack(n, *dot) for n, dot in fresh)
+        remembered = said[-ONCE_REMEMBERED * PAIR.size :]
+        connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
     if is_grown:
         connection.execute(FORGET, (CLIENTS_MAX,))
-
-
-def said_after(said: bytes, fresh: Iterable[tuple[int, Dot]]) -> bytes:
-    """The packed pairs with more of them. The oldest ones make room."""
-    last, packed = newest(said), [said]
-    for n, dot in fresh:
-        assert n > last, "a client's numbers rise"
-        last = n
-        packed.append(PAIR.pack(n, dot.log, dot.seq))
-    return b"".join(packed)[-ONCE_REMEMBERED * PAIR.size :]
 
 
 def newest(said: bytes) -> int:

@@ -2,9 +2,12 @@
 
 Promise. A transaction is written as a whole or not at all. What SQLite reports reaches others as
 `StoreFailed`, which names the operation that failed.
-"""
 
-from __future__ import annotations
+Rules. Many rows are written with few statements. SQLite works without the interpreter's lock, and
+taking the lock back from a busy loop costs up to a switch interval (`sys.setswitchinterval`),
+whether one row was written or five hundred. Row by row, a commit of 2,500 messages beside a busy
+loop took eight times as long as without it.
+"""
 
 import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
@@ -18,6 +21,10 @@ PAGE_ROWS = 256
 
 PAGE_BYTES = 1 << 20
 """A page of messages ends with the row that brings it to this many bytes."""
+
+ROWS_AT_ONCE = (512, 64, 8, 1)
+"""A statement is prepared for each of these numbers of rows. They are few, so that each statement
+stays prepared. SQLite allows 32,766 values in one."""
 
 OF_ROOM = "(:room IS NULL OR room_no = (SELECT no FROM room WHERE name = :room))"
 """A condition on messages: they are of the room with this name, or of any if there is no name."""
@@ -57,6 +64,28 @@ def used_bytes(connection: sqlite3.Connection) -> int:
         for name in ("page_count", "freelist_count", "page_size")
     )
     return int((pages - free) * page_bytes)
+
+
+class ManyRows:
+    """A statement with one row of `(?, …)`, which is repeated for as many rows as there are.
+
+    Its effect is that of `executemany`: each row is written once and in order.
+    """
+
+    def __init__(self, statement: str) -> None:
+        row = statement[statement.index("(?") : statement.rindex("?)") + 2]
+        self._sizes = tuple(
+            (rows * row.count("?"), statement.replace(row, ", ".join([row] * rows)))
+            for rows in ROWS_AT_ONCE
+        )
+
+    def write(self, connection: sqlite3.Connection, values: Sequence[Any]) -> None:
+        """Write rows whose values come one after the other."""
+        at = 0
+        for size, statement in self._sizes:
+            while len(values) - at >= size:
+                connection.execute(statement, values[at : at + size])
+                at += size
 
 
 class Queries:

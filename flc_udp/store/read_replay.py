@@ -6,8 +6,6 @@ a row, and is chosen when most logs are wanted. If too many of its rows are not 
 on from there.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from heapq import merge
@@ -52,9 +50,18 @@ Row = tuple[int, LogId, int, int, int, bytes | None]
 
 
 def read_replay(
-    queries: Queries, spans: Sequence[Span], bytes_max: int, after: int, below: int
+    queries: Queries,
+    spans: Sequence[Span],
+    bytes_max: int,
+    after: int = 0,
+    below: int = STAMP_LIMIT,
 ) -> tuple[list[bytes], int]:
-    """What `Reader.replay` promises."""
+    """Encoded messages of the spans (log, low, high) in (stamp, log, seq) order.
+
+    Only those with stamps from `after` on and below `below`: as many as `bytes_max` allows, but one
+    at least. The second value is the stamp of the next message of the spans, or STAMP_LIMIT if
+    there is none. What is not held is skipped.
+    """
     chosen: list[bytes | int] = []
     size_bytes = 0
     following = STAMP_LIMIT

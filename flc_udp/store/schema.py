@@ -11,8 +11,6 @@ the history. The history index begins with the stamp and covers all rooms, so a 
 of its leaves and not one for each room.
 """
 
-from __future__ import annotations
-
 import sqlite3
 
 from flc_udp.model.errors import FlcError

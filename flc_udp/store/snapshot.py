@@ -7,11 +7,9 @@ the WAL's index (`-shm`), and an ordinary reader would make both. So such a file
 cannot change, and it is an error if it did.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -50,8 +48,6 @@ def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
     with refusing(path, hint):
         connection = _open(path, ways)
     with closing(connection):
-        with refusing(path, hint):
-            _check_schema(connection, path)
         yield connection
     if SHARED not in ways and _look(path)[1] != before:
         raise FlcError(
@@ -80,29 +76,25 @@ def _look(path: Path) -> tuple[list[Way], tuple[int, int]]:
 def _open(path: Path, ways: list[Way]) -> sqlite3.Connection:
     way, *others = ways
     try:
-        return _begin(connect(path, way.parameters), way)
+        return _begin(path, way)
     except sqlite3.OperationalError:
         if not others:
             raise
         return _open(path, others)
 
 
-def _begin(connection: sqlite3.Connection, way: Way) -> sqlite3.Connection:
-    try:
+def _begin(path: Path, way: Way) -> sqlite3.Connection:
+    with ExitStack() as on_failure:
+        connection = connect(path, way.parameters)
+        on_failure.callback(connection.close)
         connection.text_factory = lambda text: text.decode(errors="surrogateescape")
         connection.execute(f"PRAGMA locking_mode = {way.locking}")
         connection.execute("BEGIN")
-        connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()  # This is the moment.
-    except BaseException:
-        connection.close()
-        raise
+        version = check_ours(connection, str(path))  # Its first read is the moment.
+        if version < len(MIGRATIONS):
+            raise FlcError(
+                f"{path} has schema {version}, which was before {len(MIGRATIONS)}",
+                "start the node once, which brings it up to date: flc run",
+            )
+        on_failure.pop_all()
     return connection
-
-
-def _check_schema(connection: sqlite3.Connection, path: Path) -> None:
-    version = check_ours(connection, str(path))
-    if version < len(MIGRATIONS):
-        raise FlcError(
-            f"{path} has schema {version}, which was before {len(MIGRATIONS)}",
-            "start the node once, which brings it up to date: flc run",
-        )

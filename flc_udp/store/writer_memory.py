@@ -6,13 +6,11 @@ message, and one for each log, each room and each log of a room that it touched.
 fails, the memory is worthless and has to be read again.
 
 Pruning leaves heads, rooms and frontiers as they are. It changes columns that are not remembered
-here: `pruning` and `base` read them when they need them.
+here: `retention` and `base` read them when they need them.
 """
 
-from __future__ import annotations
-
 import sqlite3
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from operator import attrgetter
 from typing import Any
@@ -21,9 +19,9 @@ from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin
-from flc_udp.model.units import EPOCH, Millis
+from flc_udp.model.units import Millis
 from flc_udp.store.arrivals import Arrivals
-from flc_udp.store.many_rows import ManyRows
+from flc_udp.store.queries import ManyRows
 
 SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
 SELECT_FRONTIERS = """
@@ -36,25 +34,21 @@ SELECT_HISTORY = """
 """
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
-INSERT_MESSAGES = ManyRows(
-    "INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES rows",
-    "(?, ?, ?, ?, ?, ?)",
-)
-UPDATE_LOGS = ManyRows(
-    """UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
-       FROM (VALUES rows) AS new WHERE no = new.column1""",
-    "(?, ?, ?, ?)",
-)
-UPDATE_ROOMS = ManyRows(
-    """UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
-       FROM (VALUES rows) AS new WHERE no = new.column1""",
-    "(?, ?, ?, ?)",
-)
-UPSERT_CLOCKS = ManyRows(
-    """INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES rows
-       ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp""",
-    "(?, ?, ?, ?)",
-)
+INSERT_MESSAGES = ManyRows("""
+    INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES (?, ?, ?, ?, ?, ?)
+""")
+UPDATE_LOGS = ManyRows("""
+    UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
+    FROM (VALUES (?, ?, ?, ?)) AS new WHERE no = new.column1
+""")
+UPDATE_ROOMS = ManyRows("""
+    UPDATE room SET messages = new.column2, stamp = new.column3, position = new.column4
+    FROM (VALUES (?, ?, ?, ?)) AS new WHERE no = new.column1
+""")
+UPSERT_CLOCKS = ManyRows("""
+    INSERT INTO clock (room_no, log_no, seq, edge_stamp) VALUES (?, ?, ?, ?)
+    ON CONFLICT DO UPDATE SET seq = excluded.seq, edge_stamp = excluded.edge_stamp
+""")
 
 STAMP = attrgetter("stamp")
 
@@ -94,7 +88,7 @@ class WriterMemory:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         """Read it. The cost grows with logs and rooms, and not with messages."""
-        self._connection = connection
+        self.connection = connection
         logs = connection.execute("SELECT id, no, seq FROM log")
         self.logs = {log: LogMemory(no, seq) for log, no, seq in logs}
         rooms = connection.execute("SELECT name, no, messages, stamp, position FROM room")
@@ -109,21 +103,21 @@ class WriterMemory:
         """Of messages with a stamp from here on, none was pruned. All others were or will be."""
         self.pruned: int = facts.get("pruned", 0)
         """How many messages were ever pruned here."""
+        self.is_shrinking = False
+        """Whether the limit in bytes was exceeded, and the database is not yet small enough."""
         self._base_version: int = facts.get("base", 0)
 
     def save_facts(self) -> None:
         """Write the floor and how many messages were pruned, and that the base has changed."""
         self._base_version += 1
         facts = {"floor": self.floor, "pruned": self.pruned, "base": self._base_version}
-        self._connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
+        self.connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""
-        history = History(
-            frontiers={name: dict(room.frontier) for name, room in self.rooms.items()},
-            floor=self.floor,
-        )
-        for log, node, name, *numbers in self._connection.execute(SELECT_HISTORY):
+        frontiers = {name: dict(room.frontier) for name, room in self.rooms.items()}
+        history = History(frontiers=frontiers, floor=self.floor)
+        for log, node, name, *numbers in self.connection.execute(SELECT_HISTORY):
             history.heads[log] = Head(*numbers[:3])
             base = Head(*numbers[3:])
             if base.seq:
@@ -132,13 +126,13 @@ class WriterMemory:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message], wall: Millis = EPOCH) -> None:
+    def append(self, messages: Sequence[Message], wall: Millis) -> None:
         """Write `messages`, each the next of its log, inside the caller's transaction."""
         values: list[Any] = []
         heads: dict[int, Message] = {}
         touched: dict[str, RoomMemory] = {}
         for position, message in enumerate(messages, self.position + 1):
-            log = self.logs.get(message.log) or self.add_log(message.log, message.origin)
+            log = self.logs.get(message.log) or self.log(message.log, message.origin)
             room = touched.get(message.room) or self._touch(touched, message.room)
             seq = message.seq
             assert seq == log.seq + 1, "a log grows by one, without gaps"
@@ -146,53 +140,53 @@ class WriterMemory:
             heads[log.no] = message
             room.add(message, position)
             values += (position, log.no, seq, message.stamp, room.no, message.encoded)
-        INSERT_MESSAGES.write(self._connection, values)
+        INSERT_MESSAGES.write(self.connection, values)
         self._write_differences(heads, touched.values())
         self._note_arrival(messages, wall)
         self.position += len(messages)
 
-    def add_log(self, log: LogId, origin: Origin | None) -> LogMemory:
-        """Make the row of a log that was unknown."""
-        cursor = self._connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
-        assert cursor.lastrowid is not None
-        row = self.logs[log] = LogMemory(cursor.lastrowid)
+    def log(self, log: LogId, origin: Origin | None) -> LogMemory:
+        """The row of a log, which is made if the log was unknown."""
+        row = self.logs.get(log)
+        if row is None:
+            cursor = self.connection.execute(INSERT_LOG, (log, *(origin or (None, None))))
+            assert cursor.lastrowid is not None
+            row = self.logs[log] = LogMemory(cursor.lastrowid)
         return row
 
-    def add_room(self, name: str) -> RoomMemory:
-        """Make the row of a room that was unknown."""
-        cursor = self._connection.execute(INSERT_ROOM, (name,))
-        assert cursor.lastrowid is not None
-        row = self.rooms[name] = RoomMemory(cursor.lastrowid)
+    def room(self, name: str) -> RoomMemory:
+        """The row of a room, which is made if the room was unknown."""
+        row = self.rooms.get(name)
+        if row is None:
+            cursor = self.connection.execute(INSERT_ROOM, (name,))
+            assert cursor.lastrowid is not None
+            row = self.rooms[name] = RoomMemory(cursor.lastrowid)
         return row
 
     def _touch(self, touched: dict[str, RoomMemory], name: str) -> RoomMemory:
-        room = touched[name] = self.rooms.get(name) or self.add_room(name)
+        room = touched[name] = self.room(name)
         room.changed.clear()
         return room
 
     def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomMemory]) -> None:
-        logs = [(no, m.seq, m.hash, m.stamp) for no, m in heads.items()]
-        UPDATE_LOGS.write(self._connection, _flat(logs))
-        UPDATE_ROOMS.write(
-            self._connection, _flat((r.no, r.messages, r.stamp, r.position) for r in rooms)
-        )
-        clocks = (row for room in rooms for row in self._clock_rows(room))
-        UPSERT_CLOCKS.write(self._connection, _flat(clocks))
-
-    def _clock_rows(self, room: RoomMemory) -> Iterator[tuple[int, int, int, int | None]]:
-        for log, seq in room.changed.items():
-            edge = room.frontier.get(log)
-            yield room.no, self.logs[log].no, seq, None if edge is None else edge.stamp
+        log_values: list[Any] = []
+        for log_no, head in heads.items():
+            log_values += (log_no, head.seq, head.hash, head.stamp)
+        room_values: list[int] = []
+        clock_values: list[int | None] = []
+        for room in rooms:
+            room_values += (room.no, room.messages, room.stamp, room.position)
+            for log, seq in room.changed.items():
+                edge = room.frontier.get(log)
+                clock_values += (room.no, self.logs[log].no, seq, edge and edge.stamp)
+        UPDATE_LOGS.write(self.connection, log_values)
+        UPDATE_ROOMS.write(self.connection, room_values)
+        UPSERT_CLOCKS.write(self.connection, clock_values)
 
     def _note_arrival(self, messages: Sequence[Message], wall: Millis) -> None:
         least = min(map(STAMP, messages), default=STAMP_LIMIT)
         if least < self.floor:
             # What came below the floor is pruned next, so the floor does not wait for it.
-            above = (m.stamp for m in messages if m.stamp >= self.floor)
-            least = min(above, default=STAMP_LIMIT)
+            least = min((m.stamp for m in messages if m.stamp >= self.floor), default=STAMP_LIMIT)
         if least < STAMP_LIMIT:
             self.arrivals.add(self.position + 1, wall, least)
-
-
-def _flat(rows: Iterable[tuple[Any, ...]]) -> list[Any]:
-    return [value for row in rows for value in row]

@@ -5,21 +5,16 @@ whatever the bytes. A datagram with one bad packet is dropped as a whole, becaus
 the key and is therefore either broken or of a later version.
 """
 
-from __future__ import annotations
-
 import msgpack
 
 from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
-from flc_udp.wire.fields import ID
 from flc_udp.wire.forms import Struct, Values, an_array, struct_of
 from flc_udp.wire.packets import KIND_OF, Join, Leave, MemberDigest, Members, Packet, Update
-from flc_udp.wire.rows import MemberRow
+from flc_udp.wire.rows import ID, MemberRow
 
-FORMS: dict[int, Struct[Packet]] = {
-    int(kind): struct_of(packet) for packet, kind in KIND_OF.items()
-}
+FORMS: dict[int, Struct[Packet]] = {int(kind): struct_of(made) for made, kind in KIND_OF.items()}
 """The form of each kind of packets."""
 
 
@@ -48,14 +43,18 @@ def read(payload: bytes) -> tuple[NodeId, list[Packet], int]:
 
 def fields_of(packet: Packet) -> Values:
     """Give `[kind, field, …]` as msgpack writes it."""
-    kind = KIND_OF[type(packet)]
     match packet:
         case Join() | Leave():
-            return (kind, *packet[:-1], row_fields(packet.row))
+            return (*head_of(packet), row_fields(packet.row))
         case Members() | Update() | MemberDigest():
-            return (kind, *packet[:-1], tuple(map(row_fields, packet.rows)))
+            return (*head_of(packet), tuple(map(row_fields, packet.rows)))
         case _:
-            return (kind, *packet)
+            return (KIND_OF[type(packet)], *packet)
+
+
+def head_of(packet: Packet) -> Values:
+    """Give `[kind, field, …]` without the last field."""
+    return (KIND_OF[type(packet)], *packet[:-1])
 
 
 def row_fields(row: MemberRow) -> Values:

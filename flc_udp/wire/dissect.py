@@ -5,8 +5,6 @@ drops it: to note which byte it was would take time for every good datagram. Her
 walked once more, down to the smallest part that is refused.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
@@ -16,9 +14,9 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.wire.codec import FORMS, fields_of, read
-from flc_udp.wire.fields import ID
 from flc_udp.wire.forms import Array, Form, OrNil, Struct
 from flc_udp.wire.packets import Kind, Packet
+from flc_udp.wire.rows import ID
 
 Step = tuple[int, str]
 """A step from an array to one of its parts: the place of the part, and its name."""

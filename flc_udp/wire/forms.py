@@ -15,16 +15,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from operator import call
-from typing import (
-    Annotated,
-    Any,
-    Generic,
-    NamedTuple,
-    TypeVar,
-    get_args,
-    get_origin,
-    get_type_hints,
-)
+from types import GenericAlias
+from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
@@ -64,24 +56,31 @@ class Leaf(NamedTuple):
 class OrNil:
     """A value of another form, or nil."""
 
-    read: Reader
-
     def __init__(self, form: Form) -> None:
+        read = form.read
         self.form = form
         self.allowed: str = f"{form.allowed}, or null"
-        self.read = _nil_reader(form.read)
+        self.read: Reader = lambda value: None if value is None else read(value)
 
 
 class Array:
     """Any number of items of one form. `fault` looks at all of them together."""
 
-    read: Callable[[Any], Values]
-
     def __init__(self, item: Form, fault: Fault | None = None) -> None:
+        read_item = item.read
+
+        def read(value: object) -> Values:
+            if type(value) is not tuple:
+                raise Malformed(Drop.ARRAY_EXPECTED)
+            items = tuple(map(read_item, value))
+            if fault is not None:
+                _refuse(fault(items))
+            return items
+
         self.item = item
         self.allowed: str = f"an array, each item {item.allowed}"
         self.fault = fault
-        self.read = _array_reader(item.read, fault)
+        self.read: Reader = read
 
 
 class Struct(Generic[T]):
@@ -114,21 +113,35 @@ class CachedStruct(Struct[T]):
 
     def __init__(self, made: type[T], has_map: Drop) -> None:
         super().__init__(made, *struct_of(made).fields.values())
-        self.read = _cached_reader(self.read_fields, len(self.fields), has_map)
+        read_fields, count = self.read_fields, len(self.fields)
+
+        # `typed`: true must not be found where 1 was remembered.
+        @lru_cache(maxsize=ROWS_CACHED, typed=True)
+        def look_up(*fields: object) -> T:
+            return read_fields(fields)
+
+        def read(value: object) -> T:
+            if type(value) is not tuple or len(value) < count:
+                raise Malformed(Drop.ARRAY_EXPECTED)
+            try:
+                return look_up(*value[:count])
+            except TypeError:  # Of `lru_cache`, which cannot hash a map.
+                raise Malformed(has_map) from None
+
+        self.read = read
 
 
 Form = Leaf | OrNil | Array | Struct[Any]
 
 
 def form_of(hint: object) -> Form:
-    """Give the form that an annotation names: a form of its own, an array, or a named tuple's."""
-    if get_origin(hint) is Annotated:
-        form: Form = get_args(hint)[1]
-        return form
-    if get_origin(hint) is tuple:
-        return Array(form_of(get_args(hint)[0]))
-    assert isinstance(hint, type)
-    return struct_of(hint)
+    """Give the form that an annotation names: an array, a named tuple's, or a form of its own."""
+    if isinstance(hint, GenericAlias):
+        return Array(form_of(hint.__args__[0]))
+    if isinstance(hint, type):
+        return struct_of(hint)
+    form: Form = get_args(hint)[1]
+    return form
 
 
 def struct_of(made: type[T]) -> Struct[T]:
@@ -148,53 +161,16 @@ def _refuse(reason: Drop | None) -> None:
         raise Malformed(reason)
 
 
-# --- Readers. They repeat what `an_array` checks: a call would cost a small row a tenth. ----------
-
-
-def _nil_reader(read: Reader) -> Reader:
-    return lambda value: None if value is None else read(value)
-
-
-def _array_reader(read_item: Reader, fault: Fault | None) -> Callable[[Any], Values]:
-    def read(value: object) -> Values:
-        if type(value) is not tuple:
-            raise Malformed(Drop.ARRAY_EXPECTED)
-        items = tuple(map(read_item, value))
-        if fault is not None:
-            _refuse(fault(items))
-        return items
-
-    return read
-
-
 def _struct_reader(
     made: type[T], reads: tuple[Reader, ...], fault: Fault | None, least: int | None
 ) -> Callable[[Any], T]:
     def read(value: Iterable[object]) -> T:
+        # This repeats what `an_array` checks: a call would cost a small row a tenth.
         if least is not None and (type(value) is not tuple or len(value) < least):
             raise Malformed(Drop.ARRAY_EXPECTED)
         struct: T = _new(made, map(call, reads, value))
         if fault is not None:
             _refuse(fault(struct))
         return struct
-
-    return read
-
-
-def _cached_reader(
-    read_fields: Callable[[Any], T], count: int, has_map: Drop
-) -> Callable[[Any], T]:
-    # `typed`: true must not be found where 1 was remembered.
-    @lru_cache(maxsize=ROWS_CACHED, typed=True)
-    def look_up(*fields: object) -> T:
-        return read_fields(fields)
-
-    def read(value: object) -> T:
-        if type(value) is not tuple or len(value) < count:
-            raise Malformed(Drop.ARRAY_EXPECTED)
-        try:
-            return look_up(*value[:count])
-        except TypeError:  # Of `lru_cache`, which cannot hash a map.
-            raise Malformed(has_map) from None
 
     return read

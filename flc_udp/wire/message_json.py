@@ -6,14 +6,12 @@ shows. `encoded_record` adds `parent` and `origin` to it, and `encoded` if the a
 fields in other bytes than this code would.
 """
 
-from __future__ import annotations
-
 import base64
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from typing import Any
+from functools import lru_cache, partial
+from typing import Any, TypeVar
 
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, NodeId, parse_dot
@@ -23,6 +21,8 @@ from flc_udp.model.units import Millis
 
 Record = dict[str, object]
 """A JSON object."""
+
+T = TypeVar("T")
 
 EPOCH = datetime.fromtimestamp(0, UTC)
 
@@ -102,18 +102,10 @@ def _encode(typed: Record, found: dict[str, Any]) -> bytes:
     for key, meant in (("log", dot.log.hex()), ("seq", dot.seq)):
         if typed.get(key, meant) != meant:
             raise FlcError(f"{key} is not that of the dot {dot}", f"leave {key!r} out")
-    return write(
-        log=dot.log,
-        seq=dot.seq,
-        room=found["room"],
-        author=found["author"],
-        wall=found["said_at"],
-        stamp=found.get("stamp", found["said_at"] << STAMP_WALL_SHIFT),
-        causes=found.get("causes", ()),
-        parent=found.get("parent", NO_PARENT),
-        body=found["body"],
-        origin=found.get("origin"),
-    ).encoded
+    wall = found["said_at"]
+    fields = {"stamp": wall << STAMP_WALL_SHIFT, "causes": (), "parent": NO_PARENT, **found}
+    del fields["dot"], fields["said_at"]
+    return write(log=dot.log, seq=dot.seq, wall=wall, **fields).encoded
 
 
 def _read(key: str, value: object, read: Callable[[Any], Any], allowed: str) -> Any:  # noqa: ANN401  # each key has its type
@@ -123,14 +115,9 @@ def _read(key: str, value: object, read: Callable[[Any], Any], allowed: str) -> 
         raise FlcError(f"{key} is {str(value)[:40]!r}", f"{key} takes {allowed}") from error
 
 
-def _text(value: object) -> str:
-    if not isinstance(value, str):
-        raise TypeError
-    return value
-
-
-def _number(value: object) -> int:
-    if type(value) is not int:
+def _of(wanted: type[T], value: object) -> T:
+    # `type(x) is`: JSON's true must not pass for 1.
+    if type(value) is not wanted:
         raise TypeError
     return value
 
@@ -143,9 +130,7 @@ def _wall_ms(value: str) -> int:
 
 
 def _causes(value: object) -> tuple[Dot, ...]:
-    if not isinstance(value, list):
-        raise TypeError
-    return tuple(map(parse_dot, value))
+    return tuple(map(parse_dot, _of(list, value)))
 
 
 def _body(value: str | dict[str, str]) -> str | bytes:
@@ -153,20 +138,18 @@ def _body(value: str | dict[str, str]) -> str | bytes:
 
 
 def _origin(value: dict[str, str] | None) -> Origin | None:
-    return (
-        None
-        if value is None
-        else Origin(NodeId(bytes.fromhex(value["node"])), _text(value["name"]))
-    )
+    if value is None:
+        return None
+    return Origin(NodeId(bytes.fromhex(value["node"])), _of(str, value["name"]))
 
 
 KEYS: dict[str, tuple[Callable[[Any], Any], str]] = {
     "dot": (parse_dot, '"<16 hex digits>:<number from 1>"'),
-    "room": (_text, "text"),
-    "author": (_text, "text"),
+    "room": (partial(_of, str), "text"),
+    "author": (partial(_of, str), "text"),
     "body": (_body, 'text, or {"base64":"…"} for bytes'),
     "said_at": (_wall_ms, "a time of RFC 3339, as 2026-01-31T12:00:00.000Z"),
-    "stamp": (_number, "a whole number, by default the least of `said_at`"),
+    "stamp": (partial(_of, int), "a whole number, by default the least of `said_at`"),
     "causes": (_causes, "an array of dots, by default empty"),
     "parent": (
         bytes.fromhex,

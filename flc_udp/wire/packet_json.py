@@ -13,8 +13,6 @@ Rules. The JSON follows the forms of packets, so a new packet needs no line here
 reads as the same packet. What the decoder of the wire would refuse is refused here.
 """
 
-from __future__ import annotations
-
 from typing import Any
 
 from flc_udp.model.errors import FlcError, Malformed
@@ -52,12 +50,11 @@ def _shown(form: Form, value: Any) -> object:  # noqa: ANN401  # what `form.read
 def read_packet(typed: object) -> Packet:
     """Read a packet that was typed; raises FlcError, which names the key and what it takes."""
     kind = typed.get("kind") if isinstance(typed, dict) else None
-    struct = KINDS.get(kind) if isinstance(kind, str) else None
-    if not isinstance(typed, dict) or struct is None:
+    if not isinstance(typed, dict) or not isinstance(kind, str) or kind not in KINDS:
         problem = f"kind {kind!r} is none" if kind else "a packet is an object with a kind"
         raise FlcError(problem, f"kinds are {', '.join(KINDS)}")
     fields = {key: value for key, value in typed.items() if key != "kind"}
-    return _read_object(struct, fields, str(kind))
+    return _read_object(KINDS[kind], fields, kind)
 
 
 def _read(form: Form, value: object, where: str) -> object:
@@ -65,7 +62,10 @@ def _read(form: Form, value: object, where: str) -> object:
         case OrNil():
             return None if value is None else _read(form.form, value, where)
         case Array():
-            return _read_array(form, value, where)
+            if not isinstance(value, list):
+                raise _refusal(form, value, where)
+            items = tuple(_read(form.item, each, f"{where}[{at}]") for at, each in enumerate(value))
+            return _whole(items, form, form.allowed, where)
         case Struct():
             return _read_object(form, value, where)
         case Leaf():
@@ -82,13 +82,6 @@ def _read_leaf(leaf: Leaf, value: object, where: str) -> object:
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _refusal(leaf, value, where) from error
     return found
-
-
-def _read_array(form: Array, value: object, where: str) -> tuple[object, ...]:
-    if not isinstance(value, list):
-        raise _refusal(form, value, where)
-    items = tuple(_read(form.item, each, f"{where}[{at}]") for at, each in enumerate(value))
-    return _whole(items, form, form.allowed, where)
 
 
 def _read_object(struct: Struct[T], typed: object, where: str) -> T:

@@ -16,8 +16,10 @@ from typing import NamedTuple, get_args
 
 from flc_udp.config import PIECE_BYTES
 from flc_udp.model.drops import Drop
-from flc_udp.wire.fields import (
+from flc_udp.wire.rows import (
+    BaseRow,
     Data,
+    DigestRow,
     Encoded,
     Flag,
     Hash,
@@ -30,12 +32,13 @@ from flc_udp.wire.fields import (
     NamedDot,
     Number,
     PieceNumber,
+    Row,
     Seq,
     SeqOrZero,
     Stamp,
     StampEnd,
+    Want,
 )
-from flc_udp.wire.rows import BaseRow, DigestRow, Row, Want
 
 
 class Kind(IntEnum):

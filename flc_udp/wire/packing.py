@@ -5,29 +5,17 @@ with an array of items is spread over as many payloads as needed, and a message 
 for any payload is cut into pieces. So only this module has to know how long a datagram may be.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
+from itertools import chain, groupby
 
 import msgpack
 
 from flc_udp.config import ID_BYTES, PIECE_BYTES
 from flc_udp.model.dots import NodeId
 from flc_udp.model.message import hash_of, peek_dot
-from flc_udp.wire.codec import fields_of, row_fields
-from flc_udp.wire.packets import (
-    KIND_OF,
-    Base,
-    Have,
-    Members,
-    Packet,
-    Piece,
-    Pull,
-    Replay,
-    Rumor,
-    Update,
-)
+from flc_udp.wire.codec import fields_of, head_of, row_fields
+from flc_udp.wire.packets import Base, Have, Members, Packet, Piece, Pull, Replay, Rumor, Update
 from flc_udp.wire.rows import MemberRow
 
 _packer = msgpack.Packer(autoreset=True)
@@ -39,6 +27,9 @@ HEAD_BYTES = 3 + 2 + ID_BYTES
 
 LIST_BYTES = 3
 """The header of an array of items takes at most this many bytes."""
+
+MESSAGE_HEAD_BYTES = 3
+"""The header of a message that fits into a datagram takes at most this many bytes."""
 
 ROWS_CACHED = 8_192
 """This many rows are remembered as bytes, because the same news goes to many members."""
@@ -60,9 +51,9 @@ class Packer:
             case Rumor() | Replay():
                 self._add_messages(packet)
             case Members() | Update():
-                self._add_items(packet, [packed_row(row) for row in packet.rows])
+                self._add_items(_head_of(packet), [packed_row(row) for row in packet.rows])
             case Pull() | Have() | Base():
-                self._add_items(packet, list(map(_pack, packet[-1])))
+                self._add_items(_head_of(packet), list(map(_pack, packet[-1])))
             case _:
                 self._add_part(_pack(fields_of(packet)))
 
@@ -73,9 +64,8 @@ class Packer:
 
     def _close(self) -> None:
         if self._parts:
-            self.payloads.append(
-                b"".join((_array_header(1 + len(self._parts)), self._sender, *self._parts))
-            )
+            array = (_array_header(1 + len(self._parts)), self._sender, *self._parts)
+            self.payloads.append(b"".join(array))
             self._parts = []
             self._room = self._budget
 
@@ -88,22 +78,15 @@ class Packer:
 
     def _add_messages(self, packet: Rumor | Replay) -> None:
         head = _head_of(packet)
-        limit = self._budget - len(head) - LIST_BYTES
-        small: list[bytes] = []
-        for encoded in packet.messages:
-            item = _pack(encoded)
-            if len(item) <= limit:
-                small.append(item)
+        longest = self._budget - len(head) - LIST_BYTES - MESSAGE_HEAD_BYTES
+        for is_whole, messages in groupby(packet.messages, lambda encoded: len(encoded) <= longest):
+            if is_whole:
+                self._add_items(head, list(map(_pack, messages)))
                 continue
-            # These go first, so that messages keep their order.
-            self._add_items(packet, small)
-            small = []
-            for piece in pieces_of(encoded):
+            for piece in chain.from_iterable(map(pieces_of, messages)):
                 self._add_part(_pack(fields_of(piece)))
-        self._add_items(packet, small)
 
-    def _add_items(self, packet: Packet, items: list[bytes]) -> None:
-        head = _head_of(packet)
+    def _add_items(self, head: bytes, items: list[bytes]) -> None:
         overhead = len(head) + LIST_BYTES
         start, size = 0, overhead
         for at, item in enumerate(items):
@@ -123,7 +106,7 @@ class Packer:
 
 def _head_of(packet: Packet) -> bytes:
     """Pack a packet without its last field, the items."""
-    fields = (KIND_OF[type(packet)], *packet[:-1])
+    fields = head_of(packet)
     return b"".join((_array_header(len(fields) + 1), *map(_pack, fields)))
 
 

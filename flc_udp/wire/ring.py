@@ -11,8 +11,6 @@ sealed under it. Errors name keys by their ids, because a key is a secret. A key
 `open`, because a key file is there to close the cluster.
 """
 
-from __future__ import annotations
-
 import base64
 import re
 from collections.abc import Sequence
@@ -94,13 +92,10 @@ def remove(ring: Keyring, name: str) -> Keyring:
     gone = find(ring, name)
     others = tuple(key for key in ring.keys if key != gone)
     if gone == ring.keys[0]:
-        names = ", ".join(key.name for key in others)
-        raise FlcError(
-            f"key {gone.name} seals what this node sends: it cannot be removed",
-            f"`flc keys use` another one first: {names}"
-            if others
-            else "it is the only one: `flc keys add` another and `flc keys use` that first",
-        )
+        hint = f"`flc keys use` another one first: {', '.join(key.name for key in others)}"
+        if not others:
+            hint = "it is the only one: `flc keys add` another and `flc keys use` that first"
+        raise FlcError(f"key {gone.name} seals what this node sends: it cannot be removed", hint)
     return ring._replace(keys=others)
 
 

@@ -1,33 +1,157 @@
-"""Rows: the items of the arrays in packets, with the kinds of values that only rows have."""
+"""What stands in packets: fields, each of a kind that says what is allowed, and rows of fields.
+
+The class of a packet or a row names a kind for each of its fields, as in `log: IdOfLog`. Nothing
+else has to be declared: the decoder, the JSON of `flc udp` and the search for a fault take the
+limits from here. A row is an item of an array in a packet.
+"""
 
 from __future__ import annotations
 
 from enum import IntEnum
 from typing import Annotated, NamedTuple
 
-from flc_udp.config import INCARNATION_LIMIT
+from flc_udp import config
 from flc_udp.model.address import Address, parse_numeric
-from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, parse_dot
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
-from flc_udp.model.message import Origin
+from flc_udp.model.message import Origin, is_label
 from flc_udp.model.tags import Tag, is_tag, tags_fault
-from flc_udp.wire.fields import (
-    HASH,
-    ID,
-    SEQ,
-    STAMP,
-    Hash,
-    IdOfLog,
-    IdOfNode,
-    Number,
-    PieceNumber,
-    Seq,
-    label,
-    number,
-)
-from flc_udp.wire.forms import Array, CachedStruct, Leaf, OrNil, Struct
+from flc_udp.wire.forms import Array, CachedStruct, Leaf, OrNil, Reader, Struct
+from flc_udp.wire.message_json import encoded_record, read_encoded
+
+NUMBER_LIMIT = 1 << 64
+"""Every number in a packet is below this."""
+
+PIECES_MAX = -(-config.MESSAGE_BYTES_MAX // config.PIECE_BYTES)
+"""The longest message has this many pieces."""
+
+# --- How values are checked ---------------------------------------------------------------------
+
+
+def number(limit: int = NUMBER_LIMIT, least: int = 0) -> Leaf:
+    """A whole number from `least` on, below `limit`."""
+
+    def read(value: object) -> int:
+        # `type(x) is int`: msgpack's true must not pass for 1.
+        if type(value) is not int or not least <= value < limit:
+            raise Malformed(Drop.NUMBER_OUT_OF_RANGE)
+        return value
+
+    greatest = "2^64-1" if limit == NUMBER_LIMIT else limit - 1
+    return Leaf(f"a whole number from {least} to {greatest}", read)
+
+
+def exactly(size_bytes: int, reason: Drop) -> Leaf:
+    """Bytes of one size."""
+
+    def read(value: object) -> bytes:
+        if type(value) is not bytes or len(value) != size_bytes:
+            raise Malformed(reason)
+        return value
+
+    return Leaf(f"{2 * size_bytes} hex digits", read, bytes.fromhex, bytes.hex)
+
+
+def label(reason: Drop) -> Leaf:
+    """The name of a room, an author or a node."""
+
+    def read(value: object) -> str:
+        if not is_label(value):
+            raise Malformed(reason)
+        return value
+
+    return Leaf("1 to 128 bytes of UTF-8 without control characters", read)
+
+
+def any_of(wanted: type, reason: Drop) -> Reader:
+    """Read any value of one type."""
+
+    def read(value: object) -> object:
+        if type(value) is not wanted:
+            raise Malformed(reason)
+        return value
+
+    return read
+
+
+def _read_id_or_none(value: object) -> object:
+    return value if value == b"" else ID.read(value)
+
+
+# --- The kinds ----------------------------------------------------------------------------------
+
+ID = exactly(config.ID_BYTES, Drop.ID_NOT_8_BYTES)
+HASH = exactly(config.HASH_BYTES, Drop.HASH_NOT_8_BYTES)
+BYTES = any_of(bytes, Drop.BYTES_EXPECTED)
+SEQ = number(config.SEQ_LIMIT, least=1)
+STAMP = number(config.STAMP_LIMIT)
+
+Number = Annotated[int, number()]
+"""A whole number below 2^64."""
+
+Flag = Annotated[bool, Leaf("true or false", any_of(bool, Drop.FLAG_NOT_BOOLEAN))]
+"""True or false."""
+
+Data = Annotated[bytes, Leaf("bytes as hex", BYTES, bytes.fromhex, bytes.hex)]
+"""Any bytes."""
+
+IdOfLog = Annotated[LogId, ID]
+"""The id of a log, which has 8 bytes."""
+
+IdOfNode = Annotated[NodeId, ID]
+"""The id of a node, which has 8 bytes."""
+
+IdOfLogOrNone = Annotated[
+    LogId, ID._replace(allowed=f"{ID.allowed}, or none", read=_read_id_or_none)
+]
+"""An id, or no bytes at all."""
+
+Hash = Annotated[bytes, HASH]
+"""A hash, which has 8 bytes."""
+
+Hashes = Annotated[
+    bytes, exactly(config.RANGE_FANOUT * config.HASH_BYTES, Drop.RANGE_WITHOUT_64_HASHES)
+]
+"""64 hashes one after another, which is 512 bytes."""
+
+Seq = Annotated[int, SEQ]
+"""The number of a message in its log, from 1 to 2^53-1."""
+
+SeqOrZero = Annotated[int, number(config.SEQ_LIMIT)]
+"""The number of a message in its log, or 0 for no message."""
+
+Stamp = Annotated[int, STAMP]
+"""A stamp, which is below 2^62."""
+
+StampEnd = Annotated[int, number(config.STAMP_LIMIT + 1)]
+"""A stamp, or 2^62, which is above all stamps."""
+
+Level = Annotated[int, number(config.RANGE_LEVELS)]
+"""How often the ids were split into 64 parts to come to a range, from 0 to 9."""
+
+MessageBytes = Annotated[int, number(config.MESSAGE_BYTES_MAX + 1)]
+"""The length of an encoded message, in bytes."""
+
+PieceNumber = Annotated[int, number(PIECES_MAX)]
+"""The number of a piece in its message, from 0."""
+
+Encoded = Annotated[bytes, Leaf("a message or hex", BYTES, read_encoded, encoded_record)]
+"""The bytes of one message. They are only read when the message is decided."""
+
+NamedDot = Annotated[
+    Dot,
+    Leaf(
+        'a dot, as "9f2c61d0a47be813:17"',
+        Struct(Dot, ID, SEQ).read,
+        lambda text: tuple(parse_dot(text)),
+        str,
+    ),
+]
+"""The name of a message: `[log id, seq]`."""
+
+# --- Rows ---------------------------------------------------------------------------------------
 
 ADDRESS_CHARS_MAX = 64
 """No address is longer. A longer text is not looked at, because looking at it remembers it."""
@@ -89,7 +213,7 @@ MemberId = Annotated[NodeId, ID._replace(read=_read_member_id)]
 MemberName = Annotated[str, label(Drop.MEMBER_NAME_NOT_ALLOWED)]
 """The name of a node."""
 
-Incarnation = Annotated[int, number(INCARNATION_LIMIT)]
+Incarnation = Annotated[int, number(config.INCARNATION_LIMIT)]
 """A number below 2^48."""
 
 NumericAddress = Annotated[

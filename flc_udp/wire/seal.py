@@ -19,8 +19,6 @@ Replays are not recognized yet. Windows and cookies will depend on the session a
 datagram, and `Opened` carries both.
 """
 
-from __future__ import annotations
-
 import base64
 import os
 from collections import OrderedDict
@@ -199,34 +197,25 @@ class Seal:
         if datagram[0] != WIRE_VERSION:
             raise Malformed(Drop.WIRE_VERSION_UNKNOWN, 0)
         header = datagram[:HEADER_BYTES]
-        cipher = self._cipher_of(header)
-        counter = header[-COUNTER_BYTES:]
+        who, counter = header[1:-COUNTER_BYTES], header[-COUNTER_BYTES:]
+        cipher = self._sessions.get(who) or self._derived(who)
+        nonce = counter.rjust(NONCE_BYTES, b"\0")
         try:
-            payload = cipher.decrypt(
-                counter.rjust(NONCE_BYTES, b"\0"), datagram[HEADER_BYTES:], header
-            )
+            payload = cipher.decrypt(nonce, datagram[HEADER_BYTES:], header)
         except InvalidTag:
             raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
-        who = header[1:-COUNTER_BYTES]
         # The key is kept only now, so forged datagrams cannot push out the keys of real sessions.
-        self._keep(who, cipher)
-        return Opened(payload, who[KEY_ID_BYTES:], int.from_bytes(counter, "big"))
-
-    def _cipher_of(self, header: bytes) -> AESGCM:
-        who = header[1:-COUNTER_BYTES]
-        cipher = self._sessions.get(who)
-        if cipher is not None:
-            return cipher
-        key = self._keys.get(who[:KEY_ID_BYTES])
-        if key is None:
-            raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
-        return _cipher(key, who[KEY_ID_BYTES:], self._ring.cluster)
-
-    def _keep(self, who: bytes, cipher: AESGCM) -> None:
         self._sessions[who] = cipher
         self._sessions.move_to_end(who)
         if len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
+        return Opened(payload, who[KEY_ID_BYTES:], int.from_bytes(counter, "big"))
+
+    def _derived(self, who: bytes) -> AESGCM:
+        key = self._keys.get(who[:KEY_ID_BYTES])
+        if key is None:
+            raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
+        return _cipher(key, who[KEY_ID_BYTES:], self._ring.cluster)
 
 
 def _cipher(key: Key, session: bytes, cluster: str) -> AESGCM:

@@ -43,7 +43,6 @@ from flc_udp.waist import inbox
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch
 from flc_udp.wire import codec
-from flc_udp.wire.fields import NUMBER_LIMIT
 from flc_udp.wire.packets import (
     Ack,
     Join,
@@ -59,7 +58,7 @@ from flc_udp.wire.packets import (
     Update,
 )
 from flc_udp.wire.packing import pack
-from flc_udp.wire.rows import MemberRow, State
+from flc_udp.wire.rows import NUMBER_LIMIT, MemberRow, State
 from flc_udp.wire.seal import HEADER_BYTES, SESSION_BYTES, Seal, keyring
 from tests.model.kept import KeptInList
 from tests.waist.ground import ListGround

@@ -21,7 +21,7 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
-from flc_udp.store.writer_memory import WriterMemory
+from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.ports import Committed
 from flc_udp.waist.posts import Posts, Say
 
@@ -195,7 +195,7 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
 
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
     """A room's vector clock in the store is compared with its messages."""
-    monkeypatch.setattr(WriterMemory, "_clock_rows", lambda *_: ())
+    monkeypatch.setattr(UPSERT_CLOCKS, "write", lambda *_: None)
     with pytest.raises(Violation, match="the clock of ops"):
         converse()
 

@@ -13,6 +13,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, history_key
+from flc_udp.model.units import EPOCH
 from flc_udp.store.log import Log, Reader
 from flc_udp.store.once import Forgotten
 from flc_udp.store.writer_memory import WriterMemory
@@ -91,7 +92,7 @@ def test_it_holds_what_was_committed_and_nothing_else(
                     log.append(waiting, once=[("bot", 1, dot), ("bot", 1, dot)])
             case "crash":
                 disk.execute("BEGIN IMMEDIATE")
-                WriterMemory(disk).append(waiting)
+                WriterMemory(disk).append(waiting, EPOCH)
                 log = Log.over(disk)
             case "reopen":
                 log = Log.over(disk)
@@ -122,7 +123,7 @@ def test_a_reader_sees_commits_at_once_and_cannot_write(log: Log, authors: Autho
     assert reader.dot_at(2) is None
     assert reader.message(Dot(authors.log("ann"), 2)) is None
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader._connection.execute("DELETE FROM message")  # noqa: SLF001  # that it cannot
+        reader.connection.execute("DELETE FROM message")  # that it cannot
     reader.close()
 
 

@@ -4,11 +4,11 @@ from contextlib import closing
 
 import pytest
 
-from flc_udp.store.many_rows import ROWS_AT_ONCE, ManyRows
+from flc_udp.store.queries import ROWS_AT_ONCE, ManyRows
 
-INSERT = ManyRows("INSERT INTO thing (no, name) VALUES rows", "(?, ?)")
+INSERT = ManyRows("INSERT INTO thing (no, name) VALUES (?, ?)")
 UPDATE = ManyRows(
-    "UPDATE thing SET name = new.column2 FROM (VALUES rows) AS new WHERE no = new.column1", "(?, ?)"
+    "UPDATE thing SET name = new.column2 FROM (VALUES (?, ?)) AS new WHERE no = new.column1"
 )
 COUNTS = [0, 1, 7, 8, 9, 63, 72, sum(ROWS_AT_ONCE), 2 * ROWS_AT_ONCE[0] + 137]
 

@@ -13,7 +13,7 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
-from flc_udp.store.pruning import PAGES_KEPT, used_bytes
+from flc_udp.store.retention import PAGES_KEPT, used_bytes
 from tests.model.stories import Story
 from tests.store.disks import files_no_larger_than
 
@@ -156,7 +156,7 @@ def test_a_file_that_cannot_shrink_is_pruned_all_the_same(
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("PRAGMA auto_vacuum = 0")
         connection.execute("VACUUM")
-    monkeypatch.setattr("flc_udp.store.pruning.PAGES_KEPT", 4)
+    monkeypatch.setattr("flc_udp.store.retention.PAGES_KEPT", 4)
     with closing(Log.open(path)) as log:
         assert auto_vacuum(connection_of(log)) == 0
         assert prune(log, 0) == len(said)

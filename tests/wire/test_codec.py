@@ -22,7 +22,6 @@ from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin
 from flc_udp.model.tags import Tag
 from flc_udp.wire.codec import FORMS, fields_of, read
-from flc_udp.wire.fields import NUMBER_LIMIT, PIECES_MAX
 from flc_udp.wire.packets import (
     KIND_OF,
     Ack,
@@ -53,7 +52,7 @@ from flc_udp.wire.packets import (
     Taken,
     Update,
 )
-from flc_udp.wire.rows import DigestRow, MemberRow, State, Want
+from flc_udp.wire.rows import NUMBER_LIMIT, PIECES_MAX, DigestRow, MemberRow, State, Want
 from tests.wire.strategies import packets
 
 SENDER = b"sender--"

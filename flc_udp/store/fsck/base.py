@@ -5,8 +5,6 @@ it lies below the floor, whether its heads and clocks are of one set, and whethe
 the pruned messages is held. What cannot be begun from is a finding, and is left out.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from typing import Any

@@ -19,8 +19,6 @@ These things cannot be seen here:
 - bytes that no row uses, and the versions and counters in SQLite's own header.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
@@ -146,10 +144,8 @@ class Fsck:
             for log, seq in room.clock.items():
                 edge = room.frontier.get(log)
                 expected[log, name] = (seq, edge and edge.stamp) if room.is_read else (seq, UNKNOWN)
-        stray, missing = (
-            "row of a log that said nothing in the room",
-            "the log has no row for the room",
-        )
+        stray = "row of a log that said nothing in the room"
+        missing = "the log has no row for the room"
         return self._compare("clock", SELECT_CLOCKS, expected, stray, missing)
 
     def _compare(
@@ -162,10 +158,8 @@ class Fsck:
         for log, room, *told in rows:
             self.rows[check] += 1
             # A value of another type names nothing.
-            place = (
-                LogId(log) if isinstance(log, bytes) else None,
-                room if isinstance(room, str) else None,
-            )
+            log_id = LogId(log) if isinstance(log, bytes) else None
+            place = (log_id, room if isinstance(room, str) else None)
             left.pop(place, None)
             said = expected.get(place)
             problem = difference(columns, told, said, "the messages") if said else stray

@@ -1,7 +1,5 @@
 """What fsck tells, and how a row is compared with what it has to be."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from typing import NamedTuple
 

@@ -10,10 +10,9 @@ A message that is held may be in the base, too: the base of another node, which 
 further than what was pruned here. The base's frontier has moved past such a message already.
 """
 
-from __future__ import annotations
-
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -27,10 +26,11 @@ from flc_udp.store.fsck.base import FoundBase
 from flc_udp.store.fsck.findings import Finding, difference
 from flc_udp.store.reader import SELECT_ENCODED
 
-SELECT_LOGS = "SELECT no, id FROM log WHERE typeof(id) = 'blob'"
-SELECT_ROOMS = "SELECT no, name FROM room WHERE typeof(name) = 'text'"
 SELECT_MESSAGES = """
-    SELECT position, log_no, seq, stamp, room_no, encoded FROM message ORDER BY position
+    SELECT message.position, log.id, message.seq, message.stamp, room.name, encoded
+    FROM message LEFT JOIN log ON log.no = log_no AND typeof(log.id) = 'blob'
+        LEFT JOIN room ON room.no = room_no AND typeof(room.name) = 'text'
+    ORDER BY message.position
 """
 COLUMNS = ("log", "seq", "stamp", "room")
 
@@ -57,12 +57,10 @@ class Walk:
         self.base = FoundBase()
         self.heads: dict[LogId, Head] = {}
         self.origins: dict[LogId, Origin] = {}
-        self.rooms: dict[str, WalkedRoom] = {}
+        self.rooms: defaultdict[str, WalkedRoom] = defaultdict(WalkedRoom)
         self.messages = 0
         self.causes = 0
         self._connection = connection
-        self._log_ids: dict[int, LogId] = {}
-        self._room_names: dict[int, str] = {}
         self._greatest: dict[LogId, int] = {}
         """The greatest stamp of each log, which is not its head's if its stamps do not rise."""
         self._position = 0
@@ -72,13 +70,11 @@ class Walk:
 
     def findings(self) -> Iterator[Finding]:
         """What is wrong with the base, then with each message."""
-        self._log_ids = dict(self._connection.execute(SELECT_LOGS))
-        self._room_names = dict(self._connection.execute(SELECT_ROOMS))
         yield from self.base.read(self._connection)
         self._begin_from_base()
-        for position, *row, encoded in self._connection.execute(SELECT_MESSAGES):
+        for position, *told, encoded in self._connection.execute(SELECT_MESSAGES):
             self.messages += 1
-            message = self._read(position, row, encoded)
+            message = self._read(position, told, encoded)
             if message is not None:
                 self._check_position(position, message)
                 self._check_causes(message)
@@ -105,16 +101,14 @@ class Walk:
         of = (None, None, None) if message is None else (message.dot, message.log, message.room)
         self._found.append(Finding(check, problem, *of))
 
-    def _read(self, position: int, row: Sequence[Any], encoded: object) -> Message | None:
-        log_no, seq, stamp, room_no = row
-        told = (self._log_ids.get(log_no), seq, stamp, self._room_names.get(room_no))
+    def _read(self, position: int, told: list[Any], encoded: object) -> Message | None:
         try:
             message = decode(_bytes(encoded))
         except Malformed as error:
             stand_in = _stand_in(*told)
             self._note("message", f"at position {position} cannot be read: {error}", stand_in)
             return stand_in
-        said = (message.log, message.seq, message.stamp, message.room)
+        said = [message.log, message.seq, message.stamp, message.room]
         if told != said:
             problem = difference(COLUMNS, told, said, "its bytes")
             self._note("message", f"at position {position}: {problem}", message)
@@ -174,9 +168,7 @@ class Walk:
         self._greatest[log] = max(self._greatest.get(log, 0), message.stamp)
 
     def _pass_over(self, position: int, message: Message) -> None:
-        room = self.rooms.get(message.room)
-        if room is None:
-            room = self.rooms[message.room] = WalkedRoom()
+        room = self.rooms[message.room]
         room.messages += 1
         room.position = position
         room.stamp = max(room.stamp, message.stamp)
