@@ -9,8 +9,6 @@ Each waiting message waits for one missing dot at a time. A decision therefore w
 wait for it, and the work grows with the number of messages and causes, in whatever order they come.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 

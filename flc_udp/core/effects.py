@@ -4,8 +4,6 @@ The Node carries effects out in one fixed order: commit, send, show. `Append` st
 `Deliver` comes out of a finished one. The core itself does none of it.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 
 from flc_udp.model.address import Address

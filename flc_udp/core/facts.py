@@ -4,8 +4,6 @@ Status, metrics, hooks, the simulator and tests look at nothing else. Taking the
 microseconds for each member of the cluster, so nothing takes them for each message.
 """
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple

@@ -10,8 +10,6 @@ Rules. A message of this node's own leaves after its commit. A foreign message i
 as it is decided, because its author holds it. Any claim to hold a message waits for the commit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flc_udp.config import ID_BYTES

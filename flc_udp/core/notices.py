@@ -1,7 +1,5 @@
 """What the core tells people: changes of members, refutations, clones, forks and lost history."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

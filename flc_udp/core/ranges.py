@@ -14,8 +14,6 @@ Two tables are compared in this way: durable logs (`standing`, `repair/exchange`
 (`liveness/members`, `liveness/roster`).
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right, insort
 from collections.abc import Iterable, Mapping
 from hashlib import blake2b

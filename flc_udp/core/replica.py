@@ -16,8 +16,6 @@ After a failed commit a new log begins: a dot that was minted and may have reach
 minted again.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from random import Random

@@ -1,7 +1,5 @@
 """What all machines of one Replica share, so that each of them is handed one thing."""
 
-from __future__ import annotations
-
 from collections import Counter
 from dataclasses import dataclass, field
 from random import Random

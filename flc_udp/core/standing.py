@@ -5,8 +5,6 @@ judged by. This module has the *durable* ones: roots, acks, digests and receipts
 else.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 
 from flc_udp.config import ID_BYTES

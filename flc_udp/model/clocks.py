@@ -5,8 +5,6 @@ Kulkarni et al. 2014) is one integer, `(wall_ms << 16) + lift`. It rises along e
 cause, so messages in the order of their stamps respect causality.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from enum import Enum
 
@@ -33,7 +31,7 @@ class VectorClock(Counter[LogId]):
     seen, and `one >= other` says whether one has seen everything that the other has seen.
     """
 
-    def compare(self, other: VectorClock) -> Order:
+    def compare(self, other: "VectorClock") -> Order:
         """Say how this clock stands to `other`."""
         if self == other:
             return Order.EQUAL

@@ -4,8 +4,6 @@ A *log* has all messages of one run of one node, numbered 1, 2, 3, … A *dot* i
 message. `Spans` is a set of numbers, for what is held or wanted of a log.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -110,7 +108,7 @@ class Spans:
         """Count the integers in the set."""
         return sum(self._highs) - sum(self._lows) + len(self._lows)
 
-    def minus(self, other: Spans) -> Spans:
+    def minus(self, other: "Spans") -> "Spans":
         """Make a new set of the integers that are here and not in `other`."""
         result = Spans()
         result._lows, result._highs = self._lows[:], self._highs[:]

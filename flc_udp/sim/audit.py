@@ -7,8 +7,6 @@ everything that was said, whatever was pruned and whatever bases were taken. Wha
 disk, so that no node knows of it, counts as never said.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from itertools import zip_longest
 

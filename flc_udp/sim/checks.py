@@ -16,8 +16,6 @@ taken, may delete the last copy of a message. That is noted, and excused only be
 (`audit`). Everything else is a Violation.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -92,7 +90,7 @@ class Checks:
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
-    def add(self, name: str) -> Follower:
+    def add(self, name: str) -> "Follower":
         """Follow one more node."""
         follower = Follower(self, name, len(self.followers))
         self.followers.append(follower)

@@ -5,8 +5,6 @@ interrupted after some of its instructions, so the log's own way of undoing is t
 can crash before the write or right after it. A disk can be put back to an earlier state.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator

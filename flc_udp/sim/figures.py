@@ -1,7 +1,5 @@
 """What a play measured: copies, bytes, packets, and how soon everybody saw a message."""
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Sequence
 from statistics import median

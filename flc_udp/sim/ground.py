@@ -7,8 +7,6 @@ as the disk decides (`disk.Fate`): it is done, it fails, it is in doubt, or the 
 before it or right after it.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from functools import partial

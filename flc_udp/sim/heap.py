@@ -1,7 +1,5 @@
 """Virtual time: what happens next, in the order of time and, within one µs, of asking."""
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from heapq import heappop, heappush
 

@@ -4,8 +4,6 @@ It is the ground of its node (`ground`), and beyond that it only breaks. It can 
 its disk can fail, it can stand still for a while, and its disk can be put back to an earlier state.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from functools import partial
 

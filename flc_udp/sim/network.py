@@ -5,8 +5,6 @@ two nodes may be cut, in one direction or in both. The nodes may be split into i
 are exactly the bytes that were sent, unless they were damaged.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
@@ -68,7 +66,7 @@ class Faults(DatagramFaults):
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100
 
-    def of_datagrams(self) -> Faults:
+    def of_datagrams(self) -> "Faults":
         """The faults of datagrams alone: machines, disks and ways work."""
         return Faults(**{f.name: getattr(self, f.name) for f in fields(DatagramFaults)})
 

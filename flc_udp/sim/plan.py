@@ -1,7 +1,5 @@
 """Plans: what a play depends on, and what its seed adds to it."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random

@@ -6,8 +6,6 @@ within a bound of virtual time. First their histories must agree, while datagram
 then, on a calm network, what they believe of each other. At the end the disks are audited.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from random import Random
 

@@ -4,8 +4,6 @@ The same command prints the same trace hash on any machine with the same flc, Py
 play that breaks a promise ends with its last lines, and with the command that plays it again.
 """
 
-from __future__ import annotations
-
 import argparse
 import json
 import sys

@@ -1,7 +1,5 @@
 """The stage: what all machines of one play share."""
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from random import Random
 

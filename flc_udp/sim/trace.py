@@ -11,8 +11,6 @@ hash. Only the last lines are kept. A sealed datagram is opened when its line is
 when it is written, so a line that nobody reads costs next to nothing.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable
 from hashlib import blake2b

@@ -12,8 +12,6 @@ draws from a random of its own, and nothing is iterated in hash order. What runs
 that the daemon runs: Node, Replica, wire and the SQLite log. Only the ground is another.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from string import ascii_lowercase

@@ -4,8 +4,6 @@ Rules. The lock is taken before anything else in the directory is touched. An op
 it ends with the process, however that ends. Only its owner can read what is in the directory.
 """
 
-from __future__ import annotations
-
 import errno
 import fcntl
 import os
@@ -43,7 +41,7 @@ class DataDirectory:
         self._lock = lock
 
     @classmethod
-    def open(cls, path: str | Path) -> DataDirectory:
+    def open(cls, path: str | Path) -> "DataDirectory":
         """Lock the directory, which is made if there is none; raises FlcError, which names it."""
         path = Path(path).absolute()
         try:

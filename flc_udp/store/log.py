@@ -10,8 +10,6 @@ The writer keeps what it last wrote in memory (`WriterMemory`), so it reads noth
 throws that memory away, and the next call reads the truth from the database.
 """
 
-from __future__ import annotations
-
 import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -48,7 +46,7 @@ class Log:
         self._memory: WriterMemory | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> Log:
+    def open(cls, path: str | Path) -> "Log":
         """Open or create the database file; raises FlcError if it cannot be ours."""
         path = Path(path)
         try:
@@ -60,7 +58,7 @@ class Log:
             ) from error
 
     @classmethod
-    def over(cls, connection: sqlite3.Connection) -> Log:
+    def over(cls, connection: sqlite3.Connection) -> "Log":
         """Use a connection that is itself the disk (the simulator's, in memory).
 
         What a crashed predecessor left open is rolled back. The connection is never closed here.

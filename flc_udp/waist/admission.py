@@ -9,8 +9,6 @@ A post that is not taken yet waits, and the socket of the client that says it is
 No post is refused for this reason, and no client is shut out completely.
 """
 
-from __future__ import annotations
-
 from flc_udp.model.units import MS_US, Micros
 
 BEHIND_MESSAGES = 4_000

@@ -5,8 +5,6 @@ that id: above what its former runs saved, and above the seconds of the wall clo
 may be older than what others heard. Remembered members are addresses to ask, never claims.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from random import Random
 

@@ -10,8 +10,6 @@ everything that was decided is undone, what the log really holds is read anew, p
 a while, and the node tries the disk again by itself.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 

@@ -6,8 +6,6 @@ long. The number of waiting datagrams is bounded. Beyond it datagrams are droppe
 repair finds what was in them.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Iterator
 from typing import NamedTuple

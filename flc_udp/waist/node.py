@@ -13,8 +13,6 @@ Both run this same file.
 
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial

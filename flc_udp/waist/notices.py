@@ -1,7 +1,5 @@
 """What the waist tells people: commits, retention and bases that failed."""
 
-from __future__ import annotations
-
 from dataclasses import dataclass
 from typing import ClassVar
 

@@ -4,8 +4,6 @@ Rules. Members are written when another one has come alive, but not often, so th
 members come and go does not wear the disk. A death alone writes nothing.
 """
 
-from __future__ import annotations
-
 from flc_udp.core.notices import MemberAlive
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import SECOND_US, Micros

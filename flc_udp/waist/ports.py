@@ -5,8 +5,6 @@ heap of virtual time in the simulator (`sim.machine`). A ground does what it is 
 nothing.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from typing import NamedTuple, Protocol
 

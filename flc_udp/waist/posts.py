@@ -6,8 +6,6 @@ waits, and whoever says it is not read from. A post is answered once: after its 
 reason of its refusal.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from collections.abc import Callable, Sequence
 

@@ -4,8 +4,6 @@ Rules. A step deletes little and goes between two commits. After a step that lef
 the next one comes soon. So a node that is given a lower limit works it off and goes on answering.
 """
 
-from __future__ import annotations
-
 from flc_udp.config import Settings
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 

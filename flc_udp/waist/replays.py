@@ -5,8 +5,6 @@ delays nobody's probe by more than one answer. The number of waiting pulls is bo
 asks for more than its share, its oldest pull is dropped, because it has asked for that again.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Iterator
 

@@ -5,8 +5,6 @@ time is out. Its time is out when everything was read that came in before its de
 that came in time counts, even where this node stood still.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from typing import NamedTuple
 

@@ -10,8 +10,6 @@ because a later version may add fields. Every datagram that comes is read, so a 
 over what it needs, and it does not note which part it refuses.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Iterable
 from functools import lru_cache
 from operator import call
@@ -56,7 +54,7 @@ class Leaf(NamedTuple):
 class OrNil:
     """A value of another form, or nil."""
 
-    def __init__(self, form: Form) -> None:
+    def __init__(self, form: "Form") -> None:
         read = form.read
         self.form = form
         self.allowed: str = f"{form.allowed}, or null"
@@ -66,7 +64,7 @@ class OrNil:
 class Array:
     """Any number of items of one form. `fault` looks at all of them together."""
 
-    def __init__(self, item: Form, fault: Fault | None = None) -> None:
+    def __init__(self, item: "Form", fault: Fault | None = None) -> None:
         read_item = item.read
 
         def read(value: object) -> Values:
@@ -93,7 +91,7 @@ class Struct(Generic[T]):
 
     read: Callable[[Any], T]
 
-    def __init__(self, made: type[T], *forms: Form) -> None:
+    def __init__(self, made: type[T], *forms: "Form") -> None:
         named: Any = made
         self.made = made
         self.fields: dict[str, Form] = dict(zip(named._fields, forms, strict=True))

@@ -6,8 +6,6 @@ every claim about itself that differs from what it says, at a higher incarnation
 under this node's id is a clone. Of the two, the one with the lower boot nonce takes a new id.
 """
 
-from __future__ import annotations
-
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change

@@ -8,8 +8,6 @@ stretch with local health. A failed round also counts against this node, unless 
 that they hear this node in time.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flc_udp.core.effects import Send

@@ -11,8 +11,6 @@ can say why it is what it is.
 
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from enum import StrEnum
 

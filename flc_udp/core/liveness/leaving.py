@@ -1,7 +1,5 @@
 """The orderly departure: tell others, until enough of them know or patience runs out."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from random import Random
 

@@ -6,8 +6,6 @@ that have heard the same claims believe the same, in whatever order they heard t
 subject raises its incarnation. The address, name and tags travel with the claim and change with it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 

@@ -12,8 +12,6 @@ suspects many others doubts itself. Rows that come from a disk or a setting are 
 never claims. An address at which nobody answers is asked ever more rarely, and for ever.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from typing import assert_never
 

@@ -7,8 +7,6 @@ however long it is. A suspicion is told once for each accuser, because whoever h
 accusers.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable
 from heapq import nsmallest
 from math import ceil, log2

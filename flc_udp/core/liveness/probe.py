@@ -9,8 +9,6 @@ direct ping follows the measured round trip (RFC 6298). This node also pings mem
 got no answer from them. This module knows no table and no packet. Times are in µs.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
@@ -35,7 +33,7 @@ class RoundTrip:
     variation_us: int
 
     @classmethod
-    def after(cls, before: RoundTrip | None, sample_us: int) -> RoundTrip:
+    def after(cls, before: "RoundTrip | None", sample_us: int) -> "RoundTrip":
         """What one more sample makes of it. None: it is the first sample."""
         if before is None:
             return cls(sample_us, sample_us // 2)

@@ -8,8 +8,6 @@ no more than one. Nodes that miss the same address share the asking, so that a m
 is not met by a thousand questions at once.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass
 from random import Random

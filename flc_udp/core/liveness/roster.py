@@ -10,8 +10,6 @@ while they find nothing, and follow at once while they find much, so a newcomer 
 at its own pace. No answer has more than ROWS_MOST rows.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES

@@ -5,8 +5,6 @@ accuser shortens it, down to the shortest timeout when there are enough of them.
 ends, the suspect is dead.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 from math import log, log10
 

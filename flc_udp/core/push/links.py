@@ -16,8 +16,6 @@ both ends know of every link, nobody is left out, and a member that comes or goe
 each ring.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left, insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field

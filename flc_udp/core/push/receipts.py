@@ -6,8 +6,6 @@ named. Members tell how far they are in receipts and in the acks of probes, so a
 one probe.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple

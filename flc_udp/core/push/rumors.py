@@ -5,8 +5,6 @@ that wrote them. Where a link's window has no room, its peer is only told what t
 Messages above ANNOUNCE_BYTES are announced over all links and pulled.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from flc_udp.core.effects import Send

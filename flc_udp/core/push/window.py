@@ -8,8 +8,6 @@ told what there is, as over a lazy link, and pulls when it can. So a peer that i
 still costs nobody more than a window. What is never acknowledged counts as lost after a while.
 """
 
-from __future__ import annotations
-
 from collections import deque
 from dataclasses import dataclass, field
 from typing import NamedTuple

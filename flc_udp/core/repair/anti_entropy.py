@@ -10,8 +10,6 @@ handed to those that it concerns, and what they ask for is sent. A gap is asked 
 grace, because a message may just have been overtaken on its way.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 
 from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT

@@ -11,8 +11,6 @@ it is still needed when all of it has come: a member that came meanwhile may hav
 missing, or may keep it.
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection
 from dataclasses import dataclass, field
 

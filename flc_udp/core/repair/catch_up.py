@@ -11,8 +11,6 @@ is asked for again before anything later. Where to begin follows from what is mi
 that restarts goes on where it stopped.
 """
 
-from __future__ import annotations
-
 from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace

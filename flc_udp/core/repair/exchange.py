@@ -10,8 +10,6 @@ as any other, and only the latest sync counts. Whatever was lost, an exchange fi
 else in the core only makes it quicker.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES

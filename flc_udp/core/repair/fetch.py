@@ -10,8 +10,6 @@ followed by another at once; after one that brought nothing another peer is aske
 history are left to catch-up (`catch_up`).
 """
 
-from __future__ import annotations
-
 from collections.abc import Collection, Sequence
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing

@@ -5,8 +5,6 @@ for by number. Memory grows with the pieces that came, and never with a length t
 declared.
 """
 
-from __future__ import annotations
-
 from dataclasses import dataclass, field
 
 from flc_udp.config import MESSAGE_BYTES_MAX, PIECE_BYTES

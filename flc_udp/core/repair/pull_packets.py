@@ -7,8 +7,6 @@ are named as one, and some messages come that are here already. Of a large messa
 only the missing pieces are named.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from itertools import islice
 

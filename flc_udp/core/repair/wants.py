@@ -15,8 +15,6 @@ were asked in vain. Nothing here walks over all wants, because a newcomer to ten
 ten thousand of them. Who is asked for what is decided in `fetch`.
 """
 
-from __future__ import annotations
-
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field

@@ -13,8 +13,6 @@ halves where datagrams were lost. From each answer follows how dense the message
 wide the next stretch has to be for answers as large as the credit.
 """
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
@@ -75,7 +73,7 @@ class StampWindow:
     """Whether some of it comes in pieces. The end of an answer does not count these, so only one
     more answer can tell that all of them came."""
 
-    def rest(self, after: int, logs: tuple[LogId, ...], *, refuse: bool) -> StampWindow:
+    def rest(self, after: int, logs: tuple[LogId, ...], *, refuse: bool) -> "StampWindow":
         """What is to be asked for again: some of its logs, from `after` on.
 
         `refuse`: do not ask this peer again.
