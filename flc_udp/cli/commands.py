@@ -59,7 +59,7 @@ forget (look.overview): treat a member that is not coming back like one that lef
   flc forget ben
   flc forget 86be453a11f3d69b
 
-why (look.log): print the causes and clock of a message, or which of two came first
+why (look.why): print the causes and clock of a message, or which of two came first
   flc why 9f2c61d0a47be813:17
   flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1
 

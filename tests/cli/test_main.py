@@ -152,7 +152,10 @@ async def test_keygen(flc: Flc) -> None:
     assert [key.count("\n") for key in keys] == [1, 1]
 
 
-LIGHT = ["main", "talk.nc", "talk.say", "look.log", "look.overview", "look.sync", "keep.keys"]
+LIGHT = [
+    *("main", "talk.nc", "talk.say", "keep.keys"),
+    *("look.log", "look.overview", "look.sync", "look.why"),
+]
 
 
 @pytest.mark.parametrize("module", LIGHT)
