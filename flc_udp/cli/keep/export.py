@@ -30,7 +30,6 @@ import json
 import sqlite3
 import sys
 from collections.abc import Iterator
-from itertools import chain
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -98,18 +97,12 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
         raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")
     # The base is held in memory, because the head of the export tells how many lines it has.
     base = [] if room else list(_base(reader))
-    yield head_line(
-        ExportHead(
-            room=room,
-            messages=sum(held.values()) if room is None else held[room],
-            base=len(base),
-            floor=reader.floor(),
-            logs=standing.logs,
-            root=standing.root.hex(),
-        )
-    )
-    messages = (decode(encoded) for _, encoded in reader.history(room))
-    yield from chain(base, map(message_line, messages))
+    count = sum(held.values()) if room is None else held[room]
+    root = standing.root.hex()
+    yield head_line(ExportHead(room, count, len(base), reader.floor(), standing.logs, root))
+    yield from base
+    for _, encoded in reader.history(room):
+        yield message_line(decode(encoded))
 
 
 def _base(reader: Reader) -> Iterator[str]:
@@ -132,6 +125,10 @@ class ExportHead(NamedTuple):
     floor: int
     logs: int
     root: str
+
+
+Line = ExportHead | BaseLog | Message
+"""What a line of an export is."""
 
 
 def head_line(head: ExportHead) -> str:
@@ -159,7 +156,7 @@ def message_line(message: Message) -> str:
     return compact({**message_record(message), "encoded": encoded})
 
 
-def read_line(line: bytes) -> ExportHead | BaseLog | Message:
+def read_line(line: bytes) -> Line:
     """Read a line as what it is; raises FlcError if it is no line of an export."""
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)

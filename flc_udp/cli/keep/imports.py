@@ -14,12 +14,13 @@ directory would have to give up some of its messages for that.
 import argparse
 import sys
 import time
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
 from flc_udp.cli import text
-from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, read_line
+from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, Line, read_line
 from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
@@ -86,12 +87,8 @@ class Import:
         self._log = log
         self._reader = log.reader()
         self._causal = Causal(log.load(), 0, 0)
-        self._floor = 0
-        """The floor that the last head announced."""
-        self._base: list[BaseLog] = []
-        self._based: set[tuple[LogId, str]] = set()
-        self._base_left = 0
-        self._messages_left = 0
+        self._line = 0
+        """The number of the line that was read last."""
         self._batch: dict[Dot, Message] = {}
         self._batch_bytes = 0
 
@@ -101,20 +98,18 @@ class Import:
 
     def take_all(self, file: BinaryIO) -> None:
         """Import line by line; raises FlcError with the line's number and what is kept."""
-        number = 0
         try:
             try:
-                while line := file.readline(LINE_BYTES_MAX + 1):
-                    number += 1
-                    self._take(read_line(line))
-                self._end()
+                lines = self._lines(file)
+                for line in lines:
+                    self._take_export(line, lines)
             finally:
                 self._flush()
         except (FlcError, StoreFailed) as error:
             kept = f"messages that were imported before it, and are kept: {self.imported}"
             hint = error.hint if isinstance(error, FlcError) else TAKE_AGAIN
-            raise FlcError(f"line {number} {error}; {kept}", hint) from error
-        if not number:
+            raise FlcError(f"line {self._line} {error}; {kept}", hint) from error
+        if not self._line:
             raise FlcError("the input is empty", EXPORT_AGAIN)
 
     def record(self) -> dict[str, int | str]:
@@ -129,57 +124,51 @@ class Import:
 
     # --- Inside -------------------------------------------------------------------------------
 
-    def _take(self, line: ExportHead | BaseLog | Message) -> None:
-        match line:
-            case ExportHead():
-                self._begin(line)
-            case BaseLog():
-                self._take_base(line)
-            case Message():
-                self._take_message(line)
+    def _lines(self, file: BinaryIO) -> Iterator[Line]:
+        while line := file.readline(LINE_BYTES_MAX + 1):
+            self._line += 1
+            yield read_line(line)
 
-    def _begin(self, head: ExportHead) -> None:
-        self._end()
+    def _take_export(self, head: Line, lines: Iterator[Line]) -> None:
+        """Take a head, which must come now, then the base and the messages that it announces."""
+        if not isinstance(head, ExportHead):
+            raise _out_of_place(head)
         if head.room is not None:
             room = f"begins an export of room {head.room!r} alone, from which no log can be rebuilt"
             hint = "import an export of all rooms: this one lacks its authors' other messages"
             raise FlcError(room, hint)
-        self._floor, self._base_left, self._messages_left = head.floor, head.base, head.messages
+        base: list[BaseLog] = []
+        rooms: set[tuple[LogId, str]] = set()
+        for left in range(head.base + head.messages, 0, -1):
+            match next(lines, None):
+                case BaseLog() as log if left > head.messages:
+                    here = {(log.log, room.room) for room in log.rooms}
+                    if rooms & here:
+                        raise FlcError("repeats a line of the base", EXPORT_AGAIN)
+                    rooms |= here
+                    base.append(log)
+                    if left == head.messages + 1:
+                        self._adopt(head.floor, base)
+                case Message() as message if left <= head.messages:
+                    self._take_message(message)
+                case None | ExportHead():
+                    raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
+                case BaseLog() | Message() as misplaced:
+                    raise _out_of_place(misplaced)
 
-    def _end(self) -> None:
-        """Check that everything that the head announced has come."""
-        if left := self._base_left + self._messages_left:
-            raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
-
-    def _take_base(self, log: BaseLog) -> None:
-        if not self._base_left:
-            raise FlcError("has a base in a wrong place", EXPORT_AGAIN)
-        here = {(log.log, room.room) for room in log.rooms}
-        if self._based & here:
-            raise FlcError("repeats a line of the base", EXPORT_AGAIN)
-        self._based |= here
-        self._base.append(log)
-        self._base_left -= 1
-        if not self._base_left:
-            base, self._base, self._based = self._base, [], set()
-            self._adopt(base)
-
-    def _adopt(self, base: list[BaseLog]) -> None:
+    def _adopt(self, floor: int, base: list[BaseLog]) -> None:
         if all(log.head.seq <= self._causal.head(log.log).seq for log in base):
             return  # This log holds, or has pruned, all that was pruned there.
-        if any(log.head.stamp >= self._floor for log in base):
+        if any(log.head.stamp >= floor for log in base):
             raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
         if self._causal.heads:
             raise FlcError(
                 "has a base, and this directory lacks some of the messages that were pruned there",
                 "import it into an empty data directory, or start this node with --join",
             )
-        self._causal = Causal(self._log.adopt(self._floor, base), 0, 0)
+        self._causal = Causal(self._log.adopt(floor, base), 0, 0)
 
     def _take_message(self, message: Message) -> None:
-        if not self._messages_left or self._base_left:
-            raise FlcError("has a message in a wrong place", EXPORT_AGAIN)
-        self._messages_left -= 1
         if self._causal.extend(message):
             self._batch[message.dot] = message
             self._batch_bytes += len(message.encoded)
@@ -214,3 +203,8 @@ class Import:
         if batch:
             self._log.append(batch, wall=Millis(time.time_ns() // 1_000_000))
             self.imported += len(batch)
+
+
+def _out_of_place(line: BaseLog | Message) -> FlcError:
+    what = "a message" if isinstance(line, Message) else "a base"
+    return FlcError(f"has {what} in a wrong place", EXPORT_AGAIN)
