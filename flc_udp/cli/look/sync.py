@@ -70,18 +70,16 @@ class Watch:
         self._now_s = asyncio.get_running_loop().time
         self._asked: list[Record] = []
         self._asked_at_s = 0.0
-        self._idle_rounds = 0
         self._is_terminal = not args.json and sys.stdout.isatty()
-        self._line_is_open = False
-        """Whether the last line on the terminal has no end yet, because it will be replaced."""
         self._next_line_at_s = -math.inf
 
     async def run(self) -> int:
         """Watch until nothing more will come, and return the exit code."""
+        await self._ask()
         try:
             is_answered = await self._watch()
         finally:
-            if self._line_is_open:
+            if self._is_terminal:
                 print(flush=True)
         if is_answered:
             return DONE
@@ -92,51 +90,39 @@ class Watch:
 
     async def _watch(self) -> bool:
         """Show the progress to its end; return False if nobody answers in time."""
-        await self._ask()
-        began_s, was_answered = self._now_s(), False
+        began_s, was_answered, idle_rounds = self._asked_at_s, False, 0
         while True:
             await asyncio.sleep(LOOK_S)
-            status = await self._client.status()
-            figures = self._progress.look(status, self._now_s())
+            status, now_s = await self._client.status(), self._now_s()
+            figures = self._progress.look(status, now_s)
             agrees = [status["sync"]["agrees"].get(member["id"]) for member in self._asked]
             # For each member that has answered this sync: whether it has this node's root.
             roots = [agreed for agreed in agrees if agreed is not None]
             was_answered = was_answered or bool(roots)
-            if not was_answered and self._now_s() - began_s >= self._args.timeout:
+            if not was_answered and now_s - began_s >= self._args.timeout:
                 return False
-            is_idle = status["sync"]["idle"]
-            if roots and is_idle and (all(roots) or self._is_last_round()):
-                self._show_end(figures)
+            is_idle, round_is_over = status["sync"]["idle"], now_s - self._asked_at_s >= ROUND_S
+            idle_rounds += bool(roots and is_idle and round_is_over)
+            if roots and is_idle and (all(roots) or idle_rounds >= ROUNDS_MAX):
+                self._show(figures, caught_up=True)
                 return True
             self._show(figures)
-            if (is_idle or not roots) and self._round_is_over():
-                self._idle_rounds += bool(roots)
+            if (is_idle or not roots) and round_is_over:
                 await self._ask()
-
-    def _round_is_over(self) -> bool:
-        return self._now_s() - self._asked_at_s >= ROUND_S
-
-    def _is_last_round(self) -> bool:
-        return self._round_is_over() and self._idle_rounds + 1 >= ROUNDS_MAX
 
     async def _ask(self) -> None:
         answer = await self._client.request("sync", peer=self._args.peer)
         self._asked, self._asked_at_s = answer["asked"], self._now_s()
 
-    def _show(self, figures: CatchUpFigures) -> None:
+    def _show(self, figures: CatchUpFigures, *, caught_up: bool = False) -> None:
         """Draw over the last line of a terminal; elsewhere print a new line, if one is due."""
-        now_s = self._now_s()
-        if self._is_terminal:
-            self._line_is_open = True
-            print(f"\r\x1b[K{figures.text()}", end="", flush=True)
-        elif now_s >= self._next_line_at_s:
-            self._next_line_at_s = now_s + LINE_S
-            print(compact(figures.record()) if self._args.json else figures.text(), flush=True)
-
-    def _show_end(self, figures: CatchUpFigures) -> None:
+        words, now_s = figures.text(), self._now_s()
         if self._args.json:
-            print(compact({**figures.record(), "caught_up": True}))
-            return
-        erase = "\r\x1b[K" if self._line_is_open else ""
-        self._line_is_open = False
-        print(f"{erase}caught up: {text.count_text(figures.messages, 'message')}")
+            words = compact(figures.record() | ({"caught_up": True} if caught_up else {}))
+        elif caught_up:
+            words = f"caught up: {text.count_text(figures.messages, 'message')}"
+        if self._is_terminal:
+            print(f"\r\x1b[K{words}", end="", flush=True)
+        elif caught_up or now_s >= self._next_line_at_s:
+            self._next_line_at_s = now_s + LINE_S
+            print(words, flush=True)
