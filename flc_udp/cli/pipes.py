@@ -82,7 +82,7 @@ async def print_bytes(data: bytes) -> None:
 
 
 @asynccontextmanager
-async def first_of(*reasons: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
+async def first_of(*reasons: Coroutine[Any, Any, object]) -> AsyncIterator[None]:
     """Run these until one of them ends, or raise its error; then run the block; then cancel all."""
     tasks = list(map(asyncio.create_task, reasons))
     try:

@@ -66,7 +66,8 @@ class Conversation:
         if args.silence is not None:
             self._client.retry_s = min(args.silence, self._client.retry_s)
         self._render = renderer(args)
-        self._accepted, self._caught_up, self._flowing = (asyncio.Event() for _ in range(3))
+        events = (asyncio.Event() for _ in range(4))
+        self._accepted, self._caught_up, self._flowing, self._complete = events
         self._flowing.set()  # It is clear while stdout takes nothing.
         self._writing: asyncio.Task[None] | None = None
         self._refused = self._shown = 0
@@ -77,10 +78,10 @@ class Conversation:
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
-        reasons = [self._show(), self._speak(), self._be_silent(), pipes.reader_gone(STDOUT)]
+        reasons = (self._show(), self._speak(), self._be_silent(), pipes.reader_gone(STDOUT))
         telling = asyncio.create_task(self._tell_progress())
         try:
-            async with pipes.first_of(*reasons):
+            async with pipes.first_of(*reasons, self._complete.wait()):
                 await self._client.drain(0)
                 if self._writing is not None:
                     await self._writing
@@ -93,7 +94,7 @@ class Conversation:
         return FAILED if self._refused else self._code
 
     async def _show(self) -> None:
-        """Print what others say, until COUNT messages are printed."""
+        """Print what others say; once COUNT messages are printed, nothing more."""
         async for batch in self._client.batches():
             self._accepted.set()
             await self._print([record for record in batch if "message" in record])
@@ -104,7 +105,7 @@ class Conversation:
                     if self._args.verbose:
                         _tell(f"listening at {record['position']}")
             if self._shown == self._args.count:
-                return
+                self._complete.set()
 
     async def _print(self, records: list[Record]) -> None:
         if self._args.count is not None:

@@ -13,7 +13,7 @@ import secrets
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 
-from flc_udp.client import Client, DaemonGoneError, Record, Said, Stream
+from flc_udp.client import Client, DaemonGoneError, Record, Said
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError
 
@@ -45,10 +45,8 @@ class ReconnectingClient:
         self._mine: dict[str, int] = {}
         """Dots said here that the follow has not passed yet, with their positions."""
         self._progress = asyncio.Event()
-        self._gone: DaemonGoneError | None = None
-        """Why there is no connection now, if there is none."""
-        self._reconnecting = asyncio.Lock()
-        self._follow = self._begin_follow()
+        self._failure: FlcError | None = None
+        """Why the follow has ended, if it has."""
 
     @property
     def unanswered(self) -> int:
@@ -69,36 +67,36 @@ class ReconnectingClient:
         """Say a line after all before it; `heard` is called with its answer, whenever it comes."""
         self._last_n += 1
         self._open[self._last_n] = (body, heard)
-        if not self._reconnecting.locked():
-            with suppress(DaemonGoneError):  # The line stays open, so it is said again.
-                self._send(self._last_n)
+        with suppress(DaemonGoneError):  # The line stays open, so it is said again.
+            self._send(self._client, self._last_n)
 
     async def drain(self, open_max: int = OPEN_MAX - 1) -> None:
-        """Wait until at most this many lines are open; raises DaemonGoneError if that fails."""
+        """Wait until at most this many lines are open; raises the error of `batches` if it ended.
+
+        Somebody must take the batches meanwhile, because only `batches` reconnects.
+        """
         while len(self._open) > open_max:
-            if self._gone is not None:
-                await self._reconnect(self._gone)
-                continue
+            if self._failure is not None:
+                raise self._failure
             self._progress.clear()
             await self._progress.wait()
         with suppress(DaemonGoneError):  # The follow finds that out, too.
             await self._client.drain(OPEN_MAX)
 
-    def _send(self, n: int) -> asyncio.Future[Said]:
+    def _send(self, client: Client, n: int) -> asyncio.Future[Said]:
         body, _ = self._open[n]
         once = (self._name, n)
-        said = self._client.say_nowait(self._room, body, author=self._author, once=once)
+        said = client.say_nowait(self._room, body, author=self._author, once=once)
         said.add_done_callback(lambda answer: self._answered(n, answer))
         return said
 
     def _answered(self, n: int, answer: asyncio.Future[Said]) -> None:
         if answer.cancelled():
             return  # The wait was too long, or Ctrl-C ended it: the line stays open.
-        self._progress.set()
         error = answer.exception()
-        if isinstance(error, DaemonGoneError):  # The line stays open.
-            self._gone = error
-            return
+        if isinstance(error, DaemonGoneError):
+            return  # The line stays open.
+        self._progress.set()
         _, heard = self._open.pop(n)
         # A line that is said again may be pruned by now: it has no position and is never shown.
         if error is None and (position := answer.result().position) is not None:
@@ -112,15 +110,18 @@ class ReconnectingClient:
 
         Raises FlcError if the follow is refused, DaemonGoneError if the daemon does not come back.
         """
-        while True:
-            try:
-                while batch := await self._follow.batch():
-                    yield self._news(batch)
-            except DaemonGoneError as error:
-                self._gone = error
-                await self._reconnect(error)
-            else:
-                return
+        try:
+            while True:
+                try:
+                    follow = self._client.stream("follow", room=self._room, **self._start)
+                    while batch := await follow.batch():
+                        yield self._news(batch)
+                except DaemonGoneError as error:
+                    await self._reconnect(error)
+        except FlcError as error:
+            self._failure = error
+            self._progress.set()
+            raise
 
     def _news(self, batch: list[Record]) -> list[Record]:
         news = [record for record in batch if not self._is_mine(record)]
@@ -134,41 +135,32 @@ class ReconnectingClient:
     def _is_mine(self, record: Record) -> bool:
         return "message" in record and (record["own"] or record["message"]["dot"] in self._mine)
 
-    def _begin_follow(self) -> Stream:
-        return self._client.stream("follow", room=self._room, **self._start)
-
     # --- Reconnecting -----------------------------------------------------------------------
 
     async def _reconnect(self, gone: DaemonGoneError) -> None:
-        async with self._reconnecting:
-            if self._gone is None:
-                return  # Both the follow and a drain found out; the other one has reconnected.
-            self.on_loss(gone)
-            try:
-                async with asyncio.timeout(self.retry_s):
-                    await self._connect()
-            except TimeoutError:
-                raise gone from None
-            self._gone = None
-            self._progress.set()
-
-    async def _connect(self) -> None:
+        self.on_loss(gone)
         pause_s = PAUSE_FIRST_S
-        while True:
-            await asyncio.sleep(pause_s)
-            pause_s = min(2 * pause_s, PAUSE_MOST_S)
-            with suppress(FlcError):  # The daemon is not up yet, or gone again.
-                self._client = await Client.connect(self._client.path)
-                await self._say_again()
-                self._follow = self._begin_follow()
-                return
+        try:
+            async with asyncio.timeout(self.retry_s):
+                while True:
+                    await asyncio.sleep(pause_s)
+                    pause_s = min(2 * pause_s, PAUSE_MOST_S)
+                    with suppress(FlcError):  # The daemon is not up yet, or gone again.
+                        self._client = await self._connect()
+                        return
+        except TimeoutError:
+            raise gone from None
 
-    async def _say_again(self) -> None:
-        """Say all open lines in order, and learn their dots before a follow can bring them."""
-        n = 0
+    async def _connect(self) -> Client:
+        """Connect, and say all open lines in order before any new line goes out.
+
+        So their dots are known before a follow can bring them.
+        """
+        client, n = await Client.connect(self._client.path), 0
         while unsent := [open_n for open_n in self._open if open_n > n]:
-            answers = [self._send(n) for n in unsent]
+            answers = [self._send(client, n) for n in unsent]
             n = unsent[-1]
             for answer in await asyncio.gather(*answers, return_exceptions=True):
                 if isinstance(answer, DaemonGoneError):
                     raise answer
+        return client
