@@ -39,9 +39,8 @@ class VisitorAnswer(NamedTuple):
     node: bytes
     source: Address
     took_ms: float
-    ahead_ms: float | None = None
-    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`. None: not
-    known, because its node does not tell the time."""
+    ahead_ms: float
+    """Its wall clock is ahead of this one by this much, give or take half of `took_ms`."""
 
 
 class Visitor:
@@ -70,8 +69,7 @@ class Visitor:
                 if isinstance(packet, Ack) and packet.nonce == ping.nonce:
                     took_ms = (time.perf_counter() - began_s) * 1e3
                     # Both directions are assumed to take the same time (RFC 5905, section 8).
-                    here_ms = time.time() * 1e3 - took_ms / 2
-                    ahead_ms = packet.wall - here_ms if packet.wall else None
+                    ahead_ms = packet.wall - (time.time() * 1e3 - took_ms / 2)
                     return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
         return None
 

@@ -10,7 +10,6 @@ junk does not lead them anywhere else. Like nc, the session stays after the end 
 import argparse
 import asyncio
 import sys
-from collections import deque
 from collections.abc import AsyncIterator, Sequence
 from typing import Any, cast
 
@@ -26,10 +25,7 @@ from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
 ARRIVED_MAX = 4_096
-"""At most this many datagrams wait to be printed; others are dropped, and -v says so."""
-
-READ_A_TURN = 64
-"""At most this many datagrams are decoded before stdin and the socket get their turn."""
+"""At most this many lines wait to be printed; more datagrams are dropped, and -v says so."""
 
 LISTEN = ("listen on", "give another address, or `-l 0 -v` for any free port")
 SEND = ("send to", "write HOST and PORT of a host that resolves and that there is a route to")
@@ -116,7 +112,8 @@ class UdpSession(asyncio.DatagramProtocol):
         self._listens = args.listen is not None
         shortest_s = ping.PATIENCE_S if args.probe else None
         self._silence = pipes.Silence(shortest_s if args.silence is None else args.silence)
-        self._arrived: deque[tuple[bytes, SocketAddress]] = deque()
+        self._lines: list[bytes] = []
+        """What came, decoded, and is not printed yet."""
         self._woken, self._writable, self._has_peer = (asyncio.Event() for _ in range(3))
         self._writable.set()
         self._peer: SocketAddress | None = None
@@ -145,7 +142,7 @@ class UdpSession(asyncio.DatagramProtocol):
         return SILENT
 
     def _is_busy(self) -> bool:
-        return bool(self._arrived) or self._is_printing
+        return bool(self._lines) or self._is_printing
 
     # --- The socket -----------------------------------------------------------------------------
 
@@ -173,11 +170,11 @@ class UdpSession(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
 
     def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
-        """Keep one datagram until it can be read."""
+        """Decode one datagram, and keep its line until it can be printed."""
         if not self._args.probe:  # A probe does not wait longer because junk came.
             self._silence.broken()
-        if len(self._arrived) < ARRIVED_MAX:
-            self._arrived.append((data, addr))
+        if len(self._lines) < ARRIVED_MAX:
+            self._lines.append(self._read(data, addr))
             self._woken.set()
         else:
             self._note(f"dropped {len(data)} bytes from {ping.address_of(addr)}: too many wait")
@@ -208,13 +205,11 @@ class UdpSession(asyncio.DatagramProtocol):
         await asyncio.Event().wait()
 
     async def _show(self) -> None:
-        """Read and print what comes; a probe quits at the first datagram that can be read."""
+        """Print what comes; a probe prints nothing, and quits at the first datagram of ours."""
         while not (self._args.probe and (self._answered or self._is_unreachable)):
             await self._woken.wait()
-            count = min(len(self._arrived), READ_A_TURN)
-            lines = [self._read(*self._arrived.popleft()) for _ in range(count)]
-            if not self._arrived:
-                self._woken.clear()
+            self._woken.clear()
+            lines, self._lines = self._lines, []
             if not self._args.probe:
                 self._is_printing = True
                 await pipes.print_bytes(b"".join(lines))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 import threading
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -442,7 +443,7 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
     source = Visitor("127.0.0.1:7353", keyring((), "flc"))
     source.socket.close()
-    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target, 1.0)  # type: ignore[arg-type]
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target, 1.0, 0.0)  # type: ignore[arg-type]
 
     assert peer.answered(answer, members).level == level
 
@@ -489,7 +490,6 @@ def test_a_hole_for_large_datagrams_is_found(monkeypatch: pytest.MonkeyPatch) ->
 
     checks = [("peer", "ok"), ("its clock", "ok"), ("path MTU", "fail")]
     assert [(v.check, v.level) for v in verdicts] == checks
-    assert verdicts[1].found.startswith("not told")
 
 
 @pytest.mark.parametrize(
@@ -523,7 +523,8 @@ def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> N
             continue
         _, packets, _ = codec.read(seal.open(datagram).payload)
         if len(datagram) < 200 and isinstance(packets[0], Ping):
-            ack = Ack(packets[0].nonce, bytes(8), bytes(8), catching_up=False, held=0)
+            wall = time.time_ns() // 1_000_000
+            ack = Ack(packets[0].nonce, bytes(8), bytes(8), catching_up=False, held=0, wall=wall)
             (payload,) = pack(b"\1" * 8, [Nack(5), ack], 1_355)
             target.sendto(seal.close(payload), source)
 

@@ -123,10 +123,8 @@ def answered(answer: VisitorAnswer, members: Sequence[Record]) -> Verdict:
     return warn(PEER, found, advice)
 
 
-def clock_verdict(ahead_ms: float | None, took_ms: float) -> Verdict:
+def clock_verdict(ahead_ms: float, took_ms: float) -> Verdict:
     """Judge whether both clocks agree, as exactly as one answer can show."""
-    if ahead_ms is None:
-        return ok(CLOCK, "not told, because that node has an older version")
     ahead_s, error_s = ahead_ms / 1e3, took_ms / 2e3
     way = "ahead of" if ahead_s > 0 else "behind"
     found = f"{abs(ahead_s):.3f} s {way} this machine's, give or take {error_s:.3f} s"
