@@ -127,15 +127,13 @@ class Conversation:
             await self._flowing.wait()  # The answer is read after everything that came before it.
             with suppress(FlcError):  # The follow finds out what is wrong.
                 if self._looks_left:
-                    was_behind = self._tell_to_go(await self._client.to_go(), was_behind=was_behind)
+                    to_go = await self._client.to_go()
+                    is_behind = to_go >= (1 if was_behind else CATCHING_UP_MESSAGES)
+                    if is_behind != was_behind or (is_behind and self._is_talkative):
+                        _tell(f"catching up, {to_go_text(to_go)}" if is_behind else "caught up")
+                    self._looks_left = LOOKS if is_behind else self._looks_left - 1
+                    was_behind = is_behind
             await asyncio.sleep(LOOK_S)
-
-    def _tell_to_go(self, to_go: int, *, was_behind: bool) -> bool:
-        is_behind = to_go >= (1 if was_behind else CATCHING_UP_MESSAGES)
-        self._looks_left = LOOKS if is_behind else self._looks_left - 1
-        if is_behind != was_behind or (is_behind and self._is_talkative):
-            _tell(f"catching up, {to_go_text(to_go)}" if is_behind else "caught up")
-        return is_behind
 
     async def _speak(self) -> None:
         """Say the lines of stdin; with -N the end of input is a reason to quit."""
