@@ -5,8 +5,9 @@ it, so a live capture is decoded as it goes. A header is believed only if all it
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from ipaddress import ip_address
+from itertools import chain
 from typing import NamedTuple
 
 from flc_udp.model.address import Address, fold
@@ -42,43 +43,36 @@ class Captured(NamedTuple):
     target: Address | None = None
 
 
-class HexReader:
-    """Takes line after line, and gives what each of them completes."""
-
-    def __init__(self) -> None:
-        self._packet = bytearray()
-        self._line = self._began = 0
-
-    def feed(self, line: str) -> Iterator[Captured | FlcError]:
-        """Take a line; give what it completes, a datagram or an error that names a line."""
-        self._line += 1
-        if row := ROW.fullmatch(line.rstrip()):
-            yield from self._add(int(row[1], 16), bytes.fromhex(row[2]))
-            return
-        yield from self.end()
-        digits = "".join(line.split())
-        if re.fullmatch(r"([0-9a-fA-F]{2})+", digits):
-            yield Captured(bytes.fromhex(digits))
-        elif digits and not HEADING.search(line):
-            yield FlcError(f"line {self._line} is not hex", HINT)
-
-    def end(self) -> Iterator[FlcError]:
-        """Give an error if the packet so far has no datagram: no more of its rows come."""
-        if self._packet:
-            self._packet.clear()
-            problem = f"the packet at line {self._began} has no whole UDP datagram in it"
+def captured(lines: Iterable[str]) -> Iterator[Captured | FlcError]:
+    """Give each datagram as soon as a line completes it, and an error where there is none."""
+    packet, began = b"", 0
+    for number, line in enumerate(chain(lines, ("",)), 1):  # An empty line ends the last packet.
+        row = ROW.fullmatch(line.rstrip())
+        offset = int(row[1], 16) if row else 0
+        if packet and not offset:
+            problem = f"the packet at line {began} has no whole UDP datagram in it"
             yield FlcError(problem, WHOLE)
+            packet = b""
+        if row is None:
+            yield from _typed(line, number)
+            continue
+        if not offset:
+            began = number
+        if offset == len(
+            packet
+        ):  # Otherwise a row is missing: the error comes at the packet's end.
+            packet += bytes.fromhex(row[2])
+            if found := datagram_in(packet):
+                packet = b""  # More rows of this packet do not follow on, so they are ignored.
+                yield found
 
-    def _add(self, offset: int, row: bytes) -> Iterator[Captured | FlcError]:
-        if offset == 0:
-            yield from self.end()
-            self._began = self._line
-        if offset != len(self._packet):
-            return  # A row is missing. The error comes at the packet's end.
-        self._packet += row
-        if found := datagram_in(bytes(self._packet)):
-            self._packet.clear()  # More rows of this packet do not follow on, so they are ignored.
-            yield found
+
+def _typed(line: str, number: int) -> Iterator[Captured | FlcError]:
+    digits = "".join(line.split())
+    if re.fullmatch(r"([0-9a-fA-F]{2})+", digits):
+        yield Captured(bytes.fromhex(digits))
+    elif digits and not HEADING.search(line):
+        yield FlcError(f"line {number} is not hex", HINT)
 
 
 def datagram_in(frame: bytes) -> Captured | None:

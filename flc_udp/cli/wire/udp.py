@@ -10,14 +10,14 @@ junk does not lead them anywhere else. Like nc, the session stays after the end 
 import argparse
 import asyncio
 import sys
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from typing import Any, cast
 
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.wire import datagram_lines, ping
-from flc_udp.cli.wire.hexdump import Captured, HexReader
+from flc_udp.cli.wire.hexdump import captured
 from flc_udp.client import compact
 from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
@@ -57,8 +57,9 @@ def udp(args: argparse.Namespace) -> int:
         args.misused("-z needs HOST PORT")
     _join_addresses(args)
     seal = ping.visitors_seal(ping.given_ring(args))
-    run = decode(seal, with_hex=args.hex) if args.decode else UdpSession(seal, args).run()
-    return asyncio.run(run)
+    if args.decode:
+        return decode(seal, with_hex=args.hex)
+    return asyncio.run(UdpSession(seal, args).run())
 
 
 def _join_addresses(args: argparse.Namespace) -> None:
@@ -79,10 +80,12 @@ def _joined(host: str, port: str) -> str:
     return f"[{host}]:{port}" if ":" in host and host[0] != "[" else f"{host}:{port}"
 
 
-async def decode(seal: Seal, *, with_hex: bool) -> int:
+def decode(seal: Seal, *, with_hex: bool) -> int:
     """Print the hex of stdin as records, without any network; 1 if some could not be read."""
     code = DONE
-    async for found in _captured():
+    # A line that is too long for a datagram is read in pieces, so memory has a limit.
+    lines = iter(lambda: sys.stdin.buffer.readline(datagram_lines.LINE_BYTES_MAX), b"")
+    for found in captured(line.decode(errors="replace") for line in lines):
         if isinstance(found, FlcError):
             complain(str(found), found.hint)
             code = FAILED
@@ -93,15 +96,6 @@ async def decode(seal: Seal, *, with_hex: bool) -> int:
         print(compact({**known, **record}), flush=True)
         code = FAILED if "error" in record else code
     return code
-
-
-async def _captured() -> AsyncIterator[Captured | FlcError]:
-    reader = HexReader()
-    async for _, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
-        for found in reader.feed(line.decode(errors="replace")):
-            yield found
-    for error in reader.end():
-        yield error
 
 
 class UdpSession(asyncio.DatagramProtocol):

@@ -1,9 +1,9 @@
 from ipaddress import ip_address
-from itertools import pairwise
+from itertools import chain, pairwise
 
 import pytest
 
-from flc_udp.cli.wire.hexdump import Captured, HexReader, datagram_in
+from flc_udp.cli.wire.hexdump import Captured, captured, datagram_in
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 
@@ -50,9 +50,7 @@ def dump(packet: bytes, *, text: bool = False) -> list[str]:
 
 def read(*lines: str) -> list[Captured | FlcError]:
     """Give all that comes out of these lines."""
-    reader = HexReader()
-    found = [each for line in lines for each in reader.feed(line)]
-    return [*found, *reader.end()]
+    return list(captured(lines))
 
 
 def problems(*lines: str) -> list[str]:
@@ -77,12 +75,12 @@ def test_packets_are_joined_of_their_rows(text: bool) -> None:
 
 def test_a_packet_comes_with_its_last_row() -> None:
     """A datagram comes with the last row of its packet, so a live capture is decoded at once."""
-    reader = HexReader()
-    *lines, last = dump(in_v4())
+    waiting = iter(dump(in_v4()))
+    found = captured(chain(waiting, ["00"]))
 
-    assert [each for line in lines for each in reader.feed(line)] == []
-    assert list(reader.feed(last)) == [Captured(DATA, ANN, BEN)]
-    assert list(reader.end()) == []
+    assert next(found) == Captured(DATA, ANN, BEN)
+    assert list(waiting) == []
+    assert list(found) == [Captured(b"\0")]
 
 
 @pytest.mark.parametrize(
