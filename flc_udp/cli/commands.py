@@ -1,7 +1,8 @@
 """The commands of `flc`, each with its module, its line in `flc --help`, and examples.
 
 The table is plain text, so that it looks as the help prints it. An entry begins with the name of
-the command, its module in brackets and its summary. Below are examples that can be typed.
+the command, `{}` if it takes `--json`, its module in brackets and its summary. Below are examples
+that can be typed.
 """
 
 import argparse
@@ -26,28 +27,28 @@ say (talk.say): say one message and print its dot once it is durable here
   flc say ops deploy is done
   git log -1 | flc say ops - --wait all
 
-log (look.log): print the converged history of a room, or of all
+log {} (look.log): print the converged history of a room, or of all
   flc log ops -n 100
   flc log --since 2h --json | jq -r .author | sort | uniq -c
 
-rooms (look.overview): list the rooms
+rooms {} (look.overview): list the rooms
   flc rooms
   flc rooms --json | jq -r .room
 
-members (look.overview): list the members of the cluster as this node sees them
+members {} (look.overview): list the members of the cluster as this node sees them
   flc members
   flc members --watch
   flc members --tag role=db --json | jq -r .address
 
-status (look.overview): say how the node is; exit 1 if it is not healthy
+status {} (look.overview): say how the node is; exit 1 if it is not healthy
   flc status
   flc status --json | jq .reasons
 
-digest (look.overview): print the roots: nodes with equal roots have equal histories and members
+digest {} (look.overview): print the roots: nodes with equal roots have equal histories and members
   flc digest
   flc digest --json
 
-sync (look.sync): compare histories with other nodes now; with -w watch this one catch up
+sync {} (look.sync): compare histories with other nodes now; with -w watch this one catch up
   flc sync
   flc sync ben --watch
   flc sync -w --json | jq .left_s
@@ -59,15 +60,15 @@ forget (look.overview): treat a member that is not coming back like one that lef
   flc forget ben
   flc forget 86be453a11f3d69b
 
-why (look.why): print the causes and clock of a message, or which of two came first
+why {} (look.why): print the causes and clock of a message, or which of two came first
   flc why 9f2c61d0a47be813:17
   flc why 9f2c61d0a47be813:17 1b3d81307eb08ef7:1
 
-fsck (keep.fsck): check a node's database, also while the node runs; exit 1 if anything is wrong
+fsck {} (keep.fsck): check a node's database, also while the node runs; exit 1 if anything is wrong
   flc fsck
   flc fsck --data /tmp/ann --json | jq -r '.problem // empty'
 
-backup (keep.backup): copy a node's log into one checked file, also while the node runs
+backup {} (keep.backup): copy a node's log into one checked file, also while the node runs
   flc backup /backup/ann.db
   flc backup --force --json ann.db | jq -r .root
 
@@ -75,11 +76,11 @@ export (keep.export): print the whole history as JSON lines that `flc import` ca
   flc export > history.jsonl
   flc export ops | jq -r 'select(.dot) | .body'
 
-import (keep.imports): read an export into the data directory of a node that is down
+import {} (keep.imports): read an export into the data directory of a node that is down
   flc import history.jsonl --data /tmp/ann
   ssh ann flc export | flc import - --data /tmp/ben
 
-ping (wire.ping): probe a node from outside, with round-trip statistics
+ping {} (wire.ping): probe a node from outside, with round-trip statistics
   flc ping 127.0.0.1:7352 -c 5
   flc ping --key-file cluster.key ben.example:7352
 
@@ -90,7 +91,7 @@ udp (wire.udp): netcat for the wire: send JSON lines as packets, and decode what
   flc udp -l 7399 | jq -c .packets
   sudo tcpdump -x -n -i any udp port 7352 | flc udp --decode --key-file cluster.key
 
-doctor (look.doctor): check what often goes wrong, and the way to a peer; exit 1 if a check fails
+doctor {} (look.doctor): check what often goes wrong, and the way to a peer; exit 1 if a check fails
   flc doctor
   flc doctor ben.example:7352
   flc doctor --json | jq 'select(.advice)'
@@ -98,7 +99,7 @@ doctor (look.doctor): check what often goes wrong, and the way to a peer; exit 1
 keygen (keep.keys): print a new key for a cluster
   (umask 077; flc keygen > cluster.key); flc run --key-file cluster.key
 
-keys (keep.keys): show or change the keys of a running node: the first seals, any opens
+keys {} (keep.keys): show or change the keys of a running node: the first seals, any opens
   flc keys list
   flc keygen | flc keys add
   flc keys use 5b0c9a1e
@@ -123,13 +124,15 @@ sim (run.run): run the same code under a virtual clock and a lossy network
 """
 
 
-ENTRY = re.compile(r"(\w+) \((.+)\): (.+)\n((?:  .+\n)+)")
+ENTRY = re.compile(r"(\w+)( \{\})? \((.+)\): (.+)\n((?:  .+\n)+)")
 """An entry of the table."""
 
 
 class Command(NamedTuple):
-    """A command: the module with its two functions, a summary, and examples."""
+    """A command: the module with its functions, a summary, and examples."""
 
+    json: str
+    """Is empty if the command has no --json, or explains it in its own way."""
     module: str
     summary: str
     example: str
@@ -154,13 +157,16 @@ def command_parser(name: str) -> Parser:
 
 
 def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
-    """Add the arguments that may be typed after `flc NAME`."""
+    """Add the arguments that may be typed after `flc NAME`; those of many commands come first."""
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    getattr(module_of(name), f"add_{name}")(parser)
+    if COMMANDS[name].json:
+        parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
+    if add := getattr(module_of(name), f"add_{name}", None):
+        add(parser)
 
 
 def module_of(name: str) -> ModuleType:
-    """Import the module with the two functions of a command."""
+    """Import the module with the functions of a command."""
     return import_module(f"flc_udp.cli.{COMMANDS[name].module}")

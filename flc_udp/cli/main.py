@@ -1,10 +1,10 @@
 """`flc`: finds the command, parses its line, and turns every end into an exit code.
 
 Rules. A module is imported only when it is needed, so `flc --version` is immediate and no client
-command waits for the daemon's modules. A command NAME is two functions of its module:
-`add_NAME(parser)`, and `NAME(args)`, which returns the exit code, or None if all is well. If NAME
-is a Python keyword, this is `NAME_(args)`. People get one `error:` and one `hint:` line; a
-traceback is a bug of ours.
+command waits for the daemon's modules. A command NAME is one or two functions of its module:
+`NAME(args)`, which returns the exit code, or None if all is well, and `add_NAME(parser)` if it has
+arguments of its own. If NAME is a Python keyword, the first one is `NAME_(args)`. People get one
+`error:` and one `hint:` line; a traceback is a bug of ours.
 """
 
 import argparse

@@ -31,7 +31,6 @@ def add_backup(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc backup FILE`."""
     parser.add_argument("file", metavar="FILE", help="write this SQLite file, for its owner alone")
     parser.add_argument("--force", action="store_true", help="replace FILE if it exists")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.epilog = f"{parser.epilog}\n\n{RESTORING}"
 
 

@@ -26,12 +26,6 @@ would hide the cause: a room's row with a wrong name is one finding, and each me
 is another."""
 
 
-def add_fsck(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `flc fsck`."""
-    about = "print a JSON object for each finding, then a summary"
-    parser.add_argument("--json", action="store_true", help=about)
-
-
 def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
     directory = Path(args.data or default_directory())
@@ -88,13 +82,9 @@ def _summary(path: Path, check: Fsck, counts: Counter[str]) -> Record:
 
 
 def _table(path: Path, check: Fsck, counts: Counter[str]) -> str:
-    counted = {
-        "message": check.walk.messages,
-        "log": check.rows["head"],
-        "room": check.rows["room"],
-    }
-    heads = ", ".join(text.count_text(count, noun) for noun, count in counted.items())
-    lines = [f"{path}: {heads}"]
+    count, messages, rows = text.count_text, check.walk.messages, check.rows
+    held = (count(messages, "message"), count(rows["head"], "log"), count(rows["room"], "room"))
+    lines = [f"{path}: {', '.join(held)}"]
     if floor := check.walk.base.floor:
         moment = text.time_text(rfc3339(wall_of(min(floor, STAMP_LIMIT))), local=True)
         lines.append(f"floor {floor}, {moment}: lower stamps were or will be pruned")

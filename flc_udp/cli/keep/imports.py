@@ -46,7 +46,6 @@ TAKE_AGAIN = "make space or run flc fsck, then import it again: messages already
 def add_import(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc import FILE`."""
     parser.add_argument("file", metavar="FILE", help="the output of `flc export`; - reads stdin")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def import_(args: argparse.Namespace) -> None:

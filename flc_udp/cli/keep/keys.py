@@ -27,10 +27,6 @@ NAMES_SHOWN = 3
 KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
 
 
-def add_keygen(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: `flc keygen` has no arguments of its own."""
-
-
 def keygen(_args: argparse.Namespace) -> None:
     """Print a new key, in base64."""
     from flc_udp.wire.seal import make_key  # This imports ciphers, which takes a while.
@@ -45,7 +41,6 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     flag("action", metavar="ACTION", choices=ACTIONS, help=what)
     which = "for add, a file with the key (default: stdin); for use and remove, its id or open"
     flag("key", metavar="KEY", nargs="?", help=which)
-    flag("--json", action="store_true", help="print one JSON object a key")
     parser.set_defaults(misused=parser.error)
 
 

@@ -47,7 +47,6 @@ def add_doctor(parser: argparse.ArgumentParser) -> None:
     flag("--key-file", metavar="FILE", help="the cluster's keys (default: the node's)")
     name = "the cluster's name (default: the node's, else flc)"
     flag("--cluster", metavar="NAME", help=name)
-    flag("--json", action="store_true", help="print one JSON object for each check")
 
 
 def doctor(args: argparse.Namespace) -> int:

@@ -31,7 +31,6 @@ def add_log(parser: argparse.ArgumentParser) -> None:
     flag("-f", "--follow", action="store_true", help="then print new messages as they come")
     forms = "print what was said since then: 2026-01-31, 2026-01-31T12:00Z, or 2h (two hours ago)"
     flag("--since", metavar="TIME", type=since, help=forms)
-    flag("--json", action="store_true", help="print one exact JSON object a line")
     flag("--clock", action="store_true", help="add the vector clock of each message")
     flag("--positions", action="store_true", help="add the position of each message on this node")
 

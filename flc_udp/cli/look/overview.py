@@ -54,11 +54,6 @@ def _add_watch(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-w", "--watch", action="store_true", help="show it again every second")
 
 
-def add_rooms(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `flc rooms`."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
-
-
 def rooms(args: argparse.Namespace) -> int | None:
     """Print the rooms, with the number of messages in each and the time of the last one."""
 
@@ -74,7 +69,6 @@ def rooms(args: argparse.Namespace) -> int | None:
 
 def add_members(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc members`."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object a line")
     about = "print only members with this tag; if it is repeated, with all of the tags"
     parser.add_argument("--tag", metavar="KEY=VALUE", action="append", default=[], help=about)
     _add_watch(parser)
@@ -117,7 +111,6 @@ def _time(rfc3339: str) -> str:
 
 def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc status`."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
     _add_watch(parser)
 
 
@@ -142,11 +135,6 @@ def status(args: argparse.Namespace) -> int | None:
     return code if is_healthy else code or FAILED
 
 
-def add_digest(parser: argparse.ArgumentParser) -> None:
-    """Add the arguments of `flc digest`."""
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-
-
 def digest(args: argparse.Namespace) -> int | None:
     """Print the two roots, and the numbers of logs and messages that they stand for."""
 
@@ -156,10 +144,6 @@ def digest(args: argparse.Namespace) -> int | None:
         return compact(record) if args.json else "\n".join(lines)
 
     return show(args, picture)
-
-
-def add_leave(parser: argparse.ArgumentParser) -> None:
-    """Add nothing: `flc leave` has no arguments of its own."""
 
 
 def leave(args: argparse.Namespace) -> int | None:

@@ -38,7 +38,6 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
     peer = "a member's name or id (default: a few live ones)"
     flag("peer", metavar="PEER", nargs="?", help=peer)
     flag("-w", "--watch", action="store_true", help="show progress until this node has caught up")
-    flag("--json", action="store_true", help="print one JSON object a line")
     longest = "with --watch, exit 3 if no answer comes in this time (default 10)"
     flag("--timeout", metavar="SECS", type=seconds, default=10.0, help=longest)
 

@@ -40,7 +40,6 @@ def add_why(parser: argparse.ArgumentParser) -> None:
     flag = parser.add_argument
     flag("dot", metavar="DOT", type=_dot, help="a message, as `flc say` prints it")
     flag("other", metavar="DOT", type=_dot, nargs="?", help="the message to compare it with")
-    flag("--json", action="store_true", help="print one JSON object")
 
 
 def why(args: argparse.Namespace) -> int | None:

@@ -100,25 +100,22 @@ def _paths(prefix: str, *, only_directories: bool = False, **_asked: object) -> 
                 yield f"{head}{entry.name}"
 
 
-def _names(op: str, key: str) -> Callable[..., list[str]]:
-    async def ask(data: str | None) -> list[str]:
-        path = choose_socket(data, os.environ)
+def _names(op: str, key: str, parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
+    async def ask() -> list[str]:
+        path = choose_socket(parsed_args.data, os.environ)
         async with asyncio.timeout(WAIT_S), await Client.connect(path) as client:
             return [item[key] for item in await client.listed(op) if not item.get("self")]
 
-    def offer(parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
-        with suppress(FlcError, TimeoutError):
-            names = asyncio.run(ask(parsed_args.data))
-            return [n for n in names if visible(n) == n and not n.startswith(STARTS_NO_NAME)]
-        return []
-
-    return offer
+    with suppress(FlcError, TimeoutError):
+        names = asyncio.run(ask())
+        return [n for n in names if visible(n) == n and not n.startswith(STARTS_NO_NAME)]
+    return []
 
 
 OFFERS: dict[object, Callable[..., object]] = {
-    "ROOM": _names("rooms", "room"),
-    "PEER": _names("members", "name"),
-    "MEMBER": _names("members", "name"),
+    "ROOM": partial(_names, "rooms", "room"),
+    "PEER": partial(_names, "members", "name"),
+    "MEMBER": partial(_names, "members", "name"),
     "FILE": _paths,
     "FILE.toml": _paths,
     "DIR": partial(_paths, only_directories=True),

@@ -125,7 +125,6 @@ def add_ping(parser: argparse.ArgumentParser) -> None:
     every = "send a ping every SECS seconds (default 1)"
     flag("-i", dest="interval", metavar="SECS", type=seconds, default=1.0, help=every)
     add_key_flags(parser)
-    flag("--json", action="store_true", help="one JSON object a line")
 
 
 def ping(args: argparse.Namespace) -> int:
