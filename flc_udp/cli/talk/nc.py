@@ -78,18 +78,16 @@ class Conversation:
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
-        reasons = (self._show(), self._speak(), self._be_silent(), pipes.reader_gone(STDOUT))
-        telling = asyncio.create_task(self._tell_progress())
+        work = (self._show(), self._speak(), self._tell_progress())
+        reasons = (self._complete.wait(), self._be_silent(), pipes.reader_gone(STDOUT))
         try:
-            async with pipes.first_of(*reasons, self._complete.wait()):
+            async with pipes.first_of(*work, *reasons):
                 await self._client.drain(0)
                 if self._writing is not None:
                     await self._writing
         except DaemonGoneError as error:
             raise self._not_acknowledged(error) from error
         finally:
-            telling.cancel()
-            await asyncio.gather(telling, return_exceptions=True)
             await self._client.close()
         return FAILED if self._refused else self._code
 

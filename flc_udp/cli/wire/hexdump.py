@@ -58,9 +58,8 @@ def captured(lines: Iterable[str]) -> Iterator[Captured | FlcError]:
             continue
         if not offset:
             began = number
-        if offset == len(
-            packet
-        ):  # Otherwise a row is missing: the error comes at the packet's end.
+        # Where a row is missing, nothing more is added. The error comes at the packet's end.
+        if offset == len(packet):
             packet += bytes.fromhex(row[2])
             if found := datagram_in(packet):
                 packet = b""  # More rows of this packet do not follow on, so they are ignored.
