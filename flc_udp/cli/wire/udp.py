@@ -107,18 +107,19 @@ class UdpSession(asyncio.DatagramProtocol):
         shortest_s = ping.PATIENCE_S if args.probe else None
         self._silence = pipes.Silence(shortest_s if args.silence is None else args.silence)
         self._lines: list[bytes] = []
-        """What came, decoded, and is not printed yet."""
+        """What came, decoded, and is not printed whole yet. Until then it is no silence."""
         self._woken, self._writable, self._has_peer = (asyncio.Event() for _ in range(3))
         self._writable.set()
         self._peer: SocketAddress | None = None
         """The peer that last spoke, in listen mode; otherwise the socket knows its only one."""
         self._sent = self._answered = self._refused = 0
-        self._is_printing = self._is_unreachable = False
+        self._is_unreachable = False
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
         await self._open()
-        reasons = [self._show(), self._silence.over(self._is_busy), pipes.reader_gone(STDOUT)]
+        silence = self._silence.over(lambda: bool(self._lines))
+        reasons = [self._show(), silence, pipes.reader_gone(STDOUT)]
         if self._args.probe:
             self._send([ping.visitors_ping()])
         else:
@@ -134,9 +135,6 @@ class UdpSession(asyncio.DatagramProtocol):
             return DONE
         complain(f"{self._far()} did not answer", f"is it there? {datagram_lines.KEY_HINT}")
         return SILENT
-
-    def _is_busy(self) -> bool:
-        return bool(self._lines) or self._is_printing
 
     # --- The socket -----------------------------------------------------------------------------
 
@@ -203,12 +201,11 @@ class UdpSession(asyncio.DatagramProtocol):
         while not (self._args.probe and (self._answered or self._is_unreachable)):
             await self._woken.wait()
             self._woken.clear()
-            lines, self._lines = self._lines, []
+            count = len(self._lines)
             if not self._args.probe:
-                self._is_printing = True
-                await pipes.print_bytes(b"".join(lines))
-                self._is_printing = False
+                await pipes.print_bytes(b"".join(self._lines[:count]))
                 self._silence.broken()
+            del self._lines[:count]
 
     # --- One datagram -----------------------------------------------------------------------------
 
