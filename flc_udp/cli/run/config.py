@@ -65,8 +65,9 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
     limits = setting.metadata
     if limits["choices"]:
         yield "one of " + ", ".join(limits["choices"])
-    elif limits["low"] is not None:
-        yield f"{'0 or ' if limits['off'] else ''}{limits['low']} to {limits['high']}"
+    elif limits["within"]:
+        low, high = limits["within"]
+        yield f"{'0 or ' if limits['off'] else ''}{low} to {high}"
     if limits["reloads"]:
         yield "SIGHUP reloads it"
     for name, profile in PROFILES.items():

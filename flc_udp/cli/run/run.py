@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import argparse
 import os
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from typing import Any
 
 from flc_udp.config import Settings, flag_of
@@ -48,7 +48,7 @@ def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
         return {**shared, "action": "store_true"}
     if setting.metadata["choices"]:
         return {**shared, "choices": setting.metadata["choices"]}
-    if setting.default is MISSING:  # It is a list, which is typed item by item.
+    if isinstance(setting.default, tuple):  # It is a list, which is typed item by item.
         return {**shared, "metavar": metavar, "action": "append", "help": f"{why}; may be repeated"}
     return {**shared, "metavar": metavar}
 
