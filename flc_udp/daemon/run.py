@@ -145,7 +145,7 @@ class Daemon:
         )
         ground.on_show.append(self._control.show)
         self._hooks = Hooks(settings, ground, self._reader, directory.path, self._broke)
-        self._status.more |= {"clients": self._clients, "hooks": self._hook_records}
+        self._status.more |= {"clients": self._clients, "hooks": self._hooks.record}
         self._supervisor = Supervisor(Notifier(os.environ), ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -257,9 +257,6 @@ class Daemon:
         collector = NodeCollector(self._status, self._ground, self._directory, self._reader, *parts)
         pages |= pages_of(self._status, collector)
         await web.serve(watched.sock)
-
-    def _hook_records(self) -> Record:
-        return {name: figures.record() for name, figures in self._hooks.figures().items()}
 
     def _clients(self) -> Record:
         return clients_of(self._control, self._ground.node)._asdict()

@@ -25,8 +25,7 @@ from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.hooks.hook import HookFigures
-from flc_udp.daemon.hooks.hooks import Hooks
+from flc_udp.daemon.hooks.hooks import Hook, Hooks
 from flc_udp.daemon.hooks.shell import How
 from flc_udp.daemon.watch.clients import Clients, clients_of
 from flc_udp.daemon.watch.peers import PeerSums, peer_sums
@@ -50,7 +49,7 @@ class Scrape(NamedTuple):
     facts: Facts
     clients: Clients
     peers: PeerSums
-    hooks: dict[str, HookFigures]
+    hooks: list[Hook]
     web: Web
     timings: Timings
 
@@ -174,12 +173,12 @@ LABELLED_GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Sample
     "hooks_running": (
         "Commands that run now.",
         ("hook",),
-        lambda at: {(hook,): figures.running for hook, figures in at.hooks.items()},
+        lambda at: {(hook.name,): hook.running for hook in at.hooks},
     ),
     "hooks_waiting": (
         "Messages or members for which no command has run.",
         ("hook",),
-        lambda at: {(hook,): figures.waiting for hook, figures in at.hooks.items()},
+        lambda at: {(hook.name,): hook.waiting for hook in at.hooks},
     ),
 }
 """{name: (help, names of the labels, how to read it)}."""
@@ -198,16 +197,12 @@ LABELLED_COUNTERS: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samp
     "hook_runs": (
         "Commands that ended, by how.",
         ("hook", "outcome"),
-        lambda at: {
-            (hook, how): figures.ended.get(how, 0)
-            for hook, figures in at.hooks.items()
-            for how in How
-        },
+        lambda at: {(hook.name, how): hook.ended[how] for hook in at.hooks for how in How},
     ),
     "hook_passed_over": (
         "Messages that retention removed first, and changes that a later one replaced.",
         ("hook",),
-        lambda at: {(hook,): figures.passed_over for hook, figures in at.hooks.items()},
+        lambda at: {(hook.name,): hook.passed_over for hook in at.hooks},
     ),
 }
 
@@ -235,7 +230,7 @@ class NodeCollector(Collector):
             facts,
             clients_of(self.control, node),
             peer_sums(facts),
-            self.hooks.figures(),
+            self.hooks.used(),
             self.web,
             self.ground.timings,
         )
