@@ -42,9 +42,8 @@ from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
 from flc_udp.daemon.supervisor import Notifier, Supervisor
 from flc_udp.daemon.udp import Datagrams, bind, resolve
-from flc_udp.daemon.watch.clients import clients_of
 from flc_udp.daemon.watch.status import Status
-from flc_udp.daemon.watch.web import Listening, Page, Web, listening
+from flc_udp.daemon.watch.web import Listening, Web, listening
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.message import check_label
@@ -52,7 +51,6 @@ from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
-from flc_udp.wire.message_json import Record
 from flc_udp.wire.seal import Keyring
 
 DRAIN_S = 5.0
@@ -140,12 +138,10 @@ class Daemon:
         self._status = Status(settings, ground, directory, self._reader, keys, pages=pages)
         operations = Operations(ground, self._reader, self._status, keys, self.leave)
         says = Says(ground, self._reader, name)
-        self._control = Control(
-            operations, says, ground.shown, settings.post_queue_max, self._broke
-        )
+        self._control = Control(operations, says, settings.post_queue_max, self._broke)
         ground.on_show.append(self._control.show)
         self._hooks = Hooks(settings, ground, self._reader, directory.path, self._broke)
-        self._status.more |= {"clients": self._clients, "hooks": self._hooks.record}
+        self._status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(Notifier(os.environ), ground, self._status.line)
         self._datagrams: Datagrams | None = None
         self._ended: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -248,18 +244,11 @@ class Daemon:
 
     async def _serve_pages(self, watched: Listening) -> None:
         # Here, so that a node nobody watches starts 25 ms sooner and is 2 MB smaller.
-        from flc_udp.daemon.watch.metrics import NodeCollector  # noqa: PLC0415  # as said above
         from flc_udp.daemon.watch.pages import pages_of  # noqa: PLC0415  # as said above
 
-        pages: dict[str, Callable[[], Page]] = {}  # Filled below: the metrics tell of the web too.
-        web = self._web = Web(pages)
-        parts = (self._control, self._hooks, web)
-        collector = NodeCollector(self._status, self._ground, self._directory, self._reader, *parts)
-        pages |= pages_of(self._status, collector)
+        web = self._web = Web()
+        web.pages = pages_of(self._status, self._control, self._hooks, web)
         await web.serve(watched.sock)
-
-    def _clients(self) -> Record:
-        return clients_of(self._control, self._ground.node)._asdict()
 
     def _live_addresses(self) -> set[Address]:
         return {row.address for row in self._node.live_rows()}

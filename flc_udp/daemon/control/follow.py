@@ -9,18 +9,23 @@ So a follower costs a few numbers, however far behind it is.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Protocol
 
 from flc_udp.daemon.records import encode
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record
 
 PAGE_MESSAGES = 256
 """A follower that is behind reads this many messages before others have their turn."""
+
+READ_AGAIN_S = 1.0
+"""A follower that could not read the log tries again after this time."""
 
 Own = dict[LogId, Spans]
 """What was said over one connection: spans of logs."""
@@ -50,10 +55,13 @@ class Outlet(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the reader at the other end does not keep up."""
+        """Whether the reader at the other end does not keep up, or has gone."""
 
     def write(self, line: str) -> None:
-        """Send one line."""
+        """Send one line, together with others, at the next flush."""
+
+    def flush_soon(self) -> None:
+        """Flush when this turn of the loop is done."""
 
 
 class Follow:
@@ -73,7 +81,7 @@ class Follow:
         self._tag = tag
         self._room = room
         self._position = position
-        self.is_pumping = False
+        self._is_pumping = False
         """Whether it will read on by itself in a later turn."""
         self._shown = shown
         self._catching_up_to: int | None = shown.position
@@ -83,10 +91,26 @@ class Follow:
         """How many positions are shown and not passed yet, those of other rooms included."""
         return max(self._shown.position - self._position, 0)
 
-    def pump(self) -> bool:
-        """Read a page from the log, if the outlet has room. True: there may be more."""
-        if self._outlet.is_full:
-            return False  # It pumps again when it has room.
+    def pump(self) -> None:
+        """Read on from the log, a page in each turn of the loop, while the outlet has room."""
+        if self._is_pumping or self._outlet.is_full:
+            return  # Where it is full, it pumps again when it has room.
+        loop = asyncio.get_running_loop()
+        try:
+            self._is_pumping = self._read_page()
+            if self._is_pumping:
+                loop.call_soon(self._pump_again)
+        except StoreFailed:
+            self._is_pumping = True
+            loop.call_later(READ_AGAIN_S, self._pump_again)
+        self._outlet.flush_soon()
+
+    def _pump_again(self) -> None:
+        self._is_pumping = False
+        self.pump()
+
+    def _read_page(self) -> bool:
+        """Read a page from the log. True: there may be more."""
         shown = self._shown.position
         page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
         page = [row for row in page if row[0] <= shown]
@@ -96,18 +120,16 @@ class Follow:
         self._say_caught_up()
         return bool(page)
 
-    def show(self, lines: Sequence[Line]) -> bool:
-        """Take what was just shown. False: this follower is behind and must pump."""
-        if not lines:
-            return False
-        if self._position < lines[0].position - 1 or self._outlet.is_full:
-            return False
+    def show(self, lines: Sequence[Line]) -> None:
+        """Take what was just shown. A follower that is behind reads on from the log."""
+        if not lines or self._position < lines[0].position - 1 or self._outlet.is_full:
+            self.pump()
+            return
         for line in lines:
             if line.position > self._position and self._room in (None, line.message.room):
                 self._write(line)
         self._position = max(self._position, lines[-1].position)
         self._say_caught_up()
-        return True
 
     def _write(self, line: Line) -> None:
         spans = self._outlet.own.get(line.message.log)

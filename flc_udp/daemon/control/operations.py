@@ -49,7 +49,7 @@ class Operations:
         leave: Callable[[], None],
     ) -> None:
         self.reader = reader
-        self._ground = ground
+        self.ground = ground
         self._keys = keys
         self._leave = leave
         self.answers: dict[str, Answering] = {
@@ -79,7 +79,7 @@ class Operations:
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
-        newest = self._ground.shown.position
+        newest = self.ground.shown.position
         if last is not None:
             return room, min(self.reader.before_last(room, number_of("last", last)), newest)
         if start is None:
@@ -111,7 +111,7 @@ class Operations:
     # --- Answers ------------------------------------------------------------------------------
 
     def _hello(self, _request: Record) -> Record:
-        me = self._ground.node.me
+        me = self.ground.node.me
         return {"node": me.id.hex(), "name": me.name, "version": __version__}
 
     def _do_leave(self, _request: Record) -> Record:
@@ -119,26 +119,26 @@ class Operations:
         return {}
 
     def _forget(self, request: Record) -> Record:
-        node = self._ground.node
+        node = self.ground.node
         row = _member_of(node.facts(), request.get("member")).row
         if not node.forget(row.id):
             raise FlcError(
                 f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
                 "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
             )
-        self._ground.turn_soon()
+        self.ground.turn_soon()
         return {"member": row.id.hex(), "name": row.name}
 
     def _sync(self, request: Record) -> Record:
         """The members it asks, and how many messages are known to be missing before they answer."""
-        node, peer = self._ground.node, request.get("peer")
+        node, peer = self.ground.node, request.get("peer")
         facts = node.facts()
         nodes = [] if peer is None else [_peer_of(facts, peer).row.id]
         ids = node.sync(nodes)
         asked = [member.row for member in facts.members if member.row.id in ids]
         if not asked:
             raise FlcError("no other member is alive to be asked", "see `flc members`")
-        self._ground.turn_soon()
+        self.ground.turn_soon()
         rows = [{"id": r.id.hex(), "name": r.name, "address": str(r.address)} for r in asked]
         return {"asked": rows, "to_go": facts.repair.to_go}
 
@@ -155,14 +155,14 @@ class Operations:
             }
 
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
-        members, wall = self._ground.node.facts().members, self._ground.wall()
+        members, wall = self.ground.node.facts().members, self.ground.wall()
         for member in members:
             yield member_record(member, wall, is_self=member is members[0])
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for, and who was last heard under which key."""
         about = await self._keys.change(request)
-        node = self._ground.node
+        node = self.ground.node
         live = node.live_rows()
         for key in self._keys.ring.keys:
             heard = [row.name for row in live if node.heard_under.get(row.id) == key.id]
@@ -175,7 +175,7 @@ class Operations:
         n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
         with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
-        last_position = self._ground.shown.position
+        last_position = self.ground.shown.position
         past = Past() if with_clock else None
         if past is not None and (n or since is not None):
             await self._walk_to(past, room, n, since, last_position)

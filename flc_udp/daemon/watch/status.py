@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from flc_udp import __version__
 from flc_udp.config import Settings
@@ -39,17 +39,17 @@ class Status:
     ) -> None:
         self.settings = settings
         self.keys = keys
-        self.more: dict[str, Callable[[], Record]] = {}
+        self.more: dict[str, Callable[[], Mapping[str, object]]] = {}
         """What other parts of the daemon tell of themselves, by the key they have in the record."""
-        self._ground = ground
-        self._directory = directory
-        self._reader = reader
+        self.ground = ground
+        self.directory = directory
+        self.reader = reader
         self._pages = pages
         self._started_s = time.monotonic()
 
     @property
     def _node(self) -> Node:
-        return self._ground.node
+        return self.ground.node
 
     @property
     def uptime_s(self) -> float:
@@ -78,7 +78,7 @@ class Status:
             "rooms": facts.rooms,
             "root": digest["root"],
             "members_root": digest["members_root"],
-            "messages_kept": self._reader.counts()[0],
+            "messages_kept": self.reader.counts()[0],
             "floor": _floor(facts.floor),
             "catching_up": repair.to_go,
             "sync": {
@@ -120,7 +120,7 @@ class Status:
 
     def drops(self) -> Counter[Drop]:
         """What was not taken or not sent, by reason."""
-        return self._node.drops() + Counter({Drop.NOT_SENT: self._ground.send_errors})
+        return self._node.drops() + Counter({Drop.NOT_SENT: self.ground.send_errors})
 
     # --- What is wrong ----------------------------------------------------------------------------
 
@@ -150,7 +150,7 @@ class Status:
 
     def _disk_reasons(self) -> list[Reason]:
         try:
-            free = self._directory.free_bytes()
+            free = self.directory.free_bytes()
         except OSError as error:
             return [Code.DATA_NOT_READABLE.because(why=error.strerror)]
         if free < self.settings.disk_free_bytes_min:
@@ -176,10 +176,10 @@ class Status:
         """Sizes. While the disk cannot be read there are none, and `reasons` says why."""
         writable = self._node.failing is None
         try:
-            sizes = self._directory.file_bytes()
+            sizes = self.directory.file_bytes()
             return {
-                "free_bytes": self._directory.free_bytes(),
-                "used_bytes": self._reader.used_bytes(),
+                "free_bytes": self.directory.free_bytes(),
+                "used_bytes": self.reader.used_bytes(),
                 "database_bytes": sum(sizes.values()),
                 "wal_bytes": sizes.get("wal", 0),
                 "writable": writable,

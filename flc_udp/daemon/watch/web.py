@@ -142,8 +142,9 @@ class _Exchange(asyncio.Protocol):
 class Web:
     """The server: its pages by path, and its connections."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self) -> None:
+        self.pages: Pages = {}
+        """How each page is made, by its path."""
         self._exchanges: dict[_Exchange, None] = {}
         self.pushed_out = 0
         """Connections that were ended to make room for newer ones."""
@@ -165,9 +166,9 @@ class Web:
 
     def page(self, path: str) -> Page:
         """The page of this path, or one that says which paths there are."""
-        make = self._pages.get(path)
+        make = self.pages.get(path)
         if make is None:
-            known = ", ".join(self._pages)
+            known = ", ".join(self.pages)
             return Page(HTTPStatus.NOT_FOUND, f"no such page; there are {known}\n")
         return make()
 

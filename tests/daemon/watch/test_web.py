@@ -52,13 +52,12 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 async def served() -> AsyncIterator[tuple[Web, Address]]:
     """A server of a small page and a large one."""
     door = await listening("127.0.0.1:0")
-    server = Web(
-        {
-            "/small": lambda: Page(HTTPStatus.OK, "small\n"),
-            "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
-            "/large": lambda: Page(HTTPStatus.OK, LARGE),
-        }
-    )
+    server = Web()
+    server.pages = {
+        "/small": lambda: Page(HTTPStatus.OK, "small\n"),
+        "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
+        "/large": lambda: Page(HTTPStatus.OK, LARGE),
+    }
     await server.serve(door.sock)
     yield server, door.address
     server.close()
