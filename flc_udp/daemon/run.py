@@ -135,7 +135,7 @@ class Daemon:
         self._reader = log.reader()
         ground = self._ground = LoopGround(log, directory, self._reader.last_position())
         pages = None if watched is None else watched.address
-        self._status = Status(settings, ground, directory, self._reader, keys, pages=pages)
+        self._status = Status(settings, ground, directory, self._reader, keys, pages)
         operations = Operations(ground, self._reader, self._status, keys, self.leave)
         says = Says(ground, self._reader, name)
         self._control = Control(operations, says, settings.post_queue_max, self._broke)

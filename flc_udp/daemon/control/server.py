@@ -206,9 +206,10 @@ class ControlConnection(asyncio.Protocol):
         if len(self.follows) >= FOLLOWS_MAX:
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         operations = self._host.operations
+        reader, shown = operations.reader, operations.ground.shown
         room, position = operations.follow_from(request)
         tag = "" if request_id is None else f',"id":{encode(request_id)}'
-        follow = Follow(self, operations.reader, tag, room, position, operations.ground.shown)
+        follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
         self.follows.append(follow)
         follow.pump()
 

@@ -112,7 +112,7 @@ class NodeCollector(Collector):
         status, peers = self.status, peer_sums(facts)
         return {
             "uptime_seconds": status.uptime_s,
-            "healthy": not status.reasons(),
+            "healthy": not status.reasons(facts),
             "keys": len(status.keys.ring.keys),
             "local_health_score": facts.health.score,
             "local_health_score_max": facts.health.score_max,
