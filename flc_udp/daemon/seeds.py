@@ -16,7 +16,7 @@ from random import SystemRandom
 from flc_udp.daemon.notices import SeedUnresolved
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import resolve
-from flc_udp.model.address import Address, split_host_port
+from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 
 RETRY_MIN_S = 1.0
@@ -25,12 +25,6 @@ RETRY_MAX_S = 60.0
 
 JITTER = 0.25
 """A pause is shorter by a random part up to this, so that nodes do not ask at the same time."""
-
-
-def check_seeds(seeds: Sequence[str]) -> None:
-    """Raise FlcError for the first seed that is not HOST:PORT."""
-    for seed in seeds:
-        split_host_port(seed)
 
 
 async def keep_joining(
