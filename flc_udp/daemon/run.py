@@ -23,26 +23,18 @@ import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import Settings
+from flc_udp.daemon import notices
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import Says
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.notices import (
-    NodeLeaving,
-    NodeStarted,
-    NodeStopped,
-    RestartNeeded,
-    SettingsNotReloaded,
-    SettingsReloaded,
-    VariableUnknown,
-)
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
 from flc_udp.daemon.supervisor import Supervisor
-from flc_udp.daemon.udp import Bound, Datagrams, bind, resolve
+from flc_udp.daemon.udp import Bound, bind, resolve
 from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.address import Address
@@ -71,7 +63,7 @@ def main(load: Callable[[], Settings]) -> int:
     settings = load()
     log_to_stderr(settings)
     for variable, hint in unknown_variables(os.environ):
-        tell(VariableUnknown(variable, hint))
+        tell(notices.VariableUnknown(variable, hint))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     directory = DataDirectory.open(settings.data or default_directory(os.environ))
@@ -132,7 +124,6 @@ class Daemon:
         self._hooks = Hooks(settings, ground, reader, directory.path, self._broke)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
-        self._datagrams: Datagrams | None = None
         self._web: Web | None = None
         self._joining: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
@@ -146,8 +137,6 @@ class Daemon:
         """From here on the node can be seen by others."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._loop_broke)
-        maps_v4 = sock.family == socket.AF_INET6
-        datagrams = self._datagrams = Datagrams(self._ground.received, maps_v4=maps_v4)
         # The node first: whoever missed it may send to it the moment its socket is read.
         node = give_birth(
             self.settings,
@@ -159,8 +148,8 @@ class Daemon:
             self._ground,
             random.SystemRandom(),
         )
-        self._ground.start(node, datagrams)
-        await loop.create_datagram_endpoint(lambda: datagrams, sock=sock)
+        self._ground.start(node)
+        await loop.create_datagram_endpoint(lambda: self._ground.datagrams, sock=sock)
         await self._control.listen(self.directory.socket_path(), self.settings.control_group)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
@@ -175,7 +164,7 @@ class Daemon:
         self._hooks.start()
         self._supervisor.ready()
         tell(
-            NodeStarted(
+            notices.NodeStarted(
                 id=node.me.id,
                 address=address,
                 data=self.directory.path,
@@ -198,7 +187,7 @@ class Daemon:
         if self._node.is_leaving:
             self._end()
             return
-        tell(NodeLeaving())
+        tell(notices.NodeLeaving())
         self._supervisor.stopping()
         self._node.leave()
         self._ground.turn_soon()
@@ -219,11 +208,10 @@ class Daemon:
         await self._control.close()
         self.directory.remove_socket()
         await self._ground.stop()
-        if self._datagrams is not None:
-            self._datagrams.close()
+        self._ground.datagrams.close()
         self._reader.close()
         self.log.close()
-        tell(NodeStopped())
+        tell(notices.NodeStopped())
 
     # --- Inside -----------------------------------------------------------------------------------
 
@@ -248,13 +236,13 @@ class Daemon:
         try:
             found = self.load()
         except FlcError as error:
-            tell(SettingsNotReloaded(str(error), error.hint))
+            tell(notices.SettingsNotReloaded(str(error), error.hint))
         else:
             settings, changed, needs_restart = reload(self.settings, found)
             if needs_restart:
-                tell(RestartNeeded(needs_restart))
+                tell(notices.RestartNeeded(needs_restart))
             self._go_on_with(settings, changed)
-            tell(SettingsReloaded(changed))
+            tell(notices.SettingsReloaded(changed))
         self._supervisor.reloaded()
 
     def _go_on_with(self, settings: Settings, changed: list[str]) -> None:

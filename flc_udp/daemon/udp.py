@@ -56,17 +56,20 @@ class KernelBuffer(NamedTuple):
 class Datagrams(asyncio.DatagramProtocol):
     """Hands each datagram to `receive` with its folded source, and sends datagrams."""
 
-    def __init__(self, receive: Callable[[bytes, Address], None], *, maps_v4: bool) -> None:
+    def __init__(self, receive: Callable[[bytes, Address], None]) -> None:
         self._receive = receive
-        self._maps_v4 = maps_v4
+        self._maps_v4 = False
+        """Whether the socket is IPv6, and writes an IPv4 address as one of IPv6."""
         self._transport: asyncio.DatagramTransport | None = None
         self._targets: dict[Address, tuple[str, int]] = {}
         self.errors = 0
+        """Datagrams that the kernel did not send, or refused later."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ready."""
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.DatagramTransport", transport)
+        self._maps_v4 = transport.get_extra_info("socket").family == socket.AF_INET6
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """A datagram arrived."""

@@ -15,6 +15,7 @@ import asyncio
 import os
 from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -283,22 +284,20 @@ class ControlConnection(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
 
+@dataclass(eq=False)
 class Control:
     """The server and its connections."""
 
-    def __init__(
-        self,
-        operations: Operations,
-        says: Says,
-        says_max: int,
-        broke: Callable[[BaseException | None], None],
-    ) -> None:
-        self.operations = operations
-        self.says = says
+    operations: Operations
+    says: Says
+    says_max: int
+    """How many says of all clients may wait for their commit before clients are slowed."""
+    broke: Callable[[BaseException | None], None]
+    """Something happened that must not happen: the daemon ends."""
+
+    def __post_init__(self) -> None:
+        """Nobody is here yet."""
         self.turned_away = TurnedAway()
-        self._says_max = says_max
-        self.broke = broke
-        """Something happened that must not happen: the daemon ends."""
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}
         self._server: asyncio.Server | None = None
@@ -326,7 +325,7 @@ class Control:
     @property
     def says_max_each(self) -> int:
         """How many says of one connection may wait, so that many clients are slowed as one is."""
-        return self._says_max // max(len(self._connections), 1)
+        return self.says_max // max(len(self._connections), 1)
 
     def figures(self) -> dict[str, int]:
         """What the clients cost, and what they wait for, added up over all of them."""

@@ -192,7 +192,8 @@ class NodeCollector(Collector):
         )
 
     def _kernel(self) -> Iterator[Metric]:
-        buffer = self.status.ground.kernel_buffer()
+        ground = self.status.ground
+        buffer = ground.datagrams.kernel_buffer()
         if buffer is None:
             return
         yield _gauge("receive_buffer_size_bytes", "What the system granted.", buffer.size)

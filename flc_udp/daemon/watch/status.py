@@ -112,7 +112,7 @@ class Status:
 
     def drops(self) -> Counter[Drop]:
         """What was not taken or not sent, by reason."""
-        return self.ground.node.drops() + Counter({Drop.NOT_SENT: self.ground.send_errors})
+        return self.ground.node.drops() + Counter({Drop.NOT_SENT: self.ground.datagrams.errors})
 
     # --- What is wrong ----------------------------------------------------------------------------
 
