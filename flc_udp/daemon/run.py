@@ -124,8 +124,8 @@ class Daemon:
         self._hooks = Hooks(settings, ground, reader, directory.path, self._broke)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
-        self._web: Web | None = None
-        self._joining: asyncio.Task[None] | None = None
+        self._web = Web()
+        self._joining: asyncio.Future[list[None]] | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ground.after_turn.append(self._end_if_left)
 
@@ -158,9 +158,8 @@ class Daemon:
             # Here, so that a node nobody watches starts 25 ms sooner and is 2 MB smaller.
             from flc_udp.daemon.watch.pages import pages_of  # noqa: PLC0415  # as said above
 
-            web = self._web = Web()
-            web.pages = pages_of(self._status, self._control, self._hooks, web)
-            await web.serve(self.watched.sock)
+            self._web.pages = pages_of(self._status, self._control, self._hooks, self._web)
+            await self._web.serve(self.watched.sock)
         self._hooks.start()
         self._supervisor.ready()
         tell(
@@ -203,8 +202,7 @@ class Daemon:
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):
             await asyncio.wait_for(self._ground.drained(), DRAIN_S)
-        if self._web is not None:
-            self._web.close()
+        self._web.close()
         await self._control.close()
         self.directory.remove_socket()
         await self._ground.stop()
@@ -224,8 +222,10 @@ class Daemon:
         """Ask the seeds. While they are silent, their names are looked up again."""
         if self._joining is not None:
             self._joining.cancel()
-        joining = keep_joining(self.settings.join, self._join, self._live_addresses)
-        self._joining = asyncio.get_running_loop().create_task(joining)
+        seeds = self.settings.join
+        self._joining = asyncio.gather(
+            *(keep_joining(seed, self._join, self._live_addresses) for seed in seeds)
+        )
 
     def _live_addresses(self) -> set[Address]:
         return {row.address for row in self._node.live_rows()}

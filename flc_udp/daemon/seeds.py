@@ -10,7 +10,7 @@ rejoin.py asks silent addresses again.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from random import SystemRandom
 
 from flc_udp.daemon.notices import SeedUnresolved
@@ -28,17 +28,9 @@ JITTER = 0.25
 
 
 async def keep_joining(
-    seeds: Sequence[str],
-    join: Callable[[list[Address]], None],
-    live: Callable[[], Collection[Address]],
-) -> None:
-    """Join the addresses of `seeds`, until cancelled. `live` tells where members are now."""
-    await asyncio.gather(*(_keep_joining(seed, join, live) for seed in seeds))
-
-
-async def _keep_joining(
     seed: str, join: Callable[[list[Address]], None], live: Callable[[], Collection[Address]]
 ) -> None:
+    """Join the addresses of `seed`, until cancelled. `live` tells where members are now."""
     known: set[Address] = set()
     pause = RETRY_MIN_S
     while True:
