@@ -55,15 +55,14 @@ class LoopGround:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
         self.has_started = False
         """Whether the Node stands: a start that fails before has none."""
-        self._writes = 0
         self._wrote = asyncio.Event()
         self._turn_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
 
     async def drained(self) -> None:
-        """Wait until everything that is decided is on disk."""
-        while self._writes > 0 or (self.has_started and self.node.uncommitted > 0):
+        """Wait until every message that is decided is on disk."""
+        while self.has_started and self.node.uncommitted > 0:
             self._wrote.clear()
             await self._wrote.wait()
 
@@ -206,16 +205,7 @@ class LoopGround:
 
     def _write_later(self, write: Callable[[], None]) -> None:
         """Do a small write. That it failed is told, and nothing more."""
-        self._writes += 1
-
-        def ended() -> None:
-            self._writes -= 1
-
-        def failed(reason: str) -> None:
-            ended()
-            self.tell(WriteFailed(reason))
-
-        self._write(write, lambda _: ended(), failed)
+        self._write(write, lambda _: None, lambda reason: self.tell(WriteFailed(reason)))
 
     def _write(
         self,

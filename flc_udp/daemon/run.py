@@ -238,21 +238,18 @@ class Daemon:
         except FlcError as error:
             tell(notices.SettingsNotReloaded(str(error), error.hint))
         else:
-            settings, changed, needs_restart = reload(self.settings, found)
+            self.settings, changed, needs_restart = reload(self.settings, found)
             if needs_restart:
                 tell(notices.RestartNeeded(needs_restart))
-            self._go_on_with(settings, changed)
+            self._status.settings = self.settings
+            log_to_stderr(self.settings)
+            self._node.reload(self.settings)
+            self._hooks.reload(self.settings)
+            if "join" in changed:
+                self._join_seeds()
+            self._ground.turn_soon()
             tell(notices.SettingsReloaded(changed))
         self._supervisor.reloaded()
-
-    def _go_on_with(self, settings: Settings, changed: list[str]) -> None:
-        self.settings = self._status.settings = settings
-        log_to_stderr(settings)
-        self._node.reload(settings)
-        self._hooks.reload(settings)
-        if "join" in changed:
-            self._join_seeds()
-        self._ground.turn_soon()
 
     def _end_if_left(self) -> None:
         if self._node.has_left:

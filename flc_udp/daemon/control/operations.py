@@ -67,11 +67,6 @@ class Operations:
             "keys": self._do_keys,
         }
 
-    @property
-    def names(self) -> str:
-        """All ops, for the text of an error."""
-        return ", ".join((*self.answers, *self.lists))
-
     def follow_from(self, request: Record) -> tuple[str | None, int]:
         """(room or None for all, position) at which a follow begins; raises FlcError."""
         room = room_of(request)

@@ -159,7 +159,8 @@ class ControlConnection(asyncio.Protocol):
             case str() if op in operations.lists:
                 self._start_list(operations.lists[op](request), request_id)
             case _:
-                raise FlcError(f"unknown op {op!r}", f"known are: say, follow, {operations.names}")
+                known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
+                raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
     def _say(self, request: Record, request_id: object) -> None:
         say = Say(request_id, self._said, self.remember)
