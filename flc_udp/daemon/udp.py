@@ -32,13 +32,12 @@ BIND_HINTS = {
     errno.EACCES: "ports below 1024 are the system's: give a higher one with {flag}",
 }
 
-
 TCP_BACKLOG = 16
 """This many clients of the pages may wait until they are let in."""
 
 
 class Bound(NamedTuple):
-    """A socket and its address. Clients can connect to it, though nobody answers yet."""
+    """A bound socket and its address. Others can reach it, though nobody answers yet."""
 
     sock: socket.socket
     address: Address

@@ -179,7 +179,7 @@ class ControlConnection(asyncio.Protocol):
                 self._refuse(answer, say.id)
             else:
                 self._answer(answer, say.id)
-        self.flush_soon()
+        self._host.flush_soon(self)
         self._read_or_not()
         self._end_if_done()
 
@@ -219,7 +219,7 @@ class ControlConnection(asyncio.Protocol):
         """Show new messages to the follows that have seen all before. The others read on."""
         for follow in self.follows:
             follow.show(lines)
-        self.flush_soon()
+        self._host.flush_soon(self)
 
     # --- Lists ------------------------------------------------------------------------------------
 

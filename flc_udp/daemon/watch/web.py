@@ -18,6 +18,8 @@ from typing import NamedTuple, cast
 
 import h11
 
+from flc_udp.daemon.udp import TCP_BACKLOG
+
 DEADLINE_S = 5.0
 """The time from connecting to the last byte of the answer. A scrape needs a hundredth of it."""
 
@@ -143,7 +145,7 @@ class Web:
         """Answer on a socket that listens."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Exchange(self), sock=sock, backlog=CONNECTIONS_MAX
+            lambda: _Exchange(self), sock=sock, backlog=TCP_BACKLOG
         )
 
     def close(self) -> None:
