@@ -88,18 +88,15 @@ def setting(
     off: bool = False,
     reloads: bool = False,
     begins: str = "",
-    flag: str = "",
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
     """Build a field of `Settings`: its default, its reason, and what is allowed.
 
     `within` is the least and the most that a number may be. With `off`, 0 is allowed besides, and
     switches something off. With `reloads`, a running node follows it on SIGHUP. `begins` is the
-    title of the group that begins here. `flag` is the flag of `flc run` that adds one item to a
-    list.
+    title of the group that begins here.
     """
     metadata = {"why": why, "within": within, "choices": choices, "off": off}
-    metadata |= {"reloads": reloads, "begins": begins, "flag": flag}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={**metadata, "reloads": reloads, "begins": begins})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -123,7 +120,6 @@ class Settings:
         (),
         "KEY=VALUE, by which `flc members --tag` finds this node; at most 16 of 512 bytes together",
         reloads=True,
-        flag="--tag",
     )
     cluster: str = setting(
         "flc", "the name of the cluster; other clusters are ignored, even if they have the same key"
@@ -336,8 +332,8 @@ PROFILES: dict[str, dict[str, int]] = {
 
 
 def flag_of(setting: Field[Any]) -> str:
-    """Return the flag of `flc run` for a setting."""
-    return setting.metadata["flag"] or "--" + setting.name.replace("_", "-")
+    """Return the flag of `flc run` for a setting. One `--tag` adds one of the tags."""
+    return "--tag" if setting.name == "tags" else "--" + setting.name.replace("_", "-")
 
 
 SETTING_NAMES = tuple(f.name for f in fields(Settings))
