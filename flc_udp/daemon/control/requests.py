@@ -55,10 +55,11 @@ def unreadable(error: StoreFailed) -> FlcError:
 def room_of(request: Record) -> str | None:
     """The room of a query; None for all rooms."""
     room = request.get("room")
-    if room is not None and not isinstance(room, str):
+    if room is None:
+        return None
+    if not isinstance(room, str):
         raise FlcError(f"room is {room!r}", "a text is allowed")
-    if room is not None:
-        check_label("room", room)
+    check_label("room", room)
     return room
 
 
