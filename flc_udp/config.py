@@ -5,8 +5,6 @@ cluster: what a node accepts from others depends on nothing else. *Settings* are
 pace it and limit what it submits, and no two nodes have to agree on them.
 """
 
-from __future__ import annotations
-
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 

@@ -6,8 +6,6 @@ There is one timer, for the Node's one deadline. The ground only does what it is
 failure means is decided by the Node.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Sequence

@@ -1,7 +1,5 @@
 """What the daemon tells people besides its node: start and end, settings, keys and hooks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path

@@ -5,8 +5,6 @@ before the node is seen by anybody. SIGTERM and SIGINT leave in order. A broken 
 process with its traceback, because a restart from the log is safer than going on.
 """
 
-from __future__ import annotations
-
 import asyncio
 import gc
 import os

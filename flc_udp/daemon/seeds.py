@@ -7,8 +7,6 @@ The pauses are random, so that nodes do not ask in step. Each new address is joi
 rejoin.py asks silent addresses again.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable, Collection
 from random import SystemRandom

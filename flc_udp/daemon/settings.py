@@ -4,8 +4,6 @@ The names, types and limits are those of `config.Settings`. A profile only chang
 setting that is given anywhere overrides it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re

@@ -8,8 +8,6 @@ the manager kills a loop that stands still, and also one that turns without the 
 waits: what the manager does not take is told again at the next beat.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket

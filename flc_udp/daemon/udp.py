@@ -3,8 +3,6 @@
 The sockets of a node are looked up and bound here, that of its pages over TCP too.
 """
 
-from __future__ import annotations
-
 import asyncio
 import errno
 import socket

@@ -7,8 +7,6 @@ or reads slowly, nothing is kept in memory: it reads on from the log whenever it
 So a follower costs a few numbers, however far behind it is.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass

@@ -3,8 +3,6 @@
 A list is an iterator of records. A record with the key `end` closes it with what is in the record.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable

@@ -3,8 +3,6 @@
 Every function here raises FlcError, which names the argument and says what is allowed.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import datetime as dt

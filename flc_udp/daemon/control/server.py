@@ -9,8 +9,6 @@ takes is not read until it is slower. A client that does not read its answers ge
 until it does. So what a connection costs is bounded, however it behaves.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 from collections import deque
@@ -51,7 +49,7 @@ FOLLOWS_MAX = 1_024
 class ControlConnection(asyncio.Protocol):
     """One client."""
 
-    def __init__(self, host: Control) -> None:
+    def __init__(self, host: "Control") -> None:
         self.own: Own = {}
         self.is_full = False
         """Whether the other end does not read what it asked for, or has gone."""

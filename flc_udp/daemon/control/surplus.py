@@ -5,8 +5,6 @@ that comes a moment later would meet a broken pipe, and the client would think t
 died.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from flc_udp.daemon.records import encode

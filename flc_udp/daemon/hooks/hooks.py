@@ -26,8 +26,6 @@ is logged and not repeated. When the node stops, the commands that run have STOP
 killed after that. A node that is itself killed kills no command.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

@@ -3,8 +3,6 @@
 Each run of a command is told by the variables of its environment, and by its record on stdin.
 """
 
-from __future__ import annotations
-
 from typing import NamedTuple
 
 from flc_udp.core.facts import MemberFacts

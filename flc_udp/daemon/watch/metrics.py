@@ -6,8 +6,6 @@ test_metrics.py holds the list. A label has few values, and the source knows the
 queue, a state, but never a room or a node.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import TypeVar

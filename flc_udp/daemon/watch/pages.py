@@ -9,8 +9,6 @@ alive. A page is made at most once in FRESH_S, however many clients ask, so that
 keep the loop busy.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from http import HTTPStatus

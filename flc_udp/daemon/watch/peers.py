@@ -12,8 +12,6 @@ Different roots are no fault while people talk, because something is always on i
 only counted. The more members there are, the older all this is: each is probed in its turn.
 """
 
-from __future__ import annotations
-
 from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.wire.message_json import Record
 from flc_udp.wire.rows import State

@@ -1,7 +1,5 @@
 """What `flc status` shows: whether this node is healthy, why not, and what it holds and drops."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping

@@ -8,8 +8,6 @@ too many connections, the oldest is ended, so that slow clients cannot keep out 
 of a request is logged or kept.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
@@ -49,7 +47,7 @@ Pages = Mapping[str, Callable[[], Page]]
 class _Exchange(asyncio.Protocol):
     """One connection: one request, one answer, the end."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: "Web") -> None:
         self._web = web
         self._http = h11.Connection(h11.SERVER)
         self._received_bytes = 0
