@@ -4,7 +4,6 @@ It is the ground of its node (`ground`), and beyond that it only breaks. It can 
 its disk can fail, it can stand still for a while, and its disk can be put back to an earlier state.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 from flc_udp.model.dots import Dot
@@ -55,7 +54,7 @@ class Machine(HeapGround):
         self._trace("Z", f"stands still for {duration_us // MS_US} ms")
 
     def put_back(self) -> None:
-        """Give the disk of a machine that is down an earlier state."""
+        """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         assert self.node is None, "a disk is put back while nothing runs on it"
         self.disk.put_back()
         self.log = Log.over(self.disk.connection)
@@ -82,8 +81,10 @@ class Machine(HeapGround):
         self._follower.answered(utterance, answer)
 
     def wait(
-        self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
-    ) -> None:
-        """Wait until other nodes hold what was said here."""
-        self.running.wait(dot, needed, timeout_us, done)
+        self, dot: Dot, needed: int | None = None, timeout_ms: int = 10_000
+    ) -> list[WaitEnded]:
+        """Wait until other nodes hold what was said here. How it ended comes into the list."""
+        ended: list[WaitEnded] = []
+        self.running.wait(dot, needed, timeout_ms * MS_US, ended.append)
         self._turn_soon()
+        return ended

@@ -3,6 +3,7 @@
     world = World("abc", seed=7)
     world.cut("a", "b")
     world.say("a", "ops", "hi")
+    world.machines["b"].pause(500_000)
     world.run(2_000)
     world.heal()
     world.settle()
@@ -29,7 +30,6 @@ from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
 from flc_udp.waist.node import Node
-from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.rows import State
 
 PORT = 7352
@@ -109,14 +109,6 @@ class World(Stage):
         for name in names:
             self.machines[name].crash()
 
-    def leave(self, name: str) -> None:
-        """Let a node leave in order."""
-        self.machines[name].leave()
-
-    def pause(self, name: str, duration_ms: int) -> None:
-        """Let a machine stand still."""
-        self.machines[name].pause(duration_ms * MS_US)
-
     def fate(self, name: str, *fates: Fate, of: str = "append") -> None:
         """Decide how its next writes of one kind end.
 
@@ -124,18 +116,6 @@ class World(Stage):
         the kinds `recover` and `try_disk`, which follow a failure, those that are FAILED fail.
         """
         self.machines[name].disk.fates[of].extend(fates)
-
-    def fill(self, name: str, free_bytes: int = 0) -> None:
-        """Leave this much space on a machine's disk."""
-        self.machines[name].disk.free_bytes = free_bytes
-
-    def snapshot(self, name: str) -> None:
-        """Remember a machine's disk as it is now."""
-        self.machines[name].disk.keep_snapshot()
-
-    def rollback(self, name: str) -> None:
-        """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
-        self.machines[name].put_back()
 
     # --- The network ------------------------------------------------------------------------
 
@@ -174,15 +154,6 @@ class World(Stage):
         """Somebody says something at a node; what is returned tells what became of it."""
         return self.machines[name].say(room, body, receipt=receipt)
 
-    def wait(
-        self, name: str, utterance: Utterance, needed: int | None = None, timeout_ms: int = 10_000
-    ) -> list[WaitEnded]:
-        """Somebody waits until other nodes hold what was said; its end comes into the list."""
-        assert utterance.said is not None
-        ended: list[WaitEnded] = []
-        self.machines[name].wait(utterance.said.dot, needed, timeout_ms * MS_US, ended.append)
-        return ended
-
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""
         rows = by_position(self.machines[name].log.reader())
@@ -195,11 +166,8 @@ class World(Stage):
 
     def view(self, name: str) -> dict[str, State]:
         """What a running node believes of all members, itself included."""
-        members = self._node(name).facts().members
+        members = self.machines[name].running.facts().members
         return {member.row.name: member.row.state for member in members}
-
-    def _node(self, name: str) -> Node:
-        return self.machines[name].running
 
     # --- Time -------------------------------------------------------------------------------
 

@@ -47,11 +47,11 @@ def speak_once_restored() -> None:
     """A node that spoke gets an old disk, and speaks again before it has looked around."""
     with World("abc", 1) as world:
         world.settle()
-        world.snapshot("a")
+        world.machines["a"].disk.keep_snapshot()
         world.say("a", "ops", "one")
         world.settle()
         world.crash("a")
-        world.rollback("a")
+        world.machines["a"].put_back()
         world.restart("a")
         world.say("a", "ops", "another")
         world.settle()
