@@ -143,7 +143,7 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     def rashly(
         posts: Posts, _now: int, _room: object, _behind: int, _why: object, say: Say
     ) -> None:
-        waiting = posts._waiting  # noqa: SLF001  # the bug is put where it would be
+        waiting = posts.waiting
         while waiting:
             post = waiting.popleft()
             post.done(Committed(say(post.room, post.author, post.body).dot, 1))

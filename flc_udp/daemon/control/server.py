@@ -344,7 +344,7 @@ class Control:
             # How many messages the furthest is behind, over all rooms and with pruned messages.
             "lag_max": max(lags, default=0),
             # Says that are durable here, and wait for the disks of other nodes.
-            "waiting_for_others": node.waits,
+            "waiting_for_others": len(node.waits),
             # Clients that were refused because there were too many, since the daemon began.
             "turned_away": self.turned_away.count,
         }

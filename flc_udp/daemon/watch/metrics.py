@@ -158,7 +158,7 @@ class NodeCollector(Collector):
         members = members_by_state(facts)
         yield _gauge("members", "Members known, with this node.", members, "state")
         what = "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks."
-        waiting = {**node.queued(), "waiting_for_others": node.waits}
+        waiting = {**node.queued(), "waiting_for_others": len(node.waits)}
         yield _gauge("queue_length", what, waiting, "queue")
         running = {hook.name: hook.running for hook in hooks}
         yield _gauge("hooks_running", "Commands that run now.", running, "hook")
