@@ -79,8 +79,6 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
-        self.acknowledged: dict[Dot, str] = {}
-        """{dot: the name of the node that acknowledged it}."""
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
@@ -100,10 +98,11 @@ class Checks:
         """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
             follower.demand_rest()
-        for dot, name in self.acknowledged.items():
+        for dot, minted in self.minted.items():
+            is_acknowledged = isinstance(minted.utterance.answer, Committed)
             is_held = any(dot in follower.kept for follower in self.followers)
-            if not is_held and dot not in self.let_go:
-                raise Violation(f"{name}: {dot} acknowledged and lost")
+            if is_acknowledged and not is_held and dot not in self.let_go:
+                raise Violation(f"{dot} acknowledged and lost")
 
 
 class Follower:
@@ -145,7 +144,6 @@ class Follower:
             self._demand(is_refused, "refused and on its disk", utterance.dot)
             return
         self._demand(utterance.dot == answer.dot, "acknowledged and not on its disk", answer.dot)
-        self._checks.acknowledged[answer.dot] = self._name
 
     def demand_rest(self) -> None:
         """Nobody waits for an answer, and everything that was written is shown."""
@@ -357,14 +355,12 @@ class Follower:
         skipped = self._skip(history.bases)
         last = 0
         for position, message in by_position(reader):
-            self._demand(
-                position > last, f"stands at position {position} after {last}", message.dot
-            )
+            problem = f"stands at position {position} after {last}"
+            self._demand(position > last, problem, message.dot)
             last, self.position = position, position - 1
             self._write(position, message)
             self._show(message)
         self._demand_closed(skipped)
         self.position = reader.last_position()
-        self._demand(
-            history.heads == self._heads, "its heads are not those of its base and messages"
-        )
+        is_whole = history.heads == self._heads
+        self._demand(is_whole, "its heads are not those of its base and messages")

@@ -11,6 +11,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.ground import HeapGround
+from flc_udp.sim.plan import SEEDS
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Committed, Post
@@ -37,7 +38,8 @@ class Machine(HeapGround):
         self._trace("^", f"starts, life {self._life}")
         self._follower.started(self.log)
         if not alone:
-            self.node.join([*self._seeds, *remembered_addresses(self.log)])
+            seeds = list(self._network.numbers)[: min(self.number, SEEDS)]
+            self.node.join([*seeds, *remembered_addresses(self.log)])
         self._turn_soon()
 
     def leave(self) -> None:

@@ -19,7 +19,6 @@ from string import ascii_lowercase
 from typing import Self
 
 from flc_udp.config import Settings
-from flc_udp.model.address import Address
 from flc_udp.model.message import decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit
@@ -27,12 +26,10 @@ from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import Fate, by_position
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults
-from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
 from flc_udp.waist.node import Node
 from flc_udp.wire.rows import State
 
-PORT = 7352
 LOOK_US = 50 * MS_US
 """The world looks this often whether everything is quiet."""
 
@@ -78,17 +75,14 @@ class World(Stage):
         if error is not None:
             error.add_note("\n".join(self.trace.tail(TAIL_LINES)))
         for machine in self.machines.values():
-            machine.disk.close()
+            machine.disk.connection.close()
 
     # --- The machines -----------------------------------------------------------------------
 
     def add(self, name: str, settings: Settings | None = None) -> None:
         """Add a machine with an empty disk. It is still to be started."""
-        number = len(self.machines)
-        address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
-        seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
         self.trace.names.append(name)
-        self.machines[name] = Machine(self, name, address, seeds, settings or self.settings)
+        self.machines[name] = Machine(self, name, settings or self.settings)
 
     def _acquaint(self) -> None:
         """Let all nodes know each other, as if they had been together for long."""
@@ -186,8 +180,7 @@ class World(Stage):
         Raises NotConverged, or the Violation that was found.
         """
         took = self.run_until_quiet(limit_ms, members_too=True)
-        running = [machine for machine in self.machines.values() if machine.node is not None]
-        audit(self.checks, [(machine.name, machine.log) for machine in running])
+        audit(self.checks, [(m.name, m.log) for m in self.machines.values() if m.node is not None])
         return took
 
     def run_until_quiet(self, limit_ms: int, *, members_too: bool) -> int:

@@ -669,7 +669,7 @@ class Intrigue:
         self.told: list[tuple[type[Notice], str]] = []
         self._random = Random(seed)
         self._seal = Seal(world.ring, b"an outsider's...")
-        self._outside = world.network.attach(OUTSIDE, lambda *_: None)
+        self._outside, _ = world.network.attach(lambda *_: None)
         world.trace.names.append("outsider")
         world.listeners.append(self._listen)
         world.run(1_000)
