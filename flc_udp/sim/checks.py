@@ -167,8 +167,7 @@ class Follower:
     def _mint(self, message: Message) -> None:
         dot = message.dot
         utterance = next((said for said in self._unanswered if said.dot is None), None)
-        told = message.room, message.body
-        if utterance is None or (utterance.room, utterance.body) != told:
+        if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
             raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
         utterance.dot = dot
         for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:

@@ -317,8 +317,7 @@ class HeapGround:
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))
-        has_failed = isinstance(history, StoreFailed)
-        if not has_failed or fate is Fate.DOUBTED:
+        if fate is Fate.DOUBTED or not isinstance(history, StoreFailed):
             self._trace("B", f"takes a base of {len(base)} logs below {floor}")
             self._follower.adopted(floor, base, self.log.load(), self.disk.positions())
         if isinstance(history, StoreFailed):

@@ -69,11 +69,8 @@ class Machine(HeapGround):
         """Say something here, under the machine's name. What is returned tells its fate."""
         utterance = self._follower.utters(room, body, self.now())
         self._trace("S", f"says in {room}: {body[:24]!r}")
-        done = partial(self._answered, utterance)
-        if self.node is None:
-            done(FlcError(f"{self.name} is down", "start it"))
-            return utterance
-        self.node.post(Post(room, self.name, body, done, receipt=receipt))
+        answered = partial(self._answered, utterance)
+        self.running.post(Post(room, self.name, body, answered, receipt=receipt))
         self._turn_soon()
         return utterance
 

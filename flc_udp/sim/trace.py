@@ -84,16 +84,14 @@ class Trace:
 
     def _render(self, line: TraceLine) -> str:
         columns = ["|" if line.running >> n & 1 else " " for n in range(len(self.names))]
+        text = line.text
         if line.sender is not None:
             columns[line.sender] = "o"
+            names = f"{self.names[line.sender]} to {self.names[line.node]}"
+            fate = f", {text}" if text else ""
+            text = f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"
         columns[line.node] = line.mark
-        text = line.text if line.sender is None else self._packet_text(line, line.sender)
         return f"{line.at / 1000:>12.3f}  {''.join(columns)}  {text}"
-
-    def _packet_text(self, line: TraceLine, sender: int) -> str:
-        names = f"{self.names[sender]} to {self.names[line.node]}"
-        fate = f", {line.text}" if line.text else ""
-        return f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"
 
     def _contents(self, datagram: bytes) -> str:
         try:

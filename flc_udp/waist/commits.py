@@ -101,9 +101,8 @@ class Commits:
 
     def start(self, now: Micros, once_of: OnceOf, *, catching_up: bool) -> None:
         """Start a commit of what is decided, if it is time."""
-        if self._under_way is not None or not self._decided or self._refuses_until is not None:
-            return
-        if now < self._next:
+        is_free = self._under_way is None and self._refuses_until is None
+        if not is_free or not self._decided or now < self._next:
             return
         self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
         self._began = now

@@ -271,8 +271,6 @@ class Node:
 
     def _save_self(self) -> None:
         me, saved = self.me, self._saved
-        if me is saved:
-            return
         self._saved = me
         if me.id != saved.id:
             self._ground.save_identity(me.id)
@@ -312,13 +310,12 @@ class Node:
     def recovered(self, history: History, last_position: int) -> None:
         """The log was opened anew after a failure. It holds `history`, up to `last_position`."""
         now = self._ground.now()
-        adopt, is_adopting = self._adopt, self._is_adopting
-        if self._commits.failing is not None or not is_adopting:
+        if self._commits.failing is not None or not self._is_adopting:
             self._commits.recovered(now)
-        if is_adopting:
-            assert adopt is not None
+        if self._is_adopting:
+            assert self._adopt is not None
             # The base may be on the disk although its writing was reported as failed.
-            self._end_adoption(history if history.floor >= adopt.floor else None)
+            self._end_adoption(history if history.floor >= self._adopt.floor else None)
         else:
             self._replica.rebuild(history, now)
         self._carry_out(now)

@@ -37,9 +37,8 @@ class Waiting(NamedTuple):
     def outcome(self) -> WaitEnded:
         """How it stands."""
         wait = self.watched
-        missing = (*wait.waited_for, *wait.gone)
         is_short = bool(wait.waited_for) if self.is_for_all else len(wait.held_by) < wait.needed
-        return WaitEnded(tuple(wait.held_by), missing, is_short)
+        return WaitEnded(tuple(wait.held_by), (*wait.waited_for, *wait.gone), is_short)
 
 
 def take_ended(waits: list[Waiting], read_until: int) -> list[Waiting]:
