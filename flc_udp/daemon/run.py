@@ -64,7 +64,7 @@ def main(load: Callable[[], Settings]) -> int:
         tell(notices.VariableUnknown(variable, hint))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    directory = DataDirectory.open(settings.data or default_directory(os.environ))
+    directory = DataDirectory(settings.data or default_directory(os.environ))
     try:
         uvloop.run(_run(settings, load, directory))
     finally:

@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flc_udp.model.errors import Malformed
 from flc_udp.sim.heap import Heap
 from flc_udp.wire import codec
-from flc_udp.wire.packets import KIND_OF
+from flc_udp.wire.packets import TITLE_OF
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
 
 LINES_KEPT = 4_000
@@ -98,6 +98,6 @@ class Trace:
             _, packets, _ = codec.read(self._opener.open(datagram).payload)
         except Malformed as error:
             return error.reason
-        kinds = (KIND_OF[type(packet)].name.lower() for packet in packets)
+        kinds = (TITLE_OF[type(packet)].replace("-", "_") for packet in packets)
         runs = ((kind, len(list(run))) for kind, run in groupby(kinds))
         return ", ".join(kind if count == 1 else f"{count} {kind}s" for kind, count in runs)

@@ -41,9 +41,9 @@ from flc_udp.model.dots import BEGINNING, VISITOR
 from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message, check_label, decode, hash_of
+from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
-from flc_udp.store.snapshot import snapshot
 from flc_udp.store.writer_memory import WriterMemory
 from flc_udp.wire.codec import read
 from flc_udp.wire.message_json import message_record

@@ -51,7 +51,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def import_(args: argparse.Namespace) -> None:
     """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
-        directory = DataDirectory.open(args.data or default_directory())
+        directory = DataDirectory(args.data or default_directory())
         try:
             with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
                 taking.take_all(file)
