@@ -95,7 +95,7 @@ class Trace:
 
     def _contents(self, datagram: bytes) -> str:
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram).payload)
+            _, packets, _ = codec.read(self._opener.open(datagram))
         except Malformed as error:
             return error.reason
         kinds = (TITLE_OF[type(packet)].replace("-", "_") for packet in packets)

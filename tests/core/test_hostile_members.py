@@ -169,7 +169,7 @@ def acquainted() -> Stand:
 def nonces_in(sent: Sequence[tuple[bytes, Address]]) -> list[int]:
     """Nonces of the pings and ping-reqs among what was sent."""
     opener = Seal(RING, bytes(SESSION_BYTES))
-    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram).payload)[1])
+    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram))[1])
     return [packet.nonce for packet in packets if isinstance(packet, Ping | PingReq)]
 
 
@@ -361,7 +361,7 @@ class Holder:
     def hear(self, datagram: bytes) -> None:
         """Read what was sent to one of its addresses: it may answer with the right nonce."""
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram).payload)
+            _, packets, _ = codec.read(self._opener.open(datagram))
         except Malformed:  # It drove somebody to say what nobody can read.
             return
         for packet in packets:

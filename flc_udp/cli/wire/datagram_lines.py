@@ -59,7 +59,7 @@ def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, 
     """
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
-        payload = seal.open(datagram).payload
+        payload = seal.open(datagram)
     except Malformed as error:
         hint = {"hint": KEY_HINT} if error.reason in NOT_OURS else {}
         return _unread(error.reason, "datagram", error.at, {**hint, **extra})
