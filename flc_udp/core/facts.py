@@ -91,8 +91,6 @@ class RepairFacts(NamedTuple):
     """Whether nothing is wanted of anybody, held back, or on its way to the disk."""
     synced: Mapping[NodeId, bool | None]
     """For each member that the last sync asked: whether its root agreed. None: it is silent."""
-    forks: int
-    """Messages that had the name of another one."""
     holdback_messages: int
     """Messages that came before their causes, and wait."""
     holdback_bytes: int
@@ -201,7 +199,6 @@ def repair_facts(log_side: LogSide) -> RepairFacts:
         pulls=repair.pulls,
         is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
         synced=dict(repair.exchange.synced),
-        forks=repair.exchange.forks,
         holdback_messages=len(causal.held),
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,

@@ -40,7 +40,8 @@ class LogSide:
         self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
         settings = shared.settings
-        self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
+        limits = (settings.holdback_messages_max, settings.holdback_bytes_max)
+        self.causal = Causal(history, *limits, shared.drops)
         self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
         """Messages that are decided and not durable yet."""

@@ -374,17 +374,7 @@ class Replica:
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
-        repair, causal = self._log_side.repair, self._log_side.causal
-        return self._shared.drops + Counter(
-            {
-                Drop.HOLDBACK_OVERFLOW: causal.dropped,
-                Drop.BROKEN_CHAIN: causal.refused,
-                Drop.MEMBER_TABLE_FULL: self._members.refused,
-                Drop.PIECES_OVERFLOW: repair.pieces.dropped,
-                Drop.FORKED_LOG: repair.exchange.forks,
-                Drop.WANT_GIVEN_UP: repair.wants.abandoned,
-            }
-        )
+        return self._shared.drops.copy()
 
     def facts(self, now: Micros) -> Facts:
         """All that status, metrics, hooks, the simulator and tests may look at."""

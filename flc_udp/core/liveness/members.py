@@ -6,6 +6,7 @@ that have heard the same claims believe the same, in whatever order they heard t
 subject raises its incarnation. The address, name and tags travel with the claim and change with it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from flc_udp.core.liveness.probe import RoundTrip
 from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Update
@@ -97,17 +99,19 @@ def member_hash(row: MemberRow) -> int:
 class MemberTable:
     """All members. This node's own row stands apart, as `me`."""
 
-    def __init__(self, me: MemberRow, settings: Settings, now: Micros) -> None:
+    def __init__(
+        self, me: MemberRow, settings: Settings, drops: Counter[Drop], now: Micros
+    ) -> None:
         self.me = Member(me, now)
         self.table = Table({me.id: member_hash(me)})
         """The live members, whose table two nodes compare."""
-        self.refused = 0
         self._others: dict[NodeId, Member] = {}
         # These are asked for in every turn and change rarely, so they are kept until they change.
         self._live: dict[NodeId, Member] | None = None
         self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = settings.members_max
+        self._drops = drops
         self.news = News()
         self.news.put(me.id)
 
@@ -157,7 +161,7 @@ class MemberTable:
             if reaped is not None and not overrides(claim, reaped):
                 return False
             if not self._make_room():
-                self.refused += 1
+                self._drops[Drop.MEMBER_TABLE_FULL] += 1
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):

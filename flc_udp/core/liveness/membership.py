@@ -71,7 +71,7 @@ class Membership:
 
     def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
         settings, random = shared.settings, shared.random
-        self.members = MemberTable(me, settings, now)
+        self.members = MemberTable(me, settings, shared.drops, now)
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)

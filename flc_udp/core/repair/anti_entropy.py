@@ -42,8 +42,8 @@ class AntiEntropy:
         settings = shared.settings
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
-        self.pieces = Pieces()
-        self.wants = Wants(causal.gaps, repair_timeout_us)
+        self.pieces = Pieces(shared.drops)
+        self.wants = Wants(causal.gaps, repair_timeout_us, shared.drops)
         self.fetch = Fetch(self.wants, pull_timeout_us, repair_timeout_us)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
         self.adoption = Adoption(shared, self.wants, members)

@@ -21,6 +21,7 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.rows import DigestRow, State
@@ -60,14 +61,13 @@ class Exchange:
         """{member that the last sync asked: whether its latest root was this node's own}.
 
         None: it told none yet."""
-        self.forks = 0
-        """Messages that had the name of another one."""
         self._standing = shared.standing
         self._causal = causal
         self._members = members
         self._wants = wants
         self._random = shared.random
         self._out = shared.out
+        self._drops = shared.drops
         self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
         payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
@@ -160,7 +160,7 @@ class Exchange:
 
     def tell_fork(self, dot: Dot) -> None:
         """Two messages have one name: a disk or a machine was copied, or it broke."""
-        self.forks += 1
+        self._drops[Drop.FORKED_LOG] += 1
         self._out.append(LogForked(dot))
 
     # --- Packets ----------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.model.dots import LogId, NodeId, Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 
 REPAIR_MESSAGES_MAX = 64
@@ -171,16 +172,15 @@ class PullUnderWay:
 class Wants:
     """All wanted logs. Times are in µs."""
 
-    def __init__(self, gaps: Gaps, repair_timeout_us: int) -> None:
+    def __init__(self, gaps: Gaps, repair_timeout_us: int, drops: Counter[Drop]) -> None:
         self.to_go = 0
         """Messages known to be missing, as last counted."""
         self.found = False
         """Whether a digest was the first to tell of something that was asked for since this was
         last looked at."""
-        self.abandoned = 0
-        """Wants that nobody could serve."""
         self._gaps = gaps
         self._repair_timeout_us = repair_timeout_us
+        self._drops = drops
         self._wanted: dict[LogId, WantedLog] = {}
         self._uncounted: dict[LogId, None] = {}
         """Logs of which more is wanted than was counted."""
@@ -395,7 +395,7 @@ class Wants:
         elif wanted.missing:
             wanted.fail(peer)
             if wanted.failures >= FAILURES_MAX:
-                self.abandoned += 1
+                self._drops[Drop.WANT_GIVEN_UP] += 1
                 self._drop(log, wanted)
             else:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -15,6 +16,7 @@ from flc_udp.core.repair.wants import (
     Wants,
 )
 from flc_udp.model.dots import Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import NEVER
 
 TIMEOUT_US = 400_000
@@ -31,7 +33,8 @@ class Puller:
     """Wants, the heads they are held against, a clock and nonces."""
 
     def __init__(self) -> None:
-        self.wants = Wants(self.gaps, TIMEOUT_US)
+        self.drops: Counter[Drop] = Counter()
+        self.wants = Wants(self.gaps, TIMEOUT_US, self.drops)
         self.fetch = Fetch(self.wants, TIMEOUT_US, TIMEOUT_US)
         self.heads: dict[bytes, int] = {}
         self.looks = 0
@@ -271,7 +274,7 @@ def test_what_nobody_can_serve_is_let_go() -> None:
 
     assert len(asked) == FAILURES_MAX
     assert sorted(pauses) == pauses
-    assert puller.wants.abandoned == 1
+    assert puller.drops == {Drop.WANT_GIVEN_UP: 1}
 
     puller.wants.add(log(1), 5, CYD, puller.now)
 
