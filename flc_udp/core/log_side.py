@@ -260,13 +260,10 @@ class LogSide:
 
     # --- The end of a turn ------------------------------------------------------------------------
 
-    def end_turn(self, now: Micros) -> None:
-        """Do what has become due in this turn."""
+    def end_turn(self, now: Micros) -> list[Effect]:
+        """Do what has become due in this turn. What was decided in it is committed as one."""
         if self.repair.wake_at <= now:
             self.wake(now)
         self.take_history(now)
-
-    def take_appended(self) -> list[Effect]:
-        """What was decided since the last time, to be committed as one."""
         decided, self._decided = self._decided, []
         return [Append(tuple(decided))] if decided else []

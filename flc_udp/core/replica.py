@@ -276,9 +276,8 @@ class Replica:
         """Everything that was decided since the last turn, in the order it is to be carried out."""
         self._follow_members()
         self._follow_identity()
-        self._log_side.end_turn(now)
+        effects = self._log_side.end_turn(now)
         self._membership.push_news(now)
-        effects = self._log_side.take_appended()
         effects += self._shared.out
         effects += self._log_side.rumors.take(self._links, now)
         self._shared.out.clear()
@@ -317,16 +316,6 @@ class Replica:
         return self._standing.root
 
     @property
-    def members_root(self) -> bytes:
-        """The root of all live members."""
-        return self._members.root
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether `leave` was asked for."""
-        return self._membership.is_leaving
-
-    @property
     def uncommitted(self) -> int:
         """Messages that are decided and not durable yet."""
         return self._log_side.uncommitted
@@ -358,8 +347,7 @@ class Replica:
 
     def row_of(self, node: NodeId) -> MemberRow | None:
         """A member's row, this node's own too; None for one that is unknown."""
-        member = self._members.get(node)
-        return None if member is None else member.row
+        return self._members.row_of(node)
 
     def member(self, node: NodeId, now: Micros) -> MemberFacts | None:
         """What is known of one other member. None: there is none with this id."""
@@ -383,7 +371,7 @@ class Replica:
             me=self.me,
             log=standing.log,
             members=member_facts(self._membership, standing, self._links, self._receipts, now),
-            members_root=self.members_root,
+            members_root=self._members.root,
             health=health_facts(self._membership.detector.health, now),
             root=self.root,
             logs=standing.logs,
@@ -393,6 +381,6 @@ class Replica:
             repair=self.repair_facts(),
             uncommitted=self.uncommitted,
             catching_up=standing.catching_up,
-            is_leaving=self.is_leaving,
+            is_leaving=self._membership.is_leaving,
             drops=self.drops(),
         )
