@@ -27,7 +27,6 @@ from flc_udp.core.facts import (
     MemberFacts,
     RepairFacts,
     health_facts,
-    member_facts,
     peer_facts,
     repair_facts,
 )
@@ -284,17 +283,14 @@ class Replica:
         return effects
 
     def _follow_members(self) -> None:
-        if not self._membership.claims.changed:
-            return
         live = self._members.live_by_id()
-        ids = tuple(live)
-        if ids == self._live_then:
+        if not self._membership.claims.changed or tuple(live) == self._live_then:
             return
         self._links.refill(self.me.id, self._members.live())
         for node in self._live_then:
             if node not in live:
                 self._receipts.drop(node)
-        self._live_then = ids
+        self._live_then = tuple(live)
 
     def _follow_identity(self) -> None:
         """Under a new id a new log begins, whose first message says whose it is."""
@@ -366,15 +362,21 @@ class Replica:
 
     def facts(self, now: Micros) -> Facts:
         """All that status, metrics, hooks, the simulator and tests may look at."""
-        standing = self._standing
+        standing, me, health = self._standing, self._members.me, self._membership.detector.health
+        own = MemberFacts(me.row, now - me.since, None, health.score, standing.catching_up)
+        others = (
+            peer_facts(member, standing, self._links, self._receipts, now)
+            for member in self._members
+            if member is not me
+        )
         return Facts(
-            me=self.me,
+            me=me.row,
             log=standing.log,
-            members=member_facts(self._membership, standing, self._links, self._receipts, now),
+            members=(own, *others),
             members_root=self._members.root,
-            health=health_facts(self._membership.detector.health, now),
+            health=health_facts(health, now),
             root=self.root,
-            logs=standing.logs,
+            logs=len(standing.table),
             messages=standing.messages,
             rooms=len(self._log_side.causal.frontiers),
             floor=standing.floor,
