@@ -192,9 +192,7 @@ class Causal:
         """Those that waited for `dot` and lack nothing now. The others wait for their next dot."""
         ready = []
         for waiting in self._waiting_for.pop(dot, ()):
-            arrival = self.held.get(waiting)
-            if arrival is None:
-                continue  # It was dropped while it waited.
+            arrival = self.held[waiting]
             blocker = self._blocker(arrival.message)
             if blocker is None:
                 self._release(arrival.message)
@@ -228,13 +226,7 @@ class Causal:
         while by_stamp and (len(self.held) > keep_messages or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
             self._drops[Drop.HOLDBACK_OVERFLOW] += 1
-        self._forget_dropped()
-
-    def _forget_dropped(self) -> None:
-        """Let none of the dropped messages wait for a dot any more."""
         for blocker, waiting in list(self._waiting_for.items()):
-            still = [dot for dot in waiting if dot in self.held]
-            if still:
-                self._waiting_for[blocker] = still
-            else:
+            waiting[:] = [dot for dot in waiting if dot in self.held]
+            if not waiting:
                 del self._waiting_for[blocker]

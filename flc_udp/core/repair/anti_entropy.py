@@ -148,13 +148,12 @@ class AntiEntropy:
         """Ask the window's peer for what is missing in it."""
         named = self._writer.name_all([(log, self.wants.missing(log)) for log in window.logs])
         if not named:
-            self.catch_up.nothing_missing(window)
+            self.catch_up.stretches.nothing_missing(window)
             return
         nonce = self._random.getrandbits(64)
         self.catch_up.asked(nonce, window, now, in_pieces=any(want.pieces for want in named))
-        pull = Pull(
-            nonce, self.catch_up.credit_bytes, False, window.after, window.below, tuple(named)
-        )
+        credit_bytes = self.catch_up.pace.credit_bytes
+        pull = Pull(nonce, credit_bytes, False, window.after, window.below, tuple(named))
         self._send(window.peer, pull)
 
     def _send(self, peer: NodeId, pull: Pull) -> None:

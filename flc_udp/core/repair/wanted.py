@@ -66,14 +66,14 @@ class Asker(Enum):
 class WantedLog:
     """What is wanted of one log."""
 
-    upper: int
-    """The last seq that some teller holds."""
     due_at: int
     """When it is to be asked for, while it waits."""
-    tellers: list[NodeId]
-    """Those that hold it, in the order in which they are to be asked."""
     by_digest: bool
     """Whether a digest was the first to tell of it."""
+    upper: int = 0
+    """The last seq that some teller holds."""
+    tellers: list[NodeId] = field(default_factory=list)
+    """Those that hold it, in the order in which they are to be asked."""
     missing: int = 0
     """Messages, as last counted."""
     asker: Asker | None = None

@@ -136,11 +136,9 @@ class Wants:
         if wanted is None:
             if len(self._wanted) >= WANTS_MAX:
                 return
-            wanted = self._wanted[log] = WantedLog(upper, due_at, [teller], by_digest)
+            wanted = self._wanted[log] = WantedLog(due_at, by_digest)
             self._wait(log, wanted, due_at)
-            self._uncounted[log] = None
-            return
-        if wanted.floors is not None:
+        elif wanted.floors is not None:
             wanted.floors.has_some(teller)
         elif due_at < wanted.due_at and wanted.asker is None and log not in self._ready:
             self._wait(log, wanted, due_at)  # A digest leaves more time than other tellings.
