@@ -9,7 +9,6 @@ stretch with local health. A failed round also counts against this node, unless 
 that they hear this node in time.
 """
 
-from collections.abc import Sequence
 from typing import NamedTuple
 
 from flc_udp.core.effects import Send
@@ -64,9 +63,7 @@ class Detector:
 
     def wake(self, now: Micros) -> list[NodeId]:
         """Start and end what is due. Return the members whose rounds failed."""
-        failed = [
-            node for round_ in self.probes.take_overdue(now) for node in self._overdue(round_, now)
-        ]
+        failed = [r.node for r in self.probes.take_overdue(now) if self._advance(r, now)]
         for nonce in [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]:
             errand = self._errands.pop(nonce)
             self._out.send(errand.asker, Nack(errand.asker_nonce))
@@ -83,12 +80,12 @@ class Detector:
         round_ = self.probes.begin(node, self._timeout_us_of(member), now)
         self._ping(member, round_.nonce)
 
-    def _overdue(self, round_: Round, now: Micros) -> Sequence[NodeId]:
-        """Begin the next stage of a round, or end it. Return the member if it failed."""
+    def _advance(self, round_: Round, now: Micros) -> bool:
+        """Begin the next stage of a round that is overdue, or end it. True: it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
             self.probes.drop(round_.node)
-            return ()
+            return False
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)
             self.probes.go_indirect(round_, [relay.row.id for relay in relays], now)
@@ -96,12 +93,12 @@ class Detector:
             to = tuple(relay.row.address for relay in relays)
             if to:
                 self._out.append(Send(to, (PingReq(round_.nonce, round_.node),)))
-            return ()
+            return False
         # Where every relay is silent, or there is none, it may be this node that is not heard.
         if round_.nacks_missing or not round_.relays:
             change = Change.NACK_MISSING if round_.relays else Change.PROBE_FAILED
             self.health.note(change, now)
-        return (round_.node,)
+        return True
 
     # --- The network ------------------------------------------------------------------------
 
