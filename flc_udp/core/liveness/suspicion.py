@@ -28,9 +28,10 @@ def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> in
 
 
 def limits_of(settings: Settings, live: int) -> tuple[int, int, int]:
-    """How many further accusers are enough among `live` others, and the shortest and longest time.
+    """How many further accusers are enough among `live` others, and how long a suspicion may last.
 
-    In plain SWIM there is only one timeout, however few members accuse.
+    Its shortest and its longest time are in µs. In plain SWIM there is only one timeout, however
+    few members accuse.
     """
     shortest_us = round(settings.suspect_timeout_ms * MS_US * max(1.0, log10(live + 1)))
     if not settings.lifeguard:
