@@ -104,7 +104,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
             messages=sum(held.values()) if room is None else held[room],
             base=len(base),
             floor=reader.floor(),
-            logs=standing.logs,
+            logs=len(standing.table),
             root=standing.root.hex(),
         )
     )

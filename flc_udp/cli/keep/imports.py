@@ -14,6 +14,7 @@ directory would have to give up some of its messages for that.
 import argparse
 import sys
 import time
+from collections import Counter
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
 from typing import BinaryIO
@@ -85,7 +86,7 @@ class Import:
         """Messages of the export that were held already."""
         self._log = log
         self._reader = log.reader()
-        self._causal = Causal(log.load(), 0, 0)
+        self._causal = Causal(log.load(), 0, 0, Counter())
         self._floor = 0
         """The floor that the last head announced."""
         self._base: list[BaseLog] = []
@@ -174,7 +175,7 @@ class Import:
                 "has a base, and this directory lacks some of the messages that were pruned there",
                 "import it into an empty data directory, or start this node with --join",
             )
-        self._causal = Causal(self._log.adopt(self._floor, base), 0, 0)
+        self._causal = Causal(self._log.adopt(self._floor, base), 0, 0, Counter())
 
     def _take_message(self, message: Message) -> None:
         if not self._messages_left or self._base_left:

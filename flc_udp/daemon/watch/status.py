@@ -130,7 +130,7 @@ class Status:
             yield Code.DATA_NOT_READABLE.because(why=error.strerror)
         if node.drops()[Drop.SEAL_BROKEN]:
             yield Code.SEAL_BROKEN.because()
-        if facts.repair.forks:
+        if node.drops()[Drop.FORKED_LOG]:
             yield Code.LOG_FORKED.because()
         if health.score and 2 * health.score >= health.score_max:
             yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
