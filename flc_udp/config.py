@@ -5,8 +5,6 @@ cluster: what a node accepts from others depends on nothing else. *Settings* are
 pace it and limit what it submits, and no two nodes have to agree on them.
 """
 
-from __future__ import annotations
-
 from dataclasses import Field, dataclass, field, fields
 from typing import Any
 
@@ -82,26 +80,21 @@ the pieces of any two senders fit together."""
 def setting(
     default: Any,  # noqa: ANN401  # as dataclasses.field itself
     why: str,
+    within: tuple[int, int] | None = None,
     *,
-    low: int | None = None,
-    high: int | None = None,
     choices: tuple[str, ...] = (),
     off: bool = False,
     reloads: bool = False,
     begins: str = "",
-    flag: str = "",
 ) -> Any:  # noqa: ANN401  # as dataclasses.field itself
     """Build a field of `Settings`: its default, its reason, and what is allowed.
 
-    With `off`, 0 is allowed besides low..high, and switches something off. With `reloads`, a
-    running node follows it on SIGHUP. `begins` is the title of the group that begins here.
-    `flag` is the flag of `flc run` that adds one item to a list.
+    `within` is the least and the most that a number may be. With `off`, 0 is allowed besides, and
+    switches something off. With `reloads`, a running node follows it on SIGHUP. `begins` is the
+    title of the group that begins here.
     """
-    metadata: dict[str, Any] = {"why": why, "low": low, "high": high, "choices": choices}
-    metadata |= {"off": off, "reloads": reloads, "begins": begins, "flag": flag}
-    if isinstance(default, tuple):
-        return field(default_factory=lambda: default, metadata=metadata)
-    return field(default=default, metadata=metadata)
+    metadata = {"why": why, "within": within, "choices": choices, "off": off}
+    return field(default=default, metadata={**metadata, "reloads": reloads, "begins": begins})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -125,11 +118,9 @@ class Settings:
         (),
         "KEY=VALUE, by which `flc members --tag` finds this node; at most 16 of 512 bytes together",
         reloads=True,
-        flag="--tag",
     )
     cluster: str = setting(
-        "flc",
-        "the name of the cluster; other clusters are ignored, even if they have the same key",
+        "flc", "the name of the cluster; other clusters are ignored, even if they have the same key"
     )
     key_file: str = setting(
         "", "a file with one base64 key of 32 bytes a line; the first key seals, any key opens"
@@ -159,32 +150,25 @@ class Settings:
     body_bytes_max: int = setting(
         65_536,
         "the largest body that this node takes from its own users",
-        low=1,
-        high=BODY_BYTES_MAX,
+        (1, BODY_BYTES_MAX),
         reloads=True,
         begins="What this node submits",
     )
     disk_free_bytes_min: int = setting(
-        64 << 20,
-        "posts are refused when less disk space is free",
-        low=0,
-        high=1 << 50,
-        reloads=True,
+        64 << 20, "posts are refused when less disk space is free", (0, 1 << 50), reloads=True
     )
 
     retention_age_s: int = setting(
         0,
         "messages that arrived here longer ago are deleted; 0 keeps them",
-        low=0,
-        high=1 << 34,
+        (0, 1 << 34),
         reloads=True,
         begins="What this node keeps",
     )
     retention_bytes: int = setting(
         0,
         "the oldest messages are deleted while the log takes more disk; 0 keeps them",
-        low=1 << 20,
-        high=1 << 50,
+        (1 << 20, 1 << 50),
         off=True,
         reloads=True,
     )
@@ -201,56 +185,43 @@ class Settings:
     hook_processes: int = setting(
         1,
         "how many commands for messages run at a time; with 1 they run in the order shown",
-        low=1,
-        high=16,
+        (1, 16),
     )
     hook_timeout_s: int = setting(
         30,
         "a command that runs longer is killed, with its process group",
-        low=1,
-        high=86_400,
+        (1, 86_400),
         reloads=True,
     )
 
     probe_interval_ms: int = setting(
         800,
         "one member is probed in each interval; an idle node then sends 240 bytes/s",
-        low=20,
-        high=60_000,
+        (20, 60_000),
         begins="Membership",
     )
     probe_timeout_ms: int = setting(
-        300,
-        "the longest wait for a direct ack; the wait follows the round trip",
-        low=5,
-        high=30_000,
+        300, "the longest wait for a direct ack; the wait follows the round trip", (5, 30_000)
     )
     probe_timeout_min_ms: int = setting(
-        100,
-        "the shortest wait for a direct ack; a busy process may be that late",
-        low=1,
-        high=30_000,
+        100, "the shortest wait for a direct ack; a busy process may be that late", (1, 30_000)
     )
     suspect_timeout_ms: int = setting(
         1_000,
         "a suspect has at least this time to refute, multiplied by log10 of the members",
-        low=20,
-        high=300_000,
+        (20, 300_000),
     )
     suspect_timeout_factor: int = setting(
-        6, "with one accuser the time to refute is longer by this factor", low=1, high=100
+        6, "with one accuser the time to refute is longer by this factor", (1, 100)
     )
     local_health_max: int = setting(
-        8,
-        "the worst local health; with 8, intervals and timeouts become 9 times as long",
-        low=0,
-        high=64,
+        8, "the worst local health; with 8, intervals and timeouts become 9 times as long", (0, 64)
     )
     stall_ms: int = setting(
-        50, "a turn that comes this much later than it was due is a stall", low=1, high=60_000
+        50, "a turn that comes this much later than it was due is a stall", (1, 60_000)
     )
     slow_commit_ms: int = setting(
-        500, "a commit that takes this long counts against local health", low=1, high=60_000
+        500, "a commit that takes this long counts against local health", (1, 60_000)
     )
     lifeguard: bool = setting(
         True, "use local health and confirmed suspicions; without it this is plain SWIM, to compare"
@@ -258,97 +229,82 @@ class Settings:
     reap_after_s: int = setting(
         86_400,
         "a member that is dead or left for this long is deleted from the table",
-        low=1,
-        high=1 << 31,
+        (1, 1 << 31),
     )
     rejoin_interval_ms: int = setting(
         60_000,
         "the longest gap between probes of a dead member, so that islands merge",
-        low=100,
-        high=60_000,
+        (100, 60_000),
     )
     members_max: int = setting(
-        10_000, "the most rows of the member table, dead members included", low=2, high=1 << 20
+        10_000, "the most rows of the member table, dead members included", (2, 1 << 20)
     )
 
     packet_bytes_max: int = setting(
         1_400,
         "the largest UDP payload, seal included; 1400 fits an Ethernet frame",
-        low=1_200,
-        high=8_192,
+        (1_200, 8_192),
         begins="Dissemination and repair",
     )
-    links_max: int = setting(8, "how many peers new messages are pushed to", low=1, high=64)
+    links_max: int = setting(8, "how many peers new messages are pushed to", (1, 64))
     push_window_bytes: int = setting(
         65_536,
         "the most bytes of new messages on their way to one peer; beyond it that peer pulls",
-        low=32_768,
-        high=1 << 24,
+        (32_768, 1 << 24),
     )
     pull_grace_ms: int = setting(
-        20, "a gap is pulled after this time; datagrams may only be reordered", low=0, high=10_000
+        20, "a gap is pulled after this time; datagrams may only be reordered", (0, 10_000)
     )
     have_grace_ms: int = setting(
         60,
         "what a lazy link named is pulled after this time; an eager link may still bring it",
-        low=0,
-        high=10_000,
+        (0, 10_000),
     )
     pull_timeout_ms: int = setting(
-        400, "a pull that is not answered for this long goes to another peer", low=10, high=60_000
+        400, "a pull that is not answered for this long goes to another peer", (10, 60_000)
     )
     repair_timeout_ms: int = setting(
         100,
         "the same timeout for a pull of a few recent messages; somebody waits for them",
-        low=10,
-        high=60_000,
+        (10, 60_000),
     )
     pull_bytes_max: int = setting(
         131_072,
         "the most bytes that one pull asks for; the default fits a usual receive buffer",
-        low=2_048,
-        high=16 << 20,
+        (2_048, 16 << 20),
     )
     exchange_interval_ms: int = setting(
-        2_000,
-        "unequal roots start at most one exchange of digests in this time",
-        low=50,
-        high=60_000,
+        2_000, "unequal roots start at most one exchange of digests in this time", (50, 60_000)
     )
     exchange_backoff_ms: int = setting(
-        16_000, "while exchanges find nothing, they become as rare as this", low=50, high=600_000
+        16_000, "while exchanges find nothing, they become as rare as this", (50, 600_000)
     )
     holdback_messages_max: int = setting(
         16_384,
         "the most messages that wait for their causes; beyond it the latest are dropped",
-        low=16,
-        high=1 << 20,
+        (16, 1 << 20),
     )
     holdback_bytes_max: int = setting(
         32 << 20,
         "the most bytes of messages that wait for their causes; a largest message must fit",
-        low=2 << 20,
-        high=1 << 32,
+        (2 << 20, 1 << 32),
     )
 
     commit_messages_max: int = setting(
         4_096,
         "the most messages of one transaction, which bounds the time of a commit",
-        low=1,
-        high=1 << 20,
+        (1, 1 << 20),
         begins="Batching",
     )
     commit_pause_ms: int = setting(
         2,
         "the time between the starts of two commits; under load more messages share a sync",
-        low=0,
-        high=1_000,
+        (0, 1_000),
     )
     post_queue_max: int = setting(
         16_384,
         "when this many says of all clients wait for their commit, clients are slowed",
-        low=1,
-        high=1 << 20,
+        (1, 1 << 20),
     )
 
 
@@ -374,8 +330,8 @@ PROFILES: dict[str, dict[str, int]] = {
 
 
 def flag_of(setting: Field[Any]) -> str:
-    """Return the flag of `flc run` for a setting."""
-    return setting.metadata["flag"] or "--" + setting.name.replace("_", "-")
+    """Return the flag of `flc run` for a setting. One `--tag` adds one of the tags."""
+    return "--tag" if setting.name == "tags" else "--" + setting.name.replace("_", "-")
 
 
 SETTING_NAMES = tuple(f.name for f in fields(Settings))

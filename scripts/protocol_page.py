@@ -89,10 +89,10 @@ def section(title: str, module: object) -> str:
     return f"## {title}\n\n{prose(inspect.getdoc(module) or '')}"
 
 
-def packet(kind: packets.Kind, made: type[Any]) -> str:
+def packet(kind: int, made: type[Any]) -> str:
     """One packet: its number, its fields in their order, and its dialogue."""
-    name = kind.name.lower().replace("_", "-")
-    return f"### {kind.value} {name}\n\n{fields(made)}\n\n{prose(inspect.getdoc(made) or '')}"
+    title = packets.TITLE_OF[made]
+    return f"### {kind} {title}\n\n{fields(made)}\n\n{prose(inspect.getdoc(made) or '')}"
 
 
 def part(made: type[Any]) -> str:

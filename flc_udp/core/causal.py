@@ -9,10 +9,12 @@ Each waiting message waits for one missing dot at a time. A decision therefore w
 wait for it, and the work grows with the number of messages and causes, in whatever order they come.
 """
 
+from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.history import NO_HEAD, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin, hash_of
 
@@ -47,23 +49,22 @@ class Arrival(NamedTuple):
 class Causal:
     """The decided heads and frontiers, and the hold-back."""
 
-    def __init__(self, history: History, messages_max: int, bytes_max: int) -> None:
+    def __init__(
+        self, history: History, messages_max: int, bytes_max: int, drops: Counter[Drop]
+    ) -> None:
         self.heads: dict[LogId, Head] = dict(history.heads)
         self.origins: dict[LogId, Origin] = dict(history.origins)
         self.frontiers: dict[str, Frontier] = {r: dict(f) for r, f in history.frontiers.items()}
         self.held: dict[Dot, Arrival] = {}
         """The hold-back."""
         self.held_bytes = 0
-        self.dropped = 0
-        """Messages that the hold-back had no room for."""
-        self.refused = 0
-        """Messages that do not follow the one before them in their log."""
         self._held_of: dict[LogId, Spans] = {}
         """The seqs of each log that wait."""
         self._waiting_for: dict[Dot, list[Dot]] = {}
         """{missing dot: the messages that wait for it}."""
         self._messages_max = messages_max
         self._bytes_max = bytes_max
+        self._drops = drops
 
     def head(self, log: LogId) -> Head:
         """The last decided message of a log. It is NO_HEAD where there is none."""
@@ -163,7 +164,7 @@ class Causal:
         for arrival in ready:  # Each decision may add to it.
             message = arrival.message
             if not self._follows(message, self.heads.get(message.log, NO_HEAD)):
-                self.refused += 1
+                self._drops[Drop.BROKEN_CHAIN] += 1
                 continue
             self._advance(message)
             decided.append(arrival)
@@ -191,9 +192,7 @@ class Causal:
         """Those that waited for `dot` and lack nothing now. The others wait for their next dot."""
         ready = []
         for waiting in self._waiting_for.pop(dot, ()):
-            arrival = self.held.get(waiting)
-            if arrival is None:
-                continue  # It was dropped while it waited.
+            arrival = self.held[waiting]
             blocker = self._blocker(arrival.message)
             if blocker is None:
                 self._release(arrival.message)
@@ -226,14 +225,8 @@ class Causal:
         keep_bytes = self._bytes_max - self._bytes_max // DROPPED_SHARE
         while by_stamp and (len(self.held) > keep_messages or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
-            self.dropped += 1
-        self._forget_dropped()
-
-    def _forget_dropped(self) -> None:
-        """Let none of the dropped messages wait for a dot any more."""
+            self._drops[Drop.HOLDBACK_OVERFLOW] += 1
         for blocker, waiting in list(self._waiting_for.items()):
-            still = [dot for dot in waiting if dot in self.held]
-            if still:
-                self._waiting_for[blocker] = still
-            else:
+            waiting[:] = [dot for dot in waiting if dot in self.held]
+            if not waiting:
                 del self._waiting_for[blocker]

@@ -10,9 +10,8 @@ from typing import NamedTuple
 
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import LIVE, Member
-from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
-from flc_udp.core.push.links import Link, Links
+from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import LogId, NodeId
@@ -91,8 +90,6 @@ class RepairFacts(NamedTuple):
     """Whether nothing is wanted of anybody, held back, or on its way to the disk."""
     synced: Mapping[NodeId, bool | None]
     """For each member that the last sync asked: whether its root agreed. None: it is silent."""
-    forks: int
-    """Messages that had the name of another one."""
     holdback_messages: int
     """Messages that came before their causes, and wait."""
     holdback_bytes: int
@@ -144,22 +141,12 @@ class Facts:
 # --- How they are taken ---------------------------------------------------------------------------
 
 
-def member_facts(
-    membership: Membership, standing: Standing, links: Links, receipts: Receipts, now: Micros
-) -> tuple[MemberFacts, ...]:
-    """All members as this node knows them, itself first."""
-    members = membership.members
-    me, score = members.me, membership.detector.health.score
-    own = MemberFacts(me.row, now - me.since, None, score, standing.catching_up)
-    others = [member for member in members if member is not me]
-    return (own, *(peer_facts(member, standing, links, receipts, now) for member in others))
-
-
 def peer_facts(
     member: Member, standing: Standing, links: Links, receipts: Receipts, now: Micros
 ) -> MemberFacts:
     """One other member as this node knows it."""
     node, agreed_at, agreed_on = member.row.id, member.agreed_at, member.agreed_on
+    link = links.get(node)
     held, mark = receipts.held.get(node, 0), receipts.marks.get(node)
     told_at = [] if mark is None else [mark.told_at]
     if agreed_at is not None and agreed_on is not None:
@@ -176,14 +163,10 @@ def peer_facts(
         told_for_us=now - max(told_at) if told_at else None,
         agreed_for_us=None if agreed_at is None else now - agreed_at,
         roots_agree=None if member.root_at is None else member.root_at == agreed_at,
-        link=_link_facts(links.get(node), now),
+        link=None
+        if link is None
+        else LinkFacts(link.is_eager, link.window.on_the_way(now), link.window.is_behind(now)),
     )
-
-
-def _link_facts(link: Link | None, now: Micros) -> LinkFacts | None:
-    if link is None:
-        return None
-    return LinkFacts(link.is_eager, link.window.on_the_way(now), link.window.is_behind(now))
 
 
 def health_facts(health: Health, now: Micros) -> HealthFacts:
@@ -201,7 +184,6 @@ def repair_facts(log_side: LogSide) -> RepairFacts:
         pulls=repair.pulls,
         is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
         synced=dict(repair.exchange.synced),
-        forks=repair.exchange.forks,
         holdback_messages=len(causal.held),
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,

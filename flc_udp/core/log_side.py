@@ -40,7 +40,8 @@ class LogSide:
         self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
         settings = shared.settings
-        self.causal = Causal(history, settings.holdback_messages_max, settings.holdback_bytes_max)
+        limits = (settings.holdback_messages_max, settings.holdback_bytes_max)
+        self.causal = Causal(history, *limits, shared.drops)
         self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
         """Messages that are decided and not durable yet."""
@@ -259,13 +260,10 @@ class LogSide:
 
     # --- The end of a turn ------------------------------------------------------------------------
 
-    def end_turn(self, now: Micros) -> None:
-        """Do what has become due in this turn."""
+    def end_turn(self, now: Micros) -> list[Effect]:
+        """Do what has become due in this turn. What was decided in it is committed as one."""
         if self.repair.wake_at <= now:
             self.wake(now)
         self.take_history(now)
-
-    def take_appended(self) -> list[Effect]:
-        """What was decided since the last time, to be committed as one."""
         decided, self._decided = self._decided, []
         return [Append(tuple(decided))] if decided else []

@@ -5,7 +5,7 @@ from typing import ClassVar
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.notices import Level, Notice
+from flc_udp.model.notices import Level, Notice, WarningNotice
 from flc_udp.wire.rows import State
 
 
@@ -55,10 +55,9 @@ MEMBER_NOTICES: dict[State, type[MemberChanged]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Refuted(Notice):
+class Refuted(WarningNotice):
     """Others said something wrong about this node, and it contradicted them."""
 
-    level: ClassVar[Level] = Level.WARNING
     claim: str
     """The state they said this node was in."""
     incarnation: int
@@ -66,10 +65,9 @@ class Refuted(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class CloneMet(Notice):
+class CloneMet(WarningNotice):
     """Another process runs under this node's id."""
 
-    level: ClassVar[Level] = Level.WARNING
     id: NodeId
     address: Address
     """Where the other process is."""

@@ -15,7 +15,7 @@ Two tables are compared in this way: durable logs (`standing`, `repair/exchange`
 """
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from hashlib import blake2b
 from typing import Generic, TypeVar, cast
 
@@ -59,10 +59,6 @@ def part(low: Id, level: int, number: int) -> Id:
 
 def _id(number: int) -> bytes:
     return number.to_bytes(ID_BYTES, "big")
-
-
-def _joined(sums: Iterable[int]) -> bytes:
-    return b"".join(total.to_bytes(HASH_BYTES, "big") for total in sums)
 
 
 class Table(Generic[Id]):
@@ -115,13 +111,14 @@ class Table(Generic[Id]):
 
     def hashes(self, low: Id, level: int) -> bytes:
         """The digest of one range, which is 64 hashes of 8 bytes."""
-        if level == 0:
-            return _joined(self._parts)
-        sums = [0] * RANGE_FANOUT
-        shift = ID_BITS - FANOUT_BITS * (level + 1)
-        for node in self.ids(*bounds(low, level)):
-            sums[int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)] ^= self._hashes[node]
-        return _joined(sums)
+        sums = self._parts
+        if level > 0:
+            sums = [0] * RANGE_FANOUT
+            shift = ID_BITS - FANOUT_BITS * (level + 1)
+            for node in self.ids(*bounds(low, level)):
+                number = int.from_bytes(node, "big") >> shift & (RANGE_FANOUT - 1)
+                sums[number] ^= self._hashes[node]
+        return b"".join(total.to_bytes(HASH_BYTES, "big") for total in sums)
 
     def differing(self, low: Id, level: int, theirs: bytes) -> list[Id]:
         """The first ids of the parts in which another table's digest of a range differs."""

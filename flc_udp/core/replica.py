@@ -27,7 +27,6 @@ from flc_udp.core.facts import (
     MemberFacts,
     RepairFacts,
     health_facts,
-    member_facts,
     peer_facts,
     repair_facts,
 )
@@ -276,26 +275,22 @@ class Replica:
         """Everything that was decided since the last turn, in the order it is to be carried out."""
         self._follow_members()
         self._follow_identity()
-        self._log_side.end_turn(now)
+        effects = self._log_side.end_turn(now)
         self._membership.push_news(now)
-        effects = self._log_side.take_appended()
         effects += self._shared.out
         effects += self._log_side.rumors.take(self._links, now)
         self._shared.out.clear()
         return effects
 
     def _follow_members(self) -> None:
-        if not self._membership.claims.changed:
-            return
         live = self._members.live_by_id()
-        ids = tuple(live)
-        if ids == self._live_then:
+        if not self._membership.claims.changed or tuple(live) == self._live_then:
             return
         self._links.refill(self.me.id, self._members.live())
         for node in self._live_then:
             if node not in live:
                 self._receipts.drop(node)
-        self._live_then = ids
+        self._live_then = tuple(live)
 
     def _follow_identity(self) -> None:
         """Under a new id a new log begins, whose first message says whose it is."""
@@ -315,16 +310,6 @@ class Replica:
     def root(self) -> bytes:
         """The root of all durable logs."""
         return self._standing.root
-
-    @property
-    def members_root(self) -> bytes:
-        """The root of all live members."""
-        return self._members.root
-
-    @property
-    def is_leaving(self) -> bool:
-        """Whether `leave` was asked for."""
-        return self._membership.is_leaving
 
     @property
     def uncommitted(self) -> int:
@@ -358,8 +343,7 @@ class Replica:
 
     def row_of(self, node: NodeId) -> MemberRow | None:
         """A member's row, this node's own too; None for one that is unknown."""
-        member = self._members.get(node)
-        return None if member is None else member.row
+        return self._members.row_of(node)
 
     def member(self, node: NodeId, now: Micros) -> MemberFacts | None:
         """What is known of one other member. None: there is none with this id."""
@@ -374,35 +358,31 @@ class Replica:
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
-        repair, causal = self._log_side.repair, self._log_side.causal
-        return self._shared.drops + Counter(
-            {
-                Drop.HOLDBACK_OVERFLOW: causal.dropped,
-                Drop.BROKEN_CHAIN: causal.refused,
-                Drop.MEMBER_TABLE_FULL: self._members.refused,
-                Drop.PIECES_OVERFLOW: repair.pieces.dropped,
-                Drop.FORKED_LOG: repair.exchange.forks,
-                Drop.WANT_GIVEN_UP: repair.wants.abandoned,
-            }
-        )
+        return self._shared.drops.copy()
 
     def facts(self, now: Micros) -> Facts:
         """All that status, metrics, hooks, the simulator and tests may look at."""
-        standing = self._standing
+        standing, me, health = self._standing, self._members.me, self._membership.detector.health
+        own = MemberFacts(me.row, now - me.since, None, health.score, standing.catching_up)
+        others = (
+            peer_facts(member, standing, self._links, self._receipts, now)
+            for member in self._members
+            if member is not me
+        )
         return Facts(
-            me=self.me,
+            me=me.row,
             log=standing.log,
-            members=member_facts(self._membership, standing, self._links, self._receipts, now),
-            members_root=self.members_root,
-            health=health_facts(self._membership.detector.health, now),
+            members=(own, *others),
+            members_root=self._members.root,
+            health=health_facts(health, now),
             root=self.root,
-            logs=standing.logs,
+            logs=len(standing.table),
             messages=standing.messages,
             rooms=len(self._log_side.causal.frontiers),
             floor=standing.floor,
             repair=self.repair_facts(),
             uncommitted=self.uncommitted,
             catching_up=standing.catching_up,
-            is_leaving=self.is_leaving,
+            is_leaving=self._membership.is_leaving,
             drops=self.drops(),
         )

@@ -45,11 +45,6 @@ class Standing:
         return self.table.root
 
     @property
-    def logs(self) -> int:
-        """How many logs are held."""
-        return len(self._heads)
-
-    @property
     def own_head(self) -> int:
         """The durable head's seq of this run's log."""
         return self.held(self.log)

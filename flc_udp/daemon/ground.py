@@ -6,8 +6,6 @@ There is one timer, for the Node's one deadline. The ground only does what it is
 failure means is decided by the Node.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
 from collections.abc import Callable, Sequence
@@ -19,7 +17,7 @@ from flc_udp.core.effects import Deliver
 from flc_udp.daemon.notices import WriteFailed
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.daemon.stderr import tell
-from flc_udp.daemon.udp import Datagrams, KernelBuffer
+from flc_udp.daemon.udp import Datagrams
 from flc_udp.daemon.watch.timings import Timings
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
@@ -47,39 +45,28 @@ class LoopGround:
         """Called with each fact as it is told."""
         self.after_turn: list[Callable[[], None]] = []
         """Called at the end of each turn."""
+        self.datagrams = Datagrams(self.received)
         self.timings = Timings()
         self._log = log
         self._directory = directory
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
-        self._datagrams: Datagrams | None = None
         self.has_started = False
         """Whether the Node stands: a start that fails before has none."""
-        self._writes = 0
         self._wrote = asyncio.Event()
         self._turn_is_due = False
         self._timer: asyncio.TimerHandle | None = None
         self._timer_at = 0
 
-    @property
-    def send_errors(self) -> int:
-        """Datagrams that the kernel did not send, or refused later."""
-        return 0 if self._datagrams is None else self._datagrams.errors
-
-    def kernel_buffer(self) -> KernelBuffer | None:
-        """Where datagrams wait before this process takes them."""
-        return None if self._datagrams is None else self._datagrams.kernel_buffer()
-
     async def drained(self) -> None:
-        """Wait until everything that is decided is on disk."""
-        while self._writes > 0 or (self.has_started and self.node.queued()["uncommitted"] > 0):
+        """Wait until every message that is decided is on disk."""
+        while self.has_started and self.node.queued()["uncommitted"] > 0:
             self._wrote.clear()
             await self._wrote.wait()
 
-    def start(self, node: Node, datagrams: Datagrams) -> None:
+    def start(self, node: Node) -> None:
         """The Node stands, and its first turn is due."""
         self.node, self.has_started = node, True
-        self._datagrams = datagrams
         self.turn_soon()
 
     async def stop(self) -> None:
@@ -137,8 +124,7 @@ class LoopGround:
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
-        assert self._datagrams is not None
-        self._datagrams.send(datagram, to)
+        self.datagrams.send(datagram, to)
 
     def free_bytes(self) -> int:
         """Free space of the data directory's file system; 0 if it cannot be looked at."""
@@ -181,10 +167,7 @@ class LoopGround:
             self._log.recover()
             return self._log.load(), self._log.last_position()
 
-        def done(found: tuple[History, int]) -> None:
-            self.node.recovered(*found)
-
-        self._write(reopen, done, self.node.recovery_failed)
+        self._write(reopen, lambda found: self.node.recovered(*found), self.node.recovery_failed)
 
     def try_disk(self) -> None:
         """Write a little."""
@@ -220,16 +203,7 @@ class LoopGround:
 
     def _write_later(self, write: Callable[[], None]) -> None:
         """Do a small write. That it failed is told, and nothing more."""
-        self._writes += 1
-
-        def ended() -> None:
-            self._writes -= 1
-
-        def failed(reason: str) -> None:
-            ended()
-            self.tell(WriteFailed(reason))
-
-        self._write(write, lambda _: ended(), failed)
+        self._write(write, lambda _: None, lambda reason: self.tell(WriteFailed(reason)))
 
     def _write(
         self,

@@ -9,8 +9,6 @@ not those that it had at the last start or at the last change of the ring. Other
 So a restart with an old key file does not undo a change of keys, and a new key file is followed.
 """
 
-from __future__ import annotations
-
 import asyncio
 from contextlib import suppress
 from pathlib import Path

@@ -1,15 +1,12 @@
 """What the daemon tells people besides its node: start and end, settings, keys and hooks."""
 
-from __future__ import annotations
-
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.notices import Level, Notice
+from flc_udp.model.notices import Notice, WarningNotice
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +35,9 @@ class NodeStopped(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class VariableUnknown(Notice):
+class VariableUnknown(WarningNotice):
     """An environment variable looks like a setting and is none."""
 
-    level: ClassVar[Level] = Level.WARNING
     variable: str
     hint: str
 
@@ -54,35 +50,31 @@ class SettingsReloaded(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class SettingsNotReloaded(Notice):
+class SettingsNotReloaded(WarningNotice):
     """The settings could not be read again. The node goes on as before."""
 
-    level: ClassVar[Level] = Level.WARNING
     error: str
     hint: str
 
 
 @dataclass(frozen=True, slots=True)
-class RestartNeeded(Notice):
+class RestartNeeded(WarningNotice):
     """These settings changed, and take effect only at the next start."""
 
-    level: ClassVar[Level] = Level.WARNING
     settings: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)
-class WriteFailed(Notice):
+class WriteFailed(WarningNotice):
     """A small write failed, such as that of the incarnation. The next one may work."""
 
-    level: ClassVar[Level] = Level.WARNING
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class SeedUnresolved(Notice):
+class SeedUnresolved(WarningNotice):
     """The name of a seed has no address now. It is looked up again."""
 
-    level: ClassVar[Level] = Level.WARNING
     seed: str
     error: str
 
@@ -99,18 +91,16 @@ class KeysChanged(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class KeyFileOutdated(Notice):
+class KeyFileOutdated(WarningNotice):
     """The ring was changed since the key file was last followed, so the ring stands."""
 
-    level: ClassVar[Level] = Level.WARNING
     path: Path
 
 
 @dataclass(frozen=True, slots=True)
-class HookFailed(Notice):
+class HookFailed(WarningNotice):
     """A command that runs on news failed."""
 
-    level: ClassVar[Level] = Level.WARNING
     hook: str
     about: str
     """The message or the member it ran for."""

@@ -3,8 +3,6 @@
 The record of a message is made in `wire/message_json.py`.
 """
 
-from __future__ import annotations
-
 import json
 from collections.abc import Mapping
 from typing import TypeVar

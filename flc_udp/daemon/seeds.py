@@ -7,16 +7,14 @@ The pauses are random, so that nodes do not ask in step. Each new address is joi
 rejoin.py asks silent addresses again.
 """
 
-from __future__ import annotations
-
 import asyncio
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from random import SystemRandom
 
 from flc_udp.daemon.notices import SeedUnresolved
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import resolve
-from flc_udp.model.address import Address, split_host_port
+from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 
 RETRY_MIN_S = 1.0
@@ -27,24 +25,10 @@ JITTER = 0.25
 """A pause is shorter by a random part up to this, so that nodes do not ask at the same time."""
 
 
-def check_seeds(seeds: Sequence[str]) -> None:
-    """Raise FlcError for the first seed that is not HOST:PORT."""
-    for seed in seeds:
-        split_host_port(seed)
-
-
 async def keep_joining(
-    seeds: Sequence[str],
-    join: Callable[[list[Address]], None],
-    live: Callable[[], Collection[Address]],
-) -> None:
-    """Join the addresses of `seeds`, until cancelled. `live` tells where members are now."""
-    await asyncio.gather(*(_keep_joining(seed, join, live) for seed in seeds))
-
-
-async def _keep_joining(
     seed: str, join: Callable[[list[Address]], None], live: Callable[[], Collection[Address]]
 ) -> None:
+    """Join the addresses of `seed`, until cancelled. `live` tells where members are now."""
     known: set[Address] = set()
     pause = RETRY_MIN_S
     while True:

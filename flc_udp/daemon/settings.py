@@ -4,15 +4,13 @@ The names, types and limits are those of `config.Settings`. A profile only chang
 setting that is given anywhere overrides it.
 """
 
-from __future__ import annotations
-
 import dataclasses
 import difflib
 import re
 import tomllib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings, flag_of
 from flc_udp.model.address import split_host_port
@@ -66,22 +64,16 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
     ]
 
 
-class Reloaded(NamedTuple):
-    """What a running node does with settings that were read again."""
+def reload(in_force: Settings, found: Settings) -> tuple[Settings, list[str], list[str]]:
+    """Take those changes from `found` that a running node can follow.
 
-    settings: Settings
-    """The settings that are in force from now on."""
-    changed: list[str]
-    needs_restart: list[str]
-    """Names of settings that changed, and that a node follows only when it starts."""
-
-
-def reload(in_force: Settings, found: Settings) -> Reloaded:
-    """Take those changes from `found` that a running node can follow."""
+    Return the settings that are in force from now on, the names of those that changed, and the
+    names of those that differ and that a node follows only when it starts.
+    """
     differing = [n for n in SETTING_NAMES if getattr(in_force, n) != getattr(found, n)]
     changed = [name for name in differing if name in RELOADED_NAMES]
     settings = dataclasses.replace(in_force, **{name: getattr(found, name) for name in changed})
-    return Reloaded(settings, changed, [name for name in differing if name not in changed])
+    return settings, changed, [name for name in differing if name not in changed]
 
 
 def _read_file(config_file: str) -> dict[str, Any]:
@@ -92,10 +84,8 @@ def _read_file(config_file: str) -> dict[str, Any]:
         raise FlcError(
             f"cannot read {config_file}: {reason}", "give a readable TOML file with --config"
         ) from error
-    except (
-        ValueError,
-        RecursionError,
-    ) as error:  # Also for a number or a nesting that is too large.
+    except (ValueError, RecursionError) as error:
+        # A number or a nesting that is too large is such an error, too.
         raise FlcError(
             f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
         ) from error
@@ -114,7 +104,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def _from_text(name: str, text: str) -> object:
     """The value of an environment variable, by the type of the setting."""
-    default = getattr(Settings(), name)
+    default = FIELDS[name].default
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), text)
     if isinstance(default, int):
@@ -127,48 +117,39 @@ def _from_text(name: str, text: str) -> object:
 
 def _check(name: str, value: object, where: str) -> object:
     """The value, if it has the setting's type and is within its limits; raises FlcError."""
-    default = getattr(Settings(), name)
-    if isinstance(default, tuple):
-        if isinstance(value, list | tuple) and all(isinstance(item, str) for item in value):
-            texts = tuple(_check_form(name, _check_text(item, where), where) for item in value)
-            return _check_tags(texts, where) if name == "tags" else texts
-        raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
-    if type(value) is not type(default):
-        kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(default)]
+    setting = FIELDS[name]
+    if isinstance(setting.default, tuple):
+        if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
+            raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
+        _check_texts(name, value, where)
+        return tuple(value)
+    if type(value) is not type(setting.default):
+        kind = {bool: "true or false", int: "a whole number", str: "a text"}[type(setting.default)]
         raise FlcError(f"{where} is {value!r}", f"{kind} is allowed")
-    if isinstance(value, str) and name not in ANY_BYTES:
-        _check_form(name, _check_text(value, where), where)
-    limits = FIELDS[name].metadata
-    low, high, choices = limits["low"], limits["high"], limits["choices"]
-    is_off = limits["off"] and value == 0
-    if isinstance(value, int) and low is not None and not (low <= value <= high or is_off):
-        allowed = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
-        raise FlcError(f"{where} is {value}", f"{allowed} is allowed: {limits['why']}")
+    if isinstance(value, str):
+        _check_texts(name, (value,), where)
+    limits = setting.metadata
+    choices, is_off = limits["choices"], limits["off"] and value == 0
+    if isinstance(value, int) and limits["within"] and not is_off:
+        low, high = limits["within"]
+        if not low <= value <= high:
+            allowed = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+            raise FlcError(f"{where} is {value}", f"{allowed} is allowed: {limits['why']}")
     if choices and value not in choices:
         raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
     return value
 
 
-def _check_tags(texts: tuple[str, ...], where: str) -> tuple[str, ...]:
+def _check_texts(name: str, texts: Sequence[str], where: str) -> None:
+    """Check that texts are UTF-8, addresses are addresses or empty, and tags are tags."""
+    for text in texts:
+        # Python reads bytes that are not UTF-8 as lone surrogates.
+        if name not in ANY_BYTES and text != text.encode(errors="replace").decode():
+            raise FlcError(f"{where} is {text!r}", "valid Unicode text is allowed")
     try:
-        parse_tags(texts)
+        if name == "tags":
+            parse_tags(texts)
+        for address in filter(None, texts if name in ADDRESSES else ()):
+            split_host_port(address)
     except FlcError as error:
         raise FlcError(f"{where}: {error}", error.hint) from error
-    return texts
-
-
-def _check_form(name: str, text: str, where: str) -> str:
-    """Check that an address is one, so that the error names its place. It may be empty."""
-    if name in ADDRESSES and text:
-        try:
-            split_host_port(text)
-        except FlcError as error:
-            raise FlcError(f"{where}: {error}", error.hint) from error
-    return text
-
-
-def _check_text(text: str, where: str) -> str:
-    """Check that a text is UTF-8: Python reads other bytes as lone surrogates."""
-    if text != text.encode(errors="replace").decode():
-        raise FlcError(f"{where} is {text!r}", "valid Unicode text is allowed")
-    return text

@@ -4,8 +4,6 @@ The log may hold more for a moment. Only what the node has shown may be printed,
 to a hook, because only then is it known who said it.
 """
 
-from __future__ import annotations
-
 from flc_udp.core.effects import Deliver
 
 

@@ -4,8 +4,6 @@ Rules. Logging never stops the node: a line that standard error does not take is
 level counts from the next line on.
 """
 
-from __future__ import annotations
-
 import logging
 import os
 import sys

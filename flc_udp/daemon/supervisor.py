@@ -8,8 +8,6 @@ the manager kills a loop that stands still, and also one that turns without the 
 waits: what the manager does not take is told again at the next beat.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import socket
@@ -24,42 +22,17 @@ BEAT_S = 2.0
 STATUS_CHARS_MAX = 500
 
 
-class Notifier:
-    """The socket of the service manager, if there is one."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._path = _path_of(environ.get("NOTIFY_SOCKET", ""))
-        self.watchdog_s = _watchdog_of(environ) if self.is_there else None
-        """The manager wants to hear within this time that the node turns. None: it does not ask."""
-
-    @property
-    def is_there(self) -> bool:
-        """Whether there is a service manager to tell."""
-        return bool(self._path)
-
-    def tell(self, *lines: str) -> bool:
-        """Send these assignments in one datagram. False: the manager did not take them."""
-        if not self.is_there:
-            return False
-        # A status may name a seed that was typed in another encoding than UTF-8.
-        datagram = "\n".join(lines).encode(errors="backslashreplace")
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
-            sock.setblocking(False)
-            try:
-                sock.sendto(datagram, self._path)
-            except OSError:
-                return False
-        return True
-
-
 class Supervisor:
     """Tells the service manager about one node."""
 
-    def __init__(self, notifier: Notifier, ground: LoopGround, line: Callable[[], str]) -> None:
-        self._notifier = notifier
+    def __init__(
+        self, environ: Mapping[str, str], ground: LoopGround, line: Callable[[], str]
+    ) -> None:
+        self._path = _path_of(environ.get("NOTIFY_SOCKET", ""))
+        self._watchdog_s = _watchdog_of(environ)
         self._ground = ground
         self._line = line
-        self.beat_s = min(BEAT_S, (notifier.watchdog_s or 2 * BEAT_S) / 2)
+        self.beat_s = min(BEAT_S, (self._watchdog_s or 2 * BEAT_S) / 2)
         """The time between two beats: at most half of what the watchdog allows."""
         self._told: list[str] = []
         """The readiness and status that the manager took last."""
@@ -68,7 +41,7 @@ class Supervisor:
 
     def ready(self) -> None:
         """The node takes posts. Tell this, and from now on tell how the node is."""
-        if self._notifier.is_there:
+        if self._path:
             self._ground.after_turn.append(self._turned)
             self._beat()
 
@@ -76,7 +49,7 @@ class Supervisor:
         """Tell that the settings are about to be read again; `reloaded` tells the end of it."""
         if self._timer is not None:
             now_us = time.monotonic_ns() // 1_000
-            self._notifier.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
+            self.tell("RELOADING=1", f"MONOTONIC_USEC={now_us}")
 
     def reloaded(self) -> None:
         """Tell with the next turn that the node is ready, whether or not the settings were good."""
@@ -89,7 +62,19 @@ class Supervisor:
         if self._timer is not None:
             self._timer.cancel()
             self._timer, self._is_due = None, False
-            self._notifier.tell("STOPPING=1", "STATUS=leaving")
+            self.tell("STOPPING=1", "STATUS=leaving")
+
+    def tell(self, *lines: str) -> bool:
+        """Send these assignments in one datagram. False: the manager did not take them."""
+        # A status may name a seed that was typed in another encoding than UTF-8.
+        datagram = "\n".join(lines).encode(errors="backslashreplace")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+            sock.setblocking(False)
+            try:
+                sock.sendto(datagram, self._path)
+            except OSError:
+                return False
+        return True
 
     def _beat(self) -> None:
         self._timer = asyncio.get_running_loop().call_later(self.beat_s, self._beat)
@@ -103,8 +88,8 @@ class Supervisor:
         status = " ".join(self._line().split())[:STATUS_CHARS_MAX]
         facts = ["READY=1", f"STATUS={status}"]
         news = [] if facts == self._told else facts
-        watchdog = [] if self._notifier.watchdog_s is None else ["WATCHDOG=1"]
-        if (news or watchdog) and self._notifier.tell(*news, *watchdog):
+        watchdog = [] if self._watchdog_s is None else ["WATCHDOG=1"]
+        if (news or watchdog) and self.tell(*news, *watchdog):
             self._told = facts
 
 

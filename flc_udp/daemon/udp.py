@@ -1,6 +1,7 @@
-"""The UDP socket: datagrams in and out, and each address folded to one spelling."""
+"""The UDP socket: datagrams in and out, and each address folded to one spelling.
 
-from __future__ import annotations
+The sockets of a node are looked up and bound here, that of its pages over TCP too.
+"""
 
 import asyncio
 import errno
@@ -24,10 +25,20 @@ SO_MEMINFO = 55
 MEMINFO = struct.Struct("=9I")
 
 BIND_HINTS = {
-    errno.EADDRINUSE: "another node may run there: give another port with --bind, or 0 for any",
-    errno.EADDRNOTAVAIL: "this machine does not have that address: give one of its own with --bind",
-    errno.EACCES: "ports below 1024 are the system's: give a higher one with --bind",
+    errno.EADDRINUSE: "another node may run there: give another port with {flag}, or 0 for any",
+    errno.EADDRNOTAVAIL: "this machine does not have that address: give one of its own with {flag}",
+    errno.EACCES: "ports below 1024 are the system's: give a higher one with {flag}",
 }
+
+TCP_BACKLOG = 16
+"""This many clients of the pages may wait until they are let in."""
+
+
+class Bound(NamedTuple):
+    """A bound socket and its address. Others can reach it, though nobody answers yet."""
+
+    sock: socket.socket
+    address: Address
 
 
 class KernelBuffer(NamedTuple):
@@ -42,17 +53,20 @@ class KernelBuffer(NamedTuple):
 class Datagrams(asyncio.DatagramProtocol):
     """Hands each datagram to `receive` with its folded source, and sends datagrams."""
 
-    def __init__(self, receive: Callable[[bytes, Address], None], *, maps_v4: bool) -> None:
+    def __init__(self, receive: Callable[[bytes, Address], None]) -> None:
         self._receive = receive
-        self._maps_v4 = maps_v4
+        self._maps_v4 = False
+        """Whether the socket is IPv6, and writes an IPv4 address as one of IPv6."""
         self._transport: asyncio.DatagramTransport | None = None
         self._targets: dict[Address, tuple[str, int]] = {}
         self.errors = 0
+        """Datagrams that the kernel did not send, or refused later."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """The socket is ready."""
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = cast("asyncio.DatagramTransport", transport)
+        self._maps_v4 = transport.get_extra_info("socket").family == socket.AF_INET6
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """A datagram arrived."""
@@ -118,24 +132,32 @@ async def resolve(text: str) -> list[Address]:
     return list(dict.fromkeys(fold(str(at[4][0]).partition("%")[0], int(at[4][1])) for at in found))
 
 
-async def bind(text: str) -> tuple[socket.socket, Address]:
-    """A bound UDP socket with a large receive buffer, and its address; raises FlcError."""
+async def bind(text: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Bound:
+    """Bind a socket for datagrams, or one that listens for TCP connections; raises FlcError."""
     address = (await resolve(text))[0]
-    is_v6 = ":" in address.host
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, socket.SOCK_DGRAM)
+    is_v6, is_tcp = ":" in address.host, kind is socket.SOCK_STREAM
+    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, kind)
     try:
+        sock.setblocking(False)
         if is_v6:
             # A socket that is bound to every address serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
-        with suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-        sock.setblocking(False)
-        sock.bind(address)
+        if is_tcp:
+            # So a restart need not wait until the old connections are forgotten by the system.
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(address)
+            # Listen at once: the system refuses a second node here, and not when it binds.
+            sock.listen(TCP_BACKLOG)
+        else:
+            with suppress(OSError):
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
+            sock.bind(address)
     except OSError as error:
         sock.close()
+        what, flag = ("serve metrics", "--metrics") if is_tcp else ("listen", "--bind")
+        hint = BIND_HINTS.get(error.errno or 0, "give another address with {flag}")
         raise FlcError(
-            f"cannot listen on {address}: {error.strerror}",
-            BIND_HINTS.get(error.errno or 0, "give another address with --bind"),
+            f"cannot {what} on {address}: {error.strerror}", hint.format(flag=flag)
         ) from error
     host, port = sock.getsockname()[:2]
-    return sock, fold(host, port)
+    return Bound(sock, fold(host, port))

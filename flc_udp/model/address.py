@@ -4,6 +4,7 @@ An IPv4 address that is written as an IPv6 address becomes IPv4 (RFC 4291, secti
 id, as in `fe80::1%eth0`, has a meaning on one machine only, so it is never told to other nodes.
 """
 
+import re
 from functools import lru_cache
 from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
@@ -11,7 +12,8 @@ from typing import NamedTuple
 from flc_udp.model.errors import FlcError
 
 PORT_LIMIT = 1 << 16
-PORT_DIGITS_MAX = 5
+
+HOST_AND_PORT = re.compile(r"(?:\[(?P<bracketed>.+)\]|(?P<host>[^:\[\]]+)):(?P<port>[0-9]{1,5})")
 
 NO_HOST = "it is no name of a host"
 """Says why a name has no address if Python refuses it (UnicodeError) before a resolver is asked."""
@@ -52,17 +54,13 @@ def fold(host: str, port: int) -> Address:
 
 def split_host_port(text: str) -> tuple[str, int]:
     """Split `host:port`, `[host]:port` or `name:port`; raises FlcError, which names the text."""
-    host, colon, port = text.rpartition(":")
-    bracketed = host.startswith("[") and host.endswith("]")
-    host = host[1:-1] if bracketed else host
-    digits = port.isascii() and port.isdecimal() and len(port) <= PORT_DIGITS_MAX
-    bare_v6 = ":" in host and not bracketed
-    if not colon or not host or bare_v6 or not digits or int(port) >= PORT_LIMIT:
+    found = HOST_AND_PORT.fullmatch(text)
+    if found is None or int(found["port"]) >= PORT_LIMIT:
         raise FlcError(
             f"{text!r} is not an address",
             "write HOST:PORT, for IPv6 [HOST]:PORT, with a port from 0 to 65535",
         )
-    return host, int(port)
+    return found["bracketed"] or found["host"], int(found["port"])
 
 
 @lru_cache(maxsize=8192)

@@ -16,7 +16,7 @@ STAMP_WALL_SHIFT = 16
 
 
 class Order(Enum):
-    """How one vector clock stands to another."""
+    """How one message, or one vector clock, stands to another."""
 
     EQUAL = "equal"
     BEFORE = "before"
@@ -30,14 +30,6 @@ class VectorClock(Counter[LogId]):
     The number of a log that is not in it is 0. `one | other` has seen everything that both have
     seen, and `one >= other` says whether one has seen everything that the other has seen.
     """
-
-    def compare(self, other: "VectorClock") -> Order:
-        """Say how this clock stands to `other`."""
-        if self == other:
-            return Order.EQUAL
-        if self <= other:
-            return Order.BEFORE
-        return Order.AFTER if self >= other else Order.CONCURRENT
 
 
 def wall_of(stamp: int) -> Millis:

@@ -4,6 +4,7 @@ A *log* has all messages of one run of one node, numbered 1, 2, 3, … A *dot* i
 message. `Spans` is a set of numbers, for what is held or wanted of a log.
 """
 
+import re
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -24,6 +25,9 @@ BEGINNING = LogId(b"")
 VISITOR = NodeId(bytes(ID_BYTES))
 """The sender id of programs like `flc ping`, which are answered and are never members."""
 
+DOT = re.compile(rf"(?P<log>[0-9a-f]{{{2 * ID_BYTES}}}):(?P<seq>[1-9][0-9]{{0,15}})")
+"""A dot has one spelling."""
+
 
 class Dot(NamedTuple):
     """The name of one message: the id of its log, and its number there, from 1."""
@@ -37,19 +41,13 @@ class Dot(NamedTuple):
 
 def parse_dot(text: str) -> Dot:
     """Read a dot as `9f2c61d0a47be813:17`; raises FlcError for anything else."""
-    log, _, seq = text.partition(":")
-    try:
-        dot = Dot(LogId(bytes.fromhex(log)), int(seq))
-    except ValueError:
-        dot = Dot(LogId(b""), 0)
-    # A dot has one spelling, but `int` and `fromhex` also take signs, spaces and `_`.
-    is_spelled = str(dot) == text.lower()
-    if not is_spelled or len(dot.log) != ID_BYTES or not 0 < dot.seq < SEQ_LIMIT:
+    found = DOT.fullmatch(text.lower())
+    if found is None or int(found["seq"]) >= SEQ_LIMIT:
         raise FlcError(
             f"{text!r} is not a dot",
             "a dot is 16 hex digits, a colon and a number, as `flc log --json` prints it",
         )
-    return dot
+    return Dot(LogId(bytes.fromhex(found["log"])), int(found["seq"]))
 
 
 @dataclass(init=False, repr=False, slots=True)

@@ -34,9 +34,8 @@ class FlcError(Exception):
 class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed does
     """The database failed, because the disk is full, for example, or cannot be read.
 
-    Nothing of the operation was kept. `operation` says what was tried, and the text is SQLite's.
+    Nothing of the operation was kept. The text names what was tried, and what SQLite says.
     """
 
     def __init__(self, operation: str, problem: str) -> None:
         super().__init__(f"{operation}: {problem}")
-        self.operation = operation

@@ -43,6 +43,13 @@ class Notice:
         return {f.name: _printed(value) for f, value in values if value != f.default}
 
 
+@dataclass(frozen=True, slots=True)
+class WarningNotice(Notice):
+    """A fact that somebody should look into."""
+
+    level: ClassVar[Level] = Level.WARNING
+
+
 def _printed(value: object) -> object:
     match value:
         case bytes():

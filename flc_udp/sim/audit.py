@@ -40,10 +40,9 @@ class Canon:
 
     def __init__(self, messages: list[Message]) -> None:
         self.messages = sorted(messages, key=history_key)
-        self.heads: dict[LogId, Head] = {}
+        self.heads = {m.log: Head(m.seq, m.hash, m.stamp) for m in self.messages}
         self.clocks: dict[str, dict[LogId, int]] = {}
         for message in self.messages:
-            self.heads[message.log] = Head(message.seq, message.hash, message.stamp)
             self.clocks.setdefault(message.room, {})[message.log] = message.seq
 
     def demand_causal(self) -> None:
@@ -77,15 +76,14 @@ class Canon:
     def frontiers(self) -> dict[str, dict[LogId, Edge]]:
         """{room: {log: edge}}, from whole vector clocks: what no other message has seen."""
         frontiers: dict[str, dict[LogId, Edge]] = {room: {} for room in self.clocks}
-        pasts: dict[Dot, dict[LogId, int]] = {}
+        pasts: dict[Dot | None, VectorClock] = {}
         last: dict[tuple[str, LogId], Dot] = {}
         for message in self.messages:
-            past: dict[LogId, int] = {}
+            past = VectorClock()
             for dot in (*message.causes, last.get((message.room, message.log))):
-                for log, seq in pasts.get(dot, {}).items() if dot is not None else ():
-                    past[log] = max(seq, past.get(log, 0))
+                past |= pasts.get(dot, VectorClock())
             edges = frontiers[message.room]
-            for log in [log for log, edge in edges.items() if past.get(log, 0) >= edge.seq]:
+            for log in [log for log, edge in edges.items() if past[log] >= edge.seq]:
                 del edges[log]
             edges[message.log] = Edge(message.seq, message.stamp)
             past[message.log] = message.seq

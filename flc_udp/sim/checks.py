@@ -54,13 +54,8 @@ class Utterance:
     """The message, once it is on its author's disk."""
     is_doubted: bool = False
     """Whether the commit was reported as failed."""
-    said: Committed | None = None
-    error: FlcError | None = None
-
-    @property
-    def is_answered(self) -> bool:
-        """Whether somebody was told that it is said or refused."""
-        return self.said is not None or self.error is not None
+    answer: Committed | FlcError | None = None
+    """What somebody was told: that it is said, or why it is refused."""
 
 
 class Minted(NamedTuple):
@@ -84,9 +79,6 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
-        self.acknowledged: dict[Dot, str] = {}
-        """{dot: the name of the node that acknowledged it}."""
-        self.lost_with_a_disk: dict[Dot, None] = {}
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
@@ -106,10 +98,11 @@ class Checks:
         """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
             follower.demand_rest()
-        for dot, name in self.acknowledged.items():
+        for dot, minted in self.minted.items():
+            is_acknowledged = isinstance(minted.utterance.answer, Committed)
             is_held = any(dot in follower.kept for follower in self.followers)
-            if not (is_held or dot in self.lost_with_a_disk or dot in self.let_go):
-                raise Violation(f"{name}: {dot} acknowledged and lost")
+            if is_acknowledged and not is_held and dot not in self.let_go:
+                raise Violation(f"{dot} acknowledged and lost")
 
 
 class Follower:
@@ -143,17 +136,14 @@ class Follower:
 
     def answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
         """Somebody was told what became of it. It is told once, and after it is durable."""
-        if utterance.is_answered:
-            raise Violation(f"{self._name}: {utterance.body!r} was answered twice")
+        self._demand(utterance.answer is None, f"{utterance.body!r} was answered twice")
+        utterance.answer = answer
         self._unanswered = [other for other in self._unanswered if other is not utterance]
         if isinstance(answer, FlcError):
-            utterance.error = answer
             is_refused = utterance.dot is None or utterance.is_doubted
             self._demand(is_refused, "refused and on its disk", utterance.dot)
             return
-        utterance.said = answer
         self._demand(utterance.dot == answer.dot, "acknowledged and not on its disk", answer.dot)
-        self._checks.acknowledged[answer.dot] = self._name
 
     def demand_rest(self) -> None:
         """Nobody waits for an answer, and everything that was written is shown."""
@@ -175,17 +165,15 @@ class Follower:
             self._unshown.append((position, message.dot))
 
     def _mint(self, message: Message) -> None:
-        first = (said for said in self._unanswered if said.dot is None)
-        utterance = next(first, None)
-        told = message.room, message.body
-        if utterance is None or (utterance.room, utterance.body) != told:
-            problem = "came from a node that has not committed it"
-            raise Violation(f"{self._name}: {message.dot} {problem}")
-        utterance.dot = message.dot
-        for dot in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
-            rises = self._minted[dot].message.stamp < message.stamp
-            self._demand(rises, f"has a stamp that is not above that of {dot}", message.dot)
-        self._minted[message.dot] = Minted(self._number, message, utterance)
+        dot = message.dot
+        utterance = next((said for said in self._unanswered if said.dot is None), None)
+        if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
+            raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
+        utterance.dot = dot
+        for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
+            rises = self._minted[past].message.stamp < message.stamp
+            self._demand(rises, f"has a stamp that is not above that of {past}", dot)
+        self._minted[dot] = Minted(self._number, message, utterance)
 
     def _write(self, position: int, message: Message) -> None:
         """A message is next in its log, after its causes, at the next position."""
@@ -250,20 +238,18 @@ class Follower:
         count = len(self.kept)
         self._demand(len(left) == count, f"{len(left)} messages are left, not {count}")
         gone = [self._minted[dot].message for dot in dots]
-        last = max((message.stamp for message in gone), default=0)
-        is_above = floor == max(self._floor, last + 1 if gone else 0)
+        above = max((message.stamp + 1 for message in gone), default=0)
+        is_above = floor == max(self._floor, above)
         self._demand(is_above, f"{floor} is not the floor above what is pruned")
-        is_first = not gone or all(self._minted[dot].message.stamp > last for dot in self.kept)
+        is_first = all(self._minted[dot].message.stamp >= above for dot in self.kept)
         self._demand(is_first, "what is older than what is pruned is left")
-        self._demand_allowed(gone, last, before_ms, excess)
+        self._demand_allowed(gone, before_ms, excess)
         self._floor = floor
         self._checks.note_gone(dots, f"{self._name} kept it no longer")
         return len(gone)
 
-    def _demand_allowed(
-        self, gone: Sequence[Message], last: int, before_ms: int | None, excess: int
-    ) -> None:
-        size = 0
+    def _demand_allowed(self, gone: list[Message], before_ms: int | None, excess: int) -> None:
+        size, last = 0, max((message.stamp for message in gone), default=0)
         for message in gone:
             is_old = before_ms is not None and self._arrived[message.dot].wall < before_ms
             if is_old or message.stamp < self._floor:
@@ -354,14 +340,10 @@ class Follower:
 
     def put_back(self, log: Log) -> None:
         """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
-        heads, kept = self._heads, self.kept
+        kept = self.kept
         self._reread(log)
-        checks = self._checks
-        checks.note_gone(kept, f"its last copy went when the disk of {self._name} was put back")
-        for dot in self._minted:
-            was_known = heads.get(dot.log, NO_HEAD).seq >= dot.seq
-            if was_known and not any(other.knows(dot) for other in checks.followers):
-                checks.lost_with_a_disk[dot] = None
+        how = f"its last copy went when the disk of {self._name} was put back"
+        self._checks.note_gone(kept, how)
 
     def _reread(self, log: Log) -> None:
         """Be as this disk. A follower reads from the beginning, which may be a base."""

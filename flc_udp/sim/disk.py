@@ -77,10 +77,6 @@ class Disk:
         self._random = random
         self._is_over = False
 
-    def close(self) -> None:
-        """Give the memory back."""
-        self.connection.close()
-
     def keep_snapshot(self) -> None:
         """Remember the disk as it is now. Only the latest snapshots are kept."""
         self.snapshots.append(self.connection.serialize())

@@ -45,7 +45,6 @@ class Meter:
         self._everybody = (1 << len(world.machines)) - 1
         self._seen_by: dict[Dot, int] = {}
         self._latencies: list[int] = []
-        self._causes_bytes: list[int] = []
         self._firsts = 0
         self._before = world.network.datagrams, world.network.bytes, self._counted()
         world.watchers.append(self._watch)
@@ -62,6 +61,8 @@ class Meter:
         datagrams, size, before = self._before
         counted, latencies = self._counted(), sorted(self._latencies)
         since = counted - before
+        minted = self._world.checks.minted
+        causes_bytes = [_causes_bytes(minted[dot].message) for dot in self._seen_by]
         copies = firsts + since[Drop.DUPLICATE_MESSAGE]
         # Replayed messages count though they were lost.
         repaired = since["messages replayed"]
@@ -73,7 +74,7 @@ class Meter:
             latency_p99_ms=_share(latencies, 0.99),
             copies_per_node=round(copies / firsts, 2) if firsts else None,
             repaired_percent=round(100 * repaired / firsts, 1) if firsts else None,
-            causes_bytes_p50=int(median(self._causes_bytes)) if self._causes_bytes else None,
+            causes_bytes_p50=int(median(causes_bytes)) if causes_bytes else None,
             bytes_per_message_per_node=(
                 (network.bytes - size) // messages // nodes if messages else None
             ),
@@ -94,8 +95,6 @@ class Meter:
             if said_at < self._since:
                 continue
             seen_by = self._seen_by.get(dot, 0)
-            if not seen_by:
-                self._causes_bytes.append(_causes_bytes(message))
             self._firsts += minted[dot].author != number
             self._seen_by[dot] = after = seen_by | 1 << number
             if after == self._everybody != seen_by:

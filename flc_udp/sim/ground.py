@@ -42,23 +42,14 @@ TellNode = Callable[[], None]
 class HeapGround:
     """What one node after another stands on. `node` is None while nothing runs."""
 
-    def __init__(
-        self,
-        stage: Stage,
-        name: str,
-        address: Address,
-        seeds: Sequence[Address],
-        settings: Settings,
-    ) -> None:
+    def __init__(self, stage: Stage, name: str, settings: Settings) -> None:
         self.name = name
-        self.address = address
         self.settings = settings
         self.disk = Disk(stage.random(f"{name}/disk"))
         self.log = Log.over(self.disk.connection)
         self.node: Node | None = None
-        self.number = stage.network.attach(address, self._receive)
+        self.number, self.address = stage.network.attach(self._receive)
         self._stage = stage
-        self._seeds = seeds
         self._heap = stage.heap
         self._network = stage.network
         self._follower = stage.checks.add(name)
@@ -326,8 +317,7 @@ class HeapGround:
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))
-        has_failed = isinstance(history, StoreFailed)
-        if not has_failed or fate is Fate.DOUBTED:
+        if fate is Fate.DOUBTED or not isinstance(history, StoreFailed):
             self._trace("B", f"takes a base of {len(base)} logs below {floor}")
             self._follower.adopted(floor, base, self.log.load(), self.disk.positions())
         if isinstance(history, StoreFailed):

@@ -4,7 +4,6 @@ It is the ground of its node (`ground`), and beyond that it only breaks. It can 
 its disk can fail, it can stand still for a while, and its disk can be put back to an earlier state.
 """
 
-from collections.abc import Callable
 from functools import partial
 
 from flc_udp.model.dots import Dot
@@ -12,6 +11,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.ground import HeapGround
+from flc_udp.sim.plan import SEEDS
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Committed, Post
@@ -38,7 +38,8 @@ class Machine(HeapGround):
         self._trace("^", f"starts, life {self._life}")
         self._follower.started(self.log)
         if not alone:
-            self.node.join([*self._seeds, *remembered_addresses(self.log)])
+            seeds = list(self._network.numbers)[: min(self.number, SEEDS)]
+            self.node.join([*seeds, *remembered_addresses(self.log)])
         self._turn_soon()
 
     def leave(self) -> None:
@@ -55,7 +56,7 @@ class Machine(HeapGround):
         self._trace("Z", f"stands still for {duration_us // MS_US} ms")
 
     def put_back(self) -> None:
-        """Give the disk of a machine that is down an earlier state."""
+        """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         assert self.node is None, "a disk is put back while nothing runs on it"
         self.disk.put_back()
         self.log = Log.over(self.disk.connection)
@@ -68,11 +69,8 @@ class Machine(HeapGround):
         """Say something here, under the machine's name. What is returned tells its fate."""
         utterance = self._follower.utters(room, body, self.now())
         self._trace("S", f"says in {room}: {body[:24]!r}")
-        done = partial(self._answered, utterance)
-        if self.node is None:
-            done(FlcError(f"{self.name} is down", "start it"))
-            return utterance
-        self.node.post(Post(room, self.name, body, done, receipt=receipt))
+        answered = partial(self._answered, utterance)
+        self.running.post(Post(room, self.name, body, answered, receipt=receipt))
         self._turn_soon()
         return utterance
 
@@ -82,8 +80,10 @@ class Machine(HeapGround):
         self._follower.answered(utterance, answer)
 
     def wait(
-        self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
-    ) -> None:
-        """Wait until other nodes hold what was said here."""
-        self.running.wait(dot, needed, timeout_us, done)
+        self, dot: Dot, needed: int | None = None, timeout_ms: int = 10_000
+    ) -> list[WaitEnded]:
+        """Wait until other nodes hold what was said here. How it ended comes into the list."""
+        ended: list[WaitEnded] = []
+        self.running.wait(dot, needed, timeout_ms * MS_US, ended.append)
         self._turn_soon()
+        return ended

@@ -71,6 +71,8 @@ class Faults(DatagramFaults):
         return Faults(**{f.name: getattr(self, f.name) for f in fields(DatagramFaults)})
 
 
+PORT = 7352
+
 CALM = Faults()
 """A good network and good disks, and nobody trips over a cable."""
 
@@ -85,20 +87,23 @@ class Network:
         self.faults = faults
         self.datagrams = 0
         self.bytes = 0
+        self.numbers: dict[Address, int] = {}
+        """The nodes by their addresses, in the order in which they came."""
         self._heap = heap
         self._trace = trace
         self._random = random
-        self._numbers: dict[Address, int] = {}
         self._ends: list[tuple[Address, Receive]] = []
         self._cuts: Counter[tuple[int, int]] = Counter()
-        self._islands: list[int] = []
+        self._islands: dict[int, int] = {}
+        """{node: its island}. All others are together on island 0."""
 
-    def attach(self, address: Address, receive: Receive) -> int:
-        """Add a node, and return its number."""
-        number = self._numbers[address] = len(self._ends)
+    def attach(self, receive: Receive) -> tuple[int, Address]:
+        """Add a node, and return its number and the address that it is given."""
+        number = len(self._ends)
+        address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
+        self.numbers[address] = number
         self._ends.append((address, receive))
-        self._islands.append(0)
-        return number
+        return number, address
 
     def cut(self, sender: int, receiver: int) -> None:
         """Let nothing get from one node to the other. The way back is another way."""
@@ -110,35 +115,28 @@ class Network:
 
     def split(self, islands: Iterable[Iterable[int]]) -> None:
         """Let nothing cross between islands. Nodes that are not named are one more island."""
-        self._islands = [0] * len(self._ends)
-        for island, numbers in enumerate(islands, 1):
-            for number in numbers:
-                self._islands[number] = island
-
-    def join_islands(self) -> None:
-        """Join all islands. Cuts stay."""
-        self._islands = [0] * len(self._ends)
+        self._islands = {n: island for island, nodes in enumerate(islands, 1) for n in nodes}
 
     def heal(self) -> None:
         """Open every way."""
         self._cuts.clear()
-        self.join_islands()
+        self._islands.clear()
 
     def reachable(self, one: int, others: Iterable[Address]) -> list[int]:
         """The running nodes among them that datagrams may reach and come from."""
-        numbers = (self._numbers[other] for other in others if other in self._numbers)
+        numbers = (self.numbers[other] for other in others if other in self.numbers)
         running = (n for n in numbers if self._trace.running >> n & 1)
         return [n for n in running if not (self._is_cut(one, n) or self._is_cut(n, one))]
 
     def _is_cut(self, sender: int, receiver: int) -> bool:
-        is_apart = self._islands[sender] != self._islands[receiver]
+        is_apart = self._islands.get(sender, 0) != self._islands.get(receiver, 0)
         return is_apart or self._cuts[sender, receiver] > 0
 
     def transmit(self, sender: int, datagram: bytes, to: Address) -> None:
         """Send one datagram and decide its fate."""
         self.datagrams += 1
         self.bytes += len(datagram)
-        receiver = self._numbers[to]
+        receiver = self.numbers[to]
         faults, chance = self.faults, self._random.random
         if self._is_cut(sender, receiver):
             self._trace.packet(sender, receiver, "x", "cut", datagram)

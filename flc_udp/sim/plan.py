@@ -101,13 +101,11 @@ class Plan:
 
 
 def _draw_retention(settings: Settings, kind: str, random: Random) -> Settings:
-    match kind:
-        case "age":
-            return replace(settings, retention_age_s=random.randint(1, 4))
-        case "bytes":
-            return replace(settings, retention_bytes=random.randint(*RETENTION_BYTES))
-        case _:
-            return settings
+    if kind == "age":
+        return replace(settings, retention_age_s=random.randint(1, 4))
+    if kind == "bytes":
+        return replace(settings, retention_bytes=random.randint(*RETENTION_BYTES))
+    return settings
 
 
 def _sometimes(random: Random, low: float, high: float) -> float:

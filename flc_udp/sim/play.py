@@ -170,7 +170,7 @@ class Play:
         random, network = self._chaos, self._network
         network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
         duration = random.randint(1, network.faults.partition_ms_max) * MS_US
-        self.world.heap.after(duration, network.join_islands)
+        self.world.heap.after(duration, network.split, ())
 
     def _crash(self) -> None:
         machine = self._chaos.choice(self._machines)

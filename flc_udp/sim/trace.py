@@ -20,7 +20,7 @@ from typing import NamedTuple
 from flc_udp.model.errors import Malformed
 from flc_udp.sim.heap import Heap
 from flc_udp.wire import codec
-from flc_udp.wire.packets import KIND_OF
+from flc_udp.wire.packets import TITLE_OF
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal
 
 LINES_KEPT = 4_000
@@ -84,22 +84,20 @@ class Trace:
 
     def _render(self, line: TraceLine) -> str:
         columns = ["|" if line.running >> n & 1 else " " for n in range(len(self.names))]
+        text = line.text
         if line.sender is not None:
             columns[line.sender] = "o"
+            names = f"{self.names[line.sender]} to {self.names[line.node]}"
+            fate = f", {text}" if text else ""
+            text = f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"
         columns[line.node] = line.mark
-        text = line.text if line.sender is None else self._packet_text(line, line.sender)
         return f"{line.at / 1000:>12.3f}  {''.join(columns)}  {text}"
-
-    def _packet_text(self, line: TraceLine, sender: int) -> str:
-        names = f"{self.names[sender]} to {self.names[line.node]}"
-        fate = f", {line.text}" if line.text else ""
-        return f"{names}, {len(line.datagram)} bytes{fate}: {self._contents(line.datagram)}"
 
     def _contents(self, datagram: bytes) -> str:
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram).payload)
+            _, packets, _ = codec.read(self._opener.open(datagram))
         except Malformed as error:
             return error.reason
-        kinds = (KIND_OF[type(packet)].name.lower() for packet in packets)
+        kinds = (TITLE_OF[type(packet)].replace("-", "_") for packet in packets)
         runs = ((kind, len(list(run))) for kind, run in groupby(kinds))
         return ", ".join(kind if count == 1 else f"{count} {kind}s" for kind, count in runs)

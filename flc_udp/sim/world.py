@@ -3,6 +3,7 @@
     world = World("abc", seed=7)
     world.cut("a", "b")
     world.say("a", "ops", "hi")
+    world.machines["b"].pause(500_000)
     world.run(2_000)
     world.heal()
     world.settle()
@@ -18,7 +19,6 @@ from string import ascii_lowercase
 from typing import Self
 
 from flc_udp.config import Settings
-from flc_udp.model.address import Address
 from flc_udp.model.message import decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit
@@ -26,13 +26,10 @@ from flc_udp.sim.checks import Utterance, Violation
 from flc_udp.sim.disk import Fate, by_position
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults
-from flc_udp.sim.plan import SEEDS
 from flc_udp.sim.stage import Stage
 from flc_udp.waist.node import Node
-from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.rows import State
 
-PORT = 7352
 LOOK_US = 50 * MS_US
 """The world looks this often whether everything is quiet."""
 
@@ -78,17 +75,14 @@ class World(Stage):
         if error is not None:
             error.add_note("\n".join(self.trace.tail(TAIL_LINES)))
         for machine in self.machines.values():
-            machine.disk.close()
+            machine.disk.connection.close()
 
     # --- The machines -----------------------------------------------------------------------
 
     def add(self, name: str, settings: Settings | None = None) -> None:
         """Add a machine with an empty disk. It is still to be started."""
-        number = len(self.machines)
-        address = Address(f"10.0.{number >> 8}.{number & 0xFF}", PORT)
-        seeds = [machine.address for machine in list(self.machines.values())[:SEEDS]]
         self.trace.names.append(name)
-        self.machines[name] = Machine(self, name, address, seeds, settings or self.settings)
+        self.machines[name] = Machine(self, name, settings or self.settings)
 
     def _acquaint(self) -> None:
         """Let all nodes know each other, as if they had been together for long."""
@@ -109,14 +103,6 @@ class World(Stage):
         for name in names:
             self.machines[name].crash()
 
-    def leave(self, name: str) -> None:
-        """Let a node leave in order."""
-        self.machines[name].leave()
-
-    def pause(self, name: str, duration_ms: int) -> None:
-        """Let a machine stand still."""
-        self.machines[name].pause(duration_ms * MS_US)
-
     def fate(self, name: str, *fates: Fate, of: str = "append") -> None:
         """Decide how its next writes of one kind end.
 
@@ -124,18 +110,6 @@ class World(Stage):
         the kinds `recover` and `try_disk`, which follow a failure, those that are FAILED fail.
         """
         self.machines[name].disk.fates[of].extend(fates)
-
-    def fill(self, name: str, free_bytes: int = 0) -> None:
-        """Leave this much space on a machine's disk."""
-        self.machines[name].disk.free_bytes = free_bytes
-
-    def snapshot(self, name: str) -> None:
-        """Remember a machine's disk as it is now."""
-        self.machines[name].disk.keep_snapshot()
-
-    def rollback(self, name: str) -> None:
-        """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
-        self.machines[name].put_back()
 
     # --- The network ------------------------------------------------------------------------
 
@@ -174,15 +148,6 @@ class World(Stage):
         """Somebody says something at a node; what is returned tells what became of it."""
         return self.machines[name].say(room, body, receipt=receipt)
 
-    def wait(
-        self, name: str, utterance: Utterance, needed: int | None = None, timeout_ms: int = 10_000
-    ) -> list[WaitEnded]:
-        """Somebody waits until other nodes hold what was said; its end comes into the list."""
-        assert utterance.said is not None
-        ended: list[WaitEnded] = []
-        self.machines[name].wait(utterance.said.dot, needed, timeout_ms * MS_US, ended.append)
-        return ended
-
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""
         rows = by_position(self.machines[name].log.reader())
@@ -195,11 +160,8 @@ class World(Stage):
 
     def view(self, name: str) -> dict[str, State]:
         """What a running node believes of all members, itself included."""
-        members = self._node(name).facts().members
+        members = self.machines[name].running.facts().members
         return {member.row.name: member.row.state for member in members}
-
-    def _node(self, name: str) -> Node:
-        return self.machines[name].running
 
     # --- Time -------------------------------------------------------------------------------
 
@@ -218,8 +180,7 @@ class World(Stage):
         Raises NotConverged, or the Violation that was found.
         """
         took = self.run_until_quiet(limit_ms, members_too=True)
-        running = [machine for machine in self.machines.values() if machine.node is not None]
-        audit(self.checks, [(machine.name, machine.log) for machine in running])
+        audit(self.checks, [(m.name, m.log) for m in self.machines.values() if m.node is not None])
         return took
 
     def run_until_quiet(self, limit_ms: int, *, members_too: bool) -> int:

@@ -4,7 +4,8 @@
 - `writer_memory` is what the writer remembers and how a batch changes the tables. `arrivals` notes
   when messages came, `once` what clients numbered.
 - `retention` deletes what is old. `base` is what stays of it, told to others and taken from them.
-- `schema` has the tables, `connections` opens the file, `queries` are its reads and transactions.
-- `snapshot` reads one moment beside a running node. `backup` and `fsck/` stand on it.
+- `schema` has the tables, and `queries` are reads and transactions.
+- `connections` opens the file, also to read one moment beside a running node, as `backup` and
+  `fsck/` do.
 - `directory` is the data directory: its lock, its files and who may read them.
 """

@@ -23,10 +23,9 @@ from typing import NamedTuple
 
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
-from flc_udp.store.connections import UNREADABLE
+from flc_udp.store.connections import UNREADABLE, snapshot
 from flc_udp.store.directory import flush_directory
 from flc_udp.store.fsck.database import Fsck
-from flc_udp.store.snapshot import snapshot
 from flc_udp.store.writer_memory import WriterMemory
 
 STEP_PAGES = 1_024

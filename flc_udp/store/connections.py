@@ -1,6 +1,12 @@
-"""Opening a database file for the writer and for readers.
+"""Opening a database file for the writer, for readers, and for a reader that leaves no trace.
 
 Promise. A file that is not ours, or that is broken, is refused with a hint and stays as it was.
+
+A *snapshot* is the database as it stands at one moment. Its connection cannot write and holds one
+read transaction: it does not see what a running node appends meanwhile, and only the folding in of
+the node's WAL waits until it ends. Nothing is made beside the file where that can be helped. A node
+that ended in order leaves neither a WAL nor the WAL's index (`-shm`), and an ordinary reader would
+make both. So such a file is read as one that cannot change, and it is an error if it did.
 """
 
 import sqlite3
@@ -9,7 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
-from flc_udp.store.schema import AUTO_VACUUM, check_ours, migrate
+from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
 
 LIBRARY_LEAST = (3, 33)
 """The oldest SQLite that will do, of 2020: it has `UPDATE … FROM`."""
@@ -25,6 +31,17 @@ HEADER_BYTES = 100
 
 UNREADABLE = (sqlite3.DatabaseError, UnicodeDecodeError)
 """What reading a broken file raises. The second comes where SQLite's message quotes broken text."""
+
+# The ways to open a file for a snapshot: parameters of its URI.
+
+SHARED = "mode=ro"
+"""As any reader beside a running node: the WAL's index is shared, and made if there is none."""
+
+IMMUTABLE = "mode=ro&immutable=1"
+"""Without locks and other files: for a database that has no WAL."""
+
+PRIVATE = "mode=ro&vfs=unix-none"
+"""With the WAL's index in our own memory: for a WAL in a directory that we cannot write to."""
 
 REPLACE = "move the data directory aside, and begin from a copy by `flc backup` or with --join"
 
@@ -101,3 +118,72 @@ def _look_before_writing(path: Path) -> None:
     # Even closing a connection that may write can change a file, because its WAL is folded in.
     with refusing(path, hint), closing(connect(path, "mode=ro")) as connection:
         check_ours(connection, str(path))
+
+
+# --- Snapshots ----------------------------------------------------------------------------------
+
+
+@contextmanager
+def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+    """Open the database at `path`, of the present schema; raises FlcError for anything else.
+
+    Text that is not UTF-8 comes as surrogates and raises nothing. The end of the block raises
+    FlcError, too, if a node was started meanwhile: then what was read is not of one moment.
+    """
+    path = path.absolute().resolve()  # SQLite puts the WAL beside the file, not beside a link to it
+    ways, before = _look(path)
+    hint = "be a user who may read it, or copy it and its -wal to where you may write"
+    with refusing(path, hint):
+        connection = _open(path, ways)
+    with closing(connection):
+        yield connection
+    if SHARED not in ways and _look(path)[1] != before:
+        raise FlcError(
+            f"{path} changed while it was read: a node was started",
+            "run it again: beside a running node one moment is read",
+        )
+
+
+def _look(path: Path) -> tuple[list[str], tuple[int, int]]:
+    """The ways to try, in their order, and two numbers that change with the file."""
+    try:
+        found = path.stat()
+        wal, index = (Path(f"{path}-{name}") for name in ("wal", "shm"))
+        has_wal = wal.exists() and wal.stat().st_size > 0
+        # A running node has an index, and a node that was killed leaves its own.
+        ways = [SHARED] if index.exists() else [SHARED, PRIVATE] if has_wal else [IMMUTABLE]
+    except OSError as error:
+        raise FlcError(
+            f"there is no log at {path}: {error.strerror}",
+            "name a node's data directory with --data, and be a user who may read it",
+        ) from error
+    check_size(path, found.st_size)
+    return ways, (found.st_mtime_ns, found.st_size)
+
+
+def _open(path: Path, ways: list[str]) -> sqlite3.Connection:
+    way, *others = ways
+    try:
+        return _begin(path, way)
+    except sqlite3.OperationalError:
+        if not others:
+            raise
+        return _open(path, others)
+
+
+def _begin(path: Path, way: str) -> sqlite3.Connection:
+    with ExitStack() as on_failure:
+        connection = connect(path, way)
+        on_failure.callback(connection.close)
+        connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+        if way == PRIVATE:  # SQLite keeps the index in memory only if nobody else may have one.
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute("BEGIN")
+        version = check_ours(connection, str(path))  # Its first read is the moment.
+        if version < len(MIGRATIONS):
+            raise FlcError(
+                f"{path} has schema {version}, which was before {len(MIGRATIONS)}",
+                "start the node once, which brings it up to date: flc run",
+            )
+        on_failure.pop_all()
+    return connection

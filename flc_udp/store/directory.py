@@ -33,20 +33,15 @@ BSD, and ends with a zero."""
 class DataDirectory:
     """A directory that is locked for this process until `release`, or until the process ends."""
 
-    def __init__(self, path: Path, lock: int) -> None:
-        self.path = path
+    def __init__(self, path: str | Path) -> None:
+        """Lock the directory, which is made if there is none; raises FlcError, which names it."""
+        self.path = path = Path(path).absolute()
         self.database = path / DATABASE
         self.keys = path / "keys"
         self._control = path / "control.sock"
-        self._lock = lock
-
-    @classmethod
-    def open(cls, path: str | Path) -> "DataDirectory":
-        """Lock the directory, which is made if there is none; raises FlcError, which names it."""
-        path = Path(path).absolute()
         try:
             _make(path)
-            return cls(path, _lock(path))
+            self._lock = _lock(path)
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise FlcError(

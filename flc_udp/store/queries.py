@@ -14,7 +14,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
 
-from flc_udp.model.errors import StoreFailed
+from flc_udp.model.errors import Malformed, StoreFailed
 
 PAGE_ROWS = 256
 """A page of messages has at most this many rows."""
@@ -34,11 +34,17 @@ Values = Sequence[Any] | Mapping[str, Any]
 
 @contextmanager
 def failing(operation: str) -> Iterator[None]:
-    """Raise whatever SQLite reports in the block as `StoreFailed` of that operation."""
+    """Raise whatever SQLite reports in the block as `StoreFailed` of that operation.
+
+    A stored message that cannot be read is such a failure, too.
+    """
     try:
         yield
     except sqlite3.Error as error:
         raise StoreFailed(operation, str(error)) from error
+    except Malformed as error:
+        problem = f"a message cannot be read, and `flc fsck` tells which: {error}"
+        raise StoreFailed(operation, problem) from error
 
 
 @contextmanager

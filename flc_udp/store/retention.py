@@ -17,7 +17,6 @@ from typing import NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
-from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.message import Message, decode
 from flc_udp.model.units import Millis
@@ -106,20 +105,11 @@ def _oldest(
     with closing(connection.execute(SELECT_OLDEST, (below,))) as found:
         for _, rows in groupby(found, itemgetter(0)):
             for _, encoded in rows:
-                messages.append(_read(encoded))
+                messages.append(decode(encoded))
                 size_bytes += len(encoded)
             if len(messages) >= messages_max or size_bytes >= bytes_max:
                 break
     return messages
-
-
-def _read(encoded: bytes) -> Message:
-    try:
-        return decode(encoded)
-    except Malformed as error:
-        raise StoreFailed(
-            "retain", f"a message cannot be read, and `flc fsck` tells which: {error}"
-        ) from error
 
 
 def _prune(memory: WriterMemory, messages: list[Message]) -> None:

@@ -72,7 +72,7 @@ def check_ours(connection: sqlite3.Connection, name: str) -> int:
     Errors call the database `name`.
     """
     (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise FlcError(
@@ -84,7 +84,6 @@ def check_ours(connection: sqlite3.Connection, name: str) -> int:
             f"{name} has schema {version}, this flc knows schemas up to {len(MIGRATIONS)}",
             "run the newer flc that wrote it; an older one never changes a newer database",
         )
-    assert isinstance(version, int)
     return version
 
 

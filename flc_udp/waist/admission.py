@@ -57,11 +57,6 @@ class Admission:
         self._is_wanted = False
         """Whether more posts waited than were allowed, since the last look."""
 
-    @property
-    def is_open(self) -> bool:
-        """Whether there is no limit."""
-        return self.rate >= RATE_MOST
-
     def take(self, now: Micros, waiting: int, behind: int) -> int:
         """How many of the posts that wait, and that peers have room for, are taken now.
 
@@ -71,7 +66,7 @@ class Admission:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
         taken = waiting
-        if not self.is_open:
+        if self.rate < RATE_MOST:
             most = max(self.rate * BURST_S, 1)
             self._allowed = min(self._allowed + self.rate * seconds, most)
             self._is_wanted |= waiting > self._allowed

@@ -33,7 +33,8 @@ BATCH_BYTES_MAX = 8 << 20
 """A transaction holds at most this many bytes, which bounds how long it can take. A larger message
 goes alone."""
 
-OnceRows = tuple[tuple[str, int, Dot], ...]
+OnceOf = Callable[[Sequence[Message]], tuple[tuple[str, int, Dot], ...]]
+"""Gives the once-keys of these messages, as a Batch has them."""
 
 
 class Commits:
@@ -98,13 +99,10 @@ class Commits:
             if self.failing is not None and self._under_way is None:
                 self._ground.try_disk()
 
-    def start(
-        self, now: Micros, once_of: Callable[[Sequence[Message]], OnceRows], *, catching_up: bool
-    ) -> None:
+    def start(self, now: Micros, once_of: OnceOf, *, catching_up: bool) -> None:
         """Start a commit of what is decided, if it is time."""
-        if self._under_way is not None or not self._decided or self._refuses_until is not None:
-            return
-        if now < self._next:
+        is_free = self._under_way is None and self._refuses_until is None
+        if not is_free or not self._decided or now < self._next:
             return
         self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
         self._began = now

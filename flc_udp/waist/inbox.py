@@ -93,8 +93,7 @@ class Inbox:
         self._counts["datagrams received"] += 1
         self._counts["bytes received"] += len(datagram)
         try:
-            opened = self._seal.open(datagram)
-            sender, packets, unknown = codec.read(opened.payload)
+            sender, packets, unknown = codec.read(self._seal.open(datagram))
         except Malformed as error:
             self._drops[error.reason] += 1
             return None

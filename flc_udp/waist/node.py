@@ -39,7 +39,7 @@ from flc_udp.waist.ports import Batch, Committed, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.replays import Replays
-from flc_udp.waist.waits import WaitEnded, Waiting, Waits
+from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow
@@ -72,12 +72,15 @@ class Node:
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
         self._inbox = Inbox(seal, self._drops, self.counts)
+        self.heard_under = self._inbox.heard_under
+        """The id of the key that each node's last datagram about liveness was sealed under."""
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
         self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
         self._pruning = PruningClock(settings, now)
         self._peers = PeerMemory(now)
-        self._waits = Waits()
+        self.waits: list[Waiting] = []
+        """Says that are durable here, and wait for other nodes' disks."""
         self._saved = me
         self._adopt: Adopt | None = None
         self._is_adopting = False
@@ -95,7 +98,7 @@ class Node:
 
     def post(self, post: Post) -> None:
         """Take one post for the next turn."""
-        self._posts.add(post)
+        self._posts.waiting.append(post)
 
     def join(self, addresses: Iterable[Address]) -> None:
         """Ask these addresses to be let into the cluster."""
@@ -122,7 +125,7 @@ class Node:
         """
         now = self._ground.now()
         watched = self._replica.watch(dot.seq, needed, now)
-        self._waits.add(Waiting(watched, needed is None, now + timeout_us, done))
+        self.waits.append(Waiting(watched, needed is None, now + timeout_us, done))
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
         """Know all these members already: a simulated cluster begins grown up."""
@@ -133,7 +136,7 @@ class Node:
         now = self._ground.now()
         self._settings = settings
         self._replica.retag(parse_tags(settings.tags), now)
-        self._posts.limit(settings.body_bytes_max)
+        self._posts.body_bytes_max = settings.body_bytes_max
         self._pruning.limit(settings, now)
 
     def stop(self) -> None:
@@ -149,7 +152,7 @@ class Node:
         for packets, sender, source in self._inbox.take():
             self._replica.receive(packets, sender, source, wall, now)
         self._note_reading(is_late=is_late, is_news=is_news)
-        if self._posts.are_waiting and self._adopt is None:
+        if self._posts.waiting and self._adopt is None:
             self._take_posts(wall, now)
         self._commits.wake(now)
         if self.wake_at <= now:
@@ -201,10 +204,9 @@ class Node:
         if self._replays or self._inbox:
             return now
         times = [self._replica.wake_at, self._commits.wake_at, self._pruning.wake_at]
-        if self._waits.wake_at is not None:
-            # One that is late already ends with the next turn, and is no sign of a stall.
-            times.append(max(self._waits.wake_at, now))
-        if self._posts.are_waiting and self._adopt is None:
+        # A wait that is late already ends with the next turn, and is no sign of a stall.
+        times += [max(wait.deadline, now) for wait in self.waits]
+        if self._posts.waiting and self._adopt is None:
             times.append(now + PAUSE_US)
         return min(at for at in times if at is not None)
 
@@ -223,7 +225,7 @@ class Node:
             post.done(committed)
         for deliver in shows:
             self._ground.show(deliver)
-        for wait in self._waits.take_ended(self._read_until):
+        for wait in take_ended(self.waits, self._read_until):
             self._replica.stop_watching(wait.watched)
             wait.done(wait.outcome())
         self._save_self()
@@ -269,8 +271,6 @@ class Node:
 
     def _save_self(self) -> None:
         me, saved = self.me, self._saved
-        if me is saved:
-            return
         self._saved = me
         if me.id != saved.id:
             self._ground.save_identity(me.id)
@@ -310,13 +310,12 @@ class Node:
     def recovered(self, history: History, last_position: int) -> None:
         """The log was opened anew after a failure. It holds `history`, up to `last_position`."""
         now = self._ground.now()
-        adopt, is_adopting = self._adopt, self._is_adopting
-        if self._commits.failing is not None or not is_adopting:
+        if self._commits.failing is not None or not self._is_adopting:
             self._commits.recovered(now)
-        if is_adopting:
-            assert adopt is not None
+        if self._is_adopting:
+            assert self._adopt is not None
             # The base may be on the disk although its writing was reported as failed.
-            self._end_adoption(history if history.floor >= adopt.floor else None)
+            self._end_adoption(history if history.floor >= self._adopt.floor else None)
         else:
             self._replica.rebuild(history, now)
         self._carry_out(now)
@@ -397,16 +396,6 @@ class Node:
     def log(self) -> LogId:
         """The log of this run."""
         return self._replica.log
-
-    @property
-    def waits(self) -> int:
-        """Says that are durable here, and wait for other nodes' disks."""
-        return len(self._waits)
-
-    @property
-    def heard_under(self) -> dict[NodeId, bytes]:
-        """The id of the key that each node's last datagram about liveness was sealed under."""
-        return self._inbox.heard_under
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""

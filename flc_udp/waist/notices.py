@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from flc_udp.model.notices import Level, Notice
+from flc_udp.model.notices import Level, Notice, WarningNotice
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,16 +15,14 @@ class CommitFailed(Notice):
 
 
 @dataclass(frozen=True, slots=True)
-class RetentionFailed(Notice):
+class RetentionFailed(WarningNotice):
     """Old messages could not be deleted. The node tries again at the next look."""
 
-    level: ClassVar[Level] = Level.WARNING
     reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class BaseFailed(Notice):
+class BaseFailed(WarningNotice):
     """Another node's base could not be written. The node looks what the log holds, and goes on."""
 
-    level: ClassVar[Level] = Level.WARNING
     reason: str

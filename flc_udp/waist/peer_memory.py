@@ -28,8 +28,7 @@ class PeerMemory:
 
     def is_due(self, now: Micros, *, at_once: bool = False) -> bool:
         """Whether the members are to be written now. `at_once`: however short the pause was."""
-        if not self._changed or (now < self._next and not at_once):
-            return False
-        self._changed = False
-        self._next = Micros(now + PAUSE_US)
-        return True
+        is_due = self._changed and (at_once or now >= self._next)
+        if is_due:
+            self._changed, self._next = False, Micros(now + PAUSE_US)
+        return is_due

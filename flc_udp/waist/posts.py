@@ -32,28 +32,17 @@ class Posts:
     """Posts that wait to be taken, and posts that are taken and wait for their commit."""
 
     def __init__(self, settings: Settings, now: Micros) -> None:
-        self._body_bytes_max = settings.body_bytes_max
+        self.body_bytes_max = settings.body_bytes_max
+        """Longer bodies are refused."""
         self._admission = Admission(now)
-        self._waiting: deque[Post] = deque()
+        self.waiting: deque[Post] = deque()
+        """Posts that are still to be taken."""
         self._taken: dict[Dot, Post] = {}
         self._unpushed_bytes = 0
         """Bytes of taken posts that are to be pushed after their commit."""
 
     def __len__(self) -> int:
-        return len(self._waiting) + len(self._taken)
-
-    @property
-    def are_waiting(self) -> bool:
-        """Whether any post waits to be taken."""
-        return bool(self._waiting)
-
-    def limit(self, body_bytes_max: int) -> None:
-        """Refuse longer bodies from now on."""
-        self._body_bytes_max = body_bytes_max
-
-    def add(self, post: Post) -> None:
-        """One more post waits."""
-        self._waiting.append(post)
+        return len(self.waiting) + len(self._taken)
 
     def take(
         self, now: Micros, room_bytes: int | None, behind: int, refusal: FlcError | None, say: Say
@@ -64,12 +53,12 @@ class Posts:
         messages of others this node has still to take in. With a `refusal` all of them get that.
         """
         count = self._admission.take(now, self._fitting(room_bytes), behind)
-        for post in [self._waiting.popleft() for _ in range(count)]:
+        for post in [self.waiting.popleft() for _ in range(count)]:
             if refusal is not None:
                 post.done(refusal)
                 continue
             try:
-                check_size(post.body, self._body_bytes_max)
+                check_size(post.body, self.body_bytes_max)
                 message = say(post.room, post.author, post.body, receipt=post.receipt)
             except FlcError as error:
                 post.done(error)
@@ -83,13 +72,13 @@ class Posts:
         So nobody takes more than its peers can, and those that fell back have a share.
         """
         if room_bytes is None:
-            return len(self._waiting)
+            return len(self.waiting)
         room_bytes -= self._unpushed_bytes
-        for count, post in enumerate(self._waiting):
+        for count, post in enumerate(self.waiting):
             room_bytes -= pushed_bytes(len(post.body) + OVERHEAD_BYTES)
             if room_bytes < 0:
                 return max(count, 1)
-        return len(self._waiting)
+        return len(self.waiting)
 
     def once_of(self, messages: Sequence[Message]) -> tuple[tuple[str, int, Dot], ...]:
         """(client, n, dot) of those of these messages that were said under a number."""

@@ -37,33 +37,12 @@ class Waiting(NamedTuple):
     def outcome(self) -> WaitEnded:
         """How it stands."""
         wait = self.watched
-        missing = (*wait.waited_for, *wait.gone)
         is_short = bool(wait.waited_for) if self.is_for_all else len(wait.held_by) < wait.needed
-        return WaitEnded(tuple(wait.held_by), missing, is_short)
+        return WaitEnded(tuple(wait.held_by), (*wait.waited_for, *wait.gone), is_short)
 
 
-class Waits:
-    """All waits under way."""
-
-    def __init__(self) -> None:
-        self._waiting: list[Waiting] = []
-
-    def __len__(self) -> int:
-        return len(self._waiting)
-
-    @property
-    def wake_at(self) -> int | None:
-        """When the first wait runs out of time."""
-        return min((waiting.deadline for waiting in self._waiting), default=None)
-
-    def add(self, waiting: Waiting) -> None:
-        """One more wait."""
-        self._waiting.append(waiting)
-
-    def take_ended(self, read_until: int) -> list[Waiting]:
-        """The waits that have ended. Everything that came in until `read_until` has been read."""
-        if not self._waiting:
-            return []
-        ended = [waiting for waiting in self._waiting if waiting.has_ended(read_until)]
-        self._waiting = [waiting for waiting in self._waiting if not waiting.has_ended(read_until)]
-        return ended
+def take_ended(waits: list[Waiting], read_until: int) -> list[Waiting]:
+    """Take out the waits that have ended. Everything that came in until `read_until` was read."""
+    ended = [waiting for waiting in waits if waiting.has_ended(read_until)]
+    waits[:] = [waiting for waiting in waits if not waiting.has_ended(read_until)]
+    return ended

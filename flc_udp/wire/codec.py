@@ -10,11 +10,13 @@ import msgpack
 from flc_udp.model.dots import NodeId
 from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
-from flc_udp.wire.forms import Struct, Values, an_array, struct_of
+from flc_udp.wire.forms import Struct, Values, struct_of
 from flc_udp.wire.packets import KIND_OF, Join, Leave, MemberDigest, Members, Packet, Update
 from flc_udp.wire.rows import ID, MemberRow
 
-FORMS: dict[int, Struct[Packet]] = {int(kind): struct_of(made) for made, kind in KIND_OF.items()}
+FORMS: dict[int, Struct[Packet]] = {
+    kind: struct_of(made, Drop.PACKET_TOO_SHORT) for made, kind in KIND_OF.items()
+}
 """The form of each kind of packets."""
 
 
@@ -24,20 +26,20 @@ def read(payload: bytes) -> tuple[NodeId, list[Packet], int]:
         parts = msgpack.unpackb(payload, use_list=False)
     except (ValueError, TypeError, msgpack.UnpackException) as error:
         raise Malformed(Drop.PAYLOAD_NOT_MSGPACK) from error
-    rest = iter(an_array(parts, 1))
-    sender: NodeId = ID.read(next(rest))
+    if type(parts) is not tuple or not parts:
+        raise Malformed(Drop.ARRAY_EXPECTED)
+    sender: NodeId = ID.read(parts[0])
     packets: list[Packet] = []
     unknown = 0
-    for body in rest:
-        fields = iter(an_array(body, 1))
-        kind = next(fields)
+    for body in parts[1:]:
+        if type(body) is not tuple or not body:
+            raise Malformed(Drop.ARRAY_EXPECTED)
+        kind = body[0]
         struct = FORMS.get(kind) if type(kind) is int else None
         if struct is None:
             unknown += 1
-        elif len(body) <= len(struct.fields):
-            raise Malformed(Drop.PACKET_TOO_SHORT)
         else:
-            packets.append(struct.read_fields(fields))
+            packets.append(struct.read(body[1:]))
     return sender, packets, unknown
 
 

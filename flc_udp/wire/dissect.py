@@ -15,7 +15,7 @@ from flc_udp.model.drops import Drop
 from flc_udp.model.errors import Malformed
 from flc_udp.wire.codec import FORMS, fields_of, read
 from flc_udp.wire.forms import Array, Form, OrNil, Struct
-from flc_udp.wire.packets import Kind, Packet
+from flc_udp.wire.packets import TITLE_OF, Packet
 from flc_udp.wire.rows import ID
 
 Step = tuple[int, str]
@@ -80,7 +80,7 @@ def _steps(parts: object) -> Iterator[Step]:
         kind, *fields = body
         struct = FORMS.get(kind) if type(kind) is int else None
         if struct is not None and _is_refused(struct, tuple(fields)):
-            yield number, f"packet {number}, {Kind(kind).title}"
+            yield number, f"packet {number}, {TITLE_OF[struct.made]}"
             yield from _steps_in(struct, tuple(fields), 1)
             return
 

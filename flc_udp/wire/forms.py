@@ -10,7 +10,7 @@ because a later version may add fields. Every datagram that comes is read, so a 
 over what it needs, and it does not note which part it refuses.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import lru_cache
 from operator import call
 from types import GenericAlias
@@ -84,23 +84,29 @@ class Array:
 class Struct(Generic[T]):
     """A named tuple as an array of its fields, in their order.
 
-    If the named tuple has a method `fault`, that method looks at all fields together.
-    `read_fields` reads the fields of an array that was found to be long enough, or what is left
-    of such an array.
+    If the named tuple has a method `fault`, that method looks at all fields together. An array that
+    is too short is refused for the reason `if_short`.
     """
 
-    read: Callable[[Any], T]
-
-    def __init__(self, made: type[T], *forms: "Form") -> None:
+    def __init__(self, made: type[T], *forms: "Form", if_short: Drop = Drop.ARRAY_EXPECTED) -> None:
         named: Any = made
+        reads, least = tuple(form.read for form in forms), len(forms)
+        fault: Fault | None = getattr(made, "fault", None)
+
+        def read(value: object) -> T:
+            if type(value) is not tuple or len(value) < least:
+                raise Malformed(if_short)
+            struct: T = _new(made, map(call, reads, value))
+            if fault is not None:
+                _refuse(fault(struct))
+            return struct
+
         self.made = made
         self.fields: dict[str, Form] = dict(zip(named._fields, forms, strict=True))
         self.defaults: dict[str, object] = named._field_defaults
         self.allowed = f"an object of {', '.join(self.fields)}"
-        self.fault: Fault | None = getattr(made, "fault", None)
-        reads = tuple(form.read for form in forms)
-        self.read = _struct_reader(made, reads, self.fault, len(reads))
-        self.read_fields = _struct_reader(made, reads, self.fault, None)
+        self.fault = fault
+        self.read: Callable[[Any], T] = read
 
 
 class CachedStruct(Struct[T]):
@@ -111,12 +117,12 @@ class CachedStruct(Struct[T]):
 
     def __init__(self, made: type[T], has_map: Drop) -> None:
         super().__init__(made, *struct_of(made).fields.values())
-        read_fields, count = self.read_fields, len(self.fields)
+        read_checked, count = self.read, len(self.fields)
 
         # `typed`: true must not be found where 1 was remembered.
         @lru_cache(maxsize=ROWS_CACHED, typed=True)
         def look_up(*fields: object) -> T:
-            return read_fields(fields)
+            return read_checked(fields)
 
         def read(value: object) -> T:
             if type(value) is not tuple or len(value) < count:
@@ -142,33 +148,12 @@ def form_of(hint: object) -> Form:
     return form
 
 
-def struct_of(made: type[T]) -> Struct[T]:
+def struct_of(made: type[T], if_short: Drop = Drop.ARRAY_EXPECTED) -> Struct[T]:
     """Give the struct that the annotations of a named tuple describe."""
-    return Struct(made, *map(form_of, get_type_hints(made, include_extras=True).values()))
-
-
-def an_array(value: object, least: int = 0) -> Values:
-    """Check that a value is an array with at least this many places."""
-    if type(value) is not tuple or len(value) < least:
-        raise Malformed(Drop.ARRAY_EXPECTED)
-    return value
+    hints = get_type_hints(made, include_extras=True).values()
+    return Struct(made, *map(form_of, hints), if_short=if_short)
 
 
 def _refuse(reason: Drop | None) -> None:
     if reason is not None:
         raise Malformed(reason)
-
-
-def _struct_reader(
-    made: type[T], reads: tuple[Reader, ...], fault: Fault | None, least: int | None
-) -> Callable[[Any], T]:
-    def read(value: Iterable[object]) -> T:
-        # This repeats what `an_array` checks: a call would cost a small row a tenth.
-        if least is not None and (type(value) is not tuple or len(value) < least):
-            raise Malformed(Drop.ARRAY_EXPECTED)
-        struct: T = _new(made, map(call, reads, value))
-        if fault is not None:
-            _refuse(fault(struct))
-        return struct
-
-    return read

@@ -19,15 +19,15 @@ from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire.codec import FORMS
 from flc_udp.wire.forms import Array, Form, Leaf, OrNil, Struct, T
 from flc_udp.wire.message_json import Record
-from flc_udp.wire.packets import KIND_OF, Kind, Packet
+from flc_udp.wire.packets import TITLE_OF, Packet
 
-KINDS: dict[str, Struct[Packet]] = {Kind(number).title: struct for number, struct in FORMS.items()}
+KINDS: dict[str, Struct[Packet]] = {TITLE_OF[struct.made]: struct for struct in FORMS.values()}
 
 
 def packet_record(packet: Packet) -> Record:
     """Give a packet as an object that JSON can hold."""
-    kind = KIND_OF[type(packet)]
-    return {"kind": kind.title, **_object(FORMS[kind], packet)}
+    title = TITLE_OF[type(packet)]
+    return {"kind": title, **_object(KINDS[title], packet)}
 
 
 def _object(struct: Struct[Any], made: tuple[Any, ...]) -> Record:

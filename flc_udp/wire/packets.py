@@ -11,7 +11,6 @@ datagram. Each of these packets can be read alone.
 from __future__ import annotations
 
 import re
-from enum import IntEnum
 from typing import NamedTuple, get_args
 
 from flc_udp.config import PIECE_BYTES
@@ -39,45 +38,6 @@ from flc_udp.wire.rows import (
     StampEnd,
     Want,
 )
-
-
-class Kind(IntEnum):
-    """The first field of a packet. A number never gets another meaning.
-
-    The numbers 1 and 2 are kept for hello and cookie.
-    """
-
-    PING = 3
-    ACK = 4
-    PING_REQ = 5
-    NACK = 6
-    JOIN = 7
-    MEMBERS = 8
-    UPDATE = 9
-    LEAVE = 10
-    RUMOR = 11
-    PIECE = 12
-    HAVE = 13
-    RANGES = 14
-    DIGEST = 15
-    PULL = 16
-    REPLAY = 17
-    REPLAY_END = 18
-    RECEIPT = 19
-    RELAYED = 20
-    PRUNE = 21
-    MEMBER_RANGES = 22
-    MEMBER_DIGEST = 23
-    BASE_PULL = 24
-    BASE = 25
-    BASE_END = 26
-    TAKEN = 27
-
-    @property
-    def title(self) -> str:
-        """The name that people use, as in `ping-req`."""
-        return self.name.lower().replace("_", "-")
-
 
 # --- About liveness -----------------------------------------------------------------------------
 
@@ -409,8 +369,37 @@ Packet = LivenessPacket | MessagePacket
 LIVENESS_KINDS = frozenset(get_args(LivenessPacket))
 """The classes of packets that are about liveness, which wait for nothing."""
 
-KIND_OF: dict[type[Packet], Kind] = {
-    packet: Kind[re.sub(r"(?<=[a-z])(?=[A-Z])", "_", packet.__name__).upper()]
-    for packet in get_args(Packet)
+KIND_OF: dict[type[Packet], int] = {
+    Ping: 3,
+    Ack: 4,
+    PingReq: 5,
+    Nack: 6,
+    Join: 7,
+    Members: 8,
+    Update: 9,
+    Leave: 10,
+    Rumor: 11,
+    Piece: 12,
+    Have: 13,
+    Ranges: 14,
+    Digest: 15,
+    Pull: 16,
+    Replay: 17,
+    ReplayEnd: 18,
+    Receipt: 19,
+    Relayed: 20,
+    Prune: 21,
+    MemberRanges: 22,
+    MemberDigest: 23,
+    BasePull: 24,
+    Base: 25,
+    BaseEnd: 26,
+    Taken: 27,
 }
-"""The kind of each class of packets, which has the same name."""
+"""The kind of each class of packets, which is a packet's first field.
+
+A number never gets another meaning. The numbers 1 and 2 are kept for hello and cookie.
+"""
+
+TITLE_OF = {made: re.sub(r"(?<=[a-z])(?=[A-Z])", "-", made.__name__).lower() for made in KIND_OF}
+"""The name that people use for each class of packets, as in `ping-req`."""

@@ -36,7 +36,7 @@ ROWS_CACHED = 8_192
 
 
 class Packer:
-    """Fills payloads with packets, one payload after another."""
+    """Fills payloads with packets, one payload after another, each within the budget."""
 
     def __init__(self, sender: NodeId, payload_bytes_max: int) -> None:
         self.payloads: list[bytes] = []
@@ -57,12 +57,8 @@ class Packer:
             case _:
                 self._add_part(_pack(fields_of(packet)))
 
-    def finish(self) -> list[bytes]:
-        """Give all payloads, each of which is within the budget."""
-        self._close()
-        return self.payloads
-
-    def _close(self) -> None:
+    def close(self) -> None:
+        """End the present payload, if there is anything in it."""
         if self._parts:
             array = (_array_header(1 + len(self._parts)), self._sender, *self._parts)
             self.payloads.append(b"".join(array))
@@ -72,7 +68,7 @@ class Packer:
     def _add_part(self, part: bytes) -> None:
         assert len(part) <= self._budget, f"a packet of {len(part)} bytes"
         if len(part) > self._room:
-            self._close()
+            self.close()
         self._parts.append(part)
         self._room -= len(part)
 
@@ -92,7 +88,7 @@ class Packer:
         for at, item in enumerate(items):
             if size + len(item) > self._room:
                 self._add_list(head, items[start:at], size)
-                self._close()
+                self.close()
                 start, size = at, overhead
             size += len(item)
         self._add_list(head, items[start:], size)
@@ -115,7 +111,8 @@ def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> l
     packer = Packer(sender, payload_bytes_max)
     for packet in packets:
         packer.add(packet)
-    return packer.finish()
+    packer.close()
+    return packer.payloads
 
 
 @lru_cache(maxsize=ROWS_CACHED)

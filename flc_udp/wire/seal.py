@@ -16,7 +16,7 @@ An *open* cluster uses the same code, with a key that is made of the cluster's n
 key keeps clusters apart, and authenticates nobody.
 
 Replays are not recognized yet. Windows and cookies will depend on the session and the counter of a
-datagram, and `Opened` carries both.
+datagram.
 """
 
 import base64
@@ -87,14 +87,6 @@ class Keyring(NamedTuple):
     def sources(self) -> tuple[bytes, ...]:
         """What `keyring` would make the same ring of."""
         return tuple(key.source for key in self.keys)
-
-
-class Opened(NamedTuple):
-    """The payload of a valid datagram, and the session and counter of its envelope."""
-
-    payload: bytes
-    session: bytes
-    counter: int
 
 
 def keyring(secrets: tuple[bytes, ...], cluster: str) -> Keyring:
@@ -186,8 +178,8 @@ class Seal:
         nonce = counter.rjust(NONCE_BYTES, b"\0")
         return header + self._own.encrypt(nonce, payload, header)
 
-    def open(self, datagram: bytes) -> Opened:
-        """Open one datagram; raises Malformed if it is damaged or not of this cluster.
+    def open(self, datagram: bytes) -> bytes:
+        """Give the payload of a datagram; raises Malformed if it is damaged or of another cluster.
 
         The error counts its byte from the first of the datagram. If the seal is broken, nobody can
         tell which byte was changed, and the error names the first that is sealed.
@@ -209,7 +201,7 @@ class Seal:
         self._sessions.move_to_end(who)
         if len(self._sessions) > SESSIONS_MAX:
             self._sessions.popitem(last=False)
-        return Opened(payload, who[KEY_ID_BYTES:], int.from_bytes(counter, "big"))
+        return payload
 
     def _derived(self, who: bytes) -> AESGCM:
         key = self._keys.get(who[:KEY_ID_BYTES])

@@ -395,9 +395,9 @@ class Talk:
 
     def agree(self) -> bool:
         """Whether all that live hold the same messages, members, and nothing waits."""
-        replicas = [party.replica for party in self.parties]
-        roots = {(replica.root, replica.members_root) for replica in replicas}
-        waits = any(r.repair_facts().holdback_messages or r.uncommitted for r in replicas)
+        facts = [party.facts for party in self.parties]
+        roots = {(each.root, each.members_root) for each in facts}
+        waits = any(each.repair.holdback_messages or each.uncommitted for each in facts)
         return len(roots) == 1 and not waits and not self._flying
 
     def picture(self) -> dict[str, object]:

@@ -1,4 +1,5 @@
 import tracemalloc
+from collections import Counter
 from collections.abc import Iterable
 from random import Random
 
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.history import History
 from flc_udp.model.message import NO_PARENT, Message, Origin, write
 from tests.model.stories import ROOMS, Story, log_of, steps, variant
@@ -16,9 +18,11 @@ from tests.model.stories import ROOMS, Story, log_of, steps, variant
 PLENTY = 1 << 20
 
 
-def causal(messages_max: int = PLENTY, bytes_max: int = 1 << 30) -> Causal:
-    """A newborn with room for so much that comes early."""
-    return Causal(History(), messages_max, bytes_max)
+def causal(
+    messages_max: int = PLENTY, bytes_max: int = 1 << 30, drops: Counter[Drop] | None = None
+) -> Causal:
+    """A newborn with room for so much that comes early; it counts in `drops`."""
+    return Causal(History(), messages_max, bytes_max, Counter() if drops is None else drops)
 
 
 def tell(replica: Causal, messages: Iterable[Message]) -> list[Message]:
@@ -154,26 +158,28 @@ def test_an_overflow_drops_the_latest_stamps() -> None:
     """What is nearest to being decided stays."""
     story = Story()
     said = [story.say("ann") for _ in range(20)]
-    replica = causal(messages_max=16)
+    drops = Counter[Drop]()
+    replica = causal(messages_max=16, drops=drops)
     for message in said[:0:-1]:
         replica.offer(Arrival(message))
 
     kept = sorted(dot.seq for dot in replica.held)
     assert list(range(2, 2 + len(kept))) == kept
-    assert len(kept) + replica.dropped == 19
+    assert len(kept) + drops[Drop.HOLDBACK_OVERFLOW] == 19
 
 
 def test_an_overflow_of_bytes_drops_too() -> None:
     """The hold-back is bounded in bytes as well as in messages."""
     story = Story()
     said = [story.say("ann", body="x" * 1_000) for _ in range(20)]
-    replica = causal(bytes_max=10_000)
+    drops = Counter[Drop]()
+    replica = causal(bytes_max=10_000, drops=drops)
     for message in said[1:]:
         replica.offer(Arrival(message))
 
         assert replica.held_bytes <= 10_000
 
-    assert replica.dropped > 0
+    assert drops[Drop.HOLDBACK_OVERFLOW] > 0
     assert Dot(log_of("ann"), 2) in replica.held
 
 
@@ -245,13 +251,14 @@ class TestForks:
         story = Story()
         first, second = story.say("ann"), story.say("ann")
         broken = variant(second, parent=b"elsewher")
-        in_order, reversed_order = causal(), causal()
+        drops = Counter[Drop]()
+        in_order, reversed_order = causal(drops=drops), causal(drops=drops)
 
         assert [first] == tell(in_order, [first, broken])
         assert [first] == tell(reversed_order, [broken, first])
         assert in_order.heads == reversed_order.heads
         assert (in_order.held, reversed_order.held) == ({}, {})
-        assert (in_order.refused, reversed_order.refused) == (1, 1)
+        assert drops == {Drop.BROKEN_CHAIN: 2}
 
     @given(steps, st.randoms(use_true_random=False), st.integers(0, 40))
     def test_a_broken_message_stops_what_follows_it_and_no_other(
@@ -344,7 +351,7 @@ def test_a_replica_is_born_where_a_history_ends() -> None:
     before = causal()
     tell(before, said)
     history = History(before.heads, before.origins, before.frontiers)
-    reborn = Causal(history, PLENTY, PLENTY)
+    reborn = Causal(history, PLENTY, PLENTY, Counter())
     heads, frontiers = dict(history.heads), {r: dict(f) for r, f in history.frontiers.items()}
 
     assert tell(reborn, said) == []

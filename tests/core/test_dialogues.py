@@ -1109,7 +1109,7 @@ class TestForks:
 
         assert talk["ann"].told(LogForked)
         assert len(talk["ann"].disk) == 2
-        assert talk["ann"].facts.repair.forks >= 1
+        assert talk["ann"].facts.drops[Drop.FORKED_LOG] >= 1
 
     def test_a_fork_does_not_flood(self) -> None:
         """Roots that never agree cost ever fewer exchanges, down to one in 16 s a node."""

@@ -15,6 +15,7 @@ from flc_udp.model.units import SECOND_US
 from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor
 from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
+from tests.model.kept import history_of
 
 
 def met(*names: str, **settings: int) -> Talk:
@@ -319,3 +320,21 @@ def test_drops_are_of_all_the_machines_inside() -> None:
 
     assert bob.facts.drops.keys() == {Drop.OWN_DATAGRAM, Drop.HOLDBACK_OVERFLOW}
     assert bob.facts.drops[Drop.HOLDBACK_OVERFLOW] == 39 - bob.facts.repair.holdback_messages
+
+
+def test_drops_outlive_a_failed_commit_and_an_adopted_base() -> None:
+    """What is built anew after these counts on from where it stood."""
+    talk = met("ann", "bob", holdback_messages_max=16)
+    ann, bob = talk["ann"], talk["bob"]
+    talk.cut("bob")
+    said = [talk.say("ann", str(number)).encoded for number in range(40)]
+    bob.hear(ann, *(Rumor(False, 0, (encoded,)) for encoded in said[1:]))
+    drops = dict(bob.facts.drops)
+    bob.fail_commit()
+
+    assert drops.keys() == {Drop.HOLDBACK_OVERFLOW}
+    assert bob.facts.drops == drops
+
+    bob.replica.adopted(history_of(bob.disk), talk.now)
+
+    assert bob.facts.drops == drops

@@ -28,7 +28,7 @@ from flc_udp.config import (
     Settings,
 )
 from flc_udp.core.effects import Deliver
-from flc_udp.core.liveness import probe, rejoin
+from flc_udp.core.liveness import detector, rejoin
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.notices import MemberChanged, MemberDied, MemberSuspected, Refuted
 from flc_udp.model.address import Address
@@ -117,14 +117,14 @@ def tables(node: Node) -> dict[str, int]:
     """How long the tables of liveness are: this file knows nothing else of the inside."""
     # No other way tells them, and that they are bounded is what is claimed.
     membership = node._replica._membership  # noqa: SLF001
-    detector = membership.detector
+    probing = membership.detector
     return {
         "rows": len(node.facts().members),
         "suspicions": len(membership.claims.suspicions),
         "reaped": len(membership.members._reaped),  # noqa: SLF001
         "silent addresses": len(membership._rejoin._silent),  # noqa: SLF001
-        "errands": len(detector._relay._errands),  # noqa: SLF001
-        "rounds": len(detector.probes._rounds),  # noqa: SLF001
+        "errands": len(probing._errands),  # noqa: SLF001
+        "rounds": len(probing.probes._rounds),  # noqa: SLF001
         "heard under": len(node.heard_under),
     }
 
@@ -169,7 +169,7 @@ def acquainted() -> Stand:
 def nonces_in(sent: Sequence[tuple[bytes, Address]]) -> list[int]:
     """Nonces of the pings and ping-reqs among what was sent."""
     opener = Seal(RING, bytes(SESSION_BYTES))
-    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram).payload)[1])
+    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram))[1])
     return [packet.nonce for packet in packets if isinstance(packet, Ping | PingReq)]
 
 
@@ -361,7 +361,7 @@ class Holder:
     def hear(self, datagram: bytes) -> None:
         """Read what was sent to one of its addresses: it may answer with the right nonce."""
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram).payload)
+            _, packets, _ = codec.read(self._opener.open(datagram))
         except Malformed:  # It drove somebody to say what nobody can read.
             return
         for packet in packets:
@@ -564,7 +564,7 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
 ) -> None:
     """100,000 datagrams of a hostile holder: no crash, and the last 50,000 cost no memory."""
     monkeypatch.setattr(rejoin, "REMEMBERED_MAX", BOUNDS["silent addresses"])
-    monkeypatch.setattr(probe, "RELAYS_MAX", BOUNDS["errands"])
+    monkeypatch.setattr(detector, "ERRANDS_MAX", BOUNDS["errands"])
     monkeypatch.setattr(inbox, "HEARD_MAX", BOUNDS["heard under"])
     hall = Hall(2, members_max=MEMBERS_MAX, reap_after_s=1, exchange_interval_ms=1_000)
     stands = hall.stands.values()
@@ -669,7 +669,7 @@ class Intrigue:
         self.told: list[tuple[type[Notice], str]] = []
         self._random = Random(seed)
         self._seal = Seal(world.ring, b"an outsider's...")
-        self._outside = world.network.attach(OUTSIDE, lambda *_: None)
+        self._outside, _ = world.network.attach(lambda *_: None)
         world.trace.names.append("outsider")
         world.listeners.append(self._listen)
         world.run(1_000)

@@ -36,8 +36,8 @@ class Joining:
         self.joined: list[Address] = []
         self.live: set[Address] = set()
         self.resolver = resolver
-        self._task = asyncio.create_task(
-            seeds.keep_joining(names, self.joined.extend, lambda: self.live)
+        self._task = asyncio.gather(
+            *(seeds.keep_joining(name, self.joined.extend, lambda: self.live) for name in names)
         )
 
     async def asked_more(self, times: int) -> None:

@@ -13,7 +13,7 @@ from typing import Any, cast
 
 import pytest
 
-from flc_udp.daemon.supervisor import Notifier, Supervisor
+from flc_udp.daemon.supervisor import BEAT_S, Supervisor
 from tests.daemon.cluster import Cluster
 from tests.daemon.process import until
 
@@ -76,7 +76,7 @@ class Ground:
 def supervised(environ: dict[str, str], line: Callable[[], str]) -> tuple[Ground, Supervisor]:
     """A ground that is looked after."""
     ground = Ground()
-    return ground, Supervisor(Notifier(environ), cast("Any", ground), line)
+    return ground, Supervisor(environ, cast("Any", ground), line)
 
 
 async def test_a_daemon_tells_how_it_is_from_ready_to_stopping(
@@ -221,8 +221,9 @@ async def test_the_status_is_one_short_line(manager: Manager) -> None:
 def test_an_abstract_name_is_understood(tmp_path: Path) -> None:
     """It begins with an @."""
     manager = Manager(f"@{tmp_path}")
+    _, supervisor = supervised({"NOTIFY_SOCKET": manager.name}, lambda: "")
 
-    assert Notifier({"NOTIFY_SOCKET": manager.name}).tell("READY=1")
+    assert supervisor.tell("READY=1")
 
     assert manager.listen() == ["READY=1"]
     manager.sock.close()
@@ -243,15 +244,17 @@ def test_a_watchdog_of_another_process_is_not_fed(manager: Manager) -> None:
     """$WATCHDOG_PID says whose it is; what is inherited from a parent is the parent's."""
     environ = {"NOTIFY_SOCKET": manager.name, "WATCHDOG_USEC": "2000000"}
 
-    assert Notifier({**environ, "WATCHDOG_PID": "1"}).watchdog_s is None
-    assert Notifier({**environ, "WATCHDOG_PID": str(os.getpid())}).watchdog_s == 2.0
+    _, of_another = supervised({**environ, "WATCHDOG_PID": "1"}, lambda: "")
+    _, of_this = supervised({**environ, "WATCHDOG_PID": str(os.getpid())}, lambda: "")
+
+    assert (of_another.beat_s, of_this.beat_s) == (BEAT_S, 1.0)
 
 
 def test_telling_never_waits(manager: Manager) -> None:
     """A manager that does not read costs nothing but the news."""
-    notifier = Notifier({"NOTIFY_SOCKET": manager.name})
+    _, supervisor = supervised({"NOTIFY_SOCKET": manager.name}, lambda: "")
 
-    taken = [notifier.tell("WATCHDOG=1") for _ in range(5_000)]
+    taken = [supervisor.tell("WATCHDOG=1") for _ in range(5_000)]
 
     assert (taken[0], taken[-1]) == (True, False)
 

@@ -47,11 +47,11 @@ def speak_once_restored() -> None:
     """A node that spoke gets an old disk, and speaks again before it has looked around."""
     with World("abc", 1) as world:
         world.settle()
-        world.snapshot("a")
+        world.machines["a"].disk.keep_snapshot()
         world.say("a", "ops", "one")
         world.settle()
         world.crash("a")
-        world.rollback("a")
+        world.machines["a"].put_back()
         world.restart("a")
         world.say("a", "ops", "another")
         world.settle()
@@ -143,7 +143,7 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     def rashly(
         posts: Posts, _now: int, _room: object, _behind: int, _why: object, say: Say
     ) -> None:
-        waiting = posts._waiting  # noqa: SLF001  # the bug is put where it would be
+        waiting = posts.waiting
         while waiting:
             post = waiting.popleft()
             post.done(Committed(say(post.room, post.author, post.body).dot, 1))

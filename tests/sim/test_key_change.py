@@ -16,7 +16,7 @@ PASS_MS = 300
 
 def rekey(world: World, name: str, ring: Keyring) -> None:
     """What `flc keys` makes a node's seal do."""
-    world._node(name)._seal.rekey(ring)  # noqa: SLF001  # the daemon holds the seal itself
+    world.machines[name].running._seal.rekey(ring)  # noqa: SLF001  # the daemon holds the seal itself
 
 
 @pytest.mark.parametrize("old", [A, OPEN], ids=["A to B", "open to sealed"])
@@ -31,7 +31,7 @@ def test_no_datagram_is_unheard_for_its_key(seed: int, old: bytes) -> None:
         for name in "abcd":
             rekey(world, name, ring)
         world.run(2_000)
-        before = {name: world._node(name).drops()[Drop.KEY_UNKNOWN] for name in "abcd"}  # noqa: SLF001  # its counters
+        before = {name: world.machines[name].running.drops()[Drop.KEY_UNKNOWN] for name in "abcd"}
         for number, step in enumerate(steps):
             for name in "abcd":
                 rekey(world, name, step)
@@ -42,8 +42,8 @@ def test_no_datagram_is_unheard_for_its_key(seed: int, old: bytes) -> None:
 
         for name in "abcd":
             assert len(world.history(name, "ops")) == 12
-            assert world._node(name).drops()[Drop.KEY_UNKNOWN] == before[name]  # noqa: SLF001  # its counters
-            assert set(world._node(name).heard_under.values()) == {steps[-1].keys[0].id}  # noqa: SLF001  # its keys
+            assert world.machines[name].running.drops()[Drop.KEY_UNKNOWN] == before[name]
+            assert set(world.machines[name].running.heard_under.values()) == {steps[-1].keys[0].id}
 
 
 def test_a_node_that_missed_the_change_is_alone_until_it_has_the_key() -> None:
@@ -55,7 +55,7 @@ def test_a_node_that_missed_the_change_is_alone_until_it_has_the_key() -> None:
         world.say("a", "ops", "without c")
         world.run(2_000)
         assert world.shown("c", "ops") == []
-        assert world._node("c").drops()[Drop.KEY_UNKNOWN]  # noqa: SLF001  # its counters
+        assert world.machines["c"].running.drops()[Drop.KEY_UNKNOWN]
 
         rekey(world, "c", keyring((B,), "sim"))
         world.settle()

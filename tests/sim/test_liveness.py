@@ -14,6 +14,7 @@ from bench.experiments import (
     restart_all,
 )
 from flc_udp.config import Settings
+from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 
@@ -139,7 +140,7 @@ def cut_one_way(world: World) -> None:
 def leave_and_come_back(world: World) -> None:
     """In good order, and back again."""
     name = list(world.machines)[1]
-    world.leave(name)
+    world.machines[name].leave()
     world.run(3_000)
     world.start(name)
 
@@ -183,7 +184,7 @@ def test_who_stands_still_for_two_or_five_seconds_comes_back() -> None:
         watch, paused = MemberWatch(world), world.machines["c"].node
         assert paused is not None
         for pause_ms in (2_000, 5_000):
-            world.pause("c", pause_ms)
+            world.machines["c"].pause(pause_ms * MS_US)
             world.run(pause_ms)
 
             assert agreed_after(world) <= 3_000

@@ -7,7 +7,7 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.core.notices import HistoryTruncated
-from flc_udp.core.repair.wants import Floors
+from flc_udp.core.repair.wanted import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
@@ -18,6 +18,7 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import World
 from flc_udp.store.log import Log
+from flc_udp.waist.ports import Committed
 from flc_udp.waist.pruning import PruningClock
 
 BRIEFLY = Settings(retention_age_s=2)
@@ -166,7 +167,7 @@ def test_what_only_a_node_had_that_let_it_go_is_given_up() -> None:
         world.say("a", "ops", "c said something")
         world.settle()
 
-        assert left.said is not None
+        assert isinstance(left.answer, Committed)
         assert world.history("b", "ops") == ["c said something"]
         assert ears.told["b"].count(HistoryTruncated) == 1
         world.start("c")
@@ -226,7 +227,7 @@ def test_what_is_said_while_a_base_is_taken_is_said() -> None:
         world.settle()
 
         assert len(said) == 12
-        assert all(utterance.said for utterance in said)
+        assert all(isinstance(utterance.answer, Committed) for utterance in said)
         assert sorted(ears.shown["c"]) == sorted([*new, *12 * ["meanwhile"]])
 
 
@@ -236,12 +237,12 @@ def test_a_disk_put_back_takes_a_base_too() -> None:
         world.settle()
         before = say_some(world, "abc", 10, "before")
         world.settle()
-        world.snapshot("c")
+        world.machines["c"].disk.keep_snapshot()
         say_some(world, "abc", 10, "after")
         world.settle()
         world.crash("c")
         world.run(5_000)
-        world.rollback("c")
+        world.machines["c"].put_back()
         world.restart("c")
         world.settle()
 

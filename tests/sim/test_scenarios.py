@@ -3,11 +3,13 @@
 import pytest
 
 from flc_udp.config import Settings
+from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.sim.checks import Utterance
+from flc_udp.model.units import MS_US
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
+from flc_udp.waist.ports import Committed
 from flc_udp.wire.rows import State
 
 
@@ -18,7 +20,7 @@ def test_what_is_said_is_shown_everywhere_in_milliseconds() -> None:
         said = world.say("a", "ops", "hi")
         world.run(20)
 
-        assert said.said is not None
+        assert isinstance(said.answer, Committed)
         assert [world.shown(name, "ops") for name in "abc"] == [["hi"]] * 3
 
 
@@ -90,7 +92,7 @@ def test_a_clean_leave_is_seen_as_left() -> None:
     """Who goes in order is never suspected; who comes back is alive again."""
     with World("abc", seed=6) as world:
         world.settle()
-        world.leave("c")
+        world.machines["c"].leave()
         world.run(1_500)
 
         assert world.machines["c"].node is None
@@ -107,7 +109,7 @@ def test_a_crash_between_decision_and_commit_leaves_no_trace() -> None:
         lost = world.say("a", "ops", "never")
         world.run(1_000)
 
-        assert not lost.is_answered
+        assert lost.answer is None
         world.restart("a")
         world.say("a", "ops", "after")
         world.settle()
@@ -122,7 +124,7 @@ def test_a_crash_between_commit_and_send_loses_nothing() -> None:
         cut_off = world.say("a", "ops", "kept")
         world.run(1_000)
 
-        assert not cut_off.is_answered
+        assert cut_off.answer is None
         assert world.shown("b", "ops") == []
         world.restart("a")
         world.settle()
@@ -143,9 +145,9 @@ def test_a_failed_commit_recovers_by_itself() -> None:
         said = world.say("a", "ops", "later")
         world.settle()
 
-        assert isinstance(refused.error, FlcError)
-        assert isinstance(refused_too.error, FlcError)
-        assert said.said is not None
+        assert isinstance(refused.answer, FlcError)
+        assert isinstance(refused_too.answer, FlcError)
+        assert isinstance(said.answer, Committed)
         assert world.view("b")["a"] is State.ALIVE
         assert world.history("b", "ops") == ["before", "later"]
 
@@ -160,7 +162,7 @@ def test_a_commit_in_doubt_is_found_on_the_disk() -> None:
         world.say("a", "ops", "sure")
         world.settle()
 
-        assert doubted.error is not None
+        assert isinstance(doubted.answer, FlcError)
         assert world.history("b", "ops") == ["in doubt", "sure"]
 
 
@@ -195,8 +197,8 @@ def test_a_log_that_cannot_be_read_either_is_tried_until_it_can(fate: Fate) -> N
         said = world.say("a", "ops", "later")
         world.settle()
 
-        assert [type(utterance.error) for utterance in refused] == [FlcError] * 4
-        assert said.said is not None
+        assert [type(utterance.answer) for utterance in refused] == [FlcError] * 4
+        assert isinstance(said.answer, Committed)
         during = ["during"] * (fate is Fate.DOUBTED)
         assert sorted(world.history("b", "ops")) == sorted(["before", *during, "from b", "later"])
 
@@ -207,12 +209,13 @@ def ids(world: World, names: str) -> set[bytes]:
     return {node.me.id for node in nodes if node is not None}
 
 
-def said_for_all(world: World) -> Utterance:
+def said_for_all(world: World) -> Dot:
     """Node a says something that asks for receipts: it is durable there, and on its way."""
     utterance = world.say("a", "ops", "hi", receipt=True)
-    while utterance.said is None:
+    while utterance.answer is None:
         world.run(1)
-    return utterance
+    assert isinstance(utterance.answer, Committed)
+    return utterance.answer.dot
 
 
 def test_a_wait_ends_when_the_last_receipt_comes() -> None:
@@ -221,7 +224,7 @@ def test_a_wait_ends_when_the_last_receipt_comes() -> None:
         world.settle()
         world.cut("a", "c")
         world.cut("b", "c")
-        ended = world.wait("a", said_for_all(world))
+        ended = world.machines["a"].wait(said_for_all(world))
         world.run(1_000)
         assert ended == []
         world.heal()
@@ -238,8 +241,8 @@ def test_a_wait_ends_when_the_last_one_waited_for_is_dead() -> None:
         world.settle()
         missed = ids(world, "c")
         world.crash("c")
-        utterance = said_for_all(world)
-        for_all, for_two = (world.wait("a", utterance, n, 60_000) for n in (None, 2))
+        dot = said_for_all(world)
+        for_all, for_two = (world.machines["a"].wait(dot, n, 60_000) for n in (None, 2))
         while world.view("a")["c"] is not State.DEAD:
             assert for_all == for_two == []
             world.run(50)
@@ -256,12 +259,12 @@ def test_a_wait_over_which_its_node_stood_still_counts_what_came_in(
     """The deadline is long past, but the receipts were there before: they are read first."""
     with World("abc", seed=23) as world:
         world.settle()
-        ended = world.wait("a", said_for_all(world), timeout_ms=1_000)
+        ended = world.machines["a"].wait(said_for_all(world), timeout_ms=1_000)
         if commits_meanwhile:
             world.say("a", "ops", "more")
             world.run(1)
         assert ended == []
-        world.pause("a", 3_000)
+        world.machines["a"].pause(3_000 * MS_US)
         world.run(3_100)
 
         ((held_by, missing, is_short),) = ended
@@ -273,13 +276,13 @@ def test_a_wait_ends_at_its_deadline() -> None:
     with World("abc", seed=24) as world:
         world.settle()
         world.partition("a")
-        utterance = said_for_all(world)
-        ended = world.wait("a", utterance, timeout_ms=1_000)
+        dot = said_for_all(world)
+        ended = world.machines["a"].wait(dot, timeout_ms=1_000)
         world.run(999)
         assert ended == []
         world.run(2)
-        late = world.wait("a", utterance, timeout_ms=1_000)
-        world.pause("a", 3_000)
+        late = world.machines["a"].wait(dot, timeout_ms=1_000)
+        world.machines["a"].pause(3_000 * MS_US)
         world.run(3_100)
 
         for held_by, missing, is_short in (*ended, *late):
@@ -309,13 +312,13 @@ def test_a_full_disk_refuses_posts_and_nothing_else() -> None:
     """Below the floor of free space people get an error, and what others say still comes in."""
     with World("ab", seed=11) as world:
         world.settle()
-        world.fill("a", free_bytes=1_000)
+        world.machines["a"].disk.free_bytes = 1_000
         refused = world.say("a", "ops", "no room")
         world.say("b", "ops", "from b")
         world.settle()
 
-        assert refused.error is not None
-        assert "1000 bytes" in str(refused.error)
+        assert isinstance(refused.answer, FlcError)
+        assert "1000 bytes" in str(refused.answer)
         assert world.shown("a", "ops") == ["from b"]
 
 
@@ -324,11 +327,11 @@ def test_a_disk_put_back_gets_from_others_what_it_lost() -> None:
     with World("abc", seed=12) as world:
         world.say("a", "ops", "one")
         world.settle()
-        world.snapshot("a")
+        world.machines["a"].disk.keep_snapshot()
         world.say("a", "ops", "two")
         world.settle()
         world.crash("a")
-        world.rollback("a")
+        world.machines["a"].put_back()
         world.restart("a")
         world.say("a", "ops", "three")
         world.settle()
@@ -340,10 +343,10 @@ def test_a_disk_put_back_may_give_an_incarnation_twice() -> None:
     """A run that begins at the incarnation of a lost one is told of it, and takes a higher one."""
     with World("abc", seed=19) as world:
         world.settle()
-        world.snapshot("a")
+        world.machines["a"].disk.keep_snapshot()
         for _ in range(2):
             world.crash("a")
-            world.rollback("a")
+            world.machines["a"].put_back()
             world.restart("a")
             world.settle()
 
@@ -352,18 +355,18 @@ def test_only_what_no_other_disk_holds_is_lost_with_a_disk() -> None:
     """An acknowledged message may go with the one disk that has it, and only then."""
     with World("abc", seed=13) as world:
         world.settle()
-        world.snapshot("a")
+        world.machines["a"].disk.keep_snapshot()
         world.partition("a", "bc")
         alone = world.say("a", "ops", "only here")
         world.run(100)
         world.crash("a")
-        world.rollback("a")
+        world.machines["a"].put_back()
         world.heal()
         world.restart("a")
         world.settle()
 
-        assert alone.said is not None
-        assert list(world.checks.lost_with_a_disk) == [alone.said.dot]
+        assert isinstance(alone.answer, Committed)
+        assert list(world.checks.let_go) == [alone.answer.dot]
         assert world.history("b", "ops") == []
 
 
@@ -402,7 +405,7 @@ def test_a_node_that_stood_still_catches_up() -> None:
     """A process stopped for ten seconds is held dead, then refutes and has missed nothing."""
     with World("abc", seed=16) as world:
         world.settle()
-        world.pause("b", 10_000)
+        world.machines["b"].pause(10_000 * MS_US)
         world.run(9_000)
 
         assert world.view("a")["b"] is State.DEAD

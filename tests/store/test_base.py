@@ -11,10 +11,10 @@ import pytest
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.message import Message, Origin, write
+from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
-from flc_udp.store.snapshot import snapshot
 from tests.model.stories import ROOMS, Story, log_of
 from tests.store.nodes import EVERYTHING
 

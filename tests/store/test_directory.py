@@ -21,7 +21,7 @@ HOLDS_IT = """
 import sys
 from flc_udp.store.directory import DataDirectory
 
-directory = DataDirectory.open(sys.argv[1])
+directory = DataDirectory(sys.argv[1])
 print("held", flush=True)
 sys.stdin.read()
 """
@@ -29,7 +29,7 @@ sys.stdin.read()
 
 def test_it_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     """The directory and the parents that were missing get mode 0700."""
-    directory = DataDirectory.open(tmp_path / "a" / "b")
+    directory = DataDirectory(tmp_path / "a" / "b")
     for path in (tmp_path / "a", tmp_path / "a" / "b"):
         assert stat.S_IMODE(path.stat().st_mode) == 0o700
     assert directory.database == tmp_path / "a" / "b" / "flc.db"
@@ -49,27 +49,27 @@ def test_two_processes_cannot_have_one_directory(tmp_path: Path) -> None:
         assert process.stdout is not None
         assert process.stdout.readline() == "held\n"
         with pytest.raises(FlcError, match=f"{tmp_path} is in use .* process {process.pid}") as e:
-            DataDirectory.open(tmp_path)
+            DataDirectory(tmp_path)
         assert e.value.hint
         process.kill()
-    DataDirectory.open(tmp_path).release()
+    DataDirectory(tmp_path).release()
 
 
 def test_a_child_does_not_keep_the_lock(tmp_path: Path) -> None:
     """A program started by the node does not inherit the lock."""
-    directory = DataDirectory.open(tmp_path)
+    directory = DataDirectory(tmp_path)
     with subprocess.Popen(["cat"], stdin=subprocess.PIPE, close_fds=False):  # noqa: S607
         directory.release()
-        DataDirectory.open(tmp_path).release()
+        DataDirectory(tmp_path).release()
 
 
 def test_a_released_directory_is_free(tmp_path: Path) -> None:
     """The same process may take it again, and not twice at once."""
-    directory = DataDirectory.open(tmp_path)
+    directory = DataDirectory(tmp_path)
     with pytest.raises(FlcError, match=f"process {os.getpid()}"):
-        DataDirectory.open(tmp_path)
+        DataDirectory(tmp_path)
     directory.release()
-    DataDirectory.open(tmp_path).release()
+    DataDirectory(tmp_path).release()
 
 
 def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
@@ -77,7 +77,7 @@ def test_a_place_that_is_no_directory_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     for path in (tmp_path / "file", tmp_path / "file" / "below"):
         with pytest.raises(FlcError, match=f"{path} cannot be used: Not a directory") as caught:
-            DataDirectory.open(path)
+            DataDirectory(path)
         assert "--data" in caught.value.hint
 
 
@@ -86,19 +86,19 @@ def test_a_directory_one_may_not_write_is_refused(tmp_path: Path) -> None:
     """No permission is an FlcError that names the directory."""
     tmp_path.chmod(0o500)
     with pytest.raises(FlcError, match=f"{tmp_path} cannot be used: Permission denied"):
-        DataDirectory.open(tmp_path)
+        DataDirectory(tmp_path)
 
 
 def test_a_kernels_directory_is_refused() -> None:
     """Where nothing can be made, by root either, the error names the place."""
     with pytest.raises(FlcError, match="/proc/flc cannot be used: "):
-        DataDirectory.open("/proc/flc")
+        DataDirectory("/proc/flc")
 
 
 class TestSocket:
     def test_a_short_path_is_used_as_it_is(self, tmp_path: Path) -> None:
         """The socket is in the data directory, and what an earlier run left is cleared."""
-        directory = DataDirectory.open(tmp_path)
+        directory = DataDirectory(tmp_path)
         assert len(bytes(tmp_path)) < SOCKET_PATH_BYTES_MAX - 13
         (tmp_path / "control.sock").touch()
         path = directory.socket_path()
@@ -109,7 +109,7 @@ class TestSocket:
     def test_a_long_path_is_reached_by_a_short_one(self, tmp_path: Path) -> None:
         """Server and client meet at a path a socket can have, in a directory of the user's own."""
         long = tmp_path / ("d" * 100)
-        directory = DataDirectory.open(long)
+        directory = DataDirectory(long)
         for _ in range(2):  # the second time over what the first left
             path = directory.socket_path()
             with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
@@ -124,7 +124,7 @@ class TestSocket:
 
     def test_a_short_path_others_can_reach_is_refused(self, tmp_path: Path) -> None:
         """A directory that stands there with open doors is no place for the control socket."""
-        directory = DataDirectory.open(tmp_path / ("d" * 100))
+        directory = DataDirectory(tmp_path / ("d" * 100))
         path = directory.socket_path()
         path.parent.chmod(0o777)
         with pytest.raises(FlcError, match=f"{path.parent}, .* is not this user's alone"):

@@ -12,17 +12,17 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-import flc_udp.store.snapshot as snapshots
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, Origin, write
+from flc_udp.store import connections
+from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
 from flc_udp.store.once import PAIR
 from flc_udp.store.schema import MIGRATIONS
-from flc_udp.store.snapshot import Way, snapshot
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
@@ -195,12 +195,12 @@ def test_it_sees_one_moment_of_a_running_node(copy: Path, authors: Authors) -> N
     node.close()
 
 
-@pytest.mark.parametrize("shared", [Way("mode=ro"), Way("mode=ro&vfs=of a directory not to write")])
+@pytest.mark.parametrize("shared", ["mode=ro", "mode=ro&vfs=of a directory not to write"])
 def test_a_wal_without_its_index(
-    tmp_path: Path, copy: Path, authors: Authors, monkeypatch: pytest.MonkeyPatch, shared: Way
+    tmp_path: Path, copy: Path, authors: Authors, monkeypatch: pytest.MonkeyPatch, shared: str
 ) -> None:
     """What a node left that was killed is read as a whole, also where no index can be made."""
-    monkeypatch.setattr(snapshots, "SHARED", shared)
+    monkeypatch.setattr(connections, "SHARED", shared)
     node = Log.open(copy)
     node.append([authors.say("dan", "ops")])
     (tmp_path / "killed").mkdir()

@@ -49,7 +49,7 @@ class Stage(ListGround):
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Open and read a datagram, as a peer would."""
-        sender, packets, unknown = codec.read(self.seal.open(datagram).payload)
+        sender, packets, unknown = codec.read(self.seal.open(datagram))
         assert (sender, unknown) == (self.node.me.id, 0)
         self.sizes.append(len(datagram))
         self.packets += [(packet, to) for packet in packets]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flc_udp.waist.admission import BEHIND_MESSAGES, LOOK_PAUSE_US, RATE_LEAST, Admission
+from flc_udp.waist.admission import BEHIND_MESSAGES, LOOK_PAUSE_US, RATE_LEAST, RATE_MOST, Admission
 
 TURN = 10_000
 SECOND = 1_000_000
@@ -65,4 +65,4 @@ def test_it_opens_again() -> None:
         now += LOOK_PAUSE_US
         admission.take(now, 1, behind)
 
-    assert admission.is_open
+    assert admission.rate == RATE_MOST

@@ -36,7 +36,7 @@ class Desk:
             def done(answer: Committed | FlcError, body: str | bytes = body) -> None:
                 self.answers.append((body, answer))
 
-            self.posts.add(Post("lobby", "ann", body, done, once=once))
+            self.posts.waiting.append(Post("lobby", "ann", body, done, once=once))
 
     def take(
         self,
@@ -95,7 +95,7 @@ class TestSize:
         """Also for what waits already: it is this node's own setting."""
         desk = Desk()
         desk.add("x" * 100)
-        desk.posts.limit(99)
+        desk.posts.body_bytes_max = 99
 
         assert desk.take() == 0
         ((_, answer),) = desk.answers
@@ -140,7 +140,7 @@ class TestRoom:
         assert desk.take(room_bytes) == taken
         assert [message.body[:1] for message in desk.said] == [f"{n}" for n in range(taken)]
         assert len(desk.posts) == 9
-        assert desk.posts.are_waiting == (taken < 9)
+        assert bool(desk.posts.waiting) == (taken < 9)
 
     def test_what_is_taken_and_not_pushed_yet_has_its_room_already(self) -> None:
         """Until its commit, after which it is in flight, or is refused."""
@@ -189,7 +189,7 @@ class TestAdmission:
 
         assert taken[:2] == [100, 100]
         assert 10 <= taken[-1] < 100
-        assert desk.posts.are_waiting
+        assert desk.posts.waiting
         assert desk.take(now=now) == 0  # It had its share of this moment.
 
 
@@ -233,7 +233,7 @@ class TestAnswers:
 
         assert desk.answers == [("taken", DISK_FULL)]
         assert desk.commit(1, 1) == []
-        assert desk.posts.are_waiting
+        assert desk.posts.waiting
 
     def test_a_number_of_once_goes_with_its_message(self) -> None:
         """Only with those that were said under one, and only while they wait for their commit."""

@@ -10,7 +10,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.waist import inbox, node
 from flc_udp.waist.ports import Committed, Post
-from flc_udp.waist.waits import WaitEnded, Waiting, Waits
+from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
 from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd
 from flc_udp.wire.rows import State
 from tests.waist.stage import BOB, Stage, stage
@@ -49,25 +49,21 @@ class TestTable:
         ended: WaitEnded,
     ) -> None:
         """It says who holds it, who was waited for and does not, and whether that is too few."""
-        waits = Waits()
         wait = Wait(1, needed, dict.fromkeys(silent), held_by, gone)
-        waits.add(Waiting(wait, is_for_all, LATE, print))
 
-        (waiting,) = waits.take_ended(LATE)
+        (waiting,) = take_ended([Waiting(wait, is_for_all, LATE, print)], LATE)
         assert (waiting.watched, waiting.outcome()) == (wait, ended)
 
     def test_it_ends_once_and_the_others_go_on(self) -> None:
-        """What is done ends at once, what is late at its deadline, which is a time to wake at."""
-        waits = Waits()
+        """What is done ends at once, and what is late at its deadline."""
         done, late, later = (Wait(1, n, {ANN: None}) for n in (0, 1, 1))
-        for wait, deadline in ((later, 3 * LATE), (done, LATE), (late, 2 * LATE)):
-            waits.add(Waiting(wait, False, deadline, print))
+        deadlines = ((later, 3 * LATE), (done, LATE), (late, 2 * LATE))
+        waits = [Waiting(wait, False, deadline, print) for wait, deadline in deadlines]
 
-        assert (len(waits), waits.wake_at) == (3, LATE)
-        assert [waiting.watched for waiting in waits.take_ended(0)] == [done]
-        assert waits.take_ended(2 * LATE - 1) == []
-        assert [waiting.watched for waiting in waits.take_ended(2 * LATE)] == [late]
-        assert (len(waits), waits.wake_at) == (1, 3 * LATE)
+        assert [waiting.watched for waiting in take_ended(waits, 0)] == [done]
+        assert take_ended(waits, 2 * LATE - 1) == []
+        assert [waiting.watched for waiting in take_ended(waits, 2 * LATE)] == [late]
+        assert [waiting.watched for waiting in waits] == [later]
 
 
 def said(ann: Stage) -> Dot:
@@ -97,13 +93,13 @@ class TestNode:
     def test_it_ends_with_the_last_receipt(self) -> None:
         """In the turn that reads it, once."""
         ann, dot, ended = waiting()
-        assert (ended, ann.node.waits) == ([], 1)
+        assert (ended, len(ann.node.waits)) == ([], 1)
 
         ann.receive(Receipt(*dot))
         ann.turn(1_000)
         ann.turn(LATE)
 
-        assert (ended, ann.node.waits) == (BOB_HOLDS_IT, 0)
+        assert (ended, len(ann.node.waits)) == (BOB_HOLDS_IT, 0)
 
     def test_what_is_held_already_is_not_waited_for(self) -> None:
         """The answer comes in the turn in which the wait began."""

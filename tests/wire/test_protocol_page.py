@@ -6,7 +6,7 @@ from types import ModuleType
 
 import pytest
 
-from flc_udp.wire.packets import KIND_OF
+from flc_udp.wire.packets import KIND_OF, TITLE_OF
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "protocol_page.py"
 
@@ -32,7 +32,7 @@ def test_every_packet_is_on_it_with_every_field(generator: ModuleType) -> None:
     text = generator.page()
 
     for packet, kind in KIND_OF.items():
-        heading = f"### {kind.value} {kind.name.lower().replace('_', '-')}\n"
+        heading = f"### {kind} {TITLE_OF[packet]}\n"
         section = text.partition(heading)[2].partition("\n### ")[0]
         positions = [section.find(f"`{name}:") for name in packet._fields]
         assert section, heading

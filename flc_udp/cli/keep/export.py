@@ -40,9 +40,9 @@ from flc_udp.model.dots import BEGINNING, VISITOR
 from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message, check_label, decode, hash_of
+from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
-from flc_udp.store.snapshot import snapshot
 from flc_udp.store.writer_memory import WriterMemory
 from flc_udp.wire.codec import read
 from flc_udp.wire.message_json import message_record
@@ -98,8 +98,8 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
     # The base is held in memory, because the head of the export tells how many lines it has.
     base = [] if room else list(_base(reader))
     count = sum(held.values()) if room is None else held[room]
-    root = standing.root.hex()
-    yield head_line(ExportHead(room, count, len(base), reader.floor(), standing.logs, root))
+    logs, root = len(standing.table), standing.root.hex()
+    yield head_line(ExportHead(room, count, len(base), reader.floor(), logs, root))
     yield from base
     for _, encoded in reader.history(room):
         yield message_line(decode(encoded))

@@ -14,10 +14,10 @@ from flc_udp.client import Record, compact
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import FlcError
+from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
-from flc_udp.store.snapshot import snapshot
 from flc_udp.wire.message_json import rfc3339
 
 FINDINGS_SHOWN = 5

@@ -14,6 +14,7 @@ directory would have to give up some of its messages for that.
 import argparse
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
 from pathlib import Path
@@ -51,7 +52,7 @@ def add_import(parser: argparse.ArgumentParser) -> None:
 def import_(args: argparse.Namespace) -> None:
     """Import new messages and print how many; raises FlcError at the first wrong line."""
     with _opened(args.file) as file:
-        directory = DataDirectory.open(args.data or default_directory())
+        directory = DataDirectory(args.data or default_directory())
         try:
             with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
                 taking.take_all(file)
@@ -85,7 +86,7 @@ class Import:
         """Messages of the export that were held already."""
         self._log = log
         self._reader = log.reader()
-        self._causal = Causal(log.load(), 0, 0)
+        self._causal = Causal(log.load(), 0, 0, Counter())
         self._line = 0
         """The number of the line that was read last."""
         self._batch: dict[Dot, Message] = {}
@@ -165,7 +166,7 @@ class Import:
                 "has a base, and this directory lacks some of the messages that were pruned there",
                 "import it into an empty data directory, or start this node with --join",
             )
-        self._causal = Causal(self._log.adopt(floor, base), 0, 0)
+        self._causal = Causal(self._log.adopt(floor, base), 0, 0, Counter())
 
     def _take_message(self, message: Message) -> None:
         if self._causal.extend(message):

@@ -9,7 +9,7 @@ import argparse
 import json
 import os
 from collections.abc import Iterator
-from dataclasses import MISSING, Field, fields
+from dataclasses import Field, fields
 from textwrap import wrap
 from typing import Any
 
@@ -57,7 +57,7 @@ def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
         return {**shared, "action": "store_true"}
     if setting.metadata["choices"]:
         return {**shared, "choices": setting.metadata["choices"]}
-    if setting.default is MISSING:  # It is a list, which is typed item by item.
+    if isinstance(setting.default, tuple):  # It is a list, which is typed item by item.
         return {**shared, "metavar": metavar, "action": "append", "help": f"{why}; may be repeated"}
     return {**shared, "metavar": metavar}
 
@@ -118,8 +118,9 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
     limits = setting.metadata
     if limits["choices"]:
         yield "one of " + ", ".join(limits["choices"])
-    elif limits["low"] is not None:
-        yield f"{'0 or ' if limits['off'] else ''}{limits['low']} to {limits['high']}"
+    elif limits["within"]:
+        low, high = limits["within"]
+        yield f"{'0 or ' if limits['off'] else ''}{low} to {high}"
     if limits["reloads"]:
         yield "SIGHUP reloads it"
     for name, profile in PROFILES.items():

@@ -19,7 +19,7 @@ from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import fault_of, payload_of
 from flc_udp.wire.packet_json import packet_record, read_packet
-from flc_udp.wire.packets import KIND_OF, Packet
+from flc_udp.wire.packets import TITLE_OF, Packet
 from flc_udp.wire.seal import NOT_OURS, Seal
 
 LINE_BYTES_MAX = 1 << 20
@@ -59,7 +59,7 @@ def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, 
     """
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
-        payload = seal.open(datagram).payload
+        payload = seal.open(datagram)
     except Malformed as error:
         hint = {"hint": KEY_HINT} if error.reason in NOT_OURS else {}
         return _unread(error.reason, "datagram", error.at, {**hint, **extra})
@@ -79,7 +79,7 @@ def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, 
 
 def summary_of(packets: Sequence[Packet]) -> str:
     """Name the packets, as `ping, update`."""
-    return ", ".join(KIND_OF[type(packet)].title for packet in packets) or "no packets"
+    return ", ".join(TITLE_OF[type(packet)] for packet in packets) or "no packets"
 
 
 def _unread(problem: str, part: str, at: int | None, more: Record) -> tuple[Record, str]:

@@ -62,7 +62,7 @@ class Visitor:
             self.socket.settimeout(left_s)
             try:
                 datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
-                sender, packets, _ = codec.read(self._seal.open(datagram).payload)
+                sender, packets, _ = codec.read(self._seal.open(datagram))
             except (OSError, Malformed):
                 continue
             for packet in packets:

@@ -11,7 +11,7 @@ from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.liveness.members import LIVE, MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
-from flc_udp.core.liveness.suspicion import Suspicions, bounds_of
+from flc_udp.core.liveness.suspicion import Suspicions, limits_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
 from flc_udp.core.shared import Shared
 from flc_udp.model.dots import VISITOR, NodeId
@@ -79,7 +79,7 @@ class Claims:
         if row.state not in LIVE:
             self._detector.probes.drop(row.id)
         if row.state is State.DEAD:
-            self._rejoin.add_dead(row.address, len(self._members.live()), now)
+            self._rejoin.add_dead(row.address, len(self._members.live_by_id()), now)
         elif row.state in (State.ALIVE, State.LEFT):
             self._rejoin.answered(row.address)
         if row.state != state_before:
@@ -154,9 +154,8 @@ class Claims:
             self.hear(member.row._replace(state=state, accuser=accuser), now)
 
     def _begin_suspicion(self, row: MemberRow, now: Micros) -> None:
-        live = len(self._members.live())
-        enough, bounds = bounds_of(self._settings, live)
-        self.suspicions.start(row.id, row.accuser, enough, bounds, now)
+        live = len(self._members.live_by_id())
+        self.suspicions.start(row.id, row.accuser, limits_of(self._settings, live), now)
         may_verify = self._settings.lifeguard and row.accuser != self._me.id
         if may_verify and self._random.random() * live < VERIFIERS:
             self._detector.probe(row.id, now)

@@ -1,19 +1,20 @@
 """The failure detector: it asks members whether they live, answers pings, and says who failed.
 
-It carries out probe rounds and pings for others (`probe`), and keeps the score against this node
-(`health`). What follows from a failed round is decided in `membership`.
+It carries out probe rounds (`probe`), and keeps the score against this node (`health`). It also
+pings members for others that got no answer from them. What follows from a failed round is decided
+in `membership`.
 
 Rules. Every answer leaves in the turn in which it was asked for. The interval and all timeouts
 stretch with local health. A failed round also counts against this node, unless enough relays said
 that they hear this node in time.
 """
 
-from collections.abc import Sequence
+from typing import NamedTuple
 
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
-from flc_udp.core.liveness.probe import Errand, ProbeAnswer, Probes, Relay, Round, RoundTrip
+from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
@@ -22,6 +23,18 @@ from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
+
+ERRANDS_MAX = 1_024
+"""At most this many pings for others are under way. Another ping-req counts as lost."""
+
+
+class Errand(NamedTuple):
+    """One ping that is sent for another member."""
+
+    node: NodeId
+    asker: Address
+    asker_nonce: int
+    nack_at: int
 
 
 class Detector:
@@ -35,7 +48,8 @@ class Detector:
         self._random = shared.random
         self._out = shared.out
         self.probes = Probes(shared.random, settings.probe_interval_ms * MS_US, now)
-        self._relay = Relay(shared.random)
+        self._errands: dict[int, Errand] = {}
+        """The pings for others, by the nonces that this node pings with."""
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -45,14 +59,13 @@ class Detector:
     @property
     def wake_at(self) -> int:
         """The next deadline of a round or an errand."""
-        return min(self.probes.wake_at, self._relay.wake_at)
+        return min([self.probes.wake_at, *(errand.nack_at for errand in self._errands.values())])
 
     def wake(self, now: Micros) -> list[NodeId]:
         """Start and end what is due. Return the members whose rounds failed."""
-        failed = [
-            node for round_ in self.probes.take_overdue(now) for node in self._overdue(round_, now)
-        ]
-        for errand in self._relay.take_silent(now):
+        failed = [r.node for r in self.probes.take_overdue(now) if self._advance(r, now)]
+        for nonce in [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]:
+            errand = self._errands.pop(nonce)
             self._out.send(errand.asker, Nack(errand.asker_nonce))
         target = self.probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
         if target is not None:
@@ -67,12 +80,12 @@ class Detector:
         round_ = self.probes.begin(node, self._timeout_us_of(member), now)
         self._ping(member, round_.nonce)
 
-    def _overdue(self, round_: Round, now: Micros) -> Sequence[NodeId]:
-        """Begin the next stage of a round, or end it. Return the member if it failed."""
+    def _advance(self, round_: Round, now: Micros) -> bool:
+        """Begin the next stage of a round that is overdue, or end it. True: it failed."""
         member = self._members.get(round_.node)
         if member is None or not member.is_live:
             self.probes.drop(round_.node)
-            return ()
+            return False
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)
             self.probes.go_indirect(round_, [relay.row.id for relay in relays], now)
@@ -80,12 +93,12 @@ class Detector:
             to = tuple(relay.row.address for relay in relays)
             if to:
                 self._out.append(Send(to, (PingReq(round_.nonce, round_.node),)))
-            return ()
+            return False
         # Where every relay is silent, or there is none, it may be this node that is not heard.
         if round_.nacks_missing or not round_.relays:
             change = Change.NACK_MISSING if round_.relays else Change.PROBE_FAILED
             self.health.note(change, now)
-        return (round_.node,)
+        return True
 
     # --- The network ------------------------------------------------------------------------
 
@@ -103,28 +116,28 @@ class Detector:
     def receive_ack(self, ack: Ack, sender: NodeId, now: Micros) -> None:
         """A member answered a round of this node, or the errand of another one."""
         self._hear_health(sender, ack.health)
-        errand = self._relay.receive_ack(ack.nonce, sender)
-        if errand is not None:
+        errand = self._errands.get(ack.nonce)
+        if errand is not None and errand.node == sender:
+            del self._errands[ack.nonce]
             self._out.send(errand.asker, Relayed(errand.asker_nonce, sender))
             return
-        answer = self.probes.receive_ack(ack.nonce, sender, now)
-        if answer is not None:
+        round_ = self.probes.receive_ack(ack.nonce, sender)
+        if round_ is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
-            self._measure(sender, answer)
+            self._measure(round_, now - round_.sent_at)
 
     def receive_ping_req(self, request: PingReq, source: Address, now: Micros) -> None:
         """Ping a member for another one that got no answer from it."""
         member = self._members.get(request.node)
-        if member is None or member is self._members.me:
+        if member is None or member is self._members.me or len(self._errands) >= ERRANDS_MAX:
             return
-        nack_at = now + self._timeout_us_of(member)
-        nonce = self._relay.begin(Errand(request.node, source, request.nonce, nack_at))
-        if nonce is not None:
-            self._ping(member, nonce)
+        nonce, nack_at = self._random.getrandbits(64), now + self._timeout_us_of(member)
+        self._errands[nonce] = Errand(request.node, source, request.nonce, nack_at)
+        self._ping(member, nonce)
 
     def receive_relayed(self, relayed: Relayed, now: Micros) -> None:
         """The target answered a relay, so it lives."""
-        if self.probes.receive_ack(relayed.nonce, relayed.node, now) is not None:
+        if self.probes.receive_ack(relayed.nonce, relayed.node) is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
 
     # --- Packets ----------------------------------------------------------------------------
@@ -155,17 +168,17 @@ class Detector:
             timeout_us = trip.timeout_us(self._timeout_least_us, self._timeout_most_us)
         return timeout_us * self.health.multiplier
 
-    def _measure(self, sender: NodeId, answer: ProbeAnswer) -> None:
-        member = self._members.get(sender)
+    def _measure(self, round_: Round, elapsed_us: int) -> None:
+        member = self._members.get(round_.node)
         if member is None:
             return
-        if answer.is_round_trip:
-            member.rtt_us = answer.elapsed_us
-            member.round_trip = RoundTrip.after(member.round_trip, answer.elapsed_us)
-            self._usual = RoundTrip.after(self._usual, answer.elapsed_us)
+        if round_.is_measured:
+            member.rtt_us = elapsed_us
+            member.round_trip = RoundTrip.after(member.round_trip, elapsed_us)
+            self._usual = RoundTrip.after(self._usual, elapsed_us)
         elif member.round_trip is None:
             # It is far away, or a ping was lost: it gets more time until it is measured.
-            member.round_trip = RoundTrip.after(None, answer.elapsed_us)
+            member.round_trip = RoundTrip.after(None, elapsed_us)
 
     def _hear_health(self, sender: NodeId, score: int) -> None:
         member = self._members.get(sender)

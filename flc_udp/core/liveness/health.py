@@ -18,7 +18,10 @@ from flc_udp.model.units import Micros
 
 
 class Change(StrEnum):
-    """What moves the score. The values are labels of a metric and never change."""
+    """What moves the score by one. The values are labels of a metric and never change.
+
+    Only an answer to a probe is in favour of this node.
+    """
 
     PROBE_ANSWERED = "probe answered"
     PROBE_FAILED = "probe failed"
@@ -27,11 +30,6 @@ class Change(StrEnum):
     ACCUSED = "accused"
     STALLED = "stalled"
     SLOW_COMMIT = "slow commit"
-
-    @property
-    def points(self) -> int:
-        """How far it moves the score. A positive number is against this node."""
-        return -1 if self is Change.PROBE_ANSWERED else +1
 
 
 class Health:
@@ -53,4 +51,5 @@ class Health:
         """Take one piece of evidence into account."""
         self.counts[change] += 1
         self.last[change] = now
-        self.score = min(max(self.score + change.points, 0), self.score_max)
+        points = -1 if change is Change.PROBE_ANSWERED else +1
+        self.score = min(max(self.score + points, 0), self.score_max)

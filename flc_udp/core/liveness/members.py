@@ -6,6 +6,7 @@ that have heard the same claims believe the same, in whatever order they heard t
 subject raises its incarnation. The address, name and tags travel with the claim and change with it.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from flc_udp.core.liveness.probe import RoundTrip
 from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Update
@@ -97,17 +99,18 @@ def member_hash(row: MemberRow) -> int:
 class MemberTable:
     """All members. This node's own row stands apart, as `me`."""
 
-    def __init__(self, me: MemberRow, settings: Settings, now: Micros) -> None:
+    def __init__(
+        self, me: MemberRow, settings: Settings, drops: Counter[Drop], now: Micros
+    ) -> None:
         self.me = Member(me, now)
         self.table = Table({me.id: member_hash(me)})
         """The live members, whose table two nodes compare."""
-        self.refused = 0
         self._others: dict[NodeId, Member] = {}
         # These are asked for in every turn and change rarely, so they are kept until they change.
         self._live: dict[NodeId, Member] | None = None
-        self._live_list: list[Member] = []
         self._reaped: dict[NodeId, MemberRow] = {}
         self._rows_max = settings.members_max
+        self._drops = drops
         self.news = News()
         self.news.put(me.id)
 
@@ -130,19 +133,13 @@ class MemberTable:
 
     def live(self) -> list[Member]:
         """The others that are alive or suspect, in the order in which they were first heard of."""
-        self.live_by_id()
-        return self._live_list
+        return list(self.live_by_id().values())
 
     def live_by_id(self) -> Mapping[NodeId, Member]:
         """The live others by their ids."""
         if self._live is None:
             self._live = {node: m for node, m in self._others.items() if m.is_live}
-            self._live_list = list(self._live.values())
         return self._live
-
-    def rows(self) -> Rows:
-        """All rows, this node's first."""
-        return tuple(member.row for member in self)
 
     def apply(self, claim: MemberRow, now: Micros, *, is_news: bool = True) -> bool:
         """Believe a claim about another node if it overrides what is believed. True: it did.
@@ -157,7 +154,7 @@ class MemberTable:
             if reaped is not None and not overrides(claim, reaped):
                 return False
             if not self._make_room():
-                self.refused += 1
+                self._drops[Drop.MEMBER_TABLE_FULL] += 1
                 return False
             self._others[claim.id] = Member(claim, now)
         elif overrides(claim, member.row):
@@ -178,7 +175,7 @@ class MemberTable:
     def better(self, low: NodeId, high: NodeId, theirs: Iterable[MemberRow]) -> list[MemberRow]:
         """The rows of members in low..high that override those in `theirs`, or are not there."""
         known = {row.id: row for row in theirs}
-        live = (self._row_of(node) for node in self.table.ids(low, high))
+        live = (self.row_of(node) for node in self.table.ids(low, high))
         better = [
             row for row in live if row and (row.id not in known or overrides(row, known[row.id]))
         ]
@@ -216,7 +213,7 @@ class MemberTable:
     def _forget(self, member: Member) -> None:
         del self._others[member.row.id]
         self._live = None
-        self.news.drop(member.row.id)
+        self.news.pop(member.row.id, None)
 
     def refute(self, row: MemberRow, now: Micros) -> None:
         """Replace this node's own row by a newer one."""
@@ -231,14 +228,14 @@ class MemberTable:
     def rename(self, node: NodeId) -> None:
         """Give this node another id. The former one is that of another node."""
         self.table.drop(self.me.row.id)
-        self.news.drop(self.me.row.id)
+        self.news.pop(self.me.row.id, None)
         self.me.row = self.me.row._replace(id=node)
         self.table.put(node, member_hash(self.me.row))
         self.news.put(node)
 
     def take_news(self, listeners: int = 1, bytes_max: int = NEWS_BYTES) -> Rows:
         """The rows to tell to this many listeners, within a number of bytes."""
-        return self.news.take(self._row_of, len(self._others) + 1, listeners, bytes_max)
+        return self.news.take(self.row_of, len(self._others) + 1, listeners, bytes_max)
 
     def news_for(self, node: NodeId) -> tuple[Update, ...]:
         """The news to piggyback on a packet to a member.
@@ -252,7 +249,8 @@ class MemberTable:
             rows = (about.row, *rows)
         return (Update(rows),) if rows else ()
 
-    def _row_of(self, node: NodeId) -> MemberRow | None:
+    def row_of(self, node: NodeId) -> MemberRow | None:
+        """A member's row, this node's own too. None: it is unknown."""
         member = self.get(node)
         return None if member is None else member.row
 

@@ -71,7 +71,7 @@ class Membership:
 
     def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
         settings, random = shared.settings, shared.random
-        self.members = MemberTable(me, settings, now)
+        self.members = MemberTable(me, settings, shared.drops, now)
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
@@ -92,8 +92,8 @@ class Membership:
 
     def join(self, seeds: Iterable[Address], now: Micros) -> None:
         """Ask all seeds at once. Those that stay silent are asked again for ever."""
-        self._rejoin.add((seed for seed in seeds if seed != self.me.address), now)
-        self._send_joins(self._rejoin.start_all(now))
+        others = (seed for seed in seeds if seed != self.me.address)
+        self._send_joins(self._rejoin.join(others, now))
 
     def forget(self, node: NodeId, now: Micros) -> bool:
         """Take a member that is suspect or dead for one that left. False: it is neither."""
@@ -119,7 +119,7 @@ class Membership:
     def has_left(self, now: Micros) -> bool:
         """Whether enough members know that this node leaves, or patience ran out."""
         leaving = self._leaving
-        return leaving is not None and leaving.is_over(len(self.members.live()), now)
+        return leaving is not None and leaving.is_over(len(self.members.live_by_id()), now)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -141,7 +141,7 @@ class Membership:
             self._probe_failed(node, now)
         for node in self.claims.suspicions.take_expired(now):
             self.claims.accuse(node, State.DEAD, now)
-        silent = self._rejoin.start(len(self.members.live()), now)
+        silent = self._rejoin.start(len(self.members.live_by_id()), now)
         if silent is not None:
             self._send_joins([silent])
         if now >= self._next_reap:
@@ -150,7 +150,7 @@ class Membership:
 
     def _probe_failed(self, node: NodeId, now: Micros) -> None:
         """Accuse a member, or confirm its accusers, unless this node doubts itself too much."""
-        live = len(self.members.live())
+        live = len(self.members.live_by_id())
         mine = self.claims.suspicions.accused_by(self.me.id)
         limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
         if self._settings.lifeguard and mine >= limit:

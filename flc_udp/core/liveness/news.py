@@ -22,27 +22,16 @@ ROW_BYTES_LEAST = 48
 """No row is shorter. It has two ids of 10 bytes, an address, numbers and headers."""
 
 
-class News:
+class News(dict[NodeId, dict[NodeId, int]]):
     """{subject: {accuser: times told}}. The accuser is a visitor's id, except in suspicions."""
-
-    def __init__(self) -> None:
-        self._told: dict[NodeId, dict[NodeId, int]] = {}
 
     def put(self, node: NodeId, accuser: NodeId = VISITOR) -> None:
         """What is believed of a member changed. Everything told before is old."""
-        self._told[node] = {accuser: 0}
+        self[node] = {accuser: 0}
 
     def confirm(self, node: NodeId, accuser: NodeId) -> None:
         """A suspicion has one more accuser."""
-        self._told.setdefault(node, {})[accuser] = 0
-
-    def drop(self, node: NodeId) -> None:
-        """There is nothing to tell of a member any more."""
-        self._told.pop(node, None)
-
-    def clear(self) -> None:
-        """Tell no news: everybody knows it. A simulated cluster begins so."""
-        self._told.clear()
+        self.setdefault(node, {})[accuser] = 0
 
     def take(
         self,
@@ -52,15 +41,15 @@ class News:
         bytes_max: int,
     ) -> tuple[MemberRow, ...]:
         """The rows to tell to this many listeners out of `members`, within `bytes_max` bytes."""
-        if not self._told:
+        if not self:
             return ()
         limit = TRANSMITS_FACTOR * ceil(log2(members + 1))
-        told = ((n, node, by) for node, news in self._told.items() for by, n in news.items())
+        told = ((n, node, by) for node, news in self.items() for by, n in news.items())
         rows: list[MemberRow] = []
         for times, node, accuser in nsmallest(bytes_max // ROW_BYTES_LEAST, told):
             row = row_of(node)
             if row is None:
-                self.drop(node)
+                del self[node]
                 continue
             if row.accuser != accuser:
                 row = row._replace(accuser=accuser)
@@ -73,8 +62,8 @@ class News:
         return tuple(rows)
 
     def _count(self, node: NodeId, accuser: NodeId, times: int, limit: int) -> None:
-        self._told[node][accuser] = times
+        self[node][accuser] = times
         if times >= limit:
-            del self._told[node][accuser]
-            if not self._told[node]:
-                del self._told[node]
+            del self[node][accuser]
+            if not self[node]:
+                del self[node]

@@ -5,24 +5,19 @@
 
 One round begins in each interval. All targets are asked, in random order, before any is asked
 again. More rounds run at once where a suspicion of somebody else is verified. The timeout of the
-direct ping follows the measured round trip (RFC 6298). This node also pings members for others that
-got no answer from them. This module knows no table and no packet. Times are in µs.
+direct ping follows the measured round trip (RFC 6298). This module knows no table and no packet.
+Times are in µs.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
-from typing import NamedTuple
 
-from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.units import NEVER, Micros
+from flc_udp.model.units import Micros
 
 INDIRECT_TIMEOUTS = 2
 """The indirect stage lasts this many direct timeouts: the way through a relay is twice as long."""
-
-RELAYS_MAX = 1_024
-"""At most this many pings for others are under way. Another ping-req counts as lost."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +52,8 @@ class Round:
     deadline: int
     is_indirect: bool = False
     is_measured: bool = True
-    """Whether an ack measures the round trip. It does not after a second ping or a stall."""
+    """Whether an ack measures the round trip. After a second ping or a stall the time until the
+    ack is only a bound: the round trip is not longer."""
     relays: dict[NodeId, bool] = field(default_factory=dict)
     """{relay: whether it has been heard in this round}."""
 
@@ -65,16 +61,6 @@ class Round:
     def nacks_missing(self) -> int:
         """How many relays should have heard this node and answered, and did not."""
         return sum(not heard for heard in self.relays.values())
-
-
-class ProbeAnswer(NamedTuple):
-    """An ack in time: how long after the first ping it came, and whether that is the round trip.
-
-    After a second ping or a stall it is only a bound: the round trip is not longer.
-    """
-
-    elapsed_us: int
-    is_round_trip: bool
 
 
 class Probes:
@@ -139,13 +125,12 @@ class Probes:
         """End the round of a member without a result: it is known to be dead or gone."""
         self._rounds.pop(node, None)
 
-    def receive_ack(self, nonce: int, node: NodeId, now: Micros) -> ProbeAnswer | None:
-        """What an ack says of the round that it answers. None: it answers none."""
+    def receive_ack(self, nonce: int, node: NodeId) -> Round | None:
+        """End the round that an ack answers, and return it. None: it answers none."""
         round_ = self._rounds.get(node)
         if round_ is None or round_.nonce != nonce:
             return None
-        del self._rounds[node]
-        return ProbeAnswer(now - round_.sent_at, round_.is_measured)
+        return self._rounds.pop(node)
 
     def receive_nack(self, nonce: int, relay: NodeId) -> None:
         """A relay said that it hears this node."""
@@ -158,46 +143,3 @@ class Probes:
         for round_ in self._rounds.values():
             round_.deadline += lag_us
             round_.is_measured = False
-
-
-@dataclass(slots=True)
-class Errand:
-    """One ping that is sent for another member."""
-
-    node: NodeId
-    asker: Address
-    asker_nonce: int
-    nack_at: int
-
-
-class Relay:
-    """All errands of one node."""
-
-    def __init__(self, random: Random) -> None:
-        self._random = random
-        self._errands: dict[int, Errand] = {}
-
-    @property
-    def wake_at(self) -> int:
-        """When the first asker is to be told that its target is silent."""
-        return min((errand.nack_at for errand in self._errands.values()), default=NEVER)
-
-    def begin(self, errand: Errand) -> int | None:
-        """Return the nonce to ping with. None: there are too many errands already."""
-        if len(self._errands) >= RELAYS_MAX:
-            return None
-        nonce = self._random.getrandbits(64)
-        self._errands[nonce] = errand
-        return nonce
-
-    def receive_ack(self, nonce: int, node: NodeId) -> Errand | None:
-        """The errand that this ack completes, if there is one."""
-        errand = self._errands.get(nonce)
-        if errand is None or errand.node != node:
-            return None
-        return self._errands.pop(nonce)
-
-    def take_silent(self, now: Micros) -> list[Errand]:
-        """The errands whose targets did not answer in time."""
-        silent = [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]
-        return [self._errands.pop(nonce) for nonce in silent]

@@ -35,7 +35,6 @@ REMEMBERED_MAX = 10_000
 class _Silent:
     since: int
     due: int
-    is_fresh: bool = True
 
 
 class Rejoin:
@@ -59,10 +58,12 @@ class Rejoin:
             self._first = min(self._silent, key=lambda at: self._silent[at].due, default=None)
         return NEVER if self._first is None else max(self._next_at, self._silent[self._first].due)
 
-    def add(self, addresses: Iterable[Address], now: Micros) -> None:
-        """Add addresses at which nobody is known to answer. They are asked at once."""
-        for address in addresses:
-            self._add(address, _Silent(now, now))
+    def join(self, addresses: Iterable[Address], now: Micros) -> list[Address]:
+        """Add the addresses of seeds. Return those that are new, which are all asked at once."""
+        fresh = [address for address in dict.fromkeys(addresses) if address not in self._silent]
+        for address in fresh:
+            self._add(address, _Silent(now, now + self._gap_us(0, 0)))
+        return fresh
 
     def add_dead(self, address: Address, live: int, now: Micros) -> None:
         """Add the address of a member that died now. Some of the `live` others ask it at once.
@@ -71,26 +72,21 @@ class Rejoin:
         """
         is_asked = self._random.random() * live < ASKERS
         due = now if is_asked else now + self._gap_us(0, live)
-        self._add(address, _Silent(now, due, is_fresh=False))
+        self._add(address, _Silent(now, due))
 
     def answered(self, address: Address) -> None:
         """Somebody lives at this address: forget it here."""
         if self._silent.pop(address, None) is not None:
             self._first = None
 
-    def start_all(self, now: Micros) -> list[Address]:
-        """Every address that was never asked: seeds are joined all at once."""
-        fresh = [address for address, silent in self._silent.items() if silent.is_fresh]
-        for address in fresh:
-            self._asked(address, 0, now)
-        return fresh
-
     def start(self, live: int, now: Micros) -> Address | None:
         """The address to ask now. None: nothing is due."""
         is_due, first = self.wake_at <= now, self._first
         if first is None or not is_due:
             return None
-        self._asked(first, live, now)
+        silent = self._silent[first]
+        silent.due = now + self._gap_us(now - silent.since, live)
+        self._first = None
         self._next_at = Micros(now + SECOND_US)
         return first
 
@@ -98,12 +94,6 @@ class Rejoin:
         self._silent.setdefault(address, silent)
         if len(self._silent) > REMEMBERED_MAX:
             del self._silent[next(iter(self._silent))]
-        self._first = None
-
-    def _asked(self, address: Address, live: int, now: Micros) -> None:
-        silent = self._silent[address]
-        silent.is_fresh = False
-        silent.due = now + self._gap_us(now - silent.since, live)
         self._first = None
 
     def _gap_us(self, silence_us: int, live: int) -> int:

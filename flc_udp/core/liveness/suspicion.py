@@ -27,16 +27,17 @@ def timeout_after(accusers: int, enough: int, shortest: int, longest: int) -> in
     return round(longest - share * (longest - shortest))
 
 
-def bounds_of(settings: Settings, live: int) -> tuple[int, tuple[int, int]]:
-    """How many further accusers are enough among `live` others, and (shortest, longest) in µs.
+def limits_of(settings: Settings, live: int) -> tuple[int, int, int]:
+    """How many further accusers are enough among `live` others, and how long a suspicion may last.
 
-    In plain SWIM there is only one timeout, however few members accuse.
+    Its shortest and its longest time are in µs. In plain SWIM there is only one timeout, however
+    few members accuse.
     """
     shortest_us = round(settings.suspect_timeout_ms * MS_US * max(1.0, log10(live + 1)))
     if not settings.lifeguard:
-        return 0, (shortest_us, shortest_us)
+        return 0, shortest_us, shortest_us
     enough = min(ACCUSERS_ENOUGH, live // 2)
-    return enough, (shortest_us, shortest_us * settings.suspect_timeout_factor)
+    return enough, shortest_us, shortest_us * settings.suspect_timeout_factor
 
 
 @dataclass(slots=True)
@@ -65,14 +66,10 @@ class Suspicions:
         return len(self._by_node)
 
     def start(
-        self, node: NodeId, accuser: NodeId, enough: int, bounds: tuple[int, int], now: Micros
+        self, node: NodeId, accuser: NodeId, limits: tuple[int, int, int], now: Micros
     ) -> None:
-        """A member became suspect.
-
-        `bounds` are its shortest and longest timeout. With `enough` more accusers it is the
-        shortest.
-        """
-        self._by_node[node] = _Suspicion(now, enough, *bounds, {accuser: None})
+        """A member became suspect. The limits are those of `limits_of`."""
+        self._by_node[node] = _Suspicion(now, *limits, {accuser: None})
         self._find_first()
 
     def confirm(self, node: NodeId, accuser: NodeId) -> bool:

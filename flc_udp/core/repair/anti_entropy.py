@@ -3,11 +3,11 @@
     probes carry roots ─▶ unequal ─▶ ranges ⇄ digest ─▶ wants ─▶ pull ─▶ replay … end ─▶ pull …
     held-back messages and `have` tell of live gaps ─────▲ └─ many ─▶ catch-up ─▶ pulls …
 
-Rules. `exchange` finds what is missing, `wants` remembers it, `fetch` asks for it, and `catch_up`
-does so where much is missing, so that the repair of a few messages stays quick. What no member
-keeps is given up for a base (`base`). Here these machines meet: each packet about repair is
-handed to those that it concerns, and what they ask for is sent. A gap is asked for only after a
-grace, because a message may just have been overtaken on its way.
+Rules. `exchange` finds what is missing, `wants` asks for it, and `catch_up` does so where much is
+missing, so that the repair of a few messages stays quick. What no member keeps is given up for a
+base (`base`). Here these machines meet: each packet about repair is handed to those that it
+concerns, and what they ask for is sent. A gap is asked for only after a grace, because a message
+may just have been overtaken on its way.
 """
 
 from collections.abc import Collection
@@ -20,7 +20,6 @@ from flc_udp.core.push.links import Links
 from flc_udp.core.repair.base import Adoption
 from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
-from flc_udp.core.repair.fetch import Fetch
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import Missing, PullWriter
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
@@ -42,9 +41,8 @@ class AntiEntropy:
         settings = shared.settings
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
-        self.pieces = Pieces()
-        self.wants = Wants(causal.gaps, repair_timeout_us)
-        self.fetch = Fetch(self.wants, pull_timeout_us, repair_timeout_us)
+        self.pieces = Pieces(shared.drops)
+        self.wants = Wants(causal.gaps, pull_timeout_us, repair_timeout_us, shared.drops)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
         self.adoption = Adoption(shared, self.wants, members)
         self.exchange = Exchange(shared, causal, members, self.wants, now)
@@ -66,21 +64,21 @@ class AntiEntropy:
     @property
     def wake_at(self) -> int:
         """When something is due to be asked for, or an answer has been silent for too long."""
-        return min(self.fetch.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
+        return min(self.wants.wake_at, self.catch_up.wake_at, self.adoption.take.deadline)
 
     @property
     def is_idle(self) -> bool:
         """Whether nothing is wanted of anybody, and this has been counted."""
-        return self.fetch.is_idle and not self.catch_up.logs and not self.adoption.take.is_on
+        return self.wants.is_idle and not self.catch_up.logs and not self.adoption.take.is_on
 
     @property
     def pulls(self) -> int:
         """How many pulls are under way."""
-        return len(self.fetch.pulls) + len(self.catch_up.pulls)
+        return len(self.wants.pulls) + len(self.catch_up.pulls)
 
     def look_again(self, now: Micros) -> None:
         """A commit has ended, so what waited for the disk may be asked for."""
-        self.fetch.look_again(now)
+        self.wants.look_again(now)
         self.catch_up.look_again(now)
 
     # --- What was found missing -------------------------------------------------------------------
@@ -104,12 +102,12 @@ class AntiEntropy:
             return
         self.wants.recount(self._ended)
         self._ended.clear()
-        self.fetch.close_silent(now)
+        self.wants.close_silent(now)
         self.catch_up.close_silent(now)
         self.wants.ripen(now)
         live = self._members.live_by_id()
         self._catch_up(live, now, is_busy)
-        for peer, logs in self.fetch.take_due(now, live, is_busy=is_busy).items():
+        for peer, logs in self.wants.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
         self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
@@ -139,11 +137,10 @@ class AntiEntropy:
         nonce = self._random.getrandbits(64)
         wants, named = self._writer.name_some(logs)
         for_pieces = any(want.pieces for want in wants)
-        self.fetch.asked(nonce, peer, named, now, for_pieces=for_pieces)
+        messages = self.wants.asked(nonce, peer, named, now, for_pieces=for_pieces)
         # A few messages are live traffic that the tree did not bring. If that happens again, a
         # branch of the tree is broken.
-        is_live = sum(missing.count() for _, missing in named) <= REPAIR_MESSAGES_MAX
-        graft = is_live and self._links.missed(peer, now)
+        graft = messages <= REPAIR_MESSAGES_MAX and self._links.missed(peer, now)
         pull = Pull(nonce, self._credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants))
         self._send(peer, pull)
 
@@ -151,13 +148,12 @@ class AntiEntropy:
         """Ask the window's peer for what is missing in it."""
         named = self._writer.name_all([(log, self.wants.missing(log)) for log in window.logs])
         if not named:
-            self.catch_up.nothing_missing(window)
+            self.catch_up.stretches.nothing_missing(window)
             return
         nonce = self._random.getrandbits(64)
         self.catch_up.asked(nonce, window, now, in_pieces=any(want.pieces for want in named))
-        pull = Pull(
-            nonce, self.catch_up.credit_bytes, False, window.after, window.below, tuple(named)
-        )
+        credit_bytes = self.catch_up.pace.credit_bytes
+        pull = Pull(nonce, credit_bytes, False, window.after, window.below, tuple(named))
         self._send(window.peer, pull)
 
     def _send(self, peer: NodeId, pull: Pull) -> None:
@@ -186,7 +182,7 @@ class AntiEntropy:
         """
         if self.catch_up.heard(replay, sender, now):
             return 0
-        return self.fetch.heard(replay.nonce, sender, now)
+        return self.wants.heard(replay.nonce, sender, now)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> tuple[bytes | None, int]:
         """A piece came. Return the whole message, if this was the last piece missing.
@@ -196,7 +192,7 @@ class AntiEntropy:
         whole = self.pieces.add(piece)
         if self.catch_up.heard_piece(sender, now):
             return whole, self.wants.to_go
-        asked = self.fetch.heard_piece(sender, now)
+        asked = self.wants.heard_piece(sender, now)
         if whole is None:
             self.not_taken(Dot(piece.log, piece.seq), sender, now)
         return whole, asked
@@ -208,6 +204,6 @@ class AntiEntropy:
         window = self.catch_up.ended(end, sender, now)
         if window is None:
             is_empty = not end.sent and end.next >= STAMP_LIMIT
-            self.fetch.ended(end.nonce, sender, now, is_empty=is_empty)
+            self.wants.ended(end.nonce, sender, now, is_empty=is_empty)
         else:
             self._ended.update(dict.fromkeys(window.logs))

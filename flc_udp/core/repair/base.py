@@ -61,7 +61,7 @@ class BaseTake:
         self.peer, self._tries = peer, 0
         return self._start(nonce, now)
 
-    def stop(self) -> None:
+    def _stop(self) -> None:
         """Take no base any more."""
         self.deadline = NEVER
         self._rows, self._page = [], {}
@@ -77,10 +77,9 @@ class BaseTake:
         """A page came to its end. Return what to ask for next, or the base if it is whole."""
         if not self.is_on or (end.nonce, peer) != (self._nonce, self.peer):
             return None
-        was, self._version = self._version, end.version
-        if was is not None and end.version != was:
-            self._tries += 1
-            return None if self._is_over() else self._start(nonce, now)
+        if self._version not in (None, end.version):
+            return self._start(nonce, now) if self._may_try() else None
+        self._version = end.version
         if end.rows != len(self._page):
             return self.again(now)
         self._rows += self._page.values()
@@ -88,7 +87,7 @@ class BaseTake:
             self._after, self._tries = end.next, 0
             return self._ask(nonce, now)
         rows = tuple(_joined(self._rows))
-        self.stop()
+        self._stop()
         if any(row.head.stamp >= end.floor for row in rows):
             return None  # This is no base: messages at the floor and above it are kept.
         return Adopt(end.floor, rows)
@@ -98,16 +97,17 @@ class BaseTake:
 
         What came of it is kept, because the rows of one version are the same each time.
         """
-        self._tries += 1
-        if self._is_over():
+        if not self._may_try():
             return None
         self.deadline = now + self.timeout_us
         return BasePull(self._nonce, self._after)
 
-    def _is_over(self) -> bool:
+    def _may_try(self) -> bool:
+        """Count a page in vain or a new beginning. After too many the member is given up."""
+        self._tries += 1
         if self._tries > TRIES_MAX:
-            self.stop()
-        return not self.is_on
+            self._stop()
+        return self.is_on
 
     def _start(self, nonce: int, now: Micros) -> BasePull:
         self._rows, self._after, self._version = [], BEGINNING, None

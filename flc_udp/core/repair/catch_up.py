@@ -52,8 +52,8 @@ class CatchUp:
         self.pulls: dict[int, StampWindow] = {}
         """The windows that are being asked for, by nonce."""
         self._timeout_us = timeout_us
-        self._stretches = Stretches()
-        self._pace = Pace(credit_bytes_max)
+        self.stretches = Stretches()
+        self.pace = Pace(credit_bytes_max)
         self._early: list[StampWindow] = []
         """Windows whose answers came to their end while something before them is still to come."""
         self._waiting: deque[StampWindow] = deque()
@@ -64,11 +64,6 @@ class CatchUp:
         """Logs that were given up since the last look."""
         self._look_at: int = NEVER
         """When to look whether another window may be asked for."""
-
-    @property
-    def credit_bytes(self) -> int:
-        """How many bytes a window's answer may have. It goes at most one message beyond that."""
-        return self._pace.credit_bytes
 
     @property
     def early_bytes(self) -> int:
@@ -82,7 +77,7 @@ class CatchUp:
 
     def take_over(self, missing: dict[LogId, int], now: Micros) -> None:
         """Catch up on these logs too: {log: messages missing}."""
-        self._stretches.add([log for log in missing if log not in self.logs])
+        self.stretches.add([log for log in missing if log not in self.logs])
         self.logs.update(missing)
         self.look_again(now)
 
@@ -97,7 +92,7 @@ class CatchUp:
         At the end these are all.
         """
         logs, self._released = self._released, []
-        if self.logs and self._stretches.is_through and self._has_nothing:
+        if self.logs and self.stretches.is_through and self._has_nothing:
             logs = list(self.logs)
         released = {log: self.logs.pop(log) for log in logs if log in self.logs}
         if released and not self.logs:
@@ -117,8 +112,8 @@ class CatchUp:
         self.pulls.clear()
         self._waiting.clear()
         self._early.clear()
-        self._stretches = Stretches()
-        self._pace.width = 0  # How dense these messages were says nothing about later ones.
+        self.stretches = Stretches()
+        self.pace.width = 0  # How dense these messages were says nothing about later ones.
         self._look_at = NEVER
 
     # --- Asking -----------------------------------------------------------------------------------
@@ -158,16 +153,12 @@ class CatchUp:
         window.in_pieces = in_pieces
         self.pulls[nonce] = window
 
-    def nothing_missing(self, window: StampWindow) -> None:
-        """Nothing is missing of the logs of this window, so it is not asked for."""
-        self._stretches.nothing_missing(window)
-
     def _cut(self) -> bool:
         """Cut the next windows. Return whether there are any."""
-        if self._pace.width:
-            self._waiting += self._stretches.cut(self._pace.width)
+        if self.pace.width:
+            self._waiting += self.stretches.cut(self.pace.width)
         elif not self.pulls:
-            self._waiting += self._stretches.probe()
+            self._waiting += self.stretches.probe()
         return bool(self._waiting)
 
     def _choose(self, peers: Sequence[NodeId], now: Micros) -> NodeId | None:
@@ -186,7 +177,7 @@ class CatchUp:
     def _give_up(self, window: StampWindow) -> None:
         """No peer that can be asked holds what is missing of these logs: release them."""
         self._released += [log for log in window.logs if log in self.logs]
-        self._stretches.give_up(window)
+        self.stretches.give_up(window)
 
     # --- Answers ----------------------------------------------------------------------------------
 
@@ -196,7 +187,7 @@ class CatchUp:
         False: nobody asked that peer for it, or for so much.
         """
         window = self.pulls.get(replay.nonce)
-        most_bytes = self._pace.credit_bytes_max + MESSAGE_BYTES_MAX
+        most_bytes = self.pace.credit_bytes_max + MESSAGE_BYTES_MAX
         if window is None or window.peer != peer or window.size_bytes > most_bytes:
             return False
         if not window.first_stamp and replay.messages:
@@ -250,20 +241,20 @@ class CatchUp:
         self.look_again(now)
         is_whole = window.messages >= end.sent
         if is_whole or window.in_pieces:
-            self._pace.came_whole()
+            self.pace.came_whole()
         else:
-            self._pace.lost_some()
+            self.pace.lost_some()
         if window.laid_aside:
             # If some of it was lost, what came is taken next, before all that is still to come:
             # then only what is really missing is asked for again.
             self._early.append(window if is_whole else replace(window, after=0))
-        is_probe = not self._pace.width
-        self._pace.measure(window, end, len(self._stretches))
+        is_probe = not self.pace.width
+        self.pace.measure(window, end, len(self.stretches))
         if not is_probe:
             self._ask_again(window, end, is_whole=is_whole)
         elif is_whole and window.first_stamp:
             # From here on windows are cut to measure. What came already is not asked for again.
-            self._stretches.goes_on_at(window.group, window.first_stamp)
+            self.stretches.goes_on_at(window.group, window.first_stamp)
         return window
 
     def _ask_again(self, window: StampWindow, end: ReplayEnd, *, is_whole: bool) -> None:
@@ -282,7 +273,7 @@ class CatchUp:
             is_stuck = not (window.has_some or end.sent) and reached == window.after
             self._waiting.appendleft(window.rest(reached, others, refuse=is_stuck))
         elif not lacking:
-            self._stretches.goes_on_at(window.group, end.next)
+            self.stretches.goes_on_at(window.group, end.next)
 
     def close_silent(self, now: Micros) -> None:
         """Ask again for the windows of which nothing came for too long."""
@@ -291,5 +282,5 @@ class CatchUp:
             self._silent_until[window.peer] = now + PENALTY_US
             refuse = window.tries >= SILENCES_MAX
             self._waiting.appendleft(window.rest(window.after, window.logs, refuse=refuse))
-            self._pace.lost_some()
+            self.pace.lost_some()
             self.look_again(now)

@@ -21,6 +21,7 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.rows import DigestRow, State
@@ -60,14 +61,13 @@ class Exchange:
         """{member that the last sync asked: whether its latest root was this node's own}.
 
         None: it told none yet."""
-        self.forks = 0
-        """Messages that had the name of another one."""
         self._standing = shared.standing
         self._causal = causal
         self._members = members
         self._wants = wants
         self._random = shared.random
         self._out = shared.out
+        self._drops = shared.drops
         self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
         payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
@@ -101,7 +101,12 @@ class Exchange:
         if sender == VISITOR:
             return
         agrees = root == self._standing.root
-        self._remember(sender, catching_up, now, agrees=agrees)
+        member = self._members.get(sender)
+        if member is not None:
+            member.catching_up, member.root_at = catching_up, now
+            if agrees:
+                log = self._standing.log
+                member.agreed_at, member.agreed_on = now, Dot(log, self._standing.held(log))
         is_asked = self.synced.get(sender, True) is None
         if sender in self.synced:
             self.synced[sender] = agrees
@@ -114,15 +119,6 @@ class Exchange:
         self._next_at = Micros(now + self._pause_us)
         self._pause_us = min(2 * self._pause_us, self._longest_us)
         self._out.send(source, *self._range(LogId(FIRST_ID), 0))
-
-    def _remember(self, sender: NodeId, catching_up: bool, now: Micros, *, agrees: bool) -> None:
-        member = self._members.get(sender)
-        if member is None:
-            return
-        member.catching_up, member.root_at = catching_up, now
-        if agrees:
-            log = self._standing.log
-            member.agreed_at, member.agreed_on = now, Dot(log, self._standing.held(log))
 
     # --- What differs -----------------------------------------------------------------------------
 
@@ -141,26 +137,23 @@ class Exchange:
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
         due_at = now + self._grace_us
-        theirs = {row.log: row for row in digest.rows}
         for row in digest.rows:
             head = self._causal.head(row.log)
             if row.seq > head.seq:
                 self._wants.add(row.log, row.seq, sender, due_at, by_digest=True)
             elif row.seq == head.seq and row.hash != head.hash:
                 self.tell_fork(Dot(row.log, row.seq))
-        if digest.reply:
-            ahead = [
-                row
-                for row in self._standing.rows(digest.low, digest.high)
-                if row.log not in theirs or theirs[row.log].seq < row.seq
-            ]
-            if ahead:
-                some = ahead[:DIGEST_ROWS_MOST]
-                self._out.send(source, *self._digests(digest.low, digest.high, some, reply=False))
+        if not digest.reply:
+            return
+        theirs = {row.log: row.seq for row in digest.rows}
+        mine = self._standing.rows(digest.low, digest.high)
+        ahead = [row for row in mine if row.seq > theirs.get(row.log, 0)][:DIGEST_ROWS_MOST]
+        if ahead:
+            self._out.send(source, *self._digests(digest.low, digest.high, ahead, reply=False))
 
     def tell_fork(self, dot: Dot) -> None:
         """Two messages have one name: a disk or a machine was copied, or it broke."""
-        self.forks += 1
+        self._drops[Drop.FORKED_LOG] += 1
         self._out.append(LogForked(dot))
 
     # --- Packets ----------------------------------------------------------------------------------

@@ -5,10 +5,12 @@ for by number. Memory grows with the pieces that came, and never with a length t
 declared.
 """
 
+from collections import Counter
 from dataclasses import dataclass, field
 
 from flc_udp.config import MESSAGE_BYTES_MAX, PIECE_BYTES
 from flc_udp.model.dots import Dot, Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.message import hash_of
 from flc_udp.wire.packets import Piece
 
@@ -39,12 +41,11 @@ class _Partial:
 class Pieces:
     """Unfinished messages by dot."""
 
-    def __init__(self) -> None:
+    def __init__(self, drops: Counter[Drop]) -> None:
         self.held_bytes = 0
-        self.dropped = 0
-        """Unfinished messages that were dropped, because there was no room."""
         self._partials: dict[Dot, _Partial] = {}
         """The one that got a new piece last stands last."""
+        self._drops = drops
 
     def add(self, piece: Piece) -> bytes | None:
         """Take a piece. Return the encoded message if this was the last piece missing."""
@@ -83,4 +84,4 @@ class Pieces:
         while len(self._partials) > PARTIALS_MAX or self.held_bytes > PARTIAL_BYTES_MAX:
             oldest = next(iter(self._partials))
             self.forget(oldest)
-            self.dropped += 1
+            self._drops[Drop.PIECES_OVERFLOW] += 1

@@ -1,28 +1,32 @@
-"""Wants: the logs of which something is missing here, and when it is to be asked for.
+"""Wants: what is missing here is asked for, of one peer after another, until it came.
 
-    later ── due ─▶ ready ── asked for ─▶ its pull is over ─▶ ready, later, or dropped
+    later ── due ─▶ ready ── a pull ── its answer, in parts, then its end ─▶ ready, later, dropped
+                      │         └───── nothing came for too long ─────────▶ later, dropped
                       └── much is missing ─▶ catch-up has it ─▶ catch-up is done with it ─▲
 
-A *teller* is a node that said that it holds something, or that sent it. A teller of a message holds
-all its causes, too. The teller that holds the most is asked first, and one that failed is asked
-last.
+Rules. A log is asked of one peer at a time: of its tellers first, then of anybody. At most
+PULLS_MAX peers are asked at once, each by one pull. A pull has a nonce, and only the peer that was
+asked can answer it. Every part of an answer gives it more time. Long stretches of history are left
+to catch-up (`catch_up`).
 
-Rules. A log of which an answer brought something is ready again at once. The first failures are
-followed by another pull at once, later ones after pauses that double, and after too many the want
-is dropped; a later digest brings it back. A member that has deleted what is wanted answers with its
+A log of which an answer brought something is ready again at once. The first failures are followed
+by another pull at once, later ones after pauses that double, and after too many the want is
+dropped; a later digest brings it back. A member that has deleted what is wanted answers with its
 floor. Another one may still keep it, so each of them is asked, and a base is taken only when all
 were asked in vain. Nothing here walks over all wants, because a newcomer to ten thousand logs has
-ten thousand of them. Who is asked for what is decided in `fetch`.
+ten thousand of them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Mapping
-from dataclasses import dataclass, field
-from enum import Enum
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
 
+from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing
+from flc_udp.core.repair.wanted import ENOUGH, FAILURES_MAX, Asker, Floors, WantedLog
 from flc_udp.model.dots import LogId, NodeId, Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 
 REPAIR_MESSAGES_MAX = 64
@@ -35,23 +39,14 @@ CATCH_UP_LEAST = 256
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
 
+PULLS_MAX = 8
+"""At most this many peers are asked at once."""
+
+LOOKS_MAX = 512
+"""At most this many ready logs are looked at in one go. All pulls together cannot name more."""
+
 ASKED_ANEW_US = 5 * SECOND_US
 """What no member keeps is asked for again after this time, unless a base was taken meanwhile."""
-
-TELLERS_MAX = 4
-"""A want remembers at most this many tellers."""
-
-FAILURES_MAX = 14
-"""A want is hopeless after this many pulls in a row that brought nothing of it."""
-
-FAILURES_QUICK = 8
-"""This many of them are each followed by another pull at once. At 25% loss 44 of 100 pulls fail, so
-one want in 700 is still waiting after eight of them. Among a thousand nodes there always is one."""
-
-ENOUGH = 14
-"""A member with this much doubt in a row counts as one that has nothing. The pauses between pulls
-grow, so silence alone takes four seconds for it. A member that died is known to be dead by then,
-and is asked no more."""
 
 SILENT = 1
 """The doubt after a pull that was not answered."""
@@ -62,90 +57,8 @@ VAIN = 2
 Gaps = Callable[[LogId, int], Spans]
 """Tells what is missing of a log up to a seq, as `Causal.gaps` does."""
 
-
-@dataclass(slots=True)
-class Floors:
-    """What members answered for one log."""
-
-    asked: dict[NodeId, int] = field(default_factory=dict)
-    """{member: its floor, or 0 where it has nothing}. A member with a floor has a base."""
-    is_through: bool = False
-    """Whether all were asked. A base may be taken then; after a while all are asked anew."""
-    doubts: Counter[NodeId] = field(default_factory=Counter)
-
-    def has_some(self, peer: NodeId) -> None:
-        """It said that it holds some, or it brought some. If it had nothing before, it has now."""
-        self.doubts.pop(peer, None)
-        if self.asked.get(peer) == 0:
-            del self.asked[peer]
-
-    def doubt(self, peer: NodeId, weight: int) -> None:
-        """It was asked, and nothing arrived."""
-        self.doubts[peer] += weight
-        if self.doubts[peer] >= ENOUGH:
-            self.asked.setdefault(peer, 0)
-
-    def others(self, peers: Iterable[NodeId]) -> dict[NodeId, None]:
-        """Those of them that are still to be asked."""
-        return {peer: None for peer in peers if peer not in self.asked}
-
-
-class Asker(Enum):
-    """Who is asking for a wanted log at the moment."""
-
-    PULL = "pull"
-    CATCH_UP = "catch-up"
-
-
-@dataclass(slots=True)
-class WantedLog:
-    """What is wanted of one log."""
-
-    upper: int
-    """The last seq that some teller holds."""
-    due_at: int
-    """When it is to be asked for, while it waits."""
-    tellers: list[NodeId]
-    """Those that hold it, in the order in which they are to be asked."""
-    by_digest: bool
-    """Whether a digest was the first to tell of it."""
-    missing: int = 0
-    """Messages, as last counted."""
-    asker: Asker | None = None
-    """None: nobody is asking for it."""
-    failures: int = 0
-    floors: Floors | None = None
-    """It exists once some member told that it has deleted what is wanted."""
-
-    def tell(self, upper: int, teller: NodeId) -> bool:
-        """`teller` holds the log up to `upper`. Return whether that is more than was known."""
-        if upper > self.upper:
-            self.upper = upper
-            others = [other for other in self.tellers if other != teller]
-            self.tellers = [teller, *others][:TELLERS_MAX]
-            return True
-        if teller not in self.tellers:
-            self.tellers = [*self.tellers, teller][:TELLERS_MAX]
-        return False
-
-    def fail(self, peer: NodeId) -> None:
-        """`peer` was asked, and brought nothing of it."""
-        if self.floors is None:
-            self.failures += 1
-        elif peer in self.floors.asked:
-            self.failures = 0  # It has answered for good, and another member is next.
-        else:
-            # This never becomes hopeless: when all members were asked a base is taken.
-            self.failures = min(self.floors.doubts[peer], FAILURES_MAX - 1)
-        self.tellers = [teller for teller in self.tellers if teller != peer] + [peer]
-
-    def pause_us(self, timeout_us: int) -> int:
-        """How long to wait before asking again.
-
-        A pull has the timeout to be answered, which paces the first failures, too.
-        """
-        doublings = max(self.failures - FAILURES_QUICK, 0)
-        return ((timeout_us << doublings) - timeout_us) // 2
+Chosen = dict[NodeId, Missing]
+"""What to ask of whom."""
 
 
 @dataclass(slots=True)
@@ -153,8 +66,9 @@ class PullUnderWay:
     """One pull, as the node that asked remembers it."""
 
     peer: NodeId
-    missing: Mapping[LogId, int]
-    """{log: how many of its messages were missing when it was asked for}."""
+    logs: tuple[LogId, ...]
+    messages: int
+    """How many messages were missing in all."""
     deadline: int
     for_pieces: bool
     """Whether it asks for pieces. The end of an answer does not count pieces, so then it does not
@@ -162,25 +76,26 @@ class PullUnderWay:
     has_pieces: bool = False
     """Whether pieces came: that is progress, although no message is whole yet."""
 
-    @property
-    def messages(self) -> int:
-        """How many messages were missing in all."""
-        return sum(self.missing.values())
-
 
 class Wants:
-    """All wanted logs. Times are in µs."""
+    """All wanted logs, and the pulls for them. Times are in µs."""
 
-    def __init__(self, gaps: Gaps, repair_timeout_us: int) -> None:
+    def __init__(
+        self, gaps: Gaps, pull_timeout_us: int, repair_timeout_us: int, drops: Counter[Drop]
+    ) -> None:
         self.to_go = 0
         """Messages known to be missing, as last counted."""
         self.found = False
         """Whether a digest was the first to tell of something that was asked for since this was
         last looked at."""
-        self.abandoned = 0
-        """Wants that nobody could serve."""
+        self.pulls: dict[int, PullUnderWay] = {}
+        """The pulls under way, by nonce."""
         self._gaps = gaps
+        self._pull_timeout_us = pull_timeout_us
+        """A pull has ended when nothing came for this long."""
         self._repair_timeout_us = repair_timeout_us
+        """The first part of an answer has this long, if the pull repairs live traffic."""
+        self._drops = drops
         self._wanted: dict[LogId, WantedLog] = {}
         self._uncounted: dict[LogId, None] = {}
         """Logs of which more is wanted than was counted."""
@@ -190,16 +105,26 @@ class Wants:
         """Logs to be asked for, those first that waited longest."""
         self._truncated: dict[LogId, None] = {}
         """Logs of which no reachable member keeps what is wanted."""
+        self._look_at: int = NEVER
+        """When to try again what is ready and could not be asked for."""
 
     @property
-    def due_at(self) -> int:
-        """When the first log that waits becomes ready."""
-        return self._later[0][0] if self._later else NEVER
+    def wake_at(self) -> int:
+        """When something is due to be asked for, or a pull has been silent for too long."""
+        times = [pull.deadline for pull in self.pulls.values()]
+        if len(times) < PULLS_MAX:
+            times += (self._later[0][0] if self._later else NEVER, self._look_at)
+        return min(times)
 
     @property
-    def has_ready(self) -> bool:
-        """Whether anything is to be asked for now."""
-        return bool(self._ready)
+    def is_idle(self) -> bool:
+        """Whether nothing is wanted of anybody, and this has been counted."""
+        return self.wake_at == NEVER and not self.to_go
+
+    def look_again(self, now: Micros) -> None:
+        """What kept something from being asked for may be gone."""
+        if self._ready:
+            self._look_at = now
 
     # --- What is missing --------------------------------------------------------------------------
 
@@ -211,11 +136,9 @@ class Wants:
         if wanted is None:
             if len(self._wanted) >= WANTS_MAX:
                 return
-            wanted = self._wanted[log] = WantedLog(upper, due_at, [teller], by_digest)
+            wanted = self._wanted[log] = WantedLog(due_at, by_digest)
             self._wait(log, wanted, due_at)
-            self._uncounted[log] = None
-            return
-        if wanted.floors is not None:
+        elif wanted.floors is not None:
             wanted.floors.has_some(teller)
         elif due_at < wanted.due_at and wanted.asker is None and log not in self._ready:
             self._wait(log, wanted, due_at)  # A digest leaves more time than other tellings.
@@ -232,9 +155,8 @@ class Wants:
         wanted = self._wanted.get(log)
         return [] if wanted is None else wanted.tellers
 
-    def count(self, log: LogId) -> Spans:
+    def _count(self, log: LogId, wanted: WantedLog) -> Spans:
         """Count what is missing of a wanted log, and return it. If nothing is, drop the want."""
-        wanted = self._wanted[log]
         missing = self._gaps(log, wanted.upper)
         count = missing.count()
         self.to_go += count - wanted.missing
@@ -243,62 +165,108 @@ class Wants:
             self._drop(log, wanted)
         return missing
 
-    # --- What to ask for --------------------------------------------------------------------------
+    # --- Asking -----------------------------------------------------------------------------------
 
     def ripen(self, now: Micros) -> None:
         """Make ready what is due.
 
         What was due first comes first, so no log waits for others that keep bringing messages.
         """
-        self._count_new()
-        while self.due_at <= now:
+        for log in self._uncounted:  # Those in a pull are counted when it is over.
+            if (wanted := self._wanted.get(log)) is not None and wanted.asker is None:
+                self._count(log, wanted)
+        self._uncounted.clear()
+        while self._later and self._later[0][0] <= now:
             due_at, log = heappop(self._later)
             wanted = self._wanted.get(log)
             if wanted is not None and wanted.asker is None and wanted.due_at == due_at:
                 self._ready[log] = None
 
-    def first_ready(self, count: int) -> list[LogId]:
-        """The first logs to be asked for, at most `count` of them."""
-        return list(islice(self._ready, count))
+    def take_due(self, now: Micros, live: Collection[NodeId], *, is_busy: bool) -> Chosen:
+        """What to ask of whom.
 
-    def still_to_ask(self, log: LogId, live: Collection[NodeId]) -> Collection[NodeId]:
-        """Those of the live members that may still have what is wanted of a log."""
-        wanted = self._wanted[log]
-        if wanted.floors is not None and wanted.floors.is_through:
-            wanted.floors = None  # All were asked some time ago: all are asked anew.
-        return live if wanted.floors is None else wanted.floors.others(live)
-
-    def give_way(self, log: LogId) -> None:
-        """A log cannot be asked for now. The others are asked for first."""
-        self._ready[log] = self._ready.pop(log)
-
-    def note_chosen(self, log: LogId) -> None:
-        """This is to be asked for now."""
-        self.found = self.found or self._wanted[log].by_digest
-
-    def note_truncated(self, log: LogId, now: Micros) -> None:
-        """No reachable member keeps what is wanted of a log.
-
-        A base is to be taken. If that fails, all members are asked anew after a while.
+        Nothing is asked for while `is_busy`: what came by earlier pulls waits for the disk.
         """
-        wanted = self._wanted[log]
-        assert wanted.floors is not None
-        wanted.floors.is_through = True
-        self._truncated[log] = None
-        del self._ready[log]
-        self._wait(log, wanted, now + ASKED_ANEW_US)
+        chosen: Chosen = {}
+        busy = {pull.peer for pull in self.pulls.values()}
+        for log in [] if is_busy else list(islice(self._ready, LOOKS_MAX)):
+            wanted = self._wanted[log]
+            missing = self._count(log, wanted)
+            if not missing:
+                continue
+            to_ask = wanted.still_to_ask(live)
+            if live and not to_ask:
+                self._note_truncated(log, wanted, now)
+                continue
+            peer = _choose(wanted.tellers, to_ask, busy, chosen)
+            if peer is None:
+                self._ready[log] = self._ready.pop(log)  # The others are looked at first.
+                continue
+            logs = chosen.setdefault(peer, [])
+            if len(logs) < LOGS_PER_PULL:
+                logs.append((log, missing))
+                self.found = self.found or wanted.by_digest
+        # The end of a pull or of a commit looks again at once. If neither comes, time does.
+        self._look_at = now + self._pull_timeout_us if self._ready else NEVER
+        return chosen
 
-    def asked(self, logs: Iterable[LogId]) -> None:
-        """These are in a pull that is being sent."""
+    def asked(
+        self, nonce: int, peer: NodeId, named: Missing, now: Micros, *, for_pieces: bool = False
+    ) -> int:
+        """A pull for what is missing of these logs is being sent: it asks for so many messages."""
+        messages = sum(missing.count() for _, missing in named)
+        is_repair = messages <= REPAIR_MESSAGES_MAX
+        deadline = now + (self._repair_timeout_us if is_repair else self._pull_timeout_us)
+        logs = tuple(log for log, _ in named)
+        self.pulls[nonce] = PullUnderWay(peer, logs, messages, deadline, for_pieces)
         for log in logs:
             self._wanted[log].asker = Asker.PULL
             self._ready.pop(log, None)
+        return messages
 
-    def answered(self, pull: PullUnderWay, doubt: int, now: Micros) -> None:
+    # --- Answers ----------------------------------------------------------------------------------
+
+    def heard(self, nonce: int, peer: NodeId, now: Micros) -> int | None:
+        """A part of an answer came: how many messages were asked for. None: nobody asked for it."""
+        pull = self.pulls.get(nonce)
+        if pull is None or pull.peer != peer:
+            return None
+        pull.deadline = now + self._pull_timeout_us
+        return pull.messages
+
+    def heard_piece(self, peer: NodeId, now: Micros) -> int:
+        """A piece of a large message came: how many messages that peer was asked for, 0 if none.
+
+        A piece has no nonce, so it counts for all pulls from its sender.
+        """
+        pulls = [pull for pull in self.pulls.values() if pull.peer == peer]
+        for pull in pulls:
+            pull.deadline = now + self._pull_timeout_us
+            pull.has_pieces = True
+        return sum(pull.messages for pull in pulls)
+
+    def ended(self, nonce: int, peer: NodeId, now: Micros, *, is_empty: bool = False) -> None:
+        """An answer came to its end, so what it did not bring is due again.
+
+        `is_empty`: the peer said that it has nothing of all that it was asked for.
+        """
+        pull = self.pulls.get(nonce)
+        if pull is not None and pull.peer == peer:
+            self._close(nonce, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
+
+    def close_silent(self, now: Micros) -> None:
+        """Give up the pulls for which nothing came for too long."""
+        for nonce in [nonce for nonce, pull in self.pulls.items() if pull.deadline <= now]:
+            self._close(nonce, SILENT, now)
+
+    def _close(self, nonce: int, doubt: int, now: Micros) -> None:
         """A pull is over. `doubt` is what follows for its peer if nothing came."""
+        pull = self.pulls.pop(nonce)
         self._note_floors(pull, doubt)
-        for log, before in pull.missing.items():
-            self._settle(log, self._wanted[log], before + pull.has_pieces, pull.peer, now)
+        for log in pull.logs:
+            wanted = self._wanted[log]
+            self._settle(log, wanted, wanted.missing + pull.has_pieces, pull.peer, now)
+        self.look_again(now)
 
     # --- Catch-up ---------------------------------------------------------------------------------
 
@@ -317,7 +285,7 @@ class Wants:
         for log, wanted in taken.items():
             wanted.asker = Asker.CATCH_UP
             del self._ready[log]
-            self.note_chosen(log)
+            self.found = self.found or wanted.by_digest
         return {log: wanted.missing for log, wanted in taken.items()}
 
     def recount(self, logs: Iterable[LogId]) -> None:
@@ -328,7 +296,7 @@ class Wants:
         for log in logs:
             wanted = self._wanted.get(log)
             if wanted is not None and wanted.asker is Asker.CATCH_UP:
-                self.count(log)
+                self._count(log, wanted)
 
     def give_back(self, log: LogId, before: int, now: Micros) -> None:
         """Catch-up is done with a log of which `before` messages were missing at first."""
@@ -363,17 +331,28 @@ class Wants:
                 self._wait(log, wanted, now)
         return is_through
 
+    def _note_truncated(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
+        """No reachable member keeps what is wanted of a log.
+
+        A base is to be taken. If that fails, all members are asked anew after a while.
+        """
+        assert wanted.floors is not None
+        wanted.floors.is_through = True
+        self._truncated[log] = None
+        del self._ready[log]
+        self._wait(log, wanted, now + ASKED_ANEW_US)
+
     def _note_floors(self, pull: PullUnderWay, doubt: int) -> None:
         """Note how a peer answered for logs of which some member has deleted what is wanted.
 
         If it brought anything it is not doubted. What it brought may be of other logs, because
         messages come in the order of stamps, and only as many as the credit allows.
         """
-        noted = [it for log in pull.missing if (it := self._wanted[log].floors)]
+        noted = [it for log in pull.logs if (it := self._wanted[log].floors)]
         if not noted:
             return
         brought = pull.has_pieces or any(
-            self.missing(log).count() < before for log, before in pull.missing.items()
+            self.missing(log).count() < self._wanted[log].missing for log in pull.logs
         )
         for floors in noted:
             if brought:
@@ -388,14 +367,14 @@ class Wants:
     ) -> None:
         """Nobody is asked for this log any more. `before` was missing when `peer` was asked."""
         wanted.asker = None
-        self.count(log)
+        self._count(log, wanted)
         if 0 < wanted.missing < before:
             wanted.failures = 0
             self._ready[log] = None
         elif wanted.missing:
             wanted.fail(peer)
             if wanted.failures >= FAILURES_MAX:
-                self.abandoned += 1
+                self._drops[Drop.WANT_GIVEN_UP] += 1
                 self._drop(log, wanted)
             else:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
@@ -404,15 +383,25 @@ class Wants:
         wanted.due_at = due_at
         heappush(self._later, (due_at, log))
 
-    def _count_new(self) -> None:
-        """Count the logs of which more is wanted. Those in a pull are counted when it is over."""
-        for log in self._uncounted:
-            if (wanted := self._wanted.get(log)) is not None and wanted.asker is None:
-                self.count(log)
-        self._uncounted.clear()
-
     def _drop(self, log: LogId, wanted: WantedLog) -> None:
         self._truncated.pop(log, None)
         self.to_go -= wanted.missing
         del self._wanted[log]
         self._ready.pop(log, None)
+
+
+def _choose(
+    tellers: Sequence[NodeId], to_ask: Collection[NodeId], busy: set[NodeId], chosen: Chosen
+) -> NodeId | None:
+    """Choose a teller that is to be asked and is not busy, or any member if no teller is.
+
+    A peer that is asked for other logs at the same time comes first: one pull names them all. None:
+    all of them are busy, or enough others are asked already.
+    """
+    candidates = [teller for teller in tellers if teller in to_ask] or list(to_ask)
+    free = [peer for peer in candidates if peer not in busy]
+    begun = [peer for peer in free if peer in chosen]
+    if begun:
+        return begun[0]
+    may_begin = len(busy) + len(chosen) < PULLS_MAX
+    return free[0] if free and may_begin else None

@@ -154,6 +154,7 @@ class Pace:
 
     credit_bytes_max: int
     credit_bytes: int = 4 * CREDIT_LEAST_BYTES
+    """An answer goes at most one message beyond it."""
     width: int = 0
     """Stamps. 0: no answer has told yet how dense the messages are."""
 

@@ -7,20 +7,24 @@ or reads slowly, nothing is kept in memory: it reads on from the log whenever it
 So a follower costs a few numbers, however far behind it is.
 """
 
-from __future__ import annotations
-
+import asyncio
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Protocol
 
 from flc_udp.daemon.records import encode
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record
 
 PAGE_MESSAGES = 256
 """A follower that is behind reads this many messages before others have their turn."""
+
+READ_AGAIN_S = 1.0
+"""A follower that could not read the log tries again after this time."""
 
 Own = dict[LogId, Spans]
 """What was said over one connection: spans of logs."""
@@ -50,74 +54,86 @@ class Outlet(Protocol):
 
     @property
     def is_full(self) -> bool:
-        """Whether the reader at the other end does not keep up."""
+        """Whether the reader at the other end does not keep up, or has gone."""
 
     def write(self, line: str) -> None:
-        """Send one line."""
+        """Send one line, together with others, at the next flush."""
+
+    def flush_soon(self) -> None:
+        """Flush when this turn of the loop is done."""
 
 
+@dataclass(slots=True, eq=False)
 class Follow:
     """One follower of one room, or of all."""
 
-    def __init__(
-        self,
-        outlet: Outlet,
-        reader: Reader,
-        tag: str,
-        room: str | None,
-        position: int,
-        shown: ShownCursor,
-    ) -> None:
-        self._outlet = outlet
-        self._reader = reader
-        self._tag = tag
-        self._room = room
-        self._position = position
-        self.is_pumping = False
-        """Whether it will read on by itself in a later turn."""
-        self._shown = shown
-        self._catching_up_to: int | None = shown.position
+    outlet: Outlet
+    reader: Reader
+    shown: ShownCursor
+    room: str | None
+    position: int
+    """Everything up to this position was written, or is of another room."""
+    tag: str
+    """What ends each line: the id of the request."""
+    catches_up_at: int | None
+    """It has caught up when it has passed this position. None: it has, and its reader was told."""
+    is_pumping: bool = False
+    """Whether it will read on by itself in a later turn."""
 
     @property
     def lag(self) -> int:
         """How many positions are shown and not passed yet, those of other rooms included."""
-        return max(self._shown.position - self._position, 0)
+        return max(self.shown.position - self.position, 0)
 
-    def pump(self) -> bool:
-        """Read a page from the log, if the outlet has room. True: there may be more."""
-        if self._outlet.is_full:
-            return False  # It pumps again when it has room.
-        shown = self._shown.position
-        page = self._reader.after(self._position, self._room, PAGE_MESSAGES)
+    def pump(self) -> None:
+        """Read on from the log, a page in each turn of the loop, while the outlet has room."""
+        if self.is_pumping or self.outlet.is_full:
+            return  # Where it is full, it pumps again when it has room.
+        loop = asyncio.get_running_loop()
+        try:
+            self.is_pumping = self._read_page()
+            if self.is_pumping:
+                loop.call_soon(self._pump_again)
+        except StoreFailed:
+            self.is_pumping = True
+            loop.call_later(READ_AGAIN_S, self._pump_again)
+        self.outlet.flush_soon()
+
+    def _pump_again(self) -> None:
+        self.is_pumping = False
+        self.pump()
+
+    def _read_page(self) -> bool:
+        """Read a page from the log. True: there may be more."""
+        shown = self.shown.position
+        page = self.reader.after(self.position, self.room, PAGE_MESSAGES)
         page = [row for row in page if row[0] <= shown]
         for position, encoded in page:
             self._write(Line(position, decode(encoded)))
-        self._position = page[-1][0] if page else max(self._position, shown)
+        self.position = page[-1][0] if page else max(self.position, shown)
         self._say_caught_up()
         return bool(page)
 
-    def show(self, lines: Sequence[Line]) -> bool:
-        """Take what was just shown. False: this follower is behind and must pump."""
-        if not lines:
-            return False
-        if self._position < lines[0].position - 1 or self._outlet.is_full:
-            return False
+    def show(self, lines: Sequence[Line]) -> None:
+        """Take what was just shown. A follower that is behind reads on from the log."""
+        if not lines or self.position < lines[0].position - 1 or self.outlet.is_full:
+            self.pump()
+            return
         for line in lines:
-            if line.position > self._position and self._room in (None, line.message.room):
+            if line.position > self.position and self.room in (None, line.message.room):
                 self._write(line)
-        self._position = max(self._position, lines[-1].position)
+        self.position = max(self.position, lines[-1].position)
         self._say_caught_up()
-        return True
 
     def _write(self, line: Line) -> None:
-        spans = self._outlet.own.get(line.message.log)
+        spans = self.outlet.own.get(line.message.log)
         own = "true" if spans and line.message.seq in spans else "false"
-        self._outlet.write(
-            f'{{"message":{line.json()},"position":{line.position},"own":{own}{self._tag}}}'
+        self.outlet.write(
+            f'{{"message":{line.json()},"position":{line.position},"own":{own}{self.tag}}}'
         )
 
     def _say_caught_up(self) -> None:
-        if self._catching_up_to is not None and self._position >= self._catching_up_to:
-            self._catching_up_to = None
-            position = self._position
-            self._outlet.write(f'{{"caught_up":true,"position":{position}{self._tag}}}')
+        if self.catches_up_at is not None and self.position >= self.catches_up_at:
+            self.catches_up_at = None
+            position = self.position
+            self.outlet.write(f'{{"caught_up":true,"position":{position}{self.tag}}}')

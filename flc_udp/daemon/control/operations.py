@@ -3,11 +3,11 @@
 A list is an iterator of records. A record with the key `end` closes it with what is in the record.
 """
 
-from __future__ import annotations
-
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
 
 from flc_udp import __version__
 from flc_udp.core.facts import Facts, MemberFacts
@@ -18,7 +18,7 @@ from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.records import clock_record, member_record
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
-from flc_udp.model.dots import parse_dot
+from flc_udp.model.dots import Dot, parse_dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import decode
 from flc_udp.model.past import Past
@@ -37,25 +37,22 @@ Answering = Callable[[Record], Record]
 Listing = Callable[[Record], AsyncIterator[Record]]
 
 
+@dataclass(eq=False)
 class Operations:
     """The table of ops, and what they read from."""
 
-    def __init__(
-        self,
-        ground: LoopGround,
-        reader: Reader,
-        status: Status,
-        keys: Keys,
-        leave: Callable[[], None],
-    ) -> None:
-        self.reader = reader
-        self._ground = ground
-        self._keys = keys
-        self._leave = leave
+    ground: LoopGround
+    reader: Reader
+    status: Status
+    keys: Keys
+    leave: Callable[[], None]
+
+    def __post_init__(self) -> None:
+        """Write the table."""
         self.answers: dict[str, Answering] = {
             "hello": self._hello,
-            "status": lambda _request: status.record(),
-            "digest": lambda _request: status.digest(),
+            "status": lambda _request: self.status.record(),
+            "digest": lambda _request: self.status.digest(),
             "leave": self._do_leave,
             "forget": self._forget,
             "sync": self._sync,
@@ -68,18 +65,13 @@ class Operations:
             "keys": self._do_keys,
         }
 
-    @property
-    def names(self) -> str:
-        """All ops, for the text of an error."""
-        return ", ".join((*self.answers, *self.lists))
-
     def follow_from(self, request: Record) -> tuple[str | None, int]:
         """(room or None for all, position) at which a follow begins; raises FlcError."""
         room = room_of(request)
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
-        newest = self._ground.shown.position
+        newest = self.ground.shown.position
         if last is not None:
             return room, min(self.reader.before_last(room, number_of("last", last)), newest)
         if start is None:
@@ -111,34 +103,34 @@ class Operations:
     # --- Answers ------------------------------------------------------------------------------
 
     def _hello(self, _request: Record) -> Record:
-        me = self._ground.node.me
+        me = self.ground.node.me
         return {"node": me.id.hex(), "name": me.name, "version": __version__}
 
     def _do_leave(self, _request: Record) -> Record:
-        asyncio.get_running_loop().call_soon(self._leave)
+        asyncio.get_running_loop().call_soon(self.leave)
         return {}
 
     def _forget(self, request: Record) -> Record:
-        node = self._ground.node
+        node = self.ground.node
         row = _member_of(node.facts(), request.get("member")).row
         if not node.forget(row.id):
             raise FlcError(
                 f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
                 "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
             )
-        self._ground.turn_soon()
+        self.ground.turn_soon()
         return {"member": row.id.hex(), "name": row.name}
 
     def _sync(self, request: Record) -> Record:
         """The members it asks, and how many messages are known to be missing before they answer."""
-        node, peer = self._ground.node, request.get("peer")
+        node, peer = self.ground.node, request.get("peer")
         facts = node.facts()
         nodes = [] if peer is None else [_peer_of(facts, peer).row.id]
         ids = node.sync(nodes)
         asked = [member.row for member in facts.members if member.row.id in ids]
         if not asked:
             raise FlcError("no other member is alive to be asked", "see `flc members`")
-        self._ground.turn_soon()
+        self.ground.turn_soon()
         rows = [{"id": r.id.hex(), "name": r.name, "address": str(r.address)} for r in asked]
         return {"asked": rows, "to_go": facts.repair.to_go}
 
@@ -155,18 +147,18 @@ class Operations:
             }
 
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
-        members, wall = self._ground.node.facts().members, self._ground.wall()
+        members, wall = self.ground.node.facts().members, self.ground.wall()
         for member in members:
             yield member_record(member, wall, is_self=member is members[0])
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for, and who was last heard under which key."""
-        about = await self._keys.change(request)
-        node = self._ground.node
+        about = await self.keys.change(request)
+        node = self.ground.node
         live = node.live_rows()
-        for key in self._keys.ring.keys:
+        for key in self.keys.ring.keys:
             heard = [row.name for row in live if node.heard_under.get(row.id) == key.id]
-            seals = key == self._keys.ring.keys[0]
+            seals = key == self.keys.ring.keys[0]
             yield {"id": key.name, "seals": seals, "heard": sorted(heard)}
         yield {"end": True} if about is None else {"end": True, "key": about}
 
@@ -174,15 +166,15 @@ class Operations:
         room = room_of(request)
         n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
-        with_clock, with_position = bool(request.get("clock")), bool(request.get("positions"))
-        last_position = self._ground.shown.position
-        past = Past() if with_clock else None
-        if past is not None and (n or since is not None):
-            await self._walk_to(past, room, n, since, last_position)
-        rows = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=last_position)
-        turns = _Turns()
+        last_position = self.ground.shown.position
+        wanted = partial(
+            self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
+        )
+        past = Past() if request.get("clock") else None
+        if past is not None and (n or since is not None) and (first := next(wanted(), None)):
+            await self._walk_to(past, room, decode(first[1]).dot)
         floor = self._floor_within(room, n, since)
-        for position, encoded in rows:
+        async for position, encoded in _in_slices(wanted()):
             message = decode(encoded)
             if floor is not None and message.stamp >= floor:
                 yield {"floor": rfc3339(wall_of(floor))}
@@ -190,10 +182,9 @@ class Operations:
             record = message_record(message)
             if past is not None:
                 record["clock"] = clock_record(past.pass_over(message))
-            if with_position:
+            if request.get("positions"):
                 record["position"] = position
             yield record
-            await turns.give()
         yield {"end": True, "position": last_position}
 
     def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
@@ -204,35 +195,23 @@ class Operations:
         held = sum(row.messages for row in self.reader.rooms() if room in (None, row.room))
         return floor if not n or n >= held else None
 
-    async def _walk_to(
-        self, past: Past, room: str | None, n: int, since: int | None, up_to: int
-    ) -> None:
+    async def _walk_to(self, past: Past, room: str | None, first: Dot) -> None:
         """Pass over everything before the lines that are asked for: their clocks depend on it."""
-        wanted = self.reader.history(room, last=n or None, since_wall_ms=since, up_to=up_to)
-        first = next(wanted, None)
-        if first is None:
-            return
-        stop = decode(first[1]).dot
-        turns = _Turns()
-        for _, encoded in self.reader.history(room):
+        async for _, encoded in _in_slices(self.reader.history(room)):
             message = decode(encoded)
-            if message.dot == stop:
+            if message.dot == first:
                 return
             past.pass_over(message)
-            await turns.give()
 
 
-class _Turns:
-    """Slices of a long piece of work, by time: one message of a large room may take 3 ms."""
-
-    def __init__(self) -> None:
-        self._over_at = time.monotonic() + SLICE_S
-
-    async def give(self) -> None:
-        """Let other work have the loop, if this slice is over."""
-        if time.monotonic() >= self._over_at:
+async def _in_slices(rows: Iterable[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:
+    """The rows. After each SLICE_S other work has the loop: a message may take 3 ms."""
+    over_at = time.monotonic() + SLICE_S
+    for row in rows:
+        yield row
+        if time.monotonic() >= over_at:
             await asyncio.sleep(0)
-            self._over_at = time.monotonic() + SLICE_S
+            over_at = time.monotonic() + SLICE_S
 
 
 def _member_of(facts: Facts, wanted: object) -> MemberFacts:

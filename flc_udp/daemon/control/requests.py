@@ -3,8 +3,6 @@
 Every function here raises FlcError, which names the argument and says what is allowed.
 """
 
-from __future__ import annotations
-
 import base64
 import binascii
 import datetime as dt
@@ -55,10 +53,11 @@ def unreadable(error: StoreFailed) -> FlcError:
 def room_of(request: Record) -> str | None:
     """The room of a query; None for all rooms."""
     room = request.get("room")
-    if room is not None and not isinstance(room, str):
+    if room is None:
+        return None
+    if not isinstance(room, str):
         raise FlcError(f"room is {room!r}", "a text is allowed")
-    if room is not None:
-        check_label("room", room)
+    check_label("room", room)
     return room
 
 

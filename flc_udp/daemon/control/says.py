@@ -6,8 +6,6 @@ returns the first dot, whether the first say is still under way, remembered, or 
 restart.
 """
 
-from __future__ import annotations
-
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial

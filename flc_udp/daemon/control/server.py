@@ -3,46 +3,300 @@
 A request is one line with one JSON object. Its answer is one or more lines, each with the request's
 `id`. Requests may be pipelined. Answers come in order for each op: says among says, lists among
 lists.
-"""
 
-from __future__ import annotations
+Rules. A bad line gets an error, and the connection goes on. A client that says more than the disk
+takes is not read until it is slower. A client that does not read its answers gets no more of them
+until it does. So what a connection costs is bounded, however it behaves.
+"""
 
 import asyncio
 import os
-from collections.abc import Callable
+from collections import deque
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import cast
 
 from flc_udp.core.effects import Deliver
-from flc_udp.daemon.control.connection import ControlConnection
-from flc_udp.daemon.control.follow import Line
+from flc_udp.daemon.control.follow import Follow, Line, Own
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.says import Says
+from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
+from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
-from flc_udp.daemon.shown import ShownCursor
+from flc_udp.daemon.records import encode
+from flc_udp.model.dots import Dot, Spans
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store.directory import give_to
+from flc_udp.wire.message_json import Record
 
 CONNECTIONS_MAX = 512
 """At most this many clients are served at a time."""
 
+SAYS_MAX = 2_048
+"""When this many says of one connection wait for their commit, the connection is not read."""
 
+OUTPUT_BYTES_HIGH = 1 << 20
+"""When the other end has not taken this much, followers and lists wait."""
+
+OUTPUT_LINES = 64
+"""A list is written in parts of this many lines, because a write for each would cost too much."""
+
+FOLLOWS_MAX = 1_024
+"""One connection may have this many follows."""
+
+
+class ControlConnection(asyncio.Protocol):
+    """One client."""
+
+    def __init__(self, host: "Control") -> None:
+        self.own: Own = {}
+        self.is_full = False
+        """Whether the other end does not read what it asked for, or has gone."""
+        self.reads = True
+        """False until its says are taken, or its answers are read."""
+        self.follows: list[Follow] = []
+        self._host = host
+        self._is_ending = False
+        self._transport: asyncio.Transport | None = None
+        self._partial: list[bytes] = []
+        self._partial_bytes = 0
+        self._says: deque[Say] = deque()
+        self._lists = asyncio.Lock()
+        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._output: list[str] = []
+        self._has_room = asyncio.Event()
+        self._has_room.set()
+
+    # --- asyncio.Protocol -------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """A client came."""
+        # A cast, because uvloop's transports do not inherit from asyncio's.
+        self._transport = transport = cast("asyncio.Transport", transport)
+        transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
+        if not self._host.admit(self):
+            self._host.turned_away.add(transport)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """The client went. What it said goes its way all the same."""
+        self._transport = None
+        self.is_full = True
+        self.follows.clear()
+        self._has_room.set()
+        for task in self._tasks:
+            task.cancel()
+        self._host.dismiss(self)
+
+    def pause_writing(self) -> None:
+        """The other end does not read."""
+        self.is_full = True
+        self._has_room.clear()
+        self._read_or_not()
+
+    def resume_writing(self) -> None:
+        """The other end reads again. Followers that fell behind meanwhile read on."""
+        self.is_full = False
+        self._has_room.set()
+        self._read_or_not()
+        for follow in self.follows:
+            follow.pump()
+
+    def data_received(self, data: bytes) -> None:
+        """Any number of lines and parts of lines came."""
+        *lines, rest = data.split(b"\n")
+        for line in lines:
+            size = self._partial_bytes + len(line)
+            whole = b"".join((*self._partial, line)) if self._partial else line
+            self._partial.clear()
+            self._line(whole, size)
+            self._partial_bytes = 0
+        self._partial_bytes += len(rest)
+        if self._partial_bytes > LINE_BYTES_MAX:
+            self._partial.clear()  # Its end is still waited for; then the line is refused.
+        elif rest:
+            self._partial.append(rest)
+        self.flush()
+
+    def eof_received(self) -> bool:
+        """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
+        self._is_ending = not self.follows
+        self._end_if_done()
+        return self._is_ending
+
+    def _end_if_done(self) -> None:
+        if self._is_ending and not (self._says or self._tasks):
+            self.close()
+
+    def close(self) -> None:
+        """Write what has gathered, and end the connection."""
+        self.flush()
+        if self._transport is not None:
+            self._transport.close()
+
+    # --- Requests ---------------------------------------------------------------------------------
+
+    def _line(self, line: bytes, size: int) -> None:
+        request_id: object = None
+        try:
+            request = parse(line, size)
+            request_id = request.get("id")
+            self._do(request, request_id)
+        except (FlcError, StoreFailed) as error:
+            self._refuse(error, request_id)
+
+    def _do(self, request: Record, request_id: object) -> None:
+        op, operations = request.get("op"), self._host.operations
+        match op:
+            case "say":
+                self._say(request, request_id)
+            case "follow":
+                self._follow(request, request_id)
+            case str() if op in operations.answers:
+                self._answer({"ok": True, **operations.answers[op](request)}, request_id)
+            case str() if op in operations.lists:
+                self._start_list(operations.lists[op](request), request_id)
+            case _:
+                known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
+                raise FlcError(f"unknown op {op!r}", f"known are: {known}")
+
+    def _say(self, request: Record, request_id: object) -> None:
+        say = Say(request_id, self._said, self.remember)
+        self._says.append(say)
+        try:
+            self._host.says.begin(say, request)
+        except FlcError as error:
+            say.finish(error)
+        self._read_or_not()
+
+    def _said(self) -> None:
+        """A say has its answer. Write the answers whose turn it is."""
+        while self._says and (answer := self._says[0].answer) is not None:
+            say = self._says.popleft()
+            if isinstance(answer, FlcError):
+                self._refuse(answer, say.id)
+            else:
+                self._answer(answer, say.id)
+        self._host.flush_soon(self)
+        self._read_or_not()
+        self._end_if_done()
+
+    def _read_or_not(self) -> None:
+        """Read on only while the client's says are taken, and its answers are read."""
+        most = min(SAYS_MAX, self._host.says_max_each)
+        # Once it is not read, half of its says must have been taken before it is read again.
+        wants = not self.is_full and len(self._says) < (most if self.reads else most // 2 + 1)
+        if wants == self.reads or self._transport is None or self._transport.is_closing():
+            return
+        if self._is_ending:
+            return  # There is nothing more to read.
+        self.reads = wants
+        if wants:
+            self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
+
+    def remember(self, dot: Dot) -> None:
+        """A message was said over this connection."""
+        self.own.setdefault(dot.log, Spans()).add(dot.seq)
+
+    # --- Follows ----------------------------------------------------------------------------------
+
+    def _follow(self, request: Record, request_id: object) -> None:
+        if len(self.follows) >= FOLLOWS_MAX:
+            raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
+        operations = self._host.operations
+        reader, shown = operations.reader, operations.ground.shown
+        room, position = operations.follow_from(request)
+        tag = "" if request_id is None else f',"id":{encode(request_id)}'
+        follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
+        self.follows.append(follow)
+        follow.pump()
+
+    def show(self, lines: Sequence[Line]) -> None:
+        """Show new messages to the follows that have seen all before. The others read on."""
+        for follow in self.follows:
+            follow.show(lines)
+        self._host.flush_soon(self)
+
+    # --- Lists ------------------------------------------------------------------------------------
+
+    def _start_list(self, items: AsyncIterator[Record], request_id: object) -> None:
+        task = asyncio.get_running_loop().create_task(self._list(items, request_id))
+        self._tasks[task] = None
+        task.add_done_callback(self._list_ended)
+
+    async def _list(self, items: AsyncIterator[Record], request_id: object) -> None:
+        async with self._lists:
+            end: Record = {"end": True}
+            try:
+                async for item in items:
+                    if "end" in item:
+                        end = item
+                    else:
+                        self._answer({"item": item}, request_id)
+                    if len(self._output) >= OUTPUT_LINES:
+                        self.flush()
+                        await self._has_room.wait()
+                self._answer({"ok": True, **end}, request_id)
+            except (FlcError, StoreFailed) as error:
+                self._refuse(error, request_id)
+            self.flush()
+
+    def _list_ended(self, task: asyncio.Task[None]) -> None:
+        self._tasks.pop(task, None)
+        self._end_if_done()
+        if not task.cancelled() and task.exception() is not None:
+            self._host.broke(task.exception())
+
+    # --- Output -----------------------------------------------------------------------------------
+
+    def write(self, line: str) -> None:
+        """Write one line, together with others, at the end of the turn."""
+        self._output.append(line)
+
+    def _answer(self, record: Record, request_id: object) -> None:
+        if request_id is not None:
+            record["id"] = request_id
+        self._output.append(encode(record))
+
+    def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
+        if isinstance(error, StoreFailed):
+            error = unreadable(error)
+        self._answer({"ok": False, "error": str(error), "hint": error.hint}, request_id)
+
+    def flush_soon(self) -> None:
+        """Write what has gathered, once, when this turn of the loop is done."""
+        self._host.flush_soon(self)
+
+    def flush(self) -> None:
+        """Write what has gathered, in one write."""
+        output, self._output = self._output, []
+        if output and self._transport is not None and not self._transport.is_closing():
+            output.append("")
+            # Half a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
+            self._transport.write("\n".join(output).encode(errors="backslashreplace"))
+
+    @property
+    def unread_bytes(self) -> int:
+        """What was written for the other end, and has not been taken."""
+        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+
+@dataclass(eq=False)
 class Control:
     """The server and its connections."""
 
-    def __init__(
-        self,
-        operations: Operations,
-        says: Says,
-        shown: ShownCursor,
-        says_max: int,
-        broke: Callable[[BaseException | None], None],
-    ) -> None:
-        self.operations = operations
-        self.says = says
-        self.shown = shown
+    operations: Operations
+    says: Says
+    says_max: int
+    """How many says of all clients may wait for their commit before clients are slowed."""
+    broke: Callable[[BaseException | None], None]
+    """Something happened that must not happen: the daemon ends."""
+
+    def __post_init__(self) -> None:
+        """Nobody is here yet."""
         self.turned_away = TurnedAway()
-        self._says_max = says_max
-        self._broke = broke
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}
         self._server: asyncio.Server | None = None
@@ -64,18 +318,36 @@ class Control:
         """Take no more clients. Those that are here see the end of their stream."""
         if self._server is not None:
             self._server.close()
-        for connection in self.connections:
+        for connection in tuple(self._connections):
             connection.close()
 
     @property
     def says_max_each(self) -> int:
         """How many says of one connection may wait, so that many clients are slowed as one is."""
-        return self._says_max // max(len(self._connections), 1)
+        return self.says_max // max(len(self._connections), 1)
 
-    @property
-    def connections(self) -> tuple[ControlConnection, ...]:
-        """All clients that are here now."""
-        return tuple(self._connections)
+    def figures(self) -> dict[str, int]:
+        """What the clients cost, and what they wait for, added up over all of them."""
+        here, node = self._connections, self.operations.ground.node
+        lags = [follow.lag for client in here for follow in client.follows]
+        return {
+            "connections": len(here),
+            # Clients that do not read what they asked for. The node writes nothing more for them.
+            "blocked": sum(client.is_full for client in here),
+            # Clients that ask faster than the node can do it. It does not read from them meanwhile.
+            "paused": sum(not client.reads for client in here),
+            # Bytes of answers and messages in memory that clients have not read yet.
+            "unread_bytes": sum(client.unread_bytes for client in here),
+            "follows": len(lags),
+            # Follows that have not seen everything that is shown. They read on from the log.
+            "lagging": sum(lag > 0 for lag in lags),
+            # How many messages the furthest is behind, over all rooms and with pruned messages.
+            "lag_max": max(lags, default=0),
+            # Says that are durable here, and wait for the disks of other nodes.
+            "waiting_for_others": len(node.waits),
+            # Clients that were refused because there were too many, since the daemon began.
+            "turned_away": self.turned_away.count,
+        }
 
     def show(self, deliver: Deliver) -> None:
         """Show new messages to all who follow. Without any, followers read on from the log."""
@@ -97,10 +369,6 @@ class Control:
         """A connection ended."""
         self._connections.pop(connection, None)
         self._to_flush.pop(connection, None)
-
-    def broke(self, error: BaseException | None) -> None:
-        """Something happened that must not happen: the daemon ends."""
-        self._broke(error)
 
     def flush_soon(self, connection: ControlConnection) -> None:
         """Write what a connection has gathered, once, when this turn of the loop is done."""

@@ -5,8 +5,6 @@ that comes a moment later would meet a broken pipe, and the client would think t
 died.
 """
 
-from __future__ import annotations
-
 import asyncio
 
 from flc_udp.daemon.records import encode
@@ -24,7 +22,7 @@ class TurnedAway:
     """The clients that were told and have not gone yet."""
 
     def __init__(self) -> None:
-        self._lingering: dict[_Lingerer, None] = {}
+        self._lingering: list[asyncio.Transport] = []
         self.count = 0
         """How many were ever turned away."""
 
@@ -32,25 +30,12 @@ class TurnedAway:
         """Say why, and close when the other end does, or soon."""
         self.count += 1
         transport.write(f"{REFUSAL}\n".encode())
+        self._lingering = [other for other in self._lingering if not other.is_closing()]
         if len(self._lingering) >= LINGERING_MAX:
             transport.close()
             return
-        lingerer = _Lingerer(self._lingering)
-        transport.set_protocol(lingerer)
+        self._lingering.append(transport)
+        # This protocol drops what the client asks before it has read that it was turned away.
+        transport.set_protocol(asyncio.Protocol())
         transport.write_eof()
         asyncio.get_running_loop().call_later(PATIENCE_S, transport.close)
-
-
-class _Lingerer(asyncio.Protocol):
-    """Reads requests and drops them, until the other end has read its answer."""
-
-    def __init__(self, all_of_them: dict[_Lingerer, None]) -> None:
-        self._all = all_of_them
-        self._all[self] = None
-
-    def data_received(self, data: bytes) -> None:
-        """The client does not know yet that it was turned away."""
-
-    def connection_lost(self, error: Exception | None) -> None:
-        """The client has gone, or its time is out."""
-        self._all.pop(self, None)

@@ -16,8 +16,6 @@ derives every clock on a forward pass, because it needs all of them. In a room o
 takes 2 ms a message, and this walk takes 10 µs.) The loop has its turn after each page.
 """
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import AsyncIterator
 from typing import NamedTuple

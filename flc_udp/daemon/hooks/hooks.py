@@ -26,10 +26,10 @@ is logged and not repeated. When the node stops, the commands that run have STOP
 killed after that. A node that is itself killed kills no command.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
+import time
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
@@ -37,11 +37,15 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.notices import MemberChanged
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.hooks.hook import Hook, HookFigures
-from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages
-from flc_udp.daemon.hooks.shell import Shell
+from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages, Run
+from flc_udp.daemon.hooks.shell import How, Shell
+from flc_udp.daemon.notices import HookFailed
+from flc_udp.daemon.records import encode
+from flc_udp.daemon.stderr import tell
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.notices import Notice
 from flc_udp.store.log import Reader
+from flc_udp.wire.message_json import Record
 
 INHERITED = ("PATH", "HOME", "USER", "LOGNAME", "SHELL", "LANG", "LC_ALL", "TZ", "TMPDIR")
 
@@ -50,6 +54,129 @@ STOP_S = 2.0
 
 KILLED_S = 1.0
 """After a kill the node waits this long. A process that hangs in the kernel is left behind."""
+
+READ_AGAIN_S = 1.0
+"""If the log cannot be read, the hook tries again after this time."""
+
+QUIET_S = 10.0
+"""At most one failure of a hook is logged in this time."""
+
+
+class Hook:
+    """A command and its workers. Each worker runs the command for the next piece of news."""
+
+    def __init__(
+        self, name: str, news: NewMessages | ChangedMembers, shell: Shell, environ: dict[str, str]
+    ) -> None:
+        self.name = name
+        self.command = ""
+        """What the settings give this hook to run now; it is empty where they give nothing."""
+        self.running = 0
+        self.ended: Counter[How] = Counter()
+        """How many commands ended, by how."""
+        self._news = news
+        self._shell = shell
+        self._environ = environ
+        self._timeout_s = 0.0
+        self._has_news = asyncio.Event()
+        self._is_finishing = False
+        self._workers: list[asyncio.Task[None]] = []
+        self._last_failure: HookFailed | None = None
+        self._failed_at_s = 0.0
+        self._quiet_until_s = 0.0
+        self._unlogged = 0
+
+    def start(self, workers: int, broke: Callable[[BaseException | None], None]) -> None:
+        """Start the workers; at most this many commands run at a time."""
+
+        def ended(worker: asyncio.Task[None]) -> None:
+            if not worker.cancelled() and worker.exception() is not None:
+                broke(worker.exception())
+
+        for _ in range(workers):
+            worker = asyncio.create_task(self._work())
+            worker.add_done_callback(ended)
+            self._workers.append(worker)
+
+    def follow(self, command: str, timeout_s: float) -> None:
+        """Run this command from now on. An empty command runs nothing."""
+        if not self.command or not command:
+            self._news.skip()
+        self.command, self._timeout_s = command, timeout_s
+
+    @property
+    def is_used(self) -> bool:
+        """Whether this hook has a command, or has had one that ran."""
+        return bool(self.command or self.ended or self.running)
+
+    @property
+    def waiting(self) -> int:
+        """Messages in the log, or members, for which no command has begun."""
+        return self._news.waiting if self.command else 0
+
+    @property
+    def passed_over(self) -> int:
+        """Messages that retention removed first; changes of a member that a later one replaced."""
+        return self._news.passed_over
+
+    def record(self) -> Record:
+        """How this hook is doing, for people and scripts."""
+        failure, s_ago = self._last_failure, round(time.monotonic() - self._failed_at_s, 1)
+        return {
+            "running": self.running,
+            "waiting": self.waiting,
+            "passed_over": self.passed_over,
+            "ended": {how.value: self.ended[how] for how in How},
+            "last_failure": failure
+            and {"about": failure.about, "reason": failure.reason, "s_ago": s_ago},
+        }
+
+    def wake(self) -> None:
+        """There may be news."""
+        self._has_news.set()
+
+    def finish(self) -> list[asyncio.Task[None]]:
+        """Begin nothing more. The tasks end when the commands that run now have ended."""
+        self._is_finishing = True
+        self._has_news.set()
+        return self._workers
+
+    async def _work(self) -> None:
+        while not self._is_finishing:
+            run = self._next()
+            if run is None:
+                self._has_news.clear()
+                await self._has_news.wait()
+                continue
+            environ = {**self._environ, **run.environ}
+            line = encode(run.record) + "\n"
+            self.running += 1
+            try:
+                ended = await self._shell.run(self.command, environ, line, self._timeout_s)
+            finally:
+                self.running -= 1
+            self.ended[ended.how] += 1
+            if ended.how is not How.WELL:
+                self._failed(run, ended.reason)
+
+    def _next(self) -> Run | None:
+        if not self.command:
+            return None
+        try:
+            return self._news.take()
+        except StoreFailed:
+            asyncio.get_running_loop().call_later(READ_AGAIN_S, self.wake)
+            return None
+
+    def _failed(self, run: Run, reason: str) -> None:
+        now_s = time.monotonic()
+        failure = HookFailed(self.name, run.about, reason, self._unlogged)
+        self._last_failure, self._failed_at_s = failure, now_s
+        if now_s < self._quiet_until_s:
+            self._unlogged += 1
+            return
+        tell(failure)
+        self._quiet_until_s, self._unlogged = now_s + QUIET_S, 0
 
 
 class Hooks:
@@ -85,10 +212,13 @@ class Hooks:
         self._on_message.follow(settings.on_message, settings.hook_timeout_s)
         self._on_member.follow(settings.on_member, settings.hook_timeout_s)
 
-    def figures(self) -> dict[str, HookFigures]:
-        """{hook: its figures}, for the hooks that have a command or have run one."""
-        hooks = (self._on_message, self._on_member)
-        return {hook.name: hook.figures() for hook in hooks if hook.is_used}
+    def used(self) -> list[Hook]:
+        """The hooks that have a command or have run one."""
+        return [hook for hook in (self._on_message, self._on_member) if hook.is_used]
+
+    def record(self) -> Record:
+        """How each of these is doing, by its name."""
+        return {hook.name: hook.record() for hook in self.used()}
 
     async def stop(self) -> None:
         """Begin nothing more, and end what runs."""
@@ -104,6 +234,6 @@ class Hooks:
         self._on_message.wake()
 
     def _told(self, notice: Notice) -> None:
-        if self._on_member.has_command and isinstance(notice, MemberChanged):
+        if self._on_member.command and isinstance(notice, MemberChanged):
             self._members.add(notice.id)
             self._on_member.wake()

@@ -6,8 +6,6 @@ process can have its number, so a kill meets the right group. Its standard input
 memory, so a command that does not read it holds nobody up.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import signal

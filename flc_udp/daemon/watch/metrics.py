@@ -6,11 +6,9 @@ test_metrics.py holds the list. A label has few values, and the source knows the
 queue, a state, but never a room or a node.
 """
 
-from __future__ import annotations
-
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TypeVar
 
 from prometheus_client.core import (
     CounterMetricFamily,
@@ -21,42 +19,20 @@ from prometheus_client.core import (
 from prometheus_client.registry import Collector
 
 from flc_udp import __version__
-from flc_udp.core.facts import Facts, HealthFacts
+from flc_udp.core.facts import Facts
 from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
-from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.hooks.hook import HookFigures
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.hooks.shell import How
-from flc_udp.daemon.watch.clients import Clients, clients_of
-from flc_udp.daemon.watch.peers import PeerSums, peer_sums
+from flc_udp.daemon.watch.peers import peer_sums
 from flc_udp.daemon.watch.status import Status, members_by_state
-from flc_udp.daemon.watch.timings import Histogram, Timings
+from flc_udp.daemon.watch.timings import Histogram
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import StoreFailed
-from flc_udp.store.directory import DataDirectory
-from flc_udp.store.log import Reader
-from flc_udp.waist.node import Node
-from flc_udp.wire.seal import Keyring
 
-
-class Scrape(NamedTuple):
-    """Everything that one scrape reads."""
-
-    status: Status
-    keyring: Keyring
-    node: Node
-    facts: Facts
-    clients: Clients
-    peers: PeerSums
-    hooks: dict[str, HookFigures]
-    web: Web
-    timings: Timings
-
-
-Samples = Mapping[tuple[str, ...], float]
-"""{values of the labels, in their order: figure}."""
+Label = TypeVar("Label", bound=str | tuple[str, ...])
+"""The value of a label, or the values of several."""
 
 GAUGES = {
     "uptime_seconds": "Since this daemon started.",
@@ -90,44 +66,7 @@ GAUGES = {
     "push_in_flight_bytes": "Bytes that were pushed and not answered yet.",
     "push_windows_full": "Members whose window was full of late. They pull instead.",
 }
-"""{name: help} of the figures that rise and fall."""
-
-
-def _gauges(at: Scrape) -> dict[str, float]:
-    status, node, facts, clients, peers = at.status, at.node, at.facts, at.clients, at.peers
-    return {
-        "uptime_seconds": status.uptime_s,
-        "healthy": not status.reasons(),
-        "keys": len(at.keyring.keys),
-        "local_health_score": facts.health.score,
-        "local_health_score_max": facts.health.score_max,
-        "catching_up": facts.catching_up,
-        "leaving": facts.is_leaving,
-        "messages": facts.messages,
-        "logs": facts.logs,
-        "rooms": facts.rooms,
-        "floor_timestamp_seconds": wall_of(facts.floor) / 1_000,
-        "holdback_bytes": facts.repair.holdback_bytes,
-        "pieces_bytes": facts.repair.pieces_bytes,
-        "log_writable": node.failing is None,
-        "control_connections": clients.connections,
-        "control_connections_blocked": clients.blocked,
-        "control_connections_paused": clients.paused,
-        "control_unread_bytes": clients.unread_bytes,
-        "followers": clients.follows,
-        "followers_lagging": clients.lagging,
-        "follower_lag_messages_max": clients.lag_max,
-        "web_connections": at.web.connections,
-        "peer_lag_messages_max": peers.lag_messages_max,
-        "peers_lagging": peers.lagging,
-        "peers_behind": peers.behind,
-        "peer_behind_seconds_max": peers.behind_s_max,
-        "peers_catching_up": peers.catching_up,
-        "peers_roots_differ": peers.roots_differ,
-        "push_in_flight_bytes": peers.in_flight_bytes,
-        "push_windows_full": peers.windows_full,
-    }
-
+"""{name: help} of the figures that rise and fall and have no label."""
 
 COUNTS = {
     "datagrams received": ("datagrams_received", "Datagrams taken from the socket and looked at."),
@@ -144,117 +83,115 @@ COUNTS = {
 }
 """{what the Node counts: (name, help)}."""
 
-COUNTERS = {
-    "control_connections_turned_away": "Clients that were refused because there were too many.",
-    "web_connections_pushed_out": "Connections to these pages that made room for newer ones.",
-    "message_age_negative": "Messages from the future, counted as of age 0. Their clock is ahead.",
-}
-
-
-def _counters(at: Scrape) -> dict[str, float]:
-    return {
-        "control_connections_turned_away": at.clients.turned_away,
-        "web_connections_pushed_out": at.web.pushed_out,
-        "message_age_negative": at.timings.from_the_future,
-    }
-
-
-LABELLED_GAUGES: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samples]]] = {
-    "build_info": ("1, with the version.", ("version",), lambda _at: {(__version__,): 1}),
-    "members": (
-        "Members known, with this node.",
-        ("state",),
-        lambda at: _by_name(members_by_state(at.facts)),
-    ),
-    "queue_length": (
-        "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks.",
-        ("queue",),
-        lambda at: _by_name({**at.node.queued(), "waiting_for_others": at.node.waits}),
-    ),
-    "hooks_running": (
-        "Commands that run now.",
-        ("hook",),
-        lambda at: {(hook,): figures.running for hook, figures in at.hooks.items()},
-    ),
-    "hooks_waiting": (
-        "Messages or members for which no command has run.",
-        ("hook",),
-        lambda at: {(hook,): figures.waiting for hook, figures in at.hooks.items()},
-    ),
-}
-"""{name: (help, names of the labels, how to read it)}."""
-
-LABELLED_COUNTERS: dict[str, tuple[str, tuple[str, ...], Callable[[Scrape], Samples]]] = {
-    "drops": (
-        "What was not taken or not sent, in all.",
-        ("reason",),
-        lambda at: _by_name(dict(sorted(at.status.drops().items()))),
-    ),
-    "local_health_changes": (
-        "What spoke for and against this node's view of others.",
-        ("change",),
-        lambda at: _health_changes(at.facts.health),
-    ),
-    "hook_runs": (
-        "Commands that ended, by how.",
-        ("hook", "outcome"),
-        lambda at: {
-            (hook, how): figures.ended.get(how, 0)
-            for hook, figures in at.hooks.items()
-            for how in How
-        },
-    ),
-    "hook_passed_over": (
-        "Messages that retention removed first, and changes that a later one replaced.",
-        ("hook",),
-        lambda at: {(hook,): figures.passed_over for hook, figures in at.hooks.items()},
-    ),
-}
-
 
 @dataclass(frozen=True, slots=True)
 class NodeCollector(Collector):
     """All figures of one node, at the moment when somebody asks for them."""
 
     status: Status
-    ground: LoopGround
-    directory: DataDirectory
-    reader: Reader
     control: Control
     hooks: Hooks
     web: Web
 
     def collect(self) -> Iterator[Metric]:
         """Every family, in a fixed order."""
-        node = self.ground.node
+        node, clients = self.status.ground.node, self.control.figures()
         facts = node.facts()
-        at = Scrape(
-            self.status,
-            self.status.keys.ring,
-            node,
-            facts,
-            clients_of(self.control, node),
-            peer_sums(facts),
-            self.hooks.figures(),
-            self.web,
-            self.ground.timings,
-        )
-        for name, value in _gauges(at).items():
+        for name, value in self._gauges(facts, clients).items():
             yield _gauge(name, GAUGES[name], value)
-        for counted, (name, what) in COUNTS.items():
-            yield _counter(name, what, node.counts[counted])
-        for name, value in _counters(at).items():
-            yield _counter(name, COUNTERS[name], value)
-        for name, (what, labels, samples) in LABELLED_GAUGES.items():
-            yield _labelled(GaugeMetricFamily(f"flc_{name}", what, labels=labels), samples(at))
-        for name, (what, labels, samples) in LABELLED_COUNTERS.items():
-            yield _labelled(CounterMetricFamily(f"flc_{name}", what, labels=labels), samples(at))
-        yield from _histograms(at.timings)
+        yield from self._counters(clients["turned_away"])
+        yield from self._labelled_gauges(facts)
+        yield from self._labelled_counters(facts)
+        yield from self._histograms()
         yield from self._kernel()
         yield from self._directory_figures()
 
+    def _gauges(self, facts: Facts, clients: Mapping[str, int]) -> dict[str, float]:
+        status, peers = self.status, peer_sums(facts)
+        return {
+            "uptime_seconds": status.uptime_s,
+            "healthy": not status.reasons(facts),
+            "keys": len(status.keys.ring.keys),
+            "local_health_score": facts.health.score,
+            "local_health_score_max": facts.health.score_max,
+            "catching_up": facts.catching_up,
+            "leaving": facts.is_leaving,
+            "messages": facts.messages,
+            "logs": facts.logs,
+            "rooms": facts.rooms,
+            "floor_timestamp_seconds": wall_of(facts.floor) / 1_000,
+            "holdback_bytes": facts.repair.holdback_bytes,
+            "pieces_bytes": facts.repair.pieces_bytes,
+            "log_writable": status.ground.node.failing is None,
+            "control_connections": clients["connections"],
+            "control_connections_blocked": clients["blocked"],
+            "control_connections_paused": clients["paused"],
+            "control_unread_bytes": clients["unread_bytes"],
+            "followers": clients["follows"],
+            "followers_lagging": clients["lagging"],
+            "follower_lag_messages_max": clients["lag_max"],
+            "web_connections": self.web.connections,
+            "peer_lag_messages_max": peers["lag_messages_max"],
+            "peers_lagging": peers["lagging"],
+            "peers_behind": peers["behind"],
+            "peer_behind_seconds_max": peers["behind_s_max"],
+            "peers_catching_up": peers["catching_up"],
+            "peers_roots_differ": peers["roots_differ"],
+            "push_in_flight_bytes": peers["in_flight_bytes"],
+            "push_windows_full": peers["windows_full"],
+        }
+
+    def _counters(self, turned_away: int) -> Iterator[Metric]:
+        ground = self.status.ground
+        for counted, (name, what) in COUNTS.items():
+            yield _counter(name, what, ground.node.counts[counted])
+        what = "Clients that were refused because there were too many."
+        yield _counter("control_connections_turned_away", what, turned_away)
+        what = "Connections to these pages that made room for newer ones."
+        yield _counter("web_connections_pushed_out", what, self.web.pushed_out)
+        what = "Messages from the future, counted as of age 0. Their clock is ahead."
+        yield _counter("message_age_negative", what, ground.timings.from_the_future)
+
+    def _labelled_gauges(self, facts: Facts) -> Iterator[Metric]:
+        node, hooks = self.status.ground.node, self.hooks.used()
+        yield _gauge("build_info", "1, with the version.", {__version__: 1}, "version")
+        members = members_by_state(facts)
+        yield _gauge("members", "Members known, with this node.", members, "state")
+        what = "What waits: datagrams, posts, messages, pulls, replays, or says for others' disks."
+        waiting = {**node.queued(), "waiting_for_others": len(node.waits)}
+        yield _gauge("queue_length", what, waiting, "queue")
+        running = {hook.name: hook.running for hook in hooks}
+        yield _gauge("hooks_running", "Commands that run now.", running, "hook")
+        what = "Messages or members for which no command has run."
+        yield _gauge("hooks_waiting", what, {hook.name: hook.waiting for hook in hooks}, "hook")
+
+    def _labelled_counters(self, facts: Facts) -> Iterator[Metric]:
+        hooks = self.hooks.used()
+        drops = dict(sorted(self.status.drops().items()))
+        yield _counter("drops", "What was not taken or not sent, in all.", drops, "reason")
+        what = "What spoke for and against this node's view of others."
+        changes = {change: facts.health.counts.get(change, 0) for change in Change}
+        yield _counter("local_health_changes", what, changes, "change")
+        runs = {(hook.name, how): hook.ended[how] for hook in hooks for how in How}
+        yield _counter("hook_runs", "Commands that ended, by how.", runs, "hook", "outcome")
+        what = "Messages that retention removed first, and changes that a later one replaced."
+        passed_over = {hook.name: hook.passed_over for hook in hooks}
+        yield _counter("hook_passed_over", what, passed_over, "hook")
+
+    def _histograms(self) -> Iterator[Metric]:
+        timings = self.status.ground.timings
+        yield _histogram("commit_seconds", "From handing over a commit to its end.", timings.commit)
+        yield _histogram(
+            "message_age_seconds",
+            "From the time on a message's author's clock until it is durable here. In each commit "
+            "at most one message of others is measured, and none while catching up. The difference "
+            "between the two clocks is in it.",
+            timings.age,
+        )
+
     def _kernel(self) -> Iterator[Metric]:
-        buffer = self.ground.kernel_buffer()
+        ground = self.status.ground
+        buffer = ground.datagrams.kernel_buffer()
         if buffer is None:
             return
         yield _gauge("receive_buffer_size_bytes", "What the system granted.", buffer.size)
@@ -274,48 +211,30 @@ class NodeCollector(Collector):
             return [_gauge("data_readable", readable, 0)]
 
     def _disk(self) -> Iterator[Metric]:
-        used, once = self.reader.used_bytes(), self.reader.once_clients()
-        yield _gauge("messages_kept", "Messages in the log now.", self.reader.counts()[0])
+        reader, directory = self.status.reader, self.status.directory
+        used, once = reader.used_bytes(), reader.once_clients()
+        yield _gauge("messages_kept", "Messages in the log now.", reader.counts()[0])
         yield _gauge("database_used_bytes", "The database without its free pages.", used)
         yield _gauge("once_clients", "Clients whose numbered says are remembered.", once)
-        free = self.directory.free_bytes()
+        free = directory.free_bytes()
         yield _gauge("disk_free_bytes", "Bytes that this user may still write there.", free)
-        files = GaugeMetricFamily(
-            "flc_database_bytes", "Sizes of the log's files.", labels=["file"]
-        )
-        yield _labelled(files, _by_name(self.directory.file_bytes()))
+        sizes = directory.file_bytes()
+        yield _gauge("database_bytes", "Sizes of the log's files.", sizes, "file")
 
 
-def _histograms(timings: Timings) -> Iterator[Metric]:
-    yield _histogram("commit_seconds", "From handing over a commit to its end.", timings.commit)
-    yield _histogram(
-        "message_age_seconds",
-        "From the time on a message's author's clock until it is durable here. In each commit at "
-        "most one message of others is measured, and none while catching up. The difference "
-        "between the two clocks is in it.",
-        timings.age,
-    )
+def _gauge(name: str, what: str, figure: float | Mapping[Label, float], *labels: str) -> Metric:
+    return _filled(GaugeMetricFamily(f"flc_{name}", what, labels=labels), figure)
 
 
-def _health_changes(health: HealthFacts) -> Samples:
-    return {(change,): health.counts.get(change, 0) for change in Change}
+def _counter(name: str, what: str, figure: float | Mapping[Label, float], *labels: str) -> Metric:
+    return _filled(CounterMetricFamily(f"flc_{name}", what, labels=labels), figure)
 
 
-def _by_name(values: Mapping[str, float]) -> Samples:
-    return {(name,): value for name, value in values.items()}
-
-
-def _gauge(name: str, what: str, value: float) -> Metric:
-    return GaugeMetricFamily(f"flc_{name}", what, value=float(value))
-
-
-def _counter(name: str, what: str, value: float) -> Metric:
-    return CounterMetricFamily(f"flc_{name}", what, value=value)
-
-
-def _labelled(family: GaugeMetricFamily | CounterMetricFamily, samples: Samples) -> Metric:
-    for labels, value in samples.items():
-        family.add_metric(labels, value)
+def _filled(
+    family: GaugeMetricFamily | CounterMetricFamily, figure: float | Mapping[Label, float]
+) -> Metric:
+    for values, value in (figure if isinstance(figure, Mapping) else {(): figure}).items():
+        family.add_metric((values,) if isinstance(values, str) else values, float(value))
     return family
 
 

@@ -9,8 +9,6 @@ alive. A page is made at most once in FRESH_S, however many clients ask, so that
 keep the loop busy.
 """
 
-from __future__ import annotations
-
 import time
 from collections.abc import Callable
 from http import HTTPStatus
@@ -18,17 +16,19 @@ from http import HTTPStatus
 from prometheus_client import CollectorRegistry, ProcessCollector, generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from flc_udp.daemon.control.server import Control
+from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.watch.metrics import NodeCollector
 from flc_udp.daemon.watch.status import Status
-from flc_udp.daemon.watch.web import Page, Pages
+from flc_udp.daemon.watch.web import Page, Pages, Web
 
 FRESH_S = 0.25
 
 
-def pages_of(status: Status, collector: NodeCollector) -> Pages:
+def pages_of(status: Status, control: Control, hooks: Hooks, web: Web) -> Pages:
     """The pages of one node by their paths."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(collector)
+    registry.register(NodeCollector(status, control, hooks, web))
     ProcessCollector(registry=registry)  # Memory, CPU time and open files, by their usual names.
 
     def metrics() -> Page:

@@ -12,10 +12,6 @@ Different roots are no fault while people talk, because something is always on i
 only counted. The more members there are, the older all this is: each is probed in its turn.
 """
 
-from __future__ import annotations
-
-from typing import NamedTuple
-
 from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.wire.message_json import Record
 from flc_udp.wire.rows import State
@@ -24,36 +20,22 @@ LISTED_MAX = 128
 """`flc status --json` lists at most this many peers, the worst first. The sums are of all."""
 
 
-class PeerSums(NamedTuple):
-    """All live peers, added up."""
-
-    live: int
-    lagging: int
-    """Peers that have not said to hold all of this run's log."""
-    lag_messages_max: int
-    behind: int
-    behind_s_max: float
-    catching_up: int
-    roots_differ: int
-    in_flight_bytes: int
-    windows_full: int
-
-
-def peer_sums(facts: Facts) -> PeerSums:
-    """The sums, for the metrics and the first lines of `flc status`."""
+def peer_sums(facts: Facts) -> dict[str, float]:
+    """All live peers, added up, for the metrics and the first lines of `flc status`."""
     live = facts.live
     links = [peer.link for peer in live if peer.link is not None]
-    return PeerSums(
-        live=len(live),
-        lagging=sum(peer.lag_messages > 0 for peer in live),
-        lag_messages_max=max((peer.lag_messages for peer in live), default=0),
-        behind=sum(peer.is_behind for peer in live),
-        behind_s_max=max((_behind_s(peer) for peer in live), default=0.0),
-        catching_up=sum(peer.catching_up for peer in live),
-        roots_differ=sum(peer.roots_agree is False for peer in live),
-        in_flight_bytes=sum(link.in_flight_bytes for link in links),
-        windows_full=sum(link.is_window_full for link in links),
-    )
+    return {
+        "live": len(live),
+        # Peers that have not said to hold all of this run's log.
+        "lagging": sum(peer.lag_messages > 0 for peer in live),
+        "lag_messages_max": max((peer.lag_messages for peer in live), default=0),
+        "behind": sum(peer.is_behind for peer in live),
+        "behind_s_max": max((_behind_s(peer) for peer in live), default=0.0),
+        "catching_up": sum(peer.catching_up for peer in live),
+        "roots_differ": sum(peer.roots_agree is False for peer in live),
+        "in_flight_bytes": sum(link.in_flight_bytes for link in links),
+        "windows_full": sum(link.is_window_full for link in links),
+    }
 
 
 def peers_record(facts: Facts) -> Record:
@@ -61,7 +43,7 @@ def peers_record(facts: Facts) -> Record:
     listed = [peer for peer in facts.others if peer.row.state is not State.LEFT]
     listed.sort(key=_worst_first)
     return {
-        **peer_sums(facts)._asdict(),
+        **peer_sums(facts),
         "list": [peer_record(peer) for peer in listed[:LISTED_MAX]],
         "unlisted": max(len(listed) - LISTED_MAX, 0),
     }

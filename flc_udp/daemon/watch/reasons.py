@@ -4,8 +4,6 @@ The texts and the advice are lines for whoever is woken at night. The page for o
 and a test compares it with this table.
 """
 
-from __future__ import annotations
-
 from enum import Enum
 from typing import NamedTuple
 
@@ -13,7 +11,7 @@ from typing import NamedTuple
 class Reason(NamedTuple):
     """One reason, as it is told."""
 
-    code: Code
+    code: "Code"
     text: str
     advice: str
 

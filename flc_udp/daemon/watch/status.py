@@ -1,10 +1,9 @@
 """What `flc status` shows: whether this node is healthy, why not, and what it holds and drops."""
 
-from __future__ import annotations
-
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
 
 from flc_udp import __version__
 from flc_udp.config import Settings
@@ -19,52 +18,45 @@ from flc_udp.model.clocks import wall_of
 from flc_udp.model.drops import Drop
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
-from flc_udp.waist.node import Node
 from flc_udp.wire.message_json import Record, rfc3339
 from flc_udp.wire.rows import MemberRow, State
 
 
+@dataclass(slots=True, eq=False)
 class Status:
     """Asks every part of a running node for its figures."""
 
-    def __init__(
-        self,
-        settings: Settings,
-        ground: LoopGround,
-        directory: DataDirectory,
-        reader: Reader,
-        keys: Keys,
-        *,
-        pages: Address | None = None,
-    ) -> None:
-        self.settings = settings
-        self.keys = keys
-        self.more: dict[str, Callable[[], Record]] = {}
-        """What other parts of the daemon tell of themselves, by the key they have in the record."""
-        self._ground = ground
-        self._directory = directory
-        self._reader = reader
-        self._pages = pages
-        self._started_s = time.monotonic()
-
-    @property
-    def _node(self) -> Node:
-        return self._ground.node
+    settings: Settings
+    ground: LoopGround
+    directory: DataDirectory
+    reader: Reader
+    keys: Keys
+    pages: Address | None
+    """Where the pages for monitors are, if there are any."""
+    more: dict[str, Callable[[], Mapping[str, object]]] = field(default_factory=dict)
+    """What other parts of the daemon tell of themselves, by the key they have in the record."""
+    started_s: float = field(default_factory=time.monotonic)
 
     @property
     def uptime_s(self) -> float:
         """How long this daemon has run."""
-        return time.monotonic() - self._started_s
+        return time.monotonic() - self.started_s
 
     def digest(self) -> Record:
         """The roots, and the number of logs and messages they stand for."""
-        return _digest(self._node.facts())
+        facts = self.ground.node.facts()
+        return {
+            "root": facts.root.hex(),
+            "members_root": facts.members_root.hex(),
+            "logs": facts.logs,
+            "messages": facts.messages,
+        }
 
     def record(self) -> Record:
         """Everything there is to tell."""
-        node, facts = self._node, self._node.facts()
-        reasons, repair = self._reasons(facts), facts.repair
-        digest = _digest(facts)
+        node = self.ground.node
+        facts = node.facts()
+        reasons, repair = self.reasons(facts), facts.repair
         return {
             "healthy": not reasons,
             "reasons": [reason.text for reason in reasons],
@@ -73,13 +65,14 @@ class Status:
             "members": members_by_state(facts),
             "peers": peers_record(facts),
             "health": _health(facts.health),
-            "messages": digest["messages"],
-            "logs": digest["logs"],
+            "messages": facts.messages,
+            "logs": facts.logs,
             "rooms": facts.rooms,
-            "root": digest["root"],
-            "members_root": digest["members_root"],
-            "messages_kept": self._reader.counts()[0],
-            "floor": _floor(facts.floor),
+            "root": facts.root.hex(),
+            "members_root": facts.members_root.hex(),
+            "messages_kept": self.reader.counts()[0],
+            # The time from which messages are kept; null where nothing was pruned.
+            "floor": rfc3339(wall_of(facts.floor)) if facts.floor else None,
             "catching_up": repair.to_go,
             "sync": {
                 "agrees": {node.hex(): agrees for node, agrees in repair.synced.items()},
@@ -97,14 +90,10 @@ class Status:
             "counts": plain(node.counts),
         }
 
-    def reasons(self) -> list[Reason]:
-        """What is wrong. There is nothing here while the node is healthy."""
-        return self._reasons(self._node.facts())
-
     def unready(self) -> list[Reason]:
         """Why nobody should be sent here now. Empty: this node is as good as any."""
-        facts = self._node.facts()
-        reasons = self._reasons(facts)
+        facts = self.ground.node.facts()
+        reasons = self.reasons(facts)
         if facts.catching_up:
             reasons.append(Code.CATCHING_UP.because(to_go=facts.repair.to_go))
         if facts.is_leaving:
@@ -113,49 +102,45 @@ class Status:
 
     def line(self) -> str:
         """The first line of `flc status`, with all that is wrong in it."""
-        me, reasons = self._node.me, self.reasons()
+        facts = self.ground.node.facts()
+        me, reasons = facts.me, self.reasons(facts)
         title = f"{me.name} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
         texts = "; ".join(reason.text for reason in reasons)
         return f"{title}: {texts}" if reasons else title
 
     def drops(self) -> Counter[Drop]:
         """What was not taken or not sent, by reason."""
-        return self._node.drops() + Counter({Drop.NOT_SENT: self._ground.send_errors})
+        return self.ground.node.drops() + Counter({Drop.NOT_SENT: self.ground.datagrams.errors})
 
     # --- What is wrong ----------------------------------------------------------------------------
 
-    def _reasons(self, facts: Facts) -> list[Reason]:
-        reasons = []
-        if self._node.failing is not None:
-            reasons.append(Code.LOG_NOT_WRITABLE.because(why=self._node.failing))
-        reasons += self._disk_reasons()
-        if self._node.drops()[Drop.SEAL_BROKEN]:
-            reasons.append(Code.SEAL_BROKEN.because())
-        if facts.repair.forks:
-            reasons.append(Code.LOG_FORKED.because())
-        health = facts.health
-        if health.score and 2 * health.score >= health.score_max:
-            figures = {"score": health.score, "score_max": health.score_max}
-            reasons.append(Code.LOCAL_HEALTH.because(**figures))
-        return reasons + self._alone(facts)
+    def reasons(self, facts: Facts) -> list[Reason]:
+        """What is wrong. There is nothing here while the node is healthy."""
+        return [*self._own_reasons(facts), *self._reasons_of_others(facts)]
 
-    def _alone(self, facts: Facts) -> list[Reason]:
-        reasons = []
+    def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
+        node, health = self.ground.node, facts.health
+        if node.failing is not None:
+            yield Code.LOG_NOT_WRITABLE.because(why=node.failing)
+        try:
+            free = self.directory.free_bytes()
+            if free < self.settings.disk_free_bytes_min:
+                yield Code.DISK_NEARLY_FULL.because(free_mb=free / 1e6)
+        except OSError as error:
+            yield Code.DATA_NOT_READABLE.because(why=error.strerror)
+        if node.drops()[Drop.SEAL_BROKEN]:
+            yield Code.SEAL_BROKEN.because()
+        if node.drops()[Drop.FORKED_LOG]:
+            yield Code.LOG_FORKED.because()
+        if health.score and 2 * health.score >= health.score_max:
+            yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
+
+    def _reasons_of_others(self, facts: Facts) -> Iterator[Reason]:
         gone = [m for m in facts.others if m.row.state in (State.SUSPECT, State.DEAD)]
         if gone and not facts.live:
-            reasons.append(Code.NO_MEMBER_ALIVE.because(known=len(gone)))
+            yield Code.NO_MEMBER_ALIVE.because(known=len(gone))
         if self.settings.join and not facts.others:
-            reasons.append(Code.NO_SEED_ANSWERS.because(seeds=", ".join(self.settings.join)))
-        return reasons
-
-    def _disk_reasons(self) -> list[Reason]:
-        try:
-            free = self._directory.free_bytes()
-        except OSError as error:
-            return [Code.DATA_NOT_READABLE.because(why=error.strerror)]
-        if free < self.settings.disk_free_bytes_min:
-            return [Code.DISK_NEARLY_FULL.because(free_mb=free / 1e6)]
-        return []
+            yield Code.NO_SEED_ANSWERS.because(seeds=", ".join(self.settings.join))
 
     # --- Parts of the record ----------------------------------------------------------------------
 
@@ -169,17 +154,17 @@ class Status:
             "version": __version__,
             "uptime_s": round(self.uptime_s, 1),
             "incarnation": me.incarnation,
-            "metrics": None if self._pages is None else str(self._pages),
+            "metrics": None if self.pages is None else str(self.pages),
         }
 
     def _disk(self) -> Record:
         """Sizes. While the disk cannot be read there are none, and `reasons` says why."""
-        writable = self._node.failing is None
+        writable = self.ground.node.failing is None
         try:
-            sizes = self._directory.file_bytes()
+            sizes = self.directory.file_bytes()
             return {
-                "free_bytes": self._directory.free_bytes(),
-                "used_bytes": self._reader.used_bytes(),
+                "free_bytes": self.directory.free_bytes(),
+                "used_bytes": self.reader.used_bytes(),
                 "database_bytes": sum(sizes.values()),
                 "wal_bytes": sizes.get("wal", 0),
                 "writable": writable,
@@ -194,15 +179,6 @@ def members_by_state(facts: Facts) -> dict[str, int]:
     return {state.name.lower(): states[state] for state in State}
 
 
-def _digest(facts: Facts) -> Record:
-    return {
-        "root": facts.root.hex(),
-        "members_root": facts.members_root.hex(),
-        "logs": facts.logs,
-        "messages": facts.messages,
-    }
-
-
 def _health(health: HealthFacts) -> Record:
     """Local health (0 is well), how far it slows this node's probes, and what moved it when."""
     last = sorted(health.last_for_us.items())
@@ -213,8 +189,3 @@ def _health(health: HealthFacts) -> Record:
         "counts": plain(health.counts),
         "last_s_ago": {change: round(ago_us / 1e6, 1) for change, ago_us in last},
     }
-
-
-def _floor(stamp: int) -> str | None:
-    """The time from which messages are kept; None where nothing was pruned."""
-    return rfc3339(wall_of(stamp)) if stamp else None

@@ -5,8 +5,6 @@ whether somebody scrapes it or not. Classes never change while a node runs, beca
 may never fall.
 """
 
-from __future__ import annotations
-
 from bisect import bisect_left
 from itertools import accumulate
 

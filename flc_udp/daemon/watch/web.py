@@ -8,8 +8,6 @@ too many connections, the oldest is ended, so that slow clients cannot keep out 
 of a request is logged or kept.
 """
 
-from __future__ import annotations
-
 import asyncio
 import socket
 from collections.abc import Callable, Mapping
@@ -18,9 +16,7 @@ from typing import NamedTuple, cast
 
 import h11
 
-from flc_udp.daemon.udp import BIND_HINTS, resolve
-from flc_udp.model.address import Address, fold
-from flc_udp.model.errors import FlcError
+from flc_udp.daemon.udp import TCP_BACKLOG
 
 DEADLINE_S = 5.0
 """The time from connecting to the last byte of the answer. A scrape needs a hundredth of it."""
@@ -48,17 +44,10 @@ class Page(NamedTuple):
 Pages = Mapping[str, Callable[[], Page]]
 
 
-class Listening(NamedTuple):
-    """A socket that listens. Clients can connect to it, though nobody answers yet."""
-
-    sock: socket.socket
-    address: Address
-
-
 class _Exchange(asyncio.Protocol):
     """One connection: one request, one answer, the end."""
 
-    def __init__(self, web: Web) -> None:
+    def __init__(self, web: "Web") -> None:
         self._web = web
         self._http = h11.Connection(h11.SERVER)
         self._received_bytes = 0
@@ -142,18 +131,19 @@ class _Exchange(asyncio.Protocol):
 class Web:
     """The server: its pages by path, and its connections."""
 
-    def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+    def __init__(self) -> None:
+        self.pages: Pages = {}
+        """How each page is made, by its path."""
         self._exchanges: dict[_Exchange, None] = {}
         self.pushed_out = 0
         """Connections that were ended to make room for newer ones."""
         self._server: asyncio.Server | None = None
 
     async def serve(self, sock: socket.socket) -> None:
-        """Answer on a socket that `listening` gave."""
+        """Answer on a socket that listens."""
         loop = asyncio.get_running_loop()
         self._server = await loop.create_server(
-            lambda: _Exchange(self), sock=sock, backlog=CONNECTIONS_MAX
+            lambda: _Exchange(self), sock=sock, backlog=TCP_BACKLOG
         )
 
     def close(self) -> None:
@@ -165,9 +155,9 @@ class Web:
 
     def page(self, path: str) -> Page:
         """The page of this path, or one that says which paths there are."""
-        make = self._pages.get(path)
+        make = self.pages.get(path)
         if make is None:
-            known = ", ".join(self._pages)
+            known = ", ".join(self.pages)
             return Page(HTTPStatus.NOT_FOUND, f"no such page; there are {known}\n")
         return make()
 
@@ -188,29 +178,3 @@ class Web:
     def dismiss(self, exchange: _Exchange) -> None:
         """Forget a connection that ended."""
         self._exchanges.pop(exchange, None)
-
-
-async def listening(text: str) -> Listening:
-    """Listen for TCP connections on `host:port`; raises FlcError."""
-    address = (await resolve(text))[0]
-    is_v6 = ":" in address.host
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET)
-    try:
-        if is_v6:
-            # As with the node's UDP socket, one bound to every address serves both families.
-            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
-        # So a restart need not wait until the old connections are forgotten by the system.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        sock.setblocking(False)
-        sock.bind(address)
-        # Listen at once: the system refuses a second node here, and not when it binds.
-        sock.listen(CONNECTIONS_MAX)
-    except OSError as error:
-        sock.close()
-        hint = BIND_HINTS.get(error.errno or 0, "").replace("--bind", "--metrics")
-        raise FlcError(
-            f"cannot serve metrics on {address}: {error.strerror}",
-            hint or "give another address with --metrics",
-        ) from error
-    host, port = sock.getsockname()[:2]
-    return Listening(sock, fold(host, port))

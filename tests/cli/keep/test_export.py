@@ -465,7 +465,7 @@ def places(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Itera
     with closing(sqlite3.connect(tmp_path / "newer" / "flc.db")) as newer:
         newer.execute(f"PRAGMA user_version = {len(MIGRATIONS) + 1}")
     os.truncate(tmp_path / "torn" / "flc.db", 5_000)
-    running = DataDirectory.open(tmp_path / "locked")
+    running = DataDirectory(tmp_path / "locked")
     monkeypatch.chdir(tmp_path)
     yield
     running.release()

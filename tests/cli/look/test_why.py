@@ -66,7 +66,7 @@ async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     ground = cast("Any", SimpleNamespace(shown=shown))  # all that is asked of it
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
-    control = Control(operations, nobody, shown, 16, failures.append)
+    control = Control(operations, nobody, 16, failures.append)
     await control.listen(tmp_path / "control.sock", "")
     yield tmp_path / "control.sock"
     await control.close()

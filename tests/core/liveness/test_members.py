@@ -11,6 +11,7 @@ from flc_udp.config import TAGS_MAX, Settings
 from flc_udp.core.liveness.members import NEWS_BYTES, MemberTable, member_hash, overrides
 from flc_udp.core.liveness.news import TRANSMITS_FACTOR
 from flc_udp.model.address import Address
+from flc_udp.model.drops import Drop
 from flc_udp.model.tags import Tag, Tags
 from flc_udp.wire.packets import Update
 from flc_udp.wire.packing import pack, packed_row
@@ -46,9 +47,14 @@ claims = st.builds(
 CLAIMS = [row(incarnation=i, state=s) for i, s in product((4, 5, 6), State)]
 
 
+def rows_of(members: MemberTable) -> list[MemberRow]:
+    """All rows of a table, that of the node itself first."""
+    return [member.row for member in members]
+
+
 def believed(claims: list[MemberRow]) -> MemberTable:
     """A table that heard these claims."""
-    members = MemberTable(ME, SETTINGS, 0)
+    members = MemberTable(ME, SETTINGS, Counter(), 0)
     for claim in claims:
         members.apply(claim, 0)
     return members
@@ -107,7 +113,7 @@ class TestTable:
         """Who heard the same claims believes the same and has the same root."""
         one, other = believed(told[0]), believed(told[1])
 
-        assert sorted(one.rows()) == sorted(other.rows())
+        assert sorted(rows_of(one)) == sorted(rows_of(other))
         assert one.root == other.root
 
     def test_every_order_of_a_life_ends_alike(self) -> None:
@@ -121,13 +127,13 @@ class TestTable:
             row(incarnation=8, state=State.LEFT),
         ]
 
-        assert {life[-1]} == {believed(list(order)).rows()[1] for order in permutations(life)}
+        assert {life[-1]} == {rows_of(believed(list(order)))[1] for order in permutations(life)}
 
     @given(st.lists(claims, max_size=20))
     def test_the_root_is_that_of_the_living_from_scratch(self, told: list[MemberRow]) -> None:
         """Kept incrementally, the root is what it would be reckoned anew."""
         members = believed(told)
-        live = [row for row in members.rows() if row.state in (State.ALIVE, State.SUSPECT)]
+        live = [row for row in rows_of(members) if row.state in (State.ALIVE, State.SUSPECT)]
 
         assert reduce(xor, map(member_hash, live), 0).to_bytes(8, "big") == members.root
 
@@ -142,11 +148,11 @@ class TestTable:
 
     def test_its_own_row_replaced_is_its_own_row_in_the_root(self) -> None:
         """A refutation is a new row, and a leave takes it out."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         later = ME._replace(incarnation=2)
         members.refute(later, 1)
 
-        assert MemberTable(later, SETTINGS, 0).root == members.root
+        assert MemberTable(later, SETTINGS, Counter(), 0).root == members.root
 
         members.refute(later._replace(incarnation=3, state=State.LEFT), 2)
 
@@ -154,7 +160,7 @@ class TestTable:
 
     def test_apply_says_whether_anything_changed(self) -> None:
         """What was known is no news."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
 
         assert members.apply(row(), 0)
         assert not members.apply(row(), 0)
@@ -164,14 +170,14 @@ class TestTable:
     def test_tags_are_those_of_the_incarnation(self, told: list[MemberRow]) -> None:
         """In whatever order the claims come, the tags are those of the newest."""
         told = [c._replace(tags=(Tag("n", str(c.incarnation)),)) for c in told]
-        _, held = believed(told).rows()
+        _, held = rows_of(believed(told))
 
         assert held[:3] == (b"ann-----", 6, State.LEFT)
         assert held.tags == (Tag("n", "6"),)
 
     def test_since_is_when_the_state_changed(self) -> None:
         """A refutation of what was alive all along does not begin its life anew."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         members.apply(row(), 10)
         members.apply(row(incarnation=6), 20)
 
@@ -189,21 +195,22 @@ class TestBound:
 
     def test_a_full_table_takes_no_newcomer_in_place_of_the_living(self) -> None:
         """Beyond the bound a claim is refused and counted."""
-        members = MemberTable(ME, Settings(members_max=10), 0)
+        drops = Counter[Drop]()
+        members = MemberTable(ME, Settings(members_max=10), drops, 0)
         for claim in self.rows_of(20, State.ALIVE):
             members.apply(claim, 0)
 
-        assert len(members.rows()) == 10
-        assert members.refused == 11
+        assert len(rows_of(members)) == 10
+        assert drops == {Drop.MEMBER_TABLE_FULL: 11}
 
     def test_a_full_table_lets_go_of_the_longest_dead(self) -> None:
         """The dead make room for the living, and no trace of them stays in the news."""
-        members = MemberTable(ME, Settings(members_max=10), 0)
+        members = MemberTable(ME, Settings(members_max=10), Counter(), 0)
         for now, claim in enumerate(self.rows_of(9, State.DEAD)):
             members.apply(claim, now)
 
         assert members.apply(row(), 100)
-        assert len(members.rows()) == 10
+        assert len(rows_of(members)) == 10
         assert members.get((1).to_bytes(8, "big")) is None
         assert members.get((2).to_bytes(8, "big")) is not None
         assert members.root == believed([row()]).root
@@ -300,7 +307,7 @@ class TestLive:
     @given(st.lists(claims, max_size=20))
     def test_the_live_are_those_of_the_table(self, told: list[MemberRow]) -> None:
         """Kept from one change to the next, the list is what it would be reckoned anew."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         for now, claim in enumerate(told):
             members.live()
             members.apply(claim, now)
@@ -314,7 +321,7 @@ class TestLive:
 class TestReaping:
     def test_the_long_dead_go_and_the_living_stay(self) -> None:
         """Only who is dead or left since before that time."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         members.apply(row(state=State.DEAD), 10)
         members.apply(row(node=b"bob-----", state=State.LEFT), 20)
         members.apply(row(node=b"cyd-----"), 0)
@@ -325,7 +332,7 @@ class TestReaping:
     @pytest.mark.parametrize("state", State)
     def test_a_ghost_does_not_come_back(self, state: State) -> None:
         """A claim no newer than the one it was reaped with is not believed again."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         members.apply(row(state=State.DEAD), 0)
         members.reap(1)
 
@@ -333,7 +340,7 @@ class TestReaping:
 
     def test_a_newer_life_comes_back(self) -> None:
         """Its subject alone raises the incarnation: that is no ghost."""
-        members = MemberTable(ME, SETTINGS, 0)
+        members = MemberTable(ME, SETTINGS, Counter(), 0)
         members.apply(row(state=State.LEFT), 0)
         members.reap(1)
 
@@ -342,7 +349,7 @@ class TestReaping:
 
     def test_tombstones_are_bounded(self) -> None:
         """As many as the table has rows; the oldest goes first."""
-        members = MemberTable(ME, Settings(members_max=4), 0)
+        members = MemberTable(ME, Settings(members_max=4), Counter(), 0)
         for n in range(1, 10):
             members.apply(row(node=bytes([n]) * 8, state=State.DEAD), n)
             members.reap(n + 1)

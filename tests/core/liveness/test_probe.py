@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.liveness.probe import INDIRECT_TIMEOUTS, ProbeAnswer, Probes, Round, RoundTrip
+from flc_udp.core.liveness.probe import INDIRECT_TIMEOUTS, Probes, Round, RoundTrip
 
 SECOND = 1_000_000
 INTERVAL, TIMEOUT = SECOND, 400_000
@@ -84,17 +84,18 @@ class TestRound:
         """Sent at 1000, answered at 1300: 300 µs."""
         probes, round_ = self.begin(now=1_000)
 
-        assert probes.receive_ack(round_.nonce, NODES[0], 1_300) == ProbeAnswer(300, True)
+        assert probes.receive_ack(round_.nonce, NODES[0]) is round_
+        assert round_.is_measured
         assert probes.take_overdue(10 * SECOND) == []
 
     def test_an_ack_counts_once_and_from_its_target_only(self) -> None:
         """Another's ack, another nonce, or a second copy says nothing."""
         probes, round_ = self.begin()
 
-        assert probes.receive_ack(round_.nonce, NODES[1], 1) is None
-        assert probes.receive_ack(round_.nonce ^ 1, NODES[0], 1) is None
-        assert probes.receive_ack(round_.nonce, NODES[0], 1) == ProbeAnswer(1, True)
-        assert probes.receive_ack(round_.nonce, NODES[0], 1) is None
+        assert probes.receive_ack(round_.nonce, NODES[1]) is None
+        assert probes.receive_ack(round_.nonce ^ 1, NODES[0]) is None
+        assert probes.receive_ack(round_.nonce, NODES[0]) is round_
+        assert probes.receive_ack(round_.nonce, NODES[0]) is None
 
     def test_a_round_fails_after_both_stages(self) -> None:
         """A direct timeout, then one long enough for the way through a relay, then it is over."""
@@ -117,9 +118,8 @@ class TestRound:
         probes.take_overdue(TIMEOUT)
         probes.go_indirect(round_, (), TIMEOUT)
 
-        assert probes.receive_ack(round_.nonce, NODES[0], TIMEOUT + 9) == ProbeAnswer(
-            TIMEOUT + 9, False
-        )
+        assert probes.receive_ack(round_.nonce, NODES[0]) is round_
+        assert (round_.sent_at, round_.is_measured) == (0, False)
 
     def test_a_nack_is_counted_for_the_relays_that_were_asked(self) -> None:
         """Each once; strangers' nacks say nothing."""
@@ -146,9 +146,8 @@ class TestRound:
         probes.move(7 * SECOND)
 
         assert probes.take_overdue(7 * SECOND + TIMEOUT - 1) == []
-        assert probes.receive_ack(round_.nonce, NODES[0], 7 * SECOND) == ProbeAnswer(
-            7 * SECOND, False
-        )
+        assert probes.receive_ack(round_.nonce, NODES[0]) is round_
+        assert (round_.sent_at, round_.is_measured) == (0, False)
 
     def test_a_round_that_is_dropped_is_never_overdue(self) -> None:
         """Its target died or left meanwhile; to drop it twice is no error."""

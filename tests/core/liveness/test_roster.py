@@ -124,7 +124,7 @@ def test_what_each_knows_better_goes_both_ways(begins: int) -> None:
     talk(peers[begins], peers[1 - begins])
 
     for peer in peers:
-        held = {row.id: row for row in peer.liveness.members.rows()}
+        held = {member.row.id: member.row for member in peer.liveness.members}
         assert [moved, newcomer] == [held[row.id] for row in (moved, newcomer)]
     # Who is dead at one is suspect at the other for now, and has time to refute.
     assert died == one.liveness.members[died.id].row

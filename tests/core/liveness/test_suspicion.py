@@ -39,7 +39,7 @@ class TestSuspicions:
     def begun(self, now: int = 0, enough: int = 3) -> Suspicions:
         """One suspect of 2 to 12 s, accused by one."""
         suspicions = Suspicions()
-        suspicions.start(NODES[0], NODES[1], enough, (2 * SECOND, 12 * SECOND), now)
+        suspicions.start(NODES[0], NODES[1], (enough, 2 * SECOND, 12 * SECOND), now)
         return suspicions
 
     def test_a_lone_accuser_has_to_wait(self) -> None:
@@ -93,7 +93,7 @@ class TestSuspicions:
     def test_accusers_are_known_by_what_they_accuse(self) -> None:
         """How many members one holds for suspect by its own probes."""
         suspicions = self.begun()
-        suspicions.start(NODES[2], NODES[1], 3, (1, 2), 0)
+        suspicions.start(NODES[2], NODES[1], (3, 1, 2), 0)
         suspicions.confirm(NODES[0], NODES[3])
 
         assert [suspicions.accused_by(NODES[n]) for n in (1, 3, 0)] == [2, 1, 0]

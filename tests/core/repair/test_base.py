@@ -118,10 +118,10 @@ def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
         alive_row(name.ljust(8, b"-"), 1, Address(f"10.0.0.{number}", 7352), "n", 1)
         for number, name in enumerate((b"me", b"bob"), 1)
     )
-    members = MemberTable(me, settings, now)
-    members.apply(bob, now)
-    causal, links = Causal(History(), 1_000, 1 << 20), Links(8, 65_536)
     shared = Shared(settings, Standing({}), Random(0))
+    members = MemberTable(me, settings, shared.drops, now)
+    members.apply(bob, now)
+    causal, links = Causal(History(), 1_000, 1 << 20, shared.drops), Links(8, 65_536)
     repair = AntiEntropy(shared, causal, members, links, now)
     assert repair.is_idle
     repair.adoption.take.begin(BOB, 7, now)

@@ -108,7 +108,7 @@ class Puller:
         take = self.catch_up.take
         while window := take(self.now, lambda _: PEERS, is_busy=False, is_full=False):
             if not any(self.missing(log) for log in window.logs):
-                self.catch_up.nothing_missing(window)
+                self.catch_up.stretches.nothing_missing(window)
                 continue
             self._nonce += 1
             self.asked[window.peer] += 1
@@ -131,7 +131,7 @@ class Puller:
         kept = self.holds[window.peer]
         spans = [(log, *span) for log in window.logs for span in self.missing(log)]
         encoded, following = kept.replay(
-            spans, self.catch_up.credit_bytes, window.after, window.below
+            spans, self.catch_up.pace.credit_bytes, window.after, window.below
         )
         by_bytes = {message.encoded: message for message in kept.messages}
         for message in (by_bytes[one] for one in encoded):
@@ -195,8 +195,8 @@ def test_the_credit_follows_what_is_lost() -> None:
         puller.begin()
         puller.run()
 
-    assert lossless.catch_up.credit_bytes == CREDIT_BYTES_MAX
-    assert lossy.catch_up.credit_bytes < 4 * CREDIT_LEAST_BYTES
+    assert lossless.catch_up.pace.credit_bytes == CREDIT_BYTES_MAX
+    assert lossy.catch_up.pace.credit_bytes < 4 * CREDIT_LEAST_BYTES
 
 
 def test_it_survives_the_death_of_any_peer() -> None:

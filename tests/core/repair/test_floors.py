@@ -1,15 +1,8 @@
 """Logs that some member keeps no more: whom to ask, when all were asked, when all again."""
 
-from flc_udp.core.repair.wants import (
-    ASKED_ANEW_US,
-    CATCH_UP_LEAST,
-    ENOUGH,
-    FAILURES_MAX,
-    SILENT,
-    VAIN,
-    Floors,
-)
-from tests.core.repair.test_fetch import ANN, BOB, CYD, Puller, log
+from flc_udp.core.repair.wanted import ENOUGH, FAILURES_MAX, Floors
+from flc_udp.core.repair.wants import ASKED_ANEW_US, CATCH_UP_LEAST, SILENT, VAIN
+from tests.core.repair.test_wants import ANN, BOB, CYD, Puller, log
 
 LIVE = [ANN, BOB, CYD]
 
@@ -25,7 +18,7 @@ def end(puller: Puller, peer: bytes, floor: int = 0, *, is_empty: bool = True) -
     (nonce,) = puller.nonces
     if floor:
         puller.wants.below_floor([log(1)], peer, floor)
-    puller.fetch.ended(nonce, peer, puller.now, is_empty=is_empty)
+    puller.wants.ended(nonce, peer, puller.now, is_empty=is_empty)
 
 
 def wanting() -> Puller:
@@ -83,11 +76,11 @@ def test_a_lost_answer_is_no_answer() -> None:
     while not (truncated := puller.wants.take_truncated()):
         asks += len(puller.ask(LIVE))
         puller.sleep()
-        puller.fetch.close_silent(puller.now)
+        puller.wants.close_silent(puller.now)
 
     assert asks == 2 * ENOUGH // SILENT
     assert set(truncated[log(1)]) == set(LIVE)
-    assert puller.wants.abandoned == 0
+    assert not puller.drops
     assert asks > FAILURES_MAX
 
 

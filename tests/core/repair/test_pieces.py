@@ -1,3 +1,4 @@
+from collections import Counter
 from random import Random
 
 import pytest
@@ -8,6 +9,7 @@ from flc_udp.config import PIECE_BYTES
 from flc_udp.core.repair import pieces as room
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.model.dots import Dot
+from flc_udp.model.drops import Drop
 from flc_udp.model.message import Message, decode, hash_of
 from flc_udp.wire.packets import Piece
 from flc_udp.wire.packing import pieces_of
@@ -36,7 +38,7 @@ def test_any_order_with_duplicates_makes_the_message(
     message = large(size)
     told = list(pieces_of(message.encoded)) * copies
     random.shuffle(told)
-    pieces = Pieces()
+    pieces = Pieces(Counter())
     seen = set()
     for piece in told:
         seen.add(piece.number)
@@ -53,7 +55,7 @@ def test_pieces_of_two_tellers_fit_each_other() -> None:
     """Offsets are fixed: the even ones of one and the odd ones of another are the whole."""
     message = large()
     told = list(pieces_of(message.encoded))
-    pieces = Pieces()
+    pieces = Pieces(Counter())
 
     assert whole_of(pieces, told[::2]) == []
     assert [message.encoded] == whole_of(pieces, told[1::2])
@@ -63,7 +65,7 @@ def test_what_is_missing_is_named_in_spans() -> None:
     """Of ten pieces with 2, 3 and 9 told there lack 0-1 and 4-8; asking for these is enough."""
     message = large(10 * PIECE_BYTES - 200)
     told = list(pieces_of(message.encoded))
-    pieces = Pieces()
+    pieces = Pieces(Counter())
     whole_of(pieces, [told[2], told[3], told[9]])
 
     assert pieces.missing(message.dot) == (0, 1, 4, 8)
@@ -85,7 +87,7 @@ def test_a_lie_about_hash_or_total_is_found_and_the_truth_taken() -> None:
     """What does not hash to what was said is no message; told again rightly it is."""
     message = large()
     told = list(pieces_of(message.encoded))
-    pieces = Pieces()
+    pieces = Pieces(Counter())
 
     assert whole_of(pieces, [p._replace(hash=b"a lie---") for p in told]) == []
     assert whole_of(pieces, [told[0]._replace(total=500_000)]) == []
@@ -98,13 +100,13 @@ def test_a_flipped_byte_is_found() -> None:
     told = list(pieces_of(large().encoded))
     told[3] = told[3]._replace(data=told[3].data[:-1] + b"?")
 
-    assert whole_of(Pieces(), told) == []
+    assert whole_of(Pieces(Counter()), told) == []
 
 
 def test_a_whole_is_what_its_hash_says() -> None:
     """Whatever comes out has the hash its pieces named, and can be decoded."""
     message = large()
-    (whole,) = whole_of(Pieces(), list(pieces_of(message.encoded)))
+    (whole,) = whole_of(Pieces(Counter()), list(pieces_of(message.encoded)))
 
     assert message.hash == hash_of(whole)
     assert message == decode(whole)
@@ -113,7 +115,7 @@ def test_a_whole_is_what_its_hash_says() -> None:
 def test_what_came_some_other_way_is_forgotten() -> None:
     """And its memory given back; to forget what was never begun is no error."""
     message = large()
-    pieces = Pieces()
+    pieces = Pieces(Counter())
     whole_of(pieces, list(pieces_of(message.encoded))[:-1])
     pieces.forget(message.dot)
     pieces.forget(Dot(b"unknown-", 1))
@@ -128,12 +130,13 @@ class TestBounds:
 
     def test_unfinished_messages_are_bounded_in_number(self) -> None:
         """A sender of first pieces only fills no memory: the longest untouched go first."""
-        pieces = Pieces()
+        drops = Counter[Drop]()
+        pieces = Pieces(drops)
         for number in range(3 * room.PARTIALS_MAX):
             pieces.add(self.half(number))
 
         assert pieces.held_bytes == room.PARTIALS_MAX * PIECE_BYTES
-        assert pieces.dropped == 2 * room.PARTIALS_MAX
+        assert drops[Drop.PIECES_OVERFLOW] == 2 * room.PARTIALS_MAX
         assert pieces.missing(Dot(bytes(8), 1)) == ()
         assert pieces.missing(Dot((3 * room.PARTIALS_MAX - 1).to_bytes(8, "big"), 1)) != ()
 
@@ -142,18 +145,19 @@ class TestBounds:
     ) -> None:
         """Whatever was declared, memory grows with what came, and only up to the bound."""
         monkeypatch.setattr(room, "PARTIAL_BYTES_MAX", 50 * PIECE_BYTES)
-        pieces = Pieces()
+        drops = Counter[Drop]()
+        pieces = Pieces(drops)
         for number in range(20):
             for piece in range(19):
                 pieces.add(self.half(number, piece=piece))
 
                 assert pieces.held_bytes <= 50 * PIECE_BYTES
 
-        assert pieces.dropped > 0
+        assert drops[Drop.PIECES_OVERFLOW] > 0
 
     def test_an_honest_message_passes_between_hostile_ones(self) -> None:
         """One that keeps coming is never the longest untouched."""
-        pieces = Pieces()
+        pieces = Pieces(Counter())
         message = large()
         wholes = []
         for at, piece in enumerate(pieces_of(message.encoded)):
@@ -165,7 +169,7 @@ class TestBounds:
 
     def test_a_lie_is_not_counted_twice(self) -> None:
         """Memory of a replaced lie is given back."""
-        pieces = Pieces()
+        pieces = Pieces(Counter())
         for total in range(5, 100):
             pieces.add(self.half(1, total=total * PIECE_BYTES))
 

@@ -1,5 +1,7 @@
 """Wants of pulls: what is missing is named, and one datagram holds it."""
 
+from collections import Counter
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -25,7 +27,7 @@ many_logs = st.lists(gaps, min_size=1, max_size=LOGS_PER_PULL).map(
 
 def writer(pieces: Pieces | None = None) -> PullWriter:
     """One that writes for the default datagram."""
-    return PullWriter(pieces or Pieces(), PACKET_BYTES_MAX)
+    return PullWriter(pieces or Pieces(Counter()), PACKET_BYTES_MAX)
 
 
 def left_out(wants: list[Want], log: LogId, missing: Spans) -> Spans:
@@ -65,7 +67,7 @@ def test_a_pull_names_as_many_logs_as_fit(logs: list[tuple[LogId, Spans]]) -> No
 
 def test_of_a_message_that_came_in_part_only_the_rest_is_named() -> None:
     """Its pieces by number, and what is missing after it as ever."""
-    log, pieces = b"log-----", Pieces()
+    log, pieces = b"log-----", Pieces(Counter())
     pieces.add(Piece(log, 3, bytes(8), 5_000, 1, bytes(1_024)))
     assert pieces.missing(Dot(log, 3)) == (0, 0, 2, 4)
 

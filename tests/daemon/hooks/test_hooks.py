@@ -9,13 +9,13 @@ from collections import deque
 from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 import structlog
 
-from flc_udp.daemon.hooks.environment import Run
-from flc_udp.daemon.hooks.hook import Hook
+from flc_udp.daemon.hooks.hooks import Hook
+from flc_udp.daemon.hooks.news import Run
 from flc_udp.daemon.hooks.shell import How, Shell
 from tests.daemon.cluster import Cluster, Node, say_all
 from tests.daemon.process import have, lines, runs, until
@@ -227,7 +227,7 @@ class Told:
 async def test_of_many_failures_few_are_logged() -> None:
     """The first at once, the others counted: a broken command floods no log."""
     news = Told(map(str, range(5)))
-    hook = Hook("on_message", news, Shell(), {})
+    hook = Hook("on_message", cast("Any", news), Shell(), {})
     hook.follow("exit 1", 30.0)
     with structlog.testing.capture_logs() as logged:
         hook.start(1, lambda _error: None)
@@ -241,7 +241,7 @@ async def test_how_commands_end_is_counted() -> None:
     """Each by how; the last failure is told with what it was about."""
     commands = {"0": "true", "1": "exit 3", "2": "sleep 60", "3": "a\0b"}
     news = Told()
-    hook = Hook("on_message", news, Shell(), {})
+    hook = Hook("on_message", cast("Any", news), Shell(), {})
     for name, command in commands.items():
         news.names.append(name)
         hook.follow(command, 0.2 if name == "2" else 30.0)
@@ -251,18 +251,22 @@ async def test_how_commands_end_is_counted() -> None:
         count = int(name) + 1
 
         async def has_ended(count: int = count) -> bool:
-            return sum(hook.figures().ended.values()) == count
+            return sum(hook.ended.values()) == count
 
         await until("it has ended", has_ended)
     await asyncio.wait(hook.finish())
 
     news.names.extend("45")
-    figures = hook.figures()
-    assert figures.ended == dict.fromkeys(How, 1)
-    assert (figures.running, figures.waiting, figures.passed_over) == (0, 2, 6)
-    assert figures.last_failure is not None
-    assert figures.last_failure.about == "3"
-    assert figures.last_failure.reason.startswith("cannot be started")
+    record = hook.record()
+    failure = record.pop("last_failure")
+    assert record == {
+        "running": 0,
+        "waiting": 2,
+        "passed_over": 6,
+        "ended": dict.fromkeys(map(str, How), 1),
+    }
+    assert failure["about"] == "3"
+    assert failure["reason"].startswith("cannot be started")
 
 
 async def test_what_runs_and_waits_is_in_the_status(cluster: Cluster, tmp_path: Path) -> None:

@@ -298,10 +298,10 @@ async def test_an_address_in_use_is_refused_before_the_node_is_seen(
 
 def test_who_catches_up_or_leaves_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """Though it is healthy; each is a reason of its own."""
-    monkeypatch.setattr(Status, "_reasons", lambda _self, _facts: [])
+    monkeypatch.setattr(Status, "reasons", lambda _self, _facts: [])
     facts = Mock(repair=Mock(to_go=7))
     ground = Mock(node=Mock(facts=lambda: facts))
-    status = Status(Settings(), ground, Mock(), Mock(), Mock())
+    status = Status(Settings(), ground, Mock(), Mock(), Mock(), None)
 
     facts.catching_up, facts.is_leaving = True, True
     reasons = [reason.text for reason in status.unready()]

@@ -58,7 +58,7 @@ def test_who_does_not_take_messages_is_behind_since_it_stopped() -> None:
     assert bob.agreed_for_us is not None
     assert 59_000_000 < bob.agreed_for_us < 63_000_000
     sums = peer_sums(talk["ann"].replica.facts(talk.now))
-    assert (sums.behind, sums.lagging, sums.roots_differ) == (1, 1, 1)
+    assert (sums["behind"], sums["lagging"], sums["roots_differ"]) == (1, 1, 1)
 
     talk["bob"].commits_alone = True
     talk["bob"].commit()

@@ -10,8 +10,9 @@ from typing import NamedTuple
 
 import pytest
 
+from flc_udp.daemon.udp import bind
 from flc_udp.daemon.watch import web
-from flc_udp.daemon.watch.web import Page, Web, listening
+from flc_udp.daemon.watch.web import Page, Web
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 from tests.daemon.process import until
@@ -51,14 +52,13 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 @pytest.fixture
 async def served() -> AsyncIterator[tuple[Web, Address]]:
     """A server of a small page and a large one."""
-    door = await listening("127.0.0.1:0")
-    server = Web(
-        {
-            "/small": lambda: Page(HTTPStatus.OK, "small\n"),
-            "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
-            "/large": lambda: Page(HTTPStatus.OK, LARGE),
-        }
-    )
+    door = await bind("127.0.0.1:0", socket.SOCK_STREAM)
+    server = Web()
+    server.pages = {
+        "/small": lambda: Page(HTTPStatus.OK, "small\n"),
+        "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
+        "/large": lambda: Page(HTTPStatus.OK, LARGE),
+    }
     await server.serve(door.sock)
     yield server, door.address
     server.close()
@@ -182,10 +182,10 @@ async def test_of_too_many_the_oldest_gives_way(served: tuple[Web, Address]) -> 
 
 async def test_an_address_in_use_is_refused() -> None:
     """With a hint that names the flag."""
-    door = await listening("127.0.0.1:0")
+    door = await bind("127.0.0.1:0", socket.SOCK_STREAM)
 
     with pytest.raises(FlcError, match=f"cannot serve metrics on {door.address}") as refused:
-        await listening(str(door.address))
+        await bind(str(door.address), socket.SOCK_STREAM)
     assert "--metrics" in refused.value.hint
     door.sock.close()
 

@@ -31,7 +31,9 @@ PING_BYTES_MAX = 43
 """A packed ping with the longest nonce has this size."""
 
 PACKET_BYTES_LEAST: int = next(
-    setting.metadata["low"] for setting in fields(Settings) if setting.name == "packet_bytes_max"
+    setting.metadata["within"][0]
+    for setting in fields(Settings)
+    if setting.name == "packet_bytes_max"
 )
 
 NACK_BYTES = 3

@@ -1,3 +1,4 @@
+from collections import Counter
 from collections.abc import Iterable
 from itertools import pairwise
 
@@ -5,16 +6,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.core.repair.fetch import PULLS_MAX, Fetch
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wants import (
-    FAILURES_MAX,
-    FAILURES_QUICK,
-    TELLERS_MAX,
-    WANTS_MAX,
-    Wants,
-)
+from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
+from flc_udp.core.repair.wants import PULLS_MAX, WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
+from flc_udp.model.drops import Drop
 from flc_udp.model.units import NEVER
 
 TIMEOUT_US = 400_000
@@ -31,8 +27,8 @@ class Puller:
     """Wants, the heads they are held against, a clock and nonces."""
 
     def __init__(self) -> None:
-        self.wants = Wants(self.gaps, TIMEOUT_US)
-        self.fetch = Fetch(self.wants, TIMEOUT_US, TIMEOUT_US)
+        self.drops: Counter[Drop] = Counter()
+        self.wants = Wants(self.gaps, TIMEOUT_US, TIMEOUT_US, self.drops)
         self.heads: dict[bytes, int] = {}
         self.looks = 0
         self.now = 0
@@ -47,7 +43,7 @@ class Puller:
     @property
     def nonces(self) -> list[int]:
         """Nonces of the pulls under way."""
-        return list(self.fetch.pulls)
+        return list(self.wants.pulls)
 
     def ask(
         self, live: Iterable[bytes] = PEERS, *, is_busy: bool = False
@@ -55,22 +51,22 @@ class Puller:
         """What is asked now: {peer: (nonce, logs)}."""
         asked = {}
         self.wants.ripen(self.now)
-        chosen = self.fetch.take_due(self.now, live, is_busy=is_busy)
+        chosen = self.wants.take_due(self.now, live, is_busy=is_busy)
         for peer, spans in chosen.items():
             self._nonce += 1
-            self.fetch.asked(self._nonce, peer, spans, self.now)
+            self.wants.asked(self._nonce, peer, spans, self.now)
             asked[peer] = (self._nonce, [log for log, _ in spans])
         return asked
 
     def end(self, nonce: int, peer: bytes) -> None:
         """A replay ended."""
-        self.fetch.ended(nonce, peer, self.now)
+        self.wants.ended(nonce, peer, self.now)
 
     def sleep(self) -> None:
         """Until the next deadline; silent pulls are given up then."""
-        assert self.fetch.wake_at != NEVER
-        self.now = max(self.now, self.fetch.wake_at)
-        self.fetch.close_silent(self.now)
+        assert self.wants.wake_at != NEVER
+        self.now = max(self.now, self.wants.wake_at)
+        self.wants.close_silent(self.now)
 
 
 def test_the_teller_is_asked_when_it_is_due_and_not_before() -> None:
@@ -78,7 +74,7 @@ def test_the_teller_is_asked_when_it_is_due_and_not_before() -> None:
     puller = Puller()
     puller.wants.add(log(1), 5, BOB, 1_000)
 
-    assert puller.fetch.wake_at == 1_000
+    assert puller.wants.wake_at == 1_000
     assert puller.ask() == {}
 
     puller.now = 1_000
@@ -92,7 +88,7 @@ def test_who_tells_of_it_later_and_for_sooner_is_asked_sooner() -> None:
     puller.wants.add(log(1), 5, ANN, 200_000, by_digest=True)
     puller.wants.add(log(1), 6, BOB, 10_000)
 
-    assert puller.fetch.wake_at == 10_000
+    assert puller.wants.wake_at == 10_000
 
     puller.now = 10_000
 
@@ -201,9 +197,9 @@ def test_a_pull_that_is_heard_lives_on() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.heard(1, BOB, 300_000) == 5
+    assert puller.wants.heard(1, BOB, 300_000) == 5
 
-    puller.fetch.close_silent(TIMEOUT_US + 1)
+    puller.wants.close_silent(TIMEOUT_US + 1)
 
     assert puller.nonces == [1]
 
@@ -214,8 +210,8 @@ def test_only_who_was_asked_is_heard() -> None:
     puller.wants.add(log(1), 5, BOB, 0)
     puller.ask()
 
-    assert puller.fetch.heard(2, BOB, 0) is None
-    assert puller.fetch.heard(1, CYD, 0) is None
+    assert puller.wants.heard(2, BOB, 0) is None
+    assert puller.wants.heard(1, CYD, 0) is None
 
     puller.end(1, CYD)
     puller.end(2, BOB)
@@ -250,9 +246,9 @@ def test_while_the_disk_is_behind_nothing_is_asked() -> None:
 
     assert puller.ask(is_busy=True) == {}
 
-    puller.fetch.look_again(puller.now)
+    puller.wants.look_again(puller.now)
 
-    assert puller.now == puller.fetch.wake_at
+    assert puller.now == puller.wants.wake_at
     assert {BOB: (1, [log(1)])} == puller.ask()
 
 
@@ -265,13 +261,13 @@ def test_what_nobody_can_serve_is_let_go() -> None:
         for peer, (nonce, _) in puller.ask().items():
             asked.append(puller.now)
             puller.end(nonce, peer)
-        if puller.fetch.wake_at != NEVER:
+        if puller.wants.wake_at != NEVER:
             puller.sleep()
     pauses = [after - before for before, after in pairwise(asked)]
 
     assert len(asked) == FAILURES_MAX
     assert sorted(pauses) == pauses
-    assert puller.wants.abandoned == 1
+    assert puller.drops == {Drop.WANT_GIVEN_UP: 1}
 
     puller.wants.add(log(1), 5, CYD, puller.now)
 
@@ -286,7 +282,7 @@ def test_what_came_some_other_way_is_not_asked_for() -> None:
     puller.now = 1_000
 
     assert puller.ask() == {}
-    assert puller.fetch.wake_at == NEVER
+    assert puller.wants.wake_at == NEVER
     assert puller.wants.to_go == 0
 
 
@@ -358,7 +354,7 @@ class Dialogue(Puller):
 
     def wait(self) -> None:
         """Until something is due; who is silent too long is given up."""
-        if self.fetch.wake_at != NEVER:
+        if self.wants.wake_at != NEVER:
             self.sleep()
         self.under_way = {p: a for p, a in self.under_way.items() if a[0] in self.nonces}
 
@@ -388,7 +384,7 @@ def test_whatever_happens_everything_is_fetched_or_let_go(steps: list) -> None:
         talk.wait()
         talk.go_on()
 
-    assert (talk.fetch.wake_at, talk.nonces) == (NEVER, [])
+    assert (talk.wants.wake_at, talk.nonces) == (NEVER, [])
     assert talk.wants.to_go == 0
 
 
