@@ -30,11 +30,8 @@ PATIENCE_S = 1.0
 PING_BYTES_MAX = 43
 """A packed ping with the longest nonce has this size."""
 
-PACKET_BYTES_LEAST: int = next(
-    setting.metadata["within"][0]
-    for setting in fields(Settings)
-    if setting.name == "packet_bytes_max"
-)
+LIMITS = {setting.name: setting.metadata["within"] for setting in fields(Settings)}
+PACKET_BYTES_LEAST: int = LIMITS["packet_bytes_max"][0]
 
 NACK_BYTES = 3
 NOTHING = Nack(0)
