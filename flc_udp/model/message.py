@@ -75,7 +75,7 @@ class Message(NamedTuple):
     @property
     def dot(self) -> Dot:
         """The message's name."""
-        return Dot(self.log, self.seq)
+        return _new(Dot, (self.log, self.seq))
 
 
 def hash_of(encoded: bytes) -> bytes:
@@ -269,12 +269,12 @@ def peek_dot(encoded: bytes) -> Dot | None:
         return None
     first = encoded[_SEQ_AT]
     if first < 0x80:  # noqa: PLR2004  # msgpack positive fixint
-        return Dot(LogId(encoded[_LOG_AT:_SEQ_AT]), first)
+        return _new(Dot, (encoded[_LOG_AT:_SEQ_AT], first))
     width = _SEQ_WIDTHS.get(first)
     if width is None:
         return None
     seq = int.from_bytes(encoded[_SEQ_AT + 1 : _SEQ_AT + 1 + width], "big")
-    return Dot(LogId(encoded[_LOG_AT:_SEQ_AT]), seq)
+    return _new(Dot, (encoded[_LOG_AT:_SEQ_AT], seq))
 
 
 def _begins_with(encoded: bytes, log: bytes) -> bool:
