@@ -14,7 +14,7 @@ from flc_udp.core import notices as core_notices
 from flc_udp.daemon import notices as daemon_notices
 from flc_udp.daemon.hooks import hooks
 from flc_udp.daemon.watch.reasons import Code
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.notices import Notice
 from flc_udp.waist import notices as waist_notices
 from tests.daemon.watch.test_metrics import COUNTERS, GAUGES, HISTOGRAMS

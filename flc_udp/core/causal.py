@@ -14,7 +14,7 @@ from enum import Enum
 from typing import NamedTuple
 
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.history import NO_HEAD, Frontier, Head, History, advance
 from flc_udp.model.message import Message, Origin, hash_of
 

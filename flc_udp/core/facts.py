@@ -15,7 +15,7 @@ from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import LogId, NodeId
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import Micros
 from flc_udp.wire.rows import MemberRow
 

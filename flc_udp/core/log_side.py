@@ -25,8 +25,7 @@ from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.message import Message, Origin, decode, peek_dot, write
 from flc_udp.model.units import Micros, Millis

@@ -39,7 +39,7 @@ from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.history import History
 from flc_udp.model.message import Message
 from flc_udp.model.tags import Tags

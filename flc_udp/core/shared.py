@@ -7,7 +7,7 @@ from random import Random
 from flc_udp.config import Settings
 from flc_udp.core.effects import Outbox
 from flc_udp.core.standing import Standing
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 
 
 @dataclass(frozen=True, slots=True)

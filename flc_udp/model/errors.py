@@ -1,11 +1,91 @@
-"""Errors: the type of an error says whose fault it is.
+"""Errors and drops: the type of an error says whose fault it is.
 
 Junk from the network is `Malformed`. It is caught at one place, counted by its reason and dropped.
+Every drop is counted under one of the reasons in `Drop`. Their texts are the values of the label
+`reason` of the metric `flc_drops`, and what `flc status` prints, so they never change.
 A mistake of the caller is an `FlcError`, which names the thing and gives a hint. If the disk fails,
 that is `StoreFailed`. If an invariant of our own is broken, an `assert` fails.
 """
 
-from flc_udp.model.drops import Drop
+from enum import StrEnum
+
+
+class Drop(StrEnum):
+    """Why something that came in was not taken, or something that was to go out was not sent.
+
+    Most reasons say what is wrong with bytes that came from the network.
+    """
+
+    # The envelope of a datagram.
+    INBOX_FULL = "inbox full"
+    DATAGRAM_SIZE = "datagram size"
+    WIRE_VERSION_UNKNOWN = "wire version unknown"
+    KEY_UNKNOWN = "key or cluster unknown"
+    SEAL_BROKEN = "seal broken"
+
+    # Its payload, and the fields of packets.
+    PAYLOAD_NOT_MSGPACK = "payload is not msgpack"
+    KIND_UNKNOWN = "packet kind unknown"
+    PACKET_TOO_SHORT = "packet is too short"
+    ARRAY_EXPECTED = "array expected"
+    BYTES_EXPECTED = "bytes expected"
+    NUMBER_OUT_OF_RANGE = "number out of range"
+    FLAG_NOT_BOOLEAN = "flag is not true or false"
+    ID_NOT_8_BYTES = "id is not 8 bytes"
+    HASH_NOT_8_BYTES = "hash is not 8 bytes"
+    MEMBER_ROW_HAS_MAP = "member row has a map in it"
+    MEMBER_STATE_UNKNOWN = "member state unknown"
+    MEMBER_ADDRESS_NOT_CANONICAL = "member address is not numeric and canonical"
+    MEMBER_NAME_NOT_ALLOWED = "member name not allowed"
+    MEMBER_ID_IS_VISITOR = "member id is a visitor's"
+    MEMBER_TAG_NOT_ALLOWED = "member tag not allowed"
+    MEMBER_TAGS_TOO_MANY = "member has too many tags"
+    MEMBER_TAGS_OUT_OF_ORDER = "member tags out of order"
+    MEMBER_TAGS_TOO_LONG = "member tags too long"
+    BASE_ORIGIN_NOT_A_NODE = "base origin is not a node"
+    BASE_ROOM_NOT_OF_LOG = "base room is none of its log's"
+    WANT_NOT_A_SPAN = "want is not a span"
+    PIECE_DOES_NOT_FIT = "piece does not fit its message"
+    RANGE_WITHOUT_64_HASHES = "range does not have 64 hashes"
+    DIGEST_RANGE_EMPTY = "digest range is empty"
+    DIGEST_ROWS_OUT_OF_ORDER = "digest rows out of order"
+
+    # An encoded message.
+    MESSAGE_TOO_LARGE = "message too large"
+    MESSAGE_NOT_BYTES = "message is not bytes"
+    MESSAGE_NOT_MSGPACK = "message is not msgpack"
+    MESSAGE_NOT_ITS_FIELDS = "message is not an array of its fields"
+    MESSAGE_SEQ_OUT_OF_RANGE = "message seq out of range"
+    MESSAGE_CLOCK_OUT_OF_RANGE = "message clock out of range"
+    MESSAGE_STAMP_OUT_OF_RANGE = "message stamp out of range"
+    MESSAGE_LOG_NOT_AN_ID = "message log is not an id"
+    MESSAGE_WITHOUT_DOT = "message does not begin with its dot"
+    MESSAGE_PARENT_NOT_A_HASH = "message parent is not a hash"
+    MESSAGE_LABEL_NOT_ALLOWED = "message room or author is not allowed"
+    MESSAGE_BODY_TOO_LARGE = "message body too large"
+    MESSAGE_BODY_OF_OTHER_TYPE = "message body is neither text nor bytes"
+    MESSAGE_CAUSES_NOT_DOTS = "message causes are not dots"
+    MESSAGE_CAUSES_OUT_OF_ORDER = "message causes are not one for each other log, in order"
+    MESSAGE_CHAIN_WITHOUT_BEGINNING = "message chain does not begin at seq 1"
+    MESSAGE_ORIGIN_MISPLACED = "message origin outside the log's first message"
+    MESSAGE_ORIGIN_NOT_A_NODE = "message origin is not a node"
+
+    # What was decided about packets and messages that are well formed.
+    OWN_DATAGRAM = "own datagram"
+    DUPLICATE_MESSAGE = "duplicate message"
+    DUPLICATE_PIECE = "duplicate piece"
+    FORKED_LOG = "forked log"
+    BROKEN_CHAIN = "broken chain"
+    REPLAY_NOT_ASKED_FOR = "replay not asked for"
+    WAITING_FOR_THE_DISK = "waiting for the disk"
+    UNDONE_BY_FAILED_COMMIT = "undone by a failed commit"
+    HOLDBACK_OVERFLOW = "hold-back overflow"
+    PIECES_OVERFLOW = "pieces overflow"
+    MEMBER_TABLE_FULL = "member table full"
+    WANT_GIVEN_UP = "want given up"
+    PULL_TOO_MANY = "pull too many"
+    LOG_UNREADABLE = "log could not be read"
+    NOT_SENT = "not sent"
 
 
 class Malformed(Exception):  # noqa: N818  # the design's word for it

@@ -33,8 +33,7 @@ from flc_udp.config import (
 )
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.errors import Drop, FlcError, Malformed
 from flc_udp.model.units import Millis
 
 NO_PARENT = bytes(HASH_BYTES)

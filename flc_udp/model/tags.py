@@ -12,8 +12,7 @@ from itertools import pairwise
 from typing import NamedTuple
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.message import is_label, label_problem
 
 

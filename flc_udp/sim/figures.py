@@ -8,7 +8,7 @@ from typing import Annotated, NamedTuple
 import msgpack
 
 from flc_udp.model.dots import Dot
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.world import World

@@ -15,8 +15,7 @@ from collections.abc import Callable, Sequence
 
 from flc_udp.config import Settings
 from flc_udp.model.dots import Dot
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, SECOND_US, Micros
 from flc_udp.waist.notices import CommitFailed

@@ -12,8 +12,7 @@ from typing import NamedTuple
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.wire import codec
 from flc_udp.wire.packets import LIVENESS_KINDS, Packet, Replay, Rumor
 from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal

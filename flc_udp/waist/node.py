@@ -25,8 +25,7 @@ from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags

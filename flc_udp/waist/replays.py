@@ -12,8 +12,7 @@ from flc_udp.config import PIECE_BYTES
 from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.model.address import Address
 from flc_udp.model.dots import BEGINNING, Dot, LogId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import StoreFailed
+from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import stamp_of
 from flc_udp.waist.ports import Reads

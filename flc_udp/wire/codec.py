@@ -8,8 +8,7 @@ the key and is therefore either broken or of a later version.
 import msgpack
 
 from flc_udp.model.dots import NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.wire.forms import Struct, Values, struct_of
 from flc_udp.wire.packets import KIND_OF, Join, Leave, MemberDigest, Members, Packet, Update
 from flc_udp.wire.rows import ID, MemberRow

@@ -11,8 +11,7 @@ from typing import Any, NamedTuple
 import msgpack
 
 from flc_udp.model.dots import NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.wire.codec import FORMS, fields_of, read
 from flc_udp.wire.forms import Array, Form, OrNil, Struct
 from flc_udp.wire.packets import TITLE_OF, Packet

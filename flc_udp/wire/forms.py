@@ -16,8 +16,7 @@ from operator import call
 from types import GenericAlias
 from typing import Any, Generic, NamedTuple, TypeVar, get_args, get_type_hints
 
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 
 ROWS_CACHED = 8_192
 """A cached struct remembers this many arrays, those that were looked up last."""

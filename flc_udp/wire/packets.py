@@ -14,7 +14,7 @@ import re
 from typing import NamedTuple, get_args
 
 from flc_udp.config import PIECE_BYTES
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.wire.rows import (
     BaseRow,
     Data,

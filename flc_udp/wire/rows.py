@@ -13,8 +13,7 @@ from typing import Annotated, NamedTuple
 from flc_udp import config
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, parse_dot
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.model.message import Origin, is_label
 from flc_udp.model.tags import Tag, is_tag, tags_fault

@@ -32,8 +32,7 @@ from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES, WIRE_VERSION
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.errors import Drop, FlcError, Malformed
 
 KEY_BYTES = 32
 KEY_ID_AT = 1

@@ -42,7 +42,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.core.standing import NO_LOG, log_hash
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.history import Head
 from flc_udp.model.message import Message, decode, history_key
 from flc_udp.model.notices import Notice

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, Spans
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.history import History
 from flc_udp.model.message import NO_PARENT, Message, Origin, write
 from tests.model.stories import ROOMS, Story, log_of, steps, variant

@@ -12,8 +12,7 @@ from flc_udp.core.notices import LogForked, MemberDied, MemberSuspected
 from flc_udp.core.push.links import ANNOUNCE_BYTES
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.wire.packets import (
     Ack,
     Digest,

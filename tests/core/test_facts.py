@@ -10,7 +10,7 @@ import pytest
 from flc_udp.core.facts import Facts, LinkFacts, MemberFacts
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.standing import NO_LOG
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US
 from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor
 from flc_udp.wire.rows import State

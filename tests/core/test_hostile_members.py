@@ -33,8 +33,7 @@ from flc_udp.core.liveness.members import alive_row
 from flc_udp.core.notices import MemberChanged, MemberDied, MemberSuspected, Refuted
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US

@@ -5,8 +5,7 @@ from __future__ import annotations
 import pytest
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.tags import Tag, parse_tags, tags_fault
 
 FULL = tuple(Tag(f"{n:02}", "x" * (TAGS_BYTES_MAX // TAGS_MAX - 2)) for n in range(TAGS_MAX))

@@ -2,7 +2,7 @@
 
 import pytest
 
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 from flc_udp.wire.ring import add, remove, use

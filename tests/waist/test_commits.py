@@ -10,8 +10,7 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Adopt, Effect
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.replica import Replica
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.waist import commits as module

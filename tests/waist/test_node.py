@@ -8,8 +8,7 @@ import pytest
 from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.push.window import ANSWERS_WITHIN_US
 from flc_udp.model.dots import BEGINNING
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.model.errors import Drop, FlcError, StoreFailed
 from flc_udp.model.message import decode
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN

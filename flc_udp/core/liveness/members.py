@@ -16,7 +16,7 @@ from flc_udp.core.liveness.probe import RoundTrip
 from flc_udp.core.ranges import Table, row_hash_of
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, NodeId
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros
 from flc_udp.wire.packets import Update

@@ -21,7 +21,7 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Digest, Packet, Ranges
 from flc_udp.wire.rows import DigestRow, State

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 from flc_udp.config import MESSAGE_BYTES_MAX, PIECE_BYTES
 from flc_udp.model.dots import Dot, Spans
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.message import hash_of
 from flc_udp.wire.packets import Piece
 

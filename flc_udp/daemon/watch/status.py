@@ -15,7 +15,7 @@ from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, rfc3339

@@ -17,8 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.drops import Drop
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import NO_HEAD, Frontier, Head, advance
 from flc_udp.model.message import Message, Origin, decode
 from flc_udp.model.units import EPOCH

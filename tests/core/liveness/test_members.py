@@ -11,7 +11,7 @@ from flc_udp.config import TAGS_MAX, Settings
 from flc_udp.core.liveness.members import NEWS_BYTES, MemberTable, member_hash, overrides
 from flc_udp.core.liveness.news import TRANSMITS_FACTOR
 from flc_udp.model.address import Address
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.tags import Tag, Tags
 from flc_udp.wire.packets import Update
 from flc_udp.wire.packing import pack, packed_row

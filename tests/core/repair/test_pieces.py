@@ -9,7 +9,7 @@ from flc_udp.config import PIECE_BYTES
 from flc_udp.core.repair import pieces as room
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.model.dots import Dot
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.message import Message, decode, hash_of
 from flc_udp.wire.packets import Piece
 from flc_udp.wire.packing import pieces_of

@@ -10,7 +10,7 @@ from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
 from flc_udp.core.repair.wants import PULLS_MAX, WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
-from flc_udp.model.drops import Drop
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import NEVER
 
 TIMEOUT_US = 400_000
