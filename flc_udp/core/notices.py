@@ -1,15 +1,11 @@
 """What the core tells people: changes of members, refutations, clones, forks and lost history."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.notices import Level, Notice, WarningNotice
+from flc_udp.model.notices import Level, Notice
 from flc_udp.wire.rows import State
 
 
-@dataclass(frozen=True, slots=True)
 class MemberChanged(Notice):
     """The state of another member is a new one. This class is the base of the four that follow."""
 
@@ -19,28 +15,21 @@ class MemberChanged(Notice):
     address: Address
 
 
-@dataclass(frozen=True, slots=True)
 class MemberAlive(MemberChanged):
     """A member joined, came back, or refuted a suspicion."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberSuspected(MemberChanged):
+class MemberSuspected(MemberChanged, level=Level.WARNING):
     """A member did not answer its probes in time."""
 
-    level: ClassVar[Level] = Level.WARNING
     accuser: str | None = None
     """Name of the member whose probes failed, where this node knows it."""
 
 
-@dataclass(frozen=True, slots=True)
-class MemberDied(MemberChanged):
+class MemberDied(MemberChanged, level=Level.WARNING):
     """A suspect did not refute in time."""
 
-    level: ClassVar[Level] = Level.WARNING
 
-
-@dataclass(frozen=True, slots=True)
 class MemberLeft(MemberChanged):
     """A member left in order, or an operator forgot it."""
 
@@ -54,8 +43,7 @@ MEMBER_NOTICES: dict[State, type[MemberChanged]] = {
 """The notice that tells of each state."""
 
 
-@dataclass(frozen=True, slots=True)
-class Refuted(WarningNotice):
+class Refuted(Notice, level=Level.WARNING):
     """Others said something wrong about this node, and it contradicted them."""
 
     claim: str
@@ -64,8 +52,7 @@ class Refuted(WarningNotice):
     """The incarnation at which this node contradicted them."""
 
 
-@dataclass(frozen=True, slots=True)
-class CloneMet(WarningNotice):
+class CloneMet(Notice, level=Level.WARNING):
     """Another process runs under this node's id."""
 
     id: NodeId
@@ -75,15 +62,12 @@ class CloneMet(WarningNotice):
     """Whether this node keeps the id. The other one takes a new id then."""
 
 
-@dataclass(frozen=True, slots=True)
-class LogForked(Notice):
+class LogForked(Notice, level=Level.ERROR):
     """Two messages have one name: a disk or a machine was copied, or it broke."""
 
-    level: ClassVar[Level] = Level.ERROR
     dot: Dot
 
 
-@dataclass(frozen=True, slots=True)
 class HistoryTruncated(Notice):
     """No member keeps some old messages any more, so this node starts above their floor."""
 

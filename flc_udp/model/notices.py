@@ -9,7 +9,7 @@ import re
 from dataclasses import dataclass, fields
 from enum import Enum
 from pathlib import PurePath
-from typing import ClassVar
+from typing import ClassVar, dataclass_transform
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
@@ -23,14 +23,21 @@ class Level(Enum):
     ERROR = "error"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass_transform(frozen_default=True)
+@dataclass(frozen=True)
 class Notice:
-    """A fact for people.
+    """A fact for people. Every class of notices is a frozen dataclass.
 
-    A field that has a default is left out of the log when it has that value.
+    It names its level where it is declared, or has that of its base. A field that has a default is
+    left out of the log when it has that value.
     """
 
     level: ClassVar[Level] = Level.INFO
+
+    def __init_subclass__(cls, level: Level | None = None) -> None:
+        """Make a dataclass of each class of notices."""
+        dataclass(frozen=True)(cls)
+        cls.level = level or cls.level
 
     @classmethod
     def event(cls) -> str:
@@ -41,13 +48,6 @@ class Notice:
         """The fields as the log prints them: ids in hex, addresses and dots as text."""
         values = ((field, getattr(self, field.name)) for field in fields(self))
         return {f.name: _printed(value) for f, value in values if value != f.default}
-
-
-@dataclass(frozen=True, slots=True)
-class WarningNotice(Notice):
-    """A fact that somebody should look into."""
-
-    level: ClassVar[Level] = Level.WARNING
 
 
 def _printed(value: object) -> object:

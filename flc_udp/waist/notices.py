@@ -1,28 +1,21 @@
 """What the waist tells people: commits, retention and bases that failed."""
 
-from dataclasses import dataclass
-from typing import ClassVar
-
-from flc_udp.model.notices import Level, Notice, WarningNotice
+from flc_udp.model.notices import Level, Notice
 
 
-@dataclass(frozen=True, slots=True)
-class CommitFailed(Notice):
+class CommitFailed(Notice, level=Level.ERROR):
     """The log cannot be written. The node goes on read-only, and tries again by itself."""
 
-    level: ClassVar[Level] = Level.ERROR
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RetentionFailed(WarningNotice):
+class RetentionFailed(Notice, level=Level.WARNING):
     """Old messages could not be deleted. The node tries again at the next look."""
 
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class BaseFailed(WarningNotice):
+class BaseFailed(Notice, level=Level.WARNING):
     """Another node's base could not be written. The node looks what the log holds, and goes on."""
 
     reason: str
