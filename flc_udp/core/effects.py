@@ -4,7 +4,7 @@ The Node carries effects out in one fixed order: commit, send, show. `Append` st
 `Deliver` comes out of a finished one. The core itself does none of it.
 """
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId
@@ -14,8 +14,7 @@ from flc_udp.model.notices import Notice
 from flc_udp.wire.packets import BasePull, Packet, Pull
 
 
-@dataclass(frozen=True, slots=True)
-class Append:
+class Append(NamedTuple):
     """Commit these messages.
 
     The predecessor and the causes of each are held, or stand before it.
@@ -24,8 +23,7 @@ class Append:
     messages: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Deliver:
+class Deliver(NamedTuple):
     """Show these messages: they are durable, and their order respects causality."""
 
     position: int
@@ -33,16 +31,14 @@ class Deliver:
     messages: tuple[Message, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Send:
+class Send(NamedTuple):
     """Send these packets to each address. They are packed once and sealed once for all of them."""
 
     to: tuple[Address, ...]
     packets: tuple[Packet, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class StreamReplay:
+class StreamReplay(NamedTuple):
     """Read what a peer pulled from the log, in (stamp, log, seq) order, and stream it there."""
 
     to: Address
@@ -51,16 +47,14 @@ class StreamReplay:
     """Logs of which this node holds less than the peer wants."""
 
 
-@dataclass(frozen=True, slots=True)
-class StreamBase:
+class StreamBase(NamedTuple):
     """Read a page of the base, which stands for all below this node's floor, and stream it."""
 
     to: Address
     pull: BasePull
 
 
-@dataclass(frozen=True, slots=True)
-class Adopt:
+class Adopt(NamedTuple):
     """Take another node's floor and base as our own, because nobody holds what is below that floor.
 
     The core is built anew from what the log holds afterwards.

@@ -171,8 +171,8 @@ class LoopGround:
 
     def try_disk(self) -> None:
         """Write a little."""
-        write = partial(self._log.save_incarnation, self.node.me.incarnation)
-        node = self.node
+        node, me = self.node, self.node.me
+        write = partial(self._log.save_self, me.id, me.incarnation)
         self._write(write, lambda _: node.disk_is_well(), lambda _: node.disk_failed())
 
     def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
@@ -189,13 +189,9 @@ class LoopGround:
         adopt = partial(self._log.adopt, floor, base)
         self._write(adopt, self.node.adopted, self.node.adoption_failed)
 
-    def save_incarnation(self, incarnation: int) -> None:
+    def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, after what is being written."""
-        self._write_later(partial(self._log.save_incarnation, incarnation))
-
-    def save_identity(self, node: NodeId) -> None:
-        """Remember it, after what is being written."""
-        self._write_later(partial(self._log.save_identity, node))
+        self._write_later(partial(self._log.save_self, node, incarnation))
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members, after what is being written."""

@@ -4,20 +4,18 @@ The log may hold more for a moment. Only what the node has shown may be printed,
 to a hook, because only then is it known who said it.
 """
 
+from dataclasses import dataclass
+
 from flc_udp.core.effects import Deliver
 
 
+@dataclass(slots=True)
 class ShownCursor:
     """The last position of the log that may be seen."""
 
-    def __init__(self, position: int) -> None:
-        self._position = position
-
-    @property
-    def position(self) -> int:
-        """Everything up to this position was shown."""
-        return self._position
+    position: int
+    """Everything up to this position was shown."""
 
     def move(self, deliver: Deliver) -> None:
         """These messages are shown now."""
-        self._position = deliver.position + len(deliver.messages) - 1
+        self.position = deliver.position + len(deliver.messages) - 1

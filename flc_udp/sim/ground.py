@@ -197,13 +197,9 @@ class HeapGround:
 
     # --- Small writes, which take a moment --------------------------------------------------------
 
-    def save_incarnation(self, incarnation: int) -> None:
+    def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
-        self._later(self._heap.now + MS_US, self.log.save_incarnation, incarnation)
-
-    def save_identity(self, node: NodeId) -> None:
-        """Remember it, soon."""
-        self._later(self._heap.now + MS_US, self.log.save_identity, node)
+        self._later(self._heap.now + MS_US, self.log.save_self, node, incarnation)
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members."""
@@ -218,7 +214,7 @@ class HeapGround:
             self._trace("F", "fails to write a little")
             self.running.disk_failed()
             return
-        self.log.save_incarnation(self.running.me.incarnation)
+        self.log.save_self(self.running.me.id, self.running.me.incarnation)
         self.running.disk_is_well()
 
     def recover(self) -> None:

@@ -162,26 +162,21 @@ class Log:
 
     # --- What the node keeps about itself and its peers -------------------------------------------
 
-    def identity(self, fresh: NodeId) -> NodeId:
-        """The node's id. It is `fresh` at first use, and the same ever after."""
+    def identity(self) -> NodeId | None:
+        """The node's id. None: it has not been saved yet."""
         node = self._queries.fact("id")
-        if isinstance(node, bytes):
-            return NodeId(node)
-        self.save_identity(fresh)
-        return fresh
-
-    def save_identity(self, node: NodeId) -> None:
-        """Take another id, because a live clone has this one, too."""
-        self._save("identity", (SAVE_FACT, [("id", node)]))
+        return NodeId(node) if isinstance(node, bytes) else None
 
     def incarnation(self) -> int:
         """The greatest incarnation that was ever saved, or 0."""
         incarnation = self._queries.fact("incarnation")
         return incarnation if isinstance(incarnation, int) else 0
 
-    def save_incarnation(self, n: int) -> None:
-        """Remember the incarnation. A lower one than is known changes nothing."""
-        self._save("incarnation", (RAISE_FACT, [("incarnation", n)]))
+    def save_self(self, node: NodeId, incarnation: int) -> None:
+        """Remember id and incarnation. An incarnation lower than is known changes nothing."""
+        self._save(
+            "self", (SAVE_FACT, [("id", node)]), (RAISE_FACT, [("incarnation", incarnation)])
+        )
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
         """Remembered members: (node id, name, address), by id."""

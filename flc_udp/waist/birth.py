@@ -29,9 +29,10 @@ def give_birth(
     random: Random,
 ) -> Node:
     """Make the node of a new run. `seal_of` makes the seal of the session that it is given."""
-    node_id = kept.identity(_fresh_id(random))
+    fresh_id = _fresh_id(random)
+    node_id = kept.identity() or fresh_id
     incarnation = max(kept.incarnation() + 1, ground.wall() // 1_000)
-    kept.save_incarnation(incarnation)
+    kept.save_self(node_id, incarnation)
     boot, tags = random.getrandbits(63), parse_tags(settings.tags)
     me = alive_row(node_id, incarnation, address, name, boot, tags)
     seal = seal_of(random.randbytes(SESSION_BYTES))

@@ -271,10 +271,8 @@ class Node:
     def _save_self(self) -> None:
         me, saved = self.me, self._saved
         self._saved = me
-        if me.id != saved.id:
-            self._ground.save_identity(me.id)
-        if me.incarnation != saved.incarnation:
-            self._ground.save_incarnation(me.incarnation)
+        if (me.id, me.incarnation) != (saved.id, saved.incarnation):
+            self._ground.save_self(me.id, me.incarnation)
 
     def _save_peers(self, now: Micros, *, at_once: bool = False) -> None:
         if self._peers.is_due(now, at_once=at_once):

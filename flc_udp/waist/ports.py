@@ -82,14 +82,14 @@ class Keeps(Protocol):
     `store.log.Log` is one.
     """
 
-    def identity(self, fresh: NodeId) -> NodeId:
-        """The node's id. It is `fresh` at the first start, and the same ever after."""
+    def identity(self) -> NodeId | None:
+        """The node's id. None: this is its first start."""
 
     def incarnation(self) -> int:
         """The greatest incarnation that was ever saved, or 0."""
 
-    def save_incarnation(self, n: int) -> None:
-        """Remember an incarnation."""
+    def save_self(self, node: NodeId, incarnation: int) -> None:
+        """Remember the node's id, and its incarnation."""
 
     def peers(self) -> list[PeerRow]:
         """The members that were remembered."""
@@ -134,11 +134,8 @@ class Ground(Protocol):
         It ends in `Node.adopted` or `Node.adoption_failed`.
         """
 
-    def save_incarnation(self, incarnation: int) -> None:
-        """Remember it for the next start, soon."""
-
-    def save_identity(self, node: NodeId) -> None:
-        """This node has another id. Remember it for the next start, soon."""
+    def save_self(self, node: NodeId, incarnation: int) -> None:
+        """Remember this node's id and incarnation for the next start, soon."""
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members for the next start, soon."""

@@ -259,7 +259,7 @@ def picture(stand: Stand) -> dict[str, object]:
         "tables": tables(node),
         "sent": stand.sent,
         "told": stand.told,
-        "saved": (stand.incarnations, stand.identities, stand.peers),
+        "saved": (stand.selves, stand.peers),
         "wake at": node.wake_at,
     }
 

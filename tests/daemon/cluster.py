@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import os
 import signal
 from collections.abc import Mapping
@@ -53,7 +54,8 @@ class Node(LocalNode):
         for process in self.processes:
             process.kill()  # This reaches a stopped process too.
             process.wait()
-        await self.hang_up()
+        for client in self.clients:
+            await client.close()
 
     async def flc(self, command: str, *words: str, stdin: bytes = b"") -> Ended:
         """Run `flc COMMAND` against this node."""
@@ -67,6 +69,12 @@ class Node(LocalNode):
         """Give its local health; 0 is good."""
         members = await self.control.members()
         return next(int(member["health"]) for member in members if member["self"])
+
+    def logged(self, *events: str) -> list[dict[str, Any]]:
+        """Give the records of these events in its log, oldest first."""
+        whole_lines = self.log.read_text(errors="replace").split("\n")[:-1]
+        records = [json.loads(line) for line in whole_lines if line.startswith("{")]
+        return [record for record in records if record["event"] in events]
 
     def resident_bytes(self) -> int:
         """Give its memory (RSS)."""

@@ -141,10 +141,10 @@ def test_a_disk_that_is_full_at_the_start_is_told(
 ) -> None:
     """The node is not born, and what was opened for it is closed again."""
 
-    def fail(_log: Log, _n: int) -> None:
-        raise StoreFailed("save incarnation", "database or disk is full")
+    def fail(_log: Log, _node: bytes, _incarnation: int) -> None:
+        raise StoreFailed("save self", "database or disk is full")
 
-    monkeypatch.setattr(Log, "save_incarnation", fail)
+    monkeypatch.setattr(Log, "save_self", fail)
     monkeypatch.setattr(run, "log_to_stderr", lambda _settings: None)
     settings = Settings(data=str(tmp_path), bind="127.0.0.1:0", name="ann")
 

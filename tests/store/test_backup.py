@@ -30,8 +30,7 @@ def home(tmp_path: Path, authors: Authors) -> Path:
     home = tmp_path / "home"
     home.mkdir()
     with closing(Log.open(home / "flc.db")) as log:
-        log.identity(ID)
-        log.save_incarnation(1_234_567)
+        log.save_self(ID, 1_234_567)
         log.save_peers([(b"another!", "ben", "127.0.0.1:7353")])
         log.append([authors.say("ann", body="x" * 1_000) for _ in range(100)])
     return home
@@ -109,8 +108,7 @@ def test_a_copy_is_another_node(home: Path, tmp_path: Path) -> None:
     assert ID not in (tmp_path / "copy").read_bytes()
     assert b"127.0.0.1:7353" not in (tmp_path / "copy").read_bytes()
     with closing(Log.open(tmp_path / "copy")) as log:
-        assert (log.incarnation(), log.peers()) == (0, [])
-        assert log.identity(b"fresh id") == b"fresh id"
+        assert (log.identity(), log.incarnation(), log.peers()) == (None, 0, [])
 
 
 def test_what_was_pruned_stays_pruned(home: Path, node: Log, tmp_path: Path) -> None:

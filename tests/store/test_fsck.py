@@ -67,8 +67,7 @@ def good(said: list[Message], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good database of a node that has ended."""
     path = tmp_path_factory.mktemp("good") / "flc.db"
     log = Log.open(path)
-    log.identity(b"a node!!")
-    log.save_incarnation(7)
+    log.save_self(b"a node!!", 7)
     log.save_peers([(b"another!", "ben", "127.0.0.1:7353")])
     bot = [m.dot for m in said if m.log == said[0].log]
     log.append(said[:4], once=[("bot", 1, bot[0])])

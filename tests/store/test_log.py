@@ -372,18 +372,18 @@ class TestOnce:
 
 
 class TestFacts:
-    def test_the_identity_is_drawn_once(self, log: Log) -> None:
-        """The first bytes offered are the node's id, until it takes another."""
-        assert log.identity(b"first id") == b"first id"
-        assert log.identity(b"second!!") == b"first id"
-        log.save_identity(b"a third!")
-        assert log.identity(b"fourth!!") == b"a third!"
+    def test_the_last_identity_counts(self, log: Log) -> None:
+        """There is none at first; then it is the one that was saved last."""
+        assert log.identity() is None
+        log.save_self(b"first id", 1)
+        log.save_self(b"a third!", 2)
+        assert log.identity() == b"a third!"
 
     def test_the_incarnation_is_never_lowered(self, log: Log) -> None:
         """Saving a lower incarnation changes nothing."""
         assert log.incarnation() == 0
-        log.save_incarnation(9)
-        log.save_incarnation(4)
+        log.save_self(b"node id!", 9)
+        log.save_self(b"node id!", 4)
         assert log.incarnation() == 9
 
     def test_peers_are_replaced_as_a_whole(self, log: Log) -> None:

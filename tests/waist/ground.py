@@ -33,8 +33,7 @@ class ListGround:
         """How often the disk was to be tried."""
         self.retains: list[tuple[int | None, int | None]] = []
         self.adopts: list[tuple[int, Sequence[BaseLog]]] = []
-        self.incarnations: list[int] = []
-        self.identities: list[NodeId] = []
+        self.selves: list[tuple[NodeId, int]] = []
         self.peers: list[Sequence[PeerRow]] = []
         self.shown: list[Deliver] = []
         self.notices: list[Notice] = []
@@ -71,13 +70,9 @@ class ListGround:
         """Add the base to the list."""
         self.adopts.append((floor, base))
 
-    def save_incarnation(self, incarnation: int) -> None:
+    def save_self(self, node: NodeId, incarnation: int) -> None:
         """Add it to the list."""
-        self.incarnations.append(incarnation)
-
-    def save_identity(self, node: NodeId) -> None:
-        """Add it to the list."""
-        self.identities.append(node)
+        self.selves.append((node, incarnation))
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Add the members to the list."""

@@ -34,19 +34,18 @@ class Shelf:
         self.rows: list[PeerRow] = []
         self.kept = KeptInList([])
 
-    def identity(self, fresh: NodeId) -> NodeId:
-        """The id, which is `fresh` at the first start."""
-        if self.id is None:
-            self.id = fresh
+    def identity(self) -> NodeId | None:
+        """The last one that was saved."""
         return self.id
 
     def incarnation(self) -> int:
         """The last one that was saved."""
         return max(self.saved, default=0)
 
-    def save_incarnation(self, n: int) -> None:
-        """Keep it."""
-        self.saved.append(n)
+    def save_self(self, node: NodeId, incarnation: int) -> None:
+        """Keep them."""
+        self.id = node
+        self.saved.append(incarnation)
 
     def peers(self) -> list[PeerRow]:
         """Those of the test."""

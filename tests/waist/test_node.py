@@ -88,11 +88,11 @@ class TestOrder:
         ann.receive(Update((me._replace(state=State.SUSPECT),)))
         ann.turn()
 
-        assert [me.incarnation + 1] == ann.incarnations
+        assert [(me.id, me.incarnation + 1)] == ann.selves
 
         ann.turn(1_000)
 
-        assert [me.incarnation + 1] == ann.incarnations
+        assert [(me.id, me.incarnation + 1)] == ann.selves
 
 
 class TestBatches:

@@ -8,7 +8,6 @@ reaped, so the id never belongs to another process; and `temporary_cluster` leav
 """
 
 import asyncio
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from pathlib import Path
 
 import flc_udp
 from flc_udp.cli.connect import SOCKET
-from flc_udp.client import Client, Record
+from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
 
 FLC = (sys.executable, "-P", "-m", "flc_udp")
@@ -81,7 +80,8 @@ class LocalNode:
         self.address = self.id = ""
         self.processes: list[subprocess.Popen[bytes]] = []
         """The processes of all launches."""
-        self._clients: list[Client] = []
+        self.clients: list[Client] = []
+        """Connections to it."""
 
     @property
     def process(self) -> subprocess.Popen[bytes]:
@@ -91,7 +91,7 @@ class LocalNode:
     @property
     def control(self) -> Client:
         """The newest connection."""
-        return self._clients[-1]
+        return self.clients[-1]
 
     def launch(self, *seeds: str) -> None:
         """Start the process, whether or not it can run."""
@@ -130,8 +130,8 @@ class LocalNode:
         return True
 
     async def client(self) -> Client:
-        """Make a new connection, which `hang_up` closes with the others."""
-        self._clients.append(await Client.connect(self.data / SOCKET))
+        """Make a new connection."""
+        self.clients.append(await Client.connect(self.data / SOCKET))
         return self.control
 
     def kill9(self) -> None:
@@ -153,17 +153,6 @@ class LocalNode:
         if process.returncode:
             raise broken(f"{self.name} prints its log", f"exit {process.returncode}")
         return lines
-
-    def logged(self, *events: str) -> list[Record]:
-        """Give the records of these events in its log, oldest first."""
-        whole_lines = self.log.read_text(errors="replace").split("\n")[:-1]
-        records = [json.loads(line) for line in whole_lines if line.startswith("{")]
-        return [record for record in records if record["event"] in events]
-
-    async def hang_up(self) -> None:
-        """Close all connections to it."""
-        for client in self._clients:
-            await client.close()
 
 
 class LocalCluster:

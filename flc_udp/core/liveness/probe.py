@@ -12,6 +12,7 @@ Times are in µs.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from random import Random
+from typing import NamedTuple
 
 from flc_udp.model.dots import NodeId
 from flc_udp.model.units import Micros
@@ -20,8 +21,7 @@ INDIRECT_TIMEOUTS = 2
 """The indirect stage lasts this many direct timeouts: the way through a relay is twice as long."""
 
 
-@dataclass(frozen=True, slots=True)
-class RoundTrip:
+class RoundTrip(NamedTuple):
     """Smoothed round trip of a member, or of all, and its variation (RFC 6298, section 2)."""
 
     smoothed_us: int

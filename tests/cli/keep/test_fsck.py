@@ -86,9 +86,9 @@ async def test_a_pruned_database(flc: Flc, data: Path) -> None:
 async def test_beside_a_running_node(flc: Flc, data: Path) -> None:
     """The node's writer has the file open, and neither is disturbed."""
     node = Log.open(data / "flc.db")
-    node.save_incarnation(7)
+    node.save_self(b"a node!!", 7)
     assert (await flc("fsck", "--data", str(data))).code == 0
-    node.save_incarnation(8)
+    node.save_self(b"a node!!", 8)
     node.close()
 
 

@@ -8,9 +8,9 @@ from hypothesis import strategies as st
 from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, SPANS_PER_LOG, PullWriter
-from flc_udp.model.dots import Dot, LogId, Spans
+from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.wire.packets import Piece, Pull
-from flc_udp.wire.packing import Packer
+from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import Want
 
 PACKET_BYTES_MAX = 1_400
@@ -38,9 +38,7 @@ def left_out(wants: list[Want], log: LogId, missing: Spans) -> Spans:
 def fits(wants: list[Want]) -> bool:
     """Whether a pull with these wants, and the longest of all else, is one datagram."""
     pull = Pull((1 << 64) - 1, 1 << 24, True, STAMP_LIMIT - 1, STAMP_LIMIT, tuple(wants))
-    packer = Packer(bytes(8), PACKET_BYTES_MAX - SEAL_BYTES)
-    packer.add(pull)
-    return len(packer.finish()) == 1
+    return len(pack(NodeId(bytes(8)), [pull], PACKET_BYTES_MAX - SEAL_BYTES)) == 1
 
 
 @given(many_logs)
