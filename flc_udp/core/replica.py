@@ -341,10 +341,6 @@ class Replica:
         """The rows of the other members that are alive or suspect."""
         return [member.row for member in self._members.live()]
 
-    def row_of(self, node: NodeId) -> MemberRow | None:
-        """A member's row, this node's own too; None for one that is unknown."""
-        return self._members.row_of(node)
-
     def member(self, node: NodeId, now: Micros) -> MemberFacts | None:
         """What is known of one other member. None: there is none with this id."""
         found = None if node == self.me.id else self._members.get(node)

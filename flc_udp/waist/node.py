@@ -398,10 +398,6 @@ class Node:
         """The rows of the other members that are alive or suspect."""
         return self._replica.live_rows()
 
-    def row_of(self, node: NodeId) -> MemberRow | None:
-        """A member's row, this node's own too; None for one that is unknown."""
-        return self._replica.row_of(node)
-
     def member(self, node: NodeId) -> MemberFacts | None:
         """What is known of one other member."""
         return self._replica.member(node, self._ground.now())

@@ -616,9 +616,9 @@ def test_a_suspicion_remembers_few_accusers() -> None:
         ann.node.turn()
         weights.append(weight(ann))
 
-    believed = ann.node.row_of(BEN.id)
+    believed = ann.node.member(BEN.id)
     assert believed is not None
-    assert believed.state is State.SUSPECT
+    assert believed.row.state is State.SUSPECT
     assert weights[1] - weights[0] <= 1_000 * 8
 
 
@@ -682,7 +682,10 @@ class Intrigue:
         nodes = [self.world.machines[name].node for name in (teller, about)]
         assert nodes[0] is not None
         assert nodes[1] is not None
-        return nodes[0].row_of(nodes[1].me.id)
+        if teller == about:
+            return nodes[0].me
+        known = nodes[0].member(nodes[1].me.id)
+        return None if known is None else known.row
 
     def accuse(self, name: str, state: State, incarnation: int | None = None) -> MemberRow:
         """Some of the others are told so of a member, which does not hear it; its row before."""

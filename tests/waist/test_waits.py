@@ -133,7 +133,9 @@ class TestNode:
         while not ended and ann.time < 9 * LATE:
             ann.turn(100 * MS_US)
 
-        assert ann.node.row_of(BOB.id)._replace(accuser=bytes(8)) == BOB._replace(state=State.DEAD)
+        assert ann.node.member(BOB.id).row._replace(accuser=bytes(8)) == BOB._replace(
+            state=State.DEAD
+        )
         assert ended == [WaitEnded((), (BOB.id,), False), WaitEnded((), (BOB.id,), True)]
 
     def test_it_ends_when_the_last_one_waited_for_leaves(self) -> None:

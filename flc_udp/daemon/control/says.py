@@ -154,8 +154,8 @@ class Says:
         say.finish(record)
 
     def _titles(self, nodes: Sequence[NodeId]) -> list[str]:
-        rows = [(node, self._ground.node.row_of(node)) for node in nodes]
-        return [node.hex() if row is None else f"{row.name} ({node.hex()})" for node, row in rows]
+        found = [(node, self._ground.node.member(node)) for node in nodes]
+        return [f"{peer.row.name} ({node.hex()})" if peer else node.hex() for node, peer in found]
 
 
 def _record(said: Committed) -> Record:
