@@ -106,7 +106,7 @@ keys {} (keep.keys): show or change the keys of a running node: the first seals,
   flc keys remove open
   flc keys list --json | jq -r 'select(.seals) | .id'
 
-config (run.run): print a file of all settings to start from, or what is changed here
+config (run.config): print a file of all settings to start from, or what is changed here
   flc config --example > flc.toml
   flc config --config flc.toml
 
@@ -119,7 +119,7 @@ demo (run.demo): show a cluster in one terminal: chat, kill -9, catch up, equal 
   flc demo
   flc demo --nodes 5
 
-sim (run.run): run the same code under a virtual clock and a lossy network
+sim (run.sim): run the same code under a virtual clock and a lossy network
   flc sim --nodes 50 --loss 5 --seed 7
 """
 

@@ -309,7 +309,7 @@ class Replica:
     @property
     def root(self) -> bytes:
         """The root of all durable logs."""
-        return self._standing.root
+        return self._standing.table.root
 
     @property
     def uncommitted(self) -> int:
@@ -369,7 +369,7 @@ class Replica:
             me=me.row,
             log=standing.log,
             members=(own, *others),
-            members_root=self._members.root,
+            members_root=self._members.table.root,
             health=health_facts(health, now),
             root=self.root,
             logs=len(standing.table),

@@ -40,11 +40,6 @@ class Standing:
         self._heads = dict(heads)
 
     @property
-    def root(self) -> bytes:
-        """The root of all durable heads."""
-        return self.table.root
-
-    @property
     def own_head(self) -> int:
         """The durable head's seq of this run's log."""
         return self.held(self.log)

@@ -45,7 +45,7 @@ def backup(args: argparse.Namespace) -> None:
     record = {
         "messages": standing.messages,
         "bytes": made.size_bytes,
-        "root": standing.root.hex(),
+        "root": standing.table.root.hex(),
         "path": args.file,
     }
     line = "{messages} messages, {bytes} bytes, root {root}"

@@ -98,7 +98,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
     # The base is held in memory, because the head of the export tells how many lines it has.
     base = [] if room else list(_base(reader))
     count = sum(held.values()) if room is None else held[room]
-    logs, root = len(standing.table), standing.root.hex()
+    logs, root = len(standing.table), standing.table.root.hex()
     yield head_line(ExportHead(room, count, len(base), reader.floor(), logs, root))
     yield from base
     for _, encoded in reader.history(room):

@@ -119,7 +119,7 @@ class Import:
             "imported": self.imported,
             "held": self.held,
             "messages": standing.messages,
-            "root": standing.root.hex(),
+            "root": standing.table.root.hex(),
         }
 
     # --- Inside -------------------------------------------------------------------------------

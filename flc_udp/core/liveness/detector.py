@@ -152,7 +152,7 @@ class Detector:
 
     @property
     def _roots(self) -> tuple[bytes, bytes, bool]:
-        return self._standing.root, self._members.root, self._standing.catching_up
+        return self._standing.table.root, self._members.table.root, self._standing.catching_up
 
     # --- Who and how long -------------------------------------------------------------------
 

@@ -114,11 +114,6 @@ class MemberTable:
         self.news = News()
         self.news.put(me.id)
 
-    @property
-    def root(self) -> bytes:
-        """The root of the live members."""
-        return self.table.root
-
     def __getitem__(self, node: NodeId) -> Member:
         return self._others[node]
 

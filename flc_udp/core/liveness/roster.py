@@ -60,7 +60,7 @@ class Roster:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
-        if root == self._members.root:
+        if root == self._members.table.root:
             self._pause_us = self._shortest_us
         elif now >= self._next_exchange:
             self._next_exchange = Micros(now + self._pause_us)

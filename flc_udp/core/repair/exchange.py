@@ -100,7 +100,7 @@ class Exchange:
         """A probe told a peer's root. Start an exchange if it differs and one is due."""
         if sender == VISITOR:
             return
-        agrees = root == self._standing.root
+        agrees = root == self._standing.table.root
         member = self._members.get(sender)
         if member is not None:
             member.catching_up, member.root_at = catching_up, now

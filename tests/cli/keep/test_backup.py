@@ -27,7 +27,7 @@ def data(tmp_path: Path) -> Path:
 async def test_a_line_of_what_was_copied(flc: Flc, data: Path, tmp_path: Path) -> None:
     """Messages, bytes and root, as the copy has them; the same as JSON."""
     with closing(Log.open(data / "flc.db")) as log:
-        root = Standing(log.load().heads).root.hex()
+        root = Standing(log.load().heads).table.root.hex()
     copy = tmp_path / "copy"
     ended = await flc("backup", str(copy), "--data", str(data))
     size = copy.stat().st_size

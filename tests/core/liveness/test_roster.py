@@ -54,7 +54,7 @@ class Peer:
     @property
     def root(self) -> bytes:
         """Of its members."""
-        return self.liveness.members.root
+        return self.liveness.members.table.root
 
     def compare(self, other: "Peer", now: int = 0) -> None:
         """A probe told the other's root."""

@@ -1,0 +1,81 @@
+"""`flc config`: prints the settings as TOML that `flc run --config` takes.
+
+Names, defaults, reasons and limits are those of `config.Settings`, so they are always the ones that
+are checked.
+"""
+
+import argparse
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import Field, fields
+from textwrap import wrap
+from typing import Any
+
+from flc_udp.config import PROFILES, Settings
+
+COLUMNS = 88
+
+HEAD = """Every setting of a node, with its default. Take the # from a line to change the setting.
+Flags of `flc run` and variables FLC_NAME have priority over this file; `flc config --config FILE`
+tells what is wrong with it."""
+
+
+def add_config(parser: argparse.ArgumentParser) -> None:
+    """`flc config [--example] [--config FILE.toml]`."""
+    flag = parser.add_argument
+    flag("--example", action="store_true", help="an annotated file of all settings")
+    flag("--config", metavar="FILE.toml", help="check this file, and print what it changes")
+
+
+def config(args: argparse.Namespace) -> None:
+    """Print the example, or the settings that the environment and a file change."""
+    for line in example() if args.example else changed(args.config):
+        print(line)
+
+
+def example() -> Iterator[str]:
+    """Write a file with every setting, its reason and what is allowed."""
+    yield from _comment(HEAD)
+    for setting in fields(Settings):
+        if title := setting.metadata["begins"]:
+            yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
+        yield ""
+        yield from _comment("; ".join([setting.metadata["why"], *_allowed(setting)]))
+        yield f"#{setting.name} = {_toml(getattr(Settings(), setting.name))}"
+
+
+def changed(config_file: str | None) -> Iterator[str]:
+    """Write the settings that are not the default; raises FlcError for what is not allowed."""
+    from flc_udp.daemon import settings
+
+    default, found = Settings(), settings.load(config_file, os.environ, {})
+    for variable, hint in settings.unknown_variables(os.environ):
+        yield from _comment(f"{variable} is in the environment and no setting: {hint}")
+    for setting in fields(Settings):
+        value = getattr(found, setting.name)
+        if value != getattr(default, setting.name):
+            yield f"{setting.name} = {_toml(value)}"
+
+
+def _allowed(setting: Field[Any]) -> Iterator[str]:
+    limits = setting.metadata
+    if limits["choices"]:
+        yield "one of " + ", ".join(limits["choices"])
+    elif limits["within"]:
+        low, high = limits["within"]
+        yield f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+    if limits["reloads"]:
+        yield "SIGHUP reloads it"
+    for name, profile in PROFILES.items():
+        if setting.name in profile:
+            yield f"profile {name}: {profile[setting.name]}"
+
+
+def _toml(value: object) -> str:
+    """Write a value: booleans, numbers, texts and lists of texts look in TOML as in JSON."""
+    return json.dumps(value, ensure_ascii=False)
+
+
+def _comment(words: str) -> Iterator[str]:
+    return (f"# {line}" for line in wrap(words, COLUMNS - 2))
