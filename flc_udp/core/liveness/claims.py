@@ -40,11 +40,8 @@ class Claims:
         self._rejoin = rejoin
         self._random = shared.random
         self._out = shared.out
-        self._started = members.me.row.incarnation
-
-    @property
-    def _me(self) -> MemberRow:
-        return self._members.me.row
+        self._me = members.me
+        self._started = self._me.row.incarnation
 
     def doubted(self, row: MemberRow, sender: NodeId, now: Micros) -> MemberRow:
         """Take a member that another node calls dead for a suspect first, with time to refute.
@@ -61,7 +58,7 @@ class Claims:
 
     def hear(self, row: MemberRow, now: Micros, *, is_news: bool = True) -> bool:
         """Believe a claim if it overrides what is believed. Return whether it did."""
-        if row.id == self._me.id:
+        if row.id == self._me.row.id:
             self.hear_of_me(row, now)
             return False
         before = self._members.get(row.id)
@@ -97,10 +94,10 @@ class Claims:
 
     def hear_of_me(self, row: MemberRow, now: Micros) -> None:
         """Refute a claim about this node that differs from what this node says."""
-        me = self._me
+        me = self._me.row
         if row.state is State.ALIVE and row.boot != me.boot and row.incarnation > self._started:
             self._meet_clone(row, now)
-            if row.id != self._me.id:
+            if row.id != self._me.row.id:
                 return
         seen_at = row.address if me.address.is_wildcard else me.address
         # Any difference counts, not only the state: with a restored disk a run may begin at the
@@ -116,7 +113,7 @@ class Claims:
 
     def retag(self, tags: Tags, now: Micros) -> None:
         """Have other tags from now on. A node that leaves keeps those it has."""
-        me = self._me
+        me = self._me.row
         if tags != me.tags and me.state is not State.LEFT:
             self._speak(me._replace(incarnation=me.incarnation + 1, tags=tags), me, now)
 
@@ -134,14 +131,14 @@ class Claims:
 
         A claim of a former run would not be newer than what this run began with.
         """
-        keeps = self._me.boot > row.boot
+        keeps = self._me.row.boot > row.boot
         self._out.append(CloneMet(row.id, row.address, keeps))
         if not keeps:
             self._take_new_id(row, now)
 
     def _take_new_id(self, claim: MemberRow, now: Micros) -> None:
         """Be another node from now on. `claim` says what is known of the node this one was."""
-        self._started = self._me.incarnation
+        self._started = self._me.row.incarnation
         self._members.rename(NodeId(self._random.randbytes(ID_BYTES)))
         self.hear(claim, now)
         self.changed = True
@@ -150,13 +147,13 @@ class Claims:
         """Claim that a member is in this state. A suspicion names this node as accuser."""
         member = self._members.get(node)
         if member is not None and member.is_live:
-            accuser = self._me.id if state is State.SUSPECT else VISITOR
+            accuser = self._me.row.id if state is State.SUSPECT else VISITOR
             self.hear(member.row._replace(state=state, accuser=accuser), now)
 
     def _begin_suspicion(self, row: MemberRow, now: Micros) -> None:
         live = len(self._members.live_by_id())
         self.suspicions.start(row.id, row.accuser, limits_of(self._settings, live), now)
-        may_verify = self._settings.lifeguard and row.accuser != self._me.id
+        may_verify = self._settings.lifeguard and row.accuser != self._me.row.id
         if may_verify and self._random.random() * live < VERIFIERS:
             self._detector.probe(row.id, now)
 

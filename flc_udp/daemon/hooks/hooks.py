@@ -37,7 +37,8 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.notices import MemberChanged
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages, Run
+from flc_udp.daemon.hooks.environment import Run
+from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages
 from flc_udp.daemon.hooks.shell import How, Shell
 from flc_udp.daemon.notices import HookFailed
 from flc_udp.daemon.records import encode

@@ -14,8 +14,8 @@ from typing import Any, cast
 import pytest
 import structlog
 
+from flc_udp.daemon.hooks.environment import Run
 from flc_udp.daemon.hooks.hooks import Hook
-from flc_udp.daemon.hooks.news import Run
 from flc_udp.daemon.hooks.shell import How, Shell
 from tests.daemon.cluster import Cluster, Node, say_all
 from tests.daemon.process import have, lines, runs, until
