@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
@@ -55,6 +56,22 @@ async def play(tmp_path: Path) -> AsyncIterator[Play]:
         await client.close()
     for server in servers:
         server.close()
+
+
+async def test_a_socket_is_reached_by_a_path_that_is_too_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever bound it may have known a shorter one."""
+    home = tmp_path / ("x" * 100)
+    home.mkdir()
+    monkeypatch.chdir(home)
+    with socket.socket(socket.AF_UNIX) as server:
+        server.bind("socket")
+        server.listen()
+
+        client = await Client.connect(home / "socket")
+
+        await client.close()
 
 
 async def test_say_is_answered_with_the_dot(daemon: FakeDaemon, client: Client) -> None:

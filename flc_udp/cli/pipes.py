@@ -12,7 +12,7 @@ import os
 import select
 import stat
 import time
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from concurrent.futures import Future
 from contextlib import asynccontextmanager
 from threading import Thread
@@ -41,22 +41,27 @@ async def in_thread(call: Callable[[], Result]) -> Result:
     return await asyncio.wrap_future(future)
 
 
-async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
-    r"""Read `fd` to its end. Each line comes as soon as it has ended at \n, with its number from 1.
+def line_batches(fd: int, limit: int) -> Iterator[list[bytes]]:
+    r"""Read `fd` to its end. Each line comes as soon as it has ended at \n, with others or alone.
 
     Of a line over `limit` bytes only `limit + 1` bytes are kept and given.
     """
-    number, rest, at_end = 0, b"", False
-    while not at_end:
-        chunk = await in_thread(lambda: _read(fd))
-        at_end = not chunk
+    rest = b""
+    while chunk := _read(fd):
         *lines, rest = (rest + chunk).split(b"\n")
         rest = rest[: limit + 1]
-        if at_end and rest:
-            lines.append(rest)
-        for line in lines:
+        yield [line[: limit + 1] for line in lines]
+    if rest:
+        yield [rest]
+
+
+async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Give the same lines in an event loop, each with its number from 1."""
+    batches, number = line_batches(fd, limit), 0
+    while (batch := await in_thread(lambda: next(batches, None))) is not None:
+        for line in batch:
             number += 1
-            yield number, line[: limit + 1]
+            yield number, line
 
 
 def _read(fd: int) -> bytes:

@@ -9,8 +9,8 @@ two messages of a long follow would wait for ever.
 import asyncio
 import json
 import os
-from collections.abc import AsyncIterator, Callable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
 
 from flc_udp.model.errors import FlcError
@@ -115,9 +115,9 @@ class Connection(asyncio.Protocol):
     async def connect(cls, path: str | os.PathLike[str]) -> Self:
         """Connect to the daemon behind the socket at `path`; raises FlcError that says why not."""
         connection = cls(os.fspath(path))
-        address = _socket_address(connection.path)
         try:
-            await connection._loop.create_unix_connection(lambda: connection, address)
+            with _socket_address(connection.path) as address:
+                await connection._loop.create_unix_connection(lambda: connection, address)
         except OSError as error:
             problem = f"no daemon answers at {connection.path}: {error.strerror or error}"
             hint = "start one: flc run; if one runs, be its user or in its --control-group"
@@ -260,10 +260,18 @@ class Connection(asyncio.Protocol):
             self._transport.resume_reading()
 
 
-def _socket_address(path: str) -> str:
-    # Where a path is too long for a socket, the daemon has put a link to a shorter one.
-    is_short = len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX
-    return path if is_short else os.path.realpath(path)
+@contextmanager
+def _socket_address(path: str) -> Iterator[str]:
+    """Give a spelling of `path` that fits a socket address, however long the path is."""
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        yield path
+        return
+    directory, name = os.path.split(path)
+    fd = os.open(directory, os.O_PATH)
+    try:
+        yield f"/proc/self/fd/{fd}/{name}"
+    finally:
+        os.close(fd)
 
 
 def request_line(request: Record) -> bytes:

@@ -123,7 +123,7 @@ class Daemon:
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
         self._web = Web()
-        self._joining: asyncio.Future[list[None]] | None = None
+        self._joining: asyncio.Task[None] | None = None
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         ground.after_turn.append(self._end_if_left)
 
@@ -220,10 +220,11 @@ class Daemon:
         """Ask the seeds. While they are silent, their names are looked up again."""
         if self._joining is not None:
             self._joining.cancel()
-        seeds = self.settings.join
-        self._joining = asyncio.gather(
-            *(keep_joining(seed, self._join, self._live_addresses) for seed in seeds)
-        )
+        self._joining = asyncio.create_task(self._keep_joining())
+
+    async def _keep_joining(self) -> None:
+        live, seeds = self._live_addresses, self.settings.join
+        await asyncio.gather(*(keep_joining(seed, self._join, live) for seed in seeds))
 
     def _live_addresses(self) -> set[Address]:
         return {row.address for row in self._node.live_rows()}

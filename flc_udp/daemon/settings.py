@@ -149,7 +149,8 @@ def _check_texts(name: str, texts: Sequence[str], where: str) -> None:
     try:
         if name == "tags":
             parse_tags(texts)
-        for address in filter(None, texts if name in ADDRESSES else ()):
-            split_host_port(address)
+        for address in texts if name in ADDRESSES else ():
+            if address or name == "join":  # Any other of these settings may be empty.
+                split_host_port(address)
     except FlcError as error:
         raise FlcError(f"{where}: {error}", error.hint) from error

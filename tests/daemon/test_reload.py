@@ -77,11 +77,20 @@ async def test_it_says_what_it_follows_and_what_it_cannot(cluster: Cluster, conf
         ("body_bytes_max = 10\nnmae = 1\n", "did you mean name?"),
         ("body_bytes_max = 10\nlinks_max = 0\n", "1 to 64"),
         ('body_bytes_max = 10\njoin = ["here"]\n', "HOST:PORT"),
+        ('body_bytes_max = 10\njoin = [""]\n', "HOST:PORT"),
         ("body_bytes_max", "TOML"),
         (f"body_bytes_max = {'9' * 5_000}", "TOML"),
         (f"body_bytes_max = {'[' * 5_000}", "TOML"),
     ],
-    ids=["unknown", "beyond its limits", "no address", "no TOML", "endless", "bottomless"],
+    ids=[
+        "unknown",
+        "beyond its limits",
+        "no address",
+        "empty address",
+        "no TOML",
+        "endless",
+        "bottomless",
+    ],
 )
 async def test_a_bad_file_changes_nothing(
     cluster: Cluster, config: Path, text: str, words: str
@@ -160,6 +169,19 @@ async def test_seeds_are_joined_and_named(cluster: Cluster, config: Path) -> Non
 
     assert told["changed"] == ["join"]
     await cluster.all_alive(ann, ben)
+
+
+async def test_seeds_that_are_silent_can_be_replaced(cluster: Cluster, config: Path) -> None:
+    """The node goes on, with all that waited for the old ones given up."""
+    write(config, 'join = ["127.0.0.1:9"]\n')
+    ann, client = await started(cluster, config)
+
+    for port in (10, 11):
+        told = await reload(ann, config, f'join = ["127.0.0.1:{port}"]\n')
+        assert told["changed"] == ["join"]
+
+    assert (await client.say("ops", "I am still here")).position == 1
+    assert ann.process.poll() is None
 
 
 async def test_commands_come_and_go(cluster: Cluster, config: Path, tmp_path: Path) -> None:

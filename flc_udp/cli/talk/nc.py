@@ -123,7 +123,7 @@ class Conversation:
         was_behind = False
         while True:
             await self._flowing.wait()  # The answer is read after everything that came before it.
-            with suppress(FlcError):  # The follow finds out what is wrong.
+            with suppress(FlcError, OSError):  # The follow finds out what is wrong.
                 if self._looks_left:
                     to_go = await self._client.to_go()
                     is_behind = to_go >= (1 if was_behind else CATCHING_UP_MESSAGES)

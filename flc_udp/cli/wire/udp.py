@@ -83,9 +83,9 @@ def _joined(host: str, port: str) -> str:
 def decode(seal: Seal, *, with_hex: bool) -> int:
     """Print the hex of stdin as records, without any network; 1 if some could not be read."""
     code = DONE
-    # A line that is too long for a datagram is read in pieces, so memory has a limit.
-    lines = iter(lambda: sys.stdin.buffer.readline(datagram_lines.LINE_BYTES_MAX), b"")
-    for found in captured(line.decode(errors="replace") for line in lines):
+    batches = pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX)
+    lines = (line.decode(errors="replace") for batch in batches for line in batch)
+    for found in captured(lines):
         if isinstance(found, FlcError):
             complain(str(found), found.hint)
             code = FAILED

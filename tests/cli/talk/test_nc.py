@@ -133,6 +133,20 @@ async def test_verbose_tells_when_it_listens(daemon: FakeDaemon, spawn: Spawn) -
     assert await listening(process) == b"listening at 1\n"
 
 
+async def test_it_goes_on_where_stderr_takes_nothing(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """That the node is catching up cannot be told then, and nothing is lost by that."""
+    daemon.looks = [{"catching_up": 5_000}]
+    full = os.open("/dev/full", os.O_WRONLY)
+    process = await spawn("nc", "-c", "1", stderr=full)
+    os.close(full)
+    await daemon.until(lambda: not daemon.looks)
+
+    daemon.hear("ben", "hello")
+    out, _ = await process.communicate()
+
+    assert (process.returncode, out) == (0, b"hello\n")
+
+
 async def test_a_node_that_is_catching_up_is_told(daemon: FakeDaemon, spawn: Spawn) -> None:
     """Once it is known, which may be a while after it was started; and its end."""
     daemon.looks = [{"catching_up": n} for n in (0, 5_000, 7, 0)]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import subprocess
 from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
@@ -325,6 +326,26 @@ async def test_hex_is_decoded_without_a_network(udp: Flc) -> None:
     plain = {"sender": NODE.hex(), "packets": [{"kind": "nack", "nonce": 7}]}
     assert (ended.code, ended.err) == (0, "")
     assert records(ended) == [plain, {"from": str(ANN), "to": str(BEN), **plain}]
+
+
+async def test_a_pipe_that_does_not_block_is_read_to_its_end(spawn: Spawn) -> None:
+    """What comes later is decoded, too; a line that is too long is one mistake in one line."""
+    reading, writing = os.pipe()
+    os.set_blocking(reading, False)
+    process = await spawn("udp", "--decode", stdin=reading)
+    os.close(reading)
+    await asyncio.sleep(0.5)  # It has looked and found nothing yet.
+    datagram = sealer().close(payload_of(NODE, [Nack(7)]))
+
+    def feed() -> None:
+        with os.fdopen(writing, "wb") as pipe:
+            pipe.write(b"01" * (1 << 20) + b"0\n" + datagram.hex().encode())
+
+    await asyncio.to_thread(feed)
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+
+    assert (process.returncode, json.loads(out)["packets"]) == (1, [{"kind": "nack", "nonce": 7}])
+    assert err.decode().splitlines()[::2] == ["error: line 1 is not hex"]
 
 
 async def test_what_cannot_be_decoded_says_at_which_byte(udp: Flc) -> None:
