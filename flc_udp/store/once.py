@@ -63,10 +63,7 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
 
 def newest(said: bytes) -> int:
     """The greatest number that was said, or -1."""
-    if not said:
-        return -1
-    number: int = PAIR.unpack_from(said, len(said) - PAIR.size)[0]
-    return number
+    return int(PAIR.unpack_from(said, len(said) - PAIR.size)[0]) if said else -1
 
 
 def find(client: str, said: bytes, n: int) -> Dot | None:

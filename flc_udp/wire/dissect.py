@@ -34,8 +34,7 @@ class Fault(NamedTuple):
 
 def payload_of(sender: NodeId, packets: Sequence[Packet]) -> bytes:
     """Make one payload of just these packets. Nothing is spread or cut to fit a budget."""
-    payload: bytes = msgpack.packb((sender, *map(fields_of, packets)))
-    return payload
+    return bytes(msgpack.packb((sender, *map(fields_of, packets))))
 
 
 def fault_of(payload: bytes) -> Fault | None:
@@ -121,8 +120,7 @@ def _offset(payload: bytes, path: Sequence[int]) -> int:
         unpacker.read_array_header()
         for _ in range(number):
             unpacker.skip()
-    at: int = unpacker.tell()
-    return at
+    return int(unpacker.tell())
 
 
 def _unpacker(data: bytes) -> msgpack.Unpacker:

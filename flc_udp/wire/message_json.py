@@ -80,8 +80,7 @@ def encoded_record(encoded: bytes) -> Record | str:
 def read_encoded(typed: object) -> bytes:
     """Read a message that was typed, as an object or as hex; raises FlcError naming the key."""
     if isinstance(typed, str):
-        encoded: bytes = _read("a message", typed, bytes.fromhex, "an object, or its bytes as hex")
-        return encoded
+        return bytes(_read("a message", typed, bytes.fromhex, "an object, or its bytes as hex"))
     if not isinstance(typed, dict):
         raise FlcError("a message is no object", "type an object as `flc log --json` does, or hex")
     strange = [key for key in typed if key not in KEYS and key not in DERIVED]
@@ -111,7 +110,7 @@ def _encode(typed: Record, found: dict[str, Any]) -> bytes:
 def _read(key: str, value: object, read: Callable[[Any], Any], allowed: str) -> Any:  # noqa: ANN401  # each key has its type
     try:
         return read(value)
-    except (ValueError, TypeError, LookupError, OverflowError, FlcError) as error:
+    except (ValueError, TypeError, LookupError, OverflowError, AttributeError, FlcError) as error:
         raise FlcError(f"{key} is {str(value)[:40]!r}", f"{key} takes {allowed}") from error
 
 

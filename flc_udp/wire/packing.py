@@ -118,8 +118,7 @@ def pack(sender: NodeId, packets: Sequence[Packet], payload_bytes_max: int) -> l
 @lru_cache(maxsize=ROWS_CACHED)
 def packed_row(row: MemberRow) -> bytes:
     """Pack the row of a member."""
-    packed: bytes = _pack(row_fields(row))
-    return packed
+    return bytes(_pack(row_fields(row)))
 
 
 def pieces_of(encoded: bytes, numbers: tuple[int, ...] = ()) -> Iterator[Piece]:

@@ -94,6 +94,7 @@ def test_what_can_be_left_out() -> None:
     ("key", "value"),
     [
         ("dot", "9f:1"),
+        ("dot", True),
         ("seq", 3),
         ("room", 7),
         ("body", {"base64": "?"}),

@@ -72,6 +72,7 @@ class Membership:
     def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
         settings, random = shared.settings, shared.random
         self.members = MemberTable(me, settings, shared.drops, now)
+        self._me = self.members.me
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
         self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
@@ -83,16 +84,11 @@ class Membership:
         self._next_reap = self._next_push = now
         self._leaving: Leaving | None = None
 
-    @property
-    def me(self) -> MemberRow:
-        """This node's own row."""
-        return self.members.me.row
-
     # --- People -----------------------------------------------------------------------------------
 
     def join(self, seeds: Iterable[Address], now: Micros) -> None:
         """Ask all seeds at once. Those that stay silent are asked again for ever."""
-        others = (seed for seed in seeds if seed != self.me.address)
+        others = (seed for seed in seeds if seed != self._me.row.address)
         self._send_joins(self._rejoin.join(others, now))
 
     def forget(self, node: NodeId, now: Micros) -> bool:
@@ -106,7 +102,7 @@ class Membership:
 
     def leave(self, now: Micros) -> None:
         """Tell the others that this node goes. `has_left` says when it may."""
-        row = self.me._replace(state=State.LEFT, incarnation=self.me.incarnation + 1)
+        row = self._me.row._replace(state=State.LEFT, incarnation=self._me.row.incarnation + 1)
         self.members.refute(row, now)
         self._leaving = Leaving(self._random, now)
         self._wake_leaving(self._leaving, now)
@@ -151,7 +147,7 @@ class Membership:
     def _probe_failed(self, node: NodeId, now: Micros) -> None:
         """Accuse a member, or confirm its accusers, unless this node doubts itself too much."""
         live = len(self.members.live_by_id())
-        mine = self.claims.suspicions.accused_by(self.me.id)
+        mine = self.claims.suspicions.accused_by(self._me.row.id)
         limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
         if self._settings.lifeguard and mine >= limit:
             self.detector.health.note(Change.PROBE_FAILED, now)
@@ -162,7 +158,7 @@ class Membership:
         chosen = leaving.choose(self.members.live(), now)
         if chosen:
             to = tuple(member.row.address for member in chosen)
-            self._out.append(Send(to, (Leave(leaving.nonce, self.me),)))
+            self._out.append(Send(to, (Leave(leaving.nonce, self._me.row),)))
 
     def stalled(self, lag_us: int, now: Micros) -> None:
         """This node did not run for this time at most, which does not count for anybody else."""
@@ -231,14 +227,14 @@ class Membership:
     def _receive_join(self, join: Join, sender: NodeId, source: Address, now: Micros) -> None:
         """A newcomer came. Tell it this node's row and roots, and what others believe of it."""
         row = join.row
-        if row.id != sender or sender == self.me.id:
+        if row.id != sender or sender == self._me.row.id:
             return
         if row.address.is_wildcard:
             row = row._replace(address=source)
         self.claims.hear(row, now)
         self._rejoin.answered(source)
         held = self.members.get(row.id)
-        rows = (self.me,) if held is None or held.row == join.row else (self.me, held.row)
+        rows = (self._me.row,) if held is None or held.row == join.row else (self._me.row, held.row)
         answer = self.detector.ack(JOINED, 0)
         self._out.send(source, Members(rows), answer, *self._ghosts((row,)))
 
@@ -264,13 +260,13 @@ class Membership:
     ) -> int:
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         self._rejoin.answered(source)
-        before, claims = self.me, self.claims
+        before, claims = self._me.row, self.claims
         believed = sum(
             claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
         )
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.
-        refuted = () if self.me is before else (Update((self.me,)),)
+        refuted = () if self._me.row is before else (Update((self._me.row,)),)
         self._out.send(source, *refuted, *self._ghosts(rows))
         return believed
 
@@ -280,13 +276,13 @@ class Membership:
             row
             for packet in packets
             for row in claims_of(packet)
-            if row.id == self.me.id and row.boot != self.me.boot
+            if row.id == self._me.row.id and row.boot != self._me.row.boot
         )
         for row in rows:
             self.claims.hear_of_me(row, now)
         if rows:
             # Clones never tell each other of other members: each drops what the other says.
-            self._out.send(source, Update((self.me,)))
+            self._out.send(source, Update((self._me.row,)))
 
     # --- Packets ----------------------------------------------------------------------------------
 
@@ -299,4 +295,4 @@ class Membership:
             rows = tuple(m.row for m in self.members if m.row.address == address)
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
             believed = (Update(accusations),) if accusations else ()
-            self._out.send(address, Join(self.me), *believed)
+            self._out.send(address, Join(self._me.row), *believed)

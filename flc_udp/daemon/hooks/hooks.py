@@ -75,7 +75,7 @@ class Hook:
         self.running = 0
         self.ended: Counter[How] = Counter()
         """How many commands ended, by how."""
-        self._news = news
+        self.news = news
         self._shell = shell
         self._environ = environ
         self._timeout_s = 0.0
@@ -102,7 +102,7 @@ class Hook:
     def follow(self, command: str, timeout_s: float) -> None:
         """Run this command from now on. An empty command runs nothing."""
         if not self.command or not command:
-            self._news.skip()
+            self.news.skip()
         self.command, self._timeout_s = command, timeout_s
 
     @property
@@ -113,12 +113,7 @@ class Hook:
     @property
     def waiting(self) -> int:
         """Messages in the log, or members, for which no command has begun."""
-        return self._news.waiting if self.command else 0
-
-    @property
-    def passed_over(self) -> int:
-        """Messages that retention removed first; changes of a member that a later one replaced."""
-        return self._news.passed_over
+        return self.news.waiting if self.command else 0
 
     def record(self) -> Record:
         """How this hook is doing, for people and scripts."""
@@ -126,7 +121,7 @@ class Hook:
         return {
             "running": self.running,
             "waiting": self.waiting,
-            "passed_over": self.passed_over,
+            "passed_over": self.news.passed_over,
             "ended": {how.value: self.ended[how] for how in How},
             "last_failure": failure
             and {"about": failure.about, "reason": failure.reason, "s_ago": s_ago},
@@ -164,7 +159,7 @@ class Hook:
         if not self.command:
             return None
         try:
-            return self._news.take()
+            return self.news.take()
         except StoreFailed:
             asyncio.get_running_loop().call_later(READ_AGAIN_S, self.wake)
             return None

@@ -175,7 +175,7 @@ class NodeCollector(Collector):
         runs = {(hook.name, how): hook.ended[how] for hook in hooks for how in How}
         yield _counter("hook_runs", "Commands that ended, by how.", runs, "hook", "outcome")
         what = "Messages that retention removed first, and changes that a later one replaced."
-        passed_over = {hook.name: hook.passed_over for hook in hooks}
+        passed_over = {hook.name: hook.news.passed_over for hook in hooks}
         yield _counter("hook_passed_over", what, passed_over, "hook")
 
     def _histograms(self) -> Iterator[Metric]:

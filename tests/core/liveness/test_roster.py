@@ -58,7 +58,7 @@ class Peer:
 
     def compare(self, other: "Peer", now: int = 0) -> None:
         """A probe told the other's root."""
-        me = other.liveness.me
+        me = other.liveness.members.me.row
         self.liveness.roster.compare(other.root, me.id, me.address, now)
 
     def take(self) -> list[Packet]:
@@ -66,13 +66,15 @@ class Peer:
         sends = [e for e in self.out if isinstance(e, Send)]
         self.out.clear()
         packets = [p for send in sends for p in send.packets if isinstance(p, EXCHANGE)]
-        payloads = pack(self.liveness.me.id, packets, self.settings.packet_bytes_max - SEAL_BYTES)
+        payloads = pack(
+            self.liveness.members.me.row.id, packets, self.settings.packet_bytes_max - SEAL_BYTES
+        )
         self.sizes += [len(payload) + SEAL_BYTES for payload in payloads]
         return [packet for payload in payloads for packet in read(payload)[1]]
 
     def receive(self, packets: list[Packet], sender: "Peer", now: int) -> None:
         """As the Replica hands them on."""
-        node, source = sender.liveness.me.id, sender.liveness.me.address
+        node, source = sender.liveness.members.me.row.id, sender.liveness.members.me.row.address
         for packet in packets:
             self.liveness.receive(packet, node, source, 0, now)
 
@@ -90,8 +92,8 @@ def talk(asker: Peer, answerer: Peer, now: int = 0) -> int:
 
 def knows(one: Peer, other: Peer) -> None:
     """Two that know each other already."""
-    one.liveness.members.apply(other.liveness.me, 0)
-    other.liveness.members.apply(one.liveness.me, 0)
+    one.liveness.members.apply(other.liveness.members.me.row, 0)
+    other.liveness.members.apply(one.liveness.members.me.row, 0)
 
 
 @pytest.mark.parametrize("members", [3, 100, 5_000])
@@ -191,10 +193,10 @@ def test_who_was_unknown_is_no_news_and_what_changed_is() -> None:
 def test_a_join_is_answered_with_little() -> None:
     """Its row, what is held of the newcomer, and its roots: the newcomer asks for the rest."""
     seed = Peer(2, rows(5_000))
-    joiner = Peer(1, []).liveness.me
+    joiner = Peer(1, []).liveness.members.me.row
     seed.liveness.receive(Join(joiner), joiner.id, joiner.address, 0, 0)
     (send,) = [e for e in seed.out if isinstance(e, Send)]
-    (payload,) = pack(seed.liveness.me.id, send.packets, 1_400)
+    (payload,) = pack(seed.liveness.members.me.row.id, send.packets, 1_400)
 
     assert [Members, Ack] == [type(packet) for packet in send.packets]
     assert len(payload) < 200
