@@ -12,7 +12,7 @@ from flc_udp.model.errors import Drop
 
 @dataclass(frozen=True, slots=True)
 class Shared:
-    """It stays the same as long as the Replica lives. What is in it changes."""
+    """A Replica has the same one all its life, while the things in it change."""
 
     settings: Settings
     standing: Standing

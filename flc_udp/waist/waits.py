@@ -35,7 +35,7 @@ class Waiting(NamedTuple):
         return self.watched.is_done or self.deadline <= read_until
 
     def outcome(self) -> WaitEnded:
-        """How it stands."""
+        """How it ended, or stands by now."""
         wait = self.watched
         is_short = bool(wait.waited_for) if self.is_for_all else len(wait.held_by) < wait.needed
         return WaitEnded(tuple(wait.held_by), (*wait.waited_for, *wait.gone), is_short)

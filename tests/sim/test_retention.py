@@ -7,7 +7,7 @@ import pytest
 
 from flc_udp.config import Settings
 from flc_udp.core.notices import HistoryTruncated
-from flc_udp.core.repair.wanted import Floors
+from flc_udp.core.repair.wanted_log import Floors
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice

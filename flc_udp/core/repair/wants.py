@@ -24,7 +24,7 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing
-from flc_udp.core.repair.wanted import ENOUGH, FAILURES_MAX, Asker, Floors, WantedLog
+from flc_udp.core.repair.wanted_log import ENOUGH, FAILURES_MAX, Asker, Floors, WantedLog
 from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import NEVER, SECOND_US, Micros

@@ -1,6 +1,6 @@
 """Logs that some member keeps no more: whom to ask, when all were asked, when all again."""
 
-from flc_udp.core.repair.wanted import ENOUGH, FAILURES_MAX, Floors
+from flc_udp.core.repair.wanted_log import ENOUGH, FAILURES_MAX, Floors
 from flc_udp.core.repair.wants import ASKED_ANEW_US, CATCH_UP_LEAST, SILENT, VAIN
 from tests.core.repair.test_wants import ANN, BOB, CYD, Puller, log
 

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wanted import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
+from flc_udp.core.repair.wanted_log import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
 from flc_udp.core.repair.wants import PULLS_MAX, WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
 from flc_udp.model.errors import Drop
