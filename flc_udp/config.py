@@ -39,10 +39,17 @@ BODY_BYTES_MAX = 1 << 20
 """The body of a message has at most this many bytes."""
 
 CAUSES_MAX = 16_384
-"""A message names at most this many causes: more than any room has authors at once."""
+"""A block names at most this many causes: more than any room has authors at once."""
 
-MESSAGE_BYTES_MAX = BODY_BYTES_MAX + CAUSES_MAX * 19 + 4_096
-"""An encoded message has at most this size: the body, causes of 19 bytes each, and the rest."""
+BLOCK_BYTES_MAX = BODY_BYTES_MAX + CAUSES_MAX * 19 + 4_096
+"""An encoded block has at most this size: a body, causes of 19 bytes each, and the rest."""
+
+BODIES_MAX = 1_024
+"""A block has at most this many messages."""
+
+SHARED_BYTES_MAX = 1_100
+"""A block with more than one message is at most this long, encoded. So it passes as a whole on
+every path that carries datagrams of 1,200 bytes."""
 
 SEQ_LIMIT = 1 << 53
 """Sequence numbers are lower than this. They stay exact in a double, so any JSON reader can read
@@ -71,7 +78,7 @@ ONCE_REMEMBERED = 1_024
 that many says without an answer, and may repeat them."""
 
 PIECE_BYTES = 1_024
-"""A message that is too large for a datagram is cut at multiples of this. The offsets are fixed, so
+"""A block that is too large for a datagram is cut at multiples of this. The offsets are fixed, so
 the pieces of any two senders fit together."""
 
 # --- Settings ---------------------------------------------------------------------------------

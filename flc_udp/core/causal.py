@@ -1,43 +1,47 @@
-"""Causal delivery: a message is decided once its predecessor in its log and all its causes are.
+"""Causal delivery: a block is decided once its predecessor in its log and all its causes are.
 
-Rules. A message that came before these waits in the hold-back, which is bounded. Beyond the bound
-the messages with the latest stamps are dropped; that costs a later pull and nothing else. Messages
-are decided in an order that respects causality, and none is decided twice. This module does not
+Rules. A block that came before these waits in the hold-back, which is bounded. Beyond the bound
+the blocks with the latest stamps are dropped; that costs a later pull and nothing else. Blocks are
+decided in an order that respects causality, and none is decided twice. This module does not
 know who sent what, or when.
 
-Each waiting message waits for one missing dot at a time. A decision therefore wakes only those that
-wait for it, and the work grows with the number of messages and causes, in whatever order they come.
+Each waiting block waits for one missing dot at a time. A decision therefore wakes only those that
+wait for it, and the work grows with the number of blocks and causes, in whatever order they come.
+
+Two blocks of one log that overlap are a fork. The one that follows the head is decided, whatever
+else waits.
 """
 
 from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
+from flc_udp.config import SEQ_LIMIT
+from flc_udp.model.block import Block, Origin, hash_of
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import NO_HEAD, Frontier, Head, History, advance
-from flc_udp.model.message import Message, Origin, hash_of
 
 DROPPED_SHARE = 8
-"""A hold-back that overflows drops an eighth of what it may hold at once. It sorts all messages for
+"""A hold-back that overflows drops an eighth of what it may hold at once. It sorts all blocks for
 that, which costs little for each of those that go."""
 
 
 class Outcome(Enum):
-    """What became of a message that was offered."""
+    """What became of a block that was offered."""
 
     DECIDED = "decided"
     HELD = "held"
     """It waits for its predecessor or for causes."""
     DUPLICATE = "duplicate"
     FORKED = "forked"
-    """It was refused: another message has its dot, or it does not follow the one before it."""
+    """It was refused: another block has its dot, or it does not follow the one before it."""
 
 
 class Arrival(NamedTuple):
-    """A message and how it came."""
+    """A block and how it came."""
 
-    message: Message
+    block: Block
     teller: NodeId | None = None
     """The node that sent it here. None: it was said here."""
     forward: bool = False
@@ -56,12 +60,14 @@ class Causal:
         self.origins: dict[LogId, Origin] = dict(history.origins)
         self.frontiers: dict[str, Frontier] = {r: dict(f) for r, f in history.frontiers.items()}
         self.held: dict[Dot, Arrival] = {}
-        """The hold-back."""
-        self.held_bytes = 0
+        """The hold-back, by the first dot of each block."""
+        self.held_messages = self.held_bytes = 0
         self._held_of: dict[LogId, Spans] = {}
         """The seqs of each log that wait."""
-        self._waiting_for: dict[Dot, list[Dot]] = {}
-        """{missing dot: the messages that wait for it}."""
+        self._waiting_for: dict[LogId, dict[int, list[Dot]]] = {}
+        """{log: {missing seq: the blocks that wait for it}}."""
+        self._begins: dict[LogId, int] = {}
+        """Where the head's block begins, of each log that has grown."""
         self._messages_max = messages_max
         self._bytes_max = bytes_max
         self._drops = drops
@@ -73,23 +79,27 @@ class Causal:
     @property
     def is_half_full(self) -> bool:
         """Whether so much waits that nothing more should be asked for that may have to wait."""
-        return 2 * len(self.held) > self._messages_max or 2 * self.held_bytes > self._bytes_max
+        return 2 * self.held_messages > self._messages_max or 2 * self.held_bytes > self._bytes_max
 
     def knows(self, dot: Dot) -> bool:
         """Whether the message is decided or waits here, so that another copy brings nothing."""
-        return dot.seq <= self.head(dot.log).seq or dot in self.held
+        if dot.seq <= self.heads.get(dot.log, NO_HEAD).seq:
+            return True
+        held = self._held_of.get(dot.log)
+        return held is not None and dot.seq in held
 
     def contradicts(self, dot: Dot, encoded: bytes) -> bool:
-        """Whether the message that is known by this name has other bytes, as far as can be seen.
+        """Whether a block with this first dot, which is known, is another one, as far as is seen.
 
-        The bytes of a log's head and of waiting messages are known. A fork further back shows in
-        the parent of the next message.
+        The bytes of a log's head and of waiting blocks are known. A fork further back shows in the
+        parent of the next block.
         """
-        arrival = self.held.get(dot)
-        if arrival is not None:
-            return arrival.message.encoded != encoded
         head = self.head(dot.log)
-        return dot.seq == head.seq and hash_of(encoded) != head.hash
+        if dot.seq > head.seq:
+            arrival = self.held.get(dot)
+            return arrival is None or arrival.block.encoded != encoded
+        begins = self._begins.get(dot.log, SEQ_LIMIT)
+        return dot.seq > begins or (dot.seq == begins and hash_of(encoded) != head.hash)
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
         """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
@@ -97,46 +107,29 @@ class Causal:
         return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
 
     def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:
-        """Take a message. Return what became of it, and all that is decided now, in order."""
-        message = arrival.message
-        head = self.heads.get(message.log, NO_HEAD)
-        if message.seq <= head.seq:
-            forked = message.seq == head.seq and message.hash != head.hash
-            return (Outcome.FORKED if forked else Outcome.DUPLICATE), []
-        twin = self.held.get(message.dot) if self.held else None
-        if twin is not None:
-            same = twin.message.hash == message.hash
-            return (Outcome.DUPLICATE if same else Outcome.FORKED), []
-        blocker = self._blocker(message)
-        if blocker is not None:
-            self._hold(arrival, blocker)
-            return Outcome.HELD, []
-        decided = self._decide(arrival)
-        return (Outcome.DECIDED if decided else Outcome.FORKED), decided
+        """Take a block. Return what became of it, and all that is decided now, in order."""
+        block = arrival.block
+        head = self.heads.get(block.log, NO_HEAD)
+        if block.first <= head.seq:
+            is_same = block.last < head.seq or block.hash == head.hash
+            return (Outcome.DUPLICATE if is_same else Outcome.FORKED), []
+        blocker = self._blocker(block, head)
+        if blocker is None:
+            decided = self._decide(arrival)
+            return (Outcome.DECIDED if decided else Outcome.FORKED), decided
+        if block.dot in self.held and self.held[block.dot].block.hash == block.hash:
+            return Outcome.DUPLICATE, []
+        held = self._held_of.get(block.log)
+        if held and held.overlaps(block.first, block.last):
+            return Outcome.FORKED, []
+        self._hold(arrival, blocker)
+        return Outcome.HELD, []
 
-    def extend(self, message: Message) -> bool:
-        """Decide a message in the plain case: nothing is missing for it, and nothing waits for it.
-
-        `offer` would decide the same at twice the cost, and history comes by the ten thousand.
-        False: the case is not plain and nothing was done, so the message is to be offered.
-        """
-        heads, dot = self.heads, (message.log, message.seq)
-        head = heads.get(message.log, NO_HEAD)
-        if head.seq != message.seq - 1 or not self._follows(message, head):
-            return False
-        for log, seq in message.causes:
-            if heads.get(log, NO_HEAD).seq < seq:
-                return False
-        if self.held and (dot in self.held or dot in self._waiting_for):
-            return False
-        self._advance(message)
-        return True
-
-    def missing(self, message: Message) -> list[Dot]:
-        """The dots that a waiting message names and that are not decided: they are asked for."""
-        head = self.head(message.log).seq
-        wants = [Dot(message.log, message.seq - 1)] if message.seq > head + 1 else []
-        wants += [dot for dot in message.causes if self.head(dot.log).seq < dot.seq]
+    def missing(self, block: Block) -> list[Dot]:
+        """The dots that a waiting block names and that are not decided: they are asked for."""
+        head = self.head(block.log).seq
+        wants = [Dot(block.log, block.first - 1)] if block.first > head + 1 else []
+        wants += [dot for dot in block.causes if self.head(dot.log).seq < dot.seq]
         return wants
 
     def gaps(self, log: LogId, upper: int) -> Spans:
@@ -148,12 +141,14 @@ class Causal:
         held = self._held_of.get(log)
         return gaps.minus(held) if held else gaps
 
-    def _blocker(self, message: Message) -> Dot | None:
-        """The first dot that is missing for this message. None: it can be decided."""
+    def _blocker(self, block: Block, head: Head) -> Dot | None:
+        """The first dot that is missing for this block. None: it can be decided."""
+        if head.seq < block.first - 1:
+            return Dot(block.log, block.first - 1)
+        if block.parent != head.hash:
+            return None  # It is refused, and that need not wait for causes.
         heads = self.heads
-        if heads.get(message.log, NO_HEAD).seq != message.seq - 1:
-            return Dot(message.log, message.seq - 1)
-        for dot in message.causes:
+        for dot in block.causes:
             if heads.get(dot.log, NO_HEAD).seq < dot.seq:
                 return dot
         return None
@@ -162,71 +157,92 @@ class Causal:
         decided = []
         ready = [first]
         for arrival in ready:  # Each decision may add to it.
-            message = arrival.message
-            if not self._follows(message, self.heads.get(message.log, NO_HEAD)):
+            block = arrival.block
+            log = block.log
+            head = self.heads.get(log, NO_HEAD)
+            # This depends on the log alone, so all nodes agree.
+            if (block.first, block.parent) != (
+                head.seq + 1,
+                head.hash,
+            ) or block.stamp <= head.stamp:
                 self._drops[Drop.BROKEN_CHAIN] += 1
                 continue
-            self._advance(message)
+            # A named tuple's own constructor costs four times as much.
+            if log in self._held_of:
+                self._refuse_overlapping(block)
+            self.heads[log] = tuple.__new__(Head, (block.last, block.hash, block.stamp))
+            self._begins[log] = block.first
+            if block.origin is not None:
+                self.origins[log] = block.origin
+            frontier = self.frontiers.get(block.room)
+            if frontier is None:
+                frontier = self.frontiers[block.room] = {}
+            advance(frontier, block)
             decided.append(arrival)
-            if self._waiting_for:
-                ready += self._wake(message.dot)
+            if log in self._waiting_for:
+                ready += self._wake(block)
         return decided
 
-    @staticmethod
-    def _follows(message: Message, head: Head) -> bool:
-        """Whether a message continues its log. It depends on nothing else, so all nodes agree."""
-        return message.parent == head.hash and message.stamp > head.stamp
+    def _refuse_overlapping(self, block: Block) -> None:
+        """Drop what waits and has some of the numbers of a block that is decided."""
+        if self._held_of[block.log].overlaps(block.first, block.last):
+            for other in [held.block for held in self.held.values() if held.block.log == block.log]:
+                if other.first <= block.last:
+                    self._release(other)
+                    self._drops[Drop.BROKEN_CHAIN] += 1
 
-    def _advance(self, message: Message) -> None:
-        # This runs once for each message. A named tuple's own constructor costs four times as much.
-        head = tuple.__new__(Head, (message.seq, message.hash, message.stamp))
-        self.heads[message.log] = head
-        if message.origin is not None:
-            self.origins[message.log] = message.origin
-        frontier = self.frontiers.get(message.room)
-        if frontier is None:
-            frontier = self.frontiers[message.room] = {}
-        advance(frontier, message)
-
-    def _wake(self, dot: Dot) -> list[Arrival]:
-        """Those that waited for `dot` and lack nothing now. The others wait for their next dot."""
+    def _wake(self, block: Block) -> list[Arrival]:
+        """Those that waited for this block and lack nothing now. The others wait for their next."""
         ready = []
-        for waiting in self._waiting_for.pop(dot, ()):
-            arrival = self.held[waiting]
-            blocker = self._blocker(arrival.message)
-            if blocker is None:
-                self._release(arrival.message)
-                ready.append(arrival)
-            else:
-                self._waiting_for.setdefault(blocker, []).append(waiting)
+        by_seq = self._waiting_for[block.log]
+        for seq in range(block.first, block.last + 1):
+            for dot in by_seq.pop(seq, ()):
+                arrival = self.held.get(dot)
+                if arrival is None:
+                    continue  # It overlapped another one, and was refused.
+                blocker = self._blocker(arrival.block, self.head(dot.log))
+                if blocker is None:
+                    self._release(arrival.block)
+                    ready.append(arrival)
+                else:
+                    self._wait(dot, blocker)
+        if not by_seq:
+            del self._waiting_for[block.log]
         return ready
 
+    def _wait(self, dot: Dot, blocker: Dot) -> None:
+        self._waiting_for.setdefault(blocker.log, {}).setdefault(blocker.seq, []).append(dot)
+
     def _hold(self, arrival: Arrival, blocker: Dot) -> None:
-        message = arrival.message
-        self.held[message.dot] = arrival
-        self.held_bytes += len(message.encoded)
-        self._held_of.setdefault(message.log, Spans()).add(message.seq)
-        self._waiting_for.setdefault(blocker, []).append(message.dot)
-        if len(self.held) > self._messages_max or self.held_bytes > self._bytes_max:
+        block = arrival.block
+        self.held[block.dot] = arrival
+        self.held_messages += len(block.bodies)
+        self.held_bytes += len(block.encoded)
+        self._held_of.setdefault(block.log, Spans()).add(block.first, block.last)
+        self._wait(block.dot, blocker)
+        if self.held_messages > self._messages_max or self.held_bytes > self._bytes_max:
             self._drop_latest()
 
-    def _release(self, message: Message) -> None:
-        del self.held[message.dot]
-        self.held_bytes -= len(message.encoded)
-        spans = self._held_of[message.log]
-        spans.remove(message.seq)
+    def _release(self, block: Block) -> None:
+        del self.held[block.dot]
+        self.held_messages -= len(block.bodies)
+        self.held_bytes -= len(block.encoded)
+        spans = self._held_of[block.log]
+        spans.remove(block.first, block.last)
         if not spans:
-            del self._held_of[message.log]
+            del self._held_of[block.log]
 
     def _drop_latest(self) -> None:
-        """Drop the messages with the latest stamps. Those that will be decided first stay."""
-        by_stamp = sorted((held.message for held in self.held.values()), key=lambda m: m.stamp)
+        """Drop the blocks with the latest stamps. Those that will be decided first stay."""
+        by_stamp = sorted((held.block for held in self.held.values()), key=lambda b: b.stamp)
         keep_messages = self._messages_max - self._messages_max // DROPPED_SHARE
         keep_bytes = self._bytes_max - self._bytes_max // DROPPED_SHARE
-        while by_stamp and (len(self.held) > keep_messages or self.held_bytes > keep_bytes):
+        while by_stamp and (self.held_messages > keep_messages or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
             self._drops[Drop.HOLDBACK_OVERFLOW] += 1
-        for blocker, waiting in list(self._waiting_for.items()):
-            waiting[:] = [dot for dot in waiting if dot in self.held]
-            if not waiting:
-                del self._waiting_for[blocker]
+        waiting, self._waiting_for = self._waiting_for, {}
+        for log, by_seq in waiting.items():
+            for seq, dots in by_seq.items():
+                for dot in dots:
+                    if dot in self.held:
+                        self._wait(dot, Dot(log, seq))

@@ -7,28 +7,33 @@ The Node carries effects out in one fixed order: commit, send, show. `Append` st
 from typing import NamedTuple
 
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog
-from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.wire.packets import BasePull, Packet, Pull
 
 
 class Append(NamedTuple):
-    """Commit these messages.
+    """Commit these blocks.
 
     The predecessor and the causes of each are held, or stand before it.
     """
 
-    messages: tuple[Message, ...]
+    blocks: tuple[Block, ...]
 
 
 class Deliver(NamedTuple):
-    """Show these messages: they are durable, and their order respects causality."""
+    """Show these blocks: they are durable, and their order respects causality."""
 
     position: int
-    """The first one's position in this node's local order. The others follow without gaps."""
-    messages: tuple[Message, ...]
+    """The first message's position in this node's local order. All others follow without gaps."""
+    blocks: tuple[Block, ...]
+
+    @property
+    def last(self) -> int:
+        """The last message's position."""
+        return self.position + sum(len(block.bodies) for block in self.blocks) - 1
 
 
 class Send(NamedTuple):

@@ -184,7 +184,7 @@ def repair_facts(log_side: LogSide) -> RepairFacts:
         pulls=repair.pulls,
         is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
         synced=dict(repair.exchange.synced),
-        holdback_messages=len(causal.held),
+        holdback_messages=causal.held_messages,
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,
     )

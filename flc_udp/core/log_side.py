@@ -1,4 +1,4 @@
-"""The log side of a Replica: the way of a message from its arrival to its being durable and shown.
+"""The log side of a Replica: the way of a block from its arrival to its being durable and shown.
 
     offered ─▶ decided ─▶ (the Node commits) ─▶ committed ─▶ told to others, shown here
             └─▶ held back until its causes are here ─▲
@@ -6,8 +6,8 @@
 A failed commit throws this side away and builds it anew from what the log really holds. Members and
 probes are the other side, and stay.
 
-Rules. A message of this node's own leaves after its commit. A foreign message is forwarded as soon
-as it is decided, because its author holds it. Any claim to hold a message waits for the commit.
+Rules. A block of this node's own leaves after its commit. A foreign block is forwarded as soon as
+it is decided, because its author holds it. Any claim to hold a message waits for the commit.
 """
 
 from collections.abc import Sequence
@@ -23,11 +23,11 @@ from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block, Origin, decode, peek_dot, write
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
-from flc_udp.model.message import Message, Origin, decode, peek_dot, write
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
 
@@ -54,16 +54,16 @@ class LogSide:
         self._out = shared.out
         self._drops = shared.drops
         self.rumors = Rumors()
-        self._decided: list[Message] = []
+        self._decided: list[Block] = []
         self._receipts_due: dict[LogId, None] = {}
         self._own_receipts: set[int] = set()
 
     # --- People -----------------------------------------------------------------------------------
 
     def post(
-        self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool
-    ) -> Message:
-        """Decide a message of this node's own. Raises FlcError; a refusal leaves no gap.
+        self, room: str, author: str, bodies: Sequence[bytes], wall: Millis, *, receipt: bool
+    ) -> Block:
+        """Decide a block of this node's own. Raises FlcError; a refusal leaves no gap.
 
         It follows the head of this run's log. Its causes are the frontier of its room, and its
         stamp is higher than theirs.
@@ -73,25 +73,25 @@ class LogSide:
             log = LogId(self._random.randbytes(ID_BYTES))
         me, head = self._members.me.row, self.causal.head(log)
         causes = self.causal.causes_of_next(room, log)
-        message = write(
+        block = write(
             log=log,
-            seq=head.seq + 1,
+            first=head.seq + 1,
             room=room,
             author=author,
             wall=wall,
             stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
             causes=tuple(causes),
             parent=head.hash,
-            body=body,
+            bodies=bodies,
             origin=Origin(me.id, me.name) if head.seq == 0 else None,
         )
         self._standing.log = log
-        outcome, decided = self.causal.offer(Arrival(message))
+        outcome, decided = self.causal.offer(Arrival(block))
         assert outcome is Outcome.DECIDED
         if receipt:
-            self._own_receipts.add(message.seq)
+            self._own_receipts.add(block.last)
         self._keep(decided)
-        return message
+        return block
 
     def begin_log(self) -> None:
         """The next post begins a new log."""
@@ -101,28 +101,28 @@ class LogSide:
     # --- The network ------------------------------------------------------------------------------
 
     def receive_rumor(self, rumor: Rumor, sender: NodeId, source: Address, now: Micros) -> None:
-        """New messages came over a link: take them, and tell how far this node has read."""
+        """New blocks came over a link: take them, and tell how far this node has read."""
         self.take_history(now)  # It came before the rumor, which may be caused by it.
         is_new = False
-        for encoded in rumor.messages:
+        for encoded in rumor.blocks:
             is_new |= self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-        if self._links.came(sender, sum(map(len, rumor.messages))):
+        if self._links.came(sender, sum(map(len, rumor.blocks))):
             self._out.send(source, Taken(rumor.at))
-        first = peek_dot(rumor.messages[0]) if rumor.messages else None
+        first = peek_dot(rumor.blocks[0]) if rumor.blocks else None
         if self._links.brought(sender, first, is_new=is_new, now=now):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
-        """Messages came that were pulled. Catch-up keeps its own until it is their turn."""
+        """Blocks came that were pulled. Catch-up keeps its own until it is their turn."""
         asked = self.repair.heard(replay, sender, now)
         if asked is None:
             self._drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
             return
-        for encoded in replay.messages if asked else ():
+        for encoded in replay.blocks if asked else ():
             self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> None:
-        """A part of a large message came."""
+        """A part of a large block came."""
         if self.causal.knows(Dot(piece.log, piece.seq)):
             self._drops[Drop.DUPLICATE_PIECE] += 1
             return
@@ -144,43 +144,37 @@ class LogSide:
         self.repair.wake(now, is_busy)
 
     def take_history(self, now: Micros) -> None:
-        """Take what catch-up asked for, where it is its turn. It may be thousands of messages."""
+        """Take what catch-up asked for, where it is its turn. It may be thousands of blocks."""
         if self._is_full:
             return  # It stays laid aside: everything after a dropped message would wait for it.
-        me, extended = self._members.me, 0
+        me = self._members.me.row.id
         for encoded in self.repair.catch_up.take_ready(now):
-            message = self._read(encoded)
-            if message is None:
-                continue
-            if self.causal.extend(message):
-                self._decided.append(message)
-                extended += 1
-            else:
-                self._take(Arrival(message, me.row.id), now)
-        self.uncommitted += extended
+            block = self._read(encoded)
+            if block is not None:
+                self._take(Arrival(block, me), now)
 
     # --- Messages ---------------------------------------------------------------------------------
 
     def _offer(
         self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
     ) -> bool:
-        """Take a message that came. Return whether it is not known already."""
+        """Take a block that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
         if dot is not None and self.causal.knows(dot):
             if self.causal.contradicts(dot, encoded):
                 self.repair.exchange.tell_fork(dot)
                 return True
-            self._drops[Drop.DUPLICATE_MESSAGE] += 1
+            self._drops[Drop.DUPLICATE_BLOCK] += 1
             if receipt and dot.seq <= self._standing.held(dot.log):  # It is due now.
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
             return False
-        message = self._read(encoded)
-        if message is not None:
-            self._take(Arrival(message, sender, forward, receipt), now)
+        block = self._read(encoded)
+        if block is not None:
+            self._take(Arrival(block, sender, forward, receipt), now)
         return True
 
-    def _read(self, encoded: bytes) -> Message | None:
+    def _read(self, encoded: bytes) -> Block | None:
         try:
             return decode(encoded)
         except Malformed as error:
@@ -192,57 +186,57 @@ class LogSide:
         return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
 
     def _take(self, arrival: Arrival, now: Micros) -> None:
-        """Take in what seems new. Messages of catch-up are those that are not to be forwarded."""
-        message, sender = arrival.message, arrival.teller
+        """Take in what seems new. Blocks of catch-up are those that are not to be forwarded."""
+        block, sender = arrival.block, arrival.teller
         assert sender is not None
         if self._is_full:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
-            self.repair.not_taken(message.dot, sender, now)
+            self.repair.not_taken(Dot(block.log, block.last), sender, now)
             return
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:
                 self._keep(decided)
             case Outcome.HELD if arrival.forward:  # Catch-up itself asks for all that is missing.
-                self.repair.held_back(message, sender, now)
+                self.repair.held_back(block, sender, now)
             case Outcome.DUPLICATE:
-                self._drops[Drop.DUPLICATE_MESSAGE] += 1
+                self._drops[Drop.DUPLICATE_BLOCK] += 1
             case Outcome.FORKED:
-                self.repair.exchange.tell_fork(message.dot)
+                self.repair.exchange.tell_fork(block.dot)
 
     def _keep(self, decided: list[Arrival]) -> None:
-        self.uncommitted += len(decided)
         for arrival in decided:
-            message = arrival.message
-            self._decided.append(message)
+            block = arrival.block
+            self._decided.append(block)
+            self.uncommitted += len(block.bodies)
             if arrival.receipt:
-                self._receipts_due[message.log] = None
-            if arrival.forward and len(message.encoded) <= ANNOUNCE_BYTES:
-                writer = self._writer(message.log)
-                self.rumors.push(message, arrival.teller, writer, receipt=arrival.receipt)
+                self._receipts_due[block.log] = None
+            if arrival.forward and len(block.encoded) <= ANNOUNCE_BYTES:
+                writer = self._writer(block.log)
+                self.rumors.push(block, arrival.teller, writer, receipt=arrival.receipt)
 
-    def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
-        """These messages are durable. Send our own, say what is held, and show them all."""
-        self.uncommitted -= len(messages)
-        self._standing.commit(messages)
+    def committed(self, blocks: Sequence[Block], first_position: int, now: Micros) -> None:
+        """These blocks are durable. Send our own, say what is held, and show them all."""
+        self._standing.commit(blocks)
         own = self._standing.log
         announces = not self._standing.catching_up  # Others hold what this node catches up on.
-        for message in messages:
-            is_small = len(message.encoded) <= ANNOUNCE_BYTES
-            if message.log == own:
-                asks = message.seq in self._own_receipts
-                self._own_receipts.discard(message.seq)
+        for block in blocks:
+            self.uncommitted -= len(block.bodies)
+            is_small = len(block.encoded) <= ANNOUNCE_BYTES
+            if block.log == own:
+                asks = block.last in self._own_receipts
+                self._own_receipts.discard(block.last)
                 if is_small:
-                    self.rumors.push(message, None, None, receipt=asks)
-            if not is_small and (announces or message.log == own):
+                    self.rumors.push(block, None, None, receipt=asks)
+            if not is_small and (announces or block.log == own):
                 # Others pull it. A pull asks for no receipt: probes bring the receipts.
-                self.rumors.announce(message, self._writer(message.log))
+                self.rumors.announce(block, self._writer(block.log))
         if announces:
-            for message in {message.log: message for message in messages}.values():
-                self.rumors.have(message, self._writer(message.log), now)
+            for block in {block.log: block for block in blocks}.values():
+                self.rumors.have(block, self._writer(block.log), now)
         self._send_receipts()
         self.repair.look_again(now)
-        self._out.append(Deliver(first_position, tuple(messages)))
+        self._out.append(Deliver(first_position, tuple(blocks)))
 
     def _send_receipts(self) -> None:
         for log in self._receipts_due:

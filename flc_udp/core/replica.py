@@ -38,10 +38,10 @@ from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import History
-from flc_udp.model.message import Message
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import (
@@ -112,14 +112,21 @@ class Replica:
         self._membership.claims.retag(tags, now)
 
     def post(
-        self, room: str, author: str, body: str | bytes, wall: Millis, *, receipt: bool = False
-    ) -> Message:
-        """Decide a message of this node's own. It is sent after its commit.
+        self,
+        room: str,
+        author: str,
+        bodies: Sequence[bytes],
+        wall: Millis,
+        *,
+        receipt: bool = False,
+    ) -> Block:
+        """Decide a block of this node's own: as many of these messages as fit into one, in order.
 
-        `receipt` asks every member to say when it holds the message. `wall` is in ms since 1970.
-        Raises FlcError; a refusal leaves no gap in the log.
+        It is sent after its commit. `bodies` are packed (`block.pack_body`), `wall` is in ms since
+        1970, and `receipt` asks every member to say when it holds the block. Raises FlcError; a
+        refusal leaves no gap in the log.
         """
-        return self._log_side.post(room, author, body, wall, receipt=receipt)
+        return self._log_side.post(room, author, bodies, wall, receipt=receipt)
 
     def watch(self, seq: int, needed: int | None, now: Micros) -> Wait:
         """Wait until others durably hold `seq` of this run's log.
@@ -230,9 +237,9 @@ class Replica:
 
     # --- What became of its decisions, and how the machine does -----------------------------------
 
-    def committed(self, messages: Sequence[Message], first_position: int, now: Micros) -> None:
-        """These messages are durable, at consecutive positions from `first_position` on."""
-        self._log_side.committed(messages, first_position, now)
+    def committed(self, blocks: Sequence[Block], first_position: int, now: Micros) -> None:
+        """These blocks are durable, their messages at the positions from `first_position` on."""
+        self._log_side.committed(blocks, first_position, now)
 
     def rebuild(self, history: History, now: Micros) -> None:
         """A commit failed, and `history` is what the log really holds: begin anew from that."""
@@ -326,7 +333,7 @@ class Replica:
         """About how many messages of others are still to be taken in."""
         log_side = self._log_side
         for_disk = max(log_side.uncommitted - self._shared.settings.commit_messages_max, 0)
-        return log_side.repair.wants.to_go + len(log_side.causal.held) + for_disk
+        return log_side.repair.wants.to_go + log_side.causal.held_messages + for_disk
 
     def push_room(self, now: Micros) -> int | None:
         """How many bytes of posts most peers have room for. None: there is no limit."""

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping
 
 from flc_udp.config import ID_BYTES
 from flc_udp.core.ranges import Table, row_hash_of
+from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, Head
-from flc_udp.model.message import Message
 from flc_udp.wire.rows import DigestRow
 
 NO_LOG = LogId(bytes(ID_BYTES))
@@ -52,11 +52,11 @@ class Standing:
         """The durable head of a log. It is NO_HEAD where nothing is held."""
         return self._heads.get(log, NO_HEAD)
 
-    def commit(self, messages: Iterable[Message]) -> None:
-        """These messages became durable. Each follows the head of its log."""
-        last: dict[LogId, Message] = {message.log: message for message in messages}
-        for log, message in last.items():
-            head = Head(message.seq, message.hash, message.stamp)
+    def commit(self, blocks: Iterable[Block]) -> None:
+        """These blocks became durable. Each follows the head of its log."""
+        last: dict[LogId, Block] = {block.log: block for block in blocks}
+        for log, block in last.items():
+            head = Head(block.last, block.hash, block.stamp)
             self.messages += head.seq - self.held(log)
             self._heads[log] = head
             self.table.put(log, log_hash(log, head))

@@ -157,7 +157,7 @@ class LoopGround:
                 self.timings.arrived(batch, self.node.log, self.wall())
             self.node.committed(batch, first_position)
 
-        append = partial(self._log.append, batch.messages, batch.once, batch.wall)
+        append = partial(self._log.append, batch.blocks, batch.once, batch.wall)
         self._write(append, done, self.node.commit_failed)
 
     def recover(self) -> None:

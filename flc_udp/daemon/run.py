@@ -37,7 +37,7 @@ from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.web import Web
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.message import check_label
+from flc_udp.model.labels import check_label
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses

@@ -17,5 +17,5 @@ class ShownCursor:
     """Everything up to this position was shown."""
 
     def move(self, deliver: Deliver) -> None:
-        """These messages are shown now."""
-        self.position = deliver.position + len(deliver.messages) - 1
+        """These blocks are shown now."""
+        self.position = deliver.last

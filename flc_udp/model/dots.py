@@ -89,9 +89,13 @@ class Spans:
         self._lows[first:last] = [*below, *(high + 1 for _ in above)]
         self._highs[first:last] = [*(low - 1 for _ in below), *above]
 
+    def overlaps(self, low: int, high: int) -> bool:
+        """Whether any integer from `low` to `high`, both included, is in the set."""
+        at = bisect_left(self._highs, low)
+        return at < len(self._lows) and self._lows[at] <= high
+
     def __contains__(self, number: int) -> bool:
-        at = bisect_left(self._highs, number)
-        return at < len(self._lows) and self._lows[at] <= number
+        return self.overlaps(number, number)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         return zip(self._lows, self._highs, strict=True)

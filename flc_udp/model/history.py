@@ -14,13 +14,13 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from flc_udp.model.block import NO_PARENT, Block, Origin
 from flc_udp.model.dots import LogId
 from flc_udp.model.errors import Drop
-from flc_udp.model.message import NO_PARENT, Message, Origin
 
 
 class Head(NamedTuple):
-    """The last message of a log: its number, hash and stamp."""
+    """The last block of a log: the number of its last message, its hash and its stamp."""
 
     seq: int
     hash: bytes
@@ -82,20 +82,20 @@ class History:
     bases: dict[LogId, Head] = field(default_factory=dict)
 
 
-def advance(frontier: Frontier, message: Message, moved: dict[LogId, int] | None = None) -> None:
-    """Move a room's frontier past a message whose causes are all held.
+def advance(frontier: Frontier, block: Block, moved: dict[LogId, int] | None = None) -> None:
+    """Move a room's frontier past a block whose causes are all held.
 
-    The message takes the place of its causes and of the former edge of its own log. All other edges
-    are concurrent with it, and stay. `moved` notes which edges came or went, as {log: seq}.
+    Its last message takes the place of its causes and of the former edge of its own log. All other
+    edges are concurrent with it, and stay. `moved` notes which edges came or went, as {log: seq}.
     """
-    log, seq = message.log, message.seq
-    for other, cause in message.causes:
+    log, seq = block.log, block.last
+    for other, cause in block.causes:
         edge = frontier.get(other)
         if edge is not None and edge.seq <= cause:
             del frontier[other]
             if moved is not None:
                 moved[other] = edge.seq
-    # This is done for each message, and a named tuple's own constructor takes four times as long.
-    frontier[log] = tuple.__new__(Edge, (seq, message.stamp))
+    # This is done for each block, and a named tuple's own constructor takes four times as long.
+    frontier[log] = tuple.__new__(Edge, (seq, block.stamp))
     if moved is not None:
         moved[log] = seq

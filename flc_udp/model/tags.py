@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from flc_udp.config import TAGS_BYTES_MAX, TAGS_MAX
 from flc_udp.model.errors import Drop, FlcError
-from flc_udp.model.message import is_label, label_problem
+from flc_udp.model.labels import is_label, label_problem
 
 
 class Tag(NamedTuple):

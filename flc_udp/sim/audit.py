@@ -10,10 +10,11 @@ disk, so that no node knows of it, counts as never said.
 from collections.abc import Iterable
 from itertools import zip_longest
 
+from flc_udp.model.block import Block
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
-from flc_udp.model.message import Message, history_key
+from flc_udp.model.message import history_key
 from flc_udp.sim.checks import Checks, Violation
 from flc_udp.store.log import Log, Reader
 
@@ -27,8 +28,9 @@ def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
     for name, log in logs:
         kept = log.load()
         if said is None:
-            minted = (minted.message for minted in checks.minted.values())
-            said = Canon([m for m in minted if m.seq <= kept.heads.get(m.log, NO_HEAD).seq])
+            blocks = {minted.block.dot: minted.block for minted in checks.minted.values()}
+            known = (b for b in blocks.values() if b.last <= kept.heads.get(b.log, NO_HEAD).seq)
+            said = Canon(list(known))
             said.demand_causal()
         if (problem := said.problem(log.reader(), kept)) is not None:
             raise Violation(f"{name}: {problem}")
@@ -36,11 +38,13 @@ def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
 
 
 class Canon:
-    """All messages that some disk ever took and the nodes know, and what follows from them."""
+    """All blocks that some disk ever took and the nodes know, and what follows from them."""
 
-    def __init__(self, messages: list[Message]) -> None:
-        self.messages = sorted(messages, key=history_key)
-        self.heads = {m.log: Head(m.seq, m.hash, m.stamp) for m in self.messages}
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = sorted(blocks, key=lambda block: (block.stamp, block.log, block.first))
+        self.messages = [message for block in self.blocks for message in block.messages()]
+        assert self.messages == sorted(self.messages, key=history_key)
+        self.heads = {b.log: Head(b.last, b.hash, b.stamp) for b in self.blocks}
         self.clocks: dict[str, dict[LogId, int]] = {}
         for message in self.messages:
             self.clocks.setdefault(message.room, {})[message.log] = message.seq
@@ -65,12 +69,12 @@ class Canon:
             return "frontiers are not those of the messages"
         # Everything from the floor on is held, and below it what is above the base of its log.
         held: list[bytes] = []
-        for message in self.messages:
-            if message.log not in kept.bases or message.seq > kept.bases[message.log].seq:
-                held.append(message.encoded)
-            elif message.stamp >= kept.floor:
-                return f"{message.dot} is not kept, and above the floor {kept.floor}"
-        history = [encoded for _, encoded in reader.history(None)]
+        for block in self.blocks:
+            if block.log not in kept.bases or block.first > kept.bases[block.log].seq:
+                held.append(block.encoded)
+            elif block.stamp >= kept.floor:
+                return f"{block.dot} is not kept, and above the floor {kept.floor}"
+        history = [encoded for _, encoded in reader.blocks(None)]
         return None if history == held else _difference(history, held)
 
     def frontiers(self) -> dict[str, dict[LogId, Edge]]:
@@ -95,4 +99,4 @@ class Canon:
 def _difference(history: list[bytes], held: list[bytes]) -> str:
     pairs = enumerate(zip_longest(history, held))
     at = next(at for at, (found, expected) in pairs if found != expected)
-    return f"has another history from message {at} of {len(history)} and {len(held)} on"
+    return f"has another history from block {at} of {len(history)} and {len(held)} on"

@@ -19,8 +19,10 @@ taken, may delete the last copy of a message. That is noted, and excused only be
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import NamedTuple
 
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
@@ -29,7 +31,6 @@ from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.sim.disk import by_position
 from flc_udp.store.log import Log
 from flc_udp.store.retention import SLICE_BYTES_MIN
-from flc_udp.waist.ports import Committed
 
 Clock = dict[LogId, int]
 
@@ -54,7 +55,7 @@ class Utterance:
     """The message, once it is on its author's disk."""
     is_doubted: bool = False
     """Whether the commit was reported as failed."""
-    answer: Committed | FlcError | None = None
+    answer: Dot | FlcError | None = None
     """What somebody was told: that it is said, or why it is refused."""
 
 
@@ -63,6 +64,7 @@ class Minted(NamedTuple):
 
     author: int
     message: Message
+    block: Block
     utterance: Utterance
 
 
@@ -99,7 +101,7 @@ class Checks:
         for follower in self.followers:
             follower.demand_rest()
         for dot, minted in self.minted.items():
-            is_acknowledged = isinstance(minted.utterance.answer, Committed)
+            is_acknowledged = isinstance(minted.utterance.answer, Dot)
             is_held = any(dot in follower.kept for follower in self.followers)
             if is_acknowledged and not is_held and dot not in self.let_go:
                 raise Violation(f"{dot} acknowledged and lost")
@@ -134,7 +136,7 @@ class Follower:
         self._unanswered.append(utterance)
         return utterance
 
-    def answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
+    def answered(self, utterance: Utterance, answer: Dot | FlcError) -> None:
         """Somebody was told what became of it. It is told once, and after it is durable."""
         self._demand(utterance.answer is None, f"{utterance.body!r} was answered twice")
         utterance.answer = answer
@@ -143,7 +145,7 @@ class Follower:
             is_refused = utterance.dot is None or utterance.is_doubted
             self._demand(is_refused, "refused and on its disk", utterance.dot)
             return
-        self._demand(utterance.dot == answer.dot, "acknowledged and not on its disk", answer.dot)
+        self._demand(utterance.dot == answer, "acknowledged and not on its disk", answer)
 
     def demand_rest(self) -> None:
         """Nobody waits for an answer, and everything that was written is shown."""
@@ -153,50 +155,55 @@ class Follower:
 
     # --- What is written --------------------------------------------------------------------------
 
-    def wrote(self, first_position: int, messages: Sequence[Message], arrived: Arrived) -> None:
-        """A transaction is on the disk. The first disk that has a message is that of its author."""
-        for position, message in enumerate(messages, first_position):
-            if message.dot not in self._minted:
-                self._mint(message)
-            minted = self._minted[message.dot].message
-            self._demand(minted.encoded == message.encoded, "has two contents", message.dot)
-            self._write(position, message)
-            self._arrived.setdefault(message.dot, arrived)
-            self._unshown.append((position, message.dot))
+    def wrote(self, position: int, blocks: Sequence[Block], arrived: Arrived) -> None:
+        """A transaction is on the disk. The first disk that has a block is that of its author."""
+        for block in blocks:
+            for message in block.messages():
+                if message.dot not in self._minted:
+                    self._mint(message, block)
+                minted = self._minted[message.dot].block
+                self._demand(minted.encoded == block.encoded, "has two contents", message.dot)
+                self._arrived.setdefault(message.dot, arrived)
+                self._unshown.append((position, message.dot))
+                position += 1
+            self._write(position - len(block.bodies), block)
 
-    def _mint(self, message: Message) -> None:
+    def _mint(self, message: Message, block: Block) -> None:
         dot = message.dot
         utterance = next((said for said in self._unanswered if said.dot is None), None)
         if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
             raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
         utterance.dot = dot
         for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
-            rises = self._minted[past].message.stamp < message.stamp
+            before = self._minted[past]
+            rises = before.block is block or before.message.stamp < message.stamp
             self._demand(rises, f"has a stamp that is not above that of {past}", dot)
-        self._minted[dot] = Minted(self._number, message, utterance)
+        self._minted[dot] = Minted(self._number, message, block, utterance)
 
-    def _write(self, position: int, message: Message) -> None:
-        """A message is next in its log, after its causes, at the next position."""
-        dot, head = message.dot, self._heads.get(message.log, NO_HEAD)
-        self._demand(message.seq == head.seq + 1, "written with a gap in its log", dot)
-        self._demand(message.parent == head.hash, "written on another parent", dot)
-        self._demand(all(map(self.knows, message.causes)), "written before its causes", dot)
+    def _write(self, position: int, block: Block) -> None:
+        """A block is next in its log, after its causes, its messages at the next positions."""
+        dot, head = block.dot, self._heads.get(block.log, NO_HEAD)
+        self._demand(block.first == head.seq + 1, "written with a gap in its log", dot)
+        self._demand(block.parent == head.hash, "written on another parent", dot)
+        self._demand(all(map(self.knows, block.causes)), "written before its causes", dot)
         self._demand(position == self.position + 1, f"written at position {position}", dot)
-        self.position = position
-        self._heads[message.log] = Head(message.seq, message.hash, message.stamp)
-        self.kept[dot] = position
+        self._heads[block.log] = Head(block.last, block.hash, block.stamp)
+        for message in block.messages():
+            self.position += 1
+            self.kept[message.dot] = self.position
 
-    def found(self, messages: Sequence[Message], arrived: Arrived) -> None:
+    def found(self, blocks: Sequence[Block], arrived: Arrived) -> None:
         """A commit that was reported as failed is on the disk. Its posts may be refused."""
         first_position = self.position + 1
-        self.wrote(first_position, messages, arrived)
-        self.showed(first_position, messages)
-        dots = {message.dot for message in messages}
+        self.wrote(first_position, blocks, arrived)
+        self.showed(first_position, blocks)
+        dots = {message.dot for block in blocks for message in block.messages()}
         for utterance in self._unanswered:
             utterance.is_doubted = utterance.dot in dots
 
-    def showed(self, first_position: int, messages: Sequence[Message]) -> None:
-        """The node showed these messages: all that was written, in the same order."""
+    def showed(self, first_position: int, blocks: Sequence[Block]) -> None:
+        """The node showed these blocks: all that was written, in the same order."""
+        messages = chain.from_iterable(block.messages() for block in blocks)
         for position, message in enumerate(messages, first_position):
             due = self._unshown.popleft() if self._unshown else None
             is_due = due == (position, message.dot)
@@ -255,7 +262,9 @@ class Follower:
             if is_old or message.stamp < self._floor:
                 continue
             self._demand(excess > 0, "pruned too early", message.dot)
-            size += len(message.encoded) if message.stamp < last else 0
+            block = self._minted[message.dot].block
+            is_first = block.dot == message.dot
+            size += len(block.encoded) if is_first and message.stamp < last else 0
         is_allowed = size < max(excess, SLICE_BYTES_MIN)
         self._demand(is_allowed, f"{size} bytes pruned, {excess} were too much")
 
@@ -309,9 +318,9 @@ class Follower:
                 continue
             dots = (Dot(log, seq) for seq in range(before + 1, head.seq + 1))
             skipped += (self._minted[dot].message for dot in dots)
-            last = skipped[-1]
-            is_said = (last.hash, last.stamp) == (head.hash, head.stamp)
-            self._demand(is_said, "is another in a base", last.dot)
+            block = self._minted[skipped[-1].dot].block
+            is_said = Head(block.last, block.hash, block.stamp) == head
+            self._demand(is_said, "is another in a base", skipped[-1].dot)
             self._heads[log] = head
             self._shown[log] = head.seq
         for message in skipped:
@@ -353,12 +362,14 @@ class Follower:
         self._floor = history.floor
         skipped = self._skip(history.bases)
         last = 0
-        for position, message in by_position(reader):
+        for position, block in by_position(reader):
             problem = f"stands at position {position} after {last}"
-            self._demand(position > last, problem, message.dot)
-            last, self.position = position, position - 1
-            self._write(position, message)
-            self._show(message)
+            self._demand(position > last, problem, block.dot)
+            self.position = position - 1
+            self._write(position, block)
+            last = self.position
+            for message in block.messages():
+                self._show(message)
         self._demand_closed(skipped)
         self.position = reader.last_position()
         is_whole = history.heads == self._heads

@@ -13,8 +13,8 @@ from itertools import chain, repeat
 from random import Random
 from typing import NamedTuple, TypeVar
 
+from flc_udp.model.block import Block, decode
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.message import Message, decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.store.reader import Reader
@@ -87,7 +87,8 @@ class Disk:
 
     def positions(self) -> set[int]:
         """The positions at which messages stand."""
-        return {at for (at,) in self.connection.execute("SELECT position FROM message")}
+        rows = self.connection.execute("SELECT position, count FROM block")
+        return {at for last, count in rows for at in range(last - count + 1, last + 1)}
 
     def excess(self, bytes_max: int) -> int:
         """How many bytes may be deleted where `bytes_max` are allowed. A limit of 0 is none.
@@ -152,8 +153,10 @@ class Disk:
         return StoreFailed(operation, "the last sync failed") if fate is Fate.DOUBTED else result
 
 
-def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Message]]:
-    """(position, message) of everything that stands on a disk after a position."""
+def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Block]]:
+    """(position of its first message, block) of what stands on a disk after a position."""
     while page := reader.after(position, None, PAGE):
-        yield from ((at, decode(encoded)) for at, encoded in page)
+        for last, encoded in page:
+            block = decode(encoded)
+            yield last - len(block.bodies) + 1, block
         position = page[-1][0]

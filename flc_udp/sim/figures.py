@@ -2,11 +2,13 @@
 
 from collections import Counter
 from collections.abc import Sequence
+from itertools import chain
 from statistics import median
 from typing import Annotated, NamedTuple
 
 import msgpack
 
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Drop
 from flc_udp.model.message import Message
@@ -63,9 +65,9 @@ class Meter:
         since = counted - before
         minted = self._world.checks.minted
         causes_bytes = [_causes_bytes(minted[dot].message) for dot in self._seen_by]
-        copies = firsts + since[Drop.DUPLICATE_MESSAGE]
-        # Replayed messages count though they were lost.
-        repaired = since["messages replayed"]
+        copies = firsts + since[Drop.DUPLICATE_BLOCK]
+        # Replayed blocks count though they were lost.
+        repaired = since["blocks replayed"]
         return SimFigures(
             nodes=nodes,
             messages=messages,
@@ -88,14 +90,15 @@ class Meter:
         counters = (machine.counted() for machine in self._world.machines.values())
         return sum(counters, Counter())
 
-    def _watch(self, number: int, messages: Sequence[Message]) -> None:
+    def _watch(self, number: int, blocks: Sequence[Block]) -> None:
         minted, now = self._world.checks.minted, self._world.heap.now
-        for message in messages:
+        for message in chain.from_iterable(block.messages() for block in blocks):
             dot, said_at = message.dot, minted[message.dot].utterance.at
             if said_at < self._since:
                 continue
             seen_by = self._seen_by.get(dot, 0)
-            self._firsts += minted[dot].author != number
+            is_first_of_block = dot == minted[dot].block.dot
+            self._firsts += is_first_of_block and minted[dot].author != number
             self._seen_by[dot] = after = seen_by | 1 << number
             if after == self._everybody != seen_by:
                 self._latencies.append(now - said_at)

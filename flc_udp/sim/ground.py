@@ -179,14 +179,14 @@ class HeapGround:
         return self.disk.free_bytes
 
     def show(self, deliver: Deliver) -> None:
-        """Show these messages to whoever follows this node."""
-        first, messages = deliver.position, deliver.messages
-        if not messages:
+        """Show these blocks to whoever follows this node."""
+        first, blocks = deliver.position, deliver.blocks
+        if not blocks:
             return
-        self._trace("*", f"shows {first} to {first + len(messages) - 1}")
-        self._follower.showed(first, messages)
+        self._trace("*", f"shows {first} to {deliver.last}")
+        self._follower.showed(first, blocks)
         for watch in self._stage.watchers:
-            watch(self.number, messages)
+            watch(self.number, blocks)
 
     def tell(self, notice: Notice) -> None:
         """Put a fact for people into the trace."""
@@ -279,21 +279,21 @@ class HeapGround:
     def _append(self, batch: Batch, fate: Fate) -> TellNode:
         arrived = Arrived(batch.wall, self._heap.now)
         wall = Millis(batch.wall * WALL_STRETCH)
-        append = partial(self.log.append, batch.messages, batch.once, wall)
+        append = partial(self.log.append, batch.blocks, batch.once, wall)
         first = self._attempt("append", fate, append)
         if isinstance(first, StoreFailed):
             self._find(arrived)
             return partial(self.running.commit_failed, str(first))
-        self._trace("C", f"commits {len(batch.messages)} from position {first}")
-        self._follower.wrote(first, batch.messages, arrived)
+        self._trace("C", f"commits {len(batch.blocks)} blocks from position {first}")
+        self._follower.wrote(first, batch.blocks, arrived)
         return partial(self.running.committed, batch, first)
 
     def _find(self, arrived: Arrived) -> None:
         """Look what stands on the disk after a failure. Whoever follows the node reads on there."""
         known = self._follower.position
-        written = [message for _, message in by_position(self.log.reader(), known)]
+        written = [block for _, block in by_position(self.log.reader(), known)]
         if written:
-            self._trace("C", f"finds {len(written)} written from position {known + 1}")
+            self._trace("C", f"finds {len(written)} blocks written from position {known + 1}")
             self._follower.found(written, arrived)
 
     def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> TellNode:

@@ -7,14 +7,13 @@ its disk can fail, it can stand still for a while, and its disk can be put back 
 from functools import partial
 
 from flc_udp.model.dots import Dot
-from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
-from flc_udp.waist.ports import Committed, Post
+from flc_udp.waist.ports import Post
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.seal import Seal
 
@@ -69,15 +68,14 @@ class Machine(HeapGround):
         """Say something here, under the machine's name. What is returned tells its fate."""
         utterance = self._follower.utters(room, body, self.now())
         self._trace("S", f"says in {room}: {body[:24]!r}")
-        answered = partial(self._answered, utterance)
-        self.running.post(Post(room, self.name, body, answered, receipt=receipt))
+        self.running.post(Uttered(self, utterance, receipt=receipt))
         self._turn_soon()
         return utterance
 
-    def _answered(self, utterance: Utterance, answer: Committed | FlcError) -> None:
-        told = answer.dot if isinstance(answer, Committed) else answer
-        self._trace("A", f"is told {told}")
-        self._follower.answered(utterance, answer)
+    def told(self, post: "Uttered") -> None:
+        """Somebody is told what became of what was said."""
+        self._trace("A", f"is told {post.error or post.dot}")
+        self._follower.answered(post.utterance, post.error or post.dot)
 
     def wait(
         self, dot: Dot, needed: int | None = None, timeout_ms: int = 10_000
@@ -87,3 +85,17 @@ class Machine(HeapGround):
         self.running.wait(dot, needed, timeout_ms * MS_US, ended.append)
         self._turn_soon()
         return ended
+
+
+class Uttered(Post):
+    """What somebody says at a machine."""
+
+    __slots__ = ("_machine", "utterance")
+
+    def __init__(self, machine: Machine, utterance: Utterance, *, receipt: bool) -> None:
+        super().__init__(utterance.room, machine.name, (utterance.body,), receipt=receipt)
+        self._machine, self.utterance = machine, utterance
+
+    def done(self) -> None:
+        """It has its answer."""
+        self._machine.told(self)

@@ -19,7 +19,6 @@ from string import ascii_lowercase
 from typing import Self
 
 from flc_udp.config import Settings
-from flc_udp.model.message import decode
 from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit
 from flc_udp.sim.checks import Utterance, Violation
@@ -150,13 +149,13 @@ class World(Stage):
 
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""
-        rows = by_position(self.machines[name].log.reader())
-        return [message.body for _, message in rows if message.room == room]
+        blocks = by_position(self.machines[name].log.reader())
+        return [body for _, block in blocks if block.room == room for body in block.bodies]
 
     def history(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which all nodes print them."""
         rows = self.machines[name].log.reader().history(room)
-        return [decode(encoded).body for _, encoded in rows]
+        return [message.body for _, message in rows]
 
     def view(self, name: str) -> dict[str, State]:
         """What a running node believes of all members, itself included."""

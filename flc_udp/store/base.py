@@ -17,9 +17,9 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
+from flc_udp.model.block import Origin, hash_of
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
-from flc_udp.model.message import Origin, hash_of
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
 
 # The logs are read in the order of their ids. So a page reads only what it gives, and the logs
@@ -29,7 +29,7 @@ SELECT_BASE = """
         room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.encoded
     FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
         CROSS JOIN room ON room.no = clock.room_no
-        LEFT JOIN message AS held
+        LEFT JOIN block AS held
             ON clock.base_seq > log.base_seq
             AND held.log_no = log.no AND held.seq = clock.base_seq
     WHERE log.id > ? ORDER BY log.id
@@ -39,7 +39,7 @@ JUMP = """
     UPDATE log SET seq = ?1, hash = ?2, stamp = ?3, base_seq = ?1, base_hash = ?2, base_stamp = ?3
     WHERE no = ?4
 """
-COUNT_BY_ROOM = "SELECT room_no, count(*) FROM message WHERE log_no = ? GROUP BY room_no"
+COUNT_BY_ROOM = "SELECT room_no, sum(count) FROM block WHERE log_no = ? GROUP BY room_no"
 JOIN_CLOCK = """
     INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp)
     VALUES (?1, ?2, ?3, ?4, ?3, ?4)
@@ -101,7 +101,7 @@ def _jump(connection: sqlite3.Connection, row: LogMemory, head: Head) -> int:
     """Delete all messages of a log, whose head is now one beyond them; return their number."""
     counts = connection.execute(COUNT_BY_ROOM, (row.no,)).fetchall()
     connection.executemany("UPDATE room SET messages = messages - ?2 WHERE no = ?1", counts)
-    connection.execute("DELETE FROM message WHERE log_no = ?", (row.no,))
+    connection.execute("DELETE FROM block WHERE log_no = ?", (row.no,))
     connection.execute(JUMP, (*head, row.no))
     row.seq = head.seq
     return sum(count for _, count in counts)

@@ -1,9 +1,9 @@
 """The log: what is appended here survives power loss, in one transaction with all that follows.
 
 Rules. There is one writer, called from one thread at a time, and any number of readers, each on a
-connection of its own. A transaction changes everything together: messages, heads of logs, clocks of
+connection of its own. A transaction changes everything together: blocks, heads of logs, clocks of
 rooms, frontiers and `once` rows. So what `load` finds is always a causally closed whole, above a
-base that is one, too. Work is done for a batch and not for each message: a head, a clock or a room
+base that is one, too. Work is done for a batch and not for each block: a head, a clock or a room
 that a batch touched is written once.
 
 The writer keeps what it last wrote in memory (`WriterMemory`), so it reads nothing back. A failure
@@ -15,10 +15,10 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History
-from flc_udp.model.message import Message
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import connect, open_writer
@@ -82,18 +82,19 @@ class Log:
 
     def append(
         self,
-        messages: Sequence[Message],
+        blocks: Sequence[Block],
         once: Sequence[tuple[str, int, Dot]] = (),
         wall: Millis = EPOCH,
     ) -> int:
-        """Commit `messages` in their order, each its log's next; return the first one's position.
+        """Commit `blocks` in their order, each its log's next.
 
-        Positions are consecutive. `once` is (client, n, dot), with n rising for each client. The
-        messages arrive at `wall`. Raises StoreFailed, and then nothing is kept.
+        Return the position of the first message; all others follow without gaps. `once` is
+        (client, n, dot), with n rising for each client. The blocks arrive at `wall`. Raises
+        StoreFailed, and then nothing is kept.
         """
         with self._writing("append") as memory, atomic(self._connection):
             first = memory.position + 1
-            memory.append(messages, wall)
+            memory.append(blocks, wall)
             write_once(self._connection, once)
         return first
 

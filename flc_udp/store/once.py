@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from itertools import pairwise
 
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 
 CLIENTS_MAX = 4_096
@@ -30,9 +30,9 @@ FORGET = """
 class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed does
     """A client's number that is older than what is remembered: whether it was said is unknown."""
 
-    def __init__(self, client: str, n: int, oldest: int) -> None:
+    def __init__(self, client: str, n: int) -> None:
         super().__init__(
-            f"number {n} of client {client!r} is below {oldest}, the oldest it may repeat",
+            f"number {n} of client {client!r} is too old: whether it was said is not remembered",
             f"a client's numbers rise, and only its last {ONCE_REMEMBERED} are remembered",
         )
 
@@ -66,14 +66,10 @@ def newest(said: bytes) -> int:
     return int(PAIR.unpack_from(said, len(said) - PAIR.size)[0]) if said else -1
 
 
-def find(client: str, said: bytes, n: int) -> Dot | None:
-    """The dot that was said under `n`, None for a new number; raises Forgotten for any other."""
-    if n > newest(said):
-        return None
-    for number, log, seq in PAIR.iter_unpack(said):
-        if number == n:
-            return Dot(log, seq)
-    oldest: int = PAIR.unpack_from(said)[0]
-    # A number that was skipped among the remembered ones is as unknown as an old one. Only the next
-    # new number is known to be unsaid.
-    raise Forgotten(client, n, oldest if n < oldest else newest(said) + 1)
+def find(said: bytes, n: int, count: int) -> tuple[list[Dot | None], int]:
+    """What was said under `count` numbers from `n` on: None for a number that is not remembered.
+
+    The second value is the greatest number that was said, or -1.
+    """
+    dots = {number: Dot(LogId(log), seq) for number, log, seq in PAIR.iter_unpack(said)}
+    return [dots.get(number) for number in range(n, n + count)], newest(said)

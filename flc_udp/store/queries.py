@@ -5,7 +5,7 @@ Promise. A transaction is written as a whole or not at all. What SQLite reports 
 
 Rules. Many rows are written with few statements. SQLite works without the interpreter's lock, and
 taking the lock back from a busy loop costs up to a switch interval (`sys.setswitchinterval`),
-whether one row was written or five hundred. Row by row, a commit of 2,500 messages beside a busy
+whether one row was written or five hundred. Row by row, a commit of 2,500 rows beside a busy
 loop took eight times as long as without it.
 """
 
@@ -17,17 +17,17 @@ from typing import Any
 from flc_udp.model.errors import Malformed, StoreFailed
 
 PAGE_ROWS = 256
-"""A page of messages has at most this many rows."""
+"""A page of blocks has at most this many rows."""
 
 PAGE_BYTES = 1 << 20
-"""A page of messages ends with the row that brings it to this many bytes."""
+"""A page of blocks ends with the row that brings it to this many bytes."""
 
 ROWS_AT_ONCE = (512, 64, 8, 1)
 """A statement is prepared for each of these numbers of rows. They are few, so that each statement
 stays prepared. SQLite allows 32,766 values in one."""
 
 OF_ROOM = "(:room IS NULL OR room_no = (SELECT no FROM room WHERE name = :room))"
-"""A condition on messages: they are of the room with this name, or of any if there is no name."""
+"""A condition on blocks: they are of the room with this name, or of any if there is no name."""
 
 Values = Sequence[Any] | Mapping[str, Any]
 
@@ -36,14 +36,14 @@ Values = Sequence[Any] | Mapping[str, Any]
 def failing(operation: str) -> Iterator[None]:
     """Raise whatever SQLite reports in the block as `StoreFailed` of that operation.
 
-    A stored message that cannot be read is such a failure, too.
+    A stored block that cannot be read is such a failure, too.
     """
     try:
         yield
     except sqlite3.Error as error:
         raise StoreFailed(operation, str(error)) from error
     except Malformed as error:
-        problem = f"a message cannot be read, and `flc fsck` tells which: {error}"
+        problem = f"a block cannot be read, and `flc fsck` tells which: {error}"
         raise StoreFailed(operation, problem) from error
 
 
@@ -111,7 +111,7 @@ class Queries:
         return rows[0][0] if rows else None
 
     def page(self, sql: str, values: Values) -> list[Any]:
-        """The first rows, up to `PAGE_BYTES` of encoded messages in their second column."""
+        """The first rows, up to `PAGE_BYTES` of encoded blocks in their second column."""
         page, size_bytes = [], 0
         with failing("read"), closing(self.connection.execute(sql, values)) as cursor:
             for row in cursor:

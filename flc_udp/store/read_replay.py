@@ -1,7 +1,7 @@
-"""Reading what a replay sends: messages of given spans, in the order of their stamps.
+"""Reading what a replay sends: the blocks of given spans, in the order of their stamps.
 
 Rules. There are two ways with one result. Merging reads each span by its own index. Walking reads
-all messages by stamp and leaves out what is not of the spans: it takes less than half the time for
+all blocks by stamp and leaves out what is not of the spans: it takes less than half the time for
 a row, and is chosen when most logs are wanted. If too many of its rows are not wanted, merging goes
 on from there.
 """
@@ -15,7 +15,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.store.queries import PAGE_ROWS, Queries, failing
 
 SPAN_ROWS_FIRST = 4
-"""This many rows of a span are read at first. Of thousands of spans, most give only a few messages
+"""This many rows of a span are read at first. Of thousands of spans, most give only a few blocks
 before the credit is used up."""
 
 WALKED_LOGS_PART = 2
@@ -25,28 +25,32 @@ UNWANTED_MAX = 1_024
 """Walking ends after this many rows that are not of the spans."""
 
 WITH_ROW_BYTES = 4_096
-"""A message of at most this size is read with its row. Larger ones are read once they are chosen.
+"""A block of at most this size is read with its row. Larger ones are read once they are chosen.
 """
 
 SELECT_SPAN = f"""
-    SELECT stamp, ?1, seq, position, length(encoded),
+    SELECT stamp, ?1, seq, count, position, length(encoded),
         CASE WHEN length(encoded) <= {WITH_ROW_BYTES} THEN encoded END
-    FROM message
-    WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq BETWEEN ?2 AND ?3 AND stamp >= ?4
+    FROM block
+    WHERE log_no = (SELECT no FROM log WHERE id = ?1)
+        AND seq >= ?2 AND seq <= coalesce((
+            SELECT min(seq) FROM block
+            WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq >= ?3), ?3)
+        AND stamp >= ?4
     ORDER BY seq LIMIT ?5
 """  # noqa: S608  # a number of ours
 SELECT_WALK = f"""
-    SELECT message.stamp, log.id, message.seq, position, length(encoded),
+    SELECT block.stamp, log.id, block.seq, count, position, length(encoded),
         CASE WHEN length(encoded) <= {WITH_ROW_BYTES} THEN encoded END
-    FROM message INDEXED BY message_history CROSS JOIN log ON log.no = log_no
-    WHERE message.stamp >= ? ORDER BY message.stamp, log.id
+    FROM block INDEXED BY block_history CROSS JOIN log ON log.no = log_no
+    WHERE block.stamp >= ? ORDER BY block.stamp, log.id
 """  # noqa: S608  # a number of ours
 
 Span = tuple[LogId, int, int]
 """(log, low, high), both seqs included."""
 
-Row = tuple[int, LogId, int, int, int, bytes | None]
-"""(stamp, log, seq, position, length, encoded). A large message has None here."""
+Row = tuple[int, LogId, int, int, int, int, bytes | None]
+"""(stamp, log, last seq, messages, position, length, encoded). A large block has None here."""
 
 
 def read_replay(
@@ -56,17 +60,17 @@ def read_replay(
     after: int = 0,
     below: int = STAMP_LIMIT,
 ) -> tuple[list[bytes], int]:
-    """Encoded messages of the spans (log, low, high) in (stamp, log, seq) order.
+    """Encoded blocks with messages of the spans (log, low, high), in (stamp, log, seq) order.
 
     Only those with stamps from `after` on and below `below`: as many as `bytes_max` allows, but one
-    at least. The second value is the stamp of the next message of the spans, or STAMP_LIMIT if
+    at least. The second value is the stamp of the next block of the spans, or STAMP_LIMIT if
     there is none. What is not held is skipped.
     """
     chosen: list[bytes | int] = []
     size_bytes = 0
     following = STAMP_LIMIT
     rows = _walk(queries, spans, after) if after and _are_most(queries, spans) else None
-    for stamp, _, _, position, length, encoded in rows or _merged(queries, spans, after):
+    for stamp, _, _, _, position, length, encoded in rows or _merged(queries, spans, after):
         size_bytes += length
         if stamp >= below or (chosen and size_bytes > bytes_max):
             following = stamp
@@ -89,8 +93,9 @@ def _walk(queries: Queries, spans: Sequence[Span], after: int) -> Iterator[Row]:
     unwanted = 0
     with failing("read"), closing(queries.connection.execute(SELECT_WALK, (after,))) as cursor:
         for row in cursor:
+            last, count = row[2:4]
             for low, high in wanted.get(row[1], ()):
-                if low <= row[2] <= high:
+                if low <= last and last - count < high:
                     yield row
                     break
             else:
@@ -118,7 +123,7 @@ def _of_span(queries: Queries, log: LogId, low: int, high: int, after: int) -> I
 
 
 def _read_rest(queries: Queries, chosen: Sequence[bytes | int]) -> list[bytes]:
-    # Large messages are known by their positions. What was pruned meanwhile is left out.
-    sql = "SELECT encoded FROM message WHERE position = ?"
+    # Large blocks are known by their positions. What was pruned meanwhile is left out.
+    sql = "SELECT encoded FROM block WHERE position = ?"
     found = (at if isinstance(at, bytes) else queries.value(sql, (at,)) for at in chosen)
     return [encoded for encoded in found if encoded is not None]

@@ -4,64 +4,72 @@ Rules. No read holds more in memory than it answers with, and none keeps a trans
 has returned. Reading by spans stands in `read_replay`.
 
 The history is read in pages, each a short transaction, so a slow reader never keeps the WAL from
-being folded in. It still shows one moment: messages never change and positions only grow, so
+being folded in. It still shows one moment: blocks never change and positions only grow, so
 whatever has a position up to the last one of that moment belongs to it.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import closing
+from itertools import islice
 from typing import Any, NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.block import decode
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
 from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.history import BaseLog
+from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
 from flc_udp.store.once import find
-from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, failing, used_bytes
+from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
 from flc_udp.store.read_replay import read_replay
 
-BY_DOT = "FROM message WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?"
-SELECT_ENCODED = f"SELECT encoded {BY_DOT}"
-SELECT_POSITION = f"SELECT position {BY_DOT}"
-SELECT_DOT = """
-    SELECT log.id, message.seq FROM message JOIN log ON log.no = log_no WHERE position = ?
+# A block's row has the seq and the position of its last message, so a message is in the first row
+# from its own on.
+SELECT_BY_DOT = """
+    SELECT encoded, position, seq - count, seq FROM block
+    WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq >= ? ORDER BY seq LIMIT 1
+"""
+SELECT_BY_POSITION = """
+    SELECT log.id, block.seq, position, count FROM block JOIN log ON log.no = log_no
+    WHERE position >= ? ORDER BY position LIMIT 1
 """
 SELECT_AFTER = """
-    SELECT position, encoded FROM message WHERE position > :after ORDER BY position LIMIT :limit
+    SELECT position, encoded FROM block WHERE position > :after ORDER BY position LIMIT :limit
 """
 # This walks over what other rooms said, and the room's last position ends the walk. `room_no` is
 # given, because a condition that looks it up would take longer for each row.
 SELECT_AFTER_IN_ROOM = """
-    SELECT position, encoded FROM message
+    SELECT position, encoded FROM block
     WHERE position > :after AND position <= (SELECT position FROM room WHERE no = :room_no)
         AND room_no = :room_no
     ORDER BY position LIMIT :limit
 """
-SELECT_NTH_LAST = f"""
-    SELECT position FROM message
+SELECT_LAST = f"""
+    SELECT count, position FROM block
     WHERE {OF_ROOM}
         AND position <= iif(:room IS NULL, 1 << 62, (
             SELECT position FROM room WHERE name = :room AND messages > :n))
-    ORDER BY position DESC LIMIT 1 OFFSET :n - 1
+    ORDER BY position DESC
 """  # noqa: S608  # texts of ours
 # Rows have to come out of the history index in order, so that only equal stamps are sorted and a
 # LIMIT ends the walk. That is why the index is named, and why CROSS keeps the log second. The walk
 # also ends at the room's greatest stamp.
 WITHIN = f"""
-    FROM message INDEXED BY message_history CROSS JOIN log ON log.no = log_no
-    WHERE position <= :position AND {OF_ROOM} AND message.stamp <=
+    FROM block INDEXED BY block_history CROSS JOIN log ON log.no = log_no
+    WHERE position <= :position AND {OF_ROOM} AND block.stamp <=
         iif(:room IS NULL, {STAMP_LIMIT}, (SELECT stamp FROM room WHERE name = :room))
 """  # noqa: S608  # texts of ours
 SELECT_HISTORY = f"""
-    SELECT position, encoded, message.stamp, log.id, message.seq {WITHIN}
-        AND message.stamp >= :stamp
-        AND (message.stamp, log.id, message.seq) > (:stamp, :log, :seq)
-    ORDER BY message.stamp, log.id, message.seq LIMIT :limit
+    SELECT position, encoded, block.stamp, log.id, block.seq {WITHIN}
+        AND block.stamp >= :stamp
+        AND (block.stamp, log.id, block.seq) > (:stamp, :log, :seq)
+    ORDER BY block.stamp, log.id, block.seq LIMIT :limit
 """
-SELECT_HISTORY_NTH_LAST = f"""
-    SELECT message.stamp, log.id, message.seq - 1 {WITHIN}
-    ORDER BY message.stamp DESC, log.id DESC, message.seq DESC LIMIT 1 OFFSET :n - 1
+SELECT_HISTORY_LAST = f"""
+    SELECT count, block.stamp, log.id, block.seq - 1 {WITHIN}
+    ORDER BY block.stamp DESC, log.id DESC, block.seq DESC
 """
 SELECT_BASE_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
 SELECT_ROOMS = """
@@ -92,8 +100,18 @@ class Place(NamedTuple):
     seq: int = 0
 
 
-END = Place(STAMP_LIMIT)
-"""Nothing comes after it."""
+def messages_of(rows: Iterable[tuple[int, bytes]], after: int = 0) -> Iterator[tuple[int, Message]]:
+    """(position, message) of the messages in these blocks, without those up to `after`.
+
+    A row is (position of its last message, encoded). Raises StoreFailed.
+    """
+    for last, encoded in rows:
+        with failing("read"):
+            block = decode(encoded)
+        begins = last - len(block.bodies) + 1
+        for position, message in enumerate(block.messages(), begins):
+            if position > after:
+                yield position, message
 
 
 class Reader(Queries):
@@ -110,39 +128,43 @@ class Reader(Queries):
 
     # --- By dot -----------------------------------------------------------------------------------
 
-    def message(self, dot: Dot) -> bytes | None:
-        """The encoded message with this dot, if it is held."""
-        encoded: bytes | None = self.value(SELECT_ENCODED, dot)
-        return encoded
+    def block(self, dot: Dot) -> bytes | None:
+        """The encoded block with this message, if it is held."""
+        for encoded, _, before, _ in self.rows(SELECT_BY_DOT, dot):
+            return encoded if before < dot.seq else None
+        return None
 
     def position_of(self, dot: Dot) -> int | None:
         """The position at which a message was appended, if it is held."""
-        position: int | None = self.value(SELECT_POSITION, dot)
-        return position
+        for _, position, before, last in self.rows(SELECT_BY_DOT, dot):
+            return position - last + dot.seq if before < dot.seq else None
+        return None
 
-    def once(self, client: str, n: int) -> Dot | None:
-        """The dot that the client said under `n`, None for a new number.
+    def once(self, client: str, n: int, count: int) -> tuple[list[Dot | None], int]:
+        """The dots that a client said under `count` numbers from `n` on, and its greatest number.
 
-        Raises `once.Forgotten`, an FlcError, if the number is neither remembered nor new.
+        None stands for a number that is not remembered.
         """
         said = self.value("SELECT said FROM once WHERE client = ?", (client,))
-        return find(client, said or b"", n)
+        return find(said or b"", n, count)
 
     # --- By position ------------------------------------------------------------------------------
 
     def dot_at(self, position: int) -> Dot | None:
         """The dot of the message at a position."""
-        rows = self.rows(SELECT_DOT, (position,))
-        return Dot(*rows[0]) if rows else None
+        for log, seq, last, count in self.rows(SELECT_BY_POSITION, (position,)):
+            return Dot(log, seq - last + position) if last - count < position else None
+        return None
 
     def last_position(self) -> int:
         """The greatest position that was ever given, or 0."""
         return int(self.value("SELECT max(position) FROM room") or 0)
 
     def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
-        """(position, encoded) of what was appended after `position`, of one room or of all.
+        """(position, encoded) of the blocks that end after `position`, of one room or of all.
 
-        At most `limit`, and fewer where messages are large. It is empty only if there is nothing.
+        The position is that of the block's last message. At most `limit`, and fewer where blocks
+        are large. It is empty only if there is nothing.
         """
         values = {"after": position, "limit": limit}
         if room is None:
@@ -154,7 +176,20 @@ class Reader(Queries):
         """The position after which the last `n` messages of the room, or of all, were appended."""
         if n <= 0:
             return self.last_position()
-        return int(self.value(SELECT_NTH_LAST, {"room": room, "n": n}) or 1) - 1
+        found = self._from_the_end(SELECT_LAST, {"room": room, "n": n}, n)
+        return 0 if found is None else found[0][1] - found[0][0] + found[1]
+
+    def _from_the_end(self, sql: str, values: Values, n: int) -> tuple[Any, int] | None:
+        """The row that has the n-th last message, and how many of its messages come before that.
+
+        A row begins with the number of its messages. None: there are fewer messages.
+        """
+        with failing("read"), closing(self.connection.execute(sql, values)) as cursor:
+            for row in cursor:
+                n -= row[0]
+                if n <= 0:
+                    return row, -n
+        return None
 
     # --- By stamp ---------------------------------------------------------------------------------
 
@@ -165,8 +200,8 @@ class Reader(Queries):
         last: int | None = None,
         since_wall_ms: int | None = None,
         up_to: int | None = None,
-    ) -> Iterator[tuple[int, bytes]]:
-        """(position, encoded) in (stamp, log, seq) order, of one room or of all.
+    ) -> Iterator[tuple[int, Message]]:
+        """(position, message) in (stamp, log, seq) order, of one room or of all.
 
         At most the latest `last`, and only those whose stamp has a wall of at least
         `since_wall_ms`. What is appended after the call, or above the position `up_to`, is left
@@ -175,15 +210,23 @@ class Reader(Queries):
         position = self.last_position() if up_to is None else min(self.last_position(), up_to)
         bounds = {"room": room, "position": position}
         place = Place(min(max(since_wall_ms or 0, 0) << STAMP_WALL_SHIFT, STAMP_LIMIT))
+        left_out = 0
         if last is not None:
-            found = self.rows(SELECT_HISTORY_NTH_LAST, {**bounds, "n": last}) if last > 0 else [END]
-            place = max([place, *(Place(*row) for row in found)])
-        return self._history_pages(bounds, place)
+            if last <= 0:
+                return iter(())
+            found = self._from_the_end(SELECT_HISTORY_LAST, bounds, last)
+            if found is not None and (first := Place(*found[0][1:])) >= place:
+                place, left_out = first, found[1]
+        return islice(messages_of(self._in_order(bounds, place)), left_out, None)
 
-    def _history_pages(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
+    def blocks(self, room: str | None) -> Iterator[tuple[int, bytes]]:
+        """(position of the last message, encoded) of all blocks, as `history` orders them."""
+        return self._in_order({"room": room, "position": self.last_position()}, Place(0))
+
+    def _in_order(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}
         while page := self.page(SELECT_HISTORY, {**bounds, **place._asdict()}):
-            yield from ((position, encoded) for position, encoded, *_ in page)
+            yield from (row[:2] for row in page)
             place = Place(*page[-1][2:])
 
     replay = read_replay

@@ -16,15 +16,15 @@ from operator import itemgetter
 from typing import NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, advance
-from flc_udp.model.message import Message, decode
 from flc_udp.model.units import Millis
 from flc_udp.store.queries import atomic, used_bytes
 from flc_udp.store.writer_memory import RoomMemory, WriterMemory
 
 SLICE_BYTES = 1 << 20
-"""A slice ends with the message that brings it to this size, if not before."""
+"""A slice ends with the block that brings it to this size, if not before."""
 
 SLICE_BYTES_MIN = 1 << 16
 """A slice for the limit in bytes is at least this large, or it would not be worth its commit."""
@@ -40,10 +40,10 @@ PAGES_KEPT = 256
 """This many free pages are kept: the next messages take them."""
 
 SELECT_OLDEST = """
-    SELECT stamp, encoded FROM message INDEXED BY message_history
+    SELECT stamp, encoded FROM block INDEXED BY block_history
     WHERE stamp < ? ORDER BY stamp
 """
-DELETE_OLDEST = "DELETE FROM message INDEXED BY message_history WHERE stamp <= ?"
+DELETE_OLDEST = "DELETE FROM block INDEXED BY block_history WHERE stamp <= ?"
 SELECT_BASE_CLOCK = "SELECT base_seq, base_edge_stamp FROM clock WHERE room_no = ? AND log_no = ?"
 UPDATE_BASE_CLOCK = """
     UPDATE clock SET base_seq = ?, base_edge_stamp = ? WHERE room_no = ? AND log_no = ?
@@ -71,7 +71,7 @@ def retain(
     if arrived_before_ms is not None:
         below = max(below, memory.arrivals.least_since(arrived_before_ms))
     excess = _excess_bytes(memory, bytes_max)
-    (oldest,) = memory.connection.execute("SELECT min(stamp) FROM message").fetchone()
+    (oldest,) = memory.connection.execute("SELECT min(stamp) FROM block").fetchone()
     if excess and oldest is not None and oldest >= below:
         # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
         size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
@@ -80,11 +80,10 @@ def retain(
         memory.is_shrinking = False
         return Retained(memory.floor, 0, _give_back(memory.connection))
     with atomic(memory.connection):
-        messages = _oldest(memory.connection, below, messages_max, size_bytes)
-        _prune(memory, messages)
+        pruned = _prune(memory, _oldest(memory.connection, below, messages_max, size_bytes))
         if arrived_before_ms is not None:
             memory.arrivals.forget_before(arrived_before_ms)
-    return Retained(memory.floor, len(messages), more=True)
+    return Retained(memory.floor, pruned, more=True)
 
 
 def _excess_bytes(memory: WriterMemory, bytes_max: int | None) -> int:
@@ -98,56 +97,62 @@ def _excess_bytes(memory: WriterMemory, bytes_max: int | None) -> int:
 
 def _oldest(
     connection: sqlite3.Connection, below: int, messages_max: int, bytes_max: int
-) -> list[Message]:
+) -> list[Block]:
     """Those with the least stamps. The floor lies between two stamps, so equal ones go together."""
-    messages: list[Message] = []
-    size_bytes = 0
+    blocks: list[Block] = []
+    messages = size_bytes = 0
     with closing(connection.execute(SELECT_OLDEST, (below,))) as found:
         for _, rows in groupby(found, itemgetter(0)):
             for _, encoded in rows:
-                messages.append(decode(encoded))
+                blocks.append(decode(encoded))
+                messages += len(blocks[-1].bodies)
                 size_bytes += len(encoded)
-            if len(messages) >= messages_max or size_bytes >= bytes_max:
+            if messages >= messages_max or size_bytes >= bytes_max:
                 break
+    return blocks
+
+
+def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
+    """Delete the blocks with the least stamps, and move the floor and the base past them.
+
+    Return how many messages these were.
+    """
+    rooms: dict[str, list[Block]] = {}
+    for block in blocks:
+        rooms.setdefault(block.room, []).append(block)
+    for name, of_room in rooms.items():
+        _move_base(memory, memory.rooms[name], of_room)
+    heads = {b.log: (b.last, b.hash, b.stamp, memory.logs[b.log].no) for b in blocks}
+    memory.connection.executemany(UPDATE_BASE, heads.values())
+    last = blocks[-1].stamp
+    deleted = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
+    assert deleted == len(blocks), "what is below a stamp is all of it"
+    memory.floor = max(memory.floor, last + 1)
+    messages = sum(len(block.bodies) for block in blocks)
+    memory.pruned += messages
+    memory.save_facts()
     return messages
 
 
-def _prune(memory: WriterMemory, messages: list[Message]) -> None:
-    """Delete the messages with the least stamps, and move the floor and the base past them."""
-    rooms: dict[str, list[Message]] = {}
-    for message in messages:
-        rooms.setdefault(message.room, []).append(message)
-    for name, of_room in rooms.items():
-        _move_base(memory, memory.rooms[name], of_room)
-    heads = {m.log: (m.seq, m.hash, m.stamp, memory.logs[m.log].no) for m in messages}
-    memory.connection.executemany(UPDATE_BASE, heads.values())
-    last = messages[-1].stamp
-    count = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
-    assert count == len(messages), "what is below a stamp is all of it"
-    memory.floor = max(memory.floor, last + 1)
-    memory.pruned += count
-    memory.save_facts()
-
-
-def _move_base(memory: WriterMemory, room: RoomMemory, messages: list[Message]) -> None:
-    """Move a room's base past messages. All that comes before them is in the base already."""
+def _move_base(memory: WriterMemory, room: RoomMemory, blocks: list[Block]) -> None:
+    """Move a room's base past blocks. All that comes before them is in the base already."""
     clock: dict[LogId, int] = {}
     frontier: Frontier = {}
-    for message in messages:
-        for log in (message.log, *(log for log, _ in message.causes)):
+    for block in blocks:
+        for log in (block.log, *(log for log, _ in block.causes)):
             if log not in clock:
                 row = memory.connection.execute(SELECT_BASE_CLOCK, (room.no, memory.logs[log].no))
                 clock[log], edge_stamp = row.fetchone()
                 if edge_stamp is not None:
                     frontier[log] = Edge(clock[log], edge_stamp)
         # A base that was adopted reaches further than what was pruned, and knows what follows.
-        if message.seq > clock[message.log]:
-            clock[message.log] = message.seq
-            advance(frontier, message)
+        if block.last > clock[block.log]:
+            clock[block.log] = block.last
+            advance(frontier, block)
     edges = {log: edge.stamp for log, edge in frontier.items()}
     rows = [(seq, edges.get(log), room.no, memory.logs[log].no) for log, seq in clock.items()]
     memory.connection.executemany(UPDATE_BASE_CLOCK, rows)
-    room.messages -= len(messages)
+    room.messages -= sum(len(block.bodies) for block in blocks)
     memory.connection.execute(UPDATE_COUNT, (room.messages, room.no))
 
 

@@ -4,11 +4,11 @@ Promise. A database always has exactly one of the numbered schemas: a migration 
 it ran (`PRAGMA user_version`) are one transaction. A file of another program (by `PRAGMA
 application_id`), and one with a schema newer than ours, is refused before anything is written.
 
-The layout was chosen by measurement (`bench/store.py --layouts`). The row of a message is found by
+The layout was chosen by measurement (`bench/store.py --layouts`). The row of a block is found by
 its position, because appending to the end of a rowid table is the cheapest thing that SQLite does.
-Logs and rooms are small numbers in it, which keeps both indexes thin: one finds a dot, the other is
-the history. The history index begins with the stamp and covers all rooms, so a commit changes one
-of its leaves and not one for each room.
+Logs and rooms are small numbers in it, which keeps both indexes thin: one finds a dot, the other
+is the history. The history index begins with the stamp and covers all rooms, so a commit changes
+one of its leaves and not one for each room.
 """
 
 import sqlite3
@@ -26,8 +26,8 @@ TABLES = (
     # The node's own facts, and three of its base: the floor, how many messages were pruned, and a
     # version that changes whenever the base does.
     "CREATE TABLE node (key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID",
-    # A log's head is (seq, hash, stamp). Its origin (node, name) is told by its first message. Its
-    # base is the last message that was pruned. Where none was, the log chains to NO_PARENT.
+    # A log's head is (seq, hash, stamp). Its origin (node, name) is told by its first block. Its
+    # base is the last block that was pruned. Where none was, the log chains to NO_PARENT.
     """CREATE TABLE log (
         no INTEGER PRIMARY KEY, id BLOB NOT NULL UNIQUE, node BLOB, name TEXT,
         seq INTEGER NOT NULL, hash BLOB NOT NULL, stamp INTEGER NOT NULL,
@@ -40,11 +40,13 @@ TABLES = (
     """CREATE TABLE room (
         no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
         messages INTEGER NOT NULL, stamp INTEGER NOT NULL, position INTEGER NOT NULL)""",
-    """CREATE TABLE message (
+    # `position` and `seq` are those of the block's last message, and `count` counts its messages.
+    """CREATE TABLE block (
         position INTEGER PRIMARY KEY, log_no INTEGER NOT NULL, seq INTEGER NOT NULL,
-        stamp INTEGER NOT NULL, room_no INTEGER NOT NULL, encoded BLOB NOT NULL)""",
-    "CREATE UNIQUE INDEX message_dot ON message (log_no, seq)",
-    "CREATE INDEX message_history ON message (stamp, room_no)",
+        count INTEGER NOT NULL, stamp INTEGER NOT NULL, room_no INTEGER NOT NULL,
+        encoded BLOB NOT NULL)""",
+    "CREATE UNIQUE INDEX block_dot ON block (log_no, seq)",
+    "CREATE INDEX block_history ON block (stamp, room_no)",
     # The rows of a room are its vector clock. An edge of its frontier is always the last message of
     # a log in the room, so the frontier is those rows that have an `edge_stamp`. The base columns
     # are the same clock and frontier as of the floor.

@@ -1,8 +1,8 @@
-"""What the writer remembers of the tables, and how a batch of messages changes them.
+"""What the writer remembers of the tables, and how a batch of blocks changes them.
 
 Promise. `WriterMemory` is exactly what stood in the database at the writer's last commit. Appending
 changes the memory first and writes the differences afterwards. So a batch costs one row for each
-message, and one for each log, each room and each log of a room that it touched. If the transaction
+block, and one for each log, each room and each log of a room that it touched. If the transaction
 fails, the memory is worthless and has to be read again.
 
 Pruning leaves heads, rooms and frontiers as they are. It changes columns that are not remembered
@@ -16,9 +16,9 @@ from operator import attrgetter
 from typing import Any
 
 from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.block import Block, Origin
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
-from flc_udp.model.message import Message, Origin
 from flc_udp.model.units import Millis
 from flc_udp.store.arrivals import Arrivals
 from flc_udp.store.queries import ManyRows
@@ -34,8 +34,9 @@ SELECT_HISTORY = """
 """
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
-INSERT_MESSAGES = ManyRows("""
-    INSERT INTO message (position, log_no, seq, stamp, room_no, encoded) VALUES (?, ?, ?, ?, ?, ?)
+INSERT_BLOCKS = ManyRows("""
+    INSERT INTO block (position, log_no, seq, count, stamp, room_no, encoded)
+    VALUES (?, ?, ?, ?, ?, ?, ?)
 """)
 UPDATE_LOGS = ManyRows("""
     UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
@@ -73,14 +74,12 @@ class RoomMemory:
     changed: dict[LogId, int] = field(default_factory=dict)
     """The clock's entries that this batch may have changed: {log: its seq in the room}."""
 
-    def add(self, message: Message, position: int) -> None:
-        """Count a message and move the frontier past it."""
-        self.messages += 1
+    def add(self, block: Block, position: int) -> None:
+        """Count a block, whose last message is at `position`, and move the frontier past it."""
+        self.messages += len(block.bodies)
         self.position = position
-        # This does what max() does at a third of its cost. It runs once for each message.
-        if message.stamp > self.stamp:  # noqa: PLR1730
-            self.stamp = message.stamp
-        advance(self.frontier, message, self.changed)
+        self.stamp = max(self.stamp, block.stamp)
+        advance(self.frontier, block, self.changed)
 
 
 class WriterMemory:
@@ -126,24 +125,26 @@ class WriterMemory:
                 history.origins[log] = Origin(node, name)
         return history
 
-    def append(self, messages: Sequence[Message], wall: Millis) -> None:
-        """Write `messages`, each the next of its log, inside the caller's transaction."""
+    def append(self, blocks: Sequence[Block], wall: Millis) -> None:
+        """Write `blocks`, each the next of its log, inside the caller's transaction."""
         values: list[Any] = []
-        heads: dict[int, Message] = {}
+        heads: dict[int, Block] = {}
         touched: dict[str, RoomMemory] = {}
-        for position, message in enumerate(messages, self.position + 1):
-            log = self.logs.get(message.log) or self.log(message.log, message.origin)
-            room = touched.get(message.room) or self._touch(touched, message.room)
-            seq = message.seq
-            assert seq == log.seq + 1, "a log grows by one, without gaps"
-            log.seq = seq
-            heads[log.no] = message
-            room.add(message, position)
-            values += (position, log.no, seq, message.stamp, room.no, message.encoded)
-        INSERT_MESSAGES.write(self.connection, values)
+        position = self.position
+        for block in blocks:
+            log = self.logs.get(block.log) or self.log(block.log, block.origin)
+            room = touched.get(block.room) or self._touch(touched, block.room)
+            assert block.first == log.seq + 1, "a log grows without gaps"
+            log.seq = seq = block.last
+            heads[log.no] = block
+            count = len(block.bodies)
+            position += count
+            room.add(block, position)
+            values += (position, log.no, seq, count, block.stamp, room.no, block.encoded)
+        INSERT_BLOCKS.write(self.connection, values)
         self._write_differences(heads, touched.values())
-        self._note_arrival(messages, wall)
-        self.position += len(messages)
+        self._note_arrival(blocks, wall)
+        self.position = position
 
     def log(self, log: LogId, origin: Origin | None) -> LogMemory:
         """The row of a log, which is made if the log was unknown."""
@@ -168,10 +169,10 @@ class WriterMemory:
         room.changed.clear()
         return room
 
-    def _write_differences(self, heads: dict[int, Message], rooms: Iterable[RoomMemory]) -> None:
+    def _write_differences(self, heads: dict[int, Block], rooms: Iterable[RoomMemory]) -> None:
         log_values: list[Any] = []
         for log_no, head in heads.items():
-            log_values += (log_no, head.seq, head.hash, head.stamp)
+            log_values += (log_no, head.last, head.hash, head.stamp)
         room_values: list[int] = []
         clock_values: list[int | None] = []
         for room in rooms:
@@ -183,10 +184,10 @@ class WriterMemory:
         UPDATE_ROOMS.write(self.connection, room_values)
         UPSERT_CLOCKS.write(self.connection, clock_values)
 
-    def _note_arrival(self, messages: Sequence[Message], wall: Millis) -> None:
-        least = min(map(STAMP, messages), default=STAMP_LIMIT)
+    def _note_arrival(self, blocks: Sequence[Block], wall: Millis) -> None:
+        least = min(map(STAMP, blocks), default=STAMP_LIMIT)
         if least < self.floor:
             # What came below the floor is pruned next, so the floor does not wait for it.
-            least = min((m.stamp for m in messages if m.stamp >= self.floor), default=STAMP_LIMIT)
+            least = min((b.stamp for b in blocks if b.stamp >= self.floor), default=STAMP_LIMIT)
         if least < STAMP_LIMIT:
             self.arrivals.add(self.position + 1, wall, least)

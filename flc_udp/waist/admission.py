@@ -35,17 +35,17 @@ REGAINED = 0.7
 """This part of the former rate was surely not too much."""
 
 RATE_LEAST = 200
-"""This many posts a second are always taken."""
+"""This many messages a second are always taken."""
 
 RATE_MOST = 1_000_000
-"""No node can take more posts a second, so this rate is no limit."""
+"""No node can take more messages a second, so this rate is no limit."""
 
 BURST_S = 0.2
-"""Posts of this time may be taken at once, because a turn may take this long."""
+"""What this time allows may be taken at once, because a turn may take this long."""
 
 
 class Admission:
-    """The rate, in posts a second, and how many posts it allows at a time."""
+    """The rate, in messages a second, and how many it allows at a time."""
 
     def __init__(self, now: Micros) -> None:
         self.rate: float = RATE_MOST
@@ -55,25 +55,28 @@ class Admission:
         self._is_falling = False
         self._allowed: float = 0
         self._is_wanted = False
-        """Whether more posts waited than were allowed, since the last look."""
+        """Whether more waited than was allowed, since the last look."""
 
-    def take(self, now: Micros, waiting: int, behind: int) -> int:
-        """How many of the posts that wait, and that peers have room for, are taken now.
+    def allow(self, now: Micros, behind: int) -> float:
+        """How many messages may be taken now.
 
         `behind` is how many messages of others this node has still to take in.
         """
         if now - self._looked_at >= LOOK_PAUSE_US:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
-        taken = waiting
-        if self.rate < RATE_MOST:
-            most = max(self.rate * BURST_S, 1)
-            self._allowed = min(self._allowed + self.rate * seconds, most)
-            self._is_wanted |= waiting > self._allowed
-            taken = min(int(self._allowed), waiting)
-        self._taken += taken
-        self._allowed = max(self._allowed - taken, 0)
-        return taken
+        most = max(self.rate * BURST_S, 1)
+        self._allowed = min(self._allowed + self.rate * seconds, most)
+        return self._allowed
+
+    def took(self, messages: int, waiting: int) -> None:
+        """So many messages were taken, and this many posts still wait.
+
+        A post is taken as a whole, so it may be more than was allowed: it is saved up afterwards.
+        """
+        self._taken += messages
+        self._allowed -= messages
+        self._is_wanted |= waiting > 0 and self._allowed < 1
 
     def _look(self, now: Micros, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)

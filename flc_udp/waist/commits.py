@@ -14,9 +14,9 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 
 from flc_udp.config import Settings
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Drop, FlcError
-from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, SECOND_US, Micros
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.ports import Batch, Ground
@@ -29,11 +29,11 @@ RETRY_US = SECOND_US
 """After a failure the disk is left alone for this long, and posts are refused."""
 
 BATCH_BYTES_MAX = 8 << 20
-"""A transaction holds at most this many bytes, which bounds how long it can take. A larger message
+"""A transaction holds at most this many bytes, which bounds how long it can take. A larger block
 goes alone."""
 
-OnceOf = Callable[[Sequence[Message]], tuple[tuple[str, int, Dot], ...]]
-"""Gives the once-keys of these messages, as a Batch has them."""
+OnceOf = Callable[[Sequence[Block]], tuple[tuple[str, int, Dot], ...]]
+"""Gives the once-keys of messages in these blocks, as a Batch has them."""
 
 
 class Commits:
@@ -48,7 +48,7 @@ class Commits:
         self._pause_us = settings.commit_pause_ms * MS_US
         self._slow_us = settings.slow_commit_ms * MS_US
         self._messages_max = settings.commit_messages_max
-        self._decided: deque[Message] = deque()
+        self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
         self._refuses_until: int | None = None
@@ -81,9 +81,9 @@ class Commits:
                 times.append(self._next)
         return min((at for at in times if at is not None), default=None)
 
-    def append(self, messages: Sequence[Message]) -> None:
-        """These messages are decided."""
-        self._decided.extend(messages)
+    def append(self, blocks: Sequence[Block]) -> None:
+        """These blocks are decided."""
+        self._decided.extend(blocks)
 
     def wake(self, now: Micros) -> None:
         """Recover, take posts again, or try the disk, where that is due."""
@@ -105,20 +105,21 @@ class Commits:
             return
         self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
         self._began = now
-        messages = self._next_batch()
-        self._under_way = Batch(messages, once_of(messages), self._ground.wall())
+        blocks = self._next_batch()
+        self._under_way = Batch(blocks, once_of(blocks), self._ground.wall())
         self._ground.commit(self._under_way)
 
-    def _next_batch(self) -> tuple[Message, ...]:
-        """At least one message, and at most what one transaction may hold."""
-        messages: list[Message] = []
-        size = 0
-        while self._decided and len(messages) < self._messages_max:
-            size += len(self._decided[0].encoded)
-            if messages and size > BATCH_BYTES_MAX:
+    def _next_batch(self) -> tuple[Block, ...]:
+        """At least one block, and at most what one transaction may hold."""
+        blocks: list[Block] = []
+        messages = size_bytes = 0
+        while self._decided:
+            messages += len(self._decided[0].bodies)
+            size_bytes += len(self._decided[0].encoded)
+            if blocks and (messages > self._messages_max or size_bytes > BATCH_BYTES_MAX):
                 break
-            messages.append(self._decided.popleft())
-        return tuple(messages)
+            blocks.append(self._decided.popleft())
+        return tuple(blocks)
 
     # --- How it ended -----------------------------------------------------------------------------
 
@@ -153,8 +154,9 @@ class Commits:
 
     def recovered(self, now: Micros) -> None:
         """The log was opened anew: what was decided and is not in it is undone."""
-        under_way = 0 if self._under_way is None else len(self._under_way.messages)
-        self._drops[Drop.UNDONE_BY_FAILED_COMMIT] += under_way + len(self._decided)
+        under_way = () if self._under_way is None else self._under_way.blocks
+        undone = sum(len(block.bodies) for block in (*under_way, *self._decided))
+        self._drops[Drop.UNDONE_BY_FAILED_COMMIT] += undone
         self._under_way = None
         self._decided.clear()
         self._refuses_until = self._try_at = now + RETRY_US

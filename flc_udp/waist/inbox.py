@@ -1,7 +1,7 @@
 """The inbox: datagrams that came are opened once, and the core takes a part of them each turn.
 
 Rules. Packets about liveness wait for nothing, however much else came. Of the others a turn takes a
-bounded number of messages, in the order they came, so the next probe and the next post never wait
+bounded number of blocks, in the order they came, so the next probe and the next post never wait
 long. The number of waiting datagrams is bounded. Beyond it datagrams are dropped and counted, and
 repair finds what was in them.
 """
@@ -23,9 +23,9 @@ INBOX_MAX = 8_192
 OPENED_A_TURN = 2_048
 """A turn opens at most this many datagrams. Opening and reading one takes about 10 µs."""
 
-MESSAGES_A_TURN = 1_024
-"""A turn takes about this many messages. Deciding one takes about 13 µs. A datagram without any
-message counts as one."""
+BLOCKS_A_TURN = 1_024
+"""A turn takes about this many blocks. Deciding one takes about 13 µs. A datagram without any block
+counts as one."""
 
 HEARD_MAX = 16_384
 """This many nodes are remembered with the key they seal under. Beyond it the node that was silent
@@ -75,10 +75,10 @@ class Inbox:
                 yield received
             else:
                 self._waiting.append(received)
-        messages = 0
-        while self._waiting and messages < MESSAGES_A_TURN:
+        blocks = 0
+        while self._waiting and blocks < BLOCKS_A_TURN:
             received = self._waiting.popleft()
-            messages += sum(map(_messages, received.packets))
+            blocks += sum(map(_blocks, received.packets))
             yield received
 
     def _hear(self, sender: NodeId, key_id: bytes) -> None:
@@ -101,5 +101,5 @@ class Inbox:
         return Received(packets, sender, source)
 
 
-def _messages(packet: Packet) -> int:
-    return len(packet.messages) if isinstance(packet, Rumor | Replay) else 1
+def _blocks(packet: Packet) -> int:
+    return len(packet.blocks) if isinstance(packet, Rumor | Replay) else 1

@@ -34,7 +34,7 @@ from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import BaseFailed, RetentionFailed
 from flc_udp.waist.peer_memory import PEERS_MAX, PeerMemory
-from flc_udp.waist.ports import Batch, Committed, Ground, Post, Reads
+from flc_udp.waist.ports import Batch, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.replays import Replays
@@ -211,7 +211,7 @@ class Node:
 
     # --- What goes out ----------------------------------------------------------------------------
 
-    def _carry_out(self, now: Micros, answers: Iterable[tuple[Post, Committed]] = ()) -> None:
+    def _carry_out(self, now: Micros, answered: Iterable[Post] = ()) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
         for effect in self._replica.end_turn(now):
@@ -220,8 +220,8 @@ class Node:
         for to, packets in self._replays.answers():
             self._send((to,), packets)
         self._keep_log(now)
-        for post, committed in answers:
-            post.done(committed)
+        for post in answered:
+            post.done()
         for deliver in shows:
             self._ground.show(deliver)
         for wait in take_ended(self.waits, self._read_until):
@@ -233,8 +233,8 @@ class Node:
 
     def _do(self, effect: Effect, shows: list[Deliver]) -> None:
         match effect:
-            case Append(messages):
-                self._commits.append(messages)
+            case Append(blocks):
+                self._commits.append(blocks)
             case Send(to, packets):
                 self._send(to, packets)
             case StreamReplay() | StreamBase():
@@ -286,10 +286,10 @@ class Node:
         """The commit under way is durable."""
         now = self._ground.now()
         self.counts["commits"] += 1
-        self.counts["messages committed"] += len(batch.messages)
+        self.counts["messages committed"] += sum(len(block.bodies) for block in batch.blocks)
         if self._commits.committed(batch, now):
             self._replica.slow_commit(now)
-        self._replica.committed(batch.messages, first_position, now)
+        self._replica.committed(batch.blocks, first_position, now)
         self._carry_out(now, self._posts.answers(batch, first_position))
 
     def commit_failed(self, reason: str) -> None:

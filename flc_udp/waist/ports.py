@@ -5,15 +5,16 @@ heap of virtual time in the simulator (`sim.machine`). A ground does what it is 
 nothing.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
+from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog, History
-from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import EPOCH, Micros, Millis
 
@@ -24,29 +25,60 @@ PeerRow = tuple[NodeId, str, str]
 """(node id, name, address): a member as it is remembered between two runs."""
 
 
-class Committed(NamedTuple):
-    """A post is durable. `position` is its place in this node's local order."""
+class Post:
+    """What somebody says: one message or many, in their order, and what becomes of them.
 
-    dot: Dot
-    position: int
+    Its messages get the numbers `low` to `high` of a log, and are durable up to `durable`, which is
+    at `position`. `error` says why others were refused. `done` is called once, when each of them is
+    durable or refused.
+    """
 
+    __slots__ = (
+        "author", "bodies", "durable", "error", "high", "log", "low", "once", "places",
+        "position", "receipt", "room",
+    )  # fmt: skip
 
-class Post(NamedTuple):
-    """What somebody says. `done` is called once, with Committed or with the reason of a refusal."""
+    def __init__(
+        self,
+        room: str,
+        author: str,
+        bodies: Sequence[str | bytes],
+        *,
+        receipt: bool = False,
+        once: Once | None = None,
+    ) -> None:
+        """`receipt`: the other members are asked to say when they hold it.
 
-    room: str
-    author: str
-    body: str | bytes
-    done: Callable[[Committed | FlcError], None]
-    receipt: bool = False
-    """Whether the other members are asked to say when they hold it."""
-    once: Once | None = None
+        `once` has the number of the first message; the others count on.
+        """
+        self.room, self.author, self.bodies = room, author, bodies
+        self.receipt, self.once = receipt, once
+        self.log, self.low, self.high = NO_LOG, 1, 0
+        self.durable = self.position = 0
+        self.error: FlcError | None = None
+        self.places: Sequence[int] = ()
+        """Where each of the messages `low` to `high` stands in `bodies`."""
+
+    def done(self) -> None:
+        """All of it is durable or refused."""
+        raise NotImplementedError
+
+    @property
+    def dot(self) -> Dot:
+        """The name of its last durable message."""
+        return Dot(self.log, self.durable)
+
+    @property
+    def refused(self) -> list[int]:
+        """The places of the messages that were refused, from 0."""
+        durable = frozenset(self.places[: self.durable - self.low + 1])
+        return [place for place in range(len(self.bodies)) if place not in durable]
 
 
 class Batch(NamedTuple):
-    """One transaction: messages in causal order, and the once-keys of those that have one."""
+    """One transaction: blocks in causal order, and the once-keys of messages that have one."""
 
-    messages: tuple[Message, ...]
+    blocks: tuple[Block, ...]
     once: tuple[tuple[str, int, Dot], ...]
     wall: Millis = EPOCH
     """The wall clock when the commit began, in ms since 1970."""
@@ -58,10 +90,10 @@ class Reads(Protocol):
     def replay(
         self, spans: Sequence[tuple[LogId, int, int]], bytes_max: int, after: int, below: int
     ) -> tuple[list[bytes], int]:
-        """Messages of the spans in (stamp, log, seq) order, and the stamp of the next one."""
+        """Blocks of the spans in (stamp, log, seq) order, and the stamp of the next one."""
 
-    def message(self, dot: Dot) -> bytes | None:
-        """One encoded message, if it is held."""
+    def block(self, dot: Dot) -> bytes | None:
+        """The encoded block with this message, if it is held."""
 
     def floor(self) -> int:
         """The stamp from which every message is kept. 0 where nothing was ever pruned."""
@@ -144,7 +176,7 @@ class Ground(Protocol):
         """Free space where the log lives."""
 
     def show(self, deliver: Deliver) -> None:
-        """These messages are durable. Without messages: everything below the position is."""
+        """These blocks are durable. Without blocks: everything below the position is."""
 
     def tell(self, notice: Notice) -> None:
         """Tell people a fact."""

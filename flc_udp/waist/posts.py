@@ -2,30 +2,36 @@
 
 Rules. A post that its node cannot keep is refused at once, with the reason. A post is taken when
 its peers have room for it and this node keeps up with what others say (`admission`); until then it
-waits, and whoever says it is not read from. A post is answered once: after its commit, or with the
-reason of its refusal.
+waits, and whoever says it is not read from. Neighbours in a turn that are of one room and author
+share blocks, and nobody waits for a fuller one. Each message is refused or said alone, whatever
+stands beside it. A post is answered once: when all of it is durable or refused.
 """
 
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from itertools import groupby
+from math import inf
+from operator import attrgetter
 
-from flc_udp.config import Settings
+from flc_udp.config import BODIES_MAX, Settings
 from flc_udp.core.push.links import pushed_bytes
+from flc_udp.model.block import Block, pack_body
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.waist.admission import Admission
-from flc_udp.waist.ports import Batch, Committed, Post
+from flc_udp.waist.ports import Batch, Post
 
 PAUSE_US = 5 * MS_US
 """Posts that were not taken are looked at again after this time."""
 
 OVERHEAD_BYTES = 64
-"""What a message has besides its body, about."""
+"""What a block has besides its bodies, about."""
 
-Say = Callable[..., Message]
-"""Decides one post, of a room, an author and a body; raises FlcError. It is the Replica's."""
+ROOM_AND_AUTHOR = attrgetter("room", "author")
+
+Say = Callable[..., Block]
+"""Decides one block, of a room, an author and packed bodies; raises FlcError. The Replica does."""
 
 
 class Posts:
@@ -37,7 +43,8 @@ class Posts:
         self._admission = Admission(now)
         self.waiting: deque[Post] = deque()
         """Posts that are still to be taken."""
-        self._taken: dict[Dot, Post] = {}
+        self._taken: deque[Post] = deque()
+        """In the order of their messages in the log."""
         self._unpushed_bytes = 0
         """Bytes of taken posts that are to be pushed after their commit."""
 
@@ -52,57 +59,120 @@ class Posts:
         `room_bytes` is what most peers have room for, None without limit. `behind` is how many
         messages of others this node has still to take in. With a `refusal` all of them get that.
         """
-        count = self._admission.take(now, self._fitting(room_bytes), behind)
-        for post in [self.waiting.popleft() for _ in range(count)]:
-            if refusal is not None:
-                post.done(refusal)
-                continue
-            try:
-                check_size(post.body, self.body_bytes_max)
-                message = say(post.room, post.author, post.body, receipt=post.receipt)
-            except FlcError as error:
-                post.done(error)
-            else:
-                self._taken[message.dot] = post
-                self._unpushed_bytes += pushed_bytes(len(message.encoded))
+        admitted = list(self._admitted(self._admission.allow(now, behind), room_bytes))
+        self._admission.took(sum(len(post.bodies) for post in admitted), len(self.waiting))
+        if refusal is not None:
+            for post in admitted:
+                _refuse(post, refusal)
+            return
+        for (room, author), posts in groupby(admitted, ROOM_AND_AUTHOR):
+            self._say(room, author, list(posts), say)
 
-    def _fitting(self, room_bytes: int | None) -> int:
-        """How many of the waiting posts most peers have room for, and at least one.
+    def _admitted(self, allowed: float, room_bytes: int | None) -> Iterator[Post]:
+        """Take as many of the waiting posts as are allowed and as most peers have room for.
 
-        So nobody takes more than its peers can, and those that fell back have a share.
+        One is always taken if any is allowed, so those that fell back have a share.
         """
-        if room_bytes is None:
-            return len(self.waiting)
-        room_bytes -= self._unpushed_bytes
-        for count, post in enumerate(self.waiting):
-            room_bytes -= pushed_bytes(len(post.body) + OVERHEAD_BYTES)
-            if room_bytes < 0:
-                return max(count, 1)
-        return len(self.waiting)
+        room = inf if room_bytes is None else room_bytes - self._unpushed_bytes
+        is_first = True
+        while self.waiting and allowed >= 1:
+            post = self.waiting[0]
+            room -= pushed_bytes(sum(map(len, post.bodies)) + OVERHEAD_BYTES)
+            if room < 0 and not is_first:
+                return
+            is_first = False
+            allowed -= len(post.bodies)
+            yield self.waiting.popleft()
 
-    def once_of(self, messages: Sequence[Message]) -> tuple[tuple[str, int, Dot], ...]:
-        """(client, n, dot) of those of these messages that were said under a number."""
-        if not self._taken:
-            return ()
-        posts = ((message.dot, self._taken.get(message.dot)) for message in messages)
-        return tuple((*post.once, dot) for dot, post in posts if post is not None and post.once)
+    def _say(self, room: str, author: str, posts: list[Post], say: Say) -> None:
+        """Decide the messages of neighbours, in as few blocks as hold them."""
+        packed: list[bytes] = []
+        for post in posts:
+            self._pack(post, packed)
+        receipt = any(post.receipt for post in posts)
+        first: Dot | None = None
+        said = 0
+        refusal: FlcError | None = None
+        while said < len(packed) and refusal is None:
+            try:
+                block = say(room, author, packed[said : said + BODIES_MAX], receipt=receipt)
+            except FlcError as problem:
+                refusal = problem
+            else:
+                first = first or block.dot
+                said += len(block.bodies)
+                self._unpushed_bytes += pushed_bytes(len(block.encoded))
+        at = 0
+        for post in posts:
+            count = min(len(post.places), said - at)
+            if count < len(post.places):
+                post.error = post.error or refusal
+            if first is None or count <= 0:
+                post.done()
+                continue
+            post.log, post.low = first.log, first.seq + at
+            post.high, post.durable = post.low + count - 1, post.low - 1
+            self._taken.append(post)
+            at += count
 
-    def answers(self, batch: Batch, first_position: int) -> list[tuple[Post, Committed]]:
-        """The posts of a batch that is durable, each with its answer."""
-        answers = []
-        for at, message in enumerate(batch.messages if self._taken else ()):
-            post = self._taken.pop(message.dot, None)
-            if post is not None:
-                self._unpushed_bytes -= pushed_bytes(len(message.encoded))
-                answers.append((post, Committed(message.dot, first_position + at)))
-        return answers
+    def _pack(self, post: Post, packed: list[bytes]) -> None:
+        """Pack those messages of a post that may be said, and note their places."""
+        before = len(packed)
+        refused = []
+        for place, body in enumerate(post.bodies):
+            try:
+                check_size(body, self.body_bytes_max)
+                packed.append(pack_body(body))
+            except FlcError as error:
+                post.error = post.error or error
+                refused.append(place)
+        post.places = range(len(packed) - before)
+        if refused:
+            post.places = [place for place in range(len(post.bodies)) if place not in refused]
+
+    def once_of(self, blocks: Sequence[Block]) -> tuple[tuple[str, int, Dot], ...]:
+        """(client, n, dot) of those messages in these blocks that were said under a number."""
+        last = {block.log: block.last for block in blocks} if self._taken else {}
+        once = []
+        for post in self._taken:
+            if post.low > last.get(post.log, 0):
+                break
+            if post.once is not None:
+                client, n = post.once
+                seqs = range(post.durable + 1, min(post.high, last[post.log]) + 1)
+                once += [(client, n + post.places[s - post.low], Dot(post.log, s)) for s in seqs]
+        return tuple(once)
+
+    def answers(self, batch: Batch, first_position: int) -> list[Post]:
+        """The posts of which nothing waits any more, now that a batch is durable."""
+        answered: list[Post] = []
+        taken, position = self._taken, first_position
+        for block in batch.blocks:
+            if not taken:
+                break
+            if block.log == taken[0].log:
+                self._unpushed_bytes -= pushed_bytes(len(block.encoded))
+                while taken and taken[0].low <= block.last:
+                    post = taken[0]
+                    post.durable = min(post.high, block.last)
+                    post.position = position + post.durable - block.first
+                    if post.durable < post.high:
+                        break
+                    answered.append(taken.popleft())
+            position += len(block.bodies)
+        return answered
 
     def refuse_taken(self, refusal: FlcError) -> None:
         """A commit failed: everybody who waits for one is told."""
-        waiting, self._taken = list(self._taken.values()), {}
+        waiting, self._taken = self._taken, deque()
         self._unpushed_bytes = 0
         for post in waiting:
-            post.done(refusal)
+            _refuse(post, refusal)
+
+
+def _refuse(post: Post, refusal: FlcError) -> None:
+    post.error = refusal
+    post.done()
 
 
 def check_size(body: str | bytes, limit: int) -> None:

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from flc_udp.config import PIECE_BYTES
 from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.model.address import Address
+from flc_udp.model.block import stamp_of
 from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
-from flc_udp.model.message import stamp_of
 from flc_udp.waist.ports import Reads
 from flc_udp.wire.packets import Base, BaseEnd, BasePull, Packet, Piece, Pull, Replay, ReplayEnd
 from flc_udp.wire.packing import pieces_of
@@ -98,18 +98,18 @@ class Replays:
                 pieces = self._pieces(want)[: max(credit // PIECE_BYTES, 1)]
                 packets += pieces
                 credit -= len(pieces) * PIECE_BYTES
-        messages, following = list[bytes](), pull.after
+        blocks, following = list[bytes](), pull.after
         if credit > 0:
             spans = [want[:3] for want in pull.wants if not want.pieces]
-            messages, following = self._reader.replay(spans, credit, pull.after, pull.below)
-        sent = len(messages)
-        if sent == 1 and len(messages[0]) > credit:
+            blocks, following = self._reader.replay(spans, credit, pull.after, pull.below)
+        sent = len(blocks)
+        if sent == 1 and len(blocks[0]) > credit:
             # It is more than may come at once: send its first pieces; others are asked for later.
-            following = stamp_of(messages[0])
-            packets += pieces_of(messages.pop(), (0, max(credit // PIECE_BYTES - 1, 0)))
-        if messages:
-            packets.append(Replay(pull.nonce, tuple(messages)))
-        self._counts["messages replayed"] += sent
+            following = stamp_of(blocks[0])
+            packets += pieces_of(blocks.pop(), (0, max(credit // PIECE_BYTES - 1, 0)))
+        if blocks:
+            packets.append(Replay(pull.nonce, tuple(blocks)))
+        self._counts["blocks replayed"] += sent
         return [*packets, ReplayEnd(pull.nonce, sent, following, floor if below else 0, lacks)]
 
     def _below_floor(self, pull: Pull) -> tuple[int, list[LogId]]:
@@ -120,7 +120,7 @@ class Replays:
         return floor, list(dict.fromkeys(below))
 
     def _pieces(self, want: Want) -> list[Piece]:
-        encoded = self._reader.message(Dot(want.log, want.low))
+        encoded = self._reader.block(Dot(want.log, want.low))
         return [] if encoded is None else list(pieces_of(encoded, want.pieces))
 
     def _base(self, pull: BasePull) -> list[Packet]:
@@ -145,7 +145,7 @@ def _size(packet: Packet) -> int:
         case Piece():
             return len(packet.data)
         case Replay():
-            return sum(map(len, packet.messages))
+            return sum(map(len, packet.blocks))
         case Base():
             return ROW_BYTES * len(packet.rows)
         case _:

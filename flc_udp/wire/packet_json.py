@@ -6,8 +6,8 @@ names, in the order in which `wire/packets.py` declares them.
     {"kind":"ping-req","nonce":7,"node":"9f2c61d0a47be813"}
 
 Ids, hashes and all other bytes are hex. A dot is `"9f2c61d0a47be813:17"`, an address is
-`"127.0.0.1:7352"`, and a state is `"alive"`. Rows are objects. A message is the object that
-`wire/message_json.py` describes, or hex.
+`"127.0.0.1:7352"`, and a state is `"alive"`. Rows are objects. A block is the object that
+`wire/block_json.py` describes, or hex.
 
 Rules. The JSON follows the forms of packets, so a new packet needs no line here. What was printed
 reads as the same packet. What the decoder of the wire would refuse is refused here.
@@ -77,7 +77,7 @@ def _read_leaf(leaf: Leaf, value: object, where: str) -> object:
         found: object = leaf.read(leaf.from_json(value))
     except Malformed as error:
         raise _refusal(leaf, value, where, f": {error}") from error
-    except FlcError as error:  # It says more, as which key of a message it is about.
+    except FlcError as error:  # It says more, as which key of a block it is about.
         raise FlcError(f"{where}: {error}", error.hint) from error
     except (ValueError, TypeError, LookupError, AttributeError) as error:
         raise _refusal(leaf, value, where) from error

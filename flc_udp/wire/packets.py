@@ -3,7 +3,7 @@
 The payload of a datagram is one msgpack array: the sender's node id, and then one or more packets.
 A packet is an array `[kind, field, …]`, with its fields in the order in which its class declares
 them. A reader skips packets of a kind that it does not know, and counts them. It ignores fields
-after the last one that it knows. If the last field of a packet is an array of items (`messages`,
+after the last one that it knows. If the last field of a packet is an array of items (`blocks`,
 `rows`, `wants`, `dots`), they may be spread over several packets, where they do not fit into one
 datagram. Each of these packets can be read alone.
 """
@@ -17,6 +17,7 @@ from flc_udp.config import PIECE_BYTES
 from flc_udp.model.errors import Drop
 from flc_udp.wire.rows import (
     BaseRow,
+    BlockBytes,
     Data,
     DigestRow,
     Encoded,
@@ -27,7 +28,6 @@ from flc_udp.wire.rows import (
     IdOfLogOrNone,
     IdOfNode,
     Level,
-    MessageBytes,
     NamedDot,
     Number,
     PieceNumber,
@@ -177,7 +177,7 @@ class Leave(NamedTuple):
 
 
 class Rumor(NamedTuple):
-    """New messages, which are pushed as soon as they may leave. Each node forwards them once.
+    """New blocks, which are pushed as soon as they may leave. Each node forwards them once.
 
         pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
 
@@ -187,7 +187,7 @@ class Rumor(NamedTuple):
 
     receipt: Flag
     at: Number
-    messages: tuple[Encoded, ...]
+    blocks: tuple[Encoded, ...]
 
 
 class Taken(NamedTuple):
@@ -197,22 +197,23 @@ class Taken(NamedTuple):
 
 
 class Piece(NamedTuple):
-    """A part of a message that is too large for a datagram.
+    """A part of a block that is too large for a datagram.
 
-    A piece has 1024 bytes, and the last one of a message may have fewer. `number` counts pieces
-    from 0, and `total` is the length of the whole message in bytes. A piece stands wherever the
-    whole message would stand, after a rumor or in a replay.
+    A piece has 1024 bytes, and the last one of a block may have fewer. `seq` is the number of the
+    block's first message, `number` counts pieces from 0, and `total` is the length of the whole
+    block in bytes. A piece stands wherever the whole block would stand, after a rumor or in a
+    replay.
     """
 
     log: IdOfLog
     seq: Seq
     hash: Hash
-    total: MessageBytes
+    total: BlockBytes
     number: PieceNumber
     data: Data
 
     def fault(self) -> Drop | None:
-        """Say why no message of that length has such a piece."""
+        """Say why no block of that length has such a piece."""
         size = min(PIECE_BYTES, self.total - self.number * PIECE_BYTES)
         return None if 0 < size == len(self.data) else Drop.PIECE_DOES_NOT_FIT
 
@@ -271,10 +272,10 @@ class Digest(NamedTuple):
 
 
 class Pull(NamedTuple):
-    """Asks for messages with stamps from `after` on and below `below`.
+    """Asks for the blocks of these messages, with stamps from `after` on and below `below`.
 
-    The answer may have `credit` bytes at most. With `graft` set, the link between the two nodes
-    becomes eager again.
+    A block is sent as a whole, even where only a part of it is wanted. The answer may have `credit`
+    bytes at most. With `graft` set, the link between the two nodes becomes eager again.
     """
 
     nonce: Number
@@ -286,17 +287,17 @@ class Pull(NamedTuple):
 
 
 class Replay(NamedTuple):
-    """Messages that were pulled, in the order of (stamp, log, seq)."""
+    """Blocks that were pulled, in the order of (stamp, log, seq)."""
 
     nonce: Number
-    messages: tuple[Encoded, ...]
+    blocks: tuple[Encoded, ...]
 
 
 class ReplayEnd(NamedTuple):
     """Ends the answer to a pull: all that was wanted with stamps below `next` has been sent.
 
-    `sent` counts the messages, so the receiver knows if some were lost. The first message that was
-    not sent has the stamp `next`, which is the limit of stamps if there is none. Of each log in
+    `sent` counts the blocks, so the receiver knows if some were lost. The first block that was not
+    sent has the stamp `next`, which is the limit of stamps if there is none. Of each log in
     `lacks`, the sender holds less than was wanted, and what it does not hold may have such stamps.
     If that is so because it deletes old messages, `floor` is the stamp from which it keeps all.
     """

@@ -1,7 +1,7 @@
 """Packing: packets are put into payloads, none of which is longer than the budget allows.
 
 A packet goes into the present payload if there is room for it, else into the next one. A packet
-with an array of items is spread over as many payloads as needed, and a message that is too large
+with an array of items is spread over as many payloads as needed, and a block that is too large
 for any payload is cut into pieces. So only this module has to know how long a datagram may be.
 """
 
@@ -12,8 +12,8 @@ from itertools import chain, groupby
 import msgpack
 
 from flc_udp.config import ID_BYTES, PIECE_BYTES
+from flc_udp.model.block import hash_of, peek_dot
 from flc_udp.model.dots import NodeId
-from flc_udp.model.message import hash_of, peek_dot
 from flc_udp.wire.codec import fields_of, head_of, row_fields
 from flc_udp.wire.packets import Base, Have, Members, Packet, Piece, Pull, Replay, Rumor, Update
 from flc_udp.wire.rows import MemberRow
@@ -28,8 +28,8 @@ HEAD_BYTES = 3 + 2 + ID_BYTES
 LIST_BYTES = 3
 """The header of an array of items takes at most this many bytes."""
 
-MESSAGE_HEAD_BYTES = 3
-"""The header of a message that fits into a datagram takes at most this many bytes."""
+BLOCK_HEAD_BYTES = 3
+"""The header of a block that fits into a datagram takes at most this many bytes."""
 
 ROWS_CACHED = 8_192
 """This many rows are remembered as bytes, because the same news goes to many members."""
@@ -49,7 +49,7 @@ class Packer:
         """Add one packet, in several payloads if it needs them."""
         match packet:
             case Rumor() | Replay():
-                self._add_messages(packet)
+                self._add_blocks(packet)
             case Members() | Update():
                 self._add_items(_head_of(packet), [packed_row(row) for row in packet.rows])
             case Pull() | Have() | Base():
@@ -72,14 +72,14 @@ class Packer:
         self._parts.append(part)
         self._room -= len(part)
 
-    def _add_messages(self, packet: Rumor | Replay) -> None:
+    def _add_blocks(self, packet: Rumor | Replay) -> None:
         head = _head_of(packet)
-        longest = self._budget - len(head) - LIST_BYTES - MESSAGE_HEAD_BYTES
-        for is_whole, messages in groupby(packet.messages, lambda encoded: len(encoded) <= longest):
+        longest = self._budget - len(head) - LIST_BYTES - BLOCK_HEAD_BYTES
+        for is_whole, blocks in groupby(packet.blocks, lambda encoded: len(encoded) <= longest):
             if is_whole:
-                self._add_items(head, list(map(_pack, messages)))
+                self._add_items(head, list(map(_pack, blocks)))
                 continue
-            for piece in chain.from_iterable(map(pieces_of, messages)):
+            for piece in chain.from_iterable(map(pieces_of, blocks)):
                 self._add_part(_pack(fields_of(piece)))
 
     def _add_items(self, head: bytes, items: list[bytes]) -> None:
@@ -122,7 +122,7 @@ def packed_row(row: MemberRow) -> bytes:
 
 
 def pieces_of(encoded: bytes, numbers: tuple[int, ...] = ()) -> Iterator[Piece]:
-    """Cut an encoded message into all its pieces, or those of (first, last, first, last, …)."""
+    """Cut an encoded block into all its pieces, or those of (first, last, first, last, …)."""
     dot = peek_dot(encoded)
     assert dot is not None
     digest = hash_of(encoded)

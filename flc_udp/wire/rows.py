@@ -12,19 +12,20 @@ from typing import Annotated, NamedTuple
 
 from flc_udp import config
 from flc_udp.model.address import Address, parse_numeric
+from flc_udp.model.block import Origin
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId, parse_dot
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
-from flc_udp.model.message import Origin, is_label
+from flc_udp.model.labels import is_label
 from flc_udp.model.tags import Tag, is_tag, tags_fault
+from flc_udp.wire.block_json import encoded_record, read_encoded
 from flc_udp.wire.forms import Array, CachedStruct, Leaf, OrNil, Reader, Struct
-from flc_udp.wire.message_json import encoded_record, read_encoded
 
 NUMBER_LIMIT = 1 << 64
 """Every number in a packet is below this."""
 
-PIECES_MAX = -(-config.MESSAGE_BYTES_MAX // config.PIECE_BYTES)
-"""The longest message has this many pieces."""
+PIECES_MAX = -(-config.BLOCK_BYTES_MAX // config.PIECE_BYTES)
+"""The longest block has this many pieces."""
 
 # --- How values are checked ---------------------------------------------------------------------
 
@@ -130,14 +131,14 @@ StampEnd = Annotated[int, number(config.STAMP_LIMIT + 1)]
 Level = Annotated[int, number(config.RANGE_LEVELS)]
 """How often the ids were split into 64 parts to come to a range, from 0 to 9."""
 
-MessageBytes = Annotated[int, number(config.MESSAGE_BYTES_MAX + 1)]
-"""The length of an encoded message, in bytes."""
+BlockBytes = Annotated[int, number(config.BLOCK_BYTES_MAX + 1)]
+"""The length of an encoded block, in bytes."""
 
 PieceNumber = Annotated[int, number(PIECES_MAX)]
-"""The number of a piece in its message, from 0."""
+"""The number of a piece in its block, from 0."""
 
-Encoded = Annotated[bytes, Leaf("a message or hex", BYTES, read_encoded, encoded_record)]
-"""The bytes of one message. They are only read when the message is decided."""
+Encoded = Annotated[bytes, Leaf("a block or hex", BYTES, read_encoded, encoded_record)]
+"""The bytes of one block. They are only read when the block is decided."""
 
 NamedDot = Annotated[
     Dot,
@@ -274,8 +275,8 @@ Row = Annotated[MemberRow, CachedStruct(MemberRow, Drop.MEMBER_ROW_HAS_MAP)]
 class Want(NamedTuple):
     """The messages `low` to `high` of a log, both included.
 
-    If `pieces` is not empty, `low` and `high` are the same, and only these pieces of that message
-    are wanted: `pieces` is (first, last, first, last, …), both included.
+    If `pieces` is not empty, `low` and `high` are the same, and only these pieces of the block that
+    begins there are wanted: `pieces` is (first, last, first, last, …), both included.
     """
 
     log: IdOfLog

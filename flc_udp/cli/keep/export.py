@@ -1,18 +1,19 @@
 """`flc export`: prints the whole history as lines from which `flc import` rebuilds it.
 
-First comes a head, then the base, then every message in the history's order:
+First comes a head, then the base, then every message in the history's order. The first message of a
+block has the bytes of the whole block with it:
 
     {"flc_export":1,"room":null,"messages":2,"base":0,"floor":0,"logs":1,"root":"…",…}
     {"base":"<base64>","hash":"…"}                            only of a node that has pruned
     {"dot":"…:1", … as `flc log --json` …, "encoded":"<base64>"}
 
-Promise. The readable fields of a line agree with its `encoded` bytes. These bytes are the ones that
-the author wrote. A message is never encoded again, because another library, or a field that is
-unknown here, would give it another hash. The other fields are for people and `jq`. A line whose
-fields were edited is refused, so that nobody believes them.
+Promise. The readable fields of a line agree with the `encoded` bytes of its block. These bytes are
+the ones that the author wrote. A block is never encoded again, because another library, or a field
+that is unknown here, would give it another hash. The other fields are for people and `jq`. A line
+whose fields were edited is refused, so that nobody believes them.
 
 Rules. The base is written as the packets that nodes send, so one decoder checks both. Head and base
-have hashes of their own, because no message chains to all of them. There may be several heads, so
+have hashes of their own, because no block chains to all of them. There may be several heads, so
 exports can be concatenated.
 
 The command reads the file directly, whether the node runs or not. It prints one moment, so
@@ -36,10 +37,12 @@ from typing import Any, NamedTuple
 from flc_udp.client import Record, compact
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.core.standing import Standing
+from flc_udp.model.block import Block, decode, hash_of
 from flc_udp.model.dots import BEGINNING, VISITOR
 from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.history import BaseLog
-from flc_udp.model.message import Message, check_label, decode, hash_of
+from flc_udp.model.labels import check_label
+from flc_udp.model.message import Message
 from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
@@ -52,7 +55,7 @@ from flc_udp.wire.packing import pack
 FORMAT = 1
 
 LINE_BYTES_MAX = 16 << 20
-"""The largest message fits a line of this size: all bytes escaped, its causes, and base64."""
+"""The largest block fits a line of this size: all bytes escaped, its causes, and base64."""
 
 BASE_ROOMS_A_LINE = 32
 """A line of the base has at most this many rooms, all of one log."""
@@ -101,8 +104,8 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
     logs, root = len(standing.table), standing.table.root.hex()
     yield head_line(ExportHead(room, count, len(base), reader.floor(), logs, root))
     yield from base
-    for _, encoded in reader.history(room):
-        yield message_line(decode(encoded))
+    for _, encoded in reader.blocks(room):
+        yield from block_lines(decode(encoded))
 
 
 def _base(reader: Reader) -> Iterator[str]:
@@ -127,8 +130,8 @@ class ExportHead(NamedTuple):
     root: str
 
 
-Line = ExportHead | BaseLog | Message
-"""What a line of an export is."""
+Line = ExportHead | BaseLog | Block | Record
+"""What a line of an export is. A record shows a message of a block that came before."""
 
 
 def head_line(head: ExportHead) -> str:
@@ -150,10 +153,12 @@ def base_lines(log: BaseLog) -> Iterator[str]:
         yield compact({"base": encoded, "hash": hash_of(packed).hex()})
 
 
-def message_line(message: Message) -> str:
-    """Write a message so that people can read it and `flc import` can rebuild it."""
-    encoded = base64.b64encode(message.encoded).decode()
-    return compact({**message_record(message), "encoded": encoded})
+def block_lines(block: Block) -> Iterator[str]:
+    """Write a block so that people can read its messages and `flc import` can rebuild it."""
+    encoded = {"encoded": base64.b64encode(block.encoded).decode()}
+    for message in block.messages():
+        yield compact({**message_record(message), **encoded})
+        encoded = {}
 
 
 def read_line(line: bytes) -> Line:
@@ -161,7 +166,7 @@ def read_line(line: bytes) -> Line:
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)
     try:
-        record = json.loads(line)
+        record: Record = json.loads(line)
     except (ValueError, RecursionError) as error:
         raise FlcError("is no JSON, or only a part of it", EXPORT_AGAIN) from error
     match record:
@@ -170,10 +175,9 @@ def read_line(line: bytes) -> Line:
         case {"base": packed}:
             return _read_base(_bytes(packed), record.get("hash"))
         case {"encoded": encoded}:
-            return _read_message(_bytes(encoded), record)
-        case {"dot": str(dot)}:
-            hint = "`flc log --json` prints lines to read; `flc export` prints lines to import"
-            raise FlcError(f"has message {dot} without the bytes that its author wrote", hint)
+            return _read_block(_bytes(encoded), record)
+        case {"dot": str()}:
+            return record
         case _:
             raise FlcError("is no line of an export", "give the output of `flc export`")
 
@@ -210,16 +214,21 @@ def _read_base(packed: bytes, digest: object) -> BaseLog:
             raise FlcError("has no base in it", EXPORT_AGAIN)
 
 
-def _read_message(encoded: bytes, record: Record) -> Message:
+def _read_block(encoded: bytes, record: Record) -> Block:
     try:
-        message = decode(encoded)
+        block = decode(encoded)
     except Malformed as error:
-        raise FlcError(f"has bytes that are no message: {error}", EXPORT_AGAIN) from error
+        raise FlcError(f"has bytes that are no block: {error}", EXPORT_AGAIN) from error
+    check_shown(record, next(block.messages()))
+    return block
+
+
+def check_shown(record: Record, message: Message) -> None:
+    """Raise FlcError if a line shows another message than the bytes of its block."""
     for name, value in message_record(message).items():
         if record.get(name) != value:
             hint = "the line was edited, but messages cannot be changed: export it again"
             raise FlcError(f"has another {name} than the bytes of {message.dot} say", hint)
-    return message
 
 
 def _bytes(value: Any) -> bytes:  # noqa: ANN401  # whatever stood in the line

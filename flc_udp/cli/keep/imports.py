@@ -14,17 +14,26 @@ directory would have to give up some of its messages for that.
 import argparse
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, closing, nullcontext
+from itertools import islice
 from pathlib import Path
 from typing import BinaryIO
 
 from flc_udp.cli import text
-from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, Line, read_line
+from flc_udp.cli.keep.export import (
+    EXPORT_AGAIN,
+    LINE_BYTES_MAX,
+    ExportHead,
+    Line,
+    check_shown,
+    read_line,
+)
 from flc_udp.client import compact
-from flc_udp.core.causal import Causal
+from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.standing import Standing
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
@@ -33,7 +42,7 @@ from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 
-BATCH_MESSAGES = 2_000
+BATCH_BLOCKS = 2_000
 BATCH_BYTES = 4 << 20
 """A commit is due at this many messages, or at this many bytes."""
 
@@ -89,7 +98,9 @@ class Import:
         self._causal = Causal(log.load(), 0, 0, Counter())
         self._line = 0
         """The number of the line that was read last."""
-        self._batch: dict[Dot, Message] = {}
+        self._batch: dict[Dot, Block] = {}
+        self._to_come: deque[Message] = deque()
+        """The other messages of the block that was read last."""
         self._batch_bytes = 0
 
     def close(self) -> None:
@@ -149,11 +160,13 @@ class Import:
                     base.append(log)
                     if left == head.messages + 1:
                         self._adopt(head.floor, base)
-                case Message() as message if left <= head.messages:
-                    self._take_message(message)
+                case Block() as block if left <= head.messages and not self._to_come:
+                    self._take_block(block)
+                case dict() as shown if self._to_come:
+                    check_shown(shown, self._to_come.popleft())
                 case None | ExportHead():
                     raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
-                case BaseLog() | Message() as misplaced:
+                case misplaced:
                     raise _out_of_place(misplaced)
 
     def _adopt(self, floor: int, base: list[BaseLog]) -> None:
@@ -168,43 +181,49 @@ class Import:
             )
         self._causal = Causal(self._log.adopt(floor, base), 0, 0, Counter())
 
-    def _take_message(self, message: Message) -> None:
-        if self._causal.extend(message):
-            self._batch[message.dot] = message
-            self._batch_bytes += len(message.encoded)
-            if len(self._batch) >= BATCH_MESSAGES or self._batch_bytes >= BATCH_BYTES:
+    def _take_block(self, block: Block) -> None:
+        self._to_come.extend(islice(block.messages(), 1, None))
+        is_known = self._causal.knows(block.dot)
+        outcome, _ = self._causal.offer(Arrival(block))
+        if outcome is Outcome.DECIDED:
+            self._batch[block.dot] = block
+            self._batch_bytes += len(block.encoded)
+            if len(self._batch) >= BATCH_BLOCKS or self._batch_bytes >= BATCH_BYTES:
                 self._flush()
-        elif self._causal.knows(message.dot):
-            self._check_same(message)
-            self.held += 1
+        elif is_known:
+            self._check_same(block)
+            self.held += len(block.bodies)
         else:
-            raise self._refusal(message)
+            raise self._refusal(block)
 
-    def _check_same(self, message: Message) -> None:
-        waiting = self._batch.get(message.dot)
-        known = waiting.encoded if waiting else self._reader.message(message.dot)
-        # It is None if the message was pruned here, so that only its dot is known.
-        if known not in (None, message.encoded):
-            raise FlcError(f"has other bytes for {message.dot} than this directory holds", FORGED)
+    def _check_same(self, block: Block) -> None:
+        waiting = self._batch.get(block.dot)
+        known = waiting.encoded if waiting else self._reader.block(block.dot)
+        # It is None if the block was pruned here, so that only its dot is known.
+        if known not in (None, block.encoded):
+            raise FlcError(f"has other bytes for {block.dot} than this directory holds", FORGED)
 
-    def _refusal(self, message: Message) -> FlcError:
-        missing = self._causal.missing(message)
+    def _refusal(self, block: Block) -> FlcError:
+        missing = self._causal.missing(block)
         if not missing:
-            problem = f"has {message.dot}, which does not follow the message before it in its log"
+            problem = f"has {block.dot}, which does not follow the message before it in its log"
             why = "that message is another one here, or it has a later stamp"
             return FlcError(f"{problem}: {why}", FORGED)
         named = text.some_of(list(map(str, missing)), MISSING_NAMED)
         hint = "a whole export, which `flc export` prints, has them before it"
-        problem = f"has {message.dot}, but messages that it comes after are missing: {named}"
+        problem = f"has {block.dot}, but messages that it comes after are missing: {named}"
         return FlcError(problem, hint)
 
     def _flush(self) -> None:
         batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0
         if batch:
             self._log.append(batch, wall=Millis(time.time_ns() // 1_000_000))
-            self.imported += len(batch)
+            self.imported += sum(len(block.bodies) for block in batch)
 
 
-def _out_of_place(line: BaseLog | Message) -> FlcError:
-    what = "a message" if isinstance(line, Message) else "a base"
+def _out_of_place(line: Line) -> FlcError:
+    if isinstance(line, dict):
+        hint = "`flc log --json` prints lines to read; `flc export` prints lines to import"
+        return FlcError(f"has message {line['dot']} without the bytes that its author wrote", hint)
+    what = "a base" if isinstance(line, BaseLog) else "a message"
     return FlcError(f"has {what} in a wrong place", EXPORT_AGAIN)

@@ -29,7 +29,7 @@ from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.units import MS_US, Micros
 
 ANNOUNCE_BYTES = 8_192
-"""A larger message is announced and pulled. Pushing it in vain would cost more than asking for it.
+"""A larger block is announced and pulled. Pushing it in vain would cost more than asking for it.
 """
 
 PRUNE_AFTER = 5
@@ -81,7 +81,7 @@ def eager_least(missed: float, eager: int) -> int:
 
 
 def pushed_bytes(size: int) -> int:
-    """How many bytes of an encoded message of this size are pushed over each eager link."""
+    """How many bytes of an encoded block of this size are pushed over each eager link."""
     return size if size <= ANNOUNCE_BYTES else 0
 
 

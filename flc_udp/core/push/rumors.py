@@ -1,21 +1,21 @@
 """Rumors: what a node tells its peers at the end of a turn, or lazy links soon after.
 
-Rules. Only new messages are forwarded, and never back to the node that told of them nor to the one
+Rules. Only new blocks are forwarded, and never back to the node that told of them nor to the one
 that wrote them. Where a link's window has no room, its peer is only told what there is, and pulls.
-Messages above ANNOUNCE_BYTES are announced over all links and pulled.
+Blocks above ANNOUNCE_BYTES are announced over all links and pulled.
 """
 
 from collections.abc import Iterator
 
 from flc_udp.core.effects import Send
 from flc_udp.core.push.links import Links
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, NEVER, Micros
 from flc_udp.wire.packets import Have, Rumor
 
 PART_BYTES = 8_192
-"""Messages go into a link's window in parts of about this size, which is a few datagrams."""
+"""Blocks go into a link's window in parts of about this size, which is a few datagrams."""
 
 HAVE_PAUSE_US = 20 * MS_US
 """Heads for lazy links are collected for this long: one dot of each log then says it all."""
@@ -32,25 +32,25 @@ class Rumors:
         """When lazy links are told, in µs."""
 
     def push(
-        self, message: Message, teller: NodeId | None, writer: NodeId | None, *, receipt: bool
+        self, block: Block, teller: NodeId | None, writer: NodeId | None, *, receipt: bool
     ) -> None:
-        """Send a message as a whole. `teller` and `writer` have it already."""
-        self._small.setdefault((teller, writer, receipt), []).append(message.encoded)
+        """Send a block as a whole. `teller` and `writer` have it already."""
+        self._small.setdefault((teller, writer, receipt), []).append(block.encoded)
 
-    def announce(self, message: Message, writer: NodeId | None) -> None:
-        """Tell of a large message that is durable here."""
-        self._large.setdefault(writer, []).append(message.dot)
+    def announce(self, block: Block, writer: NodeId | None) -> None:
+        """Tell of a large block that is durable here."""
+        self._large.setdefault(writer, []).append(Dot(block.log, block.last))
 
-    def have(self, message: Message, writer: NodeId | None, now: Micros) -> None:
-        """Tell lazy links of a message that is durable here, as is all before it in its log."""
-        self._heads[message.log] = (message.seq, writer)
+    def have(self, block: Block, writer: NodeId | None, now: Micros) -> None:
+        """Tell lazy links of a block that is durable here, as is all before it in its log."""
+        self._heads[block.log] = (block.last, writer)
         self.wake_at = min(self.wake_at, now + HAVE_PAUSE_US)
 
     def take(self, links: Links, now: Micros) -> list[Send]:
         """What is due, one Send for each set of receivers."""
         sends = []
-        for (teller, writer, receipt), messages in self._small.items():
-            for part, size in _parts(messages):
+        for (teller, writer, receipt), blocks in self._small.items():
+            for part, size in _parts(blocks):
                 to, at = links.push(size, (teller, writer), now)
                 sends.append(Send(to, (Rumor(receipt, at, part),)))
         for writer, dots in self._large.items():
@@ -73,14 +73,14 @@ class Rumors:
         ]
 
 
-def _parts(messages: list[bytes]) -> Iterator[tuple[tuple[bytes, ...], int]]:
-    """Messages in parts of about PART_BYTES, each with its size.
+def _parts(blocks: list[bytes]) -> Iterator[tuple[tuple[bytes, ...], int]]:
+    """Blocks in parts of about PART_BYTES, each with its size.
 
     A window ends between two parts.
     """
     part: list[bytes] = []
     size = 0
-    for encoded in messages:
+    for encoded in blocks:
         part.append(encoded)
         size += len(encoded)
         if size >= PART_BYTES:

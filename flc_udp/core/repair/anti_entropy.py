@@ -26,8 +26,8 @@ from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
 
@@ -83,15 +83,15 @@ class AntiEntropy:
 
     # --- What was found missing -------------------------------------------------------------------
 
-    def held_back(self, message: Message, teller: NodeId, now: Micros) -> None:
-        """A message came before its causes. Its teller holds them all."""
-        self.not_taken(message.dot, teller, now)
-        if message.dot in self._causal.held:  # There was room for it.
-            for dot in self._causal.missing(message):
+    def held_back(self, block: Block, teller: NodeId, now: Micros) -> None:
+        """A block came before its causes. Its teller holds them all."""
+        self.not_taken(Dot(block.log, block.last), teller, now)
+        if block.dot in self._causal.held:  # There was room for it.
+            for dot in self._causal.missing(block):
                 self.not_taken(dot, teller, now)
 
     def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
-        """`teller` holds a message for which there was no room, or of which a part is missing."""
+        """`teller` holds this message, and there was no room for it, or a part of it is missing."""
         self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
 
     # --- The timer --------------------------------------------------------------------------------
@@ -178,14 +178,14 @@ class AntiEntropy:
     def heard(self, replay: Replay, sender: NodeId, now: Micros) -> int | None:
         """A part of a replay came: how many messages were asked for. None: nobody asked for it.
 
-        0: catch-up asked for it, and keeps its messages until nothing before them is to come.
+        0: catch-up asked for it, and keeps its blocks until nothing before them is to come.
         """
         if self.catch_up.heard(replay, sender, now):
             return 0
         return self.wants.heard(replay.nonce, sender, now)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> tuple[bytes | None, int]:
-        """A piece came. Return the whole message, if this was the last piece missing.
+        """A piece came. Return the whole block, if this was the last piece missing.
 
         Also return how many messages were asked for together with it.
         """

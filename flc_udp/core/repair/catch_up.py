@@ -4,9 +4,9 @@
                            window ─▶ another peer ─ silent ───────▶ again, of the next peer
 
 Rules. Stamps are asked for from the lowest on, in windows (`windows`), which are as wide as suits
-what the network carries. Messages are taken in the order of their stamps; what comes too early is
+what the network carries. Blocks are taken in the order of their stamps; what comes too early is
 laid aside, because the windows of several peers come in any order. Stamps rise along every cause,
-so messages that are taken in this order are decided as they are taken. What a window did not bring
+so blocks that are taken in this order are decided as they are taken. What a window did not bring
 is asked for again before anything later. Where to begin follows from what is missing, so a node
 that restarts goes on where it stopped.
 """
@@ -15,10 +15,10 @@ from collections import Counter, deque
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
+from flc_udp.config import BLOCK_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair.windows import Pace, StampWindow, Stretches
+from flc_udp.model.block import stamp_of
 from flc_udp.model.dots import LogId, NodeId
-from flc_udp.model.message import stamp_of
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 from flc_udp.wire.packets import Replay, ReplayEnd
 
@@ -182,19 +182,19 @@ class CatchUp:
     # --- Answers ----------------------------------------------------------------------------------
 
     def heard(self, replay: Replay, peer: NodeId, now: Micros) -> bool:
-        """A part of an answer came. `take_ready` returns its messages in the order of stamps.
+        """A part of an answer came. `take_ready` returns its blocks in the order of stamps.
 
         False: nobody asked that peer for it, or for so much.
         """
         window = self.pulls.get(replay.nonce)
-        most_bytes = self.pace.credit_bytes_max + MESSAGE_BYTES_MAX
+        most_bytes = self.pace.credit_bytes_max + BLOCK_BYTES_MAX
         if window is None or window.peer != peer or window.size_bytes > most_bytes:
             return False
-        if not window.first_stamp and replay.messages:
-            window.first_stamp = stamp_of(replay.messages[0])
-        window.laid_aside += replay.messages
-        window.messages += len(replay.messages)
-        window.size_bytes += sum(map(len, replay.messages))
+        if not window.first_stamp and replay.blocks:
+            window.first_stamp = stamp_of(replay.blocks[0])
+        window.laid_aside += replay.blocks
+        window.blocks += len(replay.blocks)
+        window.size_bytes += sum(map(len, replay.blocks))
         window.has_some = True
         window.deadline = now + self._timeout_us
         return True
@@ -208,7 +208,7 @@ class CatchUp:
         return bool(windows)
 
     def take_ready(self, now: Micros) -> list[bytes]:
-        """The messages that came and before which nothing is still to come."""
+        """The blocks that came and before which nothing is still to come."""
         if not self.logs:
             return []
         to_come = (window.after for window in (*self.pulls.values(), *self._waiting))
@@ -221,12 +221,12 @@ class CatchUp:
             return []
         ready.sort(key=lambda window: window.after)
         self._early = [window for window in self._early if window.after > lowest]
-        messages = [encoded for window in ready for encoded in window.laid_aside]
+        blocks = [encoded for window in ready for encoded in window.laid_aside]
         for window in ready:
             window.laid_aside = []
         if self._has_nothing:
             self.look_again(now)  # This may have been the last of it.
-        return messages
+        return blocks
 
     def ended(self, end: ReplayEnd, peer: NodeId, now: Micros) -> StampWindow | None:
         """An answer came to its end. Return its window; what it lacks waits to be asked for again.
@@ -239,7 +239,7 @@ class CatchUp:
         del self.pulls[end.nonce]
         self._silent_until.pop(peer, None)
         self.look_again(now)
-        is_whole = window.messages >= end.sent
+        is_whole = window.blocks >= end.sent
         if is_whole or window.in_pieces:
             self.pace.came_whole()
         else:

@@ -1,4 +1,4 @@
-"""Pieces: large messages are put together here, bounded in number and bytes.
+"""Pieces: large blocks are put together here, bounded in number and bytes.
 
 Pieces lie at fixed offsets, so the pieces of any two tellers fit together. What is missing is asked
 for by number. Memory grows with the pieces that came, and never with a length that somebody
@@ -8,23 +8,23 @@ declared.
 from collections import Counter
 from dataclasses import dataclass, field
 
-from flc_udp.config import MESSAGE_BYTES_MAX, PIECE_BYTES
+from flc_udp.config import BLOCK_BYTES_MAX, PIECE_BYTES
+from flc_udp.model.block import hash_of
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import Drop
-from flc_udp.model.message import hash_of
 from flc_udp.wire.packets import Piece
 
-PARTIAL_BYTES_MAX = 8 * MESSAGE_BYTES_MAX
-"""All unfinished messages together have at most this many bytes. Beyond it the one that has got no
+PARTIAL_BYTES_MAX = 8 * BLOCK_BYTES_MAX
+"""All unfinished blocks together have at most this many bytes. Beyond it the one that has got no
 new piece for the longest time is dropped."""
 
 PARTIALS_MAX = 1_024
-"""At most this many messages are unfinished at once."""
+"""At most this many blocks are unfinished at once."""
 
 
 @dataclass(slots=True)
 class _Partial:
-    """A message of which some pieces came."""
+    """A block of which some pieces came."""
 
     total_bytes: int
     hash: bytes
@@ -39,7 +39,7 @@ class _Partial:
 
 
 class Pieces:
-    """Unfinished messages by dot."""
+    """Unfinished blocks by dot."""
 
     def __init__(self, drops: Counter[Drop]) -> None:
         self.held_bytes = 0
@@ -48,7 +48,7 @@ class Pieces:
         self._drops = drops
 
     def add(self, piece: Piece) -> bytes | None:
-        """Take a piece. Return the encoded message if this was the last piece missing."""
+        """Take a piece. Return the encoded block if this was the last piece missing."""
         dot = Dot(piece.log, piece.seq)
         partial = self._partials.get(dot)
         if partial is None or (partial.total_bytes, partial.hash) != (piece.total, piece.hash):
@@ -75,7 +75,7 @@ class Pieces:
         return tuple(number for span in gaps for number in span)
 
     def forget(self, dot: Dot) -> None:
-        """Forget what came of a message, if anything did."""
+        """Forget what came of a block, if anything did."""
         partial = self._partials.pop(dot, None)
         if partial is not None:
             self.held_bytes -= sum(map(len, partial.data.values()))

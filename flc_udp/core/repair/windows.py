@@ -59,12 +59,12 @@ class StampWindow:
     peer: NodeId = VISITOR
     """The peer that is asked for it now. What follows is about that peer's answer."""
     deadline: int = 0
-    messages: int = 0
-    """How many messages came."""
+    blocks: int = 0
+    """How many blocks came."""
     size_bytes: int = 0
-    """The size of these messages."""
+    """The size of these blocks."""
     first_stamp: int = 0
-    """The stamp of the first message that came."""
+    """The stamp of the first block that came."""
     laid_aside: list[bytes] = field(default_factory=list)
     """Those of them that are not taken yet, because something before them is still to come."""
     has_some: bool = False
@@ -154,7 +154,7 @@ class Pace:
 
     credit_bytes_max: int
     credit_bytes: int = 4 * CREDIT_LEAST_BYTES
-    """An answer goes at most one message beyond it."""
+    """An answer goes at most one block beyond it."""
     width: int = 0
     """Stamps. 0: no answer has told yet how dense the messages are."""
 
@@ -172,8 +172,8 @@ class Pace:
         `groups` windows share a stretch.
         """
         if self.width:
-            # Messages that were lost count as large as those that came.
-            size_bytes = window.size_bytes * end.sent // max(window.messages, 1)
+            # Blocks that were lost count as large as those that came.
+            size_bytes = window.size_bytes * end.sent // max(window.blocks, 1)
             self._fit(window.after, min(end.next, window.below), size_bytes, groups)
         else:
             self._fit(window.first_stamp, end.next, window.size_bytes, groups)

@@ -16,12 +16,12 @@ from flc_udp.daemon.records import encode
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.message import Message, decode
-from flc_udp.store.log import Reader
+from flc_udp.model.message import Message
+from flc_udp.store.reader import Reader, messages_of
 from flc_udp.wire.message_json import message_record
 
-PAGE_MESSAGES = 256
-"""A follower that is behind reads this many messages before others have their turn."""
+PAGE_BLOCKS = 64
+"""A follower that is behind reads this many blocks before others have their turn."""
 
 READ_AGAIN_S = 1.0
 """A follower that could not read the log tries again after this time."""
@@ -106,10 +106,10 @@ class Follow:
     def _read_page(self) -> bool:
         """Read a page from the log. True: there may be more."""
         shown = self.shown.position
-        page = self.reader.after(self.position, self.room, PAGE_MESSAGES)
+        page = self.reader.after(self.position, self.room, PAGE_BLOCKS)
         page = [row for row in page if row[0] <= shown]
-        for position, encoded in page:
-            self._write(Line(position, decode(encoded)))
+        for position, message in messages_of(page, self.position):
+            self._write(Line(position, message))
         self.position = page[-1][0] if page else max(self.position, shown)
         self._say_caught_up()
         return bool(page)

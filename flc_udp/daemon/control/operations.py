@@ -20,7 +20,7 @@ from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import Dot, parse_dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import decode
+from flc_udp.model.message import Message
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, message_record, rfc3339
@@ -172,10 +172,9 @@ class Operations:
         )
         past = Past() if request.get("clock") else None
         if past is not None and (n or since is not None) and (first := next(wanted(), None)):
-            await self._walk_to(past, room, decode(first[1]).dot)
+            await self._walk_to(past, room, first[1].dot)
         floor = self._floor_within(room, n, since)
-        async for position, encoded in _in_slices(wanted()):
-            message = decode(encoded)
+        async for position, message in _in_slices(wanted()):
             if floor is not None and message.stamp >= floor:
                 yield {"floor": rfc3339(wall_of(floor))}
                 floor = None
@@ -197,14 +196,13 @@ class Operations:
 
     async def _walk_to(self, past: Past, room: str | None, first: Dot) -> None:
         """Pass over everything before the lines that are asked for: their clocks depend on it."""
-        async for _, encoded in _in_slices(self.reader.history(room)):
-            message = decode(encoded)
+        async for _, message in _in_slices(self.reader.history(room)):
             if message.dot == first:
                 return
             past.pass_over(message)
 
 
-async def _in_slices(rows: Iterable[tuple[int, bytes]]) -> AsyncIterator[tuple[int, bytes]]:
+async def _in_slices(rows: Iterable[tuple[int, Message]]) -> AsyncIterator[tuple[int, Message]]:
     """The rows. After each SLICE_S other work has the loop: a message may take 3 ms."""
     over_at = time.monotonic() + SLICE_S
     for row in rows:

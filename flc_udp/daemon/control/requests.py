@@ -7,9 +7,11 @@ import base64
 import binascii
 import datetime as dt
 import json
+from collections.abc import Sequence
 
+from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.message import check_label
+from flc_udp.model.labels import check_label
 from flc_udp.waist.ports import Once
 from flc_udp.wire.message_json import Record
 
@@ -25,6 +27,9 @@ ONCE_LIMIT = 1 << 63
 """Numbers of `once` are kept in 64 bits, signed."""
 
 NUMBER_LIMIT = 1 << 62
+
+BODIES_A_SAY = 16_384
+"""One say has at most this many messages, so that one turn can take them all."""
 
 EXAMPLE = 'a request is one line: {"op":"status"}'
 SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
@@ -81,8 +86,21 @@ def wall_ms_of(text: object) -> int | None:
     return max(int(moment.timestamp() * 1_000), 0)
 
 
+def bodies_of(request: Record) -> tuple[Sequence[str | bytes], bool]:
+    """The bodies of a say, and whether they were given as a list."""
+    if "bodies" not in request:
+        return (body_of(request.get("body")),), False
+    bodies = request["bodies"]
+    if "body" in request or not isinstance(bodies, list) or not 1 <= len(bodies) <= BODIES_A_SAY:
+        raise FlcError(
+            "a say has one body, or bodies in a list",
+            f"a list of 1 to {BODIES_A_SAY} bodies is allowed, and no body beside it",
+        )
+    return list(map(body_of, bodies)), True
+
+
 def body_of(body: object) -> str | bytes:
-    """The body of a say."""
+    """The body of a message."""
     if isinstance(body, str):
         return body
     if isinstance(body, dict) and isinstance(body.get("base64"), str):
@@ -105,12 +123,14 @@ def timeout_s_of(timeout: object) -> float:
     raise FlcError(f"timeout is {timeout!r}", hint)
 
 
-def once_of(once: object) -> Once | None:
-    """The client and its number, where the say has one."""
+def once_of(once: object, count: int) -> Once | None:
+    """The client and the number of the first of its `count` messages, where the say has one."""
+    if once is not None and count > ONCE_REMEMBERED:
+        raise FlcError(f"once with {count} bodies", f"at most {ONCE_REMEMBERED} are allowed")
     match once:
         case None:
             return None
-        case [str(client), int(n)] if type(n) is int and 0 < n < ONCE_LIMIT:
+        case [str(client), int(n)] if type(n) is int and 0 < n <= ONCE_LIMIT - count:
             check_label("client", client)
             return client, n
         case _:

@@ -1,24 +1,28 @@
-"""Says: from a request on the control socket to a durable message, and to whoever else holds it.
+"""Says: from a request on the control socket to durable messages, and to whoever else holds them.
 
-A say is answered after its commit. With `wait` it is answered when enough other members durably
-hold it, too, or when its time is out; those that are missing are named. With `once` a repeated say
-returns the first dot, whether the first say is still under way, remembered, or from before a
-restart.
+A say is answered after the commit of all its messages. With `wait` it is answered when enough other
+members durably hold them, too, or when its time is out; those that are missing are named. With
+`once` each message has a number of its client. What was said under a number is not said again, and
+its dot is answered, whether the first say is still under way, remembered, or from before a restart,
+and however the messages were grouped then.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
+from itertools import groupby
+from typing import Protocol
 
-from flc_udp.daemon.control.requests import TIMEOUT_S, body_of, once_of, timeout_s_of
+from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.model.dots import Dot, NodeId
+from flc_udp.daemon.records import encode
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import check_label
+from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
-from flc_udp.waist.ports import Committed, Once, Post
+from flc_udp.waist.ports import Post
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.message_json import Record
 
@@ -26,109 +30,206 @@ NEWEST_MAX = 1_024
 """The newest numbers of this many clients are kept in memory."""
 
 
-@dataclass(slots=True)
-class Say:
-    """One say of one connection. `answered` is called when it has its answer."""
+class Speaker(Protocol):
+    """The connection that says something."""
 
-    id: object
-    answered: Callable[[], None]
-    remember: Callable[[Dot], None] = lambda _dot: None
-    answer: Record | FlcError | None = None
-    wait: int | str | None = None
-    timeout_s: float = TIMEOUT_S
+    def remember(self, log: LogId, low: int, high: int) -> None:
+        """These messages were said over it."""
 
-    def finish(self, answer: Record | FlcError) -> None:
-        """The answer is here. Other says may have to be answered before it."""
-        self.answer = answer
-        self.answered()
+    def flush_soon(self) -> None:
+        """Write what has its answer, once, when this turn of the loop is done."""
+
+
+class Say(Post):
+    """One say of one connection. Only what was not said before is among its `bodies`."""
+
+    __slots__ = (
+        "answer", "is_many", "is_under_way", "known", "n", "repeats", "requested", "says",
+        "speaker", "tag", "timeout_s", "unknown", "wait",
+    )  # fmt: skip
+
+    def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: str) -> None:
+        """Read a request; raises FlcError. `tag` is what ends its answer: the request's id."""
+        room, author = request.get("room"), request.get("as") or says.name
+        if not isinstance(room, str) or not isinstance(author, str):
+            raise FlcError("a say needs a room", '{"op":"say","room":"ops","body":"hi"}')
+        check_label("room", room)
+        check_label("author", author)
+        self.requested, self.is_many = bodies_of(request)
+        self.wait, self.timeout_s = request.get("wait"), timeout_s_of(request.get("timeout"))
+        once = once_of(request.get("once"), len(self.requested))
+        super().__init__(room, author, self.requested, receipt=self.wait is not None, once=once)
+        self.says, self.speaker, self.tag = says, speaker, tag
+        self.n = 0 if once is None else once[1]
+        """The number of the first message that is requested."""
+        self.answer: bytes | None = None
+        self.is_under_way = False
+        self.known: list[Dot] = []
+        """Messages that were said before."""
+        self.unknown: list[int] = []
+        """Places of messages with such old numbers that nobody knows whether they were said."""
+        self.repeats: list[Say] = []
+        """Says that repeat some of it, and wait until it is done."""
+
+    @property
+    def newest(self) -> int:
+        """The number of its last message."""
+        return self.n + len(self.requested) - 1
+
+    @property
+    def old(self) -> int:
+        """How many of its messages are not posted, because others had their numbers before."""
+        return len(self.requested) - len(self.bodies)
+
+    def done(self) -> None:
+        """Its messages are durable or refused."""
+        self.says.done(self)
+
+    def dots(self) -> Iterator[Dot]:
+        """All its durable messages."""
+        yield from self.known
+        for seq in range(self.low, self.durable + 1):
+            yield Dot(self.log, seq)
+
+    def finish(self, answer: str) -> None:
+        """Write its answer, an object without its last brace, when its turn has come."""
+        self.answer = f"{answer}{self.tag}}}".encode()
+        self.speaker.flush_soon()
 
 
 class Says:
     """All says of a node that are under way."""
 
     def __init__(self, ground: LoopGround, reader: Reader, name: str) -> None:
+        self.name = name
+        """Who speaks where a request does not say."""
         self._ground = ground
         self._reader = reader
-        self._name = name
-        self._once: dict[str, dict[int, list[Say]]] = {}
-        """{client: {n: repeats}} of the says under way. The numbers rise, so the last is the
-        greatest."""
+        self._under_way: dict[str, deque[Say]] = {}
+        """The says of each client that numbers them. Their numbers rise."""
         self._newest: dict[str, int] = {}
 
-    def begin(self, say: Say, request: Record) -> None:
-        """Start a say; raises FlcError where the request cannot be a message."""
-        room, author = request.get("room"), request.get("as") or self._name
-        if not isinstance(room, str) or not isinstance(author, str):
-            raise FlcError("a say needs a room", '{"op":"say","room":"ops","body":"hi"}')
-        check_label("room", room)
-        check_label("author", author)
-        body = body_of(request.get("body"))
-        say.wait, say.timeout_s = self._wait_of(request)
-        once = once_of(request.get("once"))
-        if once is not None and self._was_said(say, once):
-            return
-        done = partial(self._done, say, once)
-        is_waited_for = say.wait is not None
-        self._ground.node.post(Post(room, author, body, done, is_waited_for, once))
+    def begin(self, speaker: Speaker, request: Record, tag: str) -> Say:
+        """Start a say; raises FlcError where the request cannot be one."""
+        say = Say(self, speaker, request, tag)
+        self._check_wait(say.wait)
+        self._begin(say)
+        return say
+
+    def _begin(self, say: Say) -> None:
+        if say.once is not None:
+            client, n = say.once[0], say.n
+            newest = self._newest_of(client, n)
+            old = min(max(newest - n + 1, 0), len(say.requested))
+            say.bodies, say.once = say.requested[old:], (client, n + old)
+            if not say.bodies:
+                self.done(say)
+                return
+            self._under_way.setdefault(client, deque()).append(say)
+            say.is_under_way = True
+            self._newest.pop(client, None)
+            self._newest[client] = say.newest
+            if len(self._newest) > NEWEST_MAX:
+                del self._newest[next(iter(self._newest))]
+        self._ground.node.post(say)
         self._ground.turn_soon()
+
+    def done(self, say: Say) -> None:
+        """What is new of a say is durable or refused."""
+        if say.once is not None:
+            client = say.once[0]
+            if say.is_under_way:
+                self._end(say, client)
+            if say.old and not self._look_up(say, client):
+                return
+        if say.durable >= say.low:
+            say.speaker.remember(say.log, say.low, say.durable)
+        if say.wait is not None and say.error is None and say.dot.log == self._ground.node.log:
+            self._begin_wait(say)
+        else:
+            self._answer(say)
+        for repeat in say.repeats:
+            if repeat.bodies:
+                self.done(repeat)
+            else:
+                self._begin(repeat)
 
     # --- Once ---------------------------------------------------------------------------------
 
-    def _was_said(self, say: Say, once: Once) -> bool:
-        """Answer with the first time it was said. False: this is the first time."""
-        client, n = once
-        under_way = self._once.get(client, {})
-        if n in under_way:
-            under_way[n].append(say)
-            return True
+    def _end(self, say: Say, client: str) -> None:
+        """A say with numbers is under way no more."""
+        say.is_under_way = False
+        self._under_way[client].remove(say)
+        if not self._under_way[client]:
+            del self._under_way[client]
+
+    def _newest_of(self, client: str, n: int) -> int:
+        """The greatest number that a client has given, or any below `n` if none is so great."""
+        if under_way := self._under_way.get(client):
+            return under_way[-1].newest
         # A number above a new one is new, so the log is asked only once for each client.
-        dot = self._reader.once(client, n) if n <= self._newest.get(client, n) else None
-        if dot is not None:
-            self._answer_again(say, dot)
-            return True
-        if under_way and n < (newest := next(reversed(under_way))):
-            raise Forgotten(client, n, newest)
-        self._once.setdefault(client, {})[n] = []
-        self._newest[client] = n
-        if len(self._newest) > NEWEST_MAX:
-            del self._newest[next(iter(self._newest))]
-        return False
+        if n > self._newest.get(client, n):
+            return n - 1
+        return self._reader.once(client, n, 0)[1]
 
-    def _answer_again(self, say: Say, dot: Dot) -> None:
-        say.remember(dot)
-        position = self._reader.position_of(dot)
-        is_of_this_run = dot.log == self._ground.node.log
-        if say.wait is not None and is_of_this_run and position is not None:
-            self._begin_wait(say, Committed(dot, position))
+    def _look_up(self, say: Say, client: str) -> bool:
+        """Find what was said before under a say's numbers. False: its answer is not due yet."""
+        for other in reversed(self._under_way.get(client, ())):
+            if other.n < say.n + say.old:
+                other.repeats.append(say)
+                return False
+        found, newest = self._reader.once(client, say.n, say.old)
+        if newest < say.n + say.old - 1 and not say.bodies:
+            self._begin(say)  # Those that had its numbers were refused.
+            return False
+        say.known = [dot for dot in found if dot is not None]
+        say.unknown = [place for place, dot in enumerate(found) if dot is None]
+        for log, low, high in _spans(say.known):
+            say.speaker.remember(log, low, high)
+        if say.unknown:
+            say.error = Forgotten(client, say.n + say.unknown[0])
+        if say.known and say.durable < say.low:
+            last = say.known[-1]
+            say.position = self._reader.position_of(last) or 0
+            say.log, say.low, say.durable = last.log, last.seq + 1, last.seq
+        return True
+
+    # --- Answers ------------------------------------------------------------------------------
+
+    def _answer(self, say: Say, more: Record | None = None) -> None:
+        if not say.is_many and say.error is not None:
+            say.finish(encode({"ok": False, **_told(say.error)})[:-1])
+            return
+        if not say.is_many and more is None and not say.known:
+            dot = f"{say.log.hex()}:{say.durable}"
+            say.finish(f'{{"ok":true,"dot":"{dot}","position":{say.position}')
+            return
+        record: Record = {"ok": say.error is None}
+        if say.is_many:
+            if say.error is not None:
+                record |= self._partly(say, say.error)
+            record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in _spans(say.dots())]
         else:
-            say.finish({"ok": True, "dot": str(dot), "position": position, "again": True})
+            record["dot"] = str(say.dot)
+        record["position"] = say.position or None
+        if say.known and not say.bodies:
+            record["again"] = True
+        say.finish(encode(record | (more or {}))[:-1])
 
-    def _done(self, say: Say, once: Once | None, outcome: Committed | FlcError) -> None:
-        for one in (say, *self._repeats(once)):
-            if isinstance(outcome, FlcError):
-                one.finish(outcome)
-                continue
-            one.remember(outcome.dot)
-            if one.wait is None:
-                one.finish(_record(outcome))
-            else:
-                self._begin_wait(one, outcome)
-
-    def _repeats(self, once: Once | None) -> list[Say]:
-        if once is None:
-            return []
-        client, n = once
-        repeats = self._once[client].pop(n)
-        if not self._once[client]:
-            del self._once[client]
-        return repeats
+    @staticmethod
+    def _partly(say: Say, error: FlcError) -> Record:
+        """What is told of a say of many messages, some of which were refused."""
+        refused = [*say.unknown, *(say.old + place for place in say.refused)]
+        told = _told(error)
+        which = f"{len(refused)} of {len(say.requested)} messages, number {refused[0] + 1} first"
+        told["error"] = f"{which}: {told['error']}; the others are durable"
+        return {**told, "refused": refused}
 
     # --- Wait -------------------------------------------------------------------------------------
 
-    def _wait_of(self, request: Record) -> tuple[int | str | None, float]:
-        wait, timeout_s = request.get("wait"), timeout_s_of(request.get("timeout"))
+    def _check_wait(self, wait: object) -> None:
         if wait is None or wait == "all":
-            return wait, timeout_s
+            return
         live = len(self._ground.node.live_rows())
         if type(wait) is not int or wait < 0:
             raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
@@ -137,26 +238,34 @@ class Says:
                 f"cannot wait for {wait} other nodes: known to be alive: {live}",
                 "see `flc members`; `all` waits for those that are alive",
             )
-        return wait, timeout_s
 
-    def _begin_wait(self, say: Say, said: Committed) -> None:
+    def _begin_wait(self, say: Say) -> None:
         needed = say.wait if isinstance(say.wait, int) else None
-        done = partial(self._end_wait, say, said)
-        self._ground.node.wait(said.dot, needed, round(say.timeout_s * SECOND_US), done)
+        done = partial(self._end_wait, say)
+        self._ground.node.wait(say.dot, needed, round(say.timeout_s * SECOND_US), done)
         self._ground.turn_soon()
 
-    def _end_wait(self, say: Say, said: Committed, ended: WaitEnded) -> None:
-        record = _record(said) | {"held_by": self._titles(ended.held_by)}
+    def _end_wait(self, say: Say, ended: WaitEnded) -> None:
+        more: Record = {"held_by": self._titles(ended.held_by)}
         if say.wait == "all" or ended.is_short:
-            record |= {"missing": self._titles(ended.missing)}
+            more["missing"] = self._titles(ended.missing)
         if ended.is_short:
-            record |= {"timeout": True}
-        say.finish(record)
+            more["timeout"] = True
+        self._answer(say, more)
 
     def _titles(self, nodes: Sequence[NodeId]) -> list[str]:
         found = [(node, self._ground.node.member(node)) for node in nodes]
         return [f"{peer.row.name} ({node.hex()})" if peer else node.hex() for node, peer in found]
 
 
-def _record(said: Committed) -> Record:
-    return {"ok": True, "dot": str(said.dot), "position": said.position}
+def _told(error: FlcError) -> Record:
+    return {"error": str(error), "hint": error.hint}
+
+
+def _spans(dots: Iterable[Dot]) -> Iterator[tuple[LogId, int, int]]:
+    """Dots as (log, low, high), both seqs included, in the order in which they come."""
+    for (log, _), run in groupby(
+        enumerate(dots), lambda item: (item[1].log, item[1].seq - item[0])
+    ):
+        seqs = [dot.seq for _, dot in run]
+        yield log, seqs[0], seqs[-1]

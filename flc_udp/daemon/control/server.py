@@ -15,6 +15,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import cast
 
@@ -25,7 +26,7 @@ from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.daemon.records import encode
-from flc_udp.model.dots import Dot, Spans
+from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
@@ -34,7 +35,7 @@ CONNECTIONS_MAX = 512
 """At most this many clients are served at a time."""
 
 SAYS_MAX = 2_048
-"""When this many says of one connection wait for their commit, the connection is not read."""
+"""When this many messages of one connection wait for their commit, the connection is not read."""
 
 OUTPUT_BYTES_HIGH = 1 << 20
 """When the other end has not taken this much, followers and lists wait."""
@@ -61,7 +62,10 @@ class ControlConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._says: deque[Say] = deque()
+        self._says: deque[Say | bytes] = deque()
+        """In the order of their answers. Those that were refused at once are answers."""
+        self._unanswered = 0
+        """Messages of the says that wait."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._output: list[str] = []
@@ -149,7 +153,7 @@ class ControlConnection(asyncio.Protocol):
         op, operations = request.get("op"), self._host.operations
         match op:
             case "say":
-                self._say(request, request_id)
+                self._say(request, _tag(request_id))
             case "follow":
                 self._follow(request, request_id)
             case str() if op in operations.answers:
@@ -160,32 +164,33 @@ class ControlConnection(asyncio.Protocol):
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
-    def _say(self, request: Record, request_id: object) -> None:
-        say = Say(request_id, self._said, self.remember)
-        self._says.append(say)
+    def _say(self, request: Record, tag: str) -> None:
         try:
-            self._host.says.begin(say, request)
-        except FlcError as error:
-            say.finish(error)
-        self._read_or_not()
+            say = self._host.says.begin(self, request, tag)
+        except (FlcError, StoreFailed) as error:
+            self._says.append(f"{encode(_refusal(error))[:-1]}{tag}}}".encode())
+        else:
+            self._says.append(say)
+            self._unanswered += len(say.requested)
 
-    def _said(self) -> None:
-        """A say has its answer. Write the answers whose turn it is."""
-        while self._says and (answer := self._says[0].answer) is not None:
-            say = self._says.popleft()
-            if isinstance(answer, FlcError):
-                self._refuse(answer, say.id)
-            else:
-                self._answer(answer, say.id)
-        self._host.flush_soon(self)
-        self._read_or_not()
-        self._end_if_done()
+    def _answer_says(self) -> None:
+        """Write the answers of says whose turn it is."""
+        says = self._says
+        while says:
+            say = says[0]
+            answer = say if isinstance(say, bytes) else say.answer
+            if answer is None:
+                return
+            if not isinstance(say, bytes):
+                self._unanswered -= len(say.requested)
+            says.popleft()
+            self._output.append(answer.decode())
 
     def _read_or_not(self) -> None:
         """Read on only while the client's says are taken, and its answers are read."""
         most = min(SAYS_MAX, self._host.says_max_each)
         # Once it is not read, half of its says must have been taken before it is read again.
-        wants = not self.is_full and len(self._says) < (most if self.reads else most // 2 + 1)
+        wants = not self.is_full and self._unanswered < (most if self.reads else most // 2 + 1)
         if wants == self.reads or self._transport is None or self._transport.is_closing():
             return
         if self._is_ending:
@@ -196,9 +201,9 @@ class ControlConnection(asyncio.Protocol):
         else:
             self._transport.pause_reading()
 
-    def remember(self, dot: Dot) -> None:
-        """A message was said over this connection."""
-        self.own.setdefault(dot.log, Spans()).add(dot.seq)
+    def remember(self, log: LogId, low: int, high: int) -> None:
+        """These messages were said over this connection."""
+        self.own.setdefault(log, Spans()).add(low, high)
 
     # --- Follows ----------------------------------------------------------------------------------
 
@@ -208,7 +213,7 @@ class ControlConnection(asyncio.Protocol):
         operations = self._host.operations
         reader, shown = operations.reader, operations.ground.shown
         room, position = operations.follow_from(request)
-        tag = "" if request_id is None else f',"id":{encode(request_id)}'
+        tag = _tag(request_id)
         follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
         self.follows.append(follow)
         follow.pump()
@@ -261,9 +266,7 @@ class ControlConnection(asyncio.Protocol):
         self._output.append(encode(record))
 
     def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
-        if isinstance(error, StoreFailed):
-            error = unreadable(error)
-        self._answer({"ok": False, "error": str(error), "hint": error.hint}, request_id)
+        self._answer(_refusal(error), request_id)
 
     def flush_soon(self) -> None:
         """Write what has gathered, once, when this turn of the loop is done."""
@@ -271,16 +274,30 @@ class ControlConnection(asyncio.Protocol):
 
     def flush(self) -> None:
         """Write what has gathered, in one write."""
+        self._answer_says()
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
             output.append("")
             # Half a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
             self._transport.write("\n".join(output).encode(errors="backslashreplace"))
+        self._read_or_not()
+        self._end_if_done()
 
     @property
     def unread_bytes(self) -> int:
         """What was written for the other end, and has not been taken."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
+
+
+def _tag(request_id: object) -> str:
+    """What ends a record that answers a request."""
+    return "" if request_id is None else f',"id":{encode(request_id)}'
+
+
+def _refusal(error: FlcError | StoreFailed) -> Record:
+    if isinstance(error, StoreFailed):
+        error = unreadable(error)
+    return {"ok": False, "error": str(error), "hint": error.hint}
 
 
 @dataclass(eq=False)
@@ -354,7 +371,8 @@ class Control:
         following = [connection for connection in self._connections if connection.follows]
         if not following:
             return
-        lines = [Line(at, message) for at, message in enumerate(deliver.messages, deliver.position)]
+        messages = chain.from_iterable(block.messages() for block in deliver.blocks)
+        lines = [Line(at, message) for at, message in enumerate(messages, deliver.position)]
         for connection in following:
             connection.show(lines)
 

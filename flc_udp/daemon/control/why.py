@@ -24,8 +24,8 @@ from flc_udp.daemon.records import clock_record
 from flc_udp.model.clocks import Order, VectorClock
 from flc_udp.model.dots import Dot, LogId, parse_dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import Message, decode
-from flc_udp.store.log import Reader
+from flc_udp.model.message import Message
+from flc_udp.store.reader import Reader, messages_of
 from flc_udp.wire.message_json import Record, message_record, rfc3339
 
 MESSAGES_A_TURN = 256
@@ -103,10 +103,9 @@ def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Messag
         rows = reader.after(start - 1, None, end - start)
         if not rows:
             break
-        for position, encoded in rows:
-            message = decode(encoded)
+        for position, message in messages_of(rows, start - 1):
             if position < end and room in (None, message.room):
-                page.append(message._replace(body="", encoded=b""))
+                page.append(message._replace(body=""))
         start = rows[-1][0] + 1
     return page
 
@@ -148,10 +147,10 @@ def _brief(message: Message) -> Record:
 def _find(reader: Reader, text: object) -> Placed:
     dot = parse_dot(str(text))
     position = reader.position_of(dot)
-    encoded = reader.message(dot)
-    if position is None or encoded is None:
+    if position is None:
         raise FlcError(
             f"this node holds no message {dot}",
             "it may still be on its way, see `flc status`; `flc log --json` prints what is held",
         )
-    return Placed(decode(encoded), position)
+    _, message = next(messages_of(reader.after(position - 1, None, 1), position - 1))
+    return Placed(message, position)

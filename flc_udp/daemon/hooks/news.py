@@ -3,8 +3,7 @@
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.environment import Run, run_for_member, run_for_message
 from flc_udp.model.dots import NodeId
-from flc_udp.model.message import decode
-from flc_udp.store.log import Reader
+from flc_udp.store.reader import Reader, messages_of
 
 
 class NewMessages:
@@ -36,9 +35,9 @@ class NewMessages:
             self.passed_over += shown - self._position
             self._position = shown
             return None
-        self.passed_over += page[0][0] - self._position - 1
-        self._position, encoded = page[0]
-        message = decode(encoded)
+        position, message = next(messages_of(page, self._position))
+        self.passed_over += position - self._position - 1
+        self._position = position
         return run_for_message(message, is_own=message.log == self._ground.node.log)
 
 

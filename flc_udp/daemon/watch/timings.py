@@ -54,9 +54,9 @@ class Timings:
         A node decides its own posts last in a turn, and commits them first after a pause. So if
         neither end is a message of another node, there is seldom one between.
         """
-        for message in (batch.messages[0], batch.messages[-1]):
-            if message.log != own:
-                age_ms = wall_ms - message.wall
+        for block in (batch.blocks[0], batch.blocks[-1]):
+            if block.log != own:
+                age_ms = wall_ms - block.wall
                 self.from_the_future += age_ms < 0
                 self.age.note(max(age_ms, 0) / 1_000)
                 return

@@ -28,8 +28,8 @@ from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD
 from flc_udp.store.connections import UNREADABLE
+from flc_udp.store.fsck.blocks import Walk
 from flc_udp.store.fsck.findings import UNKNOWN, Finding, difference
-from flc_udp.store.fsck.messages import Walk
 from flc_udp.store.once import PAIR
 from flc_udp.store.schema import migrate
 
@@ -57,7 +57,7 @@ SELECT_LAST_POSITION = "SELECT max(position) FROM room WHERE typeof(position) = 
 SELECT_ENDED_BY_PRUNED = """
     SELECT name, position FROM room
     WHERE typeof(position) = 'integer'
-        AND NOT EXISTS (SELECT 1 FROM message WHERE message.position = room.position)
+        AND NOT EXISTS (SELECT 1 FROM block WHERE block.position = room.position)
 """
 
 Expected = dict[tuple[LogId | None, str | None], tuple[object, ...]]
