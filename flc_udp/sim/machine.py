@@ -64,18 +64,23 @@ class Machine(HeapGround):
 
     # --- Its people -------------------------------------------------------------------------------
 
-    def say(self, room: str, body: str | bytes, *, receipt: bool = False) -> Utterance:
-        """Say something here, under the machine's name. What is returned tells its fate."""
-        utterance = self._follower.utters(room, body, self.now())
-        self._trace("S", f"says in {room}: {body[:24]!r}")
-        self.running.post(Uttered(self, utterance, receipt=receipt))
+    def say(self, room: str, *bodies: str | bytes, receipt: bool = False) -> list[Utterance]:
+        """Say these things at once, under the machine's name. What is returned tells their fate."""
+        now = self.now()
+        utterances = [self._follower.utters(room, body, now) for body in bodies]
+        self._trace("S", f"says in {room}: {', '.join(repr(body[:24]) for body in bodies)}")
+        self.running.post(Uttered(self, utterances, receipt=receipt))
         self._turn_soon()
-        return utterance
+        return utterances
 
     def told(self, post: "Uttered") -> None:
         """Somebody is told what became of what was said."""
         self._trace("A", f"is told {post.error or post.dot}")
-        self._follower.answered(post.utterance, post.error or post.dot)
+        seqs = dict(zip(post.places, range(post.low, post.durable + 1), strict=False))
+        for place, utterance in enumerate(post.utterances):
+            answer = Dot(post.log, seqs[place]) if place in seqs else post.error
+            assert answer is not None, "what is not durable has an error"
+            self._follower.answered(utterance, answer)
 
     def wait(
         self, dot: Dot, needed: int | None = None, timeout_ms: int = 10_000
@@ -90,11 +95,12 @@ class Machine(HeapGround):
 class Uttered(Post):
     """What somebody says at a machine."""
 
-    __slots__ = ("_machine", "utterance")
+    __slots__ = ("_machine", "utterances")
 
-    def __init__(self, machine: Machine, utterance: Utterance, *, receipt: bool) -> None:
-        super().__init__(utterance.room, machine.name, (utterance.body,), receipt=receipt)
-        self._machine, self.utterance = machine, utterance
+    def __init__(self, machine: Machine, utterances: list[Utterance], *, receipt: bool) -> None:
+        bodies = [utterance.body for utterance in utterances]
+        super().__init__(utterances[0].room, machine.name, bodies, receipt=receipt)
+        self._machine, self.utterances = machine, utterances
 
     def done(self) -> None:
         """It has its answer."""

@@ -23,6 +23,10 @@ ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
 REPLY_SHARE = 0.3
 """This share of the messages answers what was just shown."""
 
+BURST_SHARE = 0.05
+BURST_MAX = 31
+"""Under faults this share of what is said is a burst of up to so many messages at once."""
+
 LARGE_SHARE = 0.03
 """Under faults this share of the bodies is so large that it needs pieces."""
 
@@ -95,6 +99,8 @@ class Play:
         self._is_on = True
         if self.plan.rate > 0:
             pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
+            if self.plan.faults != "none":
+                pause_ms *= 1 + BURST_SHARE * (BURST_MAX - 1) / 2
             self._every(self._talk, pause_ms, self._somebody_speaks)
         faults = self._network.faults
         for mean_ms, action in (
@@ -152,8 +158,11 @@ class Play:
         size = int(random.expovariate(1 / 80))
         if self.plan.faults != "none" and random.random() < LARGE_SHARE:
             size = int(random.uniform(1_000, 60_000))
-        self._said += 1
-        self.world.say(machine.name, room, f"{self._said} ".ljust(size, "."))
+        is_burst = self.plan.faults != "none" and random.random() < BURST_SHARE
+        count = random.randint(1, BURST_MAX) if is_burst else 1
+        bodies = [f"{self._said + more} ".ljust(size, ".") for more in range(1, count + 1)]
+        self._said += count
+        machine.say(room, *bodies)
 
     # --- Misfortune -------------------------------------------------------------------------
 

@@ -145,7 +145,7 @@ class World(Stage):
 
     def say(self, name: str, room: str, body: str | bytes, *, receipt: bool = False) -> Utterance:
         """Somebody says something at a node; what is returned tells what became of it."""
-        return self.machines[name].say(room, body, receipt=receipt)
+        return self.machines[name].say(room, body, receipt=receipt)[0]
 
     def shown(self, name: str, room: str) -> list[str | bytes]:
         """The bodies in a room, in the order in which a follower of the node saw them."""
