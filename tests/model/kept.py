@@ -1,31 +1,31 @@
-"""Messages in a list, read as a node reads its log."""
+"""Blocks in a list, read as a node reads its log."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
 from flc_udp.config import STAMP_LIMIT
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import BaseLog, Head, History, advance
-from flc_udp.model.message import Message, history_key
 
 
-def history_of(messages: Iterable[Message]) -> History:
-    """What a log with these messages tells a newborn core."""
+def history_of(blocks: Iterable[Block]) -> History:
+    """What a log with these blocks tells a newborn core."""
     history = History()
-    for message in messages:
-        history.heads[message.log] = Head(message.seq, message.hash, message.stamp)
-        if message.origin is not None:
-            history.origins[message.log] = message.origin
-        advance(history.frontiers.setdefault(message.room, {}), message)
+    for block in blocks:
+        history.heads[block.log] = Head(block.last, block.hash, block.stamp)
+        if block.origin is not None:
+            history.origins[block.log] = block.origin
+        advance(history.frontiers.setdefault(block.room, {}), block)
     return history
 
 
 class KeptInList:
     """`waist.ports.Reads` over a list that others append to."""
 
-    def __init__(self, messages: list[Message]) -> None:
-        self.messages = messages
+    def __init__(self, blocks: list[Block]) -> None:
+        self.blocks = blocks
 
     def replay(
         self,
@@ -36,18 +36,21 @@ class KeptInList:
     ) -> tuple[list[bytes], int]:
         """At least one, else as many as the credit takes; and the stamp of the next."""
         found = [
-            message
-            for message in sorted(self.messages, key=history_key)
-            if message.stamp >= after
-            and any(message.log == log and low <= message.seq <= high for log, low, high in spans)
+            block
+            for block in sorted(self.blocks, key=lambda b: (b.stamp, b.log, b.first))
+            if block.stamp >= after
+            and any(
+                log == block.log and low <= block.last and block.first <= high
+                for log, low, high in spans
+            )
         ]
         chosen: list[bytes] = []
         size = 0
-        for message in found:
-            size += len(message.encoded)
-            if message.stamp >= below or (chosen and size > bytes_max):
-                return chosen, message.stamp
-            chosen.append(message.encoded)
+        for block in found:
+            size += len(block.encoded)
+            if block.stamp >= below or (chosen and size > bytes_max):
+                return chosen, block.stamp
+            chosen.append(block.encoded)
         return chosen, STAMP_LIMIT
 
     def floor(self) -> int:
@@ -66,6 +69,7 @@ class KeptInList:
         """Always the same."""
         return 0
 
-    def message(self, dot: Dot) -> bytes | None:
-        """One encoded message."""
-        return next((m.encoded for m in self.messages if m.dot == dot), None)
+    def block(self, dot: Dot) -> bytes | None:
+        """The encoded block with this message."""
+        mine = (b for b in self.blocks if b.log == dot.log and b.first <= dot.seq <= b.last)
+        return next((block.encoded for block in mine), None)
