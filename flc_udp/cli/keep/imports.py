@@ -22,12 +22,12 @@ from typing import BinaryIO
 
 from flc_udp.cli import text
 from flc_udp.cli.keep.export import EXPORT_AGAIN, LINE_BYTES_MAX, ExportHead, Line, read_line
-from flc_udp.client import compact
 from flc_udp.core.causal import Causal
 from flc_udp.core.standing import Standing
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
+from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
@@ -63,7 +63,7 @@ def import_(args: argparse.Namespace) -> None:
         finally:
             directory.release()
     line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
-    print(compact(record) if args.json else line.format_map(record))
+    print(compact(record).decode() if args.json else line.format_map(record))
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -12,10 +12,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-from flc_udp.daemon.records import encode
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
+from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message, decode
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import message_record
@@ -38,12 +38,12 @@ class Line:
     def __init__(self, position: int, message: Message) -> None:
         self.position = position
         self.message = message
-        self._json: str | None = None
+        self._json: bytes | None = None
 
-    def json(self) -> str:
+    def json(self) -> bytes:
         """The message's record."""
         if self._json is None:
-            self._json = encode(message_record(self.message))
+            self._json = compact(message_record(self.message))
         return self._json
 
 
@@ -56,7 +56,7 @@ class Outlet(Protocol):
     def is_full(self) -> bool:
         """Whether the reader at the other end does not keep up, or has gone."""
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Send one line, together with others, at the next flush."""
 
     def flush_soon(self) -> None:
@@ -73,7 +73,7 @@ class Follow:
     room: str | None
     position: int
     """Everything up to this position was written, or is of another room."""
-    tag: str
+    tag: bytes
     """What ends each line: the id of the request."""
     catches_up_at: int | None
     """It has caught up when it has passed this position. None: it has, and its reader was told."""
@@ -127,13 +127,11 @@ class Follow:
 
     def _write(self, line: Line) -> None:
         spans = self.outlet.own.get(line.message.log)
-        own = "true" if spans and line.message.seq in spans else "false"
-        self.outlet.write(
-            f'{{"message":{line.json()},"position":{line.position},"own":{own}{self.tag}}}'
-        )
+        own = b"true" if spans and line.message.seq in spans else b"false"
+        shown = line.json(), line.position, own, self.tag
+        self.outlet.write(b'{"message":%b,"position":%d,"own":%b%b}' % shown)
 
     def _say_caught_up(self) -> None:
         if self.catches_up_at is not None and self.position >= self.catches_up_at:
             self.catches_up_at = None
-            position = self.position
-            self.outlet.write(f'{{"caught_up":true,"position":{position}{self.tag}}}')
+            self.outlet.write(b'{"caught_up":true,"position":%d%b}' % (self.position, self.tag))

@@ -24,9 +24,9 @@ from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
-from flc_udp.daemon.records import encode
 from flc_udp.model.dots import Dot, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
 
@@ -64,7 +64,7 @@ class ControlConnection(asyncio.Protocol):
         self._says: deque[Say] = deque()
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._output: list[str] = []
+        self._output: list[bytes] = []
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -208,7 +208,7 @@ class ControlConnection(asyncio.Protocol):
         operations = self._host.operations
         reader, shown = operations.reader, operations.ground.shown
         room, position = operations.follow_from(request)
-        tag = "" if request_id is None else f',"id":{encode(request_id)}'
+        tag = b"" if request_id is None else b',"id":' + compact(request_id)
         follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
         self.follows.append(follow)
         follow.pump()
@@ -251,14 +251,14 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Output -----------------------------------------------------------------------------------
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Write one line, together with others, at the end of the turn."""
         self._output.append(line)
 
     def _answer(self, record: Record, request_id: object) -> None:
         if request_id is not None:
             record["id"] = request_id
-        self._output.append(encode(record))
+        self._output.append(compact(record))
 
     def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
         if isinstance(error, StoreFailed):
@@ -273,9 +273,8 @@ class ControlConnection(asyncio.Protocol):
         """Write what has gathered, in one write."""
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
-            output.append("")
-            # Half a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
-            self._transport.write("\n".join(output).encode(errors="backslashreplace"))
+            output.append(b"")
+            self._transport.write(b"\n".join(output))
 
     @property
     def unread_bytes(self) -> int:
