@@ -23,8 +23,8 @@ from flc_udp.cli.keep.export import (
     message_line,
 )
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
-from flc_udp.client import compact
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message, hash_of, history_key
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.fsck.database import Fsck
@@ -65,7 +65,7 @@ class Disk:
 
 def exported(connection: sqlite3.Connection, room: str | None = None) -> bytes:
     """What `flc export` prints."""
-    return b"".join(line.encode() + b"\n" for line in lines(connection, room))
+    return b"".join(line + b"\n" for line in lines(connection, room))
 
 
 def export_of(*messages: Message) -> bytes:
@@ -278,6 +278,8 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "deep", first + b"[" * 100_000 + b"\n", 0, "line 2 is no JSON"
     bare = json.loads(rows[0])
     del bare["encoded"]
+    deep_head = b'{"flc_export":%b1%b}' % (b"[" * 1_000, b"]" * 1_000)
+    yield "a deep head", deep_head, 0, "line 1 is no JSON"
     yield "of flc log", first + json.dumps(bare).encode() + b"\n", 0, "without the bytes"
     yield "later format", swapped(whole, b'"flc_export":1', b'"flc_export":2'), 0, "of format 2"
     yield (
@@ -288,15 +290,15 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     )
     for number in ("many", True, -1, 1 << 62):
         odd = ExportHead(room=None, messages=number, base=0, floor=0, logs=1, root="")  # type: ignore[arg-type]  # odd
-        yield f"{number!r} messages", head_line(odd).encode(), 0, "number out of range"
+        yield f"{number!r} messages", head_line(odd), 0, "number out of range"
     ops = ExportHead(room="ops", messages=1, base=0, floor=0, logs=1, root="")
-    yield "one room's", head_line(ops).encode(), 0, "line 1 begins an export of room 'ops' alone"
+    yield "one room's", head_line(ops), 0, "line 1 begins an export of room 'ops' alone"
     edited = rows[1].replace(b'"hi"', b'"ho"')
     yield "edited", whole.replace(rows[1], edited), 1, "line 3 has another body than the bytes of"
     yield "no base64", first + b'{"encoded":"?"}\n', 0, "bytes that are no base64"
     yield "no message", first + b'{"encoded":"wAA="}\n', 0, "bytes that are no message: "
     yield "base changed", first + b'{"base":"kcA="}\n', 0, "has a base whose hash is wrong"
-    bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()}).encode()
+    bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()})
     yield "no base", first + bare_base, 0, "has a base that cannot be read"
     yield "one too many", whole + rows[0], 4, "line 6 has a message in a wrong place"
     last = str(said[3].dot)
@@ -309,9 +311,9 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
         2,
         f"has {last}, but messages that it comes after are missing: {said[2].dot}",
     )
-    forked = message_line(variant(said[3], parent=said[1].hash)).encode() + b"\n"
+    forked = message_line(variant(said[3], parent=said[1].hash)) + b"\n"
     yield "forked", whole.replace(by_dot[last], forked), 3, f"{last}, which does not follow"
-    other = message_line(variant(said[2])).encode() + b"\n"
+    other = message_line(variant(said[2])) + b"\n"
     yield "two for a dot", whole.replace(rows[-1], other), 3, f"has other bytes for {said[2].dot}"
 
 
