@@ -179,7 +179,8 @@ class Says:
                 other.repeats.append(say)
                 return False
         found, newest = self._reader.once(client, say.n, say.old)
-        if newest < say.n + say.old - 1 and not say.bodies:
+        is_new = newest < say.n + say.old - 1 and client not in self._under_way
+        if is_new and not say.bodies:
             self._begin(say)  # Those that had its numbers were refused.
             return False
         say.known = [dot for dot in found if dot is not None]
