@@ -254,11 +254,6 @@ class Settings:
         begins="Dissemination and repair",
     )
     links_max: int = setting(8, "how many peers new messages are pushed to", (1, 64))
-    push_window_bytes: int = setting(
-        65_536,
-        "the most bytes of new messages on their way to one peer; beyond it that peer pulls",
-        (32_768, 1 << 24),
-    )
     pull_grace_ms: int = setting(
         20, "a gap is pulled after this time; datagrams may only be reordered", (0, 10_000)
     )
@@ -326,7 +321,6 @@ PROFILES: dict[str, dict[str, int]] = {
         "probe_timeout_ms": 1_500,
         "probe_timeout_min_ms": 500,
         "suspect_timeout_ms": 5_000,
-        "push_window_bytes": 524_288,
         "pull_grace_ms": 100,
         "have_grace_ms": 400,
         "repair_timeout_ms": 800,

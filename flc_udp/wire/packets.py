@@ -179,7 +179,7 @@ class Leave(NamedTuple):
 class Rumor(NamedTuple):
     """New blocks, which are pushed as soon as they may leave. Each node forwards them once.
 
-        pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
+        pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at, …) ── peer, every few datagrams
 
     `at` counts the bytes that the sender has pushed to this peer. What the peer has not told to
     have taken is in flight. With `receipt` set, the sender asks for a receipt.
@@ -191,9 +191,15 @@ class Rumor(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Tells the pusher that its rumors were read up to `at`, so it may push more."""
+    """Tells the pusher that its rumors were read up to `at`, so it may push more.
+
+    By then `came` bytes had come over this link, so the pusher sees whether some were lost. At most
+    `room` bytes may be on their way to the sender of this packet over the link.
+    """
 
     at: Number
+    came: Number
+    room: Number
 
 
 class Piece(NamedTuple):
