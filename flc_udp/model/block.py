@@ -51,6 +51,9 @@ FIELDS = 10
 ARRAY_HEAD = bytes((0x90 | FIELDS,))
 """How msgpack begins an array of that many fields."""
 
+FIXARRAY_MAX = 15
+"""The header of an array of more items has 3 bytes, else 1."""
+
 BODY_HEAD_BYTES = 5
 """msgpack puts this many bytes before a long text."""
 
@@ -140,6 +143,8 @@ def write(
     """
     check_label("room", room)
     check_label("author", author)
+    if origin is not None:
+        check_label("node", origin.name)
     if len(causes) > CAUSES_MAX:
         raise FlcError(
             f"room {room!r} has {len(causes)} concurrent heads, allowed are {CAUSES_MAX}",
@@ -163,9 +168,11 @@ def write(
 
 def _fitting(bodies: Sequence[bytes], room_bytes: int) -> int:
     """How many of these share a block that has this much room beside its other fields."""
-    room_bytes -= len(ARRAY_HEAD) + 3  # No header of so many bodies is longer than 3 bytes.
+    room_bytes -= len(ARRAY_HEAD) + 1
     for count, body in enumerate(bodies[:BODIES_MAX]):
         room_bytes -= len(body)
+        if count == FIXARRAY_MAX:
+            room_bytes -= 2
         if room_bytes < 0:
             return max(count, 1)
     return min(len(bodies), BODIES_MAX)
