@@ -18,7 +18,7 @@ ID_BYTES = 8
 3e-8."""
 
 HASH_BYTES = 8
-"""The size of the BLAKE2b hashes of messages, heads and roots. They guard against accidents and not
+"""The size of the BLAKE2b hashes of blocks and roots. They guard against accidents and not
 against attacks, because whoever holds the cluster key is trusted."""
 
 LABEL_BYTES_MAX = 128
@@ -48,8 +48,8 @@ BODIES_MAX = 1_024
 """A block has at most this many messages."""
 
 SHARED_BYTES_MAX = 1_100
-"""A block with more than one message is at most this long, encoded. So it passes as a whole on
-every path that carries datagrams of 1,200 bytes."""
+"""A block with more than one message has at most this many bytes. So it goes as a whole into each
+datagram, even if `packet_bytes_max` is the least that is allowed."""
 
 SEQ_LIMIT = 1 << 53
 """Sequence numbers are lower than this. They stay exact in a double, so any JSON reader can read

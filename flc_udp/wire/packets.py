@@ -231,10 +231,12 @@ class Prune(NamedTuple):
 class Have(NamedTuple):
     """Dots that the sender durably holds, and with each of them all earlier messages of its log.
 
+    Each dot is that of a block's last message.
+
     teller ── have(dots) ──▶ peer ── pull(wants) ──▶ teller ── replay … ──▶ peer
 
     Over a lazy link, a have says what should come another way: the peer pulls it only if it does
-    not come. With `pull` set, nobody pushes these messages, because they are large.
+    not come. With `pull` set, nobody pushes these blocks, because they are large.
     """
 
     pull: Flag
