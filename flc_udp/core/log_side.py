@@ -198,6 +198,8 @@ class LogSide:
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:
+                if arrival.forward:
+                    self.repair.wants.flowed(block.log, now)
                 self._keep(decided)
             case Outcome.HELD if arrival.forward:  # Catch-up itself asks for all that is missing.
                 self.repair.held_back(block, sender, now)
