@@ -42,7 +42,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.core.standing import NO_LOG, log_hash
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, decode, pack_body
-from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import Head
 from flc_udp.model.message import history_key
@@ -231,15 +231,11 @@ class Party:
 
     def _check_closed(self, blocks: Iterable[Block]) -> None:
         """What is to be kept stands after its predecessor and its causes."""
-        held = {
-            message.dot for block in (*self.disk, *self.pending) for message in block.messages()
-        }
+        heads = {block.log: block.last for block in (*self.disk, *self.pending)}
         for block in blocks:
-            own = {message.dot for message in block.messages()}
-            assert not own & held
-            assert block.first == 1 or Dot(block.log, block.first - 1) in held
-            assert set(block.causes) <= held
-            held |= own
+            assert block.first == heads.get(block.log, 0) + 1
+            assert all(cause.seq <= heads.get(cause.log, 0) for cause in block.causes)
+            heads[block.log] = block.last
 
     def _check_honest(self, packets: Iterable[Packet]) -> None:
         """Nothing of its own leaves before its commit; it claims to hold what is durable only."""
