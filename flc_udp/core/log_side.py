@@ -147,11 +147,11 @@ class LogSide:
         """Take what catch-up asked for, where it is its turn. It may be thousands of blocks."""
         if self._is_full:
             return  # It stays laid aside: everything after a dropped message would wait for it.
-        me = self._members.me.row.id
+        me = self._members.me
         for encoded in self.repair.catch_up.take_ready(now):
             block = self._read(encoded)
             if block is not None:
-                self._take(Arrival(block, me), now)
+                self._take(Arrival(block, me.row.id), now)
 
     # --- Messages ---------------------------------------------------------------------------------
 
