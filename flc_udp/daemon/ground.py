@@ -1,10 +1,10 @@
 """The ground the daemon's Node stands on: one loop, one socket, one writer thread.
 
 Rules. The loop decides, sends and reads. The writer thread writes, one thing at a time, so a slow
-disk never stalls a probe. Only what the Node wants to be written at once, because the disk is quick,
-the loop writes itself, while the writer thread has nothing to do. Everything that came in since the last turn is taken in one turn.
-There is one timer, for the Node's one deadline. The ground only does what it is told: what a
-failure means is decided by the Node.
+disk never stalls a probe. Only what the Node wants to be written at once, because the disk is
+quick, the loop writes itself, while the writer thread has nothing to do. Everything that came in
+since the last turn is taken in one turn. There is one timer, for the Node's one deadline. The
+ground only does what it is told: what a failure means is decided by the Node.
 """
 
 import asyncio
