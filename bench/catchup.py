@@ -26,7 +26,7 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import harness
-from store import BODY, PLAIN, fill, messages, plain_seconds
+from store import BODY, PLAIN, blocks, fill, plain_seconds
 
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode
 from flc_udp.client import Client, Said
@@ -35,6 +35,7 @@ OPTIONS = {
     "--messages": (1_000_000, "messages that the holders begin with"),
     "--logs": (20, "logs that these are spread over"),
     "--rooms": (10, "rooms that these are spread over"),
+    "--bodies": (1, "messages a block: 1 if they were said one by one, 9 at full rate"),
     "--holders": (2, "nodes that hold all of them"),
     "--rate": (50.0, "says a second meanwhile"),
     "--rounds": (3, "rounds; harness.medians are reported"),
@@ -55,7 +56,7 @@ FEW = 1_000
 
 async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.Result:
     filled = cluster.home / "filled.db"
-    fill(filled, args.messages, args.logs, args.rooms)
+    fill(filled, args.messages, args.logs, args.rooms, args.bodies)
     rounds = [await _round(args, cluster, filled, number) for number in range(args.rounds)]
     return {
         **harness.medians(rounds),
@@ -63,6 +64,7 @@ async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.R
         "messages": args.messages,
         "logs": args.logs,
         "rooms": args.rooms,
+        "bodies": args.bodies,
         "said_per_s": args.rate,
         "rounds": args.rounds,
         "machine": harness.machine(),
@@ -93,7 +95,7 @@ async def _round(
 
 def _plain_rate(home: Path, args: argparse.Namespace) -> float:
     """Insert rows into a table with a key and an index; give the rows a second."""
-    said = list(islice(messages(args.logs, args.rooms), PLAIN_ROWS))
+    said = list(islice(blocks(args.logs, args.rooms), PLAIN_ROWS))
     with tempfile.TemporaryDirectory(dir=home) as fresh:
         path = Path(fresh, "plain.db")
         return PLAIN_ROWS / plain_seconds(path, PLAIN["keyed"], said, PLAIN_BATCH)

@@ -21,6 +21,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import orjson
+
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, temporary_cluster
 from flc_udp.model.errors import FlcError
 
@@ -104,7 +106,8 @@ async def cleared_after(cluster: LocalCluster) -> AsyncIterator[None]:
         yield
     finally:
         for node in cluster.nodes:
-            await node.hang_up()
+            for client in node.clients:
+                await client.close()
         cluster.end()
         for node in cluster.nodes:
             shutil.rmtree(node.data)
@@ -195,7 +198,9 @@ def cpu_s(nodes: Iterable[LocalNode]) -> list[float]:
 
 def missed(nodes: Iterable[LocalNode], but: str = "") -> dict[str, int]:
     """Count the suspicions and deaths that these nodes logged, except those of one member."""
-    told = [record for node in nodes for record in node.logged(SUSPECTED, DIED)]
+    lines = (line for node in nodes for line in node.log.read_bytes().splitlines())
+    records = [orjson.loads(line) for line in lines if line.startswith(b"{")]
+    told = [record for record in records if record["event"] in (SUSPECTED, DIED)]
     events = [record["event"] for record in told if record["member"] != but]
     return {"suspicions": events.count(SUSPECTED), "deaths": events.count(DIED)}
 

@@ -24,15 +24,16 @@ from typing import Any, NamedTuple
 
 import harness
 
+from flc_udp.model.block import Block, Origin, pack_body, write
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import NO_HEAD, Head
-from flc_udp.model.message import Message, Origin, write
 from flc_udp.store.log import Log, Reader
 
 OPTIONS = {
     "--layouts": (False, "weigh other layouts, too, and leave the reads out"),
     "--messages": (1_000_000, "messages of the large log"),
+    "--bodies": (1, "messages a block of the log; the plain tables have a row a message"),
     "--runs": (3, "runs of each rate; the median counts"),
     "--dir": ("", "directory for the databases; without it the system's for temporary files"),
 }
@@ -46,7 +47,7 @@ class Layout(NamedTuple):
     """A way to keep messages: its tables, and a row's fields."""
 
     tables: str
-    row: Callable[[int, Message], tuple[Any, ...]]
+    row: Callable[[int, Block], tuple[Any, ...]]
 
 
 NUMBERED = """CREATE TABLE message (position INTEGER PRIMARY KEY, log_no INTEGER, seq INTEGER,
@@ -54,9 +55,9 @@ NUMBERED = """CREATE TABLE message (position INTEGER PRIMARY KEY, log_no INTEGER
 DOT = "CREATE UNIQUE INDEX dot ON message (log_no, seq);"
 
 
-def numbered(position: int, m: Message) -> tuple[Any, ...]:
+def numbered(position: int, m: Block) -> tuple[Any, ...]:
     """A row with logs and rooms as small numbers."""
-    return position, m.log[0], m.seq, m.stamp, int(m.room[4:]), m.encoded
+    return position, m.log[0], m.last, m.stamp, int(m.room[4:]), m.encoded
 
 
 PLAIN = {
@@ -67,7 +68,7 @@ PLAIN = {
     "keyed": Layout(
         """CREATE TABLE message (log BLOB, seq INTEGER, room TEXT, stamp INTEGER, encoded BLOB,
            PRIMARY KEY (log, seq)) WITHOUT ROWID; CREATE INDEX h ON message (room, stamp)""",
-        lambda _, m: (m.log, m.seq, m.room, m.stamp, m.encoded),
+        lambda _, m: (m.log, m.last, m.room, m.stamp, m.encoded),
     ),
 }
 WEIGHED = {
@@ -93,32 +94,33 @@ WEIGHED = {
 }
 
 
-def messages(logs: int, rooms: int) -> Iterator[Message]:
-    """Causally valid messages without end: each has its room's last message as its cause."""
+def blocks(logs: int, rooms: int, bodies: int = 1) -> Iterator[Block]:
+    """Causally valid blocks without end: each has its room's last message as its cause."""
     chance = random.Random(1)
     ids = [bytes([n % 256]) + chance.randbytes(7) for n in range(logs)]
     heads: dict[bytes, Head] = {}
-    last: dict[str, Message] = {}
+    last: dict[str, Block] = {}
+    packed = [pack_body(BODY)] * bodies
     wall = WALL_MS
     while True:
         wall += 1
         log, room = chance.choice(ids), f"room{chance.randrange(rooms)}"
         head, cause = heads.get(log, NO_HEAD), last.get(room)
-        message = write(
+        block = write(
             log=log,
-            seq=head.seq + 1,
+            first=head.seq + 1,
             room=room,
             author="ann",
             wall=wall,
             stamp=next_stamp(wall, head.stamp, cause.stamp if cause else 0),
-            causes=(Dot(cause.log, cause.seq),) if cause and cause.log != log else (),
+            causes=(Dot(cause.log, cause.last),) if cause and cause.log != log else (),
             parent=head.hash,
-            body=BODY,
+            bodies=packed,
             origin=None if head.seq else Origin(bytes(8), "bench"),
         )
-        heads[log] = Head(message.seq, message.hash, message.stamp)
-        last[room] = message
-        yield message
+        heads[log] = Head(block.last, block.hash, block.stamp)
+        last[room] = block
+        yield block
 
 
 def timed(work: Callable[[], object]) -> float:
@@ -128,12 +130,12 @@ def timed(work: Callable[[], object]) -> float:
     return time.perf_counter() - began
 
 
-def batches(said: Sequence[Message], size: int) -> Iterator[Sequence[Message]]:
+def batches(said: Sequence[Block], size: int) -> Iterator[Sequence[Block]]:
     """Cut into batches of one transaction each."""
     return (said[at : at + size] for at in range(0, len(said), size))
 
 
-def plain_seconds(path: Path, layout: Layout, said: Sequence[Message], size: int) -> float:
+def plain_seconds(path: Path, layout: Layout, said: Sequence[Block], size: int) -> float:
     """Append to plain tables."""
     connection = sqlite3.connect(path, isolation_level=None)
     connection.executescript(
@@ -153,7 +155,7 @@ def plain_seconds(path: Path, layout: Layout, said: Sequence[Message], size: int
     return seconds
 
 
-def log_seconds(path: Path, said: Sequence[Message], size: int) -> float:
+def log_seconds(path: Path, said: Sequence[Block], size: int) -> float:
     """Append to the log, with all that it keeps beside the messages."""
     log = Log.open(path)
     seconds = timed(lambda: [log.append(batch) for batch in batches(said, size)])
@@ -161,9 +163,12 @@ def log_seconds(path: Path, said: Sequence[Message], size: int) -> float:
     return seconds
 
 
-def rates(directory: Path, layouts: dict[str, Layout], runs: int) -> dict[str, dict[int, int]]:
+def rates(
+    directory: Path, layouts: dict[str, Layout], runs: int, bodies: int
+) -> dict[str, dict[int, int]]:
     """Messages a second at each batch size; the variants take turns, so all see the same disk."""
-    said = list(islice(messages(logs=10, rooms=5), 200_000))
+    said = list(islice(blocks(logs=10, rooms=5), 200_000))
+    grouped = list(islice(blocks(logs=10, rooms=5, bodies=bodies), 200_000 // bodies))
     found: dict[str, dict[int, int]] = {name: {} for name in ("log", *layouts)}
     for size in BATCHES:
         part = said[: size * 1_000]
@@ -175,7 +180,9 @@ def rates(directory: Path, layouts: dict[str, Layout], runs: int) -> dict[str, d
                     took = (
                         plain_seconds(path, layouts[name], part, size)
                         if name in layouts
-                        else log_seconds(path, part, size)
+                        else log_seconds(
+                            path, grouped[: len(part) // bodies], max(size // bodies, 1)
+                        )
                     )
                 seconds[name].append(took)
                 harness.progress(f"batch {size}, run {run + 1}: {name} {len(part) / took:,.0f}/s")
@@ -184,12 +191,12 @@ def rates(directory: Path, layouts: dict[str, Layout], runs: int) -> dict[str, d
     return found
 
 
-def fill(path: Path, count: int, logs: int, rooms: int) -> None:
+def fill(path: Path, count: int, logs: int, rooms: int, bodies: int = 1) -> None:
     """Write a large log, which belongs to no node yet."""
     log = Log.open(path)
-    source = messages(logs, rooms)
+    source = blocks(logs, rooms, bodies)
     for done in range(0, count, FILL_BATCH):
-        log.append(list(islice(source, min(FILL_BATCH, count - done))))
+        log.append(list(islice(source, min(FILL_BATCH, count - done) // bodies)))
         harness.progress("filling", done, count)
     log.close()
     harness.progress(f"filled with {count:,} messages")
@@ -212,7 +219,7 @@ def reads(reader: Reader, logs: Sequence[tuple[bytes, int]]) -> dict[str, float]
         return median_us([read] * times)
 
     return {
-        "message": median_us([lambda d=d: reader.message(Dot(*d)) for d in some]),
+        "block": median_us([lambda d=d: reader.block(Dot(*d)) for d in some]),
         "replay 1 log, 11 messages": median_us(
             [lambda s=s: reader.replay([s], 1 << 17) for s in widths]
         ),
@@ -233,10 +240,10 @@ def reads(reader: Reader, logs: Sequence[tuple[bytes, int]]) -> dict[str, float]
     }
 
 
-def restart(directory: Path, count: int) -> dict[str, Any]:
+def restart(directory: Path, count: int, bodies: int) -> dict[str, Any]:
     """Open and load a large log, then read from it."""
     path = directory / "large.db"
-    fill(path, count, logs=2_000, rooms=50)
+    fill(path, count, logs=2_000, rooms=50, bodies=bodies)
     log = Log.open(path)
     load_s = timed(log.load)
     logs = [(i, head.seq) for i, head in log.load().heads.items()]
@@ -276,14 +283,14 @@ def tell(result: harness.Result) -> None:
 def _measure(args: argparse.Namespace) -> harness.Result:
     with tempfile.TemporaryDirectory(dir=args.dir or None) as name:
         layouts = PLAIN | (WEIGHED if args.layouts else {})
-        result: harness.Result = {"rates": rates(Path(name), layouts, args.runs)}
+        result: harness.Result = {"rates": rates(Path(name), layouts, args.runs, args.bodies)}
         for plain in PLAIN:
             result[f"ratio_to_{plain}"] = {
                 n: round(rate / result["rates"][plain][n], 3)
                 for n, rate in result["rates"]["log"].items()
             }
         if not args.layouts:
-            result["restart"] = restart(Path(name), args.messages)
+            result["restart"] = restart(Path(name), args.messages, args.bodies)
     return result
 
 
