@@ -118,14 +118,14 @@ class Posts:
     def _pack(self, post: Post, packed: list[bytes]) -> None:
         """Pack those messages of a post that may be said, and note their places."""
         before = len(packed)
-        refused = []
+        refused = set()
         for place, body in enumerate(post.bodies):
             try:
                 check_size(body, self.body_bytes_max)
                 packed.append(pack_body(body))
             except FlcError as error:
                 post.error = post.error or error
-                refused.append(place)
+                refused.add(place)
         post.places = range(len(packed) - before)
         if refused:
             post.places = [place for place in range(len(post.bodies)) if place not in refused]
@@ -157,6 +157,7 @@ class Posts:
                     post.durable = min(post.high, block.last)
                     post.position = position + post.durable - block.first
                     if post.durable < post.high:
+                        post.went_on()
                         break
                     answered.append(taken.popleft())
             position += len(block.bodies)
