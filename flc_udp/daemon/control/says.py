@@ -148,7 +148,7 @@ class Says:
                 return
         if say.durable >= say.low:
             say.speaker.remember(say.log, say.low, say.durable)
-        if say.wait is not None and say.error is None and say.dot.log == self._ground.node.log:
+        if say.wait is not None and any(say.dots()) and say.dot.log == self._ground.node.log:
             self._begin_wait(say)
         else:
             self._answer(say)
