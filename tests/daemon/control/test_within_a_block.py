@@ -1,15 +1,23 @@
 """People read messages: whatever they ask for may begin and end within a block."""
 
 import json
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from flc_udp.daemon.control import why as whys
+from flc_udp.daemon.control.why import Placed, clock_of
+from flc_udp.model.block import Block, decode
+from flc_udp.store import reader as store_reader
+from flc_udp.store.log import Log
 from tests.daemon.blocks import dots_in, many
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import have, until
 from tests.daemon.wire import Wire
+from tests.model.stories import Story
 
 BLOCKS = (("ops", 7), ("dev", 4), ("ops", 1), ("ops", 6), ("dev", 5))
 COUNT = sum(count for _, count in BLOCKS)
@@ -191,6 +199,26 @@ async def test_why_of_each_message_of_a_block(cluster: Cluster, wires: list[Wire
             order = (await to_ann.ask({"op": "why", "dot": dot, "other": other}))["order"]
             expected = "equal" if other == dot else "before" if at < other_at else "after"
             assert order == expected, (dot, other)
+
+
+async def test_a_walk_reads_each_block_once_a_page(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a clock costs grows with the messages before it, however many each block holds."""
+    story, page = Story(), 10
+    blocks = [story.say("ann", "lobby", *"x" * 100) for _ in range(8)]
+    decoded: list[bytes] = []
+
+    def counted(encoded: bytes) -> Block:
+        decoded.append(encoded)
+        return decode(encoded)
+
+    monkeypatch.setattr(store_reader, "decode", counted)
+    monkeypatch.setattr(whys, "MESSAGES_A_TURN", page)
+    with closing(sqlite3.connect(":memory:")) as disk:
+        log = Log.over(disk)
+        log.append(blocks)
+        *_, last = blocks[-1].messages()
+        assert await clock_of(log.reader(), Placed(last, last.seq)) == {last.log: last.seq}
+    assert len(decoded) <= 2 * last.seq // page
 
 
 async def test_the_order_of_blocks_that_are_concurrent(cluster: Cluster, wires: list[Wire]) -> None:
