@@ -50,7 +50,8 @@ for longer takes in more than it held when the first of these turns began."""
 
 
 DISK_LOOK_US = SECOND_US
-"""A node that takes posts looks this often how much of the disk is free."""
+"""A node that takes posts looks this often how much of the disk is free. One that refuses them for
+lack of space looks each time."""
 
 
 class Node:
@@ -196,9 +197,9 @@ class Node:
         """Why no post can be taken now."""
         if (refusal := self._commits.refusal) is not None:
             return refusal
-        if now >= self._look_at:
-            self._look_at, self._free_bytes = now + DISK_LOOK_US, self._ground.free_bytes()
         least = self._settings.disk_free_bytes_min
+        if now >= self._look_at or self._free_bytes < least:
+            self._look_at, self._free_bytes = now + DISK_LOOK_US, self._ground.free_bytes()
         if self._free_bytes >= least:
             return None
         return FlcError(

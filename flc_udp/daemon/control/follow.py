@@ -10,7 +10,7 @@ its reader has room. So a follower costs a few numbers, however far behind it is
 import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass
-from itertools import chain
+from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
@@ -22,8 +22,8 @@ from flc_udp.model.message import Message
 from flc_udp.store.reader import Reader, messages_of
 from flc_udp.wire.message_json import message_record
 
-PAGE_BLOCKS = 64
-"""A follower that is behind reads this many blocks before others have their turn."""
+PAGE_BLOCKS, PAGE_MESSAGES = 64, 256
+"""A follower that is behind reads this much before others have their turn."""
 
 READ_AGAIN_S = 1.0
 """A follower that could not read the log tries again after this time."""
@@ -146,8 +146,12 @@ class Follow:
         shown = self.shown.position
         page = self.reader.after(self.position, self.room, PAGE_BLOCKS)
         page = [row for row in page if row[0] <= shown]
-        self._write(render(messages_of(page, self.position)))
-        self.position = page[-1][0] if page else max(self.position, shown)
+        lines = render(islice(messages_of(page, self.position), PAGE_MESSAGES))
+        self._write(lines)
+        if len(lines) == PAGE_MESSAGES:
+            self.position = lines[-1].position
+        else:
+            self.position = page[-1][0] if page else max(self.position, shown)
         self._say_caught_up()
         return bool(page)
 
