@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.model import stories
 from tests.model.stories import Story
-from tests.store.nodes import Node
+from tests.store.nodes import Node, tell
 
 NODES = range(3)
 
@@ -36,11 +36,12 @@ steps = st.lists(
         st.sampled_from(stories.AUTHORS[:3]),
         st.sampled_from(stories.ROOMS),
         st.none() | st.integers(0, 40),
+        st.sampled_from([1, 1, 2, 5]),
     ),
     min_size=8,
     max_size=20,
 )
-"""As those of stories, but enough to prune of."""
+"""As those of stories, but enough to prune of, and with bursts."""
 
 
 def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Node]:
@@ -70,7 +71,7 @@ def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: lis
 
     And once all heard everything, they hold the same from the highest floor on.
     """
-    nodes = play(Story(steps), acts)
+    nodes = play(tell(steps), acts)
     for node in nodes:
         node.catch_up()
         node.check()
@@ -87,8 +88,13 @@ def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: lis
 def test_a_long_story_of_three_nodes(seed: int) -> None:
     """The same, drawn evenly: what only a base of a base, half pruned, would show."""
     chance = Random(seed)
-    story = Story(
-        (chance.choice(stories.AUTHORS), chance.choice(stories.ROOMS), chance.choice([None, n]))
+    story = tell(
+        (
+            chance.choice(stories.AUTHORS),
+            chance.choice(stories.ROOMS),
+            chance.choice([None, n]),
+            chance.choice([1, 1, 2, 5]),
+        )
         for n in (chance.randrange(40) for _ in range(30))
     )
     play(story, [draw(chance) for _ in range(40)])
