@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from itertools import combinations_with_replacement
 from random import Random
-from typing import Any
 
 import pytest
 from hypothesis import given
@@ -16,22 +15,8 @@ from flc_udp.model.message import Message, history_key
 from flc_udp.store import read_replay
 from flc_udp.store.log import Reader
 from flc_udp.store.reader import messages_of
-from tests.model.stories import AUTHORS, ROOMS, Story
-from tests.store.nodes import Node, tell
-
-SIZES = (1, 1, 2, 3, 7)
-
-bursts = st.lists(
-    st.tuples(
-        st.sampled_from(AUTHORS[:3]),
-        st.sampled_from(ROOMS),
-        st.none() | st.integers(0, 20),
-        st.sampled_from(SIZES),
-    ),
-    min_size=1,
-    max_size=10,
-)
-"""Who speaks, where, what they hear first, and how many messages they say at once."""
+from tests.model.stories import ROOMS, Story
+from tests.store.nodes import Node, Step, bursts, tell
 
 Listed = list[tuple[int, Message]]
 """(position, message)."""
@@ -68,9 +53,9 @@ def a_node(chance: Random, story: Story, *, prunes: bool, adopts: bool) -> Node:
     return node
 
 
-@given(bursts, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
+@given(bursts(1, 10), st.booleans(), st.booleans(), st.randoms(use_true_random=False))
 def test_every_read_cuts_anywhere(
-    steps: list[Any], prunes: bool, adopts: bool, chance: Random
+    steps: list[Step], prunes: bool, adopts: bool, chance: Random
 ) -> None:
     """By position, by stamp, by dot and by spans; with everything held, pruned, or after a base."""
     story = tell(steps)
@@ -103,9 +88,8 @@ def check_before_last(reader: Reader, room: str | None, kept: Kept) -> None:
     said = kept.of(room)
     for n in range(len(said) + 2):
         after = reader.before_last(room, n)
-        assert [(at, message) for at, message in said if at > after] == said[
-            max(len(said) - n, 0) :
-        ]
+        last = said[max(len(said) - n, 0) :]
+        assert [(at, message) for at, message in said if at > after] == last
 
 
 def check_history(reader: Reader, room: str | None, kept: Kept) -> None:

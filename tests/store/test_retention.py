@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.model import stories
 from tests.model.stories import Story
-from tests.store.nodes import Node, tell
+from tests.store.nodes import Node, bursts, tell
 
 NODES = range(3)
 
@@ -31,17 +31,6 @@ acts = st.lists(
     max_size=25,
 )
 """After how many instructions the disk fails, if it does, and which node does what."""
-steps = st.lists(
-    st.tuples(
-        st.sampled_from(stories.AUTHORS[:3]),
-        st.sampled_from(stories.ROOMS),
-        st.none() | st.integers(0, 40),
-        st.sampled_from([1, 1, 2, 5]),
-    ),
-    min_size=8,
-    max_size=20,
-)
-"""As those of stories, but enough to prune of, and with bursts."""
 
 
 def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Node]:
@@ -65,7 +54,7 @@ def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Nod
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps, acts)
+@given(bursts(8, 20), acts)
 def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: list) -> None:
     """Heads, frontiers, base and what is held are as by sets, after each step, and fsck is content.
 
