@@ -41,16 +41,16 @@ def talk(authors: Authors) -> None:
         authors.say(name)
     authors.listen("bob", "lobby")
     for number in range(5):
-        authors.say("ann", body=f"ann's {number}")
+        authors.say("ann", "lobby", f"ann's {number}", *map(str, range(number)))
     authors.say("bob", body="concurrent to what ann said meanwhile, and with a lower stamp")
-    authors.say("bob", "ops")
+    authors.say("bob", "ops", "one", "two")
     authors.listen("cyd", "ops")
     authors.say("cyd", "ops", wall=1_001)
     authors.listen("ann", "lobby")
     authors.say("ann", body="joins what bob and I said")
     authors.listen("bob", "ops")
-    authors.say("bob", "ops", wall=1_002)
-    authors.say("cyd")
+    authors.say("bob", "ops", "three", "four", wall=1_002)
+    authors.say("cyd", "lobby", "five", "six", "seven")
 
 
 @pytest.fixture(scope="session")
@@ -58,8 +58,8 @@ def said(new_authors: Callable[[], Authors]) -> list[Block]:
     """What the good database holds."""
     authors = new_authors()
     talk(authors)
-    messages: list[Block] = authors.said
-    return messages
+    blocks: list[Block] = authors.said
+    return blocks
 
 
 @pytest.fixture(scope="session")
@@ -106,12 +106,17 @@ def checks(findings: Sequence[Finding]) -> list[tuple[str, str]]:
 
 def of(said: Sequence[Block], author: str) -> list[Block]:
     """What an author said."""
-    return [message for message in said if message.author == author]
+    return [block for block in said if block.author == author]
 
 
-def after(message: Block) -> str:
+def end_of(said: Sequence[Block], block: Block) -> int:
+    """The position of a block's last message."""
+    return sum(len(other.bodies) for other in said[: said.index(block) + 1])
+
+
+def after(block: Block) -> str:
     """The dot that follows in a message's log."""
-    return str(Dot(message.log, message.last + 1))
+    return str(Dot(block.log, block.last + 1))
 
 
 # --- A good database --------------------------------------------------------------------------
@@ -123,7 +128,7 @@ def test_a_good_database_has_no_finding(good: Path, said: list[Block]) -> None:
         check = Fsck(connection)
         assert list(check.findings()) == []
     assert check.is_complete
-    assert check.walk.messages == len(said)
+    assert check.walk.messages == end_of(said, said[-1]) == 30
     assert check.walk.causes == sum(len(m.causes) for m in said) > 4
     assert check.rows == {"head": 3, "room": 2, "clock": 5, "once": 1}
 
@@ -157,8 +162,8 @@ def test_whatever_is_appended_is_good(
         else:
             authors.listen(author, room)
     log = Log.over(disk)
-    for message in authors.said:
-        log.append([message])
+    for block in authors.said:
+        log.append([block])
     assert list(Fsck(disk).findings()) == []
     disk.close()
 
@@ -229,49 +234,156 @@ def test_a_node_that_starts_meanwhile(copy: Path, authors: Authors) -> None:
 # --- Messages ---------------------------------------------------------------------------------
 
 
-def rewrite(path: Path, message: Block, encoded: bytes) -> None:
-    """Put other bytes in a message's place."""
-    run(path, ("UPDATE block SET encoded = ? WHERE encoded = ?", (encoded, message.encoded)))
+def rewrite(path: Path, block: Block, encoded: bytes) -> None:
+    """Put other bytes in a block's place."""
+    run(path, ("UPDATE block SET encoded = ? WHERE encoded = ?", (encoded, block.encoded)))
 
 
 def test_a_flipped_bit_breaks_the_chain(copy: Path, said: list[Block]) -> None:
-    """A body with one other bit is told by the next message of its log."""
-    message = of(said, "ann")[3]
-    rewrite(copy, message, message.encoded.replace(b"ann's 1", b"ann's 0"))
+    """A body with one other bit is told by the next block of its log."""
+    block = of(said, "ann")[3]
+    rewrite(copy, block, block.encoded.replace(b"ann's 1", b"ann's 0"))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("chain", after(message))]
+    assert checks([finding]) == [("chain", after(block))]
     assert "one of the two has changed" in finding.problem
 
 
 def test_a_flipped_bit_in_the_last_of_a_log(copy: Path, said: list[Block]) -> None:
-    """What no message follows is guarded by the head's hash in the log's row."""
-    message = of(said, "ann")[-1]
-    rewrite(copy, message, message.encoded.replace(b"joins", b"jo1ns"))
-    assert checks(fsck(copy)) == [("head", message.log.hex())]
+    """What no block follows is guarded by the head's hash in the log's row."""
+    block = of(said, "ann")[-1]
+    rewrite(copy, block, block.encoded.replace(b"joins", b"jo1ns"))
+    assert checks(fsck(copy)) == [("head", block.log.hex())]
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", "text", None])
-def test_a_message_that_cannot_be_read(copy: Path, said: list[Block], junk: object) -> None:
+def test_a_block_that_cannot_be_read(copy: Path, said: list[Block], junk: object) -> None:
     """It is told by the name its row has, and not held against what follows it."""
-    message = of(said, "ann")[5]
-    junk = message.encoded[:-1] if junk is None else junk
-    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (junk, message.encoded)))
+    block = of(said, "ann")[5]
+    junk = block.encoded[:-1] if junk is None else junk
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (junk, block.encoded)))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("message", str(message.dot))]
+    assert checks([finding]) == [("message", str(block.dot))]
     assert "cannot be read" in finding.problem
 
 
-@pytest.mark.parametrize("column", ["log_no", "seq", "stamp", "room_no"])
-def test_a_row_that_says_otherwise_than_its_message(
+@pytest.mark.parametrize("column", ["log_no", "seq", "count", "stamp", "room_no"])
+def test_a_row_that_says_otherwise_than_its_block(
     copy: Path, said: list[Block], column: str
 ) -> None:
     """Each column has to be what the bytes say."""
-    message = of(said, "bob")[-1]
+    block = of(said, "bob")[-1]
     sql = f"UPDATE block SET {column} = {column} + 900 WHERE encoded = ?"  # noqa: S608  # ours
-    run(copy, (sql, (message.encoded,)))
+    run(copy, (sql, (block.encoded,)))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("message", str(message.dot))]
+    assert checks([finding]) == [("message", str(block.dot))]
     assert column.removesuffix("_no") in finding.problem
+
+
+# --- Blocks of several messages ---------------------------------------------------------------
+
+
+def several(said: Sequence[Block]) -> list[Block]:
+    """Those blocks that have more than one message, and another block after them in their log."""
+    ends = {block.log: block for block in said}
+    return [block for block in said if len(block.bodies) > 1 and block is not ends[block.log]]
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("by", [-1, 1, 1_024, 1 << 40])
+@pytest.mark.parametrize("column", ["seq", "count"])
+def test_a_wrong_number_of_a_block(
+    copy: Path, said: list[Block], which: int, column: str, by: int
+) -> None:
+    """Its bytes tell what is right: it is found alone, by its first message, and all goes on."""
+    block, last = several(said)[which], said[-1]
+    sql = f"UPDATE block SET {column} = {column} + ? WHERE encoded = ?"  # noqa: S608  # ours
+    with closing(sqlite3.connect(copy)) as connection, suppress(sqlite3.IntegrityError):
+        connection.execute(sql, (by, block.encoded))
+        connection.execute(sql, (1, last.encoded))
+        connection.commit()
+        found = fsck(copy)
+        assert checks(found) == [("message", str(block.dot)), ("message", str(last.dot))]
+        assert f"its row has {column} " in found[0].problem
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("value", [0, -3, 1_025, "many", 1.5, b""])
+def test_a_count_that_is_none(copy: Path, said: list[Block], which: int, value: object) -> None:
+    """Whatever stands there, the block is found by its bytes."""
+    block = several(said)[which]
+    run(copy, ("UPDATE block SET count = ? WHERE encoded = ?", (value, block.encoded)))
+    assert checks(fsck(copy)) == [("message", str(block.dot))]
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("by", [-1, 1_000])
+def test_a_block_at_a_wrong_position(copy: Path, said: list[Block], which: int, by: int) -> None:
+    """It is told with its first message's position, and so is the block that follows then."""
+    block = several(said)[which]
+    end = end_of(said, block)
+    run(copy, ("UPDATE block SET position = position + ? WHERE position = ?", (by, end)))
+    found = fsck(copy)
+    dots = {finding.dot for finding in found if finding.check == "position"}
+    following = said[said.index(block) + 1]
+    assert dots == {block.dot, following.dot}
+    first = end - len(block.bodies) + 1 + by
+    assert any(f.problem.startswith(f"stands at position {first}, ") for f in found)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_a_block_that_stands_twice(copy: Path, said: list[Block], which: int) -> None:
+    """Bytes of another block in its place are told as that one, and what they lack is missed."""
+    block, other = several(said)[which], said[0]
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (other.encoded, block.encoded)))
+    found = checks(fsck(copy))
+    assert ("message", str(other.dot)) in found
+    assert ("log", str(other.dot)) in found
+    assert ("log", after(block)) in found
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("junk", [b"", b"\x9a", "text", None])
+def test_several_messages_that_cannot_be_read(
+    copy: Path, said: list[Block], which: int, junk: object
+) -> None:
+    """They count as their row says: one finding by the right dot, and all counts stay right."""
+    block = several(said)[which]
+    junk = block.encoded[:-1] if junk is None else junk
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (junk, block.encoded)))
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        found = list(check.findings())
+    assert checks(found) == [("message", str(block.dot))]
+    assert (check.is_complete, check.walk.messages) == (True, 30)
+    rooms = {name: room.messages for name, room in check.walk.rooms.items()}
+    assert rooms == {"lobby": 25, "ops": 5}
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 99, 2_000, "many", None])
+def test_one_that_cannot_be_read_and_whose_count_is_wrong(
+    copy: Path, said: list[Block], value: object
+) -> None:
+    """What is left of it does not fit in its place; that is told, and the walk goes on."""
+    block = several(said)[1]
+    sql = "UPDATE block SET encoded = x'00', count = ifnull(?, seq) WHERE encoded = ?"
+    run(copy, (sql, (value, block.encoded)), "UPDATE room SET stamp = 5 WHERE name = 'ops'")
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        found = checks(list(check.findings()))
+    assert check.is_complete
+    assert {"message", "position", "log"} <= {name for name, _ in found}
+    assert ("room", "ops") in found
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_rooms_count_messages(copy: Path, by: int) -> None:
+    """A room's count is that of its messages, and not of its blocks."""
+    run(copy, f"UPDATE room SET messages = messages + {by} WHERE name = 'lobby'")  # noqa: S608
+    (finding,) = fsck(copy)
+    assert finding.problem == f"its row has messages {25 + by}, by the messages 25"
+
+
+# --- Places -----------------------------------------------------------------------------------
 
 
 def test_swapped_stamps(copy: Path, said: list[Block]) -> None:
@@ -279,39 +391,39 @@ def test_swapped_stamps(copy: Path, said: list[Block]) -> None:
     one, other = said[2], said[8]
     run(
         copy,
-        ("UPDATE block SET stamp = ? WHERE position = 3", (other.stamp,)),
-        ("UPDATE block SET stamp = ? WHERE position = 9", (one.stamp,)),
+        ("UPDATE block SET stamp = ? WHERE position = ?", (other.stamp, end_of(said, one))),
+        ("UPDATE block SET stamp = ? WHERE position = ?", (one.stamp, end_of(said, other))),
     )
     assert checks(fsck(copy)) == [("message", str(one.dot)), ("message", str(other.dot))]
 
 
 def test_a_missing_row(copy: Path, said: list[Block]) -> None:
     """The positions, the log and the room each lack one."""
-    message = of(said, "ann")[3]
-    position = said.index(message) + 1
-    run(copy, ("DELETE FROM block WHERE position = ?", (position,)))
+    block = of(said, "ann")[3]
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
     assert checks(fsck(copy)) == [
-        ("position", str(said[position].dot)),
-        ("log", after(message)),
-        ("room", message.room),
+        ("position", str(said[said.index(block) + 1].dot)),
+        ("log", after(block)),
+        ("room", block.room),
     ]
 
 
 def test_a_missing_end(copy: Path, said: list[Block]) -> None:
-    """The last message of all is missed by what told of it: its log, its room and their clock."""
-    message = said[-1]
-    run(copy, ("DELETE FROM block WHERE position = ?", (len(said),)))
+    """The last block of all is missed by what told of it: its log, its room and their clock."""
+    block = said[-1]
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
     found = checks(fsck(copy))
     assert [check for check, _ in found] == ["head", "room", "clock"]
-    assert (found[0][1], found[1][1]) == (message.log.hex(), message.room)
+    assert (found[0][1], found[1][1]) == (block.log.hex(), block.room)
 
 
 def test_swapped_positions(copy: Path, said: list[Block]) -> None:
-    """A message before its predecessor: the later one lacks it, and it stands after that."""
+    """A block before its predecessor: the later one lacks it, and it stands after that."""
     one, other = of(said, "ann")[2:4]
-    first = said.index(one) + 1
-    assert said[first] == other
-    steps = [(first, 0), (first + 1, first), (0, first + 1)]
+    assert said[said.index(one) + 1] == other
+    first, second = end_of(said, one), end_of(said, other)
+    between = first - len(one.bodies) + len(other.bodies)
+    steps = [(first, 0), (second, between), (0, second)]
     sql = "UPDATE block SET position = ?2 WHERE position = ?1"
     run(copy, *((sql, step) for step in steps))
     assert checks(fsck(copy)) == [("log", str(other.dot)), ("log", str(one.dot))]
@@ -319,7 +431,7 @@ def test_swapped_positions(copy: Path, said: list[Block]) -> None:
 
 def test_a_position_that_was_moved(copy: Path, said: list[Block]) -> None:
     """Positions stand without a gap, and a room's row knows its last one."""
-    run(copy, ("UPDATE block SET position = 99 WHERE position = ?", (len(said),)))
+    run(copy, ("UPDATE block SET position = 99 WHERE position = ?", (end_of(said, said[-1]),)))
     dot, room = str(said[-1].dot), said[-1].room
     assert checks(fsck(copy)) == [("position", dot), ("room", room)]
 
@@ -343,29 +455,29 @@ def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Blo
     )
 
 
-def append(path: Path, *messages: Block) -> None:
+def append(path: Path, *blocks: Block) -> None:
     """Append without a look at their causes, which only the core takes."""
     log = Log.open(path)
-    log.append(messages)
+    log.append(blocks)
     log.close()
 
 
 def test_a_missing_cause(copy: Path, said: list[Block]) -> None:
     """A cause that is not held is told with the message that names it."""
-    message = stranger([Dot(said[0].log, 900)], stamp=1 << 60)
-    append(copy, message)
+    block = stranger([Dot(said[0].log, 900)], stamp=1 << 60)
+    append(copy, block)
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("cause", str(message.dot))]
+    assert checks([finding]) == [("cause", str(block.dot))]
     assert f"{said[0].log.hex()}:900" in finding.problem
 
 
 def test_a_cause_that_stands_after(copy: Path, authors: Authors) -> None:
     """A cause has to be held before, not only in the end."""
     late = authors.say("zoe")
-    message = stranger([late.dot], stamp=1 << 60)
-    append(copy, message, late)
+    block = stranger([late.dot], stamp=1 << 60)
+    append(copy, block, late)
     # What was moved past late was not there yet: the frontier is as the store made it.
-    assert checks(fsck(copy)) == [("cause", str(message.dot))]
+    assert checks(fsck(copy)) == [("cause", str(block.dot))]
 
 
 def test_a_stamp_that_is_not_above_its_cause(copy: Path, said: list[Block]) -> None:
