@@ -18,7 +18,7 @@ ID_BYTES = 8
 3e-8."""
 
 HASH_BYTES = 8
-"""The size of the BLAKE2b hashes of messages, heads and roots. They guard against accidents and not
+"""The size of the BLAKE2b hashes of blocks and roots. They guard against accidents and not
 against attacks, because whoever holds the cluster key is trusted."""
 
 LABEL_BYTES_MAX = 128
@@ -48,8 +48,8 @@ BODIES_MAX = 1_024
 """A block has at most this many messages."""
 
 SHARED_BYTES_MAX = 1_100
-"""A block with more than one message is at most this long, encoded. So it passes as a whole on
-every path that carries datagrams of 1,200 bytes."""
+"""A block with more than one message has at most this many bytes. So it goes as a whole into each
+datagram, even if `packet_bytes_max` is the least that is allowed."""
 
 SEQ_LIMIT = 1 << 53
 """Sequence numbers are lower than this. They stay exact in a double, so any JSON reader can read
@@ -254,11 +254,6 @@ class Settings:
         begins="Dissemination and repair",
     )
     links_max: int = setting(8, "how many peers new messages are pushed to", (1, 64))
-    push_window_bytes: int = setting(
-        65_536,
-        "the most bytes of new messages on their way to one peer; beyond it that peer pulls",
-        (32_768, 1 << 24),
-    )
     pull_grace_ms: int = setting(
         20, "a gap is pulled after this time; datagrams may only be reordered", (0, 10_000)
     )
@@ -326,7 +321,6 @@ PROFILES: dict[str, dict[str, int]] = {
         "probe_timeout_ms": 1_500,
         "probe_timeout_min_ms": 500,
         "suspect_timeout_ms": 5_000,
-        "push_window_bytes": 524_288,
         "pull_grace_ms": 100,
         "have_grace_ms": 400,
         "repair_timeout_ms": 800,

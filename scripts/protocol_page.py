@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from flc_udp import config
-from flc_udp.model import history, message, tags
+from flc_udp.model import block, history, tags
 from flc_udp.wire import codec, packets, rows, seal
 
 PAGE = Path(packets.__file__).parents[1] / "docs" / "protocol.md"
@@ -32,7 +32,7 @@ change those, not this page.
 - [Payload](#payload): what is inside
 - [Packets](#packets): all of them, by number
 - [Parts of packets](#parts-of-packets)
-- [Message](#message): what people say
+- [Block](#block): what people say, as it is hashed, sent and kept
 - [Constants](#constants): what every node of every cluster agrees on
 """
 
@@ -78,7 +78,7 @@ def page() -> str:
         FLAT,
         states(),
         *(part(made) for made in PARTS),
-        section("Message", message),
+        section("Block", block),
         constants(),
     ]
     return "\n".join(text.rstrip() + "\n" for text in sections)
@@ -141,14 +141,14 @@ def _docstring(node: ast.stmt) -> str:
 
 def prose(text: str) -> str:
     """A docstring as Markdown: paragraphs, with drawn or indented lines fenced."""
-    blocks = []
-    for block in text.split("\n\n"):
-        lines = block.split("\n")
-        if DRAWN.search(block) or all(line.startswith("    ") for line in lines):
-            blocks.append("```text\n" + inspect.cleandoc(block) + "\n```")
+    paragraphs = []
+    for paragraph in text.split("\n\n"):
+        lines = paragraph.split("\n")
+        if DRAWN.search(paragraph) or all(line.startswith("    ") for line in lines):
+            paragraphs.append("```text\n" + inspect.cleandoc(paragraph) + "\n```")
         else:
-            blocks.append(block)
-    return "\n\n".join(blocks)
+            paragraphs.append(paragraph)
+    return "\n\n".join(paragraphs)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import pytest
 import uvloop
 
 from flc_udp.client import Client, DaemonGoneError, Said
-from flc_udp.client.connection import UNREAD_CHARS_MAX
+from flc_udp.client.connection import UNREAD_BYTES_MAX
 from flc_udp.model.errors import FlcError
 from tests.cli.fake import LOG, FakeDaemon
 
@@ -163,7 +163,7 @@ async def test_a_slow_follower_stops_the_reading(daemon: FakeDaemon, client: Cli
     while client._transport.is_reading():  # noqa: ASYNC110, SLF001  # nothing tells that it has stopped
         await asyncio.sleep(0)
 
-    assert stream.unread_chars < 2 * UNREAD_CHARS_MAX
+    assert stream.unread_bytes < 2 * UNREAD_BYTES_MAX
     shown = [record["message"]["body"] async for record in _some(stream.__aiter__(), 1000)]
     assert shown == bodies
 

@@ -116,11 +116,14 @@ def test_every_metric_that_is_named_exists(page: Path) -> None:
 
 
 def test_every_reason_of_a_drop_that_is_named_exists() -> None:
-    """The same for labels."""
+    """The same for labels, and for those that are called everyday."""
     named = re.findall(r'reason=~?"([^"]+)"', OPERATIONS)
+    everyday = OPERATIONS.partition("A few drops are everyday:")[2].partition("\n\n")[0]
+    spans = re.findall(r"`([^`]+)`", everyday)
 
     assert named
-    assert {reason for text in named for reason in text.split("|")} <= set(Drop)
+    assert spans
+    assert {*spans, *(reason for text in named for reason in text.split("|"))} <= set(Drop)
 
 
 @each_page

@@ -10,6 +10,6 @@ one write, and nothing here grows without limit.
 """
 
 from flc_udp.client.client import Client, Said, Shown
-from flc_udp.client.connection import DaemonGoneError, Record, Stream, compact
+from flc_udp.client.connection import DaemonGoneError, Record, Stream
 
-__all__ = ["Client", "DaemonGoneError", "Record", "Said", "Shown", "Stream", "compact"]
+__all__ = ["Client", "DaemonGoneError", "Record", "Said", "Shown", "Stream"]

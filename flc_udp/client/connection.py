@@ -7,11 +7,12 @@ two messages of a long follow would wait for ever.
 """
 
 import asyncio
-import json
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import contextmanager, suppress
 from typing import Any, Self, cast
+
+import orjson
 
 from flc_udp.model.errors import FlcError
 
@@ -25,11 +26,8 @@ ANSWER_BYTES_MAX = 32 << 20
 """The daemon writes no line that is longer than this. The largest message fits, even if each of its
 bytes is escaped."""
 
-compact = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Writes a record as JSON without spaces, in unescaped UTF-8, for the socket and for stdout."""
-
-UNREAD_CHARS_MAX = 1 << 20
-"""The socket is not read while records of more characters than this wait to be taken."""
+UNREAD_BYTES_MAX = 1 << 20
+"""The socket is not read while records of more bytes than this wait to be taken."""
 
 FLUSH_REQUESTS = 64
 """A turn that collects this many requests writes them before it ends."""
@@ -49,7 +47,7 @@ class Stream:
         self.end: Record = {}
         """The record that closed the list."""
         self.has_ended = False
-        self.unread_chars = 0
+        self.unread_bytes = 0
         self._on_taken = on_taken
         self._records: list[Record] = []
         self._error: FlcError | None = None
@@ -63,7 +61,7 @@ class Stream:
         while not self._records and not self.has_ended:
             self._arrived.clear()
             await self._arrived.wait()
-        records, self._records, self.unread_chars = self._records, [], 0
+        records, self._records, self.unread_bytes = self._records, [], 0
         self._on_taken()
         if not records and self._error is not None:
             raise self._error
@@ -74,8 +72,8 @@ class Stream:
             for record in batch:
                 yield record
 
-    def feed(self, record: Record, chars: int) -> None:
-        """Take one record, whose line had `chars` characters."""
+    def feed(self, record: Record, size: int) -> None:
+        """Take one record, whose line had `size` bytes."""
         if record.get("ok") is False:
             self.close(refusal(record))
         elif record.get("end"):
@@ -83,7 +81,7 @@ class Stream:
             self.close()
         else:
             self._records.append(record)
-            self.unread_chars += chars
+            self.unread_bytes += size
             self._arrived.set()
 
     def close(self, error: FlcError | None = None) -> None:
@@ -192,8 +190,8 @@ class Connection(asyncio.Protocol):
             self._break("a line longer than any answer")
         elif newline:
             try:
-                for line in lines.decode().split("\n"):
-                    self._take(json.loads(line), len(line))
+                for line in lines.split(b"\n"):
+                    self._take(orjson.loads(line), len(line))
             except (ValueError, LookupError, TypeError, AttributeError):
                 self._break("a line that is no answer")
             self._regulate()
@@ -216,10 +214,10 @@ class Connection(asyncio.Protocol):
         self._progress.set()
         self._closed.set()
 
-    def _take(self, record: Record, chars: int) -> None:
+    def _take(self, record: Record, size: int) -> None:
         number = record.pop("id", None)
         if (stream := self._streams.get(number)) is not None:
-            stream.feed(record, chars)
+            stream.feed(record, size)
             if stream.has_ended:
                 del self._streams[number]
         elif (waiting := self._answers.get(number)) is not None:
@@ -253,8 +251,8 @@ class Connection(asyncio.Protocol):
     def _regulate(self) -> None:
         if self._transport.is_closing():
             return
-        unread_chars = sum(stream.unread_chars for stream in self._streams.values())
-        if unread_chars > UNREAD_CHARS_MAX and not self._answers:
+        unread_bytes = sum(stream.unread_bytes for stream in self._streams.values())
+        if unread_bytes > UNREAD_BYTES_MAX and not self._answers:
             self._transport.pause_reading()
         else:
             self._transport.resume_reading()
@@ -277,9 +275,10 @@ def _socket_address(path: str) -> Iterator[str]:
 def request_line(request: Record) -> bytes:
     """Encode a request; raises FlcError if the daemon would not read it."""
     try:
-        line = compact(request).encode() + b"\n"
-    except UnicodeEncodeError as error:
-        raise FlcError("the text is not valid Unicode", "say it as bytes") from error
+        line = orjson.dumps(request) + b"\n"
+    except TypeError as error:
+        problem = f"the request is no Unicode, or no JSON: {error}"
+        raise FlcError(problem, "say what is no text as bytes") from error
     if len(line) > REQUEST_BYTES_MAX:
         problem = f"the request has {len(line)} bytes, allowed are {REQUEST_BYTES_MAX}"
         raise FlcError(problem, "say less at once")

@@ -29,7 +29,7 @@ from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.units import Micros, Millis
-from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor, Taken
+from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor
 
 
 class LogSide:
@@ -106,10 +106,10 @@ class LogSide:
         is_new = False
         for encoded in rumor.blocks:
             is_new |= self._offer(encoded, sender, now, forward=True, receipt=rumor.receipt)
-        if self._links.came(sender, sum(map(len, rumor.blocks))):
-            self._out.send(source, Taken(rumor.at))
-        first = peek_dot(rumor.blocks[0]) if rumor.blocks else None
-        if self._links.brought(sender, first, is_new=is_new, now=now):
+        taken = self._links.came(sender, rumor.at, sum(map(len, rumor.blocks)))
+        if taken is not None:
+            self._out.send(source, taken)
+        if self._links.brought(sender, rumor.blocks, is_new=is_new):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
@@ -123,6 +123,7 @@ class LogSide:
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> None:
         """A part of a large block came."""
+        self._links.came_in_pieces(sender, len(piece.data))
         if self.causal.knows(Dot(piece.log, piece.seq)):
             self._drops[Drop.DUPLICATE_PIECE] += 1
             return
@@ -147,11 +148,11 @@ class LogSide:
         """Take what catch-up asked for, where it is its turn. It may be thousands of blocks."""
         if self._is_full:
             return  # It stays laid aside: everything after a dropped message would wait for it.
-        me = self._members.me.row.id
+        me = self._members.me.row
         for encoded in self.repair.catch_up.take_ready(now):
             block = self._read(encoded)
             if block is not None:
-                self._take(Arrival(block, me), now)
+                self._take(Arrival(block, me.id), now)
 
     # --- Messages ---------------------------------------------------------------------------------
 
@@ -171,6 +172,7 @@ class LogSide:
             return False
         block = self._read(encoded)
         if block is not None:
+            self._links.heard(block, now)
             self._take(Arrival(block, sender, forward, receipt), now)
         return True
 
@@ -196,6 +198,8 @@ class LogSide:
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:
+                if arrival.forward:
+                    self.repair.wants.flowed(block.log, now)
                 self._keep(decided)
             case Outcome.HELD if arrival.forward:  # Catch-up itself asks for all that is missing.
                 self.repair.held_back(block, sender, now)
@@ -224,6 +228,7 @@ class LogSide:
             self.uncommitted -= len(block.bodies)
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
             if block.log == own:
+                self._links.heard(block, now)
                 asks = block.last in self._own_receipts
                 self._own_receipts.discard(block.last)
                 if is_small:

@@ -35,6 +35,7 @@ from flc_udp.core.liveness.membership import Membership
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts, Wait
+from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
@@ -70,13 +71,20 @@ class Replica:
     """Decides, and carries nothing out. Times are whole µs of one monotonic clock."""
 
     def __init__(
-        self, settings: Settings, me: MemberRow, history: History, random: Random, now: Micros
+        self,
+        settings: Settings,
+        me: MemberRow,
+        history: History,
+        random: Random,
+        now: Micros,
+        buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
+        """So many `buffer_bytes` of datagrams may wait for this node."""
         self._standing = Standing(history.heads, history.floor)
         self._shared = Shared(settings, self._standing, random)
         self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
-        self._links = Links(settings.links_max, settings.push_window_bytes)
+        self._links = Links(settings.links_max, buffer_bytes)
         self._receipts = Receipts()
         self._id = me.id
         self._live_then: tuple[NodeId, ...] = ()
@@ -212,8 +220,8 @@ class Replica:
                 repair.adoption.take.heard(packet, sender, now)
             case BaseEnd():
                 repair.adoption.receive_end(packet, sender, source, now)
-            case Taken(at):
-                self._links.taken(sender, at, now)
+            case Taken():
+                self._links.taken(sender, packet, now)
             case Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)

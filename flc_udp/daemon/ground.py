@@ -14,6 +14,7 @@ from functools import partial
 from typing import TypeVar
 
 from flc_udp.core.effects import Deliver
+from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.daemon.notices import WriteFailed
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.daemon.stderr import tell
@@ -51,6 +52,8 @@ class LoopGround:
         self._directory = directory
         self._loop = asyncio.get_running_loop()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="flc-writer")
+        self.buffer_bytes = BUFFER_BYTES
+        """How many bytes of datagrams may wait in the kernel."""
         self.has_started = False
         """Whether the Node stands: a start that fails before has none."""
         self._wrote = asyncio.Event()

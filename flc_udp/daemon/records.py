@@ -3,7 +3,6 @@
 The record of a message is made in `wire/message_json.py`.
 """
 
-import json
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -13,9 +12,6 @@ from flc_udp.model.units import Millis
 from flc_udp.wire.message_json import Record, rfc3339
 
 Name = TypeVar("Name", bound=str)
-
-encode = json.JSONEncoder(ensure_ascii=False, separators=(",", ":")).encode
-"""Encode as one compact line. Characters beyond ASCII are not escaped."""
 
 
 def clock_record(clock: VectorClock) -> Record:
@@ -42,4 +38,4 @@ def member_record(member: MemberFacts, wall_ms: Millis, *, is_self: bool) -> Rec
 
 def plain(counts: Mapping[Name, int]) -> Record:
     """Counters by name, without those that are 0."""
-    return {name: counts[name] for name in sorted(counts) if counts[name]}
+    return {str(name): counts[name] for name in sorted(counts) if counts[name]}

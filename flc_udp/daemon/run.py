@@ -135,6 +135,9 @@ class Daemon:
         """From here on the node can be seen by others."""
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(self._loop_broke)
+        # The kernel counts twice the size of full datagrams, and about that of their buffers.
+        buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
+        self._ground.buffer_bytes = buffer_bytes // 2
         # The node first: whoever missed it may send to it the moment its socket is read.
         node = give_birth(
             self.settings,

@@ -1,1 +1,1 @@
-"""What is talked about, as plain values: ids, dots, spans, clocks, addresses and messages."""
+"""What is talked about, as plain values: ids, dots, spans, clocks, addresses, blocks, messages."""

@@ -1,18 +1,23 @@
 """The block: messages of one room and one author, encoded once, and the same bytes ever after.
 
-A block holds what one turn of its author's node put into a room under one name: one message or
-many. It is the unit that is hashed, decided, sent, stored and pruned, so that everything but the
-bodies is paid for once a block. A msgpack array of at least ten fields:
+A block holds messages that its author's node took in one turn: one message, or neighbours of the
+same room and author. It is the unit that is hashed, decided, sent, stored and deleted, so all its
+messages have one hash, one stamp and one list of causes. It is a msgpack array of at least ten
+fields:
 
     log, seq, room, author, wall, lift, causes, parent, bodies, origin, …
 
-`seq` is the number of the first message. `causes` is flat (log, seq, log, seq, …), sorted by dot;
-`parent` is the hash of the log's previous block (eight zero bytes before the first), which makes
-each log a hash chain; `bodies` are 1 to 1,024, and more than one only in a block of at most
-SHARED_BYTES_MAX; `origin` is [node id, node name] in the block with seq 1 and nil in all others.
-Unknown trailing fields are kept, because the bytes are kept, and ignored; there is room for five,
-as the array's header is one byte and the log's id follows it: a block's first bytes name its first
-message (`peek_dot`).
+`seq` is the number of the first message, and the other messages have the next numbers. `wall` is in
+ms since 1970, and the stamp of the block is `(wall << 16) + lift`. `causes` is flat (log, seq, log,
+seq, …), sorted by dot. It names what the first message comes after, and each other message comes
+after the one before it. `parent` is the hash of the log's previous block (eight zero bytes before
+the first), which makes each log a hash chain.
+
+`bodies` is an array with a text or bytes for each message. It has 1 to 1,024 of them, and more than
+one only if the whole block has at most 1,100 bytes. `origin` is [node id, node name] in the block
+with seq 1 and nil in all others. Unknown trailing fields are kept, because the bytes are kept, and
+ignored; there is room for five, as the array's header is one byte. The log's id and `seq` follow
+it, so a block's first bytes name its first message (`peek_dot`).
 
 Rules. Acceptance is a pure function of the bytes: no setting, clock or table has a say, so all
 nodes accept the same blocks. Everything that enters, from the network, the disk or this node's own
@@ -50,6 +55,9 @@ FIELDS = 10
 
 ARRAY_HEAD = bytes((0x90 | FIELDS,))
 """How msgpack begins an array of that many fields."""
+
+FIXARRAY_MAX = 15
+"""The header of an array of more items has 3 bytes, else 1."""
 
 BODY_HEAD_BYTES = 5
 """msgpack puts this many bytes before a long text."""
@@ -140,6 +148,8 @@ def write(
     """
     check_label("room", room)
     check_label("author", author)
+    if origin is not None:
+        check_label("node", origin.name)
     if len(causes) > CAUSES_MAX:
         raise FlcError(
             f"room {room!r} has {len(causes)} concurrent heads, allowed are {CAUSES_MAX}",
@@ -163,9 +173,11 @@ def write(
 
 def _fitting(bodies: Sequence[bytes], room_bytes: int) -> int:
     """How many of these share a block that has this much room beside its other fields."""
-    room_bytes -= len(ARRAY_HEAD) + 3  # No header of so many bodies is longer than 3 bytes.
+    room_bytes -= len(ARRAY_HEAD) + 1
     for count, body in enumerate(bodies[:BODIES_MAX]):
         room_bytes -= len(body)
+        if count == FIXARRAY_MAX:
+            room_bytes -= 2
         if room_bytes < 0:
             return max(count, 1)
     return min(len(bodies), BODIES_MAX)

@@ -1,8 +1,9 @@
 """Clocks: vector clocks, which say what came before what, and stamps, which order history.
 
 Only vector clocks and causes decide what came before what. A stamp (a hybrid logical clock,
-Kulkarni et al. 2014) is one integer, `(wall_ms << 16) + lift`. It rises along every log and every
-cause, so messages in the order of their stamps respect causality.
+Kulkarni et al. 2014) is one integer, `(wall_ms << 16) + lift`. All messages of a block have one
+stamp. From block to block it rises along every log and every cause, so messages in the order of
+their stamps, and within a block of their numbers, respect causality.
 """
 
 from collections import Counter
@@ -38,5 +39,5 @@ def wall_of(stamp: int) -> Millis:
 
 
 def next_stamp(wall_ms: Millis, previous: int, causes_greatest: int) -> int:
-    """Make the stamp of a new message, above those of its log and of all its causes."""
+    """Make the stamp of a new block, above those of its log and of all its causes."""
     return max(wall_ms << STAMP_WALL_SHIFT, previous + 1, causes_greatest + 1)

@@ -106,6 +106,11 @@ class Spans:
     def __repr__(self) -> str:
         return f"Spans({list(self)})"
 
+    @property
+    def first(self) -> int:
+        """The lowest integer in the set, or 0."""
+        return self._lows[0] if self._lows else 0
+
     def count(self) -> int:
         """Count the integers in the set."""
         return sum(self._highs) - sum(self._lows) + len(self._lows)

@@ -53,7 +53,7 @@ class Drop(StrEnum):
     # An encoded block.
     BLOCK_TOO_LARGE = "block too large"
     BLOCK_SHARED_TOO_LARGE = "block of several messages is too large"
-    BLOCK_BODIES_OUT_OF_RANGE = "block does not have 1 to 1,024 messages"
+    BLOCK_BODIES_OUT_OF_RANGE = "block does not have 1 to 1,024 bodies"
     BLOCK_NOT_BYTES = "block is not bytes"
     BLOCK_NOT_MSGPACK = "block is not msgpack"
     BLOCK_NOT_ITS_FIELDS = "block is not an array of its fields"
@@ -72,7 +72,7 @@ class Drop(StrEnum):
     BLOCK_ORIGIN_MISPLACED = "block origin outside the log's first block"
     BLOCK_ORIGIN_NOT_A_NODE = "block origin is not a node"
 
-    # What was decided about packets and messages that are well formed.
+    # What was decided about packets and blocks that are well formed.
     OWN_DATAGRAM = "own datagram"
     DUPLICATE_BLOCK = "duplicate block"
     DUPLICATE_PIECE = "duplicate piece"
@@ -91,7 +91,7 @@ class Drop(StrEnum):
 
 
 class Malformed(Exception):  # noqa: N818  # the design's word for it
-    """Bytes are no datagram, packet or message of ours; nothing was changed.
+    """Bytes are no datagram, packet or block of ours; nothing was changed.
 
     `at` is the byte that the reason is about, if it is known.
     """

@@ -1,11 +1,11 @@
 """The history in short: the head and the origin of each log, and the frontier of each room.
 
 A restart needs no more than this, and it does not grow with the number of messages. The store
-writes it in the same transaction as the messages. The core begins with it, and begins with it again
+writes it in the same transaction as the blocks. The core begins with it, and begins with it again
 after a failed commit.
 
-Retention deletes the messages below a *floor*, which is a stamp, and so the beginning of each log.
-The *base* stands for what was deleted: the last deleted message of each log, and the clock and the
+Retention deletes the blocks below a *floor*, which is a stamp, and so the beginning of each log.
+The *base* stands for what was deleted: the last deleted block of each log, and the clock and the
 frontier of each room at the floor. Today's heads and frontiers stay as they are.
 """
 
@@ -71,8 +71,8 @@ class BaseLog(NamedTuple):
 class History:
     """What a node holds, in a few small tables; `frontiers` is {room: frontier}.
 
-    Messages with a stamp of at least `floor` are all kept. If messages of a log were deleted,
-    `bases` has the last one of them.
+    Blocks with a stamp of at least `floor` are all kept. If blocks of a log were deleted, `bases`
+    has the last one of them.
     """
 
     heads: dict[LogId, Head] = field(default_factory=dict)

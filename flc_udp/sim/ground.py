@@ -13,9 +13,10 @@ from functools import partial
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
+from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
-from flc_udp.model.errors import StoreFailed
+from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
@@ -53,6 +54,8 @@ class HeapGround:
         self._heap = stage.heap
         self._network = stage.network
         self._follower = stage.checks.add(name)
+        self.buffer_bytes = BUFFER_BYTES
+        """How many bytes of datagrams may wait while this machine stands still."""
         self._counted: Counter[str] = Counter()
         """What the nodes of former lives counted."""
         faults, random = stage.network.faults, stage.random(f"{name}/clock")
@@ -65,7 +68,7 @@ class HeapGround:
         """One more node is to run here. Nothing of a former life goes on."""
         self._life += 1
         self.log = Log.over(self.disk.connection)
-        self._paused_until = self._buffered = 0
+        self._paused_until = self._buffered = self._worked_us = 0
         self._turn_due = False
         self._timer_at: int | None = None
         self._written_at = 0
@@ -130,7 +133,19 @@ class HeapGround:
         self._turn_due = False
         self._count_turn()
         self.running.turn()
+        self._be_busy()
         self._after_turn()
+
+    def _be_busy(self) -> None:
+        """Stand still for as long as a processor takes for the last turn."""
+        node, block_us = self.running, self._network.faults.block_us
+        if not block_us:
+            return
+        counts, known = node.counts, node.drops()[Drop.DUPLICATE_BLOCK]
+        tenths = counts["datagrams received"] + counts["datagrams sent"] + known
+        worked_us = block_us * counts["blocks committed"] + block_us * tenths // 10
+        self._paused_until = max(self._paused_until, self._heap.now + worked_us - self._worked_us)
+        self._worked_us, self._buffered = worked_us, 0
 
     def _after_turn(self) -> None:
         """The node did something: see whether it has left, and when it is to be woken."""

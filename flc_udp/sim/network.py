@@ -62,6 +62,10 @@ class Faults(DatagramFaults):
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 
+    # For the processors: each block that becomes durable keeps one busy for so long, and for a tenth
+    # of it for each datagram and for each block that was known already.
+    block_us: int = 0
+
     # For the clocks that people set.
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100

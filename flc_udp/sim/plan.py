@@ -44,6 +44,9 @@ class Plan:
     delay: Annotated[
         float, Within(0.1, 10_000, "ms a datagram takes at most, at least a tenth")
     ] = 2
+    busy: Annotated[
+        int, Within(0, 1_000_000, "µs that a block keeps a node busy, a datagram a tenth of it")
+    ] = 0
     faults: str = "none"
     seed: Annotated[int, Within(0, SEED_LIMIT - 1, "everything by chance comes from it")] = 0
 
@@ -63,6 +66,7 @@ class Plan:
             duplicate=self.duplicate / 100,
             delay_us_min=int(self.delay * 100),
             delay_us_max=int(self.delay * 1_000),
+            block_us=self.busy,
         )
         if self.faults != "none":
             faults = _draw_network(faults, random)

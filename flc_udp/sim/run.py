@@ -5,13 +5,13 @@ play that breaks a promise ends with its last lines, and with the command that p
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from dataclasses import fields
 from traceback import format_exception
 from typing import get_type_hints
 
+from flc_udp.model.json_lines import compact
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
 from flc_udp.sim.plan import FAULTS, Plan
@@ -98,7 +98,7 @@ def _print_figures(figures: SimFigures, *, as_json: bool) -> None:
     if sys.stderr.isatty():
         sys.stderr.write("\r\x1b[K")
     if as_json:
-        lines = [json.dumps(figures._asdict(), separators=(",", ":"))]
+        lines = [compact(figures._asdict()).decode()]
     else:
         hints = get_type_hints(SimFigures, include_extras=True).values()
         told = [what for hint in hints for what in hint.__metadata__]

@@ -65,7 +65,7 @@ class Node:
         now = ground.now()
         self.counts: Counter[str] = Counter()
         self._drops: Counter[Drop] = Counter()
-        self._replica = Replica(settings, me, history, random, now)
+        self._replica = Replica(settings, me, history, random, now, ground.buffer_bytes)
         self._settings = settings
         self._seal = seal
         self._ground = ground
@@ -286,6 +286,7 @@ class Node:
         """The commit under way is durable."""
         now = self._ground.now()
         self.counts["commits"] += 1
+        self.counts["blocks committed"] += len(batch.blocks)
         self.counts["messages committed"] += sum(len(block.bodies) for block in batch.blocks)
         if self._commits.committed(batch, now):
             self._replica.slow_commit(now)

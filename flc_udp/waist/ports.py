@@ -133,6 +133,10 @@ class Keeps(Protocol):
 class Ground(Protocol):
     """What a node stands on. Every method returns at once; what takes time ends in a call back."""
 
+    @property
+    def buffer_bytes(self) -> int:
+        """How many bytes of datagrams may wait until the node takes them."""
+
     def now(self) -> Micros:
         """The monotonic clock, in µs."""
 

@@ -1,7 +1,8 @@
 """A block as a JSON object that can be sent, and such an object as a block: for `flc udp`.
 
-It has the keys of the object that shows a message, with `bodies` for `body`, and more: `parent` and
-`origin`, and `encoded` if the author wrote the same fields in other bytes than this code would.
+It has the keys of the object that shows its first message, with `bodies` for `body`, and more:
+`parent` and `origin`, and `encoded` if the author wrote the same fields in other bytes than this
+code would.
 """
 
 import base64

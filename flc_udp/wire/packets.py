@@ -179,7 +179,7 @@ class Leave(NamedTuple):
 class Rumor(NamedTuple):
     """New blocks, which are pushed as soon as they may leave. Each node forwards them once.
 
-        pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
+        pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at, …) ── peer, every few datagrams
 
     `at` counts the bytes that the sender has pushed to this peer. What the peer has not told to
     have taken is in flight. With `receipt` set, the sender asks for a receipt.
@@ -191,9 +191,15 @@ class Rumor(NamedTuple):
 
 
 class Taken(NamedTuple):
-    """Tells the pusher that its rumors were read up to `at`, so it may push more."""
+    """Tells the pusher that its rumors were read up to `at`, so it may push more.
+
+    By then `came` bytes had come over this link, so the pusher sees whether some were lost. At most
+    `room` bytes may be on their way to the sender of this packet over the link.
+    """
 
     at: Number
+    came: Number
+    room: Number
 
 
 class Piece(NamedTuple):
@@ -225,10 +231,12 @@ class Prune(NamedTuple):
 class Have(NamedTuple):
     """Dots that the sender durably holds, and with each of them all earlier messages of its log.
 
+    Each dot is that of a block's last message.
+
     teller ── have(dots) ──▶ peer ── pull(wants) ──▶ teller ── replay … ──▶ peer
 
     Over a lazy link, a have says what should come another way: the peer pulls it only if it does
-    not come. With `pull` set, nobody pushes these messages, because they are large.
+    not come. With `pull` set, nobody pushes these blocks, because they are large.
     """
 
     pull: Flag

@@ -292,7 +292,7 @@ class Want(NamedTuple):
 
 
 class DigestRow(NamedTuple):
-    """A log as the sender durably holds it: the number of its last message, and its hash."""
+    """A log as it is durable at the sender: its last message's number, its last block's hash."""
 
     log: IdOfLog
     seq: Seq

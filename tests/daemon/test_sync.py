@@ -69,7 +69,7 @@ async def test_who_cannot_be_asked(cluster: Cluster) -> None:
     assert_refused(await ann.flc("sync"), "no other member is alive")
 
 
-@pytest.mark.parametrize("peer", [7, True, ["ben"], {"name": "ben"}, "", "\ud800"], ids=repr)
+@pytest.mark.parametrize("peer", [7, True, ["ben"], {"name": "ben"}, ""], ids=repr)
 async def test_what_is_no_member(cluster: Cluster, wires: list[Wire], peer: object) -> None:
     """Whatever stands there, it is refused and the connection goes on."""
     (ann,) = await cluster.start(1)

@@ -7,6 +7,7 @@ delivery orders are held against.
 
 from collections import defaultdict
 from collections.abc import Iterable
+from itertools import repeat
 from typing import Any
 
 from hypothesis import strategies as st
@@ -26,7 +27,10 @@ steps = st.lists(
     ),
     max_size=25,
 )
-"""Who speaks, where, and which earlier message they hear first."""
+"""Who speaks, where, and which earlier block they hear first."""
+
+counts = st.lists(st.integers(1, 4), min_size=25, max_size=25)
+"""How many messages each of them says."""
 
 
 def log_of(author: str) -> bytes:
@@ -37,15 +41,19 @@ def log_of(author: str) -> bytes:
 class Story:
     """Blocks in an order they could have been said in."""
 
-    def __init__(self, steps: Iterable[tuple[str, str, int | None]] = ()) -> None:
+    def __init__(
+        self,
+        steps: Iterable[tuple[str, str, int | None]] = (),
+        counts: Iterable[int] = repeat(1),
+    ) -> None:
         self.said: list[Block] = []
         self.past: dict[Dot, frozenset[Dot]] = {}
         """Of each message, everything that it comes after."""
         self.heard: defaultdict[str, set[Dot]] = defaultdict(set)
-        for author, room, hears in steps:
+        for (author, room, hears), count in zip(steps, counts, strict=False):
             if hears is not None and self.said:
                 self.hear(author, self.said[hears % len(self.said)])
-            self.say(author, room)
+            self.say(author, room, *["hi"] * count)
 
     def hear(self, author: str, *blocks: Block) -> None:
         """The author hears blocks, and whatever came before them."""

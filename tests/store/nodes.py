@@ -10,8 +10,6 @@ from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import TypeVar
 
-from hypothesis import strategies as st
-
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import StoreFailed
@@ -20,35 +18,14 @@ from flc_udp.model.message import history_key
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.reader import messages_of
-from tests.model.stories import AUTHORS, ROOMS, Story
+from tests.model.stories import Story
 
 Frontiers = dict[str, dict[LogId, Edge]]
-
-Step = tuple[str, str, int | None, int]
-"""Who speaks, where, which earlier block they hear first, and how many messages they say at once.
-"""
 
 How = TypeVar("How")
 
 EVERYTHING = 1 << 20
 """More rooms than any base here has."""
-
-
-def bursts(least: int, most: int) -> st.SearchStrategy[list[Step]]:
-    """Steps for `tell`, so many."""
-    authors, rooms = st.sampled_from(AUTHORS[:3]), st.sampled_from(ROOMS)
-    hears, counts = st.none() | st.integers(0, 40), st.sampled_from([1, 1, 2, 3, 7])
-    return st.lists(st.tuples(authors, rooms, hears, counts), min_size=least, max_size=most)
-
-
-def tell(steps: Iterable[Step]) -> Story:
-    """A story of bursts."""
-    story = Story()
-    for author, room, hears, count in steps:
-        if hears is not None and story.said:
-            story.hear(author, story.said[hears % len(story.said)])
-        story.say(author, room, *map(str, range(count)))
-    return story
 
 
 class Node:

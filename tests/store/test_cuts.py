@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import combinations_with_replacement
 from random import Random
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -15,8 +16,8 @@ from flc_udp.model.message import Message, history_key
 from flc_udp.store import read_replay
 from flc_udp.store.log import Reader
 from flc_udp.store.reader import messages_of
-from tests.model.stories import ROOMS, Story
-from tests.store.nodes import Node, Step, bursts, tell
+from tests.model.stories import ROOMS, Story, counts, steps
+from tests.store.nodes import Node
 
 Listed = list[tuple[int, Message]]
 """(position, message)."""
@@ -53,12 +54,12 @@ def a_node(chance: Random, story: Story, *, prunes: bool, adopts: bool) -> Node:
     return node
 
 
-@given(bursts(1, 10), st.booleans(), st.booleans(), st.randoms(use_true_random=False))
+@given(steps.filter(len), counts, st.booleans(), st.booleans(), st.randoms(use_true_random=False))
 def test_every_read_cuts_anywhere(
-    steps: list[Step], prunes: bool, adopts: bool, chance: Random
+    steps: list[Any], counts: list[int], prunes: bool, adopts: bool, chance: Random
 ) -> None:
     """By position, by stamp, by dot and by spans; with everything held, pruned, or after a base."""
-    story = tell(steps)
+    story = Story(steps[:10], counts)
     node = a_node(chance, story, prunes=prunes, adopts=adopts)
     kept, reader = Kept(node), node.log.reader()
     for room in (None, *ROOMS, "nowhere"):

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from tests.model import stories
 from tests.model.stories import Story
-from tests.store.nodes import Node, bursts, tell
+from tests.store.nodes import Node
 
 NODES = range(3)
 
@@ -33,6 +33,18 @@ acts = st.lists(
 """After how many instructions the disk fails, if it does, and which node does what."""
 
 
+steps = st.lists(
+    st.tuples(
+        st.sampled_from(stories.AUTHORS[:3]),
+        st.sampled_from(stories.ROOMS),
+        st.none() | st.integers(0, 40),
+    ),
+    min_size=8,
+    max_size=20,
+)
+"""As those of stories, but enough to prune of."""
+
+
 def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Node]:
     """Nodes after what they did, checked at each step."""
     nodes = [Node(story) for _ in NODES]
@@ -54,13 +66,15 @@ def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Nod
 
 
 @settings(max_examples=100, deadline=None)
-@given(bursts(8, 20), acts)
-def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: list) -> None:
+@given(steps, stories.counts, acts)
+def test_whatever_is_pruned_and_adopted_the_rest_is_whole(
+    steps: list, counts: list[int], acts: list
+) -> None:
     """Heads, frontiers, base and what is held are as by sets, after each step, and fsck is content.
 
     And once all heard everything, they hold the same from the highest floor on.
     """
-    nodes = play(tell(steps), acts)
+    nodes = play(Story(steps, counts), acts)
     for node in nodes:
         node.catch_up()
         node.check()
@@ -77,15 +91,11 @@ def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: lis
 def test_a_long_story_of_three_nodes(seed: int) -> None:
     """The same, drawn evenly: what only a base of a base, half pruned, would show."""
     chance = Random(seed)
-    story = tell(
-        (
-            chance.choice(stories.AUTHORS),
-            chance.choice(stories.ROOMS),
-            chance.choice([None, n]),
-            chance.choice([1, 1, 2, 5]),
-        )
+    steps = [
+        (chance.choice(stories.AUTHORS), chance.choice(stories.ROOMS), chance.choice([None, n]))
         for n in (chance.randrange(40) for _ in range(30))
-    )
+    ]
+    story = Story(steps, chance.choices([1, 1, 2, 5], k=len(steps)))
     play(story, [draw(chance) for _ in range(40)])
 
 

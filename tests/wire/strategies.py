@@ -3,8 +3,8 @@
 from hypothesis import strategies as st
 
 from flc_udp.config import (
+    BLOCK_BYTES_MAX,
     INCARNATION_LIMIT,
-    MESSAGE_BYTES_MAX,
     PIECE_BYTES,
     RANGE_LEVELS,
     SEQ_LIMIT,
@@ -12,9 +12,10 @@ from flc_udp.config import (
     TAGS_BYTES_MAX,
 )
 from flc_udp.model.address import fold
+from flc_udp.model.block import Origin
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, BaseRoom, Head
-from flc_udp.model.message import Origin, label_problem
+from flc_udp.model.labels import label_problem
 from flc_udp.model.tags import Tag
 from flc_udp.wire.packets import (
     Ack,
@@ -60,7 +61,7 @@ addresses = st.builds(
     st.ip_addresses(),
     st.integers(1, 65_535),
 )
-messages = st.binary(max_size=300)
+blocks = st.binary(max_size=300)
 """Opaque to the packets that carry them."""
 
 tags = (
@@ -128,7 +129,7 @@ def base_logs(draw: st.DrawFn) -> BaseLog:
 @st.composite
 def pieces(draw: st.DrawFn) -> Piece:
     """A piece that fits its total."""
-    total = draw(st.integers(1, MESSAGE_BYTES_MAX))
+    total = draw(st.integers(1, BLOCK_BYTES_MAX))
     number = draw(st.integers(0, (total - 1) // PIECE_BYTES))
     data = bytes([draw(st.integers(0, 255))]) * min(PIECE_BYTES, total - number * PIECE_BYTES)
     return Piece(*draw(dots), draw(hashes), total, number, data)
@@ -144,7 +145,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Members, many(rows)),
     st.builds(Update, many(rows)),
     st.builds(Leave, numbers, rows),
-    st.builds(Rumor, st.booleans(), numbers, many(messages)),
+    st.builds(Rumor, st.booleans(), numbers, many(blocks)),
     pieces(),
     st.builds(Prune),
     st.builds(Have, st.booleans(), many(dots)),
@@ -153,7 +154,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     ranges.map(lambda found: MemberRanges(*found)),
     member_digests(),
     st.builds(Pull, numbers, numbers, st.booleans(), stamps, stamps, many(wants)),
-    st.builds(Replay, numbers, many(messages)),
+    st.builds(Replay, numbers, many(blocks)),
     st.builds(ReplayEnd, numbers, numbers, stamps, floors, many(ids)),
     st.builds(Receipt, ids, seqs),
     st.builds(Taken, numbers),

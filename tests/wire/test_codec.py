@@ -8,18 +8,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.config import (
+    BLOCK_BYTES_MAX,
     INCARNATION_LIMIT,
-    MESSAGE_BYTES_MAX,
     PIECE_BYTES,
     RANGE_LEVELS,
     SEQ_LIMIT,
     STAMP_LIMIT,
 )
 from flc_udp.model.address import Address
+from flc_udp.model.block import Origin
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Malformed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
-from flc_udp.model.message import Origin
 from flc_udp.model.tags import Tag
 from flc_udp.wire.codec import FORMS, fields_of, read
 from flc_udp.wire.packets import (
@@ -283,7 +283,7 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[7], 1, NO_ID),
     (EXAMPLES[7], 2, NO_SEQ),
     (EXAMPLES[7], 3, NO_ID),
-    (EXAMPLES[7], 4, [0, 1_023, 1_024, 1_499, 1_501, 3_000, MESSAGE_BYTES_MAX + 1, *NO_NUMBER]),
+    (EXAMPLES[7], 4, [0, 1_023, 1_024, 1_499, 1_501, 3_000, BLOCK_BYTES_MAX + 1, *NO_NUMBER]),
     (EXAMPLES[7], 5, [0, 2, PIECES_MAX, *NO_NUMBER]),
     (EXAMPLES[7], 6, [b"", bytes(475), bytes(477), bytes(PIECE_BYTES), "x" * 476, None]),
     (EXAMPLES[8], 1, NO_FLAG),
@@ -423,12 +423,12 @@ class TestLimits:
     def test_the_greatest_values_are_taken(self) -> None:
         """Limits are exact: one less than each is allowed."""
         row = ROW._replace(incarnation=INCARNATION_LIMIT - 1, boot=NUMBER_LIMIT - 1, name="x" * 128)
-        number = (MESSAGE_BYTES_MAX - 1) // PIECE_BYTES
-        data = bytes(MESSAGE_BYTES_MAX - number * PIECE_BYTES)
+        number = (BLOCK_BYTES_MAX - 1) // PIECE_BYTES
+        data = bytes(BLOCK_BYTES_MAX - number * PIECE_BYTES)
         sent = [
             Leave(NUMBER_LIMIT - 1, row),
             Receipt(ID, SEQ_LIMIT - 1),
-            Piece(ID, 1, HASH, MESSAGE_BYTES_MAX, number, data),
+            Piece(ID, 1, HASH, BLOCK_BYTES_MAX, number, data),
         ]
 
         assert (SENDER, sent, 0) == read(payload(*map(fields_of, sent)))

@@ -10,7 +10,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.wire.packet_json import KINDS, packet_record, read_packet
 from flc_udp.wire.packets import Have, Packet, PingReq, Replay, Rumor
 from tests.wire.strategies import packets
-from tests.wire.test_message_json import written
+from tests.wire.test_block_json import written
 
 LOG = "9f2c61d0a47be813"
 ROW = {
@@ -44,12 +44,12 @@ def test_a_packet_is_typed_as_it_is_printed(packet: Packet) -> None:
 
 
 @given(st.lists(written(), min_size=1, max_size=3))
-def test_messages_are_readable_on_the_way(messages: list[bytes]) -> None:
+def test_blocks_are_readable_on_the_way(blocks: list[bytes]) -> None:
     """Pushed or replayed, their records are part of the packet's."""
-    for packet in (Rumor(False, 0, tuple(messages)), Replay(7, tuple(messages))):
+    for packet in (Rumor(False, 0, tuple(blocks)), Replay(7, tuple(blocks))):
         record: Any = packet_record(packet)
 
-        assert {"dot", "body", "causes"} <= set(record["messages"][0])
+        assert {"dot", "bodies", "causes"} <= set(record["blocks"][0])
         assert packet == read_packet(json.loads(json.dumps(record)))
 
 
@@ -116,7 +116,7 @@ def test_tags_are_objects() -> None:
         ({"kind": "join", "row": {**ROW, "tags": [TAG, TAG]}}, "join.row.tags: ", "array"),
         ({"kind": "join", "row": {**ROW, "id": "0" * 16}}, "join.row.id is", "16 hex"),
         ({"kind": "members", "rows": [{}]}, "members.rows[0] lacks 'id'", "16 hex"),
-        ({"kind": "replay", "nonce": 1, "messages": [{}]}, "replay.messages[0]", "dot"),
+        ({"kind": "replay", "nonce": 1, "blocks": [{}]}, "replay.blocks[0]", "dot"),
     ],
 )
 def test_a_bad_key_is_named(record: object, named: str, allowed: str) -> None:

@@ -1,5 +1,6 @@
 from dataclasses import fields
-from itertools import chain, pairwise
+from functools import cache
+from itertools import pairwise
 
 import pytest
 from hypothesis import given
@@ -10,14 +11,17 @@ from flc_udp.config import (
     LABEL_BYTES_MAX,
     PIECE_BYTES,
     SEAL_BYTES,
+    SHARED_BYTES_MAX,
     TAGS_BYTES_MAX,
     TAGS_MAX,
     Settings,
 )
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.tags import Tag
 from flc_udp.wire.codec import read
+from flc_udp.wire.dissect import payload_of
 from flc_udp.wire.packets import (
     Base,
     Digest,
@@ -38,7 +42,7 @@ from flc_udp.wire.packets import (
 from flc_udp.wire.packing import pack, packed_row, pieces_of
 from flc_udp.wire.rows import MemberRow, State, Want
 from tests.model.stories import Story
-from tests.wire.strategies import messages, packets
+from tests.wire.strategies import blocks, packets
 
 SENDER = b"sender--"
 LEAST = next(f for f in fields(Settings) if f.name == "packet_bytes_max").metadata["within"][0]
@@ -79,37 +83,107 @@ def test_nothing_is_lost_doubled_or_out_of_order(sent: list[Packet], budget: int
     assert items_of(sent) == items_of(found)
 
 
-@given(st.lists(messages, max_size=200), st.booleans(), st.sampled_from(BUDGETS))
-def test_many_messages_fill_their_datagrams(sent: list[bytes], receipt: bool, budget: int) -> None:
+@given(st.lists(blocks, max_size=200), st.booleans(), st.sampled_from(BUDGETS))
+def test_many_blocks_fill_their_datagrams(sent: list[bytes], receipt: bool, budget: int) -> None:
     """Spread over as few as it takes in order: two neighbours never fit into one."""
     payloads = pack(SENDER, [Rumor(receipt, 7, tuple(sent))], budget)
     sizes = [len(payload) for payload in payloads]
 
-    assert sent == [m for p in unpack(payloads, budget) for m in getattr(p, "messages", ())]
+    assert sent == [b for p in unpack(payloads, budget) for b in getattr(p, "blocks", ())]
     assert all(a + b > budget - 300 for a, b in pairwise(sizes))
+
+
+def blocks_in(found: list[Packet], head: tuple[object, ...]) -> list[bytes]:
+    """The blocks that packets carry, whole or in pieces, in the order in which they come."""
+    whole: list[bytes] = []
+    for packet in found:
+        match packet:
+            case Rumor() | Replay():
+                assert packet[:-1] == head
+                whole += packet.blocks
+            case Piece():
+                if packet.number == 0:
+                    whole.append(b"")
+                assert len(whole[-1]) == packet.number * PIECE_BYTES
+                whole[-1] += packet.data
+            case _:
+                raise AssertionError(packet)
+    return whole
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("size", [1, 300, 1_000, 1_290, 1_400, 8_000, 65_536])
-def test_a_message_of_any_size_goes_through(size: int, budget: int) -> None:
+def test_a_block_of_any_size_goes_through(size: int, budget: int) -> None:
     """Whole where it fits, in pieces where it does not; small ones around it keep their order."""
     story = Story()
-    said = [story.say("ann", body=b"x" * n) for n in (1, size, 2, size, 3)]
-    found = unpack(pack(SENDER, [Replay(7, tuple(m.encoded for m in said))], budget), budget)
-    whole: list[bytes] = []
-    for packet in found:
-        match packet:
-            case Replay(nonce, inside):
-                assert nonce == 7
-                whole += inside
-            case Piece():
-                if packet.number == 0:
-                    whole.append(b"")
-                whole[-1] += packet.data
-            case _:
-                raise AssertionError(packet)
+    said = [story.say("ann", "lobby", b"x" * n).encoded for n in (1, size, 2, size, 3)]
+    found = unpack(pack(SENDER, [Replay(7, tuple(said))], budget), budget)
 
-    assert [m.encoded for m in said] == whole
+    assert said == blocks_in(found, (7,))
+
+
+@cache
+def block_of(size: int, count: int = 1) -> Block:
+    """A block of just this size, with so many messages."""
+    story = Story()
+    story.say("ann")
+    small = ["x"] * (count - 1)
+    rest = size - len(story.say("bob", "lobby", bytes(300), *small).encoded) + 300
+    return story.say("cyd", "lobby", bytes(rest), *small)
+
+
+CARRIERS: list[Rumor | Replay] = [
+    Rumor(False, 0, ()),
+    Rumor(True, (1 << 64) - 1, ()),
+    Replay((1 << 64) - 1, ()),
+]
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+@pytest.mark.parametrize("carrier", CARRIERS, ids=repr)
+def test_blocks_of_every_size_around_a_datagram_arrive(
+    carrier: Rumor | Replay, budget: int
+) -> None:
+    """Byte for byte: alone, and between others that leave any room in a payload."""
+    small = block_of(400).encoded
+    for size in range(900, 1_451):
+        encoded = block_of(size).encoded
+        for sent in ((encoded,), (small, encoded, encoded, small)):
+            found = unpack(pack(SENDER, [carrier._replace(blocks=sent)], budget), budget)
+
+            assert len(encoded) == size
+            assert list(sent) == blocks_in(found, carrier[:-1])
+        alone = len(payload_of(SENDER, [carrier._replace(blocks=(encoded,))]))
+        is_cut = any(isinstance(packet, Piece) for packet in found)
+        # A few bytes are kept free for the longer headers of arrays of many.
+        assert (alone > budget - 4) is is_cut
+
+
+@pytest.mark.parametrize("carrier", CARRIERS, ids=repr)
+@pytest.mark.parametrize("count", [2, 15, 16, 300])
+def test_a_shared_block_is_never_cut(carrier: Rumor | Replay, count: int) -> None:
+    """Those who send the shortest datagrams send the longest one as a whole."""
+    shared = block_of(SHARED_BYTES_MAX, count)
+    payloads = pack(SENDER, [carrier._replace(blocks=(shared.encoded,))], min(BUDGETS))
+
+    assert (SHARED_BYTES_MAX, count) == (len(shared.encoded), len(shared.bodies))
+    assert [carrier._replace(blocks=(shared.encoded,))] == unpack(payloads, min(BUDGETS))
+    assert len(payloads) == 1
+
+
+@given(
+    st.lists(st.integers(400, 1_450) | st.integers(400, 3_000), max_size=40),
+    st.sampled_from(CARRIERS),
+    st.sampled_from(BUDGETS),
+)
+def test_the_blocks_of_one_packet_are_spread(
+    sizes: list[int], carrier: Rumor | Replay, budget: int
+) -> None:
+    """Over as many payloads as it takes: none is lost, doubled or out of order."""
+    sent = tuple(block_of(size).encoded for size in sizes)
+    found = unpack(pack(SENDER, [carrier._replace(blocks=sent)], budget), budget)
+
+    assert list(sent) == blocks_in(found, carrier[:-1])
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -147,11 +221,11 @@ def test_small_packets_share_a_payload() -> None:
 def test_an_end_mark_follows_what_it_ends() -> None:
     """Order is kept across payloads: the end of a replay is its last packet."""
     story = Story()
-    said = tuple(story.say("ann", body="x" * 700).encoded for _ in range(20))
+    said = tuple(story.say("ann", "lobby", "x" * 700).encoded for _ in range(20))
     found = unpack(pack(SENDER, [Replay(1, said), ReplayEnd(1, 2, 3, 4, ())], 1_355), 1_355)
 
     assert ReplayEnd(1, 2, 3, 4, ()) == found[-1]
-    assert len(list(chain(*(p.messages for p in found if isinstance(p, Replay))))) == 20
+    assert said == tuple(blocks_in(found[:-1], (1,)))
 
 
 def test_no_packets_are_no_payloads() -> None:
@@ -170,15 +244,15 @@ def test_a_digest_without_rows_is_said() -> None:
 
 
 @given(st.integers(1, 5 * PIECE_BYTES))
-def test_pieces_are_the_message(size: int) -> None:
+def test_pieces_are_the_block(size: int) -> None:
     """At fixed offsets, all but the last of one size, numbered from 0."""
-    message = Story().say("ann", body=bytes(size))
-    found = list(pieces_of(message.encoded))
+    block = Story().say("ann", "lobby", bytes(size))
+    found = list(pieces_of(block.encoded))
 
-    assert message.encoded == b"".join(piece.data for piece in found)
+    assert block.encoded == b"".join(piece.data for piece in found)
     assert list(range(len(found))) == [piece.number for piece in found]
     assert {PIECE_BYTES} >= {len(piece.data) for piece in found[:-1]}
-    assert {(message.log, 1, message.hash, len(message.encoded))} == {p[:4] for p in found}
+    assert {(block.log, 1, block.hash, len(block.encoded))} == {p[:4] for p in found}
 
 
 class TestLongestRow:

@@ -27,20 +27,20 @@ from it, and `flc import` refuses it.
 import argparse
 import base64
 import binascii
-import json
 import sqlite3
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from flc_udp.client import Record, compact
+from flc_udp.client import Record
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block, decode, hash_of
 from flc_udp.model.dots import BEGINNING, VISITOR
 from flc_udp.model.errors import FlcError, Malformed, StoreFailed
 from flc_udp.model.history import BaseLog
+from flc_udp.model.json_lines import compact, read_json
 from flc_udp.model.labels import check_label
 from flc_udp.model.message import Message
 from flc_udp.store.connections import snapshot
@@ -84,14 +84,14 @@ def export(args: argparse.Namespace) -> None:
     with snapshot(path) as connection:
         try:
             for line in lines(connection, args.room):
-                sys.stdout.buffer.write(line.encode() + b"\n")
+                sys.stdout.buffer.write(line + b"\n")
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
             hint = f"flc fsck --data {directory} tells what is wrong; the output is incomplete"
             raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error
         sys.stdout.buffer.flush()
 
 
-def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
+def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[bytes]:
     """Write the export of a database; the connection to it is in a read transaction."""
     reader = Reader(connection, lent=True)
     standing = Standing(WriterMemory(connection).history().heads)
@@ -108,7 +108,7 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[str]:
         yield from block_lines(decode(encoded))
 
 
-def _base(reader: Reader) -> Iterator[str]:
+def _base(reader: Reader) -> Iterator[bytes]:
     after = BEGINNING
     while page := reader.base(after, BASE_ROOMS_A_PAGE):
         for log in page:
@@ -134,17 +134,17 @@ Line = ExportHead | BaseLog | Block | Record
 """What a line of an export is. A record shows a message of a block that came before."""
 
 
-def head_line(head: ExportHead) -> str:
+def head_line(head: ExportHead) -> bytes:
     """Write the first line."""
     fields = {"flc_export": FORMAT, **head._asdict()}
     return compact({**fields, "hash": _digest(fields)})
 
 
 def _digest(fields: Record) -> str:
-    return hash_of(compact(fields).encode()).hex()
+    return hash_of(compact(fields)).hex()
 
 
-def base_lines(log: BaseLog) -> Iterator[str]:
+def base_lines(log: BaseLog) -> Iterator[bytes]:
     """Write one log of the base, with some of its rooms in each line."""
     for first in range(0, len(log.rooms), BASE_ROOMS_A_LINE):
         part = log._replace(rooms=log.rooms[first : first + BASE_ROOMS_A_LINE])
@@ -153,7 +153,7 @@ def base_lines(log: BaseLog) -> Iterator[str]:
         yield compact({"base": encoded, "hash": hash_of(packed).hex()})
 
 
-def block_lines(block: Block) -> Iterator[str]:
+def block_lines(block: Block) -> Iterator[bytes]:
     """Write a block so that people can read its messages and `flc import` can rebuild it."""
     encoded = {"encoded": base64.b64encode(block.encoded).decode()}
     for message in block.messages():
@@ -166,8 +166,8 @@ def read_line(line: bytes) -> Line:
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"is longer than {LINE_BYTES_MAX} bytes", EXPORT_AGAIN)
     try:
-        record: Record = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        record: Record = read_json(line)
+    except ValueError as error:
         raise FlcError("is no JSON, or only a part of it", EXPORT_AGAIN) from error
     match record:
         case {"flc_export": format_}:

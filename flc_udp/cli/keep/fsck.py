@@ -10,10 +10,11 @@ from collections import Counter
 from pathlib import Path
 
 from flc_udp.cli import text
-from flc_udp.client import Record, compact
+from flc_udp.client import Record
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
@@ -37,11 +38,11 @@ def fsck(args: argparse.Namespace) -> None:
         for finding in check.findings():
             counts[finding.check] += 1
             if args.json:
-                print(compact(finding_record(finding)), flush=True)
+                print(compact(finding_record(finding)).decode(), flush=True)
             elif counts[finding.check] <= FINDINGS_SHOWN:
                 shown.append(finding)
         if args.json:
-            print(compact(_summary(path, check, counts)))
+            print(compact(_summary(path, check, counts)).decode())
         else:
             print(_table(path, check, counts))
             print("".join(f"{_line(finding)}\n" for finding in shown), end="")

@@ -30,13 +30,13 @@ from flc_udp.cli.keep.export import (
     check_shown,
     read_line,
 )
-from flc_udp.client import compact
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
+from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
@@ -72,7 +72,7 @@ def import_(args: argparse.Namespace) -> None:
         finally:
             directory.release()
     line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
-    print(compact(record) if args.json else line.format_map(record))
+    print(compact(record).decode() if args.json else line.format_map(record))
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 
 ACTIONS = ("list", "add", "use", "remove")
 STDIN = "-"
@@ -57,7 +58,7 @@ def keys(args: argparse.Namespace) -> int | None:
         stream = client.stream("keys", **change)
         ring = [record["item"] async for record in stream]
         if args.json:
-            print("\n".join(map(compact, ring)))
+            print(b"\n".join(map(compact, ring)).decode())
         elif args.action == "list":
             print(ring_table(ring))
         elif args.action == "add":

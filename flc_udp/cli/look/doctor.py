@@ -19,10 +19,11 @@ from flc_udp.cli.look.checks.machine import disk, kernel, versions
 from flc_udp.cli.look.checks.node import node
 from flc_udp.cli.look.checks.peer import peer
 from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_text
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, Record
 from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import default_directory
 from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
@@ -53,7 +54,8 @@ def doctor(args: argparse.Namespace) -> int:
     """Print each check as it is done; exit 1 if any failed."""
     code = DONE
     for verdict in verdicts(args):
-        print(compact(verdict._asdict()) if args.json else verdict_text(verdict), flush=True)
+        line = compact(verdict._asdict()).decode() if args.json else verdict_text(verdict)
+        print(line, flush=True)
         code = FAILED if verdict.level == FAIL else code
     return code
 

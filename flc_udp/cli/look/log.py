@@ -13,8 +13,9 @@ from datetime import UTC, datetime, timedelta
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import whole
-from flc_udp.client import Client, Record, Stream, compact
+from flc_udp.client import Client, Record, Stream
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 
 JSON_KEYS = ("dot", "log", "seq", "room", "author", "body", "said_at", "stamp", "causes")
 """A message as JSON has these keys, in this order."""
@@ -77,7 +78,7 @@ def _mark_floor(time: str) -> None:
 def json_line(message: Record, **beside: object) -> bytes:
     """Return the message's own keys as a line of JSON; the keys of `beside` stand behind them."""
     own = {key: message[key] for key in JSON_KEYS if key in message}
-    return compact({**own, **beside}).encode() + b"\n"
+    return compact({**own, **beside}) + b"\n"
 
 
 def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:

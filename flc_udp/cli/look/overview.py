@@ -15,8 +15,9 @@ from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import FAILED
 from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 
 WATCH_S = 1.0
 """The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
@@ -102,7 +103,7 @@ def _member_row(item: Record) -> tuple[object, ...]:
 
 
 def _json_lines(items: list[Record]) -> str:
-    return "\n".join(map(compact, items))
+    return b"\n".join(map(compact, items)).decode()
 
 
 def _time(rfc3339: str) -> str:
@@ -123,7 +124,7 @@ def status(args: argparse.Namespace) -> int | None:
         record, now_s = await client.status(), asyncio.get_running_loop().time()
         is_healthy = record["healthy"]
         if args.json:
-            return compact(record)
+            return compact(record).decode()
         # What goes into a pipe is neither folded nor cut.
         columns, rows = shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)
         figures, moved = progress.look(record, now_s), rates.look(record, now_s)
@@ -141,7 +142,7 @@ def digest(args: argparse.Namespace) -> int | None:
     async def picture(client: Client) -> str:
         record = await client.digest()
         lines = [f"{name.replace('_', ' '):<14}{value}" for name, value in record.items()]
-        return compact(record) if args.json else "\n".join(lines)
+        return compact(record).decode() if args.json else "\n".join(lines)
 
     return show(args, picture)
 

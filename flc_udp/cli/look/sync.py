@@ -16,7 +16,8 @@ from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
 from flc_udp.cli.progress import CatchUpFigures, Progress
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, Record
+from flc_udp.model.json_lines import compact
 
 LOOK_S = 0.25
 """The pause between two looks at the status."""
@@ -49,7 +50,7 @@ def sync(args: argparse.Namespace) -> int | None:
         if args.watch:
             return await Watch(client, args).run()
         answer = await client.request("sync", peer=args.peer)
-        print(compact(answer) if args.json else _asked_text(answer))
+        print(compact(answer).decode() if args.json else _asked_text(answer))
         return DONE
 
     return with_daemon(args, use)
@@ -117,7 +118,8 @@ class Watch:
         """Draw over the last line of a terminal; elsewhere print a new line, if one is due."""
         words, now_s = figures.text(), self._now_s()
         if self._args.json:
-            words = compact(figures.record() | ({"caught_up": True} if caught_up else {}))
+            record = figures.record() | ({"caught_up": True} if caught_up else {})
+            words = compact(record).decode()
         elif caught_up:
             words = f"caught up: {text.count_text(figures.messages, 'message')}"
         if self._is_terminal:

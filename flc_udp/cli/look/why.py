@@ -9,9 +9,10 @@ import sys
 
 from flc_udp.cli import text
 from flc_udp.cli.look.overview import show
-from flc_udp.client import Client, Record, compact
+from flc_udp.client import Client, Record
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 
 RELATIONS = {
     "before": "comes before {other}",
@@ -49,7 +50,7 @@ def why(args: argparse.Namespace) -> int | None:
         answer = await client.why(args.dot, args.other)
         del answer["end"]  # It only marks the end of the answer.
         if args.json:
-            return compact(answer)
+            return compact(answer).decode()
         return _alone_text(answer) if args.other is None else _together_text(answer)
 
     return show(args, picture)

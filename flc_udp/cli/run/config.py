@@ -5,14 +5,16 @@ are checked.
 """
 
 import argparse
-import json
 import os
 from collections.abc import Iterator
 from dataclasses import Field, fields
 from textwrap import wrap
 from typing import Any
 
+import orjson
+
 from flc_udp.config import PROFILES, Settings
+from flc_udp.model.errors import FlcError
 
 COLUMNS = 88
 
@@ -74,7 +76,11 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
 
 def _toml(value: object) -> str:
     """Write a value: booleans, numbers, texts and lists of texts look in TOML as in JSON."""
-    return json.dumps(value, ensure_ascii=False)
+    try:
+        return orjson.dumps(value).decode()
+    except TypeError as error:
+        problem = f"{value!r} is not Unicode, which all of a TOML file has to be"
+        raise FlcError(problem, "give it by a flag or in the environment") from error
 
 
 def _comment(words: str) -> Iterator[str]:

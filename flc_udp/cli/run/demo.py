@@ -6,10 +6,11 @@ did not. Nothing waits for a fixed time: a step goes on when what it is about ha
 
 import argparse
 import asyncio
-import json
 import time
 from contextlib import suppress
 from hashlib import blake2b
+
+import orjson
 
 from flc_udp.cli import text
 from flc_udp.cli.conventions import number_from
@@ -174,7 +175,7 @@ class Story:
         histories = await asyncio.gather(*(node.history() for node in self._nodes))
         for node, history in zip(self._nodes, histories, strict=True):
             _print(f"   {node.name:<6} {blake2b(history, digest_size=32).hexdigest()}")
-            kept = {json.loads(line)["dot"] for line in history.splitlines()}
+            kept = {orjson.loads(line)["dot"] for line in history.splitlines()}
             if lost := set(self._acknowledged) - kept:
                 raise broken("what was acknowledged is kept", f"{node.name} lacks {len(lost)}")
         if len(set(histories)) != 1:

@@ -9,13 +9,13 @@ instead of `sender` and `packets`, with the place of the fault: byte `at` of the
 names, which is the datagram, or the payload that was sealed in it.
 """
 
-import json
 from collections.abc import Sequence
 
 from flc_udp.client import Record
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
+from flc_udp.model.json_lines import read_json
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import fault_of, payload_of
 from flc_udp.wire.packet_json import packet_record, read_packet
@@ -35,8 +35,8 @@ def packets_of(line: bytes) -> list[Packet]:
     if len(line) > LINE_BYTES_MAX:
         raise FlcError(f"more than {LINE_BYTES_MAX} bytes", SEVERAL_HINT)
     try:
-        value = json.loads(line)
-    except (ValueError, RecursionError) as error:
+        value = read_json(line)
+    except ValueError as error:
         hint = 'type a packet, as {"kind":"nack","nonce":1}, or an array of packets'
         raise FlcError(f"not JSON: {error}", hint) from error
     return list(map(read_packet, value if isinstance(value, list) else [value]))

@@ -18,9 +18,9 @@ from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.wire import datagram_lines, ping
 from flc_udp.cli.wire.hexdump import captured
-from flc_udp.client import compact
 from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
@@ -93,7 +93,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
         record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
-        print(compact({**known, **record}), flush=True)
+        print(compact({**known, **record}).decode(), flush=True)
         code = FAILED if "error" in record else code
     return code
 
@@ -235,7 +235,7 @@ class UdpSession(asyncio.DatagramProtocol):
             if self._listens:
                 self._peer = source
                 self._has_peer.set()
-        return compact({"from": str(whence), **record}).encode() + b"\n"
+        return compact({"from": str(whence), **record}) + b"\n"
 
     def _far(self) -> str:
         return str(self._args.target if self._peer is None else ping.address_of(self._peer))

@@ -4,9 +4,9 @@
     duplicates on a link ─▶ prune ─▶ both ends go lazy
     a `have` of what does not come ─▶ pull ─▶ a second time ─▶ graft ─▶ both ends go eager
 
-Rules. Links are symmetric, so one tree serves every author. All nodes prune by the same few
-messages. The links by which one message came first are a tree, so nobody is cut off however many
-nodes prune by it at once. The last eager link is never pruned, and where the network loses much,
+Rules. Links are symmetric, so one tree serves every author. All nodes prune by the same few blocks.
+The links by which one block came first are a tree, so nobody is cut off however many nodes prune by
+it at once. The last eager link is never pruned, and where the network loses much,
 neither are the second and the third: what is lost on one link then comes on another, sooner than it
 would be missed and asked for. One miss is a lost datagram; two in a row are a broken branch.
 
@@ -22,11 +22,14 @@ from dataclasses import dataclass, field
 from math import ceil, log2
 
 from flc_udp.config import ID_BYTES
+from flc_udp.core.effects import Send
 from flc_udp.core.liveness.members import Member
-from flc_udp.core.push.window import PushWindow
+from flc_udp.core.push.window import BUFFER_BYTES, PushWindow, Reading
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, NodeId
-from flc_udp.model.units import MS_US, Micros
+from flc_udp.model.block import Block, peek_dot
+from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.units import MS_US, SECOND_US, Micros
+from flc_udp.wire.packets import Rumor, Taken
 
 ANNOUNCE_BYTES = 8_192
 """A larger block is announced and pulled. Pushing it in vain would cost more than asking for it.
@@ -35,11 +38,12 @@ ANNOUNCE_BYTES = 8_192
 PRUNE_AFTER = 5
 """A link is pruned when it brought this many more rumors without anything new than with."""
 
-PRUNE_EVERY = 4
-"""Nodes prune by one message of this many. All nodes know alike which these are, by the dot."""
+PRUNE_PERIOD_MS = 300
+"""Nodes prune by the first block that a log has in each such period of its author's clock. The
+prunes by the one before are done by then."""
 
-PRUNE_PAUSE_US = 300 * MS_US
-"""A node prunes by another message only after this time: the prunes by the first are done by then.
+LEAD_US = 2 * SECOND_US
+"""So often nodes choose the log that they prune by: the one with the lowest id of those that spoke.
 """
 
 GRAFT_WITHIN_US = 300 * MS_US
@@ -55,6 +59,9 @@ MISSED_OVER = 128
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
 
+HIGHEST = LogId(b"\xff" * ID_BYTES)
+"""No log has a higher id."""
+
 Addresses = tuple[Address, ...]
 
 
@@ -67,6 +74,9 @@ class Link:
     duplicates: int = 0
     """Rumors that brought nothing new, less those that did."""
     window: PushWindow = field(default_factory=PushWindow)
+    """What this node pushes over it."""
+    reading: Reading = field(default_factory=Reading)
+    """What the peer pushes over it."""
 
 
 def eager_least(missed: float, eager: int) -> int:
@@ -88,14 +98,17 @@ def pushed_bytes(size: int) -> int:
 class Links:
     """Up to `links_max` live members that new messages are pushed to. Times are in µs."""
 
-    def __init__(self, links_max: int, window_bytes: int) -> None:
+    def __init__(self, links_max: int, buffer_bytes: int = BUFFER_BYTES) -> None:
         self._links_max = links_max
-        self._window_bytes = window_bytes
+        self._buffer_bytes = buffer_bytes
         self._pushed_bytes = 0
         self._links: dict[NodeId, Link] = {}
         self._rings = Rings(max(1, links_max // 2))
         self._prune_by: Dot | None = None
-        self._next_prune = 0
+        self._lead = self._lowest = HIGHEST
+        """The log by whose blocks all nodes prune, and the lowest that spoke since."""
+        self._next_lead = 0
+        self._period = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
 
@@ -112,26 +125,46 @@ class Links:
 
     # --- Pushing ----------------------------------------------------------------------------------
 
-    def push(self, size: int, but: Sequence[NodeId | None], now: Micros) -> tuple[Addresses, int]:
-        """Push this many bytes over every eager link with room for them, except to these nodes.
+    def push(
+        self,
+        blocks: tuple[bytes, ...],
+        but: Sequence[NodeId | None],
+        now: Micros,
+        *,
+        receipt: bool,
+    ) -> Send:
+        """Push blocks over every eager link, except to these nodes.
 
-        Return where they go, and how many bytes this node has pushed altogether.
+        Return what is to be sent now. Where a window has no room, it waits.
         """
+        size = sum(map(len, blocks))
         self._pushed_bytes += size
+        rumor = Rumor(receipt, self._pushed_bytes, blocks)
         to = tuple(
             link.member.row.address
             for node, link in self._links.items()
-            if link.is_eager
-            and node not in but
-            and link.window.push(self._pushed_bytes, size, self._window_bytes, now)
+            if link.is_eager and node not in but and link.window.push(rumor, size, now)
         )
-        return to, self._pushed_bytes
+        return Send(to, (rumor,))
 
-    def taken(self, node: NodeId, at: int, now: Micros) -> None:
-        """A peer has read what was pushed to it, up to this byte."""
+    def take_waiting(self, now: Micros) -> list[Send]:
+        """What waited, and may be pushed now."""
+        sends = []
+        for link in self._links.values():
+            if link.window.waiting and (rumors := link.window.take_waiting(now)):
+                sends.append(Send((link.member.row.address,), tuple(rumors)))
+        return sends
+
+    @property
+    def is_waiting(self) -> bool:
+        """Whether anything waits for a window to open."""
+        return any(link.window.waiting for link in self._links.values())
+
+    def taken(self, node: NodeId, taken: Taken, now: Micros) -> None:
+        """A peer has read what was pushed to it."""
         link = self._links.get(node)
         if link is not None:
-            link.window.taken(at, now)
+            link.window.taken(*taken, now)
 
     def room(self, now: Micros) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
@@ -140,20 +173,29 @@ class Links:
         and no limit.
         """
         windows = [link.window for link in self._links.values() if link.is_eager]
-        room = sorted(self._window_bytes - w.in_flight for w in windows if w.answers(now))
+        room = sorted(w.limit - w.in_flight - w.waiting for w in windows if w.answers(now))
         return room[len(room) // 2] if room else None
 
-    def came(self, node: NodeId, size: int) -> bool:
-        """A node pushed this many bytes here. True: tell it how far they were read."""
+    def came(self, node: NodeId, at: int, size: int) -> Taken | None:
+        """A node pushed this many bytes here, up to its byte `at`. Return what to answer."""
         link = self._links.get(node)
-        return link is None or link.window.came(size)
+        read = (at, size) if link is None else link.reading.take(at, size)
+        if read is None:
+            return None
+        return Taken(*read, room=self._buffer_bytes // max(self._eager, 1))
+
+    def came_in_pieces(self, node: NodeId, size: int) -> None:
+        """A part of a block came, which may have been pushed."""
+        link = self._links.get(node)
+        if link is not None:
+            link.reading.came += size
 
     def all(self, but: NodeId | None) -> Addresses:
         """The addresses of all peers except that one."""
         return self._addresses(but, self._links)
 
     def told(self, but: NodeId | None, now: Micros) -> Addresses:
-        """Peers that are only told what there is: over lazy links, and where room was lacking."""
+        """Peers that are only told what there is: over lazy links, and where rumors were dropped."""
         links = self._links.items()
         told = [node for node, link in links if not link.is_eager or link.window.is_behind(now)]
         return self._addresses(but, told)
@@ -163,31 +205,36 @@ class Links:
 
     # --- The tree ---------------------------------------------------------------------------------
 
-    def brought(self, node: NodeId, dot: Dot | None, *, is_new: bool, now: Micros) -> bool:
-        """A rumor, whose first message is `dot`, came over a link.
+    def heard(self, block: Block, now: Micros) -> None:
+        """A block came first by a link, or was said here. See whether all nodes prune by it."""
+        log = block.log
+        if now >= self._next_lead:
+            self._next_lead = now + LEAD_US
+            self._lead, self._lowest = self._lowest, HIGHEST
+        if log < self._lowest:
+            self._lowest = log
+            self._lead = min(self._lead, log)
+        if log == self._lead:
+            period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
+            if self._period != period:
+                self._prune_by = block.dot
 
-        True: the link is to be pruned.
-        """
+    def brought(self, node: NodeId, blocks: Sequence[bytes], *, is_new: bool) -> bool:
+        """A rumor with these blocks came over a link. True: the link is to be pruned."""
         if is_new:
             self._missed -= self._missed / MISSED_OVER
-            self._choose(dot, now)
         link = self._links.get(node)
         if link is None:
             return False
         link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
-        if is_new or link.duplicates < PRUNE_AFTER or dot is None or dot != self._prune_by:
+        if is_new or link.duplicates < PRUNE_AFTER:
+            return False
+        if self._prune_by not in map(peek_dot, blocks):
             return False
         if link.is_eager and self._eager <= eager_least(self._missed, self._eager):
             return False
         self.prune(node)
         return True
-
-    def _choose(self, dot: Dot | None, now: Micros) -> None:
-        """A message came first by a link. If all nodes prune by it, later links may go lazy."""
-        if dot is None or now < self._next_prune or (dot.seq + dot.log[0]) % PRUNE_EVERY:
-            return
-        self._prune_by = dot
-        self._next_prune = now + PRUNE_PAUSE_US
 
     def prune(self, node: NodeId) -> None:
         """This end of the link goes lazy."""
@@ -201,6 +248,8 @@ class Links:
         link = self._links.get(node)
         if link is not None:
             link.is_eager, link.duplicates = eager, 0
+            if not eager:
+                link.window.drop_waiting()
 
     def missed(self, node: NodeId, now: Micros) -> bool:
         """What a peer told of did not come by the tree. True: the link to it is grafted.

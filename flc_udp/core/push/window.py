@@ -1,11 +1,17 @@
 """The window of a link: how many bytes of rumors may be on their way over it.
 
-    pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at) ── peer, every few datagrams
+    pusher ── rumor(at) … ──▶ peer     pusher ◀── taken(at, came, room) ── peer, every few datagrams
 
 Rules. `at` counts the bytes that a node has pushed, over all links. A peer says how far it has
-read; what it has not read is in flight. Beyond the window nothing more is pushed to the peer: it is
-told what there is, as over a lazy link, and pulls when it can. So a peer that is slow or stands
-still costs nobody more than a window. What is never acknowledged counts as lost after a while.
+read; what it has not read is in flight. Beyond the window rumors wait here, and beyond a bound they
+are dropped: the peer is told what there is, as over a lazy link, and pulls when it can. So a peer
+that is slow for a moment is waited for, and one that stands still costs nobody more than the bound.
+What is never acknowledged counts as lost after a while.
+
+The window follows what the peer takes. While it is used, it grows as long as acknowledgments come
+soon, shrinks while they come late (LEDBAT, RFC 6817), and halves when bytes were lost on the way.
+It is never larger than the room that the peer grants: its share of the buffer in which datagrams
+wait for the peer, which all that push to the peer divide among themselves.
 """
 
 from collections import deque
@@ -13,9 +19,35 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.units import MS_US, SECOND_US, Micros
+from flc_udp.wire.packets import Rumor
 
-TAKEN_BYTES = 16_384
-"""A peer says how far it has read after this many bytes. A window holds at least twice as many."""
+BUFFER_BYTES = 212_992
+"""The datagrams that wait for a node may have this many bytes, where nobody says otherwise. It is
+the receive buffer that Linux gives to whoever asks for one."""
+
+FIRST_BYTES = 65_536
+"""The window of a new link."""
+
+LEAST_BYTES = 32_768
+"""No window is smaller."""
+
+STEP_BYTES = 8_192
+"""A window that is used grows by at most this, each time that all of it was acknowledged."""
+
+TARGET_US = 50 * MS_US
+"""The window grows while bytes wait for less than this before the peer reads them."""
+
+BASE_FOR_US = 60 * SECOND_US
+"""The shortest way to the peer and back is measured anew after this time."""
+
+REORDERED_BYTES = 4_096
+"""So many bytes may still be on their way when later ones have come. More are lost."""
+
+TAKEN_BYTES = 8_192
+"""A peer says how far it has read after this many bytes. A window holds four times as many."""
+
+WAITING_BYTES_MAX = 262_144
+"""When more than this waits for the window to open, all of it is dropped."""
 
 LOST_AFTER_US = SECOND_US
 """What was pushed longer ago is in flight no more."""
@@ -24,7 +56,10 @@ ANSWERS_WITHIN_US = 300 * MS_US
 """A peer that is only slow says within this time how far it has read."""
 
 BEHIND_PAUSE_US = 200 * MS_US
-"""For this long after something was not pushed to it, a peer is told what there is."""
+"""After rumors were dropped, nothing is pushed for this long, and the peer is told what there is."""
+
+RESTARTED_BYTES = 1 << 24
+"""A pusher that counts from so much lower than before has begun anew."""
 
 
 class _Pushed(NamedTuple):
@@ -35,39 +70,101 @@ class _Pushed(NamedTuple):
 
 @dataclass(slots=True)
 class PushWindow:
-    """What is in flight over one link, and what came over it and is not acknowledged."""
+    """What is in flight over one link, and how much may be."""
 
+    limit: int = FIRST_BYTES
+    """The window, in bytes."""
     in_flight: int = 0
     """Bytes."""
-    unacknowledged: int = 0
-    """Bytes that came and that the peer was not told of yet."""
+    waiting: int = 0
+    """Bytes that wait for the window to open."""
+    _waiting: deque[tuple[Rumor, int]] = field(default_factory=deque)
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
     _answered_at: int = -ANSWERS_WITHIN_US
+    _base_us: int = SECOND_US
+    """The shortest time in which bytes were acknowledged."""
+    _base_until: int = 0
+    _acknowledged: int = 0
+    _came: int = 0
+    _missing: int = 0
+    """The most bytes that were ever acknowledged and had not come."""
+    _halved_at: int = -TARGET_US
 
-    def push(self, at: int, size: int, limit: int, now: Micros) -> bool:
-        """This many bytes are to be pushed. True: there is room for them."""
+    def push(self, rumor: Rumor, size: int, now: Micros) -> bool:
+        """A rumor of this many bytes is to be pushed. False: not now, or not at all."""
+        if self.is_behind(now):
+            return False
+        if not self._waiting and self._begin(rumor, size, now):
+            return True
+        self._waiting.append((rumor, size))
+        self.waiting += size
+        if self.waiting > WAITING_BYTES_MAX:
+            self.drop_waiting()
+            self._behind_until = now + BEHIND_PAUSE_US
+        return False
+
+    def drop_waiting(self) -> None:
+        """What waits is not pushed at all."""
+        self._waiting.clear()
+        self.waiting = 0
+
+    def take_waiting(self, now: Micros) -> list[Rumor]:
+        """The rumors that waited, and for which there is room now."""
+        rumors: list[Rumor] = []
+        while self._waiting and self._begin(*self._waiting[0], now):
+            rumor, size = self._waiting.popleft()
+            self.waiting -= size
+            rumors.append(rumor)
+        return rumors
+
+    def _begin(self, rumor: Rumor, size: int, now: Micros) -> bool:
+        """From now on these bytes are in flight, if there is room for them."""
         while self._pushed and now - self._pushed[0].when > LOST_AFTER_US:
             self.in_flight -= self._pushed.popleft().size
-        if self.in_flight and self.in_flight + size > limit:
-            self._behind_until = now + BEHIND_PAUSE_US
+        if self.in_flight and self.in_flight + size > self.limit:
             return False
-        self._pushed.append(_Pushed(at, size, now))
+        self._pushed.append(_Pushed(rumor.at, size, now))
         self.in_flight += size
         return True
 
-    def taken(self, at: int, now: Micros) -> None:
-        """The peer has read up to this byte."""
-        self._answered_at = now
-        while self._pushed and self._pushed[0].at <= at:
-            self.in_flight -= self._pushed.popleft().size
+    def taken(self, at: int, came: int, room: int, now: Micros) -> None:
+        """The peer has read up to byte `at`, and `came` bytes came there over this link by then.
 
-    def came(self, size: int) -> bool:
-        """This many bytes came from the peer. True: it is to be told how far they were read."""
-        self.unacknowledged += size
-        if self.unacknowledged < TAKEN_BYTES:
+        It grants the link this much `room`.
+        """
+        self._answered_at = now
+        was, delay_us = self.in_flight, 0
+        while self._pushed and self._pushed[0].at <= at:
+            pushed = self._pushed.popleft()
+            self.in_flight -= pushed.size
+            delay_us = now - pushed.when
+        acknowledged = was - self.in_flight
+        if acknowledged:
+            self._note_delay(delay_us, now)
+            if self._has_lost(acknowledged, came) and now - self._halved_at > TARGET_US:
+                self._halved_at = now
+                self.limit //= 2
+            elif 2 * was >= self.limit:
+                off = min(TARGET_US - (delay_us - self._base_us), TARGET_US)
+                self.limit += STEP_BYTES * acknowledged * off // (self.limit * TARGET_US)
+        self.limit = max(min(self.limit, room), LEAST_BYTES)
+
+    def _note_delay(self, delay_us: int, now: Micros) -> None:
+        if now >= self._base_until:
+            self._base_us, self._base_until = delay_us, now + BASE_FOR_US
+        self._base_us = min(self._base_us, delay_us)
+
+    def _has_lost(self, acknowledged: int, came: int) -> bool:
+        """Whether more is missing now than ever before. Bytes that were overtaken come later."""
+        self._acknowledged += acknowledged
+        if came < self._came:  # The peer counts anew.
+            self._acknowledged, self._missing = came, 0
+        self._came = came
+        missing = self._acknowledged - came
+        if missing <= self._missing + REORDERED_BYTES:
             return False
-        self.unacknowledged = 0
+        self._missing = missing
         return True
 
     def answers(self, now: Micros) -> bool:
@@ -79,5 +176,32 @@ class PushWindow:
         return sum(pushed.size for pushed in self._pushed if now - pushed.when <= LOST_AFTER_US)
 
     def is_behind(self, now: Micros) -> bool:
-        """Whether something was not pushed lately, so that the peer has to be told of it."""
+        """Whether rumors were dropped lately, so that the peer has to be told of what there is."""
         return now < self._behind_until
+
+
+@dataclass(slots=True)
+class Reading:
+    """What came over one link, at its other end."""
+
+    came: int = 0
+    """Bytes."""
+    _at: int = 0
+    """The end of the part that is being read. What was pushed before it was read."""
+    _read: tuple[int, int] = (0, 0)
+    """(at, came): how far all was read, and how much had come by then."""
+    _untold: int = 0
+
+    def take(self, at: int, size: int) -> tuple[int, int] | None:
+        """This many bytes came, of the part that ends at `at`.
+
+        Return (at, came) if the pusher is to be told how far they were read.
+        """
+        if at > self._at or at < self._at - RESTARTED_BYTES:
+            self._read, self._at = (self._at, self.came), at
+        self.came += size
+        self._untold += size
+        if self._untold < TAKEN_BYTES:
+            return None
+        self._untold = 0
+        return self._read

@@ -10,7 +10,14 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import NodeId, Spans
+from flc_udp.model.units import MS_US, SECOND_US
+
+FLOWS_US = 60 * MS_US
+"""What the tree brings in order flows as long as more of it comes within this time."""
+
+FLOWS_MAX_US = SECOND_US
+"""What a teller holds and the tree has not brought after this time does not flow."""
 
 TELLERS_MAX = 4
 """A want remembers at most this many tellers."""
@@ -79,8 +86,24 @@ class WantedLog:
     asker: Asker | None = None
     """None: nobody is asking for it."""
     failures: int = 0
+    flowed_at: int = -FLOWS_US
+    """When the tree last brought some of it."""
+    mark: int = 0
+    """The tree is to bring this seq of it."""
+    marked_at: int = 0
     floors: Floors | None = None
     """It exists once some member told that it has deleted what is wanted."""
+
+    def flows(self, missing: Spans, now: int) -> bool:
+        """Whether the tree brings it in order, and has only not brought all of it yet.
+
+        It is not asked for then: under load it may be on its way for longer than any grace.
+        """
+        if now >= self.flowed_at + FLOWS_US or missing.count() != self.upper - missing.first + 1:
+            return False
+        if missing.first > self.mark:
+            self.mark, self.marked_at = self.upper, now
+        return now < self.marked_at + FLOWS_MAX_US
 
     def tell(self, upper: int, teller: NodeId) -> bool:
         """`teller` holds the log up to `upper`. Return whether that is more than was known."""

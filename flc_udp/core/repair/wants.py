@@ -24,7 +24,14 @@ from heapq import heappop, heappush
 from itertools import islice
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, Missing
-from flc_udp.core.repair.wanted_log import ENOUGH, FAILURES_MAX, Asker, Floors, WantedLog
+from flc_udp.core.repair.wanted_log import (
+    ENOUGH,
+    FAILURES_MAX,
+    FLOWS_US,
+    Asker,
+    Floors,
+    WantedLog,
+)
 from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import NEVER, SECOND_US, Micros
@@ -145,6 +152,12 @@ class Wants:
         if wanted.tell(upper, teller):
             self._uncounted[log] = None
 
+    def flowed(self, log: LogId, now: Micros) -> None:
+        """The tree brought some of a log."""
+        wanted = self._wanted.get(log)
+        if wanted is not None:
+            wanted.flowed_at = now
+
     def missing(self, log: LogId) -> Spans:
         """What is wanted of a log, and missing now."""
         wanted = self._wanted.get(log)
@@ -172,14 +185,21 @@ class Wants:
 
         What was due first comes first, so no log waits for others that keep bringing messages.
         """
-        for log in self._uncounted:  # Those in a pull are counted when it is over.
+        uncounted, self._uncounted = self._uncounted, {}
+        for log in uncounted:  # Those in a pull are counted when it is over.
             if (wanted := self._wanted.get(log)) is not None and wanted.asker is None:
-                self._count(log, wanted)
-        self._uncounted.clear()
+                if wanted.flows(self._gaps(log, wanted.upper), now):
+                    self._uncounted[log] = None
+                else:
+                    self._count(log, wanted)
         while self._later and self._later[0][0] <= now:
             due_at, log = heappop(self._later)
             wanted = self._wanted.get(log)
-            if wanted is not None and wanted.asker is None and wanted.due_at == due_at:
+            if wanted is None or wanted.asker is not None or wanted.due_at != due_at:
+                continue
+            if wanted.flows(self._gaps(log, wanted.upper), now):
+                self._wait(log, wanted, wanted.flowed_at + FLOWS_US)
+            else:
                 self._ready[log] = None
 
     def take_due(self, now: Micros, live: Collection[NodeId], *, is_busy: bool) -> Chosen:

@@ -2,20 +2,22 @@
 
 Rules. Nothing is shown before the Node shows it, though the log may hold it a moment sooner: only
 then is it known who said it. A follower that has seen everything gets new messages as they are
-shown, encoded once for all followers. For a follower that is behind, because it began in the past
-or reads slowly, nothing is kept in memory: it reads on from the log whenever its reader has room.
-So a follower costs a few numbers, however far behind it is.
+shown, rendered and joined once for all followers of a room. For a follower that is behind, because
+it began in the past or reads slowly, nothing is kept in memory: it reads on from the log whenever
+its reader has room. So a follower costs a few numbers, however far behind it is.
 """
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Protocol
+from itertools import chain
+from typing import NamedTuple, Protocol
 
-from flc_udp.daemon.records import encode
+from flc_udp.core.effects import Deliver
 from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
+from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.store.reader import Reader, messages_of
 from flc_udp.wire.message_json import message_record
@@ -29,22 +31,58 @@ READ_AGAIN_S = 1.0
 Own = dict[LogId, Spans]
 """What was said over one connection: spans of logs."""
 
+NOT_OWN = b"false}"
 
-class Line:
-    """A message on its way to followers. Its record is encoded at most once."""
 
-    __slots__ = ("_json", "message", "position")
+class Line(NamedTuple):
+    """A message on its way to followers, as far as it is the same for all of them."""
 
-    def __init__(self, position: int, message: Message) -> None:
-        self.position = position
-        self.message = message
-        self._json: str | None = None
+    position: int
+    log: LogId
+    seq: int
+    room: str
+    text: bytes
+    """Its record, up to whether the reader said it."""
 
-    def json(self) -> str:
-        """The message's record."""
-        if self._json is None:
-            self._json = encode(message_record(self.message))
-        return self._json
+
+def render(rows: Iterable[tuple[int, Message]]) -> list[Line]:
+    """The lines of (position, message)."""
+    return [
+        Line(
+            position,
+            message.log,
+            message.seq,
+            message.room,
+            b'{"message":%b,"position":%d,"own":' % (compact(message_record(message)), position),
+        )
+        for position, message in rows
+    ]
+
+
+class NewLines:
+    """What was just shown. It is rendered when the first follower wants it."""
+
+    def __init__(self, deliver: Deliver) -> None:
+        self.first, self.last = deliver.position, deliver.last
+        self.logs = {block.log for block in deliver.blocks}
+        self._blocks = deliver.blocks
+        self._lines: list[Line] | None = None
+        self._joined: dict[str | None, bytes] = {}
+
+    def lines(self) -> list[Line]:
+        """All lines."""
+        if self._lines is None:
+            messages = chain.from_iterable(block.messages() for block in self._blocks)
+            self._lines = render(enumerate(messages, self.first))
+        return self._lines
+
+    def joined(self, room: str | None) -> bytes:
+        """The lines of a room, or of all, for whoever has said none of them."""
+        if room not in self._joined:
+            texts = [line.text for line in self.lines() if room in (None, line.room)]
+            joined = b"false}\n".join(texts)
+            self._joined[room] = joined and joined + NOT_OWN
+        return self._joined[room]
 
 
 class Outlet(Protocol):
@@ -56,8 +94,8 @@ class Outlet(Protocol):
     def is_full(self) -> bool:
         """Whether the reader at the other end does not keep up, or has gone."""
 
-    def write(self, line: str) -> None:
-        """Send one line, together with others, at the next flush."""
+    def write(self, line: bytes) -> None:
+        """Send one line or more, together with others, at the next flush."""
 
     def flush_soon(self) -> None:
         """Flush when this turn of the loop is done."""
@@ -73,7 +111,7 @@ class Follow:
     room: str | None
     position: int
     """Everything up to this position was written, or is of another room."""
-    tag: str
+    tag: bytes
     """What ends each line: the id of the request."""
     catches_up_at: int | None
     """It has caught up when it has passed this position. None: it has, and its reader was told."""
@@ -108,32 +146,35 @@ class Follow:
         shown = self.shown.position
         page = self.reader.after(self.position, self.room, PAGE_BLOCKS)
         page = [row for row in page if row[0] <= shown]
-        for position, message in messages_of(page, self.position):
-            self._write(Line(position, message))
+        self._write(render(messages_of(page, self.position)))
         self.position = page[-1][0] if page else max(self.position, shown)
         self._say_caught_up()
         return bool(page)
 
-    def show(self, lines: Sequence[Line]) -> None:
+    def show(self, new: NewLines) -> None:
         """Take what was just shown. A follower that is behind reads on from the log."""
-        if not lines or self.position < lines[0].position - 1 or self.outlet.is_full:
+        if self.position < new.first - 1 or new.last < new.first or self.outlet.is_full:
             self.pump()
             return
-        for line in lines:
-            if line.position > self.position and self.room in (None, line.message.room):
-                self._write(line)
-        self.position = max(self.position, lines[-1].position)
+        if self.position >= new.last:
+            return
+        own = self.outlet.own
+        if self.position < new.first and not self.tag and new.logs.isdisjoint(own):
+            if joined := new.joined(self.room):
+                self.outlet.write(joined)
+        else:
+            lines = (line for line in new.lines() if self.room in (None, line.room))
+            self._write(line for line in lines if line.position > self.position)
+        self.position = new.last
         self._say_caught_up()
 
-    def _write(self, line: Line) -> None:
-        spans = self.outlet.own.get(line.message.log)
-        own = "true" if spans and line.message.seq in spans else "false"
-        self.outlet.write(
-            f'{{"message":{line.json()},"position":{line.position},"own":{own}{self.tag}}}'
-        )
+    def _write(self, lines: Iterable[Line]) -> None:
+        for line in lines:
+            spans = self.outlet.own.get(line.log)
+            own = b"true" if spans and line.seq in spans else b"false"
+            self.outlet.write(line.text + own + self.tag + b"}")
 
     def _say_caught_up(self) -> None:
         if self.catches_up_at is not None and self.position >= self.catches_up_at:
             self.catches_up_at = None
-            position = self.position
-            self.outlet.write(f'{{"caught_up":true,"position":{position}{self.tag}}}')
+            self.outlet.write(b'{"caught_up":true,"position":%d%b}' % (self.position, self.tag))

@@ -6,11 +6,11 @@ Every function here raises FlcError, which names the argument and says what is a
 import base64
 import binascii
 import datetime as dt
-import json
 from collections.abc import Sequence
 
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.model.json_lines import read_json
 from flc_udp.model.labels import check_label
 from flc_udp.waist.ports import Once
 from flc_udp.wire.message_json import Record
@@ -40,11 +40,9 @@ def parse(line: bytes, size: int) -> Record:
     if size > LINE_BYTES_MAX:
         raise FlcError(f"a line of {size} bytes", f"{LINE_BYTES_MAX} bytes are allowed")
     try:
-        request = json.loads(line)
+        request = read_json(line)
     except ValueError as error:
         raise FlcError(f"a line is not JSON: {error}", EXAMPLE) from error
-    except RecursionError as error:
-        raise FlcError("a line is nested too deeply", "a request is flat") from error
     if not isinstance(request, dict):
         raise FlcError("a line is not a JSON object", EXAMPLE)
     return request

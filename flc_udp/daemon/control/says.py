@@ -15,9 +15,9 @@ from typing import Protocol
 
 from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.records import encode
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
@@ -48,7 +48,7 @@ class Say(Post):
         "speaker", "tag", "timeout_s", "unknown", "wait",
     )  # fmt: skip
 
-    def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: str) -> None:
+    def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: bytes) -> None:
         """Read a request; raises FlcError. `tag` is what ends its answer: the request's id."""
         room, author = request.get("room"), request.get("as") or says.name
         if not isinstance(room, str) or not isinstance(author, str):
@@ -91,9 +91,9 @@ class Say(Post):
         for seq in range(self.low, self.durable + 1):
             yield Dot(self.log, seq)
 
-    def finish(self, answer: str) -> None:
+    def finish(self, answer: bytes) -> None:
         """Write its answer, an object without its last brace, when its turn has come."""
-        self.answer = f"{answer}{self.tag}}}".encode()
+        self.answer = answer + self.tag + b"}"
         self.speaker.flush_soon()
 
 
@@ -109,7 +109,7 @@ class Says:
         """The says of each client that numbers them. Their numbers rise."""
         self._newest: dict[str, int] = {}
 
-    def begin(self, speaker: Speaker, request: Record, tag: str) -> Say:
+    def begin(self, speaker: Speaker, request: Record, tag: bytes) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
         say = Say(self, speaker, request, tag)
         self._check_wait(say.wait)
@@ -179,7 +179,8 @@ class Says:
                 other.repeats.append(say)
                 return False
         found, newest = self._reader.once(client, say.n, say.old)
-        if newest < say.n + say.old - 1 and not say.bodies:
+        is_new = newest < say.n + say.old - 1 and client not in self._under_way
+        if is_new and not say.bodies:
             self._begin(say)  # Those that had its numbers were refused.
             return False
         say.known = [dot for dot in found if dot is not None]
@@ -198,11 +199,11 @@ class Says:
 
     def _answer(self, say: Say, more: Record | None = None) -> None:
         if not say.is_many and say.error is not None:
-            say.finish(encode({"ok": False, **_told(say.error)})[:-1])
+            say.finish(compact({"ok": False, **_told(say.error)})[:-1])
             return
         if not say.is_many and more is None and not say.known:
             dot = f"{say.log.hex()}:{say.durable}"
-            say.finish(f'{{"ok":true,"dot":"{dot}","position":{say.position}')
+            say.finish(f'{{"ok":true,"dot":"{dot}","position":{say.position}'.encode())
             return
         record: Record = {"ok": say.error is None}
         if say.is_many:
@@ -214,7 +215,7 @@ class Says:
         record["position"] = say.position or None
         if say.known and not say.bodies:
             record["again"] = True
-        say.finish(encode(record | (more or {}))[:-1])
+        say.finish(compact(record | (more or {}))[:-1])
 
     @staticmethod
     def _partly(say: Say, error: FlcError) -> Record:

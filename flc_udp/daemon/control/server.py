@@ -12,22 +12,21 @@ until it does. So what a connection costs is bounded, however it behaves.
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import cast
 
 from flc_udp.core.effects import Deliver
-from flc_udp.daemon.control.follow import Follow, Line, Own
+from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
 from flc_udp.daemon.control.says import Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
-from flc_udp.daemon.records import encode
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
 
@@ -68,7 +67,7 @@ class ControlConnection(asyncio.Protocol):
         """Messages of the says that wait."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._output: list[str] = []
+        self._output: list[bytes] = []
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -120,7 +119,7 @@ class ControlConnection(asyncio.Protocol):
             self._partial.clear()  # Its end is still waited for; then the line is refused.
         elif rest:
             self._partial.append(rest)
-        self.flush()
+        self.settle()
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
@@ -164,11 +163,11 @@ class ControlConnection(asyncio.Protocol):
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
-    def _say(self, request: Record, tag: str) -> None:
+    def _say(self, request: Record, tag: bytes) -> None:
         try:
             say = self._host.says.begin(self, request, tag)
         except (FlcError, StoreFailed) as error:
-            self._says.append(f"{encode(_refusal(error))[:-1]}{tag}}}".encode())
+            self._says.append(compact(_refusal(error))[:-1] + tag + b"}")
         else:
             self._says.append(say)
             self._unanswered += len(say.requested)
@@ -184,7 +183,7 @@ class ControlConnection(asyncio.Protocol):
             if not isinstance(say, bytes):
                 self._unanswered -= len(say.requested)
             says.popleft()
-            self._output.append(answer.decode())
+            self._output.append(answer)
 
     def _read_or_not(self) -> None:
         """Read on only while the client's says are taken, and its answers are read."""
@@ -218,10 +217,10 @@ class ControlConnection(asyncio.Protocol):
         self.follows.append(follow)
         follow.pump()
 
-    def show(self, lines: Sequence[Line]) -> None:
+    def show(self, new: NewLines) -> None:
         """Show new messages to the follows that have seen all before. The others read on."""
         for follow in self.follows:
-            follow.show(lines)
+            follow.show(new)
         self._host.flush_soon(self)
 
     # --- Lists ------------------------------------------------------------------------------------
@@ -256,14 +255,14 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Output -----------------------------------------------------------------------------------
 
-    def write(self, line: str) -> None:
+    def write(self, line: bytes) -> None:
         """Write one line, together with others, at the end of the turn."""
         self._output.append(line)
 
     def _answer(self, record: Record, request_id: object) -> None:
         if request_id is not None:
             record["id"] = request_id
-        self._output.append(encode(record))
+        self._output.append(compact(record))
 
     def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
         self._answer(_refusal(error), request_id)
@@ -272,16 +271,19 @@ class ControlConnection(asyncio.Protocol):
         """Write what has gathered, once, when this turn of the loop is done."""
         self._host.flush_soon(self)
 
+    def settle(self) -> None:
+        """A turn of the loop is done: write what has gathered, and see how the client goes on."""
+        self.flush()
+        self._read_or_not()
+        self._end_if_done()
+
     def flush(self) -> None:
         """Write what has gathered, in one write."""
         self._answer_says()
         output, self._output = self._output, []
         if output and self._transport is not None and not self._transport.is_closing():
-            output.append("")
-            # Half a surrogate pair, which JSON can say and UTF-8 cannot, goes back as it came.
-            self._transport.write("\n".join(output).encode(errors="backslashreplace"))
-        self._read_or_not()
-        self._end_if_done()
+            output.append(b"")
+            self._transport.write(b"\n".join(output))
 
     @property
     def unread_bytes(self) -> int:
@@ -289,9 +291,9 @@ class ControlConnection(asyncio.Protocol):
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
 
 
-def _tag(request_id: object) -> str:
+def _tag(request_id: object) -> bytes:
     """What ends a record that answers a request."""
-    return "" if request_id is None else f',"id":{encode(request_id)}'
+    return b"" if request_id is None else b',"id":' + compact(request_id)
 
 
 def _refusal(error: FlcError | StoreFailed) -> Record:
@@ -371,10 +373,9 @@ class Control:
         following = [connection for connection in self._connections if connection.follows]
         if not following:
             return
-        messages = chain.from_iterable(block.messages() for block in deliver.blocks)
-        lines = [Line(at, message) for at, message in enumerate(messages, deliver.position)]
+        new = NewLines(deliver)
         for connection in following:
-            connection.show(lines)
+            connection.show(new)
 
     def admit(self, connection: ControlConnection) -> bool:
         """Whether one more connection is taken."""
@@ -397,4 +398,4 @@ class Control:
     def _flush_all(self) -> None:
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
-            connection.flush()
+            connection.settle()

@@ -7,9 +7,9 @@ died.
 
 import asyncio
 
-from flc_udp.daemon.records import encode
+from flc_udp.model.json_lines import compact
 
-REFUSAL = encode({"ok": False, "error": "too many connections", "hint": "close some of them"})
+REFUSAL = compact({"ok": False, "error": "too many connections", "hint": "close some of them"})
 
 PATIENCE_S = 1.0
 """The other end has this long to read its answer and go."""
@@ -29,7 +29,7 @@ class TurnedAway:
     def add(self, transport: asyncio.Transport) -> None:
         """Say why, and close when the other end does, or soon."""
         self.count += 1
-        transport.write(f"{REFUSAL}\n".encode())
+        transport.write(REFUSAL + b"\n")
         self._lingering = [other for other in self._lingering if not other.is_closing()]
         if len(self._lingering) >= LINGERING_MAX:
             transport.close()

@@ -41,9 +41,9 @@ from flc_udp.daemon.hooks.environment import Run
 from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages
 from flc_udp.daemon.hooks.shell import How, Shell
 from flc_udp.daemon.notices import HookFailed
-from flc_udp.daemon.records import encode
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import StoreFailed
+from flc_udp.model.json_lines import compact
 from flc_udp.model.notices import Notice
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record
@@ -145,7 +145,7 @@ class Hook:
                 await self._has_news.wait()
                 continue
             environ = {**self._environ, **run.environ}
-            line = encode(run.record) + "\n"
+            line = compact(run.record) + b"\n"
             self.running += 1
             try:
                 ended = await self._shell.run(self.command, environ, line, self._timeout_s)

@@ -44,7 +44,7 @@ class Shell:
         self._is_closed = False
 
     async def run(
-        self, command: str, environ: Mapping[str, str], stdin: str, timeout_s: float
+        self, command: str, environ: Mapping[str, str], stdin: bytes, timeout_s: float
     ) -> Ended:
         """Run a command. What it writes goes to the node's standard error."""
         loop = asyncio.get_running_loop()
@@ -74,12 +74,14 @@ class Shell:
 
 
 def _start(
-    command: str, environ: Mapping[str, str], stdin: str
+    command: str, environ: Mapping[str, str], stdin: bytes
 ) -> tuple[subprocess.Popen[bytes], int]:
-    # Names and rooms are UTF-8, whatever the locale is. Half of a surrogate pair is lost.
-    encoded = {name.encode(): text.encode(errors="replace") for name, text in environ.items()}
+    # Names and rooms are UTF-8, whatever the locale is. A path keeps bytes that are none.
+    encoded = {
+        name.encode(): text.encode(errors="surrogateescape") for name, text in environ.items()
+    }
     with os.fdopen(os.memfd_create("flc-record"), "w+b") as file:
-        file.write(stdin.encode(errors="replace"))
+        file.write(stdin)
         file.seek(0)
         # It gets a session of its own: a Ctrl-C in the node's terminal is meant for the node.
         process = subprocess.Popen(

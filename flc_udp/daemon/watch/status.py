@@ -187,5 +187,5 @@ def _health(health: HealthFacts) -> Record:
         "score_max": health.score_max,
         "multiplier": health.multiplier,
         "counts": plain(health.counts),
-        "last_s_ago": {change: round(ago_us / 1e6, 1) for change, ago_us in last},
+        "last_s_ago": {change.value: round(ago_us / 1e6, 1) for change, ago_us in last},
     }

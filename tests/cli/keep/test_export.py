@@ -23,19 +23,22 @@ from flc_udp.cli.keep.export import (
     lines,
 )
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
-from flc_udp.client import compact
 from flc_udp.model.block import Block, hash_of
 from flc_udp.model.errors import FlcError
+from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.schema import MIGRATIONS
 from tests.cli.down import directory_of
 from tests.cli.fake import Flc, Spawn
-from tests.model.stories import Story, variant
-from tests.store.nodes import EVERYTHING, Node, Step, bursts, size, tell
+from tests.model.stories import Story, counts, steps, variant
+from tests.store.nodes import EVERYTHING, Node, size
 
 STEPS = [("ann", "lobby", None), ("bob", "ops", 0), ("bob", "lobby", 0), ("ann", "lobby", 2)]
+
+
+Steps = list[tuple[str, str, int | None]]
 
 
 class Disk:
@@ -65,7 +68,7 @@ class Disk:
 
 def exported(connection: sqlite3.Connection, room: str | None = None) -> bytes:
     """What `flc export` prints."""
-    return b"".join(line.encode() + b"\n" for line in lines(connection, room))
+    return b"".join(line + b"\n" for line in lines(connection, room))
 
 
 def export_of(*blocks: Block) -> bytes:
@@ -77,7 +80,7 @@ def export_of(*blocks: Block) -> bytes:
 
 def lines_of(*blocks: Block) -> bytes:
     """The lines of blocks, without a head."""
-    return b"".join(line.encode() + b"\n" for block in blocks for line in block_lines(block))
+    return b"".join(line + b"\n" for block in blocks for line in block_lines(block))
 
 
 def swapped(whole: bytes, old: bytes, new: bytes) -> bytes:
@@ -89,10 +92,12 @@ def swapped(whole: bytes, old: bytes, new: bytes) -> bytes:
 bodies = st.lists(st.text(max_size=20) | st.binary(max_size=20), min_size=1, max_size=5)
 
 
-@given(steps=bursts(0, 20), bodies=bodies)
-def test_an_export_is_the_whole_history(steps: list[Step], bodies: list[str | bytes]) -> None:
+@given(steps=steps, counts=counts, bodies=bodies)
+def test_an_export_is_the_whole_history(
+    steps: Steps, counts: list[int], bodies: list[str | bytes]
+) -> None:
     """Imported into nothing it is the same heads, frontiers and lines; imported again, nothing."""
-    story = tell(steps)
+    story = Story(steps, counts)
     story.say("ann", "lobby", *bodies)
     node, other = Node(story), Disk()
     node.catch_up()
@@ -107,10 +112,10 @@ def test_an_export_is_the_whole_history(steps: list[Step], bodies: list[str | by
     assert (again.imported, again.held) == (0, 2 * size(story.said))
 
 
-@given(steps=bursts(1, 20), data=st.data())
-def test_an_export_of_what_was_pruned(steps: list[Step], data: st.DataObject) -> None:
+@given(steps=steps, counts=counts, data=st.data())
+def test_an_export_of_what_was_pruned(steps: Steps, counts: list[int], data: st.DataObject) -> None:
     """Floor and base go with it: equal roots, and equal lines from the floor on."""
-    story = tell(steps)
+    story = Story(steps, counts)
     nodes = [Node(story), Node(story)]
     for node in nodes:
         for _ in range(data.draw(st.integers(0, len(story.said)))):
@@ -134,10 +139,12 @@ def test_an_export_of_what_was_pruned(steps: list[Step], data: st.DataObject) ->
     assert other.take(export).imported == 0
 
 
-@given(steps=bursts(1, 20), data=st.data())
-def test_whatever_is_imported_the_log_stays_sound(steps: list[Step], data: st.DataObject) -> None:
+@given(steps=steps, counts=counts, data=st.data())
+def test_whatever_is_imported_the_log_stays_sound(
+    steps: Steps, counts: list[int], data: st.DataObject
+) -> None:
     """A line less, twice or moved, a byte changed, an end cut off: whatever is taken is sound."""
-    node = Node(tell(steps))
+    node = Node(Story(steps, counts))
     node.catch_up()
     node.retain(data.draw(st.integers(0, 3)))
     spoiled = exported(node.disk).splitlines(keepends=True)
@@ -280,6 +287,8 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "deep", first + b"[" * 100_000 + b"\n", 0, "line 2 is no JSON"
     bare = json.loads(rows[0])
     del bare["encoded"]
+    deep_head = b'{"flc_export":%b1%b}' % (b"[" * 1_000, b"]" * 1_000)
+    yield "a deep head", deep_head, 0, "line 1 is no JSON"
     yield "of flc log", first + json.dumps(bare).encode() + b"\n", 0, "without the bytes"
     yield "later format", swapped(whole, b'"flc_export":1', b'"flc_export":2'), 0, "of format 2"
     yield (
@@ -290,15 +299,15 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     )
     for number in ("many", True, -1, 1 << 62):
         odd = ExportHead(room=None, messages=number, base=0, floor=0, logs=1, root="")  # type: ignore[arg-type]  # odd
-        yield f"{number!r} messages", head_line(odd).encode(), 0, "number out of range"
+        yield f"{number!r} messages", head_line(odd), 0, "number out of range"
     ops = ExportHead(room="ops", messages=1, base=0, floor=0, logs=1, root="")
-    yield "one room's", head_line(ops).encode(), 0, "line 1 begins an export of room 'ops' alone"
+    yield "one room's", head_line(ops), 0, "line 1 begins an export of room 'ops' alone"
     edited = rows[1].replace(b'"hi"', b'"ho"')
     yield "edited", whole.replace(rows[1], edited), 1, "line 3 has another body than the bytes of"
     yield "no base64", first + b'{"encoded":"?"}\n', 0, "bytes that are no base64"
     yield "no message", first + b'{"encoded":"wAA="}\n', 0, "bytes that are no block: "
     yield "base changed", first + b'{"base":"kcA="}\n', 0, "has a base whose hash is wrong"
-    bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()}).encode()
+    bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()})
     yield "no base", first + bare_base, 0, "has a base that cannot be read"
     yield "one too many", whole + rows[0], 4, "line 6 has a message in a wrong place"
     last = str(said[3].dot)
@@ -413,7 +422,7 @@ class TestLaterMessages:
         dot = record["dot"]
         for edited in ({**record, field: value}, {k: v for k, v in record.items() if k != field}):
             if "dot" in edited:
-                lines[number - 1] = compact(edited).encode() + b"\n"
+                lines[number - 1] = compact(edited) + b"\n"
                 problem = f"line {number} has another {field} than the bytes of {dot} say"
                 check_refused(lines, problem, kept)
 
@@ -448,7 +457,7 @@ class TestLaterMessages:
     def test_the_bytes_of_a_block_in_the_line_of_a_later_message(self) -> None:
         """They stand with its first message only."""
         lines, kept = later(3)
-        lines[2] = compact({**json.loads(lines[2]), **json.loads(lines[1])}).encode() + b"\n"
+        lines[2] = compact({**json.loads(lines[2]), **json.loads(lines[1])}) + b"\n"
         check_refused(lines, "line 3 has a message in a wrong place", kept)
 
     @pytest.mark.parametrize("first", [1, 2, 3])
@@ -465,7 +474,7 @@ class TestLaterMessages:
         disk = Disk()
         if is_durable:
             disk.log.append([block])
-        lines = head_line(head).encode() + b"\n" + lines_of(block, other)
+        lines = head_line(head) + b"\n" + lines_of(block, other)
         assert f"line 5 has other bytes for {other.dot}" in disk.refuses(lines)
         assert disk.log.reader().counts()[0] == 3
 

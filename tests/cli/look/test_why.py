@@ -32,9 +32,7 @@ from flc_udp.model.past import Past
 from flc_udp.store.log import Log, Reader
 from flc_udp.wire.message_json import message_record
 from tests.cli.fake import Ended, Flc
-from tests.model.stories import Story
-from tests.store.nodes import Step, bursts
-from tests.store.nodes import tell as tell_bursts
+from tests.model.stories import Story, counts, steps
 
 UNKNOWN = "00000000000000ff:9"
 
@@ -307,13 +305,15 @@ async def check_all(reader: Reader, story: Story, appended: list[Block]) -> None
             assert await order(reader, one, other) == expected
 
 
-@given(steps=bursts(0, 12), seed=st.integers(0, 99), page=st.sampled_from([1, 2, 3, 256]))
-def test_it_agrees_with_what_authors_had_heard(steps: list[Step], seed: int, page: int) -> None:
+@given(steps=steps, counts=counts, seed=st.integers(0, 99), page=st.sampled_from([1, 2, 3, 256]))
+def test_it_agrees_with_what_authors_had_heard(
+    steps: list[tuple[str, str, int | None]], counts: list[int], seed: int, page: int
+) -> None:
     """Whatever was said and heard, one by one or at once, and appended in whatever order.
 
     However small the pages are, in which it is read.
     """
-    story = tell_bursts(steps)
+    story = Story(steps[:12], counts)
     appended = reordered(story, random.Random(seed))
     disk = sqlite3.connect(":memory:")
     log = Log.over(disk)

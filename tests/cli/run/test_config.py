@@ -71,6 +71,22 @@ def test_what_is_changed_is_printed(
     assert changed["probe_interval_ms"] == PROFILES["local"]["probe_interval_ms"]
 
 
+def test_a_path_that_is_no_unicode_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """TOML cannot name it, and a file that names another path would be believed."""
+    monkeypatch.setenv("FLC_DATA", "/caf\udce9")
+
+    assert main(["config"]) == 1
+    assert capsys.readouterr() == (
+        "",
+        (
+            "error: '/caf\\udce9' is not Unicode, which all of a TOML file has to be\n"
+            "hint: give it by a flag or in the environment\n"
+        ),
+    )
+
+
 def test_what_cannot_be_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """A mistake is told as `flc run` would tell it, and nothing is started."""
     path = tmp_path / "flc.toml"
