@@ -16,7 +16,7 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from flc_udp.config import SEQ_LIMIT
+from flc_udp.config import BODIES_MAX
 from flc_udp.model.block import Block, Origin, hash_of
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
@@ -89,7 +89,7 @@ class Causal:
         return held is not None and dot.seq in held
 
     def contradicts(self, dot: Dot, encoded: bytes) -> bool:
-        """Whether a block with this first dot, which is known, is another one, as far as is seen.
+        """Whether a block with this first dot, which is known, may be another one: it is read then.
 
         The bytes of a log's head and of waiting blocks are known. A fork further back shows in the
         parent of the next block.
@@ -98,7 +98,7 @@ class Causal:
         if dot.seq > head.seq:
             arrival = self.held.get(dot)
             return arrival is None or arrival.block.encoded != encoded
-        begins = self._begins.get(dot.log, SEQ_LIMIT)
+        begins = self._begins.get(dot.log, head.seq - BODIES_MAX)
         return dot.seq > begins or (dot.seq == begins and hash_of(encoded) != head.hash)
 
     def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
@@ -111,7 +111,8 @@ class Causal:
         block = arrival.block
         head = self.heads.get(block.log, NO_HEAD)
         if block.first <= head.seq:
-            is_same = block.last < head.seq or block.hash == head.hash
+            begins = self._begins.get(block.log, head.seq)
+            is_same = block.last < begins or block.hash == head.hash
             return (Outcome.DUPLICATE if is_same else Outcome.FORKED), []
         blocker = self._blocker(block, head)
         if blocker is None:
@@ -190,6 +191,7 @@ class Causal:
                 if other.first <= block.last:
                     self._release(other)
                     self._drops[Drop.BROKEN_CHAIN] += 1
+            self._forget_released()
 
     def _wake(self, block: Block) -> list[Arrival]:
         """Those that waited for this block and lack nothing now. The others wait for their next."""
@@ -197,9 +199,7 @@ class Causal:
         by_seq = self._waiting_for[block.log]
         for seq in range(block.first, block.last + 1):
             for dot in by_seq.pop(seq, ()):
-                arrival = self.held.get(dot)
-                if arrival is None:
-                    continue  # It overlapped another one, and was refused.
+                arrival = self.held[dot]
                 blocker = self._blocker(arrival.block, self.head(dot.log))
                 if blocker is None:
                     self._release(arrival.block)
@@ -240,6 +240,10 @@ class Causal:
         while by_stamp and (self.held_messages > keep_messages or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
             self._drops[Drop.HOLDBACK_OVERFLOW] += 1
+        self._forget_released()
+
+    def _forget_released(self) -> None:
+        """Blocks that were dropped wait for nothing any more."""
         waiting, self._waiting_for = self._waiting_for, {}
         for log, by_seq in waiting.items():
             for seq, dots in by_seq.items():

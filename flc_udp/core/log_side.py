@@ -109,7 +109,7 @@ class LogSide:
         taken = self._links.came(sender, rumor.at, sum(map(len, rumor.blocks)))
         if taken is not None:
             self._out.send(source, taken)
-        if self._links.brought(sender, rumor.blocks, is_new=is_new):
+        if self._links.brought(sender, rumor.blocks, now, is_new=is_new):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
@@ -161,17 +161,17 @@ class LogSide:
     ) -> bool:
         """Take a block that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
-        if dot is not None and self.causal.knows(dot):
-            if self.causal.contradicts(dot, encoded):
-                self.repair.exchange.tell_fork(dot)
-                return True
+        if dot and self.causal.knows(dot) and not self.causal.contradicts(dot, encoded):
             self._drops[Drop.DUPLICATE_BLOCK] += 1
             if receipt and dot.seq <= self._standing.held(dot.log):  # It is due now.
                 self._receipts_due[dot.log] = None
                 self._send_receipts()
             return False
         block = self._read(encoded)
-        if block is not None:
+        if block is not None and self._is_full:
+            self._drops[Drop.WAITING_FOR_THE_DISK] += 1
+            self.repair.not_taken(Dot(block.log, block.last), sender, now)
+        elif block is not None:
             self._links.heard(block, now)
             self._take(Arrival(block, sender, forward, receipt), now)
         return True
@@ -191,10 +191,6 @@ class LogSide:
         """Take in what seems new. Blocks of catch-up are those that are not to be forwarded."""
         block, sender = arrival.block, arrival.teller
         assert sender is not None
-        if self._is_full:
-            self._drops[Drop.WAITING_FOR_THE_DISK] += 1
-            self.repair.not_taken(Dot(block.log, block.last), sender, now)
-            return
         outcome, decided = self.causal.offer(arrival)
         match outcome:
             case Outcome.DECIDED:

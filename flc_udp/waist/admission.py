@@ -9,6 +9,8 @@ A post that is not taken yet waits, and the socket of the client that says it is
 No post is refused for this reason, and no client is shut out completely.
 """
 
+from math import inf
+
 from flc_udp.model.units import MS_US, Micros
 
 BEHIND_MESSAGES = 4_000
@@ -65,6 +67,8 @@ class Admission:
         if now - self._looked_at >= LOOK_PAUSE_US:
             self._look(now, behind)
         seconds, self._filled_at = (now - self._filled_at) / 1e6, now
+        if self.rate >= RATE_MOST:
+            return inf
         most = max(self.rate * BURST_S, 1)
         self._allowed = min(self._allowed + self.rate * seconds, most)
         return self._allowed
@@ -75,8 +79,9 @@ class Admission:
         A post is taken as a whole, so it may be more than was allowed: it is saved up afterwards.
         """
         self._taken += messages
-        self._allowed -= messages
-        self._is_wanted |= waiting > 0 and self._allowed < 1
+        if self.rate < RATE_MOST:
+            self._allowed -= messages
+            self._is_wanted |= waiting > 0 and self._allowed < 1
 
     def _look(self, now: Micros, behind: int) -> None:
         taken = self._taken * 1e6 / (now - self._looked_at)

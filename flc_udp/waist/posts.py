@@ -77,7 +77,8 @@ class Posts:
         is_first = True
         while self.waiting and allowed >= 1:
             post = self.waiting[0]
-            room -= pushed_bytes(sum(map(len, post.bodies)) + OVERHEAD_BYTES)
+            size = sum(map(len, post.bodies)) + OVERHEAD_BYTES
+            room -= size if len(post.bodies) > 1 else pushed_bytes(size)
             if room < 0 and not is_first:
                 return
             is_first = False
@@ -117,18 +118,15 @@ class Posts:
 
     def _pack(self, post: Post, packed: list[bytes]) -> None:
         """Pack those messages of a post that may be said, and note their places."""
-        before = len(packed)
-        refused = []
+        post.places = places = []
         for place, body in enumerate(post.bodies):
             try:
                 check_size(body, self.body_bytes_max)
                 packed.append(pack_body(body))
             except FlcError as error:
                 post.error = post.error or error
-                refused.append(place)
-        post.places = range(len(packed) - before)
-        if refused:
-            post.places = [place for place in range(len(post.bodies)) if place not in refused]
+            else:
+                places.append(place)
 
     def once_of(self, blocks: Sequence[Block]) -> tuple[tuple[str, int, Dot], ...]:
         """(client, n, dot) of those messages in these blocks that were said under a number."""

@@ -41,10 +41,11 @@ from flc_udp.core.push.receipts import Wait
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import NO_LOG, log_hash
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.block import Block, decode, pack_body
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import Head
-from flc_udp.model.message import Message, decode, history_key
+from flc_udp.model.message import history_key
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import Tags, parse_tags
 from flc_udp.waist.replays import Replays
@@ -73,8 +74,8 @@ class Party:
         self.first_id = bytes([number]) * 8
         self.address = Address(f"10.0.0.{number}", 7352)
         self.settings = settings
-        self.disk: list[Message] = []
-        self.pending: list[Message] = []
+        self.disk: list[Block] = []
+        self.pending: list[Block] = []
         self.commits_alone = True
         self.tags: Tags = ()
         self.reads: Callable[[Packet], Packet] = lambda packet: packet
@@ -163,9 +164,9 @@ class Party:
         """Everybody knows what it knows of members, so its probes carry none of that."""
         self.replica.acquaint((), self.talk.now)
 
-    def watch(self, message: Message, needed: int | None = None) -> Wait:
-        """Wait until others hold a message of its own."""
-        return self.replica.watch(message.seq, needed, self.talk.now)
+    def watch(self, block: Block, needed: int | None = None, *, seq: int | None = None) -> Wait:
+        """Wait until others hold a block of its own, or this message of it."""
+        return self.replica.watch(seq or block.last, needed, self.talk.now)
 
     def end_turn(self) -> list[Effect]:
         """What it has decided, not carried out."""
@@ -173,12 +174,18 @@ class Party:
 
     def history(self) -> list[str | bytes]:
         """Bodies in the converged order."""
-        return [m.body for m in sorted(self.disk, key=history_key)]
+        said = (message for block in self.disk for message in block.messages())
+        return [message.body for message in sorted(said, key=history_key)]
+
+    @property
+    def last_position(self) -> int:
+        """How many messages are on its disk."""
+        return sum(len(block.bodies) for block in self.disk)
 
     def commit(self) -> None:
         """Everything that waits for the disk becomes durable."""
         batch, self.pending = self.pending, []
-        first_position = len(self.disk) + 1
+        first_position = self.last_position + 1
         self.disk += batch
         self.replica.committed(tuple(batch), first_position, self.talk.now)
         self.carry_out()
@@ -201,9 +208,9 @@ class Party:
 
     def _do(self, effect: Effect) -> None:
         match effect:
-            case Append(messages):
-                self._check_closed(messages)
-                self.pending += messages
+            case Append(blocks):
+                self._check_closed(blocks)
+                self.pending += blocks
             case Send(to, packets):
                 self._check_honest(packets)
                 self.talk.send(self, to, packets)
@@ -211,32 +218,34 @@ class Party:
                 self.replays.add(effect)
             case Adopt():
                 raise AssertionError("nothing is ever pruned here")
-            case Deliver(position, messages):
-                assert list(messages) == self.disk[position - 1 :][: len(messages)]
-                self.shown += [message.body for message in messages]
+            case Deliver(position, blocks):
+                assert tuple(self.disk[len(self.disk) - len(blocks) :]) == blocks
+                assert effect.last == self.last_position
+                bodies = [body for block in blocks for body in block.bodies]
+                assert position + len(bodies) == self.last_position + 1
+                self.shown += bodies
             case Notice():
                 self.notices.append(effect)
 
     # --- What must hold in every dialogue ---------------------------------------------------
 
-    def _check_closed(self, messages: Iterable[Message]) -> None:
+    def _check_closed(self, blocks: Iterable[Block]) -> None:
         """What is to be kept stands after its predecessor and its causes."""
-        held = {message.dot for message in (*self.disk, *self.pending)}
-        for message in messages:
-            assert message.dot not in held
-            assert message.seq == 1 or Dot(message.log, message.seq - 1) in held
-            assert set(message.causes) <= held
-            held.add(message.dot)
+        heads = {block.log: block.last for block in (*self.disk, *self.pending)}
+        for block in blocks:
+            assert block.first == heads.get(block.log, 0) + 1
+            assert all(cause.seq <= heads.get(cause.log, 0) for cause in block.causes)
+            heads[block.log] = block.last
 
     def _check_honest(self, packets: Iterable[Packet]) -> None:
         """Nothing of its own leaves before its commit; it claims to hold what is durable only."""
-        heads = {message.log: Head(message.seq, message.hash, 0) for message in self.disk}
+        heads = {block.log: Head(block.last, block.hash, 0) for block in self.disk}
         for packet in packets:
             match packet:
-                case Rumor(_, _, messages):
+                case Rumor():
                     own = self.replica.log
-                    dots = [decode(encoded).dot for encoded in messages]
-                    assert all(d.log != own or d.seq <= heads[own].seq for d in dots)
+                    blocks = map(decode, packet.blocks)
+                    assert all(b.log != own or b.last <= heads[own].seq for b in blocks)
                 case Digest():
                     assert all((heads[r.log].seq, heads[r.log].hash) == r[1:] for r in packet.rows)
                 case Have(_, dots):
@@ -305,12 +314,16 @@ class Talk:
         party.replica.leave(self.now)
         party.carry_out()
 
-    def say(self, name: str, body: str | bytes, room: str = "lobby", **how: bool) -> Message:
-        """Somebody says something; it is on its way when it is committed."""
+    def say(
+        self, name: str, body: str | bytes, room: str = "lobby", *more: str | bytes, **how: bool
+    ) -> Block:
+        """Somebody says one message, or more in one block; it is on its way when committed."""
         party = self[name]
-        message = party.replica.post(room, name, body, self.wall, **how)
+        packed = [pack_body(body) for body in (body, *more)]
+        block = party.replica.post(room, name, packed, self.wall, **how)
+        assert len(block.bodies) == len(packed)
         party.carry_out()
-        return message
+        return block
 
     def kill(self, name: str) -> None:
         """The process ends; its disk stays."""
@@ -402,7 +415,7 @@ class Talk:
 
     def picture(self) -> dict[str, object]:
         """Where everybody stands, for a failing test's report."""
-        return {p.name: ([str(m.dot) for m in p.disk], p.facts) for p in self.parties}
+        return {p.name: ([str(b.dot) for b in p.disk], p.facts) for p in self.parties}
 
     def _step(self, until: int) -> bool:
         flight = self._flying[0][0] if self._flying else until + 1

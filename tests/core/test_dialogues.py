@@ -12,10 +12,12 @@ from flc_udp.core.notices import LogForked, MemberDied, MemberSuspected
 from flc_udp.core.push.links import ANNOUNCE_BYTES
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Drop, FlcError
 from flc_udp.wire.packets import (
     Ack,
     Digest,
+    Have,
     Join,
     Leave,
     Members,
@@ -27,7 +29,7 @@ from flc_udp.wire.packets import (
     Rumor,
     Update,
 )
-from flc_udp.wire.rows import MemberRow, State
+from flc_udp.wire.rows import DigestRow, MemberRow, State, Want
 from tests.core.dialogue import WALL, Talk
 from tests.model.kept import history_of
 from tests.model.stories import Story, variant
@@ -127,7 +129,7 @@ class TestSaying:
             lambda _a, b, packets: (
                 b.name == "cyd"
                 and any(
-                    isinstance(p, Rumor | Replay) and b"question" in p.messages[0] for p in packets
+                    isinstance(p, Rumor | Replay) and b"question" in p.blocks[0] for p in packets
                 )
             )
         )
@@ -191,8 +193,8 @@ class TestSaying:
         second = talk.say("ann", "two")
         talk.settle()
 
-        assert second.seq == 2
-        assert str(BODY_BYTES_MAX) in too_long.value.hint
+        assert second.dot.seq == 2
+        assert str(BODY_BYTES_MAX) in str(too_long.value)
         assert talk["bob"].shown == ["one", "two"]
 
     def test_a_refused_first_post_leaves_no_log(self) -> None:
@@ -285,7 +287,7 @@ class TestRepair:
         bob = talk["bob"]
         bob.hear(talk["ann"], Replay(7, (message.encoded,)))
 
-        assert [e for e in bob.end_turn() if getattr(e, "messages", ())] == []
+        assert [e for e in bob.end_turn() if getattr(e, "blocks", ())] == []
         assert dict(bob.facts.drops) == {Drop.REPLAY_NOT_ASKED_FOR: 1}
 
     def test_a_pull_fits_a_datagram_however_many_gaps_there_are(self) -> None:
@@ -293,7 +295,7 @@ class TestRepair:
         talk = pair()
         story = Story()
         said = [story.say(f"bot{number}") for _ in range(10) for number in range(100)]
-        every_other = tuple(m.encoded for m in said if m.seq % 2 == 0)
+        every_other = tuple(b.encoded for b in said if b.first % 2 == 0)
         talk["bob"].hear(talk["ann"], Rumor(False, 0, every_other))
         talk["bob"].carry_out()
         talk["ann"].disk += said
@@ -706,6 +708,158 @@ class TestWaiting:
         assert dict(talk.sent) == {"Receipt": 1}
 
 
+class TestBlocks:
+    """Blocks of several messages, by every way a block can come."""
+
+    def test_a_rumor_brings_a_block_as_a_whole(self) -> None:
+        """One datagram to each, and all its messages are shown at once, in order."""
+        talk = pair()
+        block = talk.say("ann", "a", "lobby", "b", "c")
+        talk.run(5)
+        rumors = [p.blocks for _, _, p in talk.heard if isinstance(p, Rumor)]
+
+        assert [party.shown for party in talk.parties] == [["a", "b", "c"]] * 2
+        assert rumors == [(block.encoded,)]
+        assert (talk["bob"].facts.messages, talk["bob"].disk) == (3, [block])
+
+    @pytest.mark.parametrize("held", [0, 1])
+    def test_a_have_names_its_last_message_and_the_block_is_pulled(self, held: int) -> None:
+        """Asked for is all that is missing up to there, and each block comes once."""
+        talk = pair()
+        talk.say("ann", "a", "lobby", "b")
+        talk.run(5_000)
+        talk.lose(Rumor, Ping, Ack)
+        lost = [talk.say("ann", f"{n}", "lobby", f"{n}'", f"{n}''") for n in range(2)]
+        last = lost[held]
+        talk["bob"].hear(talk["ann"], Have(False, (Dot(last.log, last.last),)))
+        talk["bob"].carry_out()
+        talk.run(talk.settings.have_grace_ms + 10)
+        pulled = [p.wants for _, _, p in talk.heard if isinstance(p, Pull)]
+        replayed = [b for _, _, p in talk.heard if isinstance(p, Replay) for b in p.blocks]
+
+        assert pulled == [(Want(last.log, 3, last.last),)]
+        assert replayed == [block.encoded for block in lost[: held + 1]]
+        assert talk["bob"].history() == talk["ann"].history()[: last.last]
+
+    @pytest.mark.parametrize("seed", range(4))
+    def test_the_newcomer_gets_blocks_of_any_size(self, seed: int) -> None:
+        """Of one message and of many, small ones and one in pieces, over a link that loses."""
+        talk = Talk("ann", "bob", seed=seed)
+        random = Random(seed)
+        for number in range(60):
+            bodies = [f"{number}.{n}" for n in range(random.choice((1, 2, 7, 50)))]
+            bodies = [random.randbytes(20_000).hex()] if number % 20 == 10 else bodies
+            talk.say("ann", bodies[0], random.choice(("lobby", "ops")), *bodies[1:])
+        talk.drop(lambda _a, _b, _p: random.random() < 0.2)
+        talk.join("bob", "ann")
+        talk.run(2_000)
+        talk.heal()
+        talk.settle()
+
+        assert talk["ann"].shown == talk["bob"].shown
+        assert talk["ann"].history() == talk["bob"].history()
+
+    def test_a_large_one_comes_in_pieces_between_blocks_of_many(self) -> None:
+        """What follows it waits until the last piece is here."""
+        talk = pair()
+        talk.say("ann", "a", "lobby", "b")
+        talk.lose(Pull)
+        large = talk.say("ann", "x" * 60_000)
+        talk.say("ann", "c", "lobby", "d", "e")
+        talk.run(500)
+        repair = talk["bob"].facts.repair
+        assert (talk["bob"].shown, repair.holdback_messages) == (["a", "b"], 3)
+
+        talk.heal()
+        talk.settle()
+        pieces = [p for _, _, p in talk.heard if isinstance(p, Piece)]
+
+        assert {Dot(p.log, p.seq) for p in pieces} == {large.dot}
+        assert talk["bob"].shown == ["a", "b", "x" * 60_000, "c", "d", "e"]
+
+    def test_a_reply_to_a_block_comes_after_all_of_it(self) -> None:
+        """Its cause is the last message, and what waits is counted in messages."""
+        talk = trio()
+        talk.drop(lambda _a, b, p: b.name == "cyd" and any(isinstance(x, Rumor) for x in p))
+        question = talk.say("ann", "is", "lobby", "it", "so")
+        talk.run(5)
+        talk.heal()
+        talk.lose(Ping, Ack, Pull)
+        reply = talk.say("bob", "yes", "lobby", "it is")
+        talk.run(10)
+        assert reply.causes == (Dot(question.log, 3),)
+        assert (talk["cyd"].shown, talk["cyd"].facts.repair.holdback_messages) == ([], 2)
+
+        talk.heal()
+        talk.settle()
+
+        assert talk["cyd"].shown == ["is", "it", "so", "yes", "it is"]
+
+    @pytest.mark.parametrize("seq", [3, 4, 5])
+    @pytest.mark.parametrize("kind", [None, Receipt])
+    def test_any_message_of_a_block_can_be_waited_for(
+        self, kind: type[Receipt] | None, seq: int
+    ) -> None:
+        """By the receipt of its block, or by a probe: once its block is durable there."""
+        talk = pair()
+        talk.say("ann", "a", "lobby", "b", receipt=True)
+        talk.run(10)
+        if kind is not None:
+            talk.lose(kind)
+        talk["bob"].commits_alone = False
+        block = talk.say("ann", "c", "lobby", "d", "e", receipt=True)
+        wait = talk["ann"].watch(block, seq=seq)
+        talk.run(1_000)
+        assert not wait.is_done
+
+        talk["bob"].commit()
+        talk.run(210)
+
+        assert wait.is_done
+        assert wait.held_by == [talk["bob"].id]
+        receipts = [p for _, _, p in talk.heard if isinstance(p, Receipt)]
+        assert receipts[1:] == ([] if kind else [Receipt(block.log, 5)])
+
+    def test_a_lost_block_is_found_by_digests(self) -> None:
+        """Their rows have the last message of each log."""
+        talk = pair()
+        talk.lose(Rumor, Have)
+        block = talk.say("ann", "a", "lobby", "b", "c")
+        talk.settle(10_000)
+        rows = {row for _, _, p in talk.heard if isinstance(p, Digest) for row in p.rows}
+
+        assert rows == {DigestRow(block.log, 3, block.hash)}
+        assert talk["bob"].shown == ["a", "b", "c"]
+
+    @pytest.mark.parametrize("cause", [Dot(b"made-up-", 7), None])
+    def test_a_forgery_that_waits_does_not_stop_its_log(self, cause: Dot | None) -> None:
+        """Somebody wrote in ann's name, and what she says is decided all the same when it comes."""
+        talk = trio()
+        first = talk.say("ann", "first")
+        talk.settle()
+        lie = variant(
+            first,
+            first=2 if cause else 3,
+            parent=first.hash,
+            causes=(cause,) if cause else (),
+            bodies=["a lie"] * 9,
+            stamp=first.stamp + 1,
+            origin=None,
+        )
+        bob = talk["bob"]
+        bob.hear(talk["cyd"], Rumor(False, 0, (lie.encoded,)))
+        bob.carry_out()
+        assert bob.facts.repair.holdback_messages == 9
+
+        talk.say("ann", "a", "lobby", "b", "c")
+        talk.run(5)
+
+        assert bob.shown == ["first", "a", "b", "c"]
+        assert bob.facts.repair.holdback_messages == 0
+        assert bob.facts.drops[Drop.BROKEN_CHAIN] == 1
+        talk.settle()
+
+
 class TestLargeBodies:
     def test_a_large_body_is_announced_and_pulled(self) -> None:
         """Above ANNOUNCE_BYTES nothing is pushed but a dot; pieces come when asked for."""
@@ -794,7 +948,7 @@ class TestCommits:
 
         assert talk["bob"].shown == ["kept", "later"]
         assert lost.log != later.log
-        assert later.seq == 1
+        assert later.first == 1
         assert talk["ann"].facts.uncommitted == 0
 
     def test_foreign_messages_lost_by_a_failed_commit_come_again(self) -> None:
@@ -864,7 +1018,7 @@ class TestCommits:
         second = talk.say("ann", "after")
         talk.settle()
 
-        assert (second.log, second.seq, second.parent) == (first.log, 2, first.hash)
+        assert (second.log, second.first, second.parent) == (first.log, 2, first.hash)
         assert ann.watch(first).is_done
         assert talk["bob"].shown == ["before", "after"]
 
@@ -993,7 +1147,7 @@ def test_anothers_large_message_does_not_take_our_receipt() -> None:
     ann.commits_alone = False
     talk.say("bob", "x" * (ANNOUNCE_BYTES + 1))
     talk.run(2_000)
-    assert [len(message.body) for message in ann.pending] == [ANNOUNCE_BYTES + 1]
+    assert [len(block.bodies[0]) for block in ann.pending] == [ANNOUNCE_BYTES + 1]
     talk.say("ann", "hi", receipt=True)
     ann.commit()
     talk.run(100)
@@ -1037,7 +1191,7 @@ class TestDigests:
         talk = self.many_logs(300)
         talk.settle()
         answers = [p for _, _, p in talk.heard if isinstance(p, Digest) and not p.reply]
-        replayed = [m for _, _, p in talk.heard if isinstance(p, Replay) for m in p.messages]
+        replayed = [b for _, _, p in talk.heard if isinstance(p, Replay) for b in p.blocks]
 
         assert {1} >= {len(answer.rows) for answer in answers}
         assert len(replayed) == 1
@@ -1109,6 +1263,38 @@ class TestForks:
         assert talk["ann"].told(LogForked)
         assert len(talk["ann"].disk) == 2
         assert talk["ann"].facts.drops[Drop.FORKED_LOG] >= 1
+
+    @pytest.mark.parametrize("has_grown", [False, True])
+    @pytest.mark.parametrize(("ours", "theirs"), [(3, 3), (2, 3), (1, 3), (3, 1), (3, 5)])
+    def test_heads_that_are_cut_in_other_ways_are_an_alarm(
+        self, ours: int, theirs: int, *, has_grown: bool
+    ) -> None:
+        """Two blocks begin with one number, in a log that grew in this run or in a former one."""
+        story = Story()
+        first = story.say("eve")
+        following = story.say("eve")
+        branches = [
+            variant(following, bodies=["x"] * ours),
+            variant(following, bodies=["y"] * theirs),
+        ]
+        talk = Talk("ann", "bob")
+        for name, branch in zip(("ann", "bob"), branches, strict=True):
+            party = talk[name]
+            if has_grown:
+                party.hear(talk["ann"], Rumor(False, 0, (first.encoded,)), sender=b"strange!")
+                party.hear(talk["ann"], Rumor(False, 0, (branch.encoded,)), sender=b"strange!")
+                party.carry_out()
+            else:
+                party.disk += [first, branch]
+                party.start()
+        talk.join("bob", "ann")
+        before = [party.history() for party in talk.parties]
+        talk.run(60_000)
+
+        # Whoever holds more asks for nothing, and so sees nothing of the other's.
+        least = min(map(len, before))
+        assert all(p.told(LogForked) for p in talk.parties if len(p.history()) == least)
+        assert before == [party.history() for party in talk.parties]
 
     def test_a_fork_does_not_flood(self) -> None:
         """Roots that never agree cost ever fewer exchanges, down to one in 16 s a node."""

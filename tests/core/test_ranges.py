@@ -8,7 +8,7 @@ from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.effects import Send
 from flc_udp.core.ranges import FIRST_ID, Table, bounds, part
 from flc_udp.core.standing import NO_LOG
-from flc_udp.model.message import NO_PARENT, Message, Origin, write
+from flc_udp.model.block import NO_PARENT, Block, Origin, pack_body, write
 from flc_udp.wire.packets import Digest, Packet, Ping, Ranges
 from flc_udp.wire.packing import pack
 from tests.core.dialogue import PAYLOAD_BYTES, Party, Talk
@@ -19,20 +19,20 @@ ids = st.binary(min_size=8, max_size=8)
 levels = st.integers(0, RANGE_LEVELS - 1)
 
 
-def logs(count: int) -> list[Message]:
-    """The first messages of so many logs."""
+def logs(count: int) -> list[Block]:
+    """The first blocks of so many logs, of one message each."""
     random = Random(7)
     return [
         write(
             log=random.randbytes(8),
-            seq=1,
+            first=1,
             room="lobby",
             author="ann",
             wall=1,
             stamp=(1 << 16) + number,
             causes=(),
             parent=NO_PARENT,
-            body="hi",
+            bodies=[pack_body("hi")],
             origin=Origin(b"an other", "other"),
         )
         for number in range(count)

@@ -18,14 +18,14 @@ def test_the_root_is_the_one_from_scratch(steps: list, batch: int) -> None:
     standing = Standing({})
     heads: dict[bytes, Head] = {}
     for at in range(0, len(story.said), batch):
-        messages = story.said[at : at + batch]
-        standing.commit(messages)
-        heads |= {m.log: Head(m.seq, m.hash, m.stamp) for m in messages}
+        blocks = story.said[at : at + batch]
+        standing.commit(blocks)
+        heads |= {block.log: Head(block.last, block.hash, block.stamp) for block in blocks}
         hashes = (log_hash(log, head) for log, head in heads.items())
         root = reduce(xor, hashes, 0).to_bytes(8, "big")
 
         assert root == standing.table.root == Standing(heads).table.root
-        assert (len(heads), at + len(messages)) == (len(standing.table), standing.messages)
+        assert (len(heads), at + len(blocks)) == (len(standing.table), standing.messages)
         assert [
             DigestRow(log, heads[log].seq, heads[log].hash) for log in sorted(heads)
         ] == standing.rows(bytes(8), b"\xff" * 8)
@@ -36,9 +36,9 @@ def test_the_root_does_not_depend_on_batches_or_order(steps: list, batch: int) -
     """Two that hold the same have the same root."""
     story = Story(steps)
     one, other = Standing({}), Standing({})
-    for message in story.said:
-        one.commit([message])
-    by_log = sorted(story.said, key=lambda m: (m.log, m.seq))
+    for block in story.said:
+        one.commit([block])
+    by_log = sorted(story.said, key=lambda block: block.dot)
     for at in range(0, len(by_log), batch):
         other.commit(by_log[at : at + batch])
 

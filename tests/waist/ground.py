@@ -6,16 +6,59 @@ each commit, each recovery and each attempt at the disk ended.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from flc_udp.core.effects import Deliver
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
-from flc_udp.waist.ports import Batch, PeerRow
+from flc_udp.waist.ports import Batch, Once, PeerRow, Post
 
 WALL = 1_700_000_000_000
+
+
+class Said(Post):
+    """A post that remembers its answers, of which there is to be one."""
+
+    __slots__ = ("answers", "heard")
+
+    def __init__(
+        self,
+        *bodies: str | bytes,
+        room: str = "lobby",
+        author: str = "ann",
+        receipt: bool = False,
+        once: Once | None = None,
+        heard: Callable[[Said], None] = lambda _: None,
+    ) -> None:
+        """`heard` is called when it is done."""
+        super().__init__(room, author, bodies, receipt=receipt, once=once)
+        self.answers: list[FlcError | None] = []
+        """The error, or None, of each time that it was done."""
+        self.heard = heard
+
+    def done(self) -> None:
+        """Remember how it ended, and tell."""
+        self.answers.append(self.error)
+        self.heard(self)
+
+    @property
+    def is_durable(self) -> bool:
+        """Whether it was answered once, and all of it is durable."""
+        return self.answers == [None] and self.refused == []
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether it was answered once, and none of it is durable."""
+        places = list(range(len(self.bodies)))
+        return len(self.answers) == 1 and self.error is not None and self.refused == places
+
+    def dots(self) -> dict[int, Dot]:
+        """{place: dot} of what is durable."""
+        seqs = range(self.low, self.durable + 1)
+        return {self.places[seq - self.low]: Dot(self.log, seq) for seq in seqs}
 
 
 class ListGround:

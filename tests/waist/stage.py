@@ -1,21 +1,22 @@
 """A node on a ground of lists and a peer that a test plays: what happened reads as a trace."""
 
+from collections.abc import Iterable
 from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.model.address import Address
-from flc_udp.model.errors import FlcError
+from flc_udp.model.block import Block
 from flc_udp.model.history import History
 from flc_udp.waist.node import Node
-from flc_udp.waist.ports import Batch, Committed, Post
+from flc_udp.waist.ports import Batch, Once
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Join, Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
 from tests.model.kept import KeptInList, history_of
-from tests.waist.ground import ListGround
+from tests.waist.ground import ListGround, Said
 
 KEY = b"k" * 32
 ANN = alive_row(b"ann-----", 1, Address("10.0.0.1", 7352), "ann", 1)
@@ -34,6 +35,8 @@ class Stage(ListGround):
         self.trace: list[tuple[str, object]] = []
         self.packets: list[tuple[Packet, Address]] = []
         self.sizes: list[int] = []
+        self.begun: list[Batch] = []
+        """Every commit that was begun."""
         self.seal = Seal(keyring((KEY,), "flc"), b"bob's session 16")
         self.node = Node(
             Settings(**settings),
@@ -57,13 +60,14 @@ class Stage(ListGround):
 
     def commit(self, batch: Batch) -> None:
         """Begin a commit, which is under way until `finish` or `fail`."""
-        assert batch.messages
+        assert batch.blocks
         super().commit(batch)
-        self.trace.append(("commit", tuple(m.body for m in batch.messages)))
+        self.begun.append(batch)
+        self.trace.append(("commit", bodies_of(batch.blocks)))
 
     def show(self, deliver: Deliver) -> None:
         """Add it to the trace."""
-        self.trace.append(("show", (deliver.position, *(m.body for m in deliver.messages))))
+        self.trace.append(("show", (deliver.position, *bodies_of(deliver.blocks))))
 
     # --- What a test does -------------------------------------------------------------------
 
@@ -79,16 +83,22 @@ class Stage(ListGround):
         for payload in pack(BOB.id, packets, 1_355):
             self.node.datagram_received(self.seal.close(payload), BOB.address)
 
-    def say(self, body: str | bytes, **how: object) -> list[Committed | FlcError]:
-        """Somebody says something; what becomes of it comes into the list."""
-        answers: list[Committed | FlcError] = []
+    def say(
+        self,
+        *bodies: str | bytes,
+        room: str = "lobby",
+        author: str = "ann",
+        receipt: bool = False,
+        once: Once | None = None,
+    ) -> Said:
+        """Somebody says one message, or more at once; what becomes of it is seen in the post."""
+        post = Said(*bodies, room=room, author=author, receipt=receipt, once=once)
+        post.heard = self._heard
+        self.node.post(post)
+        return post
 
-        def done(answer: Committed | FlcError) -> None:
-            self.trace.append(("answer", type(answer).__name__))
-            answers.append(answer)
-
-        self.node.post(Post("lobby", "ann", body, done, **how))  # type: ignore[arg-type]  # as given
-        return answers
+    def _heard(self, post: Said) -> None:
+        self.trace.append(("answer", "durable" if post.error is None else "refused"))
 
     def turn(self, after_us: int = 0) -> None:
         """Some time passes, and the node has its turn."""
@@ -99,8 +109,8 @@ class Stage(ListGround):
         """The commit under way is durable."""
         (batch,) = self.commits
         self.commits.clear()
-        position = len(self.disk.messages) + 1
-        self.disk.messages += batch.messages
+        position = len(self.bodies()) + 1
+        self.disk.blocks += batch.blocks
         self.node.committed(batch, position)
 
     def fail(self) -> None:
@@ -111,7 +121,7 @@ class Stage(ListGround):
 
     def recover_now(self) -> None:
         """The log was opened anew, and read."""
-        self.node.recovered(history_of(self.disk.messages), len(self.disk.messages))
+        self.node.recovered(history_of(self.disk.blocks), len(self.bodies()))
 
     def finish_all(self) -> None:
         """Until nothing waits for the disk."""
@@ -126,7 +136,12 @@ class Stage(ListGround):
 
     def bodies(self) -> list[str | bytes]:
         """What is durable."""
-        return [message.body for message in self.disk.messages]
+        return list(bodies_of(self.disk.blocks))
+
+
+def bodies_of(blocks: Iterable[Block]) -> tuple[str | bytes, ...]:
+    """All their bodies, in order."""
+    return tuple(body for block in blocks for body in block.bodies)
 
 
 def stage(**settings: int) -> Stage:

@@ -52,8 +52,8 @@ class Shelf:
         return self.rows
 
     def load(self) -> History:
-        """What the messages say."""
-        return history_of(self.kept.messages)
+        """What the blocks say."""
+        return history_of(self.kept.blocks)
 
 
 class Sessions:
@@ -160,10 +160,10 @@ def test_what_it_says_of_itself() -> None:
 def test_it_begins_with_what_the_log_holds() -> None:
     """Its own former messages are of other logs: this run has none before its first post."""
     shelf, story = Shelf(), Story()
-    shelf.kept.messages += [story.say("ann"), story.say("bob"), story.say("ann")]
+    shelf.kept.blocks += [story.say("ann"), story.say("bob", "ops", "a", "b"), story.say("ann")]
     facts = born(shelf).facts()
 
-    assert (facts.messages, facts.logs, facts.rooms) == (3, 2, 1)
+    assert (facts.messages, facts.logs, facts.rooms) == (4, 2, 2)
     assert facts.log == bytes(8)
 
 

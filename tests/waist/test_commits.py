@@ -10,13 +10,13 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Adopt, Effect
 from flc_udp.core.liveness.health import Change
 from flc_udp.core.replica import Replica
-from flc_udp.model.errors import Drop, FlcError
-from flc_udp.model.message import Message
+from flc_udp.model.block import Block
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import MS_US
 from flc_udp.waist import commits as module
 from flc_udp.waist.commits import CATCH_UP_PAUSE_US, RETRY_US, Commits
 from flc_udp.waist.notices import BaseFailed, CommitFailed, RetentionFailed
-from flc_udp.waist.ports import Batch, Committed
+from flc_udp.waist.ports import Batch
 from flc_udp.waist.pruning import LOOK_PAUSE_US
 from flc_udp.wire.packets import Ping, Rumor
 from tests.model.kept import history_of
@@ -28,7 +28,7 @@ PAUSE_US = 2 * MS_US
 
 
 class Bench:
-    """Commits on a ground of lists, and messages of a story to give them."""
+    """Commits on a ground of lists, and blocks of a story to give them."""
 
     def __init__(self, **settings: int) -> None:
         self.ground = ListGround()
@@ -37,17 +37,17 @@ class Bench:
         self.commits = Commits(Settings(**settings), self.ground, self.drops)
         self._story = Story()
 
-    def decide(self, count: int = 1, body: str = "hi") -> list[Message]:
-        """So many messages are decided, at once."""
-        messages = [self._story.say("ann", body=body) for _ in range(count)]
-        self.commits.append(messages)
-        return messages
+    def decide(self, count: int = 1, *bodies: str) -> list[Block]:
+        """So many blocks are decided, at once."""
+        blocks = [self._story.say("ann", "lobby", *(bodies or ("hi",))) for _ in range(count)]
+        self.commits.append(blocks)
+        return blocks
 
     def turn(self, after_us: int = 0, *, catching_up: bool = False) -> None:
         """Time passes; what is due is done, and a commit starts if it may."""
         self.ground.time += after_us
         self.commits.wake(self.ground.time)
-        self.commits.start(self.ground.time, lambda _messages: (), catching_up=catching_up)
+        self.commits.start(self.ground.time, lambda _blocks: (), catching_up=catching_up)
 
     def under_way(self) -> Batch:
         """The only commit that was started and has not ended."""
@@ -100,7 +100,7 @@ class TestStart:
         bench.turn(pause_us - 1, catching_up=catching_up)
         assert bench.ground.commits == []
         bench.turn(1, catching_up=catching_up)
-        assert len(bench.under_way().messages) == 3
+        assert len(bench.under_way().blocks) == 3
 
     def test_one_at_a_time(self) -> None:
         """However slow the disk is: the slower, the larger the next."""
@@ -110,11 +110,11 @@ class TestStart:
         for _ in range(10):
             bench.decide()
             bench.turn(PAUSE_US)
-            assert len(bench.under_way().messages) == 1
+            assert len(bench.under_way().blocks) == 1
         bench.finish()
         bench.turn()
 
-        assert len(bench.under_way().messages) == 10
+        assert len(bench.under_way().blocks) == 10
 
     def test_nothing_decided_starts_nothing(self) -> None:
         """And there is nothing to wake for."""
@@ -127,29 +127,32 @@ class TestStart:
     @pytest.mark.parametrize(
         ("sizes", "batches"),
         [
-            ([100] * 7, [3, 3, 1]),
-            ([400, 400, 400], [2, 1]),
-            ([900, 900, 300], [1, 1, 1]),
+            ([[100]] * 7, [3, 3, 1]),
+            ([[400], [400], [400]], [2, 1]),
+            ([[900], [900], [300]], [1, 1, 1]),
+            ([[10, 10], [10], [10]], [2, 1]),
+            ([[10], [10, 10], [10, 10]], [2, 1]),
             # One that is larger than a transaction may be goes alone, and never not at all.
-            ([5_000, 100, 100], [1, 2]),
-            ([100, 5_000, 100], [1, 1, 1]),
+            ([[5_000], [100], [100]], [1, 2]),
+            ([[100], [5_000], [100]], [1, 1, 1]),
+            ([[10] * 9, [10], [10] * 4], [1, 1, 1]),
         ],
     )
     def test_a_batch_is_bounded_in_messages_and_bytes(
-        self, monkeypatch: pytest.MonkeyPatch, sizes: list[int], batches: list[int]
+        self, monkeypatch: pytest.MonkeyPatch, sizes: list[list[int]], batches: list[int]
     ) -> None:
-        """Three messages, and about a thousand bytes; the order is kept."""
+        """Three messages, and about a thousand bytes; blocks stay whole, and the order is kept."""
         monkeypatch.setattr(module, "BATCH_BYTES_MAX", 1_100)
         bench = Bench(commit_messages_max=3, commit_pause_ms=0)
-        decided = [message for size in sizes for message in bench.decide(1, "x" * size)]
+        decided = [b for block in sizes for b in bench.decide(1, *("x" * size for size in block))]
         found = []
         while not bench.commits.is_idle:
             bench.turn()
-            found.append(bench.under_way().messages)
+            found.append(bench.under_way().blocks)
             bench.finish()
 
-        assert [len(messages) for messages in found] == batches
-        assert [message for messages in found for message in messages] == decided
+        assert list(map(len, found)) == batches
+        assert [block for blocks in found for block in blocks] == decided
 
     @pytest.mark.parametrize(("took_ms", "is_slow"), [(0, False), (249, False), (250, True)])
     def test_a_slow_one_is_told(self, took_ms: int, *, is_slow: bool) -> None:
@@ -214,11 +217,11 @@ class TestFailure:
     def test_what_is_not_in_the_log_is_undone(self) -> None:
         """What was under way, and what was decided since: counted, and never committed."""
         bench = self.failed()
-        bench.decide()
+        bench.decide(1, "a", "b")
         bench.commits.recovered(bench.ground.time)
         bench.turn(10 * RETRY_US)
 
-        assert bench.drops == {Drop.UNDONE_BY_FAILED_COMMIT: 3}
+        assert bench.drops == {Drop.UNDONE_BY_FAILED_COMMIT: 4}
         assert bench.ground.commits == []
         assert bench.commits.is_idle
 
@@ -226,7 +229,7 @@ class TestFailure:
         """The disk is left alone; what others say waits for the same moment."""
         bench = self.failed()
         bench.commits.recovered(bench.ground.time)
-        (message,) = bench.decide()
+        (block,) = bench.decide()
         assert bench.due_in == RETRY_US
         bench.turn(RETRY_US - 1)
         assert bench.commits.refusal is not None
@@ -235,7 +238,7 @@ class TestFailure:
         bench.turn(1)
 
         assert bench.commits.refusal is None
-        assert bench.under_way().messages == (message,)
+        assert bench.under_way().blocks == (block,)
 
     def test_a_log_that_cannot_be_read_is_tried_every_second(self) -> None:
         """Both reasons are told, the first one and the latest, and never a heap of them."""
@@ -322,10 +325,10 @@ class TestRecovery:
         refused = ann.say("in doubt")
         ann.turn()
         (batch,) = ann.commits
-        ann.disk.messages += batch.messages
+        ann.disk.blocks += batch.blocks
         ann.fail()
 
-        assert isinstance(refused[0], FlcError)
+        assert refused.is_refused
         assert ann.trace[-1] == ("show", (2,))
         facts = ann.node.facts()
         assert (facts.messages, facts.logs, facts.log) == (1, 1, bytes(8))
@@ -336,7 +339,7 @@ class TestRecovery:
         ann.finish()
 
         assert ann.bodies() == ["in doubt", "after"]
-        assert ann.disk.messages[1].causes == (batch.messages[0].dot,)
+        assert ann.disk.blocks[1].causes == (batch.blocks[0].dot,)
         assert ann.trace[-1] == ("show", (2, "after"))
 
     def test_from_the_failure_to_the_first_word_after_it(self) -> None:
@@ -356,11 +359,11 @@ class TestRecovery:
         ann.node.disk_is_well()
         assert ann.node.failing is None
 
-        answers = ann.say("back")
+        post = ann.say("back")
         ann.turn(1)
         ann.finish()
 
-        assert [type(answer) for answer in answers] == [Committed]
+        assert post.is_durable
         assert [type(notice) for notice in ann.notices].count(CommitFailed) == 1
         assert ann.node.counts["failed commits"] == 1
 
@@ -406,11 +409,11 @@ class TestBase:
 
     def is_idle(self, ann: Stage) -> bool:
         """Whether it takes posts, and so takes no base."""
-        answers = ann.say("hi")
+        post = ann.say("hi")
         ann.turn(1_000)
         if ann.commits:
             ann.finish()
-        return bool(answers)
+        return bool(post.answers)
 
     def test_posts_wait_until_it_is_taken(self, monkeypatch: pytest.MonkeyPatch) -> None:
         """They are said afterwards."""

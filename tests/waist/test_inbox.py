@@ -6,7 +6,7 @@ import pytest
 
 from flc_udp.model.address import Address
 from flc_udp.waist import inbox
-from flc_udp.waist.inbox import INBOX_MAX, MESSAGES_A_TURN, Inbox, Received
+from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_MAX, Inbox, Received
 from flc_udp.wire.packets import Nack, Ping, Replay, ReplayEnd
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
@@ -35,14 +35,14 @@ class Box:
 
 
 def replay(number: int) -> Replay:
-    """Ten messages, one of which tells which replay it is."""
+    """Ten blocks, in a replay of this number."""
     return Replay(number, (b"x",) * 10)
 
 
 def test_a_probe_overtakes_all_that_waits() -> None:
     """However much came before it, this turn takes it, and first."""
     box = Box()
-    for number in range(2 * MESSAGES_A_TURN // 10):
+    for number in range(2 * BLOCKS_A_TURN // 10):
         box.send(replay(number))
     box.send(PING)
     box.send(Nack(7))
@@ -63,7 +63,7 @@ def test_the_rest_keeps_its_order_over_the_turns() -> None:
     nonces = [packet.nonce for turn in turns for packet in turn]
     assert nonces == sorted(nonces)
     assert len(turns) > 1
-    assert all(len(turn) * 11 // 2 <= MESSAGES_A_TURN + 11 for turn in turns)
+    assert all(len(turn) * 11 // 2 <= BLOCKS_A_TURN + 11 for turn in turns)
 
 
 def test_what_waits_opened_counts_too() -> None:

@@ -7,13 +7,12 @@ import pytest
 
 from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.push.window import ANSWERS_WITHIN_US
-from flc_udp.model.dots import BEGINNING
-from flc_udp.model.errors import Drop, FlcError, StoreFailed
-from flc_udp.model.message import decode
+from flc_udp.model.block import decode
+from flc_udp.model.dots import BEGINNING, Dot
+from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
 from flc_udp.waist.notices import CommitFailed
-from flc_udp.waist.ports import Committed
 from flc_udp.wire.packets import (
     BasePull,
     Piece,
@@ -46,18 +45,20 @@ class TestOrder:
         assert ann.trace == [
             ("commit", ("hi",)),
             ("sent", "Rumor"),
-            ("answer", "Committed"),
+            ("answer", "durable"),
             ("show", (1, "hi")),
         ]
 
     def test_a_said_names_the_dot_and_the_position(self) -> None:
         """Of each message of a batch its own."""
         ann = stage()
-        answers = [ann.say(f"{n}") for n in range(3)]
+        posts = [ann.say(f"{n}") for n in range(3)]
         ann.turn()
         ann.finish()
 
-        assert [[Committed(m.dot, n)] for n, m in enumerate(ann.disk.messages, 1)] == answers
+        (block,) = ann.disk.blocks
+        assert [post.dots() for post in posts] == [{0: message.dot} for message in block.messages()]
+        assert [post.position for post in posts] == [1, 2, 3]
 
     def test_a_foreign_message_is_shown_after_its_commit(self) -> None:
         """Receiving starts a commit; nothing is shown before its end."""
@@ -116,7 +117,7 @@ class TestBatches:
         """What does not fit goes into the next, in order."""
         ann = stage(commit_messages_max=4)
         for number in range(10):
-            ann.say(f"{number}")
+            ann.say(f"{number}", room=f"{number}")
         ann.turn()
         ann.finish_all()
 
@@ -145,12 +146,12 @@ class TestBatches:
         good, bad, after = ann.say("a"), ann.say("x" * 65_537), ann.say("b")
         ann.turn()
 
-        assert [[], FlcError, []] == [good, type(bad[0]), after]
+        assert (good.answers, bad.is_refused, after.answers) == ([], True, [])
 
         ann.finish()
 
         assert ann.bodies() == ["a", "b"]
-        assert [len(answers) for answers in (good, bad, after)] == [1, 1, 1]
+        assert (good.is_durable, bad.is_refused, after.is_durable) == (True, True, True)
 
     def test_once_keys_travel_with_their_messages(self) -> None:
         """In the batch of the message itself, with its dot."""
@@ -160,17 +161,18 @@ class TestBatches:
         ann.turn()
         (batch,) = ann.commits
 
-        assert (("client", 7, batch.messages[1].dot),) == batch.once
+        (block,) = batch.blocks
+        assert (("client", 7, Dot(block.log, block.last)),) == batch.once
 
 
 class TestFailedCommits:
-    def failed(self) -> tuple[Stage, list[Committed | FlcError]]:
+    def failed(self) -> Stage:
         """A stage on which a commit has just failed."""
         ann = stage()
-        answers = ann.say("lost")
+        ann.say("lost")
         ann.turn()
         ann.fail()
-        return ann, answers
+        return ann
 
     def test_every_waiting_post_is_answered_with_an_error_once(self) -> None:
         """Those of the batch and those decided after it."""
@@ -181,19 +183,19 @@ class TestFailedCommits:
         ann.turn()
         ann.fail()
 
-        for answers in (first, second):
-            (error,) = answers
-            assert isinstance(error, FlcError)
-            assert "disk full" in str(error)
-            assert error.hint
+        for post in (first, second):
+            assert post.is_refused
+            assert post.error is not None
+            assert "disk full" in str(post.error)
+            assert post.error.hint
         ann.turn(2 * RETRY_US)
         assert ann.commits == []
         assert ann.of_kind(Rumor) == []
-        assert [len(first), len(second)] == [1, 1]
+        assert [len(first.answers), len(second.answers)] == [1, 1]
 
     def test_it_is_told_once(self) -> None:
         """A notice when it begins, not one for every attempt."""
-        ann, _ = self.failed()
+        ann = self.failed()
         for _ in range(3):
             ann.turn(RETRY_US)
             ann.say("again")
@@ -207,32 +209,32 @@ class TestFailedCommits:
 
     def test_the_node_is_read_only_and_alive_until_it_tries_again(self) -> None:
         """Posts are refused at once, pings answered."""
-        ann, _ = self.failed()
-        answers = ann.say("no")
+        ann = self.failed()
+        post = ann.say("no")
         ann.receive(Ping(1, bytes(8), bytes(8), False, bytes(8)))
         ann.turn(RETRY_US // 2)
 
-        assert isinstance(answers[0], FlcError)
+        assert post.is_refused
         assert ("sent", "Ack") in ann.trace
         assert ann.commits == []
 
     def test_it_recovers_by_itself(self) -> None:
         """After a second posts are taken again, in a new log, and a success ends the failing."""
-        ann, _ = self.failed()
+        ann = self.failed()
         ann.turn(RETRY_US)
-        answers = ann.say("back")
+        post = ann.say("back")
         ann.turn(1)
         (batch,) = ann.commits
         ann.finish()
 
-        assert isinstance(answers[0], Committed)
-        assert batch.messages[0].seq == 1
+        assert post.is_durable
+        assert batch.blocks[0].first == 1
         assert ann.node.failing is None
         assert ann.bodies() == ["back"]
 
     def test_what_others_say_meanwhile_is_committed_by_the_retry(self) -> None:
         """Without anybody posting: the retry is a deadline of the node's own."""
-        ann, _ = self.failed()
+        ann = self.failed()
         ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         ann.turn(1_000)
 
@@ -246,7 +248,7 @@ class TestFailedCommits:
 
     def test_while_it_waits_to_retry_no_turn_is_due_at_once(self) -> None:
         """What is decided and may not be committed yet does not make the node spin."""
-        ann, _ = self.failed()
+        ann = self.failed()
         ann.receive(Rumor(False, 0, (Story().say("bob", body="hi").encoded,)))
         for _ in range(20):
             ann.turn(1_000)
@@ -263,11 +265,11 @@ class TestFailedCommits:
             assert ann.recoveries == attempt
 
             ann.node.recovery_failed("no such file")
-            answers = ann.say("no")
+            post = ann.say("no")
             ann.turn(RETRY_US // 2)
 
-            assert [FlcError] == [type(answer) for answer in answers]
-            assert "disk full; no such file" in str(answers[0])
+            assert post.is_refused
+            assert "disk full; no such file" in str(post.error)
             assert len(ann.commits) == 1
             assert ann.time < ann.node.wake_at
 
@@ -300,14 +302,14 @@ class TestFloor:
         """With the numbers in the error, and as soon as there is room they are taken."""
         ann = stage(disk_free_bytes_min=1_000)
         ann.free = 999
-        answers = ann.say("no")
+        post = ann.say("no")
         ann.turn()
-        (error,) = answers
 
-        assert isinstance(error, FlcError)
-        assert "999" in str(error)
-        assert "1000" in str(error)
-        assert error.hint
+        assert post.is_refused
+        assert post.error is not None
+        assert "999" in str(post.error)
+        assert "1000" in str(post.error)
+        assert post.error.hint
 
         ann.free = 1_000
         ann.say("yes")
@@ -332,32 +334,32 @@ class TestWindow:
 
     WINDOW = 65_536
 
-    def fill(self) -> tuple[Stage, list[Committed | FlcError]]:
-        """Bob answers, then reads no more; the answers of posts of twice a window."""
+    def fill(self) -> Stage:
+        """Bob answers, then reads no more; posts of twice a window were said."""
         ann = stage(push_window_bytes=self.WINDOW)
-        answers = ann.say("x" * 8_000)
+        ann.say("x" * 8_000)
         ann.turn()
         ann.finish()
         ann.receive(Taken(0))
         for _ in range(2 * self.WINDOW // 1_000):
-            answers += ann.say("x" * 1_000)
+            ann.say("x" * 1_000)
         for _ in range(3):
             ann.turn(20_000)
             if ann.commits:
                 ann.finish()
-        return ann, answers
+        return ann
 
     def test_what_he_has_no_room_for_is_not_taken_yet(self) -> None:
         """Whatever is taken fits: he is not made to pull."""
-        ann, _ = self.fill()
-        pushed = sum(len(m) for rumor in ann.of_kind(Rumor) for m in rumor.messages)  # type: ignore[attr-defined]
+        ann = self.fill()
+        pushed = sum(len(b) for rumor in ann.of_kind(Rumor) for b in rumor.blocks)  # type: ignore[attr-defined]
 
         assert pushed <= self.WINDOW
         assert ann.node.queued()["posts"]
 
     def test_it_is_taken_when_he_has_read_some(self) -> None:
         """As much as he has read, in order."""
-        ann, _ = self.fill()
+        ann = self.fill()
         held = len(ann.bodies())
         ann.receive(Taken(self.WINDOW // 2))
         ann.turn(20_000)
@@ -367,7 +369,7 @@ class TestWindow:
 
     def test_for_one_who_stands_still_nobody_waits(self) -> None:
         """He does not say how far he has read; what he lacks he will pull."""
-        ann, _ = self.fill()
+        ann = self.fill()
         ann.turn(ANSWERS_WITHIN_US)
         ann.finish()
 
@@ -437,7 +439,7 @@ class TestReplays:
         ann = stage(body_bytes_max=1 << 20)
         for body in bodies:
             ann.say(body)
-        ann.turn()
+            ann.turn(1_000)
         ann.finish_all()
         ann.packets.clear()
         return ann
@@ -445,12 +447,12 @@ class TestReplays:
     def test_a_pull_is_answered_with_what_is_held_and_an_end(self) -> None:
         """In order, to who asked, under the nonce of the pull."""
         ann = self.full(["a", "b", "c"])
-        log = ann.disk.messages[0].log
+        log = ann.disk.blocks[0].log
         ann.receive(Pull(7, 10_000, False, 0, STAMP_LIMIT, (Want(log, 2, 9),)))
         ann.turn()
         replays = [p for p in ann.of_kind(Replay) if isinstance(p, Replay)]
 
-        assert [decode(e).body for p in replays for e in p.messages] == ["b", "c"]
+        assert [decode(e).bodies for p in replays for e in p.blocks] == [("b",), ("c",)]
         assert [ReplayEnd(7, 2, STAMP_LIMIT, 0, (log,))] == ann.of_kind(ReplayEnd)
         assert {BOB.address} == {to for _, to in ann.packets}
 
@@ -463,7 +465,7 @@ class TestReplays:
             raise StoreFailed("read", "disk I/O error")
 
         ann = self.full(["a", "b"])
-        log = ann.disk.messages[0].log
+        log = ann.disk.blocks[0].log
         monkeypatch.setattr(ann.disk, "floor", fail)
         monkeypatch.setattr(ann.disk, "base_version", fail, raising=False)
         ann.receive(Pull(7, 10_000, False, 5, STAMP_LIMIT, (Want(log, 2, 9),)))
@@ -474,14 +476,14 @@ class TestReplays:
         assert ann.node.drops()[Drop.LOG_UNREADABLE] == 2
 
     def test_a_credit_is_kept_and_said_to_be_short(self) -> None:
-        """No more than asked, except for one message where the credit is too small for any."""
+        """No more than asked, except for one block where the credit is too small for any."""
         ann = self.full(["x" * 500] * 10)
-        log = ann.disk.messages[0].log
+        log = ann.disk.blocks[0].log
         ann.receive(Pull(7, 1_700, False, 0, STAMP_LIMIT, (Want(log, 1, 10),)))
         ann.turn()
 
-        assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) == 3
-        assert ann.of_kind(ReplayEnd) == [ReplayEnd(7, 3, ann.disk.messages[3].stamp, 0, ())]
+        assert sum(len(p.blocks) for p in ann.of_kind(Replay) if isinstance(p, Replay)) == 3
+        assert ann.of_kind(ReplayEnd) == [ReplayEnd(7, 3, ann.disk.blocks[3].stamp, 0, ())]
 
     def test_a_greedy_credit_is_bounded_by_our_own(self) -> None:
         """A puller cannot ask for everything at once."""
@@ -492,11 +494,11 @@ class TestReplays:
         ann.finish_all()
         ann.packets.clear()
         ann.receive(
-            Pull(7, (1 << 64) - 1, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 50),))
+            Pull(7, (1 << 64) - 1, False, 0, STAMP_LIMIT, (Want(ann.disk.blocks[0].log, 1, 50),))
         )
         ann.turn()
 
-        assert sum(len(p.messages) for p in ann.of_kind(Replay) if isinstance(p, Replay)) < 5
+        assert sum(len(p.blocks) for p in ann.of_kind(Replay) if isinstance(p, Replay)) < 5
 
     def test_a_pull_of_nothing_held_is_ended(self) -> None:
         """So that another is asked."""
@@ -518,7 +520,7 @@ class TestReplays:
     def test_pieces_are_sent_by_number(self) -> None:
         """Those that were asked for and no others."""
         ann = self.full([b"x" * 20_000])
-        log = ann.disk.messages[0].log
+        log = ann.disk.blocks[0].log
         ann.receive(Pull(7, 100_000, False, 0, STAMP_LIMIT, (Want(log, 1, 1, (2, 3, 7, 7)),)))
         ann.turn()
 
@@ -532,9 +534,7 @@ class TestReplays:
             ann.say(b"x" * size)
         ann.turn()
         ann.finish_all()
-        ann.receive(
-            Pull(7, 1 << 20, False, 0, STAMP_LIMIT, (Want(ann.disk.messages[0].log, 1, 6),))
-        )
+        ann.receive(Pull(7, 1 << 20, False, 0, STAMP_LIMIT, (Want(ann.disk.blocks[0].log, 1, 6),)))
         ann.turn()
 
         assert budget >= max(ann.sizes)

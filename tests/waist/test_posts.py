@@ -2,41 +2,54 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable, Sequence
+from itertools import groupby
+from random import Random
 
-from flc_udp.config import Settings
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from flc_udp.config import BODIES_MAX, SHARED_BYTES_MAX, Settings
 from flc_udp.core.push.links import ANNOUNCE_BYTES
+from flc_udp.core.replica import Replica
+from flc_udp.model.block import Block, pack_body
+from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import Message
+from flc_udp.model.history import History
+from flc_udp.model.message import Message, history_key
 from flc_udp.model.units import MS_US
 from flc_udp.waist import admission
-from flc_udp.waist.ports import Batch, Committed, Once, Post
+from flc_udp.waist.commits import RETRY_US
+from flc_udp.waist.ports import Batch, Once
 from flc_udp.waist.posts import OVERHEAD_BYTES, PAUSE_US, Posts, check_size
-from flc_udp.wire.packets import Taken
+from flc_udp.wire.packets import Rumor, Taken
 from tests.model.stories import Story
-from tests.waist.stage import stage
+from tests.waist.ground import WALL, Said
+from tests.waist.stage import ANN, Stage, bodies_of, stage
 
 LIMIT = 65_536
 DISK_FULL = FlcError("not said: the disk is full", "make room")
 
 
 class Desk:
-    """Posts, and a Replica that is a story: it takes whatever it is given."""
+    """Posts, and a Replica that decides them. The test says what becomes durable."""
 
     def __init__(self) -> None:
         self.posts = Posts(Settings(), 0)
-        self.said: list[Message] = []
-        self.answers: list[tuple[str | bytes, Committed | FlcError]] = []
-        self._story = Story()
+        self.said: list[Block] = []
+        """Blocks that are decided and not durable yet."""
+        self._replica = Replica(Settings(), ANN, History(), Random(0), 0)
 
-    def add(self, *bodies: str | bytes, once: Once | None = None) -> None:
-        """People say something."""
-        for body in bodies:
+    def add(self, *bodies: str | bytes) -> list[Said]:
+        """People say something, each of these for itself."""
+        return [self.post(body) for body in bodies]
 
-            def done(answer: Committed | FlcError, body: str | bytes = body) -> None:
-                self.answers.append((body, answer))
-
-            self.posts.waiting.append(Post("lobby", "ann", body, done, once=once))
+    def post(self, *bodies: str | bytes, room: str = "lobby", once: Once | None = None) -> Said:
+        """Somebody says all of these at once."""
+        post = Said(*bodies, room=room, once=once)
+        self.posts.waiting.append(post)
+        return post
 
     def take(
         self,
@@ -45,23 +58,26 @@ class Desk:
         refusal: FlcError | None = None,
         now: int = 0,
     ) -> int:
-        """Let a turn take posts; how many were decided."""
-        before = len(self.said)
+        """Let a turn take posts; how many messages were decided."""
+        before = self.messages
         self.posts.take(now, room_bytes, behind, refusal, self._say)
-        return len(self.said) - before
+        return self.messages - before
 
-    def commit(self, count: int, first_position: int) -> list[Committed]:
-        """The first messages that are not durable yet become so; the answers to their posts."""
-        batch, self.said = self.said[:count], self.said[count:]
-        found = self.posts.answers(Batch(tuple(batch), ()), first_position)
-        return [answer for _, answer in found]
+    @property
+    def messages(self) -> int:
+        """How many messages these are."""
+        return sum(len(block.bodies) for block in self.said)
 
-    def _say(self, _room: str, author: str, body: str | bytes, *, receipt: bool) -> Message:
-        if body == "refused":
-            raise FlcError("room is not allowed", "use another")
-        message = self._story.say(author, body=body)
-        self.said.append(message)
-        return message
+    def commit(self, blocks: int, first_position: int) -> None:
+        """The first blocks that are not durable yet become so."""
+        batch, self.said = self.said[:blocks], self.said[blocks:]
+        for post in self.posts.answers(Batch(tuple(batch), ()), first_position):
+            post.done()
+
+    def _say(self, room: str, author: str, bodies: Sequence[bytes], *, receipt: bool) -> Block:
+        block = self._replica.post(room, author, bodies, WALL, receipt=receipt)
+        self.said.append(block)
+        return block
 
 
 class TestSize:
@@ -94,12 +110,12 @@ class TestSize:
     def test_a_limit_that_changed_is_for_what_is_taken_from_now_on(self) -> None:
         """Also for what waits already: it is this node's own setting."""
         desk = Desk()
-        desk.add("x" * 100)
+        (post,) = desk.add("x" * 100)
         desk.posts.body_bytes_max = 99
 
         assert desk.take() == 0
-        ((_, answer),) = desk.answers
-        assert "allowed are 99" in str(answer)
+        assert post.is_refused
+        assert "allowed are 99" in str(post.error)
 
     def test_a_reload_changes_it(self) -> None:
         """While the node runs."""
@@ -109,7 +125,7 @@ class TestSize:
         ann.turn()
         ann.finish()
 
-        assert [FlcError, Committed] == [type(answer) for answer in (*refused, *taken)]
+        assert (refused.is_refused, taken.is_durable) == (True, True)
 
 
 class TestRoom:
@@ -138,9 +154,22 @@ class TestRoom:
         desk.add(*(f"{number}".ljust(1_000) for number in range(9)))
 
         assert desk.take(room_bytes) == taken
-        assert [message.body[:1] for message in desk.said] == [f"{n}" for n in range(taken)]
+        assert [body[:1] for body in bodies_of(desk.said)] == [f"{n}" for n in range(taken)]
         assert len(desk.posts) == 9
         assert bool(desk.posts.waiting) == (taken < 9)
+
+    @pytest.mark.parametrize(
+        ("room_bytes", "taken"), [(None, 9), (100_000, 4), (60_000, 2), (20_000, 1), (0, 1)]
+    )
+    def test_a_post_of_many_takes_the_room_of_all_its_messages(
+        self, room_bytes: int | None, taken: int
+    ) -> None:
+        """They are pushed in small blocks, however much they are together."""
+        desk = Desk()
+        for _ in range(9):
+            desk.post(*["x" * 100] * 240)
+
+        assert desk.take(room_bytes) == 240 * taken
 
     def test_what_is_taken_and_not_pushed_yet_has_its_room_already(self) -> None:
         """Until its commit, after which it is in flight, or is refused."""
@@ -197,53 +226,339 @@ class TestAnswers:
     def test_a_refusal_is_for_all_and_a_bad_post_for_itself(self) -> None:
         """Nobody waits for a disk that cannot be written, and no post stops another."""
         desk = Desk()
-        desk.add("a", "refused", "b")
+        posts = [desk.post("a"), desk.post("b", room="no\nroom"), desk.post("c")]
         assert desk.take() == 2
-        assert [(body, str(answer)) for body, answer in desk.answers] == [
-            ("refused", "room is not allowed")
-        ]
+        assert [post.is_refused for post in posts] == [False, True, False]
+        assert "control characters" in str(posts[1].error)
 
-        desk.answers.clear()
-        desk.add("c", "d")
+        late = desk.add("d", "e")
         assert desk.take(refusal=DISK_FULL) == 0
 
-        assert desk.answers == [("c", DISK_FULL), ("d", DISK_FULL)]
+        assert [post.answers for post in late] == [[DISK_FULL]] * 2
         assert len(desk.posts) == 2
 
     def test_each_is_answered_with_its_own_dot_and_position(self) -> None:
-        """Also where foreign messages stand between them in the batch."""
+        """Also where foreign blocks stand between theirs in the batch."""
         desk = Desk()
-        desk.add("a", "b", "c")
+        first = [desk.post("a"), desk.post("b", "c")]
         desk.take()
-        dots = [message.dot for message in desk.said]
-        desk.said.insert(1, Story().say("bob"))
+        last = desk.post("d", "e", "f", room="ops")
+        desk.take()
+        log = desk.said[0].log
+        desk.said.insert(1, Story().say("bob", "lobby", "x", "y"))
 
-        assert desk.commit(3, 41) == [Committed(dots[0], 41), Committed(dots[1], 43)]
-        assert desk.commit(1, 44) == [Committed(dots[2], 44)]
+        desk.commit(2, 41)
+        assert [(post.dot, post.position) for post in first] == [
+            (Dot(log, 1), 41),
+            (Dot(log, 3), 43),
+        ]
+        assert last.answers == []
+
+        desk.commit(1, 46)
+        assert (last.dot, last.position, last.low, last.high) == (Dot(log, 6), 48, 4, 6)
+        assert all(post.is_durable for post in (*first, last))
         assert len(desk.posts) == 0
+
+    def test_a_post_of_many_blocks_is_answered_with_the_last_of_them(self) -> None:
+        """Until then it tells how far it is durable."""
+        desk = Desk()
+        post = desk.post(*["x" * 500] * 5, "the last")
+        desk.take()
+        found = []
+        for block in list(desk.said):
+            desk.commit(1, block.first)
+            found.append((post.durable, len(post.answers)))
+
+        assert found == [(2, 0), (4, 0), (6, 1)]
+        assert (post.position, post.is_durable) == (6, True)
 
     def test_a_failed_commit_refuses_what_was_taken_and_not_what_waits(self) -> None:
         """Whoever waits to be taken may yet be."""
         desk = Desk()
-        desk.add("taken")
+        (taken,) = desk.add("taken")
         desk.take()
-        desk.add("waiting")
+        (waiting,) = desk.add("waiting")
         desk.posts.refuse_taken(DISK_FULL)
         desk.posts.refuse_taken(DISK_FULL)
 
-        assert desk.answers == [("taken", DISK_FULL)]
-        assert desk.commit(1, 1) == []
+        assert (taken.answers, waiting.answers) == ([DISK_FULL], [])
+        desk.commit(1, 1)
+        assert (taken.answers, waiting.answers) == ([DISK_FULL], [])
         assert desk.posts.waiting
 
     def test_a_number_of_once_goes_with_its_message(self) -> None:
         """Only with those that were said under one, and only while they wait for their commit."""
         desk = Desk()
         desk.add("a")
-        desk.add("b", once=("client", 7))
+        desk.post("b", "c", once=("client", 7))
         desk.take()
-        dot = desk.said[1].dot
+        log = desk.said[0].log
 
-        assert desk.posts.once_of(desk.said) == (("client", 7, dot),)
+        numbered = (("client", 7, Dot(log, 2)), ("client", 8, Dot(log, 3)))
+        assert desk.posts.once_of(desk.said) == numbered
         assert desk.posts.once_of([Story().say("bob")]) == ()
-        desk.commit(2, 1)
-        assert desk.posts.once_of(desk.said) == ()
+        said = list(desk.said)
+        desk.commit(1, 1)
+        assert desk.posts.once_of(said) == ()
+
+    def test_what_is_refused_keeps_its_number(self) -> None:
+        """The others have the numbers of their places, and nobody has that of a refused one."""
+        desk = Desk()
+        desk.posts.body_bytes_max = 9
+        post = desk.post("a", "x" * 10, "b", "\ud800", "c", once=("client", 7))
+        desk.take()
+        log = desk.said[0].log
+
+        assert desk.posts.once_of(desk.said) == tuple(
+            ("client", n, Dot(log, seq)) for seq, n in enumerate((7, 9, 11), 1)
+        )
+        desk.commit(1, 1)
+        assert (post.refused, post.places, post.answers) == ([1, 3], [0, 2, 4], [post.error])
+        assert "allowed are 9" in str(post.error)
+
+    def test_nothing_said_is_answered_at_once(self) -> None:
+        """And nothing goes wrong."""
+        desk = Desk()
+        post = desk.post()
+
+        assert (desk.take(), post.answers, len(desk.posts)) == (0, [None], 0)
+
+
+class TestBlocks:
+    """Which messages share a block."""
+
+    def test_no_block_holds_more_than_it_may(self) -> None:
+        """In bodies and in bytes; a post is cut where a block is full."""
+        desk = Desk()
+        desk.post(*["x"] * (BODIES_MAX + 500))
+        desk.take()
+        sizes = [len(block.encoded) for block in desk.said]
+
+        assert max(sizes) <= SHARED_BYTES_MAX
+        assert all(size > SHARED_BYTES_MAX - 6 for size in sizes[:-1])
+        assert len(bodies_of(desk.said)) == BODIES_MAX + 500
+
+    def test_empty_messages_are_bounded_by_their_number(self) -> None:
+        """A body takes at least a byte, so a block of many ends by its size or by their number."""
+        desk = Desk()
+        desk.post(*[""] * 3_000)
+        desk.take()
+
+        assert bodies_of(desk.said) == ("",) * 3_000
+        assert max(len(block.bodies) for block in desk.said) <= BODIES_MAX
+
+    @pytest.mark.parametrize("receipts", [(True, False), (False, True), (True, True)])
+    def test_who_asks_for_receipts_asks_for_the_whole_block(
+        self, receipts: tuple[bool, bool]
+    ) -> None:
+        """One datagram asks for those of all that share it."""
+        ann = stage()
+        for receipt in receipts:
+            ann.say("hi", receipt=receipt)
+        ann.turn()
+        ann.finish()
+
+        (rumor,) = ann.of_kind(Rumor)
+        assert isinstance(rumor, Rumor)
+        assert (rumor.receipt, len(rumor.blocks)) == (True, 1)
+
+
+# --- Any posts, cut into turns and posts in any way ----------------------------------------------
+
+BODIES_BYTES_MAX = 2_000
+TOO_LARGE, NO_UNICODE = "w" * (BODIES_BYTES_MAX + 1), "\ud800"
+SAYABLE = ("", "hi", "ü" * 20, b"\x00bytes", "x" * 500, "y" * 1_040, b"z" * BODIES_BYTES_MAX)
+SAME_POST, NEW_POST, NEW_TURN, BOB_SPEAKS = range(4)
+
+says = st.lists(
+    st.tuples(
+        st.sampled_from(["lobby", "ops"]),
+        st.sampled_from(["ann", "amy"]),
+        st.sampled_from([*SAYABLE, TOO_LARGE, NO_UNICODE]),
+        st.sampled_from([SAME_POST, SAME_POST, NEW_POST, NEW_TURN, BOB_SPEAKS]),
+    ),
+    max_size=30,
+)
+"""Each message, and how it is parted from the one before it."""
+
+
+class Crowd:
+    """People who say these at a node, turn by turn. `turns` are their posts."""
+
+    def __init__(self, said: list[tuple[str, str, str | bytes, int]], **settings: int) -> None:
+        self.stage: Stage = stage(
+            body_bytes_max=BODIES_BYTES_MAX, push_window_bytes=1 << 24, **settings
+        )
+        self.turns: list[list[Said]] = []
+        self._bob = Story()
+        self._said = said
+
+    def speak(self, after_turn: Callable[[], None]) -> None:
+        """All of it; what is told is done after each turn."""
+        turn: list[list[tuple[str, str, str | bytes]]] = []
+        for room, author, body, joint in self._said:
+            if joint >= NEW_TURN:
+                self._turn(turn, after_turn)
+                turn = []
+            if joint == BOB_SPEAKS:
+                block = self._bob.say("bob", room, "a", "b")
+                self.stage.receive(Rumor(False, 0, (block.encoded,)))
+            is_same = turn and joint == SAME_POST and turn[-1][0][:2] == (room, author)
+            if not is_same:
+                turn.append([])
+            turn[-1].append((room, author, body))
+        self._turn(turn, after_turn)
+
+    def _turn(
+        self, turn: list[list[tuple[str, str, str | bytes]]], after_turn: Callable[[], None]
+    ) -> None:
+        posts = []
+        for said in turn:
+            (room, author, _), n = said[0], 100 * sum(map(len, self.turns)) + 100 * len(posts)
+            bodies = [body for _, _, body in said]
+            posts.append(self.stage.say(*bodies, room=room, author=author, once=(author, n)))
+        self.turns.append(posts)
+        self.stage.turn(3_000)
+        after_turn()
+
+    @property
+    def posts(self) -> list[Said]:
+        """All of them, in order."""
+        return [post for turn in self.turns for post in turn]
+
+    def messages(self) -> list[Message]:
+        """What is durable, by position."""
+        return [m for block in self.stage.disk.blocks for m in block.messages()]
+
+    def check_answers(self) -> None:
+        """Each was answered once, and says of what is durable where it stands in the log."""
+        messages = self.messages()
+        by_dot = {message.dot: message for message in messages}
+        for post in self.posts:
+            assert len(post.answers) == 1
+            assert (post.error is not None) == bool(post.refused)
+            dots = post.dots()
+            assert sorted([*dots, *post.refused]) == list(range(len(post.bodies)))
+            for place, dot in dots.items():
+                message = by_dot[dot]
+                said = (message.room, message.author, message.body)
+                assert said == (post.room, post.author, post.bodies[place])
+            if dots:
+                assert messages[post.position - 1].dot == post.dot == list(dots.values())[-1]
+
+
+def is_sayable(body: str | bytes) -> bool:
+    """Whether nothing is wrong with it."""
+    return body not in (TOO_LARGE, NO_UNICODE)
+
+
+@given(says, st.randoms(use_true_random=False))
+def test_however_it_is_cut_the_same_is_said(said: list, random: Random) -> None:
+    """In the log and in each room: all that may be said, in the order in which it was said.
+
+    Cut into turns and posts in any way, while others speak and commits are quick or slow.
+    """
+    crowd = Crowd(said)
+    ann = crowd.stage
+
+    def after_turn() -> None:
+        if ann.commits and random.random() < 0.7:
+            ann.finish()
+
+    crowd.speak(after_turn)
+    while ann.commits or ann.node.queued()["posts"]:
+        ann.turn(3_000)
+        if ann.commits:
+            ann.finish()
+
+    crowd.check_answers()
+    expected = [(room, author, body) for room, author, body, _ in said if is_sayable(body)]
+    own = [message for message in crowd.messages() if message.author != "bob"]
+    assert [(m.room, m.author, m.body) for m in own] == expected
+    for room in ("lobby", "ops"):
+        found = [(m.author, m.body) for m in sorted(own, key=history_key) if m.room == room]
+        assert found == [(author, body) for at, author, body in expected if at == room]
+
+    # Those that are refused are named by their places, and no others.
+    for post in crowd.posts:
+        wrong = [place for place, body in enumerate(post.bodies) if not is_sayable(body)]
+        assert post.refused == wrong
+    numbered = {
+        (post.author, n + place): dot
+        for n, post in zip(range(0, 100 * len(crowd.posts), 100), crowd.posts, strict=True)
+        for place, dot in post.dots().items()
+    }
+    once = [key for batch in ann.begun for key in batch.once]
+    assert {(client, n): dot for client, n, dot in once} == numbered
+    assert len(once) == len(numbered)
+
+    # Neighbours share blocks as long as there is room in them, and nobody else does.
+    blocks = [block for block in ann.disk.blocks if block.author != "bob"]
+    for turn in crowd.turns:
+        for _, posts in groupby(turn, lambda post: (post.room, post.author)):
+            left = [body for post in posts for body in post.bodies if is_sayable(body)]
+            while left:
+                block = blocks.pop(0)
+                assert list(block.bodies) == left[: len(block.bodies)]
+                left = left[len(block.bodies) :]
+                # No header of an array is longer than 3 bytes, and room is left for that.
+                size = len(block.encoded) + len(pack_body(left[0])) if left else SHARED_BYTES_MAX
+                assert size > SHARED_BYTES_MAX - 3
+    assert blocks == []
+
+
+@given(says, st.integers(0, 12), st.integers(1, 5))
+def test_a_failed_commit_leaves_what_was_durable_before_it(
+    said: list, commits: int, messages_max: int
+) -> None:
+    """A post in the middle of which the disk fails says up to which message it is durable."""
+    crowd = Crowd(said, commit_messages_max=messages_max, commit_pause_ms=0)
+    ann = crowd.stage
+    crowd.speak(lambda: None)
+    for _ in range(commits):
+        if not ann.commits:
+            break
+        ann.finish()
+        ann.turn(1)
+    if ann.commits:
+        ann.fail()
+    ann.turn(2 * RETRY_US)
+
+    crowd.check_answers()
+    own = [message for message in crowd.messages() if message.author != "bob"]
+    durable = [post.bodies[place] for post in crowd.posts for place in post.dots()]
+    assert [message.body for message in own] == durable
+    # Of each post it is the beginning that is durable, and of all posts, too.
+    sayable = [
+        (post, n) for post in crowd.posts for n, b in enumerate(post.bodies) if is_sayable(b)
+    ]
+    assert [(p, n) for p in crowd.posts for n in p.dots()] == sayable[: len(own)]
+
+
+def test_a_post_that_was_cut_by_a_failure_is_said_in_part() -> None:
+    """Two batches are durable and the third is not: the rest is named, and can be said again."""
+    ann = stage(commit_messages_max=2, commit_pause_ms=0)
+    post = ann.say(*(f"{n}".ljust(500) for n in range(10)), once=("client", 1))
+    ann.turn()
+    for first in (1, 3):
+        (batch,) = ann.commits
+        assert [(n, dot.seq) for _, n, dot in batch.once] == [
+            (first, first),
+            (first + 1, first + 1),
+        ]
+        ann.finish()
+        ann.turn(1)
+    assert (post.answers, post.durable, post.position) == ([], 4, 4)
+    ann.fail()
+
+    assert post.answers == [post.error]
+    assert "disk full" in str(post.error)
+    assert (post.low, post.durable, post.refused) == (1, 4, [4, 5, 6, 7, 8, 9])
+    ann.turn(RETRY_US)
+    rest = ann.say(*(post.bodies[place] for place in post.refused))
+    ann.turn(1)
+    ann.finish_all()
+
+    assert rest.is_durable
+    assert rest.log != post.log
+    assert ann.bodies() == list(post.bodies)

@@ -6,13 +6,12 @@ import pytest
 
 from flc_udp.core.push.receipts import Wait
 from flc_udp.model.dots import Dot
-from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.waist import inbox, node
-from flc_udp.waist.ports import Committed, Post
 from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
 from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd
 from flc_udp.wire.rows import State
+from tests.waist.ground import Said
 from tests.waist.stage import BOB, Stage, stage
 
 ANN, CYD, DAN = b"ann-----", b"cyd-----", b"dan-----"
@@ -68,12 +67,11 @@ class TestTable:
 
 def said(ann: Stage) -> Dot:
     """Ann has said something that asks for receipts, and it is durable."""
-    answers = ann.say("hi", receipt=True)
+    post = ann.say("hi", receipt=True)
     ann.turn()
     ann.finish()
-    (answer,) = answers
-    assert isinstance(answer, Committed)
-    return answer.dot
+    assert post.is_durable
+    return post.dot
 
 
 def waiting(timeout_us: int = LATE) -> tuple[Stage, Dot, list[WaitEnded]]:
@@ -116,11 +114,10 @@ class TestNode:
         """As a say with `wait` does: what follows from that follows in the same turn."""
         ann, ended = stage(), list[WaitEnded]()
 
-        def answered(answer: Committed | FlcError) -> None:
-            assert isinstance(answer, Committed)
-            ann.node.wait(answer.dot, 0, LATE, ended.append)
+        def answered(post: Said) -> None:
+            ann.node.wait(post.dot, 0, LATE, ended.append)
 
-        ann.node.post(Post("lobby", "ann", "hi", answered))
+        ann.node.post(Said("hi", heard=answered))
         ann.turn()
         ann.finish()
 
@@ -225,7 +222,7 @@ class TestReadFirst:
     def test_a_receipt_behind_much_else_counts(self) -> None:
         """However many turns it takes to read all that came in before it."""
         ann, dot, ended = self.stalled()
-        for number in range(3 * inbox.MESSAGES_A_TURN):
+        for number in range(3 * inbox.BLOCKS_A_TURN):
             ann.receive(ReplayEnd(number, 0, 0, 0, ()))
         ann.receive(Receipt(*dot))
         while ann.node.queued()["inbox"]:
@@ -263,7 +260,7 @@ class TestReadFirst:
         ann, _, ended = waiting(SECOND_US)
         turns = 0
         while not ended:
-            for number in range(inbox.MESSAGES_A_TURN + 100):
+            for number in range(inbox.BLOCKS_A_TURN + 100):
                 ann.receive(ReplayEnd(number, 0, 0, 0, ()))
             ann.turn(20 * MS_US)
             turns += ann.time > SECOND_US

@@ -56,6 +56,13 @@ MISSED_SHARE = 0.06
 MISSED_OVER = 128
 """The share is an average over about this many messages."""
 
+LOSS_BYTES = 65_536
+"""Once peers have acknowledged this many bytes, what was lost of them tells how much is lost on the
+way. A node that is merely slow misses much, too, and more eager links would make it slower."""
+
+LOSS_FOR_US = 10 * SECOND_US
+"""What windows tell of losses is believed for this long."""
+
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
 
@@ -79,12 +86,13 @@ class Link:
     """What the peer pushes over it."""
 
 
-def eager_least(missed: float, eager: int) -> int:
+def eager_least(missed: float, eager: int, loss_max: float = 0.99) -> int:
     """How many links must stay eager, if with `eager` of them this share of messages is missed.
 
-    If each link loses the share p, all together lose p to the power of `eager`.
+    If each link loses the share p, all together lose p to the power of `eager`. It is known that p
+    is at most `loss_max`.
     """
-    loss = min(missed ** (1 / max(eager, 1)), 0.99)
+    loss = min(missed ** (1 / max(eager, 1)), loss_max)
     if loss <= MISSED_SHARE:
         return 1
     return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
@@ -111,6 +119,9 @@ class Links:
         self._period = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
+        self._acknowledged = self._lost = 0
+        """Bytes, as windows told lately."""
+        self._told_at = 0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
         """Be linked to all members if they are few, else to neighbours. New links are eager."""
@@ -164,7 +175,15 @@ class Links:
         """A peer has read what was pushed to it."""
         link = self._links.get(node)
         if link is not None:
-            link.window.taken(*taken, now)
+            acknowledged, lost = link.window.taken(*taken, now)
+            if now - self._told_at > LOSS_FOR_US:
+                self._acknowledged = self._lost = 0
+            self._acknowledged += acknowledged
+            self._lost += lost
+            self._told_at = now
+            if self._acknowledged > 4 * LOSS_BYTES:
+                self._acknowledged //= 2
+                self._lost //= 2
 
     def room(self, now: Micros) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
@@ -219,7 +238,7 @@ class Links:
             if self._period != period:
                 self._prune_by = block.dot
 
-    def brought(self, node: NodeId, blocks: Sequence[bytes], *, is_new: bool) -> bool:
+    def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""
         if is_new:
             self._missed -= self._missed / MISSED_OVER
@@ -231,7 +250,7 @@ class Links:
             return False
         if self._prune_by not in map(peek_dot, blocks):
             return False
-        if link.is_eager and self._eager <= eager_least(self._missed, self._eager):
+        if link.is_eager and self._eager <= self._eager_least(now):
             return False
         self.prune(node)
         return True
@@ -261,11 +280,17 @@ class Links:
         is_second = now - self._missed_at <= GRAFT_WITHIN_US
         self._missed_at = now
         self._missed += (1 - self._missed) / MISSED_OVER
-        has_few = self._eager < eager_least(self._missed, self._eager)
+        has_few = self._eager < self._eager_least(now)
         if node not in self._links or not (is_second or has_few):
             return False
         self.graft(node)
         return True
+
+    def _eager_least(self, now: Micros) -> int:
+        """How many links must stay eager."""
+        is_known = self._acknowledged >= LOSS_BYTES and now - self._told_at <= LOSS_FOR_US
+        loss_max = self._lost / self._acknowledged if is_known else 0.99
+        return eager_least(self._missed, self._eager, loss_max)
 
     @property
     def _eager(self) -> int:

@@ -128,10 +128,11 @@ class PushWindow:
         self.in_flight += size
         return True
 
-    def taken(self, at: int, came: int, room: int, now: Micros) -> None:
+    def taken(self, at: int, came: int, room: int, now: Micros) -> tuple[int, int]:
         """The peer has read up to byte `at`, and `came` bytes came there over this link by then.
 
-        It grants the link this much `room`.
+        It grants the link this much `room`. Return how many bytes it acknowledges, and how many of
+        these were lost.
         """
         self._answered_at = now
         was, delay_us = self.in_flight, 0
@@ -139,33 +140,35 @@ class PushWindow:
             pushed = self._pushed.popleft()
             self.in_flight -= pushed.size
             delay_us = now - pushed.when
-        acknowledged = was - self.in_flight
+        acknowledged, lost = was - self.in_flight, 0
         if acknowledged:
             self._note_delay(delay_us, now)
-            if self._has_lost(acknowledged, came) and now - self._halved_at > TARGET_US:
+            lost = self._note_lost(acknowledged, came)
+            if lost and now - self._halved_at > TARGET_US:
                 self._halved_at = now
                 self.limit //= 2
             elif 2 * was >= self.limit:
                 off = min(TARGET_US - (delay_us - self._base_us), TARGET_US)
                 self.limit += STEP_BYTES * acknowledged * off // (self.limit * TARGET_US)
         self.limit = max(min(self.limit, room), LEAST_BYTES)
+        return acknowledged, lost
 
     def _note_delay(self, delay_us: int, now: Micros) -> None:
         if now >= self._base_until:
             self._base_us, self._base_until = delay_us, now + BASE_FOR_US
         self._base_us = min(self._base_us, delay_us)
 
-    def _has_lost(self, acknowledged: int, came: int) -> bool:
-        """Whether more is missing now than ever before. Bytes that were overtaken come later."""
+    def _note_lost(self, acknowledged: int, came: int) -> int:
+        """How much more is missing now than ever before. Bytes that were overtaken come later."""
         self._acknowledged += acknowledged
         if came < self._came:  # The peer counts anew.
             self._acknowledged, self._missing = came, 0
         self._came = came
         missing = self._acknowledged - came
         if missing <= self._missing + REORDERED_BYTES:
-            return False
-        self._missing = missing
-        return True
+            return 0
+        lost, self._missing = missing - self._missing, missing
+        return lost
 
     def answers(self, now: Micros) -> bool:
         """Whether the peer lately said how far it has read. One that stands still does not."""

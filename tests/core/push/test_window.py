@@ -73,13 +73,13 @@ def test_who_has_no_room_is_told_what_there_is() -> None:
     story = Story()
     pushed: dict[Address, int] = {BOB: 0, CYD: 0}
     for _ in range(40):
-        message = story.say("ann", body="x" * 6_000)
-        rumors.push(message, None, None, receipt=False)
+        block = story.say("ann", body="x" * 6_000)
+        rumors.push(block, None, None, receipt=False)
         for send in rumors.take(links, 0):
             for to in send.to:
                 pushed[to] += sum(isinstance(packet, Rumor) for packet in send.packets)
         links.taken(rows[0].id, 1 << 40, 0)
-        rumors.have(message, None, 0)
+        rumors.have(block, None, 0)
 
     assert pushed[BOB] == 40
     assert pushed[CYD] <= LIMIT // 6_000
@@ -87,7 +87,7 @@ def test_who_has_no_room_is_told_what_there_is() -> None:
     told = [send for send in rumors.take(links, 20_000) if isinstance(send.packets[0], Have)]
 
     assert [send.to for send in told] == [(CYD,)]
-    assert told[0].packets == (Have(False, (message.dot,)),)
+    assert told[0].packets == (Have(False, (block.dot,)),)
 
 
 FULL = LIMIT // 8_192 * 8_192

@@ -10,17 +10,18 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flc_udp.config import MESSAGE_BYTES_MAX, STAMP_LIMIT
+from flc_udp.config import BLOCK_BYTES_MAX, STAMP_LIMIT
 from flc_udp.core.repair import catch_up as module
 from flc_udp.core.repair.catch_up import PEERS_MAX, WINDOWS_PER_PEER, CatchUp
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.core.repair.windows import CREDIT_LEAST_BYTES, TRIES_MAX, StampWindow
+from flc_udp.model.block import NO_PARENT, Block, Origin, decode, pack_body, write
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
-from flc_udp.model.message import NO_PARENT, Message, Origin, decode, write
 from flc_udp.model.units import NEVER
 from flc_udp.wire.packets import Replay, ReplayEnd
 from tests.model.kept import KeptInList
+from tests.model.stories import last_dot
 
 TIMEOUT_US = 400_000
 CREDIT_BYTES_MAX = 131_072
@@ -29,39 +30,41 @@ STEPS_MAX = 20_000
 ROUNDS_MAX = 10
 
 
-def many(logs: int, messages: int, seed: int = 0, wall: int = 1_000_000) -> list[Message]:
-    """A history of one room by many logs, each message after the one before it."""
+def many(logs: int, blocks: int, seed: int = 0, wall: int = 1_000_000) -> list[Block]:
+    """A history of one room by many logs, each block after the one before it: 1 to 3 messages."""
     chance = Random(seed)
-    heads: dict[bytes, Message] = {}
-    said: list[Message] = []
-    for _ in range(messages):
+    heads: dict[bytes, Block] = {}
+    said: list[Block] = []
+    for _ in range(blocks):
         wall += chance.randrange(20)
         log = chance.randrange(1, logs + 1).to_bytes(8, "big")
         head, cause = heads.get(log), said[-1] if said else None
-        message = write(
+        block = write(
             log=log,
-            seq=head.seq + 1 if head else 1,
+            first=head.last + 1 if head else 1,
             room="lobby",
             author="ann",
             wall=wall,
             stamp=next_stamp(wall, head.stamp if head else 0, cause.stamp if cause else 0),
-            causes=(cause.dot,) if cause and cause.log != log else (),
+            causes=(last_dot(cause),) if cause and cause.log != log else (),
             parent=head.hash if head else NO_PARENT,
-            body="x" * chance.randrange(40, 200),
+            bodies=[
+                pack_body("x" * chance.randrange(20, 80)) for _ in range(chance.randrange(1, 4))
+            ],
             origin=None if head else Origin(log, "ann"),
         )
-        heads[log] = message
-        said.append(message)
+        heads[log] = block
+        said.append(block)
     return said
 
 
 class Puller:
     """A node that holds nothing of a history, and peers that hold parts of it."""
 
-    def __init__(self, history: Sequence[Message], *, loss: float = 0, seed: int = 0) -> None:
+    def __init__(self, history: Sequence[Block], *, loss: float = 0, seed: int = 0) -> None:
         self.catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
-        self.held = {message.log: Spans() for message in history}
-        self.upper = {message.log: message.seq for message in history}
+        self.held = {block.log: Spans() for block in history}
+        self.upper = {block.log: block.last for block in history}
         self.holds = {peer: KeptInList(list(history)) for peer in PEERS}
         self.now = 0
         self.asked: Counter[bytes] = Counter()
@@ -133,12 +136,11 @@ class Puller:
         encoded, following = kept.replay(
             spans, self.catch_up.pace.credit_bytes, window.after, window.below
         )
-        by_bytes = {message.encoded: message for message in kept.messages}
-        for message in (by_bytes[one] for one in encoded):
-            self.bytes += len(message.encoded)
+        for one in encoded:
+            self.bytes += len(one)
             if self._chance.random() < self._loss:
                 continue
-            self.catch_up.heard(Replay(nonce, (message.encoded,)), window.peer, self.now)
+            self.catch_up.heard(Replay(nonce, (one,)), window.peer, self.now)
             self.take()
         end = ReplayEnd(nonce, len(encoded), following, 0, self._lacks(window, spans))
         if self._chance.random() >= self._loss:
@@ -149,43 +151,43 @@ class Puller:
         self.take()
 
     def take(self) -> None:
-        """Messages whose turn it is."""
+        """Blocks whose turn it is."""
         self.early_bytes = max(self.early_bytes, self.catch_up.early_bytes)
-        for message in map(decode, self.catch_up.take_ready(self.now)):
-            self.held[message.log].add(message.seq)
-            self.came.append(message.stamp)
+        for block in map(decode, self.catch_up.take_ready(self.now)):
+            self.held[block.log].add(block.first, block.last)
+            self.came.append(block.stamp)
 
     def _lacks(self, window: StampWindow, spans: list[tuple[bytes, int, int]]) -> tuple[bytes, ...]:
-        heads = {m.log: m for m in self.holds[window.peer].messages}
+        heads = {block.log: block for block in self.holds[window.peer].blocks}
         return tuple(
             log
             for log, _, high in spans
-            if log not in heads or (heads[log].seq < high and heads[log].stamp < window.below)
+            if log not in heads or (heads[log].last < high and heads[log].stamp < window.below)
         )
 
 
 def test_everything_comes_once_and_in_order() -> None:
     """Of several peers at once; nothing is sent twice, and nothing is ahead of what it needs."""
-    history = many(logs=20, messages=6_000)
+    history = many(logs=20, blocks=6_000)
     puller = Puller(history)
     puller.begin()
     puller.run()
 
     assert not any(map(puller.missing, puller.upper))
     assert puller.at_once == PEERS_MAX
-    assert puller.bytes == sum(len(message.encoded) for message in history)
-    assert puller.came == [message.stamp for message in history]
+    assert puller.bytes == sum(len(block.encoded) for block in history)
+    assert puller.came == [block.stamp for block in history]
 
 
 @pytest.mark.parametrize("loss", [0.02, 0.25, 0.5])
 def test_what_is_lost_is_asked_for_again(loss: float) -> None:
-    """Of messages, and of the ends that tell of them; what came is not sent again."""
-    history = many(logs=5, messages=1_500)
+    """Of blocks, and of the ends that tell of them; what came is not sent again."""
+    history = many(logs=5, blocks=1_500)
     puller = Puller(history, loss=loss)
     puller.run_all()
 
     assert not any(map(puller.missing, puller.upper))
-    assert puller.bytes < (1 + 4 * loss) * sum(len(message.encoded) for message in history)
+    assert puller.bytes < (1 + 4 * loss) * sum(len(block.encoded) for block in history)
 
 
 def test_the_credit_follows_what_is_lost() -> None:
@@ -201,7 +203,7 @@ def test_the_credit_follows_what_is_lost() -> None:
 
 def test_it_survives_the_death_of_any_peer() -> None:
     """Whoever is silent costs a timeout, and others are asked for the same."""
-    puller = Puller(many(logs=10, messages=4_000))
+    puller = Puller(many(logs=10, blocks=4_000))
     puller.begin()
     for _ in range(5):
         puller.ask()
@@ -217,12 +219,12 @@ def test_it_survives_the_death_of_any_peer() -> None:
 
 def test_parts_that_only_one_holds_are_found_with_it() -> None:
     """Who lacks some of the logs says so, and others are asked for these."""
-    history = many(logs=6, messages=2_000)
-    logs = list(dict.fromkeys(message.log for message in history))
+    history = many(logs=6, blocks=2_000)
+    logs = list(dict.fromkeys(block.log for block in history))
     puller = Puller(history)
     for number, peer in enumerate(PEERS):
         mine = {log for at, log in enumerate(logs) if at % len(PEERS) == number}
-        puller.holds[peer] = KeptInList([m for m in history if m.log in mine])
+        puller.holds[peer] = KeptInList([block for block in history if block.log in mine])
     puller.begin()
     puller.run()
 
@@ -231,7 +233,7 @@ def test_parts_that_only_one_holds_are_found_with_it() -> None:
 
 def test_what_nobody_holds_holds_up_nothing_else() -> None:
     """The log it is of is let go, and all the rest comes."""
-    history = many(logs=6, messages=2_000)
+    history = many(logs=6, blocks=2_000)
     puller = Puller(history)
     lost = history[0].log
     puller.upper[lost] += 1_000_000
@@ -245,20 +247,20 @@ def test_what_nobody_holds_holds_up_nothing_else() -> None:
 
 def test_ten_thousand_logs_go_in_groups() -> None:
     """More logs than a datagram can name are asked for in parts of each stretch."""
-    history = many(logs=3 * LOGS_PER_PULL, messages=3_000)
+    history = many(logs=3 * LOGS_PER_PULL, blocks=3_000)
     puller = Puller(history)
     puller.begin()
     puller.run()
 
     assert not any(map(puller.missing, puller.upper))
-    assert puller.bytes == sum(len(message.encoded) for message in history)
+    assert puller.bytes == sum(len(block.encoded) for block in history)
 
 
 def test_a_silence_of_years_costs_a_few_pulls() -> None:
     """Stamps in which nothing was said are skipped, not stepped through."""
     early, late = many(2, 400), many(4, 800, wall=1_000_000 + 10 * 365 * 86_400_000)
-    known = {message.log for message in early}
-    puller = Puller([*early, *(m for m in late if m.log not in known)])
+    known = {block.log for block in early}
+    puller = Puller([*early, *(block for block in late if block.log not in known)])
     puller.begin()
     puller.run()
 
@@ -267,7 +269,7 @@ def test_a_silence_of_years_costs_a_few_pulls() -> None:
 
 
 def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
-    """Pieces that never become a message do not keep a window for ever."""
+    """Pieces that never become a block do not keep a window for ever."""
     catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({b"log-----": 5}, 0)
     peers = []
@@ -287,7 +289,7 @@ def test_a_peer_that_sends_the_same_in_vain_is_left() -> None:
 def test_what_comes_before_its_turn_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     """While one peer is silent about a window, the others do not go on without an end."""
     monkeypatch.setattr(module, "EARLY_BYTES_MAX", 65_536)
-    puller = Puller(many(logs=4, messages=12_000))
+    puller = Puller(many(logs=4, blocks=12_000))
     puller.begin()
     for _ in range(10):
         puller.ask()
@@ -305,7 +307,7 @@ def test_while_nothing_is_taken_no_more_is_laid_aside_than_may_be(
 ) -> None:
     """The disk stands still, or a base is being taken: all that comes waits here, for minutes."""
     monkeypatch.setattr(module, "EARLY_BYTES_MAX", 65_536)
-    history = many(logs=4, messages=12_000)
+    history = many(logs=4, blocks=12_000)
     puller = Puller(history)
     puller.begin()
     monkeypatch.setattr(puller, "take", lambda: None)
@@ -327,11 +329,11 @@ def test_a_peer_cannot_send_without_an_end() -> None:
     window = catch_up.take(0, lambda _: [ANN], is_busy=False, is_full=False)
     assert window is not None
     catch_up.asked(1, window, 0, in_pieces=False)
-    part = Replay(1, tuple(message.encoded for message in many(1, 100)))
+    part = Replay(1, tuple(block.encoded for block in many(1, 100)))
     heard = [catch_up.heard(part, ANN, 0) for _ in range(1_000)]
 
     assert not heard[-1]
-    assert sum(map(len, window.laid_aside)) < 2 * MESSAGE_BYTES_MAX
+    assert sum(map(len, window.laid_aside)) < 2 * BLOCK_BYTES_MAX
 
 
 @pytest.mark.parametrize("is_full", [False, True])
@@ -369,10 +371,10 @@ def test_where_all_logs_are_let_go_nothing_is_under_way_any_more(is_full: bool) 
 )
 @settings(max_examples=60, deadline=None)
 def test_it_always_ends_and_what_somebody_holds_comes(
-    logs: int, messages: int, loss: float, dead: set[bytes], seed: int
+    logs: int, blocks: int, loss: float, dead: set[bytes], seed: int
 ) -> None:
     """Whatever is lost and whoever is dead, as long as one lives."""
-    puller = Puller(many(logs, messages, seed), loss=loss, seed=seed)
+    puller = Puller(many(logs, blocks, seed), loss=loss, seed=seed)
     puller.dead = dead
     puller.run_all()
 
@@ -382,7 +384,7 @@ def test_it_always_ends_and_what_somebody_holds_comes(
 def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> None:
     """Whatever was asked for by then: what comes of the others waits for what they lack."""
     first, second = (1).to_bytes(8, "big"), (2).to_bytes(8, "big")
-    history = [message for message in many(2, 400) if message.log == first]
+    history = [block for block in many(2, 400) if block.log == first]
     catch_up = CatchUp(TIMEOUT_US, CREDIT_BYTES_MAX)
     catch_up.take_over({first: len(history)}, 0)
 
@@ -394,7 +396,7 @@ def test_logs_that_are_taken_over_later_are_asked_for_from_their_beginning() -> 
     probe = take()
     catch_up.asked(1, probe, 0, in_pieces=False)
     begun = history[: len(history) // 2]
-    catch_up.heard(Replay(1, tuple(message.encoded for message in begun)), probe.peer, 0)
+    catch_up.heard(Replay(1, tuple(block.encoded for block in begun)), probe.peer, 0)
     catch_up.ended(ReplayEnd(1, len(begun), history[len(begun)].stamp, 0, ()), probe.peer, 0)
     for nonce in (2, 3):
         catch_up.asked(nonce, take(), 0, in_pieces=False)

@@ -232,7 +232,7 @@ def test_what_a_sync_found_is_pulled_once() -> None:
 
     assert talk["bob"].history() == ["missed"]
     assert sum(isinstance(p, Pull) for p in heard) == 1
-    assert sum(len(p.messages) for p in heard if isinstance(p, Replay)) == 1
+    assert sum(len(p.blocks) for p in heard if isinstance(p, Replay)) == 1
     assert not [p for p in heard if isinstance(p, Ranges)]
 
 
