@@ -115,6 +115,23 @@ def test_showing_in_another_order(monkeypatch: Patch) -> None:
         converse()
 
 
+def test_showing_a_part_of_a_block(monkeypatch: Patch) -> None:
+    """Each message of a block is shown."""
+
+    def shortened(effect: Effect) -> list[Effect]:
+        if isinstance(effect, Deliver):
+            cut = [b._replace(bodies=b.bodies[:2], last=b.first + 1) for b in effect.blocks]
+            return [Deliver(effect.position, tuple(cut))]
+        return [effect]
+
+    patch_effects(monkeypatch, shortened)
+    with World("ab", 1) as world:
+        world.settle()
+        world.machines["a"].say("ops", "one", "two", "three")
+        with pytest.raises(Violation, match="was never shown"):
+            world.settle()
+
+
 def test_not_showing(monkeypatch: Patch) -> None:
     """What was written and never shown is missed at the end."""
     patch_effects(monkeypatch, lambda effect: [] if isinstance(effect, Deliver) else [effect])
