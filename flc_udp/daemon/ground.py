@@ -1,9 +1,10 @@
 """The ground the daemon's Node stands on: one loop, one socket, one writer thread.
 
-Rules. The loop decides, sends and reads. The writer thread alone writes, one thing at a time, so a
-slow disk never stalls a probe. Everything that came in since the last turn is taken in one turn.
-There is one timer, for the Node's one deadline. The ground only does what it is told: what a
-failure means is decided by the Node.
+Rules. The loop decides, sends and reads. The writer thread writes, one thing at a time, so a slow
+disk never stalls a probe. Only what the Node wants to be written at once, because the disk is
+quick, the loop writes itself, while the writer thread has nothing to do. Everything that came in
+since the last turn is taken in one turn. There is one timer, for the Node's one deadline. The
+ground only does what it is told: what a failure means is decided by the Node.
 """
 
 import asyncio
@@ -56,6 +57,8 @@ class LoopGround:
         """How many bytes of datagrams may wait in the kernel."""
         self.has_started = False
         """Whether the Node stands: a start that fails before has none."""
+        self._writes = 0
+        """Writes that are under way, or wait for the writer thread."""
         self._wrote = asyncio.Event()
         self._turn_is_due = False
         self._timer: asyncio.TimerHandle | None = None
@@ -150,8 +153,8 @@ class LoopGround:
 
     # --- What the writer thread does --------------------------------------------------------------
 
-    def commit(self, batch: Batch) -> None:
-        """Append a batch."""
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
+        """Append a batch, in the writer thread unless that is idle and it is to be done at once."""
         began = self.now()
 
         def done(first_position: int) -> None:
@@ -161,7 +164,7 @@ class LoopGround:
             self.node.committed(batch, first_position)
 
         append = partial(self._log.append, batch.blocks, batch.once, batch.wall)
-        self._write(append, done, self.node.commit_failed)
+        self._write(append, done, self.node.commit_failed, here=at_once and not self._writes)
 
     def recover(self) -> None:
         """Open the log anew and read what it holds."""
@@ -209,18 +212,28 @@ class LoopGround:
         write: Callable[[], Result],
         done: Callable[[Result], None],
         failed: Callable[[str], None],
+        *,
+        here: bool = False,
     ) -> None:
-        """Do a write in the writer thread, then go on with its result, or with why it failed."""
+        """Do a write in the writer thread, then go on with its result, or with why it failed.
 
-        def ended(future: asyncio.Future[Result]) -> None:
+        With `here` the loop itself does it, when it has ended this turn.
+        """
+
+        def end(result: Callable[[], Result]) -> None:
+            self._writes -= 1
             self._wrote.set()
-            error = future.exception()
-            if error is None:
-                done(future.result())
-            elif isinstance(error, StoreFailed):
+            try:
+                written = result()
+            except StoreFailed as error:
                 failed(str(error))
             else:
-                raise error
+                done(written)
             self._end_turn()
 
-        self._loop.run_in_executor(self._writer, write).add_done_callback(ended)
+        self._writes += 1
+        if here:
+            self._loop.call_soon(end, write)
+        else:
+            ended = self._loop.run_in_executor(self._writer, write)
+            ended.add_done_callback(lambda future: end(future.result))

@@ -243,9 +243,11 @@ class HeapGround:
 
     # --- Transactions, one after another ----------------------------------------------------------
 
-    def commit(self, batch: Batch) -> None:
-        """Append a batch."""
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
+        """Append a batch. With `at_once` the machine stands still meanwhile."""
         self._write_later("append", partial(self._append, batch))
+        if at_once:
+            self._paused_until, self._buffered = max(self._paused_until, self._written_at), 0
 
     def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
         """Delete a little."""

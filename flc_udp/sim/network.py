@@ -62,8 +62,8 @@ class Faults(DatagramFaults):
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 
-    # For the processors: each block that becomes durable keeps one busy for so long, and for a tenth
-    # of it for each datagram and for each block that was known already.
+    # For the processors: each block that becomes durable keeps one busy for so long, and each
+    # datagram and each block that was known already keeps it busy for a tenth of that.
     block_us: int = 0
 
     # For the clocks that people set.

@@ -5,7 +5,8 @@
 
 Rules. At most one commit is under way. What is decided meanwhile goes into the next, so the slower
 the disk, the larger the batches. After a quiet moment a commit starts at once, so a lone message
-waits for nothing; under load a pause lies between the starts of two commits. After a failure
+waits for nothing; under load a pause lies between the starts of two commits. A small commit on a
+quick disk is made at once, while the node stands still. After a failure
 everything that was decided is undone, what the log really holds is read anew, posts are refused for
 a while, and the node tries the disk again by itself.
 """
@@ -32,6 +33,17 @@ BATCH_BYTES_MAX = 8 << 20
 """A transaction holds at most this many bytes, which bounds how long it can take. A larger block
 goes alone."""
 
+AT_ONCE_BYTES_MAX = 4_096
+"""A commit of at most this many bytes may be made at once, without the way to another thread and
+back, which costs more than such a commit itself."""
+
+AT_ONCE_US_MAX = 2 * MS_US
+"""It is made so if commits took at most this long lately, because the node stands still meanwhile.
+"""
+
+FORGOTTEN_SHARE = 8
+"""After each commit, the longest time of a commit is taken for an eighth shorter than it was."""
+
 OnceOf = Callable[[Sequence[Block]], tuple[tuple[str, int, Dot], ...]]
 """Gives the once-keys of messages in these blocks, as a Batch has them."""
 
@@ -51,6 +63,8 @@ class Commits:
         self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
+        self._longest_us = 4 * AT_ONCE_US_MAX
+        """How long commits take at the longest, as lately seen. A new node assumes the worst."""
         self._refuses_until: int | None = None
         self._recover_at: int | None = None
         self._try_at: int | None = None
@@ -107,7 +121,9 @@ class Commits:
         self._began = now
         blocks = self._next_batch()
         self._under_way = Batch(blocks, once_of(blocks), self._ground.wall())
-        self._ground.commit(self._under_way)
+        is_small = sum(len(block.encoded) for block in blocks) <= AT_ONCE_BYTES_MAX
+        at_once = is_small and self._longest_us <= AT_ONCE_US_MAX
+        self._ground.commit(self._under_way, at_once=at_once)
 
     def _next_batch(self) -> tuple[Block, ...]:
         """At least one block, and at most what one transaction may hold."""
@@ -128,7 +144,10 @@ class Commits:
         assert batch is self._under_way
         self._under_way = None
         self.failing = None
-        return now - self._began >= self._slow_us
+        took_us = now - self._began
+        forgotten_us = self._longest_us // FORGOTTEN_SHARE
+        self._longest_us = max(took_us, self._longest_us - forgotten_us)
+        return took_us >= self._slow_us
 
     def failed(self, reason: str, now: Micros) -> FlcError:
         """The commit under way failed: what the log really holds has to be found out.

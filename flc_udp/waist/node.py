@@ -29,7 +29,7 @@ from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
-from flc_udp.model.units import MS_US, Micros, Millis
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import BaseFailed, RetentionFailed
@@ -47,6 +47,10 @@ from flc_udp.wire.seal import Seal
 UNREAD_TURNS_MAX = 128
 """An inbox that is full of small messages is read in about this many turns. One that is not empty
 for longer takes in more than it held when the first of these turns began."""
+
+
+DISK_LOOK_US = SECOND_US
+"""A node that takes posts looks this often how much of the disk is free."""
 
 
 class Node:
@@ -86,6 +90,7 @@ class Node:
         self._turned_at = self._read_until = now
         self._unread_turns = 0
         self._stood_still = False
+        self._look_at, self._free_bytes = 0, 0
         self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
 
@@ -185,17 +190,19 @@ class Node:
         say = partial(self._replica.post, wall=wall)
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
-        self._posts.take(now, room_bytes, behind, self._refusal(), say)
+        self._posts.take(now, room_bytes, behind, self._refusal(now), say)
 
-    def _refusal(self) -> FlcError | None:
+    def _refusal(self, now: Micros) -> FlcError | None:
         """Why no post can be taken now."""
         if (refusal := self._commits.refusal) is not None:
             return refusal
-        free, least = self._ground.free_bytes(), self._settings.disk_free_bytes_min
-        if free >= least:
+        if now >= self._look_at:
+            self._look_at, self._free_bytes = now + DISK_LOOK_US, self._ground.free_bytes()
+        least = self._settings.disk_free_bytes_min
+        if self._free_bytes >= least:
             return None
         return FlcError(
-            f"not said: {free} bytes of disk are free, {least} are kept free",
+            f"not said: {self._free_bytes} bytes of disk are free, {least} are kept free",
             "make room on the disk of the data directory; reading and repair go on meanwhile",
         )
 

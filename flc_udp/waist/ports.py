@@ -146,8 +146,11 @@ class Ground(Protocol):
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram. It may be lost."""
 
-    def commit(self, batch: Batch) -> None:
-        """Start one commit. It ends in `Node.committed` or `Node.commit_failed`."""
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
+        """Start one commit. It ends in `Node.committed` or `Node.commit_failed`.
+
+        With `at_once` it is made right after this turn, and the node does nothing else meanwhile.
+        """
 
     def recover(self) -> None:
         """Open the log anew and read what it holds, after a failure.

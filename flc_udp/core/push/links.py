@@ -160,11 +160,11 @@ class Links:
 
     def take_waiting(self, now: Micros) -> list[Send]:
         """What waited, and may be pushed now."""
-        sends = []
-        for link in self._links.values():
-            if link.window.waiting and (rumors := link.window.take_waiting(now)):
-                sends.append(Send((link.member.row.address,), tuple(rumors)))
-        return sends
+        return [
+            Send((link.member.row.address,), tuple(rumors))
+            for link in self._links.values()
+            if link.window.waiting and (rumors := link.window.take_waiting(now))
+        ]
 
     @property
     def is_waiting(self) -> bool:
@@ -214,7 +214,7 @@ class Links:
         return self._addresses(but, self._links)
 
     def told(self, but: NodeId | None, now: Micros) -> Addresses:
-        """Peers that are only told what there is: over lazy links, and where rumors were dropped."""
+        """Peers that are only told what there is: over lazy links, and where rumors were lost."""
         links = self._links.items()
         told = [node for node, link in links if not link.is_eager or link.window.is_behind(now)]
         return self._addresses(but, told)

@@ -1,8 +1,8 @@
 """Rumors: what a node tells its peers at the end of a turn, or lazy links soon after.
 
 Rules. Only new blocks are forwarded, and never back to the node that told of them nor to the one
-that wrote them. Where a link's window has no room, a rumor waits, or its peer is only told what there is, and pulls.
-Blocks above ANNOUNCE_BYTES are announced over all links and pulled.
+that wrote them. Where a link's window has no room, a rumor waits, or the peer is only told what
+there is, and pulls. Blocks above ANNOUNCE_BYTES are announced over all links and pulled.
 """
 
 from collections.abc import Iterator

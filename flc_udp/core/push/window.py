@@ -56,7 +56,7 @@ ANSWERS_WITHIN_US = 300 * MS_US
 """A peer that is only slow says within this time how far it has read."""
 
 BEHIND_PAUSE_US = 200 * MS_US
-"""After rumors were dropped, nothing is pushed for this long, and the peer is told what there is."""
+"""After rumors were dropped, the peer is only told what there is for this long."""
 
 RESTARTED_BYTES = 1 << 24
 """A pusher that counts from so much lower than before has begun anew."""
