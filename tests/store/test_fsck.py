@@ -408,6 +408,16 @@ def test_a_missing_row(copy: Path, said: list[Block]) -> None:
     ]
 
 
+def test_a_missing_row_that_is_a_cause(copy: Path, said: list[Block]) -> None:
+    """Its stamp is not known: that of the block after it is not taken for it."""
+    block = of(said, "ann")[1]
+    (reply,) = [b for b in of(said, "bob") if block.dot in b.causes]
+    assert reply.stamp <= of(said, "ann")[2].stamp
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
+    found = checks(fsck(copy))
+    assert [check for check, _ in found] == ["position", "log", "room"]
+
+
 def test_a_missing_end(copy: Path, said: list[Block]) -> None:
     """The last block of all is missed by what told of it: its log, its room and their clock."""
     block = said[-1]
