@@ -280,6 +280,8 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "cut in a line", whole[:-10], 3, "line 5 is no JSON, or only a part of it; messages"
     yield "cut between lines", whole[: -len(rows[-1])], 3, "line 4 is the last, but 1 more should"
     yield "cut to its head", first, 0, "line 1 is the last, but 4 more should follow; messages"
+    cut_before = whole[: -len(rows[-1])] + whole
+    yield "cut before another", cut_before, 3, "line 5 is the last, but 1 more should follow"
     yield "empty", b"", 0, "the input is empty"
     yield "no head", b"".join(rows), 0, "line 1 has a message in a wrong place"
     yield "another program's", b'{"body":"hi"}\n', 0, "line 1 is no line of an export"
