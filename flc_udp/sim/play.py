@@ -154,15 +154,17 @@ class Play:
     def _speak(self, machine: Machine, room: str) -> None:
         if machine.node is None or not self._is_on:
             return
-        random = self._talk
-        size = int(random.expovariate(1 / 80))
-        if self.plan.faults != "none" and random.random() < LARGE_SHARE:
-            size = int(random.uniform(1_000, 60_000))
-        is_burst = self.plan.faults != "none" and random.random() < BURST_SHARE
-        count = random.randint(1, BURST_MAX) if is_burst else 1
-        bodies = [f"{self._said + more} ".ljust(size, ".") for more in range(1, count + 1)]
-        self._said += count
-        machine.say(room, *bodies)
+        is_burst = self.plan.faults != "none" and self._talk.random() < BURST_SHARE
+        count = self._talk.randint(1, BURST_MAX) if is_burst else 1
+        machine.say(room, *(self._body() for _ in range(count)))
+
+    def _body(self) -> str:
+        """What nobody has said before."""
+        size = int(self._talk.expovariate(1 / 80))
+        if self.plan.faults != "none" and self._talk.random() < LARGE_SHARE:
+            size = int(self._talk.uniform(1_000, 60_000))
+        self._said += 1
+        return f"{self._said} ".ljust(size, ".")
 
     # --- Misfortune -------------------------------------------------------------------------
 

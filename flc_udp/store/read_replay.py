@@ -9,6 +9,8 @@ on from there.
 from collections.abc import Iterator, Sequence
 from contextlib import closing
 from heapq import merge
+from itertools import groupby
+from operator import itemgetter
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
@@ -36,7 +38,7 @@ SELECT_SPAN = f"""
         AND seq >= ?2 AND seq <= coalesce((
             SELECT min(seq) FROM block
             WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq >= ?3), ?3)
-        AND stamp >= ?4
+        AND seq - count < ?3 AND stamp >= ?4
     ORDER BY seq LIMIT ?5
 """  # noqa: S608  # a number of ours
 SELECT_WALK = f"""
@@ -107,7 +109,9 @@ def _walk(queries: Queries, spans: Sequence[Span], after: int) -> Iterator[Row]:
 
 
 def _merged(queries: Queries, spans: Sequence[Span], after: int) -> Iterator[Row]:
-    return merge(*(_of_span(queries, *span, after) for span in spans))
+    merged = merge(*(_of_span(queries, *span, after) for span in spans))
+    # Two spans of a log may both have messages of one block, which then comes twice.
+    return (next(rows) for _, rows in groupby(merged, itemgetter(4)))
 
 
 def _of_span(queries: Queries, log: LogId, low: int, high: int, after: int) -> Iterator[Row]:

@@ -12,9 +12,9 @@ from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
+from flc_udp.model.block import Block, pack_body
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import Head
-from flc_udp.model.message import Message
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
@@ -22,7 +22,6 @@ from flc_udp.sim.play import Play
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
-from flc_udp.waist.ports import Committed
 from flc_udp.waist.posts import Posts, Say
 
 Patch = pytest.MonkeyPatch
@@ -88,9 +87,8 @@ def test_the_unbroken_code_passes() -> None:
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
     """A node that looks at a log's order alone writes a message before its causes."""
 
-    def blocker(causal: Causal, message: Message) -> Dot | None:
-        is_next = causal.head(message.log).seq == message.seq - 1
-        return None if is_next else Dot(message.log, message.seq - 1)
+    def blocker(_: Causal, block: Block, head: Head) -> Dot | None:
+        return None if head.seq == block.first - 1 else Dot(block.log, block.first - 1)
 
     monkeypatch.setattr(Causal, "_blocker", blocker)
     with pytest.raises(Violation, match="written before its causes"):
@@ -109,12 +107,29 @@ def test_showing_in_another_order(monkeypatch: Patch) -> None:
 
     def backwards(effect: Effect) -> list[Effect]:
         if isinstance(effect, Deliver):
-            return [Deliver(effect.position, tuple(reversed(effect.messages)))]
+            return [Deliver(effect.position, tuple(reversed(effect.blocks)))]
         return [effect]
 
     patch_effects(monkeypatch, backwards)
     with pytest.raises(Violation, match="shown, and due was"):
         converse()
+
+
+def test_showing_a_part_of_a_block(monkeypatch: Patch) -> None:
+    """Each message of a block is shown."""
+
+    def shortened(effect: Effect) -> list[Effect]:
+        if isinstance(effect, Deliver):
+            cut = [b._replace(bodies=b.bodies[:2], last=b.first + 1) for b in effect.blocks]
+            return [Deliver(effect.position, tuple(cut))]
+        return [effect]
+
+    patch_effects(monkeypatch, shortened)
+    with World("ab", 1) as world:
+        world.settle()
+        world.machines["a"].say("ops", "one", "two", "three")
+        with pytest.raises(Violation, match="was never shown"):
+            world.settle()
 
 
 def test_not_showing(monkeypatch: Patch) -> None:
@@ -146,7 +161,10 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
         waiting = posts.waiting
         while waiting:
             post = waiting.popleft()
-            post.done(Committed(say(post.room, post.author, post.body).dot, 1))
+            block = say(post.room, post.author, [pack_body(body) for body in post.bodies])
+            post.log, post.low, post.high, post.durable = block.log, *[block.first] * 3
+            post.places = [0]
+            post.done()
 
     monkeypatch.setattr(Posts, "take", rashly)
     with pytest.raises(Violation, match="not on its disk"):
@@ -181,10 +199,10 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
     """What the disk was to hold is looked for when a node starts from it."""
     append = Log.append
 
-    def forgetfully(log: Log, messages: Sequence[Message], *_: object) -> int:
+    def forgetfully(log: Log, blocks: Sequence[Block], *_: object) -> int:
         connection = log._connection  # noqa: SLF001  # it is the disk
         before = connection.serialize()
-        first = append(log, messages)
+        first = append(log, blocks)
         connection.deserialize(before)
         return first
 

@@ -8,8 +8,9 @@ import pytest
 from flc_udp.config import Settings
 from flc_udp.core.notices import HistoryTruncated
 from flc_udp.core.repair.wanted_log import Floors
+from flc_udp.model.block import Block
+from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, History
-from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
@@ -18,7 +19,6 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import World
 from flc_udp.store.log import Log
-from flc_udp.waist.ports import Committed
 from flc_udp.waist.pruning import PruningClock
 
 BRIEFLY = Settings(retention_age_s=2)
@@ -35,9 +35,9 @@ class Ears:
         world.watchers.append(self._watch)
         world.listeners.append(self._listen)
 
-    def _watch(self, number: int, messages: Sequence[Message]) -> None:
+    def _watch(self, number: int, blocks: Sequence[Block]) -> None:
         name = list(self._world.machines)[number]
-        self.shown[name] += [message.body for message in messages]
+        self.shown[name] += [body for block in blocks for body in block.bodies]
 
     def _listen(self, number: int, notice: Notice) -> None:
         self.told[list(self._world.machines)[number]].append(type(notice))
@@ -94,6 +94,30 @@ def test_a_newcomer_says_what_it_misses_and_agrees_from_there_on(count: int) -> 
         world.say("c", "ops", "from c")
         world.settle()
         assert "from c" in world.history("a", "ops")
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_base_of_bursts_ends_with_a_block(seed: int) -> None:
+    """What is pruned of bursts is whole blocks, so a newcomer goes on behind them."""
+    with World("abc", seed, own={"a": BRIEFLY, "b": BRIEFLY}, late="c") as world:
+        world.run(1_000)
+        for count in (40, 3, 1, 200):
+            for name in "ab":
+                world.machines[name].say("ops", *(f"{number}" * 9 for number in range(count)))
+                world.run(5)
+        world.run(6_000)
+        assert world.history("a", "ops") == world.history("b", "ops") == []
+        ears = Ears(world)
+        new = [f"new {number}" for number in range(100)]
+        world.machines["b"].say("ops", *new)
+        world.start("c")
+        world.settle()
+
+        assert ears.told["c"].count(HistoryTruncated) == 1
+        assert ears.shown["c"] == world.history("c", "ops") == new
+        world.machines["c"].say("ops", *new)
+        world.settle()
+        assert world.history("a", "ops") == world.history("c", "ops")
 
 
 def test_a_newcomer_gets_all_of_who_keeps_all() -> None:
@@ -167,7 +191,7 @@ def test_what_only_a_node_had_that_let_it_go_is_given_up() -> None:
         world.say("a", "ops", "c said something")
         world.settle()
 
-        assert isinstance(left.answer, Committed)
+        assert isinstance(left.answer, Dot)
         assert world.history("b", "ops") == ["c said something"]
         assert ears.told["b"].count(HistoryTruncated) == 1
         world.start("c")
@@ -227,7 +251,7 @@ def test_what_is_said_while_a_base_is_taken_is_said() -> None:
         world.settle()
 
         assert len(said) == 12
-        assert all(isinstance(utterance.answer, Committed) for utterance in said)
+        assert all(isinstance(utterance.answer, Dot) for utterance in said)
         assert sorted(ears.shown["c"]) == sorted([*new, *12 * ["meanwhile"]])
 
 
@@ -271,8 +295,8 @@ def test_pruning_by_the_time_it_was_said(monkeypatch: pytest.MonkeyPatch) -> Non
     """What was said long ago and arrives now is kept as long as anything."""
     append = Log.append
 
-    def forgetfully(log: Log, messages: Sequence[Message], *_: object) -> int:
-        return append(log, messages, (), 1_000 * min(message.wall for message in messages))
+    def forgetfully(log: Log, blocks: Sequence[Block], *_: object) -> int:
+        return append(log, blocks, (), 1_000 * min(block.wall for block in blocks))
 
     monkeypatch.setattr(Log, "append", forgetfully)
     with World("ab", 1, own={"a": BRIEFLY}) as world:

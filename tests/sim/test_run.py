@@ -68,7 +68,7 @@ def test_a_broken_promise_prints_how_to_play_it_again(
     assert "which its author had been shown" in error
     assert hint == (
         "hint: replay with flc sim --nodes 5 --loss 25 --duplicate 0 --seconds 5 --rate 100"
-        " --authors 0 --warm-up 0 --delay 2 --faults none --seed 1"
+        " --authors 0 --warm-up 0 --delay 2 --busy 0 --faults none --seed 1"
     )
 
 

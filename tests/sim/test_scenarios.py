@@ -9,7 +9,6 @@ from flc_udp.model.units import MS_US
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
-from flc_udp.waist.ports import Committed
 from flc_udp.wire.rows import State
 
 
@@ -20,7 +19,7 @@ def test_what_is_said_is_shown_everywhere_in_milliseconds() -> None:
         said = world.say("a", "ops", "hi")
         world.run(20)
 
-        assert isinstance(said.answer, Committed)
+        assert isinstance(said.answer, Dot)
         assert [world.shown(name, "ops") for name in "abc"] == [["hi"]] * 3
 
 
@@ -147,7 +146,7 @@ def test_a_failed_commit_recovers_by_itself() -> None:
 
         assert isinstance(refused.answer, FlcError)
         assert isinstance(refused_too.answer, FlcError)
-        assert isinstance(said.answer, Committed)
+        assert isinstance(said.answer, Dot)
         assert world.view("b")["a"] is State.ALIVE
         assert world.history("b", "ops") == ["before", "later"]
 
@@ -198,7 +197,7 @@ def test_a_log_that_cannot_be_read_either_is_tried_until_it_can(fate: Fate) -> N
         world.settle()
 
         assert [type(utterance.answer) for utterance in refused] == [FlcError] * 4
-        assert isinstance(said.answer, Committed)
+        assert isinstance(said.answer, Dot)
         during = ["during"] * (fate is Fate.DOUBTED)
         assert sorted(world.history("b", "ops")) == sorted(["before", *during, "from b", "later"])
 
@@ -214,8 +213,8 @@ def said_for_all(world: World) -> Dot:
     utterance = world.say("a", "ops", "hi", receipt=True)
     while utterance.answer is None:
         world.run(1)
-    assert isinstance(utterance.answer, Committed)
-    return utterance.answer.dot
+    assert isinstance(utterance.answer, Dot)
+    return utterance.answer
 
 
 def test_a_wait_ends_when_the_last_receipt_comes() -> None:
@@ -365,8 +364,8 @@ def test_only_what_no_other_disk_holds_is_lost_with_a_disk() -> None:
         world.restart("a")
         world.settle()
 
-        assert isinstance(alone.answer, Committed)
-        assert list(world.checks.let_go) == [alone.answer.dot]
+        assert isinstance(alone.answer, Dot)
+        assert list(world.checks.let_go) == [alone.answer]
         assert world.history("b", "ops") == []
 
 
@@ -399,6 +398,105 @@ def test_a_newcomer_gets_a_long_history() -> None:
 
         assert len(world.shown("c", "ops")) == 4_000
         world.settle()
+
+
+def burst(count: int, what: str = "") -> list[str]:
+    """So many bodies, of which about ten share a block."""
+    return [f"{what}{number}".ljust(100, ".") for number in range(count)]
+
+
+def test_a_burst_is_one_history_everywhere() -> None:
+    """What is said at once goes in few blocks, and each message of it has its own answer."""
+    with World("abc", seed=26) as world:
+        world.settle()
+        bodies = burst(200)
+        said = world.machines["a"].say("ops", *bodies)
+        world.run(50)
+
+        dots = [utterance.answer for utterance in said]
+        assert all(isinstance(dot, Dot) for dot in dots)
+        assert [dot.seq for dot in dots if isinstance(dot, Dot)] == list(range(1, 201))
+        assert [world.shown(name, "ops") for name in "abc"] == [bodies] * 3
+        blocks = {minted.block.dot for minted in world.checks.minted.values()}
+        assert 20 <= len(blocks) <= 30
+        world.settle()
+
+
+@pytest.mark.parametrize("fate", [Fate.CRASH_BEFORE, Fate.CRASH_AFTER, Fate.FAILED, Fate.DOUBTED])
+@pytest.mark.parametrize("commits", [0, 1, 2])
+def test_a_burst_whose_commit_does_not_end_well(fate: Fate, commits: int) -> None:
+    """Whole blocks of it are everywhere in the end, as many as came to a disk; none is cut."""
+    settings = Settings(commit_messages_max=64)
+    with World("abc", seed=27, settings=settings) as world:
+        world.settle()
+        bodies = burst(200)
+        world.fate("a", *commits * [Fate.DONE], fate)
+        said = world.machines["a"].say("ops", *bodies)
+        world.run(1_000)
+        if fate in (Fate.CRASH_BEFORE, Fate.CRASH_AFTER):
+            assert world.machines["a"].node is None
+            assert [utterance.answer for utterance in said] == [None] * 200
+            world.restart("a")
+        world.run(3_000)
+        world.say("a", "ops", "after")
+        world.settle()
+
+        *kept, after = world.history("b", "ops")
+        assert (kept, after) == (bodies[: len(kept)], "after")
+        ends = {minted.block.last for minted in world.checks.minted.values()}
+        assert len(kept) in {0, *ends}
+        is_written = fate in (Fate.CRASH_AFTER, Fate.DOUBTED)
+        at_most = 64 * (commits + is_written)
+        assert at_most * 3 // 4 <= len(kept) <= at_most
+        durable = [isinstance(utterance.answer, Dot) for utterance in said]
+        assert durable == sorted(durable, reverse=True)
+        assert sum(durable) <= len(kept)
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_burst_said_right_before_a_crash(seed: int) -> None:
+    """However far it came by then: a block is everywhere in the end, or nowhere."""
+    faults = Faults(loss=0.25, commit_us_min=500, commit_us_max=3_000)
+    with World("abc", seed, faults, Settings(commit_messages_max=64)) as world:
+        world.run(3_000)
+        bodies = burst(300)
+        world.machines["a"].say("ops", *bodies)
+        world.run(seed)
+        world.crash("a")
+        world.run(500)
+        before = [len(world.shown(name, "ops")) for name in "abc"]
+        world.restart("a")
+        world.calm()
+        world.settle()
+
+        kept = world.history("b", "ops")
+        assert kept == bodies[: len(kept)]
+        ends = {0, *(minted.block.last for minted in world.checks.minted.values())}
+        assert {*before, len(kept)} <= ends
+        assert max(before) == before[0] == len(kept)
+
+
+@pytest.mark.parametrize(("loss", "limit_ms"), [(0, 1_000), (0.25, 30_000)])
+def test_a_newcomer_gets_a_history_of_bursts(loss: float, limit_ms: int) -> None:
+    """It has all of them within seconds, in one causal order, though blocks are of any size."""
+    with World("ab", seed=28, faults=Faults(loss=loss)) as world:
+        world.run(3_000)
+        said, count = 0, 1
+        while said < 4_000:
+            world.machines["ab"[said % 2]].say("ops", *burst(count, f"{said}+"))
+            said, count = said + count, count * 7 % 101
+            world.run(20)
+        world.run(3_000)
+        world.add("c")
+        world.start("c")
+        world.run(limit_ms)
+
+        assert len(world.shown("c", "ops")) == said
+        world.calm()
+        world.settle()
+        histories = [world.history(name, "ops") for name in "abc"]
+        assert histories[0] == histories[1] == histories[2]
+        assert len(histories[0]) == said
 
 
 def test_a_node_that_stood_still_catches_up() -> None:

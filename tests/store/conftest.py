@@ -1,4 +1,4 @@
-"""Authors that write causally valid messages, and a log to keep them in."""
+"""Authors that write causally valid blocks, and a log to keep them in."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
+from flc_udp.model.block import Block, Origin, pack_body, write
 from flc_udp.model.clocks import next_stamp
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import NO_HEAD, Edge, Frontier, Head, advance
-from flc_udp.model.message import Message, Origin, write
 from flc_udp.store.log import Log
 
 
@@ -17,7 +17,7 @@ class Authors:
     """Named authors, each with its own log and its own, perhaps old, view of each room."""
 
     def __init__(self) -> None:
-        self.said: list[Message] = []
+        self.said: list[Block] = []
         self._heads: dict[bytes, Head] = {}
         self._views: dict[tuple[str, str], Frontier] = {}
         self._rooms: dict[str, Frontier] = {}
@@ -30,40 +30,42 @@ class Authors:
         """The author hears all that was said in a room."""
         self._views[author, room] = dict(self._rooms.get(room, {}))
 
-    def say(self, author: str, room: str = "lobby", body: str = "hi", wall: int = 1_000) -> Message:
-        """One message, with the author's view of the room as its causes."""
+    def say(
+        self, author: str, room: str = "lobby", body: str = "hi", *more: str, wall: int = 1_000
+    ) -> Block:
+        """One block of one message or more, with the author's view of the room as its causes."""
         log = self.log(author)
         head = self._heads.get(log, NO_HEAD)
         view = self._views.setdefault((author, room), {})
         causes = {Dot(other, edge.seq): edge for other, edge in view.items() if other != log}
         greatest = max((edge.stamp for edge in causes.values()), default=0)
-        message = write(
+        block = write(
             log=log,
-            seq=head.seq + 1,
+            first=head.seq + 1,
             room=room,
             author=author,
             wall=wall,
             stamp=next_stamp(wall, head.stamp, greatest),
             causes=tuple(causes),
             parent=head.hash,
-            body=body,
+            bodies=[pack_body(body) for body in (body, *more)],
             origin=None if head.seq else Origin(log[::-1], author),
         )
-        self._heads[log] = Head(message.seq, message.hash, message.stamp)
+        self._heads[log] = Head(block.last, block.hash, block.stamp)
         for frontier in (view, self._rooms.setdefault(room, {})):
-            advance(frontier, message)
-        self.said.append(message)
-        return message
+            advance(frontier, block)
+        self.said.append(block)
+        return block
 
     def edges(self, room: str) -> dict[bytes, Edge]:
         """The frontier by its definition: what no other message of the room comes after."""
-        inside = [m for m in self.said if m.room == room]
-        covered = {log: seq for m in inside for log, seq in sorted(m.causes)}
-        for message in inside:
-            for log, seq in message.causes:
+        inside = [b for b in self.said if b.room == room]
+        covered = {log: seq for b in inside for log, seq in sorted(b.causes)}
+        for block in inside:
+            for log, seq in block.causes:
                 covered[log] = max(covered[log], seq)
-        last = {m.log: m for m in inside}
-        return {log: Edge(m.seq, m.stamp) for log, m in last.items() if covered.get(log, 0) < m.seq}
+        last = {b.log: Edge(b.last, b.stamp) for b in inside}
+        return {log: edge for log, edge in last.items() if covered.get(log, 0) < edge.seq}
 
 
 @pytest.fixture(scope="session")

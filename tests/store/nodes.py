@@ -1,21 +1,23 @@
 """Nodes that hear one story in orders of their own, prune, and take each other's base: a model.
 
-A node is a real log in memory, and beside it plain sets of messages that say what it must be.
+A node is a real log in memory, and beside it plain sets of blocks that say what it must be.
 """
 
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import groupby
 from typing import TypeVar
 
-from flc_udp.model.dots import LogId
+from flc_udp.model.block import Block
+from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.history import NO_HEAD, BaseLog, BaseRoom, Edge, Head
-from flc_udp.model.message import Message, decode
+from flc_udp.model.history import BaseLog, BaseRoom, Edge, Head
+from flc_udp.model.message import history_key
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
+from flc_udp.store.reader import messages_of
 from tests.model.stories import Story
 
 Frontiers = dict[str, dict[LogId, Edge]]
@@ -33,27 +35,31 @@ class Node:
         self.story = story
         self.disk = sqlite3.connect(":memory:")
         self.log = Log.over(self.disk)
-        self.known: list[Message] = []
+        self.known: list[Block] = []
         """All that was decided, held or not."""
-        self.held: list[Message] = []
+        self.held: list[Block] = []
         """By position."""
-        self.base: list[Message] = []
+        self.positions: dict[Dot, int] = {}
+        """Where each message was appended."""
+        self.base: list[Block] = []
         """All that the base covers: what is pruned, and what another's covered that was taken."""
         self.floor = 0
         self.deleted = 0
 
-    def waiting(self) -> list[Message]:
+    def waiting(self) -> list[Block]:
         """What could be delivered now: all before it is known."""
-        known = {m.dot for m in self.known}
+        known = {m.dot for b in self.known for m in b.messages()}
         return [
-            m for m in self.story.said if m.dot not in known and self.story.past[m.dot] <= known
+            b for b in self.story.said if b.dot not in known and self.story.past[b.dot] <= known
         ]
 
-    def deliver(self, *messages: Message) -> None:
-        """Append messages."""
-        self.log.append(messages)
-        self.known += messages
-        self.held += messages
+    def deliver(self, *blocks: Block) -> None:
+        """Append blocks."""
+        messages = (message for block in blocks for message in block.messages())
+        for position, message in enumerate(messages, self.log.append(blocks)):
+            self.positions[message.dot] = position
+        self.known += blocks
+        self.held += blocks
 
     def catch_up(self) -> None:
         """Deliver all there is."""
@@ -63,18 +69,18 @@ class Node:
     def retain(self, count: int) -> None:
         """Prune about so many."""
         ended = self.log.retain(arrived_before_ms=None, bytes_max=0, messages_max=count)
-        late = [m for m in self.held if m.stamp < self.floor]
-        pruned: list[Message] = []
-        by_stamp = sorted(late or self.held, key=lambda m: m.stamp)
-        for stamp, messages in groupby(by_stamp, lambda m: m.stamp):
-            pruned += messages
+        late = [b for b in self.held if b.stamp < self.floor]
+        pruned: list[Block] = []
+        by_stamp = sorted(late or self.held, key=lambda b: b.stamp)
+        for stamp, blocks in groupby(by_stamp, lambda b: b.stamp):
+            pruned += blocks
             self.floor = max(self.floor, stamp + 1)
-            if len(pruned) >= count:
+            if size(pruned) >= count:
                 break
-        self.deleted += len(pruned)
-        self.held = [m for m in self.held if m not in pruned]
-        self.base += [m for m in pruned if m not in self.base]
-        assert (self.floor, len(pruned), bool(pruned)) == ended
+        self.deleted += size(pruned)
+        self.held = [b for b in self.held if b not in pruned]
+        self.base += [b for b in pruned if b not in self.base]
+        assert (self.floor, size(pruned), bool(pruned)) == ended
 
     def fail(self, instructions: int, act: Callable[[How], None], how: How) -> None:
         """The disk fails after so many of SQLite's instructions, if the act takes as many."""
@@ -95,12 +101,12 @@ class Node:
         assert self.log.load() == history
 
     def _join(self, other: Node) -> None:
-        ahead = [m for m in other.base if m not in self.known]
-        logs = {m.log for m in ahead}
-        self.deleted += sum(m.log in logs for m in self.held)
-        self.held = [m for m in self.held if m.log not in logs]
+        ahead = [b for b in other.base if b not in self.known]
+        logs = {b.log for b in ahead}
+        self.deleted += size(b for b in self.held if b.log in logs)
+        self.held = [b for b in self.held if b.log not in logs]
         self.known += ahead
-        self.base += [m for m in other.base if m not in self.base]
+        self.base += [b for b in other.base if b not in self.base]
         self.floor = max(self.floor, other.floor)
 
     def reopen(self) -> None:
@@ -110,19 +116,19 @@ class Node:
     def check(self) -> None:
         """Everything that can be read is as it must be, and nothing is found wrong."""
         history, reader = self.log.load(), self.log.reader()
-        heads = {m.log: Head(m.seq, m.hash, m.stamp) for m in sorted(self.known, key=_seq)}
-        pruned = [m for m in self.known if m not in self.held]
+        heads = {b.log: Head(b.last, b.hash, b.stamp) for b in sorted(self.known, key=_last)}
+        pruned = [b for b in self.known if b not in self.held]
         assert heads == history.heads
-        assert {m.log: m.origin for m in self.known if m.origin} == history.origins
+        assert {b.log: b.origin for b in self.known if b.origin} == history.origins
         assert self.frontiers(self.known) == history.frontiers
         assert self.floor == history.floor == reader.floor()
         assert history.bases == {
-            m.log: Head(m.seq, m.hash, m.stamp) for m in sorted(pruned, key=_seq)
+            b.log: Head(b.last, b.hash, b.stamp) for b in sorted(pruned, key=_last)
         }
-        assert [m for m in self.known if m.stamp >= self.floor and m not in self.held] == []
-        assert [m.encoded for m in self.held] == [e for _, e in reader.after(0, None, 999)]
-        assert (len(self.held), len(heads)) == reader.counts()
-        assert len(self.held) + self.deleted == reader.last_position()
+        assert [b for b in self.known if b.stamp >= self.floor and b not in self.held] == []
+        assert [b.encoded for b in self.held] == [e for _, e in reader.after(0, None, 999)]
+        assert (size(self.held), len(heads)) == reader.counts()
+        assert size(self.held) + self.deleted == reader.last_position()
         bases = {log: head.seq for log, head in history.bases.items()}
         assert bases == reader.base_heads([*heads, b"nobodys!"])
         assert self.told() == reader.base(b"", EVERYTHING)
@@ -132,44 +138,49 @@ class Node:
     def _check_rooms(self) -> None:
         reader = self.log.reader()
         rows = {row.room: row for row in reader.rooms()}
-        assert set(rows) == {m.room for m in self.known}
+        assert set(rows) == {b.room for b in self.known}
         for room, row in rows.items():
-            held = [m for m in self.held if m.room == room]
-            known = [m for m in self.known if m.room == room]
-            assert (len(held), max(m.stamp for m in known)) == (row.messages, row.last_stamp)
-            assert [m.encoded for m in held] == [e for _, e in reader.after(0, room, 999)]
-            for n in range(1, len(held) + 2):
+            held = [b for b in self.held if b.room == room]
+            known = [b for b in self.known if b.room == room]
+            assert (size(held), max(b.stamp for b in known)) == (row.messages, row.last_stamp)
+            assert [b.encoded for b in held] == [e for _, e in reader.after(0, room, 999)]
+            said = [message for block in held for message in block.messages()]
+            for n in range(1, len(said) + 2):
                 after = reader.before_last(room, n)
-                assert [m.encoded for m in held][-n:] == [
-                    e for _, e in reader.after(after, room, 999)
-                ]
-            assert {decode(e).dot for _, e in reader.history(room)} == {m.dot for m in held}
+                rows_after = reader.after(after, room, 999)
+                assert said[-n:] == [message for _, message in messages_of(rows_after, after)]
+            shown = [message for _, message in reader.history(room)]
+            assert sorted(said, key=history_key) == shown
 
-    def frontiers(self, messages: list[Message]) -> Frontiers:
-        """Of each room, what nothing else among the messages comes after."""
-        stamps = {m.dot: m.stamp for m in messages}
+    def frontiers(self, blocks: list[Block]) -> Frontiers:
+        """Of each room, what nothing else among the blocks' messages comes after."""
+        stamps = {m.dot: m.stamp for block in blocks for m in block.messages()}
         return {
             room: {dot.log: Edge(dot.seq, stamps[dot]) for dot in self.story.maximal(stamps, room)}
-            for room in {m.room for m in messages}
+            for room in {b.room for b in blocks}
         }
 
     def told(self) -> list[BaseLog]:
         """The base as another is told it."""
         frontiers = self.frontiers(self.base)
         logs = []
-        for log in sorted({m.log for m in self.base}):
-            said = sorted((m for m in self.base if m.log == log), key=_seq)
-            seqs = {m.room: m.seq for m in said}
+        for log in sorted({b.log for b in self.base}):
+            said = sorted((b for b in self.base if b.log == log), key=_last)
+            seqs = {b.room: b.last for b in said}
             rooms = tuple(
                 BaseRoom(room, seq, edge.stamp if edge else None)
                 for room, seq in sorted(seqs.items())
                 for edge in (frontiers[room].get(log),)
             )
-            last = said[-1] if said else NO_HEAD
-            head = Head(last.seq, last.hash, last.stamp)
+            head = Head(said[-1].last, said[-1].hash, said[-1].stamp)
             logs.append(BaseLog(log, head, said[0].origin, rooms))
         return logs
 
 
-def _seq(message: Message) -> int:
-    return message.seq
+def size(blocks: Iterable[Block]) -> int:
+    """How many messages these blocks have."""
+    return sum(len(block.bodies) for block in blocks)
+
+
+def _last(block: Block) -> int:
+    return block.last

@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import Dot
-from flc_udp.model.message import Message, decode
 from flc_udp.store import arrivals
 from flc_udp.store.arrivals import BUCKET_MS
 from flc_udp.store.log import Log
@@ -176,7 +176,7 @@ def check_clock(steps: list[tuple[int, str, int, int | None, bool]], *, is_exact
     """Hold what is held against when it came."""
     disk, story = sqlite3.connect(":memory:"), Story()
     log, now = Log.over(disk), 1_000 * MINUTE
-    came: dict[Dot, tuple[Message, int, int]] = {}
+    came: dict[Dot, tuple[Block, int, int]] = {}
     latest = cutoff_max = 0
     for moves, author, wall, prunes, ends in steps:
         now += moves * MINUTE // 2

@@ -51,7 +51,7 @@ def names(directory: Path) -> list[str]:
 def held(path: Path) -> list[tuple[int, bytes]]:
     """What the history of a database is, to a node that opens it."""
     with closing(Log.open(path)) as log, closing(log.reader()) as reader:
-        return list(reader.history(None))
+        return list(reader.blocks(None))
 
 
 def test_a_copy_of_a_node_that_is_down(home: Path, tmp_path: Path, authors: Authors) -> None:
@@ -190,7 +190,7 @@ def test_a_directory_that_is_not_there(home: Path, tmp_path: Path) -> None:
 def test_what_is_damaged_is_not_kept(home: Path, tmp_path: Path) -> None:
     """A copy that does not pass the walk is none; the error says what was found, and of what."""
     with closing(sqlite3.connect(home / "flc.db", isolation_level=None)) as connection:
-        connection.execute("UPDATE message SET stamp = stamp + 1 WHERE position = 7")
+        connection.execute("UPDATE block SET stamp = stamp + 1 WHERE position = 7")
     with pytest.raises(FlcError, match=r"flc.db is damaged.*message of [0-9a-f]+:7") as caught:
         back_up(home / "flc.db", tmp_path / "copy", replace=False)
     assert "flc fsck" in caught.value.hint

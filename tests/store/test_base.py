@@ -9,8 +9,8 @@ from random import Random
 
 import pytest
 
+from flc_udp.model.block import Block, Origin, pack_body, write
 from flc_udp.model.dots import Dot
-from flc_udp.model.message import Message, Origin, write
 from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.fsck.findings import Finding
@@ -26,11 +26,11 @@ FLOOR = "(SELECT value FROM node WHERE key = 'floor')"
 UNSEEN = {("node", "key"), ("node", "value")}
 UNSEEN |= {("arrival", name) for name in ("position", "wall_ms", "least_stamp")}
 UNSEEN |= {("log", "base_stamp"), ("log", "node"), ("log", "name")}
-UNSEEN |= {("message", "position"), ("room", "position")}
+UNSEEN |= {("block", "position"), ("room", "position")}
 UNSEEN |= {("clock", "base_seq"), ("clock", "base_edge_stamp")}
 """Columns that tell of what is gone, and of which only what is impossible is found."""
 
-TABLES = ("log", "room", "message", "clock", "node", "arrival")
+TABLES = ("log", "room", "block", "clock", "node", "arrival")
 
 
 def tell() -> Story:
@@ -120,7 +120,7 @@ def test_a_pruned_database_has_no_finding(good: Path) -> None:
         ("UPDATE clock SET base_edge_stamp = NULL", {"floor"}),
         ("UPDATE room SET position = position + 1", {"position"}),
         ("UPDATE room SET messages = messages + 7 WHERE no = 1", {"room"}),
-        ("DELETE FROM message WHERE position = 10", {"position", "log", "room"}),
+        ("DELETE FROM block WHERE position = 10", {"position", "log", "room"}),
         ("UPDATE arrival SET wall_ms = 'x'", {"floor"}),
         ("INSERT INTO arrival VALUES (9, 0, 0)", {"floor"}),
         ("UPDATE log SET base_stamp = {floor} WHERE no = {ann}", {"floor"}),
@@ -143,14 +143,14 @@ def test_a_cause_that_was_pruned_has_to_be_of_the_room(copy: Path) -> None:
         messages = [
             write(
                 log=log_id,
-                seq=1,
+                first=1,
                 room=room,
                 author="eve",
                 wall=0,
                 stamp=stamp + 1,
                 causes=(Dot(CYD, 1),),
                 parent=bytes(8),
-                body="hi",
+                bodies=[pack_body("hi")],
                 origin=Origin(b"strange!", "eve"),
             )
             for log_id, room in ((b"stranger", "ops"), (b"strange2", "lobby"))
@@ -171,7 +171,7 @@ def test_what_another_covered_has_to_be_held(copy: Path, tmp_path: Path) -> None
         closable.close()
     assert fsck(path) == []
     for change, found in (
-        ("DELETE FROM message WHERE seq = 3", {"log", "room", "position", "floor"}),
+        ("DELETE FROM block WHERE seq = 3", {"log", "room", "position", "floor"}),
         ("UPDATE clock SET base_seq = 2 WHERE base_seq = 3", {"floor", "clock"}),
         ("UPDATE clock SET base_seq = 5 WHERE base_seq = 3", {"floor", "clock"}),
         ("UPDATE clock SET base_edge_stamp = 9 WHERE base_edge_stamp > 0", {"floor"}),
@@ -217,7 +217,7 @@ def change(disk: sqlite3.Connection, chance: Random) -> None:
 # --- The base as it is read -------------------------------------------------------------------
 
 
-def many(count: int) -> list[Message]:
+def many(count: int) -> list[Block]:
     """As many authors, each in one room or two."""
     story = Story()
     for number in range(count):

@@ -20,7 +20,7 @@ ROOT = Path(flc_udp.__file__).parents[1]
 
 APPENDS_FOR_EVER = """
 import sys
-from flc_udp.model.message import NO_PARENT, Origin, write
+from flc_udp.model.block import NO_PARENT, Origin, pack_body, write
 from flc_udp.store.log import Log
 
 log, parent, seq = Log.open(sys.argv[1]), NO_PARENT, 0
@@ -28,8 +28,8 @@ while True:
     batch = []
     for seq in range(seq + 1, seq + 4):
         batch.append(write(
-            log=b"8 bytes!", seq=seq, room="lobby", author="ann", wall=seq, stamp=seq << 16,
-            causes=(), parent=parent, body="hi",
+            log=b"8 bytes!", first=seq, room="lobby", author="ann", wall=seq, stamp=seq << 16,
+            causes=(), parent=parent, bodies=[pack_body("hi")],
             origin=Origin(b"a node!!", "a") if seq == 1 else None,
         ))
         parent = batch[-1].hash
@@ -126,7 +126,7 @@ def test_what_was_acknowledged_survives_kill_9(tmp_path: Path) -> None:
         dots += [line for line in process.stdout if line.endswith("\n")]
     log = Log.open(path)
     reader = log.reader()
-    assert [d for d in dots if reader.message(parse_dot(d.strip())) is None] == []
+    assert [d for d in dots if reader.block(parse_dot(d.strip())) is None] == []
     assert log.load().heads[b"8 bytes!"].seq % 3 == 0
     reader.close()
     log.close()

@@ -12,10 +12,10 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
+from flc_udp.model.block import Block, Origin, pack_body, write
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head
-from flc_udp.model.message import Message, Origin, write
 from flc_udp.store import connections
 from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import CHECKS, Fsck
@@ -32,7 +32,7 @@ UNSEEN |= {("once", "client"), ("once", "said")}
 UNSEEN |= {("arrival", "position"), ("arrival", "wall_ms"), ("arrival", "least_stamp")}
 """Columns that nothing else tells; of `once.said`, what could have been as well."""
 
-TABLES = ("log", "room", "message", "clock", "once", "node", "peer", "arrival")
+TABLES = ("log", "room", "block", "clock", "once", "node", "peer", "arrival")
 
 
 def talk(authors: Authors) -> None:
@@ -41,29 +41,29 @@ def talk(authors: Authors) -> None:
         authors.say(name)
     authors.listen("bob", "lobby")
     for number in range(5):
-        authors.say("ann", body=f"ann's {number}")
+        authors.say("ann", "lobby", f"ann's {number}", *map(str, range(number)))
     authors.say("bob", body="concurrent to what ann said meanwhile, and with a lower stamp")
-    authors.say("bob", "ops")
+    authors.say("bob", "ops", "one", "two")
     authors.listen("cyd", "ops")
     authors.say("cyd", "ops", wall=1_001)
     authors.listen("ann", "lobby")
     authors.say("ann", body="joins what bob and I said")
     authors.listen("bob", "ops")
-    authors.say("bob", "ops", wall=1_002)
-    authors.say("cyd")
+    authors.say("bob", "ops", "three", "four", wall=1_002)
+    authors.say("cyd", "lobby", "five", "six", "seven")
 
 
 @pytest.fixture(scope="session")
-def said(new_authors: Callable[[], Authors]) -> list[Message]:
+def said(new_authors: Callable[[], Authors]) -> list[Block]:
     """What the good database holds."""
     authors = new_authors()
     talk(authors)
-    messages: list[Message] = authors.said
-    return messages
+    blocks: list[Block] = authors.said
+    return blocks
 
 
 @pytest.fixture(scope="session")
-def good(said: list[Message], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def good(said: list[Block], tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A good database of a node that has ended."""
     path = tmp_path_factory.mktemp("good") / "flc.db"
     log = Log.open(path)
@@ -104,26 +104,31 @@ def checks(findings: Sequence[Finding]) -> list[tuple[str, str]]:
     return sorted(pairs, key=lambda pair: CHECKS.index(pair[0]))
 
 
-def of(said: Sequence[Message], author: str) -> list[Message]:
+def of(said: Sequence[Block], author: str) -> list[Block]:
     """What an author said."""
-    return [message for message in said if message.author == author]
+    return [block for block in said if block.author == author]
 
 
-def after(message: Message) -> str:
+def end_of(said: Sequence[Block], block: Block) -> int:
+    """The position of a block's last message."""
+    return sum(len(other.bodies) for other in said[: said.index(block) + 1])
+
+
+def after(block: Block) -> str:
     """The dot that follows in a message's log."""
-    return str(Dot(message.log, message.seq + 1))
+    return str(Dot(block.log, block.last + 1))
 
 
 # --- A good database --------------------------------------------------------------------------
 
 
-def test_a_good_database_has_no_finding(good: Path, said: list[Message]) -> None:
+def test_a_good_database_has_no_finding(good: Path, said: list[Block]) -> None:
     """Nothing is found, and all of it was looked at."""
     with snapshot(good) as connection:
         check = Fsck(connection)
         assert list(check.findings()) == []
     assert check.is_complete
-    assert check.walk.messages == len(said)
+    assert check.walk.messages == end_of(said, said[-1]) == 30
     assert check.walk.causes == sum(len(m.causes) for m in said) > 4
     assert check.rows == {"head": 3, "room": 2, "clock": 5, "once": 1}
 
@@ -157,8 +162,8 @@ def test_whatever_is_appended_is_good(
         else:
             authors.listen(author, room)
     log = Log.over(disk)
-    for message in authors.said:
-        log.append([message])
+    for block in authors.said:
+        log.append([block])
     assert list(Fsck(disk).findings()) == []
     disk.close()
 
@@ -229,97 +234,214 @@ def test_a_node_that_starts_meanwhile(copy: Path, authors: Authors) -> None:
 # --- Messages ---------------------------------------------------------------------------------
 
 
-def rewrite(path: Path, message: Message, encoded: bytes) -> None:
-    """Put other bytes in a message's place."""
-    run(path, ("UPDATE message SET encoded = ? WHERE encoded = ?", (encoded, message.encoded)))
+def rewrite(path: Path, block: Block, encoded: bytes) -> None:
+    """Put other bytes in a block's place."""
+    run(path, ("UPDATE block SET encoded = ? WHERE encoded = ?", (encoded, block.encoded)))
 
 
-def test_a_flipped_bit_breaks_the_chain(copy: Path, said: list[Message]) -> None:
-    """A body with one other bit is told by the next message of its log."""
-    message = of(said, "ann")[3]
-    rewrite(copy, message, message.encoded.replace(b"ann's 1", b"ann's 0"))
+def test_a_flipped_bit_breaks_the_chain(copy: Path, said: list[Block]) -> None:
+    """A body with one other bit is told by the next block of its log."""
+    block = of(said, "ann")[3]
+    rewrite(copy, block, block.encoded.replace(b"ann's 1", b"ann's 0"))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("chain", after(message))]
+    assert checks([finding]) == [("chain", after(block))]
     assert "one of the two has changed" in finding.problem
 
 
-def test_a_flipped_bit_in_the_last_of_a_log(copy: Path, said: list[Message]) -> None:
-    """What no message follows is guarded by the head's hash in the log's row."""
-    message = of(said, "ann")[-1]
-    rewrite(copy, message, message.encoded.replace(b"joins", b"jo1ns"))
-    assert checks(fsck(copy)) == [("head", message.log.hex())]
+def test_a_flipped_bit_in_the_last_of_a_log(copy: Path, said: list[Block]) -> None:
+    """What no block follows is guarded by the head's hash in the log's row."""
+    block = of(said, "ann")[-1]
+    rewrite(copy, block, block.encoded.replace(b"joins", b"jo1ns"))
+    assert checks(fsck(copy)) == [("head", block.log.hex())]
 
 
 @pytest.mark.parametrize("junk", [b"", b"junk", "text", None])
-def test_a_message_that_cannot_be_read(copy: Path, said: list[Message], junk: object) -> None:
+def test_a_block_that_cannot_be_read(copy: Path, said: list[Block], junk: object) -> None:
     """It is told by the name its row has, and not held against what follows it."""
-    message = of(said, "ann")[5]
-    junk = message.encoded[:-1] if junk is None else junk
-    run(copy, ("UPDATE message SET encoded = ? WHERE encoded = ?", (junk, message.encoded)))
+    block = of(said, "ann")[5]
+    junk = block.encoded[:-1] if junk is None else junk
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (junk, block.encoded)))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("message", str(message.dot))]
+    assert checks([finding]) == [("message", str(block.dot))]
     assert "cannot be read" in finding.problem
 
 
-@pytest.mark.parametrize("column", ["log_no", "seq", "stamp", "room_no"])
-def test_a_row_that_says_otherwise_than_its_message(
-    copy: Path, said: list[Message], column: str
+@pytest.mark.parametrize("column", ["log_no", "seq", "count", "stamp", "room_no"])
+def test_a_row_that_says_otherwise_than_its_block(
+    copy: Path, said: list[Block], column: str
 ) -> None:
     """Each column has to be what the bytes say."""
-    message = of(said, "bob")[-1]
-    sql = f"UPDATE message SET {column} = {column} + 900 WHERE encoded = ?"  # noqa: S608  # ours
-    run(copy, (sql, (message.encoded,)))
+    block = of(said, "bob")[-1]
+    sql = f"UPDATE block SET {column} = {column} + 900 WHERE encoded = ?"  # noqa: S608  # ours
+    run(copy, (sql, (block.encoded,)))
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("message", str(message.dot))]
+    assert checks([finding]) == [("message", str(block.dot))]
     assert column.removesuffix("_no") in finding.problem
 
 
-def test_swapped_stamps(copy: Path, said: list[Message]) -> None:
+# --- Blocks of several messages ---------------------------------------------------------------
+
+
+def several(said: Sequence[Block]) -> list[Block]:
+    """Those blocks that have more than one message, and another block after them in their log."""
+    ends = {block.log: block for block in said}
+    return [block for block in said if len(block.bodies) > 1 and block is not ends[block.log]]
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("by", [-1, 1, 1_024, 1 << 40])
+@pytest.mark.parametrize("column", ["seq", "count"])
+def test_a_wrong_number_of_a_block(
+    copy: Path, said: list[Block], which: int, column: str, by: int
+) -> None:
+    """Its bytes tell what is right: it is found alone, by its first message, and all goes on."""
+    block, last = several(said)[which], said[-1]
+    sql = f"UPDATE block SET {column} = {column} + ? WHERE encoded = ?"  # noqa: S608  # ours
+    with closing(sqlite3.connect(copy)) as connection, suppress(sqlite3.IntegrityError):
+        connection.execute(sql, (by, block.encoded))
+        connection.execute(sql, (1, last.encoded))
+        connection.commit()
+        found = fsck(copy)
+        assert checks(found) == [("message", str(block.dot)), ("message", str(last.dot))]
+        assert f"its row has {column} " in found[0].problem
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("value", [0, -3, 1_025, "many", 1.5, b""])
+def test_a_count_that_is_none(copy: Path, said: list[Block], which: int, value: object) -> None:
+    """Whatever stands there, the block is found by its bytes."""
+    block = several(said)[which]
+    run(copy, ("UPDATE block SET count = ? WHERE encoded = ?", (value, block.encoded)))
+    assert checks(fsck(copy)) == [("message", str(block.dot))]
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("by", [-1, 1_000])
+def test_a_block_at_a_wrong_position(copy: Path, said: list[Block], which: int, by: int) -> None:
+    """It is told with its first message's position, and so is the block that follows then."""
+    block = several(said)[which]
+    end = end_of(said, block)
+    run(copy, ("UPDATE block SET position = position + ? WHERE position = ?", (by, end)))
+    found = fsck(copy)
+    dots = {finding.dot for finding in found if finding.check == "position"}
+    following = said[said.index(block) + 1]
+    assert dots == {block.dot, following.dot}
+    first = end - len(block.bodies) + 1 + by
+    assert any(f.problem.startswith(f"stands at position {first}, ") for f in found)
+
+
+@pytest.mark.parametrize("which", range(5))
+def test_a_block_that_stands_twice(copy: Path, said: list[Block], which: int) -> None:
+    """Bytes of another block in its place are told as that one, and what they lack is missed."""
+    block, other = several(said)[which], said[0]
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (other.encoded, block.encoded)))
+    found = checks(fsck(copy))
+    assert ("message", str(other.dot)) in found
+    assert ("log", str(other.dot)) in found
+    assert ("log", after(block)) in found
+
+
+@pytest.mark.parametrize("which", range(5))
+@pytest.mark.parametrize("junk", [b"", b"\x9a", "text", None])
+def test_several_messages_that_cannot_be_read(
+    copy: Path, said: list[Block], which: int, junk: object
+) -> None:
+    """They count as their row says: one finding by the right dot, and all counts stay right."""
+    block = several(said)[which]
+    junk = block.encoded[:-1] if junk is None else junk
+    run(copy, ("UPDATE block SET encoded = ? WHERE encoded = ?", (junk, block.encoded)))
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        found = list(check.findings())
+    assert checks(found) == [("message", str(block.dot))]
+    assert (check.is_complete, check.walk.messages) == (True, 30)
+    rooms = {name: room.messages for name, room in check.walk.rooms.items()}
+    assert rooms == {"lobby": 25, "ops": 5}
+
+
+@pytest.mark.parametrize("value", [0, 1, 2, 99, 2_000, "many", None])
+def test_one_that_cannot_be_read_and_whose_count_is_wrong(
+    copy: Path, said: list[Block], value: object
+) -> None:
+    """What is left of it does not fit in its place; that is told, and the walk goes on."""
+    block = several(said)[1]
+    sql = "UPDATE block SET encoded = x'00', count = ifnull(?, seq) WHERE encoded = ?"
+    run(copy, (sql, (value, block.encoded)), "UPDATE room SET stamp = 5 WHERE name = 'ops'")
+    with snapshot(copy) as connection:
+        check = Fsck(connection)
+        found = checks(list(check.findings()))
+    assert check.is_complete
+    assert {"message", "position", "log"} <= {name for name, _ in found}
+    assert ("room", "ops") in found
+
+
+@pytest.mark.parametrize("by", [-1, 1])
+def test_rooms_count_messages(copy: Path, by: int) -> None:
+    """A room's count is that of its messages, and not of its blocks."""
+    run(copy, f"UPDATE room SET messages = messages + {by} WHERE name = 'lobby'")  # noqa: S608
+    (finding,) = fsck(copy)
+    assert finding.problem == f"its row has messages {25 + by}, by the messages 25"
+
+
+# --- Places -----------------------------------------------------------------------------------
+
+
+def test_swapped_stamps(copy: Path, said: list[Block]) -> None:
     """Both rows are told."""
     one, other = said[2], said[8]
     run(
         copy,
-        ("UPDATE message SET stamp = ? WHERE position = 3", (other.stamp,)),
-        ("UPDATE message SET stamp = ? WHERE position = 9", (one.stamp,)),
+        ("UPDATE block SET stamp = ? WHERE position = ?", (other.stamp, end_of(said, one))),
+        ("UPDATE block SET stamp = ? WHERE position = ?", (one.stamp, end_of(said, other))),
     )
     assert checks(fsck(copy)) == [("message", str(one.dot)), ("message", str(other.dot))]
 
 
-def test_a_missing_row(copy: Path, said: list[Message]) -> None:
+def test_a_missing_row(copy: Path, said: list[Block]) -> None:
     """The positions, the log and the room each lack one."""
-    message = of(said, "ann")[3]
-    position = said.index(message) + 1
-    run(copy, ("DELETE FROM message WHERE position = ?", (position,)))
+    block = of(said, "ann")[3]
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
     assert checks(fsck(copy)) == [
-        ("position", str(said[position].dot)),
-        ("log", after(message)),
-        ("room", message.room),
+        ("position", str(said[said.index(block) + 1].dot)),
+        ("log", after(block)),
+        ("room", block.room),
     ]
 
 
-def test_a_missing_end(copy: Path, said: list[Message]) -> None:
-    """The last message of all is missed by what told of it: its log, its room and their clock."""
-    message = said[-1]
-    run(copy, ("DELETE FROM message WHERE position = ?", (len(said),)))
+def test_a_missing_row_that_is_a_cause(copy: Path, said: list[Block]) -> None:
+    """Its stamp is not known: that of the block after it is not taken for it."""
+    block = of(said, "ann")[1]
+    (reply,) = [b for b in of(said, "bob") if block.dot in b.causes]
+    assert reply.stamp <= of(said, "ann")[2].stamp
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
+    found = checks(fsck(copy))
+    assert [check for check, _ in found] == ["position", "log", "room"]
+
+
+def test_a_missing_end(copy: Path, said: list[Block]) -> None:
+    """The last block of all is missed by what told of it: its log, its room and their clock."""
+    block = said[-1]
+    run(copy, ("DELETE FROM block WHERE position = ?", (end_of(said, block),)))
     found = checks(fsck(copy))
     assert [check for check, _ in found] == ["head", "room", "clock"]
-    assert (found[0][1], found[1][1]) == (message.log.hex(), message.room)
+    assert (found[0][1], found[1][1]) == (block.log.hex(), block.room)
 
 
-def test_swapped_positions(copy: Path, said: list[Message]) -> None:
-    """A message before its predecessor: the later one lacks it, and it stands after that."""
+def test_swapped_positions(copy: Path, said: list[Block]) -> None:
+    """A block before its predecessor: the later one lacks it, and it stands after that."""
     one, other = of(said, "ann")[2:4]
-    first = said.index(one) + 1
-    assert said[first] == other
-    steps = [(first, 0), (first + 1, first), (0, first + 1)]
-    sql = "UPDATE message SET position = ?2 WHERE position = ?1"
+    assert said[said.index(one) + 1] == other
+    first, second = end_of(said, one), end_of(said, other)
+    between = first - len(one.bodies) + len(other.bodies)
+    steps = [(first, 0), (second, between), (0, second)]
+    sql = "UPDATE block SET position = ?2 WHERE position = ?1"
     run(copy, *((sql, step) for step in steps))
     assert checks(fsck(copy)) == [("log", str(other.dot)), ("log", str(one.dot))]
 
 
-def test_a_position_that_was_moved(copy: Path, said: list[Message]) -> None:
+def test_a_position_that_was_moved(copy: Path, said: list[Block]) -> None:
     """Positions stand without a gap, and a room's row knows its last one."""
-    run(copy, ("UPDATE message SET position = 99 WHERE position = ?", (len(said),)))
+    run(copy, ("UPDATE block SET position = 99 WHERE position = ?", (end_of(said, said[-1]),)))
     dot, room = str(said[-1].dot), said[-1].room
     assert checks(fsck(copy)) == [("position", dot), ("room", room)]
 
@@ -327,48 +449,48 @@ def test_a_position_that_was_moved(copy: Path, said: list[Message]) -> None:
 # --- Causality --------------------------------------------------------------------------------
 
 
-def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Message:
+def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Block:
     """What a node could have written that does not keep the rules; `head` is its log's."""
     return write(
         log=b"stranger",
-        seq=head.seq + 1 if head else 1,
+        first=head.seq + 1 if head else 1,
         room="lobby",
         author="eve",
         wall=0,
         stamp=stamp,
         causes=tuple(causes),
         parent=head.hash if head else bytes(8),
-        body="hi",
+        bodies=[pack_body("hi")],
         origin=None if head else Origin(b"strange!", "eve"),
     )
 
 
-def append(path: Path, *messages: Message) -> None:
+def append(path: Path, *blocks: Block) -> None:
     """Append without a look at their causes, which only the core takes."""
     log = Log.open(path)
-    log.append(messages)
+    log.append(blocks)
     log.close()
 
 
-def test_a_missing_cause(copy: Path, said: list[Message]) -> None:
+def test_a_missing_cause(copy: Path, said: list[Block]) -> None:
     """A cause that is not held is told with the message that names it."""
-    message = stranger([Dot(said[0].log, 900)], stamp=1 << 60)
-    append(copy, message)
+    block = stranger([Dot(said[0].log, 900)], stamp=1 << 60)
+    append(copy, block)
     (finding,) = fsck(copy)
-    assert checks([finding]) == [("cause", str(message.dot))]
+    assert checks([finding]) == [("cause", str(block.dot))]
     assert f"{said[0].log.hex()}:900" in finding.problem
 
 
 def test_a_cause_that_stands_after(copy: Path, authors: Authors) -> None:
     """A cause has to be held before, not only in the end."""
     late = authors.say("zoe")
-    message = stranger([late.dot], stamp=1 << 60)
-    append(copy, message, late)
+    block = stranger([late.dot], stamp=1 << 60)
+    append(copy, block, late)
     # What was moved past late was not there yet: the frontier is as the store made it.
-    assert checks(fsck(copy)) == [("cause", str(message.dot))]
+    assert checks(fsck(copy)) == [("cause", str(block.dot))]
 
 
-def test_a_stamp_that_is_not_above_its_cause(copy: Path, said: list[Message]) -> None:
+def test_a_stamp_that_is_not_above_its_cause(copy: Path, said: list[Block]) -> None:
     """Stamps rise along causes, whether the cause is its log's last or deep in it."""
     deep, last = of(said, "ann")[3], of(said, "ann")[-1]
     one = stranger([deep.dot], stamp=deep.stamp)
@@ -400,7 +522,7 @@ def test_a_stamp_that_does_not_rise_along_its_log(copy: Path) -> None:
         ("name", b"ann"),
     ],
 )
-def test_a_wrong_head(copy: Path, said: list[Message], column: str, value: object) -> None:
+def test_a_wrong_head(copy: Path, said: list[Block], column: str, value: object) -> None:
     """Seq, hash, stamp and origin of a log's row are its messages'."""
     sql = f"UPDATE log SET {column} = ? WHERE id = ?"  # noqa: S608  # ours
     run(copy, (sql, (value, said[0].log)))
@@ -420,7 +542,7 @@ def test_a_row_of_nothing(copy: Path) -> None:
     assert checks(fsck(copy)) == [("head", "0102030405060708"), ("room", "void"), ("clock", "ops")]
 
 
-def test_a_log_without_its_row(copy: Path, said: list[Message]) -> None:
+def test_a_log_without_its_row(copy: Path, said: list[Block]) -> None:
     """Whose messages they are is told by their bytes; the row is missed with all it numbered."""
     run(copy, ("DELETE FROM log WHERE id = ?", (said[2].log,)))
     found = checks(fsck(copy))
@@ -447,7 +569,7 @@ def test_a_wrong_room(copy: Path, column: str) -> None:
         "DELETE FROM clock WHERE {row}",
     ],
 )
-def test_a_wrong_clock(copy: Path, said: list[Message], change: str) -> None:
+def test_a_wrong_clock(copy: Path, said: list[Block], change: str) -> None:
     """The vector clock's rows and the frontier's stamps follow from the messages."""
     cyd = of(said, "cyd")[-1]
     row = "edge_stamp IS NOT NULL AND room_no = 1 AND log_no = (SELECT no FROM log WHERE id = ?)"
@@ -456,7 +578,7 @@ def test_a_wrong_clock(copy: Path, said: list[Message], change: str) -> None:
     assert (finding.check, finding.room, finding.log) == ("clock", "lobby", cyd.log)
 
 
-def test_an_edge_that_is_covered(copy: Path, said: list[Message]) -> None:
+def test_an_edge_that_is_covered(copy: Path, said: list[Block]) -> None:
     """What something else comes after does not stand in the frontier."""
     run(copy, "UPDATE clock SET edge_stamp = 5 WHERE edge_stamp IS NULL AND room_no = 1")
     covered = {m.log for m in said if m.author == "bob"}
@@ -476,7 +598,7 @@ def test_an_edge_that_is_covered(copy: Path, said: list[Message]) -> None:
     ids=["none", "unknown log", "beyond its head", "falling", "too many"],
 )
 def test_what_a_client_cannot_have_said(
-    copy: Path, said: list[Message], pairs: list[tuple[int, bytes | None, int]]
+    copy: Path, said: list[Block], pairs: list[tuple[int, bytes | None, int]]
 ) -> None:
     """Its numbers rise, their dots are held, and there are no more than are remembered."""
     packed = b"".join(PAIR.pack(n, log or said[0].log, seq) for n, log, seq in pairs)
@@ -489,24 +611,24 @@ def test_what_a_client_cannot_have_said(
 
 def test_an_index_that_is_not_its_tables(copy: Path) -> None:
     """An index that was not changed with its table is found by SQLite's own check."""
-    forget = "DELETE FROM sqlite_schema WHERE name = 'message_history'"
+    forget = "DELETE FROM sqlite_schema WHERE name = 'block_history'"
     with closing(sqlite3.connect(copy)) as connection:
-        sql = "SELECT * FROM sqlite_schema WHERE name = 'message_history'"
+        sql = "SELECT * FROM sqlite_schema WHERE name = 'block_history'"
         index = connection.execute(sql).fetchone()
-    run(copy, "UPDATE message SET stamp = stamp + 1 WHERE position = 5")
+    run(copy, "UPDATE block SET stamp = stamp + 1 WHERE position = 5")
     run(copy, "PRAGMA writable_schema = ON", forget)
-    run(copy, "UPDATE message SET stamp = stamp - 1 WHERE position = 5")
+    run(copy, "UPDATE block SET stamp = stamp - 1 WHERE position = 5")
     remember = ("INSERT INTO sqlite_schema VALUES (?, ?, ?, ?, ?)", index)
     run(copy, "PRAGMA writable_schema = ON", remember)
     findings = fsck(copy)
     assert {finding.check for finding in findings} == {"file"}
-    assert "row 5 missing from index message_history" in [f.problem for f in findings]
+    assert "row 5 missing from index block_history" in [f.problem for f in findings]
 
 
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        ("DROP INDEX message_history", "index message_history is missing"),
+        ("DROP INDEX block_history", "index block_history is missing"),
         ("ALTER TABLE once ADD COLUMN more", "table once is not as this flc makes it"),
         ("CREATE TABLE other (x)", "table other is not as this flc makes it"),
     ],
@@ -519,12 +641,12 @@ def test_a_changed_schema(copy: Path, change: str, problem: str) -> None:
 
 def test_a_lost_table_ends_the_walk(copy: Path) -> None:
     """What cannot be walked is said, and that not all was."""
-    run(copy, "DROP TABLE message")
+    run(copy, "DROP TABLE block")
     with snapshot(copy) as connection:
         check = Fsck(connection)
         findings = list(check.findings())
     assert {finding.check for finding in findings} == {"file"}
-    assert "table message is missing" in [finding.problem for finding in findings]
+    assert "table block is missing" in [finding.problem for finding in findings]
     assert not check.is_complete
 
 

@@ -1,5 +1,5 @@
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +8,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from flc_udp.config import ONCE_REMEMBERED, STAMP_LIMIT
+from flc_udp.model.block import Block, Origin
 from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
-from flc_udp.model.message import Message, Origin, history_key
+from flc_udp.model.message import Message, history_key
 from flc_udp.model.units import EPOCH
 from flc_udp.store.log import Log, Reader
-from flc_udp.store.once import Forgotten
+from flc_udp.store.reader import messages_of
 from flc_udp.store.writer_memory import WriterMemory
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
@@ -30,6 +31,7 @@ steps = st.lists(
             st.sampled_from(AUTHORS),
             st.sampled_from(ROOMS),
             st.integers(1_000, 1_004),
+            st.sampled_from([1, 1, 2, 5]),
         ),
         st.tuples(st.just("listen"), st.sampled_from(AUTHORS), st.sampled_from(ROOMS)),
         st.tuples(st.sampled_from(["commit", "fail", "crash", "reopen"])),
@@ -38,33 +40,51 @@ steps = st.lists(
 )
 
 
-def check_all(reader: Reader, log: Log, authors: Authors, kept: list[Message]) -> None:
-    """Compare everything that can be read with a list of messages."""
+def check_all(reader: Reader, log: Log, authors: Authors, kept: list[Block]) -> None:
+    """Compare everything that can be read with a list of blocks."""
     history = log.load()
-    last = {m.log: m for m in kept}
-    assert {i: Head(m.seq, m.hash, m.stamp) for i, m in last.items()} == history.heads
-    assert {m.log: m.origin for m in kept if m.origin} == history.origins
-    assert (len(kept), len(last)) == reader.counts()
-    assert len(kept) == reader.last_position()
-    assert [m.encoded for m in sorted(kept, key=history_key)] == read(reader, None)
-    for room in {m.room for m in kept}:
-        inside = [m for m in kept if m.room == room]
+    last = {b.log: b for b in kept}
+    assert {i: Head(b.last, b.hash, b.stamp) for i, b in last.items()} == history.heads
+    assert {b.log: b.origin for b in kept if b.origin} == history.origins
+    messages = messages_in(kept)
+    assert (len(messages), len(last)) == reader.counts()
+    assert len(messages) == reader.last_position()
+    assert sorted(messages, key=history_key) == read(reader, None)
+    assert [b.encoded for b in sorted(kept, key=block_key)] == encoded_of(reader.blocks(None))
+    for room in {b.room for b in kept}:
+        inside = [b for b in kept if b.room == room]
+        said = messages_in(inside)
         assert authors.edges(room) == history.frontiers[room]
-        assert VectorClock({m.log: m.seq for m in inside}) == reader.clock(room)
-        ordered = [m.encoded for m in sorted(inside, key=history_key)]
+        assert VectorClock({b.log: b.last for b in inside}) == reader.clock(room)
+        ordered = sorted(said, key=history_key)
         assert ordered == read(reader, room)
         assert ordered[-2:] == read(reader, room, last=2)
-        assert [m.encoded for m in inside] == [e for _, e in reader.after(0, room, 1_000)]
+        assert [b.encoded for b in inside] == encoded_of(reader.after(0, room, 1_000))
         after = reader.before_last(room, 2)
-        assert [m.encoded for m in inside][-2:] == [e for _, e in reader.after(after, room, 9)]
+        assert said[-2:] == [m for _, m in messages_of(reader.after(after, room, 9), after)]
     spans = [(i, 2, 5) for i in last]
-    wanted = [m.encoded for m in sorted(kept, key=history_key) if 2 <= m.seq <= 5]
+    wanted = [b.encoded for b in sorted(kept, key=block_key) if b.first <= 5 and b.last >= 2]
     assert (wanted, STAMP_LIMIT) == reader.replay(spans, 1 << 20)
 
 
-def read(reader: Reader, room: str | None, **limits: int) -> list[bytes]:
-    """The encoded messages of a history."""
-    return [encoded for _, encoded in reader.history(room, **limits)]
+def messages_in(blocks: Iterable[Block]) -> list[Message]:
+    """All messages of these blocks, in their order."""
+    return [message for block in blocks for message in block.messages()]
+
+
+def block_key(block: Block) -> tuple[int, bytes, int]:
+    """Where a block stands in the history."""
+    return (block.stamp, block.log, block.first)
+
+
+def encoded_of(rows: Iterable[tuple[int, bytes]]) -> list[bytes]:
+    """The bytes of what was read with its positions."""
+    return [encoded for _, encoded in rows]
+
+
+def read(reader: Reader, room: str | None, **limits: int) -> list[Message]:
+    """The messages of a history."""
+    return [message for _, message in reader.history(room, **limits)]
 
 
 @settings(max_examples=150, deadline=None)
@@ -74,18 +94,18 @@ def test_it_holds_what_was_committed_and_nothing_else(
 ) -> None:
     """After any commits, failures, crashes and restarts, every read agrees with a plain list."""
     authors, disk = new_authors(), sqlite3.connect(":memory:")
-    log, kept = Log.over(disk), 0
+    log, kept = Log.over(disk), list[Block]()
     for step, *rest in [*steps, ("commit",), ("reopen",)]:
-        waiting = authors.said[kept:]
+        waiting = authors.said[len(kept) :]
         match step:
             case "say":
-                author, room, wall = rest
-                authors.say(author, room, wall=wall)
+                author, room, wall, count = rest
+                authors.say(author, room, *map(str, range(count)), wall=wall)
             case "listen":
                 authors.listen(*rest)
             case "commit":
-                assert kept + 1 == log.append(waiting)
-                kept = len(authors.said)
+                assert len(messages_in(kept)) + 1 == log.append(waiting)
+                kept = list(authors.said)
             case "fail":
                 dot = Dot(bytes(8), 1)
                 with pytest.raises(AssertionError):
@@ -118,12 +138,12 @@ def test_a_reader_sees_commits_at_once_and_cannot_write(log: Log, authors: Autho
     """A reader on its own connection sees each commit of the writer, and is read only."""
     reader = log.reader()
     log.append([authors.say("ann")])
-    assert reader.message(Dot(authors.log("ann"), 1)) == authors.said[0].encoded
+    assert reader.block(Dot(authors.log("ann"), 1)) == authors.said[0].encoded
     assert reader.dot_at(1) == authors.said[0].dot
     assert reader.dot_at(2) is None
-    assert reader.message(Dot(authors.log("ann"), 2)) is None
+    assert reader.block(Dot(authors.log("ann"), 2)) is None
     with pytest.raises(sqlite3.OperationalError, match="readonly"):
-        reader.connection.execute("DELETE FROM message")  # that it cannot
+        reader.connection.execute("DELETE FROM block")  # that it cannot
     reader.close()
 
 
@@ -139,7 +159,7 @@ def test_a_gap_in_a_log_is_a_broken_invariant(log: Log, authors: Authors) -> Non
 def test_positions_are_never_used_twice(log: Log, authors: Authors) -> None:
     """A position stays used when the last messages were pruned, also after a restart."""
     log.append([authors.say("ann") for _ in range(3)])
-    log._connection.execute("DELETE FROM message WHERE position > 1")  # noqa: SLF001  # to prune
+    log._connection.execute("DELETE FROM block WHERE position > 1")  # noqa: SLF001  # to prune
     log.recover()
     reader = log.reader()
     assert reader.last_position() == 3
@@ -182,7 +202,7 @@ class TestReplay:
         log.append([authors.say(name) for name in ("ann", "bob", "cyd") * 20])
         reader = log.reader()
         spans = [(authors.log(name), 1, 20) for name in ("ann", "bob", "cyd")]
-        history = sorted(authors.said, key=history_key)
+        history = sorted(authors.said, key=block_key)
         after, below = history[10].stamp, history[40].stamp
         inside = [m.encoded for m in history if after <= m.stamp < below]
         assert reader.replay(spans, 1 << 20, after, below) == (inside, below)
@@ -205,10 +225,10 @@ class TestReplay:
         reader = log.reader()
         logs = {authors.log(name): name for name in wanted}
         spans = [(of, low, high) for of in logs for low, high in ((1, 4), (6, 11))]
-        history = sorted(authors.said, key=history_key)
+        history = sorted(authors.said, key=block_key)
         for after in (1, history[7].stamp, history[30].stamp):
             held = [m for m in history if m.stamp >= after and m.log in logs]
-            inside = [m.encoded for m in held if m.seq in {1, 2, 3, 4, *range(6, 12)}]
+            inside = [m.encoded for m in held if m.first in {1, 2, 3, 4, *range(6, 12)}]
             assert reader.replay(spans, 1 << 20, after) == (inside, STAMP_LIMIT)
         reader.close()
 
@@ -237,7 +257,7 @@ class TestHistory:
             authors.say(f"a{n % 350}", ROOMS[n % 2], wall=1_000 + n // 400)
         log.append(authors.said)
         reader = log.reader()
-        ordered = [m.encoded for m in sorted(authors.said, key=history_key)]
+        ordered = sorted(messages_in(authors.said), key=history_key)
         assert ordered == read(reader, None)
         assert ordered[-600:] == read(reader, None, last=600)
         assert read(reader, None, last=0) == []
@@ -277,7 +297,7 @@ class TestHistory:
         """`since_wall_ms` begins with the first stamp of that millisecond; any integer will do."""
         log.append([authors.say("ann", wall=1_000 + n) for n in range(5)])
         reader = log.reader()
-        assert [m.encoded for m in authors.said[3:]] == read(reader, None, since_wall_ms=1_003)
+        assert messages_in(authors.said[3:]) == read(reader, None, since_wall_ms=1_003)
         assert len(read(reader, "lobby", since_wall_ms=-5)) == 5
         assert read(reader, None, since_wall_ms=1 << 80) == []
         assert len(read(reader, None, since_wall_ms=1_001, last=2)) == 2
@@ -337,22 +357,32 @@ class TestOnce:
         log.append([one, two], once=[("bot", 7, one.dot), ("bot", 9, two.dot)])
         log.recover()
         reader = log.reader()
-        assert reader.once("bot", 7) == one.dot
-        assert reader.once("bot", 9) == two.dot
-        assert reader.once("bot", 10) is None
-        assert reader.once("other", 1) is None
-        with pytest.raises(Forgotten):
-            reader.once("bot", 8)
+        assert reader.once("bot", 7, 4) == ([one.dot, None, two.dot, None], 9)
+        assert reader.once("other", 1, 1) == ([None], -1)
         reader.close()
 
-    def test_what_is_older_than_remembered_is_refused(self, log: Log, authors: Authors) -> None:
-        """Whether a number below the last 1,024 was said cannot be known: an error says so."""
-        messages = [authors.say("ann") for _ in range(ONCE_REMEMBERED + 1)]
-        log.append(messages, once=[("bot", m.seq, m.dot) for m in messages])
+    def test_numbers_count_on_through_blocks(self, log: Log, authors: Authors) -> None:
+        """Each message of a block has its own number, whatever blocks were made of one say."""
+        blocks = [authors.say("ann", "ops", *"abc"), authors.say("ann", "ops", *"de")]
+        dots = [message.dot for message in messages_in(blocks)]
+        log.append(blocks, once=[("bot", n, dot) for n, dot in enumerate(dots, 7)])
         reader = log.reader()
-        assert reader.once("bot", 2) == messages[1].dot
-        with pytest.raises(Forgotten, match="number 1 of client 'bot' is below 2"):
-            reader.once("bot", 1)
+        for n in range(5, 14):
+            for count in range(9):
+                found, newest = reader.once("bot", n, count)
+                expected = [dots[k - 7] if 7 <= k < 12 else None for k in range(n, n + count)]
+                assert (found, newest) == (expected, 11)
+        assert [reader.position_of(dot) for dot in dots] == [1, 2, 3, 4, 5]
+        reader.close()
+
+    def test_only_the_last_are_remembered(self, log: Log, authors: Authors) -> None:
+        """Of a number below the last 1,024 nothing is known but that it is not above the last."""
+        blocks = [authors.say("ann") for _ in range(ONCE_REMEMBERED + 1)]
+        log.append(blocks, once=[("bot", b.first, b.dot) for b in blocks])
+        reader = log.reader()
+        found, newest = reader.once("bot", 1, ONCE_REMEMBERED + 2)
+        assert found == [None, *(b.dot for b in blocks[1:]), None]
+        assert newest == ONCE_REMEMBERED + 1
         reader.close()
 
     def test_of_clients_the_last_are_remembered(
@@ -365,7 +395,8 @@ class TestOnce:
             log.append([said[n]], once=[(client, n + 1, said[n].dot)])
         reader = log.reader()
         found = {
-            c: reader.once(c, n) for c, n in (("a", 4), ("b", 6), ("c", 3), ("d", 5), ("e", 7))
+            c: reader.once(c, n, 1)[0][0]
+            for c, n in (("a", 4), ("b", 6), ("c", 3), ("d", 5), ("e", 7))
         }
         assert found == {"a": None, "b": said[5].dot, "c": None, "d": said[4].dot, "e": said[6].dot}
         reader.close()

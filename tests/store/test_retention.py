@@ -31,6 +31,8 @@ acts = st.lists(
     max_size=25,
 )
 """After how many instructions the disk fails, if it does, and which node does what."""
+
+
 steps = st.lists(
     st.tuples(
         st.sampled_from(stories.AUTHORS[:3]),
@@ -64,13 +66,15 @@ def play(story: Story, acts: list[tuple[int, int, tuple[str, Any]]]) -> list[Nod
 
 
 @settings(max_examples=100, deadline=None)
-@given(steps, acts)
-def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: list) -> None:
+@given(steps, stories.counts, acts)
+def test_whatever_is_pruned_and_adopted_the_rest_is_whole(
+    steps: list, counts: list[int], acts: list
+) -> None:
     """Heads, frontiers, base and what is held are as by sets, after each step, and fsck is content.
 
     And once all heard everything, they hold the same from the highest floor on.
     """
-    nodes = play(Story(steps), acts)
+    nodes = play(Story(steps, counts), acts)
     for node in nodes:
         node.catch_up()
         node.check()
@@ -87,10 +91,11 @@ def test_whatever_is_pruned_and_adopted_the_rest_is_whole(steps: list, acts: lis
 def test_a_long_story_of_three_nodes(seed: int) -> None:
     """The same, drawn evenly: what only a base of a base, half pruned, would show."""
     chance = Random(seed)
-    story = Story(
+    steps = [
         (chance.choice(stories.AUTHORS), chance.choice(stories.ROOMS), chance.choice([None, n]))
         for n in (chance.randrange(40) for _ in range(30))
-    )
+    ]
+    story = Story(steps, chance.choices([1, 1, 2, 5], k=len(steps)))
     play(story, [draw(chance) for _ in range(40)])
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
+from flc_udp.model.block import Block
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.message import Message
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.retention import PAGES_KEPT, used_bytes
@@ -33,7 +33,7 @@ def prune(log: Log, bytes_max: int | None = None, before: int | None = None) -> 
     raise AssertionError("there was more for ever")
 
 
-def fill(log: Log, authors: Authors, size: int) -> list[Message]:
+def fill(log: Log, authors: Authors, size: int) -> list[Block]:
     """Say so many bytes, in bodies of 500."""
     messages = [authors.say("ann", body="x" * 500) for _ in range(size // 500)]
     for at in range(0, len(messages), 100):
@@ -140,7 +140,7 @@ def test_a_disk_that_fails_keeps_what_a_slice_would_have_pruned(
 def test_a_message_that_cannot_be_read_stops_pruning(log: Log, authors: Authors) -> None:
     """What the base would be is not known: it is said where to look, and nothing goes."""
     log.append([authors.say("ann"), authors.say("ann")])
-    connection_of(log).execute("UPDATE message SET encoded = x'00' WHERE seq = 2")
+    connection_of(log).execute("UPDATE block SET encoded = x'00' WHERE seq = 2")
     with pytest.raises(StoreFailed, match="`flc fsck` tells"):
         log.retain(arrived_before_ms=None, bytes_max=0)
     assert log.reader().counts() == (2, 1)

@@ -42,7 +42,7 @@ from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 
-BATCH_BLOCKS = 2_000
+BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20
 """A commit is due at this many messages, or at this many bytes."""
 
@@ -99,6 +99,7 @@ class Import:
         self._line = 0
         """The number of the line that was read last."""
         self._batch: dict[Dot, Block] = {}
+        """Blocks that are to be committed, by each of their messages."""
         self._to_come: deque[Message] = deque()
         """The other messages of the block that was read last."""
         self._batch_bytes = 0
@@ -186,9 +187,9 @@ class Import:
         is_known = self._causal.knows(block.dot)
         outcome, _ = self._causal.offer(Arrival(block))
         if outcome is Outcome.DECIDED:
-            self._batch[block.dot] = block
+            self._batch.update((message.dot, block) for message in block.messages())
             self._batch_bytes += len(block.encoded)
-            if len(self._batch) >= BATCH_BLOCKS or self._batch_bytes >= BATCH_BYTES:
+            if len(self._batch) >= BATCH_MESSAGES or self._batch_bytes >= BATCH_BYTES:
                 self._flush()
         elif is_known:
             self._check_same(block)
@@ -215,10 +216,11 @@ class Import:
         return FlcError(problem, hint)
 
     def _flush(self) -> None:
-        batch, self._batch, self._batch_bytes = list(self._batch.values()), {}, 0
+        batch, self._batch, self._batch_bytes = self._batch, {}, 0
         if batch:
-            self._log.append(batch, wall=Millis(time.time_ns() // 1_000_000))
-            self.imported += sum(len(block.bodies) for block in batch)
+            blocks = [block for dot, block in batch.items() if dot == block.dot]
+            self._log.append(blocks, wall=Millis(time.time_ns() // 1_000_000))
+            self.imported += len(batch)
 
 
 def _out_of_place(line: Line) -> FlcError:

@@ -4,7 +4,7 @@ Promise. Nothing is written, one moment is read, and memory grows with logs, roo
 not with messages.
 
 Rules. First comes the file, by SQLite's own checks and against the schema that the migrations make.
-Then comes each message (`messages`). Then come the rows of the tables, against what follows from
+Then comes each block (`blocks`). Then come the rows of the tables, against what follows from
 the messages. A fault is told where it shows, and again where something else that is held does not
 fit with it.
 

@@ -18,24 +18,27 @@ from hypothesis import strategies as st
 from flc_udp.cli.keep.export import (
     BASE_ROOMS_A_LINE,
     ExportHead,
+    block_lines,
     head_line,
     lines,
-    message_line,
 )
 from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
+from flc_udp.model.block import Block, hash_of
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
-from flc_udp.model.message import Message, hash_of, history_key
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.schema import MIGRATIONS
 from tests.cli.down import directory_of
 from tests.cli.fake import Flc, Spawn
-from tests.model.stories import Story, steps, variant
-from tests.store.nodes import EVERYTHING, Node
+from tests.model.stories import Story, counts, steps, variant
+from tests.store.nodes import EVERYTHING, Node, size
 
 STEPS = [("ann", "lobby", None), ("bob", "ops", 0), ("bob", "lobby", 0), ("ann", "lobby", 2)]
+
+
+Steps = list[tuple[str, str, int | None]]
 
 
 class Disk:
@@ -68,11 +71,16 @@ def exported(connection: sqlite3.Connection, room: str | None = None) -> bytes:
     return b"".join(line + b"\n" for line in lines(connection, room))
 
 
-def export_of(*messages: Message) -> bytes:
+def export_of(*blocks: Block) -> bytes:
     """What a node that holds these prints."""
     disk = Disk()
-    disk.log.append(messages)
+    disk.log.append(blocks)
     return exported(disk.connection)
+
+
+def lines_of(*blocks: Block) -> bytes:
+    """The lines of blocks, without a head."""
+    return b"".join(line + b"\n" for block in blocks for line in block_lines(block))
 
 
 def swapped(whole: bytes, old: bytes, new: bytes) -> bytes:
@@ -81,32 +89,33 @@ def swapped(whole: bytes, old: bytes, new: bytes) -> bytes:
     return whole.replace(old, new)
 
 
-@given(steps=steps, body=st.text(max_size=20) | st.binary(max_size=20))
+bodies = st.lists(st.text(max_size=20) | st.binary(max_size=20), min_size=1, max_size=5)
+
+
+@given(steps=steps, counts=counts, bodies=bodies)
 def test_an_export_is_the_whole_history(
-    steps: list[tuple[str, str, int | None]], body: str | bytes
+    steps: Steps, counts: list[int], bodies: list[str | bytes]
 ) -> None:
     """Imported into nothing it is the same heads, frontiers and lines; imported again, nothing."""
-    story = Story(steps)
-    story.say("ann", body=body)
+    story = Story(steps, counts)
+    story.say("ann", "lobby", *bodies)
     node, other = Node(story), Disk()
     node.catch_up()
     export = exported(node.disk)
     taking = other.take(export)
 
-    assert (taking.imported, taking.held) == (len(story.said), 0)
+    assert (taking.imported, taking.held) == (size(story.said), 0)
     assert other.log.load() == node.log.load()
     assert exported(other.connection) == export
     other.check()
     again = other.take(export + export)
-    assert (again.imported, again.held) == (0, 2 * len(story.said))
+    assert (again.imported, again.held) == (0, 2 * size(story.said))
 
 
-@given(steps=steps, data=st.data())
-def test_an_export_of_what_was_pruned(
-    steps: list[tuple[str, str, int | None]], data: st.DataObject
-) -> None:
+@given(steps=steps, counts=counts, data=st.data())
+def test_an_export_of_what_was_pruned(steps: Steps, counts: list[int], data: st.DataObject) -> None:
     """Floor and base go with it: equal roots, and equal lines from the floor on."""
-    story = Story(steps)
+    story = Story(steps, counts)
     nodes = [Node(story), Node(story)]
     for node in nodes:
         for _ in range(data.draw(st.integers(0, len(story.said)))):
@@ -122,20 +131,20 @@ def test_an_export_of_what_was_pruned(
     told, history = node.log.load(), other.log.load()
     assert (told.heads, told.frontiers) == (history.heads, history.frontiers)
     based = {log.log: log.head.seq for log in node.log.reader().base(b"", EVERYTHING)}
-    above = [m for m in node.held if m.seq > based.get(m.log, 0)]
-    held = [encoded for _, encoded in other.log.reader().history(None)]
-    assert held == [m.encoded for m in sorted(above, key=history_key)]
-    assert {m.encoded for m in node.held if m.stamp >= node.floor} <= set(held)
+    above = [b for b in node.held if b.first > based.get(b.log, 0)]
+    held = [encoded for _, encoded in other.log.reader().blocks(None)]
+    assert held == [b.encoded for b in sorted(above, key=lambda b: (b.stamp, b.log, b.first))]
+    assert {b.encoded for b in node.held if b.stamp >= node.floor} <= set(held)
     other.check()
     assert other.take(export).imported == 0
 
 
-@given(steps=steps, data=st.data())
+@given(steps=steps, counts=counts, data=st.data())
 def test_whatever_is_imported_the_log_stays_sound(
-    steps: list[tuple[str, str, int | None]], data: st.DataObject
+    steps: Steps, counts: list[int], data: st.DataObject
 ) -> None:
     """A line less, twice or moved, a byte changed, an end cut off: whatever is taken is sound."""
-    node = Node(Story(steps))
+    node = Node(Story(steps, counts))
     node.catch_up()
     node.retain(data.draw(st.integers(0, 3)))
     spoiled = exported(node.disk).splitlines(keepends=True)
@@ -158,12 +167,12 @@ def test_whatever_is_imported_the_log_stays_sound(
         disk.take(b"".join(spoiled))
     disk.check()
     # What is held of it was said so.
-    held = {encoded for _, encoded in disk.log.reader().history(None)}
-    assert held <= {message.encoded for message in node.held}
+    held = {encoded for _, encoded in disk.log.reader().blocks(None)}
+    assert held <= {block.encoded for block in node.held}
 
 
 def test_lines_are_what_log_prints_and_the_bytes() -> None:
-    """The fields of `flc log --json`, in their order, then what rebuilds the message."""
+    """The fields of `flc log --json`, in their order, then what rebuilds the block."""
     message = Story().say("ann", body=b"\xff")
     head, line = map(json.loads, export_of(message).splitlines())
 
@@ -185,10 +194,10 @@ def test_lines_are_what_log_prints_and_the_bytes() -> None:
 
 
 def test_fields_of_a_later_version_stay() -> None:
-    """Bytes behind the fields that are known here are part of the message, and come through."""
+    """Bytes behind the fields that are known here are part of the block, and come through."""
     import msgpack  # noqa: PLC0415
 
-    from flc_udp.model.message import decode  # noqa: PLC0415
+    from flc_udp.model.block import decode  # noqa: PLC0415
 
     (message,) = Story([("ann", "lobby", None)]).said
     fields = [*msgpack.unpackb(message.encoded), {"later": True}]
@@ -196,7 +205,7 @@ def test_fields_of_a_later_version_stay() -> None:
     disk = Disk()
     disk.take(export_of(later))
 
-    assert disk.log.reader().message(later.dot) == later.encoded
+    assert disk.log.reader().block(later.dot) == later.encoded
 
 
 def test_a_base_of_many_rooms_comes_in_several_lines() -> None:
@@ -237,25 +246,25 @@ def test_many_batches() -> None:
     taking = disk.take(export_of(*messages))
 
     assert taking.imported == len(messages)
-    assert [e for _, e in disk.log.reader().history(None)] == [m.encoded for m in messages]
+    assert [e for _, e in disk.log.reader().blocks(None)] == [m.encoded for m in messages]
 
 
-def _long_log(count: int) -> list[Message]:
-    from flc_udp.model.message import NO_PARENT, Origin, write  # noqa: PLC0415
+def _long_log(count: int) -> list[Block]:
+    from flc_udp.model.block import NO_PARENT, Origin, pack_body, write  # noqa: PLC0415
 
-    messages: list[Message] = []
+    messages: list[Block] = []
     for n in range(1, count + 1):
         messages.append(
             write(
                 log=b"8 bytes!",
-                seq=n,
+                first=n,
                 room="lobby",
                 author="ann",
                 wall=n,
                 stamp=n << 16,
                 causes=(),
                 parent=messages[-1].hash if messages else NO_PARENT,
-                body="hi",
+                bodies=[pack_body("hi")],
                 origin=None if messages else Origin(b"a node!!", "a"),
             )
         )
@@ -271,6 +280,8 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     yield "cut in a line", whole[:-10], 3, "line 5 is no JSON, or only a part of it; messages"
     yield "cut between lines", whole[: -len(rows[-1])], 3, "line 4 is the last, but 1 more should"
     yield "cut to its head", first, 0, "line 1 is the last, but 4 more should follow; messages"
+    cut_before = whole[: -len(rows[-1])] + whole
+    yield "cut before another", cut_before, 3, "line 5 is the last, but 1 more should follow"
     yield "empty", b"", 0, "the input is empty"
     yield "no head", b"".join(rows), 0, "line 1 has a message in a wrong place"
     yield "another program's", b'{"body":"hi"}\n', 0, "line 1 is no line of an export"
@@ -296,7 +307,7 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
     edited = rows[1].replace(b'"hi"', b'"ho"')
     yield "edited", whole.replace(rows[1], edited), 1, "line 3 has another body than the bytes of"
     yield "no base64", first + b'{"encoded":"?"}\n', 0, "bytes that are no base64"
-    yield "no message", first + b'{"encoded":"wAA="}\n', 0, "bytes that are no message: "
+    yield "no message", first + b'{"encoded":"wAA="}\n', 0, "bytes that are no block: "
     yield "base changed", first + b'{"base":"kcA="}\n', 0, "has a base whose hash is wrong"
     bare_base = compact({"base": "kcA=", "hash": hash_of(b"\x91\xc0").hex()})
     yield "no base", first + bare_base, 0, "has a base that cannot be read"
@@ -311,9 +322,9 @@ def _broken() -> Iterator[tuple[str, bytes, int, str]]:
         2,
         f"has {last}, but messages that it comes after are missing: {said[2].dot}",
     )
-    forked = message_line(variant(said[3], parent=said[1].hash)) + b"\n"
+    forked = lines_of(variant(said[3], parent=said[1].hash))
     yield "forked", whole.replace(by_dot[last], forked), 3, f"{last}, which does not follow"
-    other = message_line(variant(said[2])) + b"\n"
+    other = lines_of(variant(said[2]))
     yield "two for a dot", whole.replace(rows[-1], other), 3, f"has other bytes for {said[2].dot}"
 
 
@@ -329,6 +340,151 @@ def test_a_broken_line(export: bytes, kept: int, problem: str) -> None:
     assert problem in disk.refuses(export)
     assert disk.log.reader().counts()[0] == kept
     disk.check()
+
+
+def told() -> list[Block]:
+    """Blocks of three, two, one and three messages."""
+    story = Story()
+    story.say("ann", "lobby", "one", "two", "three")
+    story.hear("bob", story.said[0])
+    story.say("bob", "ops", "four", b"\xff")
+    story.say("bob", "lobby", "six")
+    story.say("bob", "lobby", "seven", "eight", "nine")
+    return story.said
+
+
+LATER = [3, 4, 6, 9, 10]
+"""The lines that show a later message of a block, by their number."""
+
+
+def later(number: int) -> tuple[list[bytes], int]:
+    """The lines of an export, and how many messages its blocks up to that of a line have."""
+    lines = export_of(*told()).splitlines(keepends=True)
+    assert b'"encoded"' not in lines[number - 1]
+    return lines, next(end for end in (3, 5, 6, 9) if number - 1 <= end)
+
+
+def check_refused(lines: list[bytes], problem: str, kept: int) -> None:
+    """It is refused with these words, and so many messages were kept, of whole blocks."""
+    disk = Disk()
+    error = disk.refuses(b"".join(lines))
+    assert (problem in error, error.endswith(f"kept: {kept}")) == (True, True), error
+    held = [encoded for _, encoded in disk.log.reader().blocks(None)]
+    assert held == [block.encoded for block in told()[: len(held)]]
+    assert disk.log.reader().counts()[0] == kept
+    disk.check()
+
+
+class TestLaterMessages:
+    """Of a block's later messages only the readable fields have lines. They are checked, too."""
+
+    def test_blocks_come_back_byte_for_byte(self) -> None:
+        """Each of its messages has a line, the first one the bytes; the counts are messages."""
+        export, disk = export_of(*told()), Disk()
+        head, *rows = map(json.loads, export.splitlines())
+        assert (head["messages"], len(rows)) == (9, 9)
+        assert [at for at, row in enumerate(rows, 2) if "encoded" not in row] == LATER
+        taking = disk.take(export)
+        assert (taking.imported, taking.held) == (9, 0)
+        assert taking.record()["messages"] == 9
+        assert [encoded for _, encoded in disk.log.reader().blocks(None)] == [
+            block.encoded for block in told()
+        ]
+        again = disk.take(export)
+        assert (again.imported, again.held) == (0, 9)
+        assert again.record() == {**taking.record(), "imported": 0, "held": 9}
+
+    def test_two_exports_in_a_row(self) -> None:
+        """The second one has more, and is taken from where the first one ended."""
+        story = told()
+        disk = Disk()
+        taking = disk.take(export_of(*story[:2]) + export_of(*story))
+        assert (taking.imported, taking.held) == (9, 5)
+        assert exported(disk.connection) == export_of(*story)
+
+    @pytest.mark.parametrize("number", LATER)
+    @pytest.mark.parametrize(
+        ("field", "value"),
+        [
+            ("dot", "2d2d2d2d2d616e6e:9"),
+            ("log", "00" * 8),
+            ("seq", 77),
+            ("room", "other"),
+            ("author", "eve"),
+            ("body", "forged"),
+            ("said_at", "1971-01-01T00:00:00.000Z"),
+            ("stamp", 7),
+            ("causes", ["2d2d2d2d2d616e6e:1"]),
+        ],
+    )
+    def test_an_edited_line(self, number: int, field: str, value: object) -> None:
+        """Another value, or none: the line, the field and the message are named."""
+        lines, kept = later(number)
+        record = json.loads(lines[number - 1])
+        dot = record["dot"]
+        for edited in ({**record, field: value}, {k: v for k, v in record.items() if k != field}):
+            if "dot" in edited:
+                lines[number - 1] = compact(edited) + b"\n"
+                problem = f"line {number} has another {field} than the bytes of {dot} say"
+                check_refused(lines, problem, kept)
+
+    @pytest.mark.parametrize("number", LATER)
+    def test_a_missing_line(self, number: int) -> None:
+        """It is missed at the line that stands in its place, or at the end."""
+        lines, kept = later(number)
+        del lines[number - 1]
+        at = min(number, len(lines))
+        problem = "is the last, but 1 more should follow" if number == 10 else ""
+        check_refused(lines, f"line {at} {problem}", kept)
+
+    @pytest.mark.parametrize("number", LATER)
+    def test_a_line_twice(self, number: int) -> None:
+        """The second one is refused."""
+        lines, kept = later(number)
+        lines.insert(number, lines[number - 1])
+        check_refused(lines, f"line {number + 1} has ", kept)
+
+    @pytest.mark.parametrize("number", LATER)
+    def test_a_line_in_a_wrong_place(self, number: int) -> None:
+        """Wherever else it stands, the first line that is not in its place is named."""
+        whole, _ = later(number)
+        for to in range(1, len(whole) + 1):
+            lines = list(whole)
+            lines.insert(to - 1, lines.pop(number - 1))
+            if to != number:
+                first = min(to, number)
+                kept = sum(len(block.bodies) for block in whole_before(first))
+                check_refused(lines, f"line {first} ", kept)
+
+    def test_the_bytes_of_a_block_in_the_line_of_a_later_message(self) -> None:
+        """They stand with its first message only."""
+        lines, kept = later(3)
+        lines[2] = compact({**json.loads(lines[2]), **json.loads(lines[1])}) + b"\n"
+        check_refused(lines, "line 3 has a message in a wrong place", kept)
+
+    @pytest.mark.parametrize("first", [1, 2, 3])
+    @pytest.mark.parametrize("is_durable", [False, True])
+    def test_another_block_with_one_of_its_messages(self, first: int, *, is_durable: bool) -> None:
+        """It is refused, whether the block that has that name came just now or long ago."""
+        block = told()[0]
+        other = (
+            variant(block)
+            if first == 1
+            else variant(told()[2], log=block.log, first=first, causes=())
+        )
+        head = ExportHead(None, 3 + len(other.bodies), base=0, floor=0, logs=1, root="")
+        disk = Disk()
+        if is_durable:
+            disk.log.append([block])
+        lines = head_line(head) + b"\n" + lines_of(block, other)
+        assert f"line 5 has other bytes for {other.dot}" in disk.refuses(lines)
+        assert disk.log.reader().counts()[0] == 3
+
+
+def whole_before(number: int) -> list[Block]:
+    """The blocks whose first line stands before a line of the export."""
+    firsts = [2, 5, 7, 8]
+    return [block for block, first in zip(told(), firsts, strict=True) if first < number]
 
 
 def test_a_line_without_end(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -110,7 +110,7 @@ async def test_findings_for_people(flc: Flc, data: Path) -> None:
 
 async def test_many_findings(flc: Flc, data: Path) -> None:
     """Those above the number shown of a check are counted, and each printed for scripts."""
-    spoil(data, "UPDATE message SET stamp = stamp + 1")
+    spoil(data, "UPDATE block SET stamp = stamp + 1")
     ended = await flc("fsck", "--data", str(data))
 
     assert sum(line.startswith("message ") for line in ended.out.splitlines()) == FINDINGS_SHOWN + 1
@@ -128,7 +128,7 @@ async def test_many_findings(flc: Flc, data: Path) -> None:
 
 async def test_a_walk_that_ended_early(flc: Flc, data: Path) -> None:
     """What was not looked at is not called right."""
-    spoil(data, "DROP TABLE message")
+    spoil(data, "DROP TABLE block")
     ended = await flc("fsck", "--data", str(data))
 
     assert ended.code == 1

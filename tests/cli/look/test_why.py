@@ -7,6 +7,8 @@ import json
 import random
 import sqlite3
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from itertools import chain, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -21,6 +23,7 @@ from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.control.why import Placed, clock_of, order
 from flc_udp.daemon.shown import ShownCursor
+from flc_udp.model.block import Block
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
@@ -29,7 +32,7 @@ from flc_udp.model.past import Past
 from flc_udp.store.log import Log, Reader
 from flc_udp.wire.message_json import message_record
 from tests.cli.fake import Ended, Flc
-from tests.model.stories import Story, steps
+from tests.model.stories import Story, counts, steps
 
 UNKNOWN = "00000000000000ff:9"
 
@@ -48,18 +51,46 @@ def tell() -> Story:
     return story
 
 
+def told() -> list[Message]:
+    """All its messages."""
+    return [message for block in tell().said for message in block.messages()]
+
+
 @pytest.fixture
 def dots() -> dict[str, str]:
     """The story's dots by their bodies."""
-    return {str(message.body): str(message.dot) for message in tell().said}
+    return {str(message.body): str(message.dot) for message in told()}
+
+
+def told_at_once() -> Story:
+    """Ann says two things at once, and ben answers with three."""
+    story = Story()
+    story.hear("bob", story.say("ann", "ops", "lunch?", "where?"))
+    story.say("bob", "ops", "yes", "here", "now")
+    return story
 
 
 @pytest.fixture
 async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
     """A control socket over a log that holds the story."""
     monkeypatch.setenv("FLC_DATA", str(tmp_path))
-    log = Log.open(tmp_path / "flc.db")
-    log.append(tell().said)
+    async with served(tmp_path, tell()) as path:
+        yield path
+
+
+@pytest.fixture
+async def burst(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Path]:
+    """The same, over what was told at once."""
+    monkeypatch.setenv("FLC_DATA", str(tmp_path))
+    async with served(tmp_path, told_at_once()) as path:
+        yield path
+
+
+@asynccontextmanager
+async def served(home: Path, story: Story) -> AsyncIterator[Path]:
+    """A control socket over a log that holds a story."""
+    log = Log.open(home / "flc.db")
+    log.append(story.said)
     reader = log.reader()
     nobody = cast("Any", None)  # what the op does not ask: status, keys, says
     shown = ShownCursor(reader.last_position())
@@ -67,8 +98,8 @@ async def socket(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterat
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
     control = Control(operations, nobody, 16, failures.append)
-    await control.listen(tmp_path / "control.sock", "")
-    yield tmp_path / "control.sock"
+    await control.listen(home / "control.sock", "")
+    yield home / "control.sock"
     await control.close()
     reader.close()
     log.close()
@@ -111,7 +142,7 @@ async def test_one_message_as_json(flc: Flc, dots: dict[str, str]) -> None:
     ended = await flc("why", dots["thanks"], "--json")
     record = json.loads(ended.out)
 
-    message = next(m for m in tell().said if m.body == "thanks")
+    message = next(m for m in told() if m.body == "thanks")
     assert record["message"] == message_record(message)
     assert list(record) == ["message", "previous", "causes", "clock"]
     assert record["previous"] == dots["yes"]
@@ -121,6 +152,30 @@ async def test_one_message_as_json(flc: Flc, dots: dict[str, str]) -> None:
     logged = await flc("log", "ops", "-n", "0", "--json", "--clock")
     clocks = {line["dot"]: line["clock"] for line in map(json.loads, logged.out.splitlines())}
     assert clocks[dots["thanks"]] == record["clock"]
+
+
+@pytest.mark.usefixtures("burst")
+async def test_a_message_amid_its_block(flc: Flc) -> None:
+    """It comes after the one before it, which is its only cause, and is never named as one."""
+    story = told_at_once()
+    (question, *_), answers = (list(block.messages()) for block in story.said)
+    for before, message in pairwise(answers):
+        record = json.loads((await flc("why", str(message.dot), "--json")).out)
+        assert record["message"] == message_record(message)
+        assert (record["previous"], record["causes"]) == (str(before.dot), [])
+        assert record["clock"] == {question.log.hex(): 2, message.log.hex(): message.seq}
+        assert f"  previous  {before.dot} in its log" in (await flc("why", str(message.dot))).out
+
+
+@pytest.mark.usefixtures("burst")
+async def test_messages_of_blocks_stand_in_their_order(flc: Flc) -> None:
+    """Within a block each comes before the next one, and all of it before what follows it."""
+    held = [message for block in told_at_once().said for message in block.messages()]
+    for at, one in enumerate(held):
+        for other_at, other in enumerate(held):
+            record = json.loads((await flc("why", str(one.dot), str(other.dot), "--json")).out)
+            expected = "equal" if at == other_at else "before" if at < other_at else "after"
+            assert record["order"] == expected
 
 
 # --- Two messages -----------------------------------------------------------------------------
@@ -219,12 +274,12 @@ async def test_what_is_no_dot_on_the_line(flc: Flc, words: list[str]) -> None:
 # --- Against an oracle ------------------------------------------------------------------------
 
 
-def reordered(story: Story, chance: random.Random) -> list[Message]:
-    """Its messages as another node may have appended them: each after all it comes after."""
-    waiting, placed = list(story.said), list[Message]()
+def reordered(story: Story, chance: random.Random) -> list[Block]:
+    """Its blocks as another node may have appended them: each after all it comes after."""
+    waiting, placed = list(story.said), list[Block]()
     while waiting:
-        here = {message.dot for message in placed}
-        placed.append(chance.choice([m for m in waiting if story.past[m.dot] <= here]))
+        here = {message.dot for block in placed for message in block.messages()}
+        placed.append(chance.choice([b for b in waiting if story.past[b.dot] <= here]))
         waiting.remove(placed[-1])
     return placed
 
@@ -238,9 +293,10 @@ def expected_order(story: Story, one: Dot, other: Dot) -> Order:
     return Order.AFTER if other in story.past[one] else Order.CONCURRENT
 
 
-async def check_all(reader: Reader, story: Story, appended: list[Message]) -> None:
+async def check_all(reader: Reader, story: Story, appended: list[Block]) -> None:
     """Every pair's order and every clock, against the story and the forward pass."""
-    held = [Placed(message, position) for position, message in enumerate(appended, 1)]
+    messages = chain.from_iterable(block.messages() for block in appended)
+    held = [Placed(message, position) for position, message in enumerate(messages, 1)]
     past = Past()
     for one in held:
         assert await clock_of(reader, one) == past.pass_over(one.message)
@@ -249,10 +305,15 @@ async def check_all(reader: Reader, story: Story, appended: list[Message]) -> No
             assert await order(reader, one, other) == expected
 
 
-@given(steps=steps, seed=st.integers(0, 99), page=st.sampled_from([1, 2, 3, 256]))
-def test_it_agrees_with_what_authors_had_heard(steps: Any, seed: int, page: int) -> None:  # noqa: ANN401  # a strategy's
-    """Whatever was said and heard, appended in whatever order, read in pages however small."""
-    story = Story(steps)
+@given(steps=steps, counts=counts, seed=st.integers(0, 99), page=st.sampled_from([1, 2, 3, 256]))
+def test_it_agrees_with_what_authors_had_heard(
+    steps: list[tuple[str, str, int | None]], counts: list[int], seed: int, page: int
+) -> None:
+    """Whatever was said and heard, one by one or at once, and appended in whatever order.
+
+    However small the pages are, in which it is read.
+    """
+    story = Story(steps[:12], counts)
     appended = reordered(story, random.Random(seed))
     disk = sqlite3.connect(":memory:")
     log = Log.over(disk)
