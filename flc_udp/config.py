@@ -281,20 +281,20 @@ class Settings:
     exchange_backoff_ms: int = setting(
         16_000, "while exchanges find nothing, they become as rare as this", (50, 600_000)
     )
-    holdback_messages_max: int = setting(
+    holdback_blocks_max: int = setting(
         16_384,
-        "the most messages that wait for their causes; beyond it the latest are dropped",
+        "the most blocks that wait for their causes; beyond it the latest are dropped",
         (16, 1 << 20),
     )
     holdback_bytes_max: int = setting(
         32 << 20,
-        "the most bytes of messages that wait for their causes; a largest message must fit",
+        "the most bytes of blocks that wait for their causes; a largest block must fit",
         (2 << 20, 1 << 32),
     )
 
-    commit_messages_max: int = setting(
+    commit_blocks_max: int = setting(
         4_096,
-        "the most messages of one transaction, which bounds the time of a commit",
+        "the most blocks of one transaction, which bounds the time of a commit",
         (1, 1 << 20),
         begins="Batching",
     )

@@ -54,7 +54,7 @@ class Causal:
     """The decided heads and frontiers, and the hold-back."""
 
     def __init__(
-        self, history: History, messages_max: int, bytes_max: int, drops: Counter[Drop]
+        self, history: History, blocks_max: int, bytes_max: int, drops: Counter[Drop]
     ) -> None:
         self.heads: dict[LogId, Head] = dict(history.heads)
         self.origins: dict[LogId, Origin] = dict(history.origins)
@@ -68,7 +68,7 @@ class Causal:
         """{log: {missing seq: the blocks that wait for it}}."""
         self._begins: dict[LogId, int] = {}
         """Where the head's block begins, of each log that has grown."""
-        self._messages_max = messages_max
+        self._blocks_max = blocks_max
         self._bytes_max = bytes_max
         self._drops = drops
 
@@ -79,7 +79,7 @@ class Causal:
     @property
     def is_half_full(self) -> bool:
         """Whether so much waits that nothing more should be asked for that may have to wait."""
-        return 2 * self.held_messages > self._messages_max or 2 * self.held_bytes > self._bytes_max
+        return 2 * len(self.held) > self._blocks_max or 2 * self.held_bytes > self._bytes_max
 
     def knows(self, dot: Dot) -> bool:
         """Whether the message is decided or waits here, so that another copy brings nothing."""
@@ -220,7 +220,7 @@ class Causal:
         self.held_bytes += len(block.encoded)
         self._held_of.setdefault(block.log, Spans()).add(block.first, block.last)
         self._wait(block.dot, blocker)
-        if self.held_messages > self._messages_max or self.held_bytes > self._bytes_max:
+        if len(self.held) > self._blocks_max or self.held_bytes > self._bytes_max:
             self._drop_latest()
 
     def _release(self, block: Block) -> None:
@@ -235,9 +235,9 @@ class Causal:
     def _drop_latest(self) -> None:
         """Drop the blocks with the latest stamps. Those that will be decided first stay."""
         by_stamp = sorted((held.block for held in self.held.values()), key=lambda b: b.stamp)
-        keep_messages = self._messages_max - self._messages_max // DROPPED_SHARE
+        keep_blocks = self._blocks_max - self._blocks_max // DROPPED_SHARE
         keep_bytes = self._bytes_max - self._bytes_max // DROPPED_SHARE
-        while by_stamp and (self.held_messages > keep_messages or self.held_bytes > keep_bytes):
+        while by_stamp and (len(self.held) > keep_blocks or self.held_bytes > keep_bytes):
             self._release(by_stamp.pop())
             self._drops[Drop.HOLDBACK_OVERFLOW] += 1
         self._forget_released()

@@ -121,7 +121,7 @@ class Facts:
     """The stamp from which every message is kept. 0 where nothing was ever pruned."""
     repair: RepairFacts
     uncommitted: int
-    """Messages that are decided and not durable yet."""
+    """Blocks that are decided and not durable yet."""
     catching_up: bool
     """Whether so much is missing that nobody should be sent here to read."""
     is_leaving: bool

@@ -39,11 +39,11 @@ class LogSide:
         self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
         settings = shared.settings
-        limits = (settings.holdback_messages_max, settings.holdback_bytes_max)
+        limits = (settings.holdback_blocks_max, settings.holdback_bytes_max)
         self.causal = Causal(history, *limits, shared.drops)
         self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
-        """Messages that are decided and not durable yet."""
+        """Blocks that are decided and not durable yet."""
         self.is_paused = False
         """Whether no message is taken in, because another node's base is being taken."""
         self._settings = settings
@@ -141,7 +141,7 @@ class LogSide:
     def wake(self, now: Micros) -> None:
         """Take what catch-up brought, and ask for what is due."""
         self.take_history(now)
-        is_busy = self.uncommitted >= 2 * self._settings.commit_messages_max
+        is_busy = self.uncommitted >= 2 * self._settings.commit_blocks_max
         self.repair.wake(now, is_busy)
 
     def take_history(self, now: Micros) -> None:
@@ -185,7 +185,7 @@ class LogSide:
 
     @property
     def _is_full(self) -> bool:
-        return self.is_paused or self.uncommitted >= self._settings.holdback_messages_max
+        return self.is_paused or self.uncommitted >= self._settings.holdback_blocks_max
 
     def _take(self, arrival: Arrival, now: Micros) -> None:
         """Take in what seems new. Blocks of catch-up are those that are not to be forwarded."""
@@ -205,10 +205,10 @@ class LogSide:
                 self.repair.exchange.tell_fork(block.dot)
 
     def _keep(self, decided: list[Arrival]) -> None:
+        self.uncommitted += len(decided)
         for arrival in decided:
             block = arrival.block
             self._decided.append(block)
-            self.uncommitted += len(block.bodies)
             if arrival.receipt:
                 self._receipts_due[block.log] = None
             if arrival.forward and len(block.encoded) <= ANNOUNCE_BYTES:
@@ -217,11 +217,11 @@ class LogSide:
 
     def committed(self, blocks: Sequence[Block], first_position: int, now: Micros) -> None:
         """These blocks are durable. Send our own, say what is held, and show them all."""
+        self.uncommitted -= len(blocks)
         self._standing.commit(blocks)
         own = self._standing.log
         announces = not self._standing.catching_up  # Others hold what this node catches up on.
         for block in blocks:
-            self.uncommitted -= len(block.bodies)
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
             if block.log == own:
                 self._links.heard(block, now)

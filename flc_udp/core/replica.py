@@ -328,7 +328,7 @@ class Replica:
 
     @property
     def uncommitted(self) -> int:
-        """Messages that are decided and not durable yet."""
+        """Blocks that are decided and not durable yet."""
         return self._log_side.uncommitted
 
     @property
@@ -340,7 +340,7 @@ class Replica:
     def behind(self) -> int:
         """About how many messages of others are still to be taken in."""
         log_side = self._log_side
-        for_disk = max(log_side.uncommitted - self._shared.settings.commit_messages_max, 0)
+        for_disk = max(log_side.uncommitted - self._shared.settings.commit_blocks_max, 0)
         return log_side.repair.wants.to_go + log_side.causal.held_messages + for_disk
 
     def push_room(self, now: Micros) -> int | None:

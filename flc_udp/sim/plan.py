@@ -81,8 +81,8 @@ class Plan:
             packet_bytes_max=random.choice((1_200, 1_400, 8_192)),
             links_max=random.choice((1, 3, 8)),
             pull_bytes_max=random.choice((2_048, 131_072)),
-            holdback_messages_max=random.choice((16, 200, 16_384)),
-            commit_messages_max=random.choice((1, 10, 4_096)),
+            holdback_blocks_max=random.choice((16, 200, 16_384)),
+            commit_blocks_max=random.choice((1, 10, 4_096)),
         )
 
     def draw_own(self, names: Sequence[str]) -> dict[str, Settings]:

@@ -59,7 +59,7 @@ class Commits:
         self._drops = drops
         self._pause_us = settings.commit_pause_ms * MS_US
         self._slow_us = settings.slow_commit_ms * MS_US
-        self._messages_max = settings.commit_messages_max
+        self._blocks_max = settings.commit_blocks_max
         self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
@@ -128,11 +128,10 @@ class Commits:
     def _next_batch(self) -> tuple[Block, ...]:
         """At least one block, and at most what one transaction may hold."""
         blocks: list[Block] = []
-        messages = size_bytes = 0
-        while self._decided:
-            messages += len(self._decided[0].bodies)
+        size_bytes = 0
+        while self._decided and len(blocks) < self._blocks_max:
             size_bytes += len(self._decided[0].encoded)
-            if blocks and (messages > self._messages_max or size_bytes > BATCH_BYTES_MAX):
+            if blocks and size_bytes > BATCH_BYTES_MAX:
                 break
             blocks.append(self._decided.popleft())
         return tuple(blocks)

@@ -1318,7 +1318,7 @@ class TestForks:
 
 def test_what_catch_up_brings_waits_for_the_disk_and_is_not_dropped() -> None:
     """However slow the disk is: all that comes after a part that was dropped would wait for it."""
-    talk = pair(holdback_messages_max=256, commit_messages_max=1_024)
+    talk = pair(holdback_blocks_max=256, commit_blocks_max=1_024)
     talk.lose(Rumor)
     for number in range(3_000):
         talk.say("ann", f"{number}")

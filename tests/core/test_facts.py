@@ -310,7 +310,7 @@ class TestLinks:
 
 def test_drops_are_of_all_the_machines_inside() -> None:
     """Each by its reason, wherever it was counted; what never happened is not listed."""
-    talk = met("ann", "bob", holdback_messages_max=16)
+    talk = met("ann", "bob", holdback_blocks_max=16)
     ann, bob = talk["ann"], talk["bob"]
     assert dict(bob.facts.drops) == {}
     talk.cut("bob")
@@ -324,7 +324,7 @@ def test_drops_are_of_all_the_machines_inside() -> None:
 
 def test_drops_outlive_a_failed_commit_and_an_adopted_base() -> None:
     """What is built anew after these counts on from where it stood."""
-    talk = met("ann", "bob", holdback_messages_max=16)
+    talk = met("ann", "bob", holdback_blocks_max=16)
     ann, bob = talk["ann"], talk["bob"]
     talk.cut("bob")
     said = [talk.say("ann", str(number)).encoded for number in range(40)]

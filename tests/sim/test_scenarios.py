@@ -426,7 +426,7 @@ def test_a_burst_is_one_history_everywhere() -> None:
 @pytest.mark.parametrize("commits", [0, 1, 2])
 def test_a_burst_whose_commit_does_not_end_well(fate: Fate, commits: int) -> None:
     """Whole blocks of it are everywhere in the end, as many as came to a disk; none is cut."""
-    settings = Settings(commit_messages_max=64)
+    settings = Settings(commit_blocks_max=64)
     with World("abc", seed=27, settings=settings) as world:
         world.settle()
         bodies = burst(200)
@@ -457,7 +457,7 @@ def test_a_burst_whose_commit_does_not_end_well(fate: Fate, commits: int) -> Non
 def test_a_burst_said_right_before_a_crash(seed: int) -> None:
     """However far it came by then: a block is everywhere in the end, or nowhere."""
     faults = Faults(loss=0.25, commit_us_min=500, commit_us_max=3_000)
-    with World("abc", seed, faults, Settings(commit_messages_max=64)) as world:
+    with World("abc", seed, faults, Settings(commit_blocks_max=64)) as world:
         world.run(3_000)
         bodies = burst(300)
         world.machines["a"].say("ops", *bodies)
@@ -514,7 +514,7 @@ def test_a_node_that_stood_still_catches_up() -> None:
 
 def test_a_small_hold_back_costs_time_and_nothing_else() -> None:
     """Where little fits, what comes early is dropped and asked for again."""
-    settings = Settings(holdback_messages_max=16)
+    settings = Settings(holdback_blocks_max=16)
     with World("abc", seed=17, faults=Faults(loss=0.25), settings=settings) as world:
         for number in range(300):
             world.say("abc"[number % 3], "ops", str(number))

@@ -143,7 +143,7 @@ class TestStart:
     ) -> None:
         """Three messages, and about a thousand bytes; blocks stay whole, and the order is kept."""
         monkeypatch.setattr(module, "BATCH_BYTES_MAX", 1_100)
-        bench = Bench(commit_messages_max=3, commit_pause_ms=0)
+        bench = Bench(commit_blocks_max=3, commit_pause_ms=0)
         decided = [b for block in sizes for b in bench.decide(1, *("x" * size for size in block))]
         found = []
         while not bench.commits.is_idle:
@@ -170,7 +170,7 @@ class TestFailure:
 
     def failed(self) -> Bench:
         """Two commits' worth was decided, and the first of them failed."""
-        bench = Bench(commit_messages_max=1)
+        bench = Bench(commit_blocks_max=1)
         bench.decide(2)
         bench.turn()
         bench.fail()

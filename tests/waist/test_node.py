@@ -115,7 +115,7 @@ class TestBatches:
 
     def test_a_batch_is_bounded_in_messages(self) -> None:
         """What does not fit goes into the next, in order."""
-        ann = stage(commit_messages_max=4)
+        ann = stage(commit_blocks_max=4)
         for number in range(10):
             ann.say(f"{number}", room=f"{number}")
         ann.turn()
