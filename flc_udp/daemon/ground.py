@@ -43,6 +43,8 @@ class LoopGround:
         self.shown = ShownCursor(last_position)
         self.on_show: list[Callable[[Deliver], None]] = []
         """Called with what is shown."""
+        self.on_answered: list[Callable[[], None]] = []
+        """Called when posts of a commit have their answers."""
         self.on_notice: list[Callable[[Notice], None]] = []
         """Called with each fact as it is told."""
         self.after_turn: list[Callable[[], None]] = []
@@ -138,6 +140,11 @@ class LoopGround:
             return self._directory.free_bytes()
         except OSError:
             return 0
+
+    def answered(self) -> None:
+        """Let answers go out."""
+        for look in self.on_answered:
+            look()
 
     def show(self, deliver: Deliver) -> None:
         """Let these messages be seen."""

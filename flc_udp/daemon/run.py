@@ -119,6 +119,7 @@ class Daemon:
         says = Says(ground, reader, self.name)
         self._control = Control(operations, says, settings.post_queue_max, self._broke)
         ground.on_show.append(self._control.show)
+        ground.on_answered.append(self._control.flush_all)
         self._hooks = Hooks(settings, ground, reader, directory.path, self._broke)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)

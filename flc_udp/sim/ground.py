@@ -193,6 +193,9 @@ class HeapGround:
         """Free space of the disk."""
         return self.disk.free_bytes
 
+    def answered(self) -> None:
+        """Whoever said something here was told already."""
+
     def show(self, deliver: Deliver) -> None:
         """Show these blocks to whoever follows this node."""
         first, blocks = deliver.position, deliver.blocks

@@ -219,7 +219,7 @@ class Node:
 
     # --- What goes out ----------------------------------------------------------------------------
 
-    def _carry_out(self, now: Micros, answered: Iterable[Post] = ()) -> None:
+    def _carry_out(self, now: Micros) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
         for effect in self._replica.end_turn(now):
@@ -228,8 +228,6 @@ class Node:
         for to, packets in self._replays.answers():
             self._send((to,), packets)
         self._keep_log(now)
-        for post in answered:
-            post.done()
         for deliver in shows:
             self._ground.show(deliver)
         for wait in take_ended(self.waits, self._read_until):
@@ -298,8 +296,12 @@ class Node:
         self.counts["messages committed"] += sum(len(block.bodies) for block in batch.blocks)
         if self._commits.committed(batch, now):
             self._replica.slow_commit(now)
+        # Whoever waits for an answer gets it before anything else is done.
+        for post in self._posts.answers(batch, first_position):
+            post.done()
+        self._ground.answered()
         self._replica.committed(batch.blocks, first_position, now)
-        self._carry_out(now, self._posts.answers(batch, first_position))
+        self._carry_out(now)
 
     def commit_failed(self, reason: str) -> None:
         """The commit under way failed, and nobody knows yet what the log really holds."""

@@ -185,6 +185,9 @@ class Ground(Protocol):
     def free_bytes(self) -> int:
         """Free space where the log lives."""
 
+    def answered(self) -> None:
+        """Posts of a commit have their answers, which may go to whoever waits for them."""
+
     def show(self, deliver: Deliver) -> None:
         """These blocks are durable. Without blocks: everything below the position is."""
 

@@ -392,10 +392,11 @@ class Control:
     def flush_soon(self, connection: ControlConnection) -> None:
         """Write what a connection has gathered, once, when this turn of the loop is done."""
         if not self._to_flush:
-            asyncio.get_running_loop().call_soon(self._flush_all)
+            asyncio.get_running_loop().call_soon(self.flush_all)
         self._to_flush[connection] = None
 
-    def _flush_all(self) -> None:
+    def flush_all(self) -> None:
+        """Write what all connections have gathered."""
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
             connection.settle()
