@@ -45,25 +45,8 @@ from flc_udp.model.errors import Drop
 from flc_udp.model.history import History
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros, Millis
-from flc_udp.wire.packets import (
-    Ack,
-    Base,
-    BaseEnd,
-    BasePull,
-    Digest,
-    Have,
-    Packet,
-    Piece,
-    Ping,
-    Prune,
-    Pull,
-    Ranges,
-    Receipt,
-    Replay,
-    ReplayEnd,
-    Rumor,
-    Taken,
-)
+from flc_udp.wire import packets as wire
+from flc_udp.wire.packets import Ack, Packet, Ping
 from flc_udp.wire.rows import MemberRow
 
 
@@ -173,7 +156,12 @@ class Replica:
     # --- The network ------------------------------------------------------------------------------
 
     def receive(
-        self, packets: Sequence[Packet], sender: NodeId, source: Address, wall: Millis, now: Micros
+        self,
+        packets: Sequence[Packet],
+        sender: NodeId,
+        source: Address,
+        wall: Millis,
+        now: Micros,
     ) -> None:
         """Take the packets of one opened datagram.
 
@@ -192,44 +180,49 @@ class Replica:
     ) -> None:
         log_side, repair = self._log_side, self._log_side.repair
         match packet:
-            case Rumor():
+            case wire.Rumor():
                 log_side.receive_rumor(packet, sender, source, now)
-            case Replay():
+            case wire.Replay():
                 log_side.receive_replay(packet, sender, now)
-            case Piece():
+            case wire.Piece():
                 log_side.receive_piece(packet, sender, now)
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, wall, now)
-            case Prune():
+            case wire.Prune():
                 self._links.prune(sender)
-            case Pull():
+            case wire.Pull():
                 if packet.graft:
                     self._links.graft(sender)
                 repair.receive_pull(packet, source)
-            case Have():
+            case wire.Have():
                 repair.receive_have(packet, sender, now)
-            case Ranges():
+            case wire.Ranges():
                 repair.exchange.receive_ranges(packet, source)
-            case Digest():
+            case wire.Digest():
                 repair.exchange.receive_digest(packet, sender, source, now)
-            case ReplayEnd():
+            case wire.ReplayEnd():
                 repair.receive_end(packet, sender, now)
-            case BasePull():
+            case wire.BasePull():
                 self._shared.out.append(StreamBase(source, packet))
-            case Base():
+            case wire.Base():
                 repair.adoption.take.heard(packet, sender, now)
-            case BaseEnd():
+            case wire.BaseEnd():
                 repair.adoption.receive_end(packet, sender, source, now)
-            case Taken():
+            case wire.Taken():
                 self._links.taken(sender, packet, now)
-            case Receipt(log, seq):
+            case wire.Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)
             case _:  # All that is left is about liveness.
                 self._membership.receive(packet, sender, source, wall, now)
 
     def _receive_probe(
-        self, probe: Ping | Ack, sender: NodeId, source: Address, wall: Millis, now: Micros
+        self,
+        probe: Ping | Ack,
+        sender: NodeId,
+        source: Address,
+        wall: Millis,
+        now: Micros,
     ) -> None:
         self._membership.receive(probe, sender, source, wall, now)
         if isinstance(probe, Ack) and probe.nonce:  # An answer to a join speaks of no log.

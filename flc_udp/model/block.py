@@ -30,17 +30,7 @@ from typing import NamedTuple
 
 import msgpack
 
-from flc_udp.config import (
-    BLOCK_BYTES_MAX,
-    BODIES_MAX,
-    BODY_BYTES_MAX,
-    CAUSES_MAX,
-    HASH_BYTES,
-    ID_BYTES,
-    SEQ_LIMIT,
-    SHARED_BYTES_MAX,
-    STAMP_LIMIT,
-)
+from flc_udp import config
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, FlcError, Malformed
@@ -48,7 +38,7 @@ from flc_udp.model.labels import check_label, is_label
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 
-NO_PARENT = bytes(HASH_BYTES)
+NO_PARENT = bytes(config.HASH_BYTES)
 """What the first block of a log names as its parent."""
 
 FIELDS = 10
@@ -113,7 +103,7 @@ class Block(NamedTuple):
 
 def hash_of(encoded: bytes) -> bytes:
     """8-byte BLAKE2b (RFC 7693): identity of a block's bytes, link of its log's chain."""
-    return blake2b(encoded, digest_size=HASH_BYTES).digest()
+    return blake2b(encoded, digest_size=config.HASH_BYTES).digest()
 
 
 def pack_body(body: str | bytes) -> bytes:
@@ -122,9 +112,11 @@ def pack_body(body: str | bytes) -> bytes:
         packed: bytes = _pack(body)
     except UnicodeEncodeError as error:
         raise FlcError("body is not valid Unicode text", "say it as bytes") from error
-    if len(packed) > BODY_BYTES_MAX + BODY_HEAD_BYTES:
+    if len(packed) > config.BODY_BYTES_MAX + BODY_HEAD_BYTES:
         size = len(packed) - BODY_HEAD_BYTES
-        raise FlcError(f"body has {size} bytes, allowed are {BODY_BYTES_MAX}", "send it in parts")
+        raise FlcError(
+            f"body has {size} bytes, allowed are {config.BODY_BYTES_MAX}", "send it in parts"
+        )
     return packed
 
 
@@ -150,9 +142,9 @@ def write(
     check_label("author", author)
     if origin is not None:
         check_label("node", origin.name)
-    if len(causes) > CAUSES_MAX:
+    if len(causes) > config.CAUSES_MAX:
         raise FlcError(
-            f"room {room!r} has {len(causes)} concurrent heads, allowed are {CAUSES_MAX}",
+            f"room {room!r} has {len(causes)} concurrent heads, allowed are {config.CAUSES_MAX}",
             "let the cluster settle: another node's next message in the room joins them",
         )
     flat = [part for dot in sorted(causes) for part in dot]
@@ -160,12 +152,12 @@ def write(
     try:
         head = _pack((log, first, room, author, wall, lift, flat, parent))[1:]
         tail = _pack(origin)
-        taken = bodies[: _fitting(bodies, SHARED_BYTES_MAX - len(head) - len(tail))]
+        taken = bodies[: _fitting(bodies, config.SHARED_BYTES_MAX - len(head) - len(tail))]
         return decode(
             b"".join((ARRAY_HEAD, head, _packer.pack_array_header(len(taken)), *taken, tail))
         )
     except (Malformed, OverflowError) as error:
-        hint = f"a body may have {BODY_BYTES_MAX} bytes"
+        hint = f"a body may have {config.BODY_BYTES_MAX} bytes"
         if "stamp" in str(error):
             hint = "some node's clock was set far ahead, and this room goes by it: use another room"
         raise FlcError(f"message refused: {error}", hint) from error
@@ -174,18 +166,18 @@ def write(
 def _fitting(bodies: Sequence[bytes], room_bytes: int) -> int:
     """How many of these share a block that has this much room beside its other fields."""
     room_bytes -= len(ARRAY_HEAD) + 1
-    for count, body in enumerate(bodies[:BODIES_MAX]):
+    for count, body in enumerate(bodies[: config.BODIES_MAX]):
         room_bytes -= len(body)
         if count == FIXARRAY_MAX:
             room_bytes -= 2
         if room_bytes < 0:
             return max(count, 1)
-    return min(len(bodies), BODIES_MAX)
+    return min(len(bodies), config.BODIES_MAX)
 
 
 def decode(encoded: bytes) -> Block:  # noqa: C901, PLR0912  # all that is checked
     """Read one block; raises Malformed with a fixed reason, and nothing else, for other bytes."""
-    if len(encoded) > BLOCK_BYTES_MAX:
+    if len(encoded) > config.BLOCK_BYTES_MAX:
         raise Malformed(Drop.BLOCK_TOO_LARGE)
     try:
         fields = msgpack.unpackb(encoded, use_list=False, ext_hook=_no_extension)
@@ -197,33 +189,33 @@ def decode(encoded: bytes) -> Block:  # noqa: C901, PLR0912  # all that is check
         fields = fields[:FIELDS]
     log, first, room, author, wall, lift, flat, parent, bodies, origin = fields
     # `type(x) is int`, not isinstance: msgpack's true and false must not pass for 1 and 0.
-    if type(bodies) is not tuple or not 1 <= len(bodies) <= BODIES_MAX:
+    if type(bodies) is not tuple or not 1 <= len(bodies) <= config.BODIES_MAX:
         raise Malformed(Drop.BLOCK_BODIES_OUT_OF_RANGE)
-    if type(first) is not int or not 0 < first <= SEQ_LIMIT - len(bodies):
+    if type(first) is not int or not 0 < first <= config.SEQ_LIMIT - len(bodies):
         raise Malformed(Drop.BLOCK_SEQ_OUT_OF_RANGE)
     if type(wall) is not int or type(lift) is not int or wall < 0 or lift < 0:
         raise Malformed(Drop.BLOCK_CLOCK_OUT_OF_RANGE)
     stamp = (wall << STAMP_WALL_SHIFT) + lift
-    if stamp >= STAMP_LIMIT:
+    if stamp >= config.STAMP_LIMIT:
         raise Malformed(Drop.BLOCK_STAMP_OUT_OF_RANGE)
-    if type(log) is not bytes or len(log) != ID_BYTES:
+    if type(log) is not bytes or len(log) != config.ID_BYTES:
         raise Malformed(Drop.BLOCK_LOG_NOT_AN_ID)
     if not _begins_with(encoded, log):
         raise Malformed(Drop.BLOCK_WITHOUT_DOT)
-    if type(parent) is not bytes or len(parent) != HASH_BYTES:
+    if type(parent) is not bytes or len(parent) != config.HASH_BYTES:
         raise Malformed(Drop.BLOCK_PARENT_NOT_A_HASH)
     if not is_label(room) or not is_label(author):
         raise Malformed(Drop.BLOCK_LABEL_NOT_ALLOWED)
     if len(bodies) == 1:
         _check_body(bodies[0])
-    elif len(encoded) > SHARED_BYTES_MAX:
+    elif len(encoded) > config.SHARED_BYTES_MAX:
         raise Malformed(Drop.BLOCK_SHARED_TOO_LARGE)
     elif not BODY_TYPES.issuperset(map(type, bodies)):
         raise Malformed(Drop.BLOCK_BODY_OF_OTHER_TYPE)
     causes = () if flat == () else _read_causes(flat, log)
     is_first = first == 1 or parent == NO_PARENT
     read_origin = _read_origin(origin, first, parent) if is_first or origin is not None else None
-    digest = blake2b(encoded, digest_size=HASH_BYTES).digest()
+    digest = blake2b(encoded, digest_size=config.HASH_BYTES).digest()
     fields = (
         log,
         first,
@@ -249,22 +241,22 @@ BODY_TYPES = frozenset((str, bytes))
 def _check_body(body: object) -> None:
     if type(body) is str:
         # A character is at most 4 bytes: only long texts need to be encoded to be measured.
-        if len(body) * 4 > BODY_BYTES_MAX and len(body.encode()) > BODY_BYTES_MAX:
+        if len(body) * 4 > config.BODY_BYTES_MAX and len(body.encode()) > config.BODY_BYTES_MAX:
             raise Malformed(Drop.BLOCK_BODY_TOO_LARGE)
     elif type(body) is not bytes:
         raise Malformed(Drop.BLOCK_BODY_OF_OTHER_TYPE)
-    elif len(body) > BODY_BYTES_MAX:
+    elif len(body) > config.BODY_BYTES_MAX:
         raise Malformed(Drop.BLOCK_BODY_TOO_LARGE)
 
 
 def _read_causes(flat: object, log: bytes) -> tuple[Dot, ...]:
-    if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * CAUSES_MAX:
+    if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * config.CAUSES_MAX:
         raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
     if len(flat) == 2:  # noqa: PLR2004  # one dot, as nearly all that have any
         cause_log, seq = flat
-        if type(cause_log) is not bytes or len(cause_log) != ID_BYTES:
+        if type(cause_log) is not bytes or len(cause_log) != config.ID_BYTES:
             raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
-        if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
+        if type(seq) is not int or not 0 < seq < config.SEQ_LIMIT:
             raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
         if cause_log == log:
             raise Malformed(Drop.BLOCK_CAUSES_OUT_OF_ORDER)
@@ -273,9 +265,9 @@ def _read_causes(flat: object, log: bytes) -> tuple[Dot, ...]:
     previous = b""
     parts = iter(flat)
     for cause_log, seq in zip(parts, parts, strict=False):
-        if type(cause_log) is not bytes or len(cause_log) != ID_BYTES:
+        if type(cause_log) is not bytes or len(cause_log) != config.ID_BYTES:
             raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
-        if type(seq) is not int or not 0 < seq < SEQ_LIMIT:
+        if type(seq) is not int or not 0 < seq < config.SEQ_LIMIT:
             raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
         if cause_log <= previous or cause_log == log:
             raise Malformed(Drop.BLOCK_CAUSES_OUT_OF_ORDER)
@@ -294,7 +286,7 @@ def _read_origin(origin: object, first: int, parent: bytes) -> Origin | None:
     if type(origin) is not tuple or len(origin) < 2:  # noqa: PLR2004  # node and name
         raise Malformed(Drop.BLOCK_ORIGIN_NOT_A_NODE)
     node, name = origin[:2]
-    if type(node) is not bytes or len(node) != ID_BYTES or not is_label(name):
+    if type(node) is not bytes or len(node) != config.ID_BYTES or not is_label(name):
         raise Malformed(Drop.BLOCK_ORIGIN_NOT_A_NODE)
     return Origin(NodeId(node), name)
 
@@ -335,4 +327,4 @@ def stamp_of(encoded: bytes) -> int:
 
 
 _LOG_AT = 3
-_SEQ_AT = _LOG_AT + ID_BYTES
+_SEQ_AT = _LOG_AT + config.ID_BYTES

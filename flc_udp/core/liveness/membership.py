@@ -27,21 +27,8 @@ from flc_udp.core.shared import Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, NEVER, SECOND_US, Micros, Millis
-from flc_udp.wire.packets import (
-    Ack,
-    Join,
-    Leave,
-    LivenessPacket,
-    MemberDigest,
-    MemberRanges,
-    Members,
-    Nack,
-    Packet,
-    Ping,
-    PingReq,
-    Relayed,
-    Update,
-)
+from flc_udp.wire import packets as wire
+from flc_udp.wire.packets import Leave, LivenessPacket, Packet
 from flc_udp.wire.rows import MemberRow, State
 
 PUSH_BYTES = 1_100
@@ -181,50 +168,55 @@ class Membership:
         if rows:
             self._next_push = Micros(now + NEWS_PAUSE_US)
             to = tuple(member.row.address for member in chosen)
-            self._out.append(Send(to, (Update(rows),)))
+            self._out.append(Send(to, (wire.Update(rows),)))
 
     # --- The network ------------------------------------------------------------------------------
 
     def receive(  # noqa: C901  # which machine hears of what, on one screen
-        self, packet: LivenessPacket, sender: NodeId, source: Address, wall: Millis, now: Micros
+        self,
+        packet: LivenessPacket,
+        sender: NodeId,
+        source: Address,
+        wall: Millis,
+        now: Micros,
     ) -> None:
         """Take a packet about liveness, from the node `sender` at the address `source`."""
         match packet:
-            case Ping():
+            case wire.Ping():
                 self.detector.receive_ping(packet, sender, source, wall)
                 self.roster.compare(packet.members_root, sender, source, now)
-            case Ack():
+            case wire.Ack():
                 self._receive_ack(packet, sender, source, now)
-            case PingReq():
+            case wire.PingReq():
                 self.detector.receive_ping_req(packet, source, now)
-            case Nack():
+            case wire.Nack():
                 self.detector.probes.receive_nack(packet.nonce, sender)
-            case Relayed():
+            case wire.Relayed():
                 self.detector.receive_relayed(packet, now)
-            case Join():
+            case wire.Join():
                 self._receive_join(packet, sender, source, now)
             case Leave():
                 self._receive_leave(packet, sender, source, now)
-            case Update(rows):
+            case wire.Update(rows):
                 self._hear_all(rows, sender, source, now, is_news=True)
-            case Members(rows):
+            case wire.Members(rows):
                 self._receive_members(rows, sender, source, now)
-            case MemberRanges():
+            case wire.MemberRanges():
                 self.roster.receive_ranges(packet, source)
-            case MemberDigest():
+            case wire.MemberDigest():
                 self._hear_table(packet.rows, sender, source, now)
                 self.roster.receive_digest(packet, source)
             case _:
                 assert_never(packet)
 
-    def _receive_ack(self, ack: Ack, sender: NodeId, source: Address, now: Micros) -> None:
+    def _receive_ack(self, ack: wire.Ack, sender: NodeId, source: Address, now: Micros) -> None:
         self._rejoin.answered(source)
         if self._leaving is not None and self._leaving.receive_ack(ack.nonce, sender):
             return
         self.detector.receive_ack(ack, sender, now)
         self.roster.compare(ack.members_root, sender, source, now)
 
-    def _receive_join(self, join: Join, sender: NodeId, source: Address, now: Micros) -> None:
+    def _receive_join(self, join: wire.Join, sender: NodeId, source: Address, now: Micros) -> None:
         """A newcomer came. Tell it this node's row and roots, and what others believe of it."""
         row = join.row
         if row.id != sender or sender == self._me.row.id:
@@ -236,7 +228,7 @@ class Membership:
         held = self.members.get(row.id)
         rows = (self._me.row,) if held is None or held.row == join.row else (self._me.row, held.row)
         answer = self.detector.ack(JOINED, 0)
-        self._out.send(source, Members(rows), answer, *self._ghosts((row,)))
+        self._out.send(source, wire.Members(rows), answer, *self._ghosts((row,)))
 
     def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
@@ -249,7 +241,7 @@ class Membership:
         self._hear_table(rows, sender, source, now)
         fallen = self.members.fallen(rows)
         if fallen:
-            self._out.send(source, Members(tuple(fallen)))
+            self._out.send(source, wire.Members(tuple(fallen)))
 
     def _hear_table(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
         """Hear the claims of an exchange. A member that was unknown here is no news to others."""
@@ -266,7 +258,7 @@ class Membership:
         )
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.
-        refuted = () if self._me.row is before else (Update((self._me.row,)),)
+        refuted = () if self._me.row is before else (wire.Update((self._me.row,)),)
         self._out.send(source, *refuted, *self._ghosts(rows))
         return believed
 
@@ -282,17 +274,17 @@ class Membership:
             self.claims.hear_of_me(row, now)
         if rows:
             # Clones never tell each other of other members: each drops what the other says.
-            self._out.send(source, Update((self._me.row,)))
+            self._out.send(source, wire.Update((self._me.row,)))
 
     # --- Packets ----------------------------------------------------------------------------------
 
-    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[Members, ...]:
+    def _ghosts(self, rows: Iterable[MemberRow]) -> tuple[wire.Members, ...]:
         ghosts = tuple(ghost for row in rows if (ghost := self.members.ghost(row)))
-        return (Members(ghosts),) if ghosts else ()
+        return (wire.Members(ghosts),) if ghosts else ()
 
     def _send_joins(self, addresses: Iterable[Address]) -> None:
         for address in addresses:
             rows = tuple(m.row for m in self.members if m.row.address == address)
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
-            believed = (Update(accusations),) if accusations else ()
-            self._out.send(address, Join(self._me.row), *believed)
+            believed = (wire.Update(accusations),) if accusations else ()
+            self._out.send(address, wire.Join(self._me.row), *believed)
