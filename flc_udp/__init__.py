@@ -1,17 +1,26 @@
 """Federated Lightweight Chat on UDP: chat rooms with no server in the middle.
 
-For bots: `Client` is the door to a running node, `Said` and `Shown` are what comes through it, and
-what goes wrong is an `FlcError` with a hint (`flc_udp.client` tells more).
+For bots: `Client` is the door to a running node, `Said`, `SaidMany` and `Shown` are what comes
+through it, and what goes wrong is an `FlcError` with a hint (`flc_udp.client` tells more).
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from flc_udp.client import Client, DaemonGoneError, Said, Shown
+    from flc_udp.client import BodiesRefusedError, Client, DaemonGoneError, Said, SaidMany, Shown
     from flc_udp.model.errors import FlcError
 
-__all__ = ["Client", "DaemonGoneError", "FlcError", "Said", "Shown", "__version__"]
+__all__ = [
+    "BodiesRefusedError",
+    "Client",
+    "DaemonGoneError",
+    "FlcError",
+    "Said",
+    "SaidMany",
+    "Shown",
+    "__version__",
+]
 __version__ = "0.1.0"
 
 

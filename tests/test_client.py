@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 import uvloop
 
-from flc_udp.client import Client, DaemonGoneError, Said
+from flc_udp.client import BodiesRefusedError, Client, DaemonGoneError, Said, SaidMany
 from flc_udp.client.connection import UNREAD_BYTES_MAX
 from flc_udp.model.errors import FlcError
 from tests.cli.fake import LOG, FakeDaemon
@@ -98,6 +98,71 @@ async def test_one_refusal_is_one_says(daemon: FakeDaemon, client: Client) -> No
         await says[1]
     assert refused.value.hint == "say it in pieces"
     assert daemon.bodies == ["a", "b"]
+
+
+async def test_many_are_said_in_one_request(daemon: FakeDaemon, client: Client) -> None:
+    """Each is a message, in order, and nothing is asked that was not given."""
+    said = await client.say_many("ops", ["a", b"\xff", ""])
+
+    assert daemon.bodies == ["a", {"base64": "/w=="}, ""]
+    assert said.position == 3
+    assert said.dots == [f"{LOG}:{seq}" for seq in (1, 2, 3)]
+    assert [set(request) for request in daemon.requests] == [{"op", "room", "bodies", "id"}]
+
+
+async def test_options_of_many_are_those_of_one(daemon: FakeDaemon, client: Client) -> None:
+    """The author, whom to wait for, how long, and the number of the first."""
+    daemon.held_by = {"held_by": ["ben"], "missing": ["cho (cc)"], "timeout": True}
+
+    said = await client.say_many(
+        "ops", ["a", "b"], author="bot", wait="all", timeout=0.5, once=("bot", 7)
+    )
+
+    asked = {"as": "bot", "wait": "all", "timeout": 0.5, "once": ["bot", 7]}
+    assert {name: daemon.requests[0][name] for name in asked} == asked
+    assert said[1:] == (2, ("ben",), ("cho (cc)",), True)
+
+
+@pytest.mark.parametrize("bodies", ["aXbX", "X", "XX", "Xab"])
+async def test_of_many_some_are_refused(daemon: FakeDaemon, client: Client, bodies: str) -> None:
+    """The error names their places and the reason, and has what was said: all others."""
+    daemon.refuses = "X".__eq__
+    says = [client.say_many_nowait("ops", list(bodies)), client.say_many_nowait("ops", ["last"])]
+    await client.drain(0)
+
+    with pytest.raises(BodiesRefusedError, match=f" of {len(bodies)} messages: ") as refused:
+        await says[0]
+    good = bodies.replace("X", "")
+    assert refused.value.refused == tuple(at for at, body in enumerate(bodies) if body == "X")
+    assert refused.value.reason == "body has more than 65536 bytes"
+    assert refused.value.hint == "say it in pieces"
+    assert refused.value.said.dots == [f"{LOG}:{seq + 1}" for seq in range(len(good))]
+    assert refused.value.said.position == (len(good) or None)
+    assert daemon.bodies == [*good, "last"]
+    assert (await says[1]).position == len(good) + 1
+
+
+async def test_a_request_that_is_refused_says_nothing(play: Play) -> None:
+    """Then no places are told, because none of it was looked at; too long a line is not sent."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        writer.write(b'{"ok":false,"error":"many bodies","hint":"say less","id":1}\n')
+
+    client = await play(script)
+
+    with pytest.raises(FlcError, match="many bodies") as refused:
+        await client.say_many("ops", ["a", "b"])
+    assert not isinstance(refused.value, BodiesRefusedError)
+    with pytest.raises(FlcError, match="allowed are"):
+        client.say_many_nowait("ops", ["x" * (1 << 20)] * 9)
+
+
+def test_dots_may_lie_in_two_logs() -> None:
+    """A node that was killed in between goes on in another log, and both numbers are included."""
+    said = SaidMany(("aa:9-10", "bb:1-1"), 3)
+
+    assert said.dots == ["aa:9", "aa:10", "bb:1"]
 
 
 async def test_bytes_are_said_as_bytes(daemon: FakeDaemon, client: Client) -> None:
@@ -222,7 +287,10 @@ async def test_an_error_without_id_fails_all(play: Play) -> None:
         await client.status()
 
 
-@pytest.mark.parametrize("line", [b"hello\n", b"[1]\n", b"\xff\n", b'{"ok":true,"id":1}\n'])
+@pytest.mark.parametrize(
+    "line",
+    [b"hello\n", b"[1]\n", b"\xff\n", b'{"ok":true,"id":1}\n', b'{"refused":[0],"id":1}\n'],
+)
 async def test_a_daemon_that_speaks_something_else(play: Play, line: bytes) -> None:
     """What is no answer ends the connection with an error, not with a traceback."""
 

@@ -55,13 +55,19 @@ def line_batches(fd: int, limit: int) -> Iterator[list[bytes]]:
         yield [rest]
 
 
-async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Give the same lines in an event loop, each with its number from 1."""
-    batches, number = line_batches(fd, limit), 0
+async def numbered_batches(fd: int, limit: int) -> AsyncIterator[tuple[int, list[bytes]]]:
+    """Give the same batches in an event loop, each with the number of its first line, from 1."""
+    batches, number = line_batches(fd, limit), 1
     while (batch := await in_thread(lambda: next(batches, None))) is not None:
-        for line in batch:
-            number += 1
-            yield number, line
+        yield number, batch
+        number += len(batch)
+
+
+async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
+    """Give the same lines one by one, each with its number from 1."""
+    async for first, batch in numbered_batches(fd, limit):
+        for numbered in enumerate(batch, first):
+            yield numbered
 
 
 def _read(fd: int) -> bytes:

@@ -9,7 +9,17 @@ Promise: requests are pipelined on one connection and answered by id, the reques
 one write, and nothing here grows without limit.
 """
 
-from flc_udp.client.client import Client, Said, Shown
+from flc_udp.client.client import Client, Shown
 from flc_udp.client.connection import DaemonGoneError, Record, Stream
+from flc_udp.client.said import BodiesRefusedError, Said, SaidMany
 
-__all__ = ["Client", "DaemonGoneError", "Record", "Said", "Shown", "Stream"]
+__all__ = [
+    "BodiesRefusedError",
+    "Client",
+    "DaemonGoneError",
+    "Record",
+    "Said",
+    "SaidMany",
+    "Shown",
+    "Stream",
+]

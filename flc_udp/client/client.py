@@ -2,30 +2,24 @@
 
 import asyncio
 import base64
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypedDict, Unpack, cast
 
 from flc_udp.client.connection import Connection, DaemonGoneError, Record, Stream
+from flc_udp.client.said import Said, SaidMany, said, said_many
 
 
 class SayOptions(TypedDict, total=False):
-    """The default `author` is the node's name; `once` is a client's name and a rising number."""
+    """The default `author` is the node's name; `once` is a client's name and a rising number.
+
+    Of many bodies the first one has that number, and the others count on.
+    """
 
     author: str | None
     wait: int | Literal["all"] | None
     timeout: float | None
     once: tuple[str, int] | None
-
-
-class Said(NamedTuple):
-    """A durable message: its dot, its position here (None: pruned), and who else holds it."""
-
-    dot: str
-    position: int | None
-    held_by: tuple[str, ...] = ()
-    missing: tuple[str, ...] = ()
-    timed_out: bool = False
 
 
 class Shown(NamedTuple):
@@ -43,9 +37,8 @@ class Client(Connection):
         self, room: str, body: str | bytes, **options: Unpack[SayOptions]
     ) -> asyncio.Future[Said]:
         """Say without waiting; the future has the result or FlcError. See `drain` for a limit."""
-        text = body if isinstance(body, str) else {"base64": base64.b64encode(body).decode()}
-        named = {"as" if name == "author" else name: value for name, value in options.items()}
-        return self._ask({"op": "say", "room": room, "body": text, **_given(named)}, _said)
+        request = {"op": "say", "room": room, "body": _as_json(body), **_named(options)}
+        return self._ask(request, said)
 
     async def say(self, room: str, body: str | bytes, **options: Unpack[SayOptions]) -> Said:
         """Say `body` and wait until it is durable here.
@@ -53,6 +46,24 @@ class Client(Connection):
         With `wait`, wait up to `timeout` seconds until other nodes hold it durably, too.
         """
         return await self.say_nowait(room, body, **options)
+
+    def say_many_nowait(
+        self, room: str, bodies: Sequence[str | bytes], **options: Unpack[SayOptions]
+    ) -> asyncio.Future[SaidMany]:
+        """Say many messages in one request, as `say_many` does, without waiting."""
+        texts = list(map(_as_json, bodies))
+        return self._ask({"op": "say", "room": room, "bodies": texts, **_named(options)}, said_many)
+
+    async def say_many(
+        self, room: str, bodies: Sequence[str | bytes], **options: Unpack[SayOptions]
+    ) -> SaidMany:
+        """Say `bodies` in their order, and wait until all of them are durable here.
+
+        Raises BodiesRefusedError if some were refused; it tells which, and the others are durable.
+        A request has at most 16,384 bodies (1,024 with `once`) and 8 MiB. If it has more, nothing
+        is said.
+        """
+        return await self.say_many_nowait(room, bodies, **options)
 
     def follow(
         self,
@@ -114,9 +125,12 @@ async def _shown(stream: Stream) -> AsyncIterator[Shown]:
             yield Shown(record["message"], record["position"], record["own"])
 
 
-def _said(record: Record) -> Said:
-    held_by, missing = tuple(record.get("held_by", ())), tuple(record.get("missing", ()))
-    return Said(record["dot"], record["position"], held_by, missing, bool(record.get("timeout")))
+def _as_json(body: str | bytes) -> str | Record:
+    return body if isinstance(body, str) else {"base64": base64.b64encode(body).decode()}
+
+
+def _named(options: SayOptions) -> Record:
+    return _given({"as" if name == "author" else name: value for name, value in options.items()})
 
 
 def _given(options: Record) -> Record:

@@ -14,6 +14,7 @@ from typing import Any, Self, cast
 
 import orjson
 
+from flc_udp.client.said import BodiesRefusedError
 from flc_udp.model.errors import FlcError
 
 Record = dict[str, Any]
@@ -287,4 +288,6 @@ def request_line(request: Record) -> bytes:
 
 def refusal(record: Record) -> FlcError:
     """Return the error that a refusing answer stands for."""
-    return FlcError(str(record.get("error", "refused")), str(record.get("hint", "see its log")))
+    problem, hint = str(record.get("error", "refused")), str(record.get("hint", "see its log"))
+    is_partial = "refused" in record
+    return BodiesRefusedError(problem, hint, record) if is_partial else FlcError(problem, hint)

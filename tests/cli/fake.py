@@ -93,8 +93,10 @@ class FakeDaemon:
         self.sync: dict[str, Any] = {"ok": True, **SYNC}
         self.held_by: dict[str, Any] = {}
         self.answers_says = True
-        self.hears_says = False
-        """Whether it keeps what is said even while it answers no say."""
+        self.hears_says = 0
+        """So many bodies are still taken, in their order, while it answers no say."""
+        self.refuses: Callable[[object], bool] = _is_too_large
+        """Which bodies it refuses. It says of all of them that they are too large."""
         self._once: dict[tuple[Any, ...], dict[str, Any]] = {}
         self.changed = asyncio.Condition()
         self._writers: set[asyncio.StreamWriter] = set()
@@ -127,6 +129,15 @@ class FakeDaemon:
         """The bodies of all messages."""
         return [message["body"] for message in self.messages]
 
+    @property
+    def said(self) -> list[tuple[str, int, object]]:
+        """Give each line that was to be said under a number: (client, number, body)."""
+        return [
+            (request["once"][0], number, body)
+            for request in self.asked("say")
+            for number, body in enumerate(_bodies_of(request), request["once"][1])
+        ]
+
     def asked(self, op: str) -> list[dict[str, Any]]:
         """Give the requests of one op."""
         return [request for request in self.requests if request["op"] == op]
@@ -134,7 +145,7 @@ class FakeDaemon:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writers.add(writer)
         with suppress(ConnectionError):
-            while line := await reader.readline():
+            while (line := await reader.readline()) and not writer.is_closing():
                 request = json.loads(line)
                 self.requests.append(request)
                 for answer in self._answers(writer, request):
@@ -153,8 +164,12 @@ class FakeDaemon:
     ) -> list[dict[str, Any]]:
         op = request["op"]
         if op == "say":
-            answers = self._say(writer, request) if self.answers_says or self.hears_says else []
-            return answers if self.answers_says else []
+            bodies = _bodies_of(request)
+            if self.answers_says:
+                return [self._answer(request, self._keep(writer, request, bodies))]
+            taken = self._keep(writer, request, bodies[: self.hears_says])
+            self.hears_says -= len(taken)
+            return []
         if op == "follow":
             return self._follow(writer, request)
         if op == "leave":
@@ -164,15 +179,35 @@ class FakeDaemon:
             request
         )
 
-    def _say(self, writer: asyncio.StreamWriter, request: dict[str, Any]) -> list[dict[str, Any]]:
-        if isinstance(request["body"], str) and len(request["body"]) > BODY_CHARS_MAX:
-            hint = "say it in pieces"
-            return [{"ok": False, "error": "body has more than 65536 bytes", "hint": hint}]
-        once = tuple(request.get("once") or (self, len(self.messages)))
-        message = self._once.get(once) or self._append(writer, request)
-        self._once[once] = message
-        answer = {"ok": True, "dot": message["dot"], "position": message["seq"]}
-        return [{**answer, **(self.held_by if "wait" in request else {})}]
+    def _keep(
+        self, writer: asyncio.StreamWriter, request: dict[str, Any], bodies: list[object]
+    ) -> list[dict[str, Any] | None]:
+        """Give the message of each body, and None where it is refused."""
+        client, n = request.get("once") or (object(), 1)
+        kept: list[dict[str, Any] | None] = []
+        for number, body in enumerate(bodies, n):
+            message = self._once.get((client, number))
+            if message is None and not self.refuses(body):
+                message = self._append(writer, {**request, "body": body})
+                self._once[client, number] = message
+            kept.append(message)
+        return kept
+
+    def _answer(self, request: dict[str, Any], kept: list[dict[str, Any] | None]) -> dict[str, Any]:
+        reason = f"body has more than {BODY_CHARS_MAX} bytes"
+        told: dict[str, Any] = {"error": reason, "hint": "say it in pieces"}
+        seqs = [message["seq"] for message in kept if message]
+        position = seqs[-1] if seqs else None
+        more = {"position": position, **(self.held_by if "wait" in request else {})}
+        if "bodies" in request:
+            more["spans"] = [f"{LOG}:{seq}-{seq}" for seq in seqs]
+            refused = [place for place, message in enumerate(kept) if not message]
+            error = f"{len(refused)} of {len(kept)} messages: {reason}"
+            told |= {**more, "reason": reason, "refused": refused, "error": error}
+        else:
+            more["dot"] = f"{LOG}:{position}"
+        is_kept = len(seqs) == len(kept)
+        return {"ok": is_kept, **(more if is_kept else told)}
 
     def _append(
         self, writer: asyncio.StreamWriter | None, request: dict[str, Any]
@@ -230,6 +265,14 @@ class FakeDaemon:
             for room, n in counts
         ]
         return [*({"item": item} for item in items), {"ok": True, "end": True}]
+
+
+def _bodies_of(request: dict[str, Any]) -> list[object]:
+    return request["bodies"] if "bodies" in request else [request["body"]]
+
+
+def _is_too_large(body: object) -> bool:
+    return isinstance(body, str) and len(body) > BODY_CHARS_MAX
 
 
 def _records(daemon: FakeDaemon, op: str) -> list[dict[str, Any]]:

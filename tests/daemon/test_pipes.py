@@ -1,5 +1,9 @@
 import asyncio
+import re
 
+import pytest
+
+from flc_udp.client import BodiesRefusedError
 from flc_udp.config import BODY_BYTES_MAX
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
@@ -56,3 +60,47 @@ async def test_daemons_that_are_killed_change_nothing_in_what_comes_out(cluster:
 
     assert (await writing)[::2] == (0, "")
     assert (await reading).out.splitlines() == lines
+
+
+async def test_a_big_file_is_said_once_whoever_is_killed(cluster: Cluster) -> None:
+    """Its lines come out in order, once each, but for those too large: each of them is an error.
+
+    Three times `kill -9` ends the daemon in the middle of it.
+    """
+    (ann,) = await cluster.start(1)
+    lines = [b"%d" % n for n in range(1, 60_001)]
+    refused = [1, 2, *range(500, 60_000, 7_001), 60_000]
+    for n in range(100, 60_000, 997):
+        lines[n - 1] *= 700  # It cannot share a block.
+    for n in refused:
+        lines[n - 1] = b"x" * 66_000
+    writing = asyncio.create_task(ann.flc("nc", "-N", "ops", stdin=b"\n".join(lines)))
+    for share in (0.2, 0.4, 0.6):
+
+        async def has_more(count: float = share * len(lines)) -> bool:
+            return bool((await ann.ask("digest"))["messages"] > count)
+
+        await until("more was said", has_more)
+        assert not writing.done()
+        await ann.restart()
+
+    ended = await writing
+    assert ended.code == 1
+    assert list(map(int, re.findall(r"error: line ([0-9]+) was refused: ", ended.err))) == refused
+    kept = [line for n, line in enumerate(lines, 1) if n not in refused]
+    shown = await ann.flc("nc", "-d", "--from", "0", "-c", str(len(kept)), "ops")
+    assert shown.out.splitlines() == kept
+    assert (await ann.ask("digest"))["messages"] == len(kept)
+
+
+async def test_of_many_that_a_client_says_the_good_ones_are_kept(cluster: Cluster) -> None:
+    """The error of a real node tells which were refused and why, and the dots of the others."""
+    (ann,) = await cluster.start(1)
+    with pytest.raises(BodiesRefusedError, match="2 of 4 messages") as refused:
+        await ann.control.say_many("ops", ["a", "x" * 70_000, "b", "x" * 80_000], once=("bot", 1))
+    again = await ann.control.say_many("ops", ["b"], once=("bot", 3))
+
+    assert refused.value.refused == (1, 3)
+    assert refused.value.reason == "body has 70000 bytes, allowed are 65536"
+    assert (refused.value.said.position, len(refused.value.said.dots)) == (2, 2)
+    assert again.dots == refused.value.said.dots[1:]

@@ -1,17 +1,19 @@
 """`flc nc`: netcat for a room. Lines of stdin are said, and what others say is printed.
 
 Rules. In a pipe, what comes out is what was piped in elsewhere, byte for byte, even if the daemon
-is restarted meanwhile. Only a limited number of lines is said and not answered, and stdin is not
-read while stdout takes nothing, so memory does not grow. Nothing is cut off at the end: nc waits
-until what was said is answered, and what is being printed is out.
+is restarted meanwhile. Lines that were read together are said together, but no line waits for
+another. Only a limited number of lines is said and not answered, and stdin is not read while stdout
+takes nothing, so memory does not grow. Nothing is cut off at the end: nc waits until what was said
+is answered, and what is being printed is out.
 """
 
 import argparse
 import asyncio
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import suppress
+from itertools import groupby
 
 from flc_udp.cli import pipes, text
 from flc_udp.cli.connect import with_daemon
@@ -19,11 +21,14 @@ from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, positive, se
 from flc_udp.cli.look.log import json_line
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.progress import to_go_text
-from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
+from flc_udp.cli.talk.reconnecting_client import OPEN_MAX, ReconnectingClient
 from flc_udp.cli.talk.say import add_author, decoded
-from flc_udp.client import Client, DaemonGoneError, Record, Said
-from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES
+from flc_udp.client import BodiesRefusedError, Client, DaemonGoneError, Record
+from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES, SHARED_BYTES_MAX
 from flc_udp.model.errors import FlcError
+
+GROUP_LINES = OPEN_MAX // 4
+"""At most this many lines are said together. So some groups are under way while others are read."""
 
 LOOKS = 5
 """The node is asked this many times what it lacks, and again after each time that it lacks much: a
@@ -137,26 +142,32 @@ class Conversation:
         """Say the lines of stdin; with -N the end of input is a reason to quit."""
         await self._accepted.wait()
         if not self._args.deaf:
-            async for number, line in pipes.numbered_lines(STDIN, BODY_BYTES_MAX):
-                await self._flowing.wait()
-                self._say(number, line)
-                await self._client.drain()
+            async for number, lines in pipes.numbered_batches(STDIN, BODY_BYTES_MAX):
+                for place, group in groups(lines):
+                    await self._client.drain(OPEN_MAX - len(group))
+                    await self._flowing.wait()
+                    self._say(number + place, group)
             if self._args.quits:
                 await self._caught_up.wait()
                 return
         await asyncio.Event().wait()
 
-    def _say(self, number: int, line: bytes) -> None:
-        if len(line) > BODY_BYTES_MAX:
+    def _say(self, number: int, lines: list[bytes]) -> None:
+        if len(lines[0]) > BODY_BYTES_MAX:
             self._refuse(number, f"has more than {BODY_BYTES_MAX} bytes", "no node accepts it")
-        else:
-            self._client.say(decoded(line), lambda said: self._heard(number, said))
+            return
+        numbers = range(number, number + len(lines))
+        bodies = list(map(decoded, lines))
+        self._client.say(bodies, lambda error: self._heard(numbers, error))
 
-    def _heard(self, number: int, said: asyncio.Future[Said]) -> None:
+    def _heard(self, numbers: range, error: FlcError | None) -> None:
         self._silence.broken()
-        error = said.exception()
-        if isinstance(error, FlcError):
-            self._refuse(number, f"was refused: {error}", error.hint)
+        if isinstance(error, BodiesRefusedError):
+            for place in error.refused:
+                self._refuse(numbers[place], f"was refused: {error.reason}", error.hint)
+        elif error is not None:
+            for number in numbers:
+                self._refuse(number, f"was refused: {error}", error.hint)
 
     def _refuse(self, number: int, problem: str, hint: str) -> None:
         self._refused += 1
@@ -187,6 +198,20 @@ class Conversation:
         lines = "1 line was" if count == 1 else f"{count} lines were"
         hint = f"{error.hint}; then `flc log {self._args.room}` shows which were kept"
         return FlcError(f"{error}, and {lines} not acknowledged", hint)
+
+
+def groups(lines: list[bytes]) -> Iterator[tuple[int, list[bytes]]]:
+    """Cut lines into groups that are said together, each with the place of its first line.
+
+    A line that cannot share a block is said alone, so that it is refused with its own reason.
+    """
+    place = 0
+    for is_long, run in groupby(lines, lambda line: len(line) > SHARED_BYTES_MAX):
+        rest = list(run)
+        most = 1 if is_long else GROUP_LINES
+        for at in range(0, len(rest), most):
+            yield place + at, rest[at : at + most]
+        place += len(rest)
 
 
 def _tell(words: str) -> None:

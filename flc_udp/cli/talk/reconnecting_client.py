@@ -3,17 +3,19 @@
     connected ── daemon gone ─▶ try again ─▶ say open lines again ─▶ follow from where it was
                                 └─ in vain, for `retry_s` ─▶ DaemonGoneError
 
-Rules. Every line is said under a rising number (`once`), so it is harmless to say it again: the
-daemon answers with the first dot. Lines are said in order: no new line goes out before all open
-lines were said again. What was said over a lost connection is known by its dot when it is shown.
+Rules. Every line has a rising number (`once`), so it is harmless to say it again: the daemon
+answers with the first dot. Lines are said in order, some of them together: no new line goes out
+before all open lines were said again. What was said over a lost connection is known by its dot when
+it is shown.
 """
 
 import asyncio
 import secrets
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import suppress
+from typing import cast
 
-from flc_udp.client import Client, DaemonGoneError, Record, Said
+from flc_udp.client import BodiesRefusedError, Client, DaemonGoneError, Record, SaidMany
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError
 
@@ -26,7 +28,9 @@ PAUSE_FIRST_S, PAUSE_MOST_S = 0.05, 1.0
 OPEN_MAX = ONCE_REMEMBERED
 """At most this many lines are said and not answered, because the daemon remembers as many."""
 
-Heard = Callable[[asyncio.Future[Said]], None]
+Bodies = Sequence[str | bytes]
+
+Heard = Callable[[FlcError | None], None]
 
 
 class ReconnectingClient:
@@ -40,18 +44,18 @@ class ReconnectingClient:
         self._client, self._room, self._author = client, room, author
         self._start = start
         self._name = f"nc-{secrets.token_hex(8)}"
+        self.unanswered = 0
+        """The number of lines that were given to `say` and are not answered yet."""
         self._last_n = 0
-        self._open: dict[int, tuple[str | bytes, Heard]] = {}
-        self._mine: dict[str, int] = {}
-        """Dots said here that the follow has not passed yet, with their positions."""
+        self._open: dict[int, tuple[Bodies, Heard]] = {}
+        """Lines that are not answered, by the number of the first of those said together."""
+        self._mine: list[SaidMany] = []
+        """What was said here, and the follow has not passed yet."""
+        self._lost: frozenset[str] = frozenset()
+        """The dots of that part of it which was answered before the follow began."""
         self._progress = asyncio.Event()
         self._failure: FlcError | None = None
         """Why the follow has ended, if it has."""
-
-    @property
-    def unanswered(self) -> int:
-        """The number of lines that were given to `say` and are not answered yet."""
-        return len(self._open)
 
     async def close(self) -> None:
         """End the present connection."""
@@ -63,19 +67,21 @@ class ReconnectingClient:
 
     # --- Saying -----------------------------------------------------------------------------
 
-    def say(self, body: str | bytes, heard: Heard) -> None:
-        """Say a line after all before it; `heard` is called with its answer, whenever it comes."""
-        self._last_n += 1
-        self._open[self._last_n] = (body, heard)
-        with suppress(DaemonGoneError):  # The line stays open, so it is said again.
-            self._send(self._client, self._last_n)
+    def say(self, bodies: Bodies, heard: Heard) -> None:
+        """Say lines after all before them; `heard` is called when they are durable or refused."""
+        n = self._last_n + 1
+        self._last_n += len(bodies)
+        self.unanswered += len(bodies)
+        self._open[n] = (bodies, heard)
+        with suppress(DaemonGoneError):  # The lines stay open, so they are said again.
+            self._send(self._client, n)
 
-    async def drain(self, open_max: int = OPEN_MAX - 1) -> None:
+    async def drain(self, open_max: int) -> None:
         """Wait until at most this many lines are open; raises the error of `batches` if it ended.
 
         Somebody must take the batches meanwhile, because only `batches` reconnects.
         """
-        while len(self._open) > open_max:
+        while self.unanswered > open_max:
             if self._failure is not None:
                 raise self._failure
             self._progress.clear()
@@ -83,25 +89,27 @@ class ReconnectingClient:
         with suppress(DaemonGoneError):  # The follow finds that out, too.
             await self._client.drain(OPEN_MAX)
 
-    def _send(self, client: Client, n: int) -> asyncio.Future[Said]:
-        body, _ = self._open[n]
+    def _send(self, client: Client, n: int) -> asyncio.Future[SaidMany]:
+        bodies, _ = self._open[n]
         once = (self._name, n)
-        said = client.say_nowait(self._room, body, author=self._author, once=once)
+        said = client.say_many_nowait(self._room, bodies, author=self._author, once=once)
         said.add_done_callback(lambda answer: self._answered(n, answer))
         return said
 
-    def _answered(self, n: int, answer: asyncio.Future[Said]) -> None:
+    def _answered(self, n: int, answer: asyncio.Future[SaidMany]) -> None:
         if answer.cancelled():
-            return  # The wait was too long, or Ctrl-C ended it: the line stays open.
-        error = answer.exception()
+            return  # The wait was too long, or Ctrl-C ended it: the lines stay open.
+        error = cast("FlcError | None", answer.exception())
         if isinstance(error, DaemonGoneError):
-            return  # The line stays open.
+            return  # The lines stay open.
         self._progress.set()
-        _, heard = self._open.pop(n)
-        # A line that is said again may be pruned by now: it has no position and is never shown.
-        if error is None and (position := answer.result().position) is not None:
-            self._mine[answer.result().dot] = position
-        heard(answer)
+        bodies, heard = self._open.pop(n)
+        self.unanswered -= len(bodies)
+        if isinstance(error, BodiesRefusedError):
+            self._mine.append(error.said)
+        elif error is None:
+            self._mine.append(answer.result())
+        heard(error)
 
     # --- Following --------------------------------------------------------------------------
 
@@ -129,11 +137,12 @@ class ReconnectingClient:
         self._start = {"from": last["position"]}
         if "message" in last:
             self._start["dot"] = last["message"]["dot"]
-        self._mine = {dot: at for dot, at in self._mine.items() if at > last["position"]}
+        # What is said again may be pruned by now: it has no position and is never shown.
+        self._mine = [said for said in self._mine if (said.position or 0) > last["position"]]
         return news
 
     def _is_mine(self, record: Record) -> bool:
-        return "message" in record and (record["own"] or record["message"]["dot"] in self._mine)
+        return "message" in record and (record["own"] or record["message"]["dot"] in self._lost)
 
     # --- Reconnecting -----------------------------------------------------------------------
 
@@ -147,6 +156,7 @@ class ReconnectingClient:
                     pause_s = min(2 * pause_s, PAUSE_MOST_S)
                     with suppress(FlcError):  # The daemon is not up yet, or gone again.
                         self._client = await self._connect()
+                        self._lost = frozenset(dot for said in self._mine for dot in said.dots)
                         return
         except TimeoutError:
             raise gone from None

@@ -228,7 +228,7 @@ class Says:
         told = _told(error)
         which = f"{len(refused)} of {len(say.requested)} messages, number {refused[0] + 1} first"
         told["error"] = f"{which}: {told['error']}; the others are durable"
-        return {**told, "refused": refused}
+        return {**told, "refused": refused, "reason": str(error)}
 
     # --- Wait -------------------------------------------------------------------------------------
 

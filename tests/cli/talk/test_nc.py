@@ -11,10 +11,21 @@ import signal
 import subprocess
 import sys
 from base64 import b64encode
+from functools import partial
 from pathlib import Path
+from random import Random
+from unittest.mock import patch
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
+from flc_udp.cli import pipes
+from flc_udp.cli.talk.nc import GROUP_LINES, groups
+from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
+from flc_udp.client import BodiesRefusedError, Client
+from flc_udp.config import BODY_BYTES_MAX, SHARED_BYTES_MAX
+from flc_udp.model.errors import FlcError
 from tests.cli.fake import FakeDaemon, Flc, Spawn
 
 
@@ -80,6 +91,98 @@ async def test_a_burst_is_all_said(daemon: FakeDaemon, nc: Flc) -> None:
 
     assert ended.code == 0
     assert lines == daemon.bodies
+
+
+async def test_lines_of_one_read_are_said_together(
+    daemon: FakeDaemon, spawn: Spawn, tmp_path: Path
+) -> None:
+    """So many at most; a long one alone; and each has the number that it would have alone."""
+    short = [f"line {i}" for i in range(2 * GROUP_LINES + 1)]
+    lines = [*short, "x" * (SHARED_BYTES_MAX + 1), "y" * SHARED_BYTES_MAX, "last"]
+    (tmp_path / "lines").write_text("".join(f"{line}\n" for line in lines))
+    with (tmp_path / "lines").open("rb") as file:
+        process = await spawn("nc", "-N", stdin=file.fileno())
+        await process.communicate()
+
+    sizes = [len(request["bodies"]) for request in daemon.asked("say")]
+    assert sizes == [GROUP_LINES, GROUP_LINES, 1, 1, 2]
+    assert [(n, body) for _, n, body in daemon.said] == list(enumerate(lines, 1))
+
+
+async def test_a_lone_line_goes_at_once(daemon: FakeDaemon, spawn: Spawn) -> None:
+    """It waits for no other, and not for the end of the input."""
+    process = await spawn("nc")
+    for count in range(1, 6):
+        process.stdin.write(b"line %d\n" % count)
+        await daemon.until(lambda count=count: len(daemon.bodies) == count)
+
+    assert daemon.bodies == [f"line {count}" for count in range(1, 6)]
+
+
+@given(st.lists(st.sampled_from([b"\n", b"a\nb", b"", b"X\r\n" * 300, b"x" * 700, b"\xff\n"])))
+def test_any_reads_give_the_same_lines(chunks: list[bytes]) -> None:
+    """However the input comes in reads, the groups in turn are its lines, each in its place."""
+    whole = b"".join(chunks).split(b"\n")
+    with patch.object(pipes, "_read", side_effect=[*filter(None, chunks), b""]):
+        reads = list(pipes.line_batches(0, BODY_BYTES_MAX))
+    found = [list(groups(lines)) for lines in reads]
+    said = [group for numbered in found for _, group in numbered]
+
+    assert [line for group in said for line in group] == (whole if whole[-1] else whole[:-1])
+    for lines, numbered in zip(reads, found, strict=True):
+        places = [at for place, group in numbered for at in range(place, place + len(group))]
+        assert places == list(range(len(lines)))
+    for group in said:
+        is_short = max(map(len, group)) <= SHARED_BYTES_MAX
+        assert 1 <= len(group) <= (GROUP_LINES if is_short else 1)
+
+
+@pytest.mark.parametrize("seed", range(10))
+async def test_daemons_that_go_away_lose_nothing_of_any_groups(
+    daemon: FakeDaemon, seed: int
+) -> None:
+    """Whatever part of a group was kept: each line is said once, in order, or refused once."""
+    chance = Random(seed)
+    daemon.refuses = lambda body: "no" in str(body)
+    lines = [f"{'no' if chance.random() < 0.1 else 'line'} {n}" for n in range(1, 400)]
+    client = ReconnectingClient(await Client.connect(daemon.data / "control.sock"), "ops", None, {})
+    client.on_loss = lambda _: None
+    refused: list[str] = []
+
+    def heard(group: list[str], error: FlcError | None) -> None:
+        assert error is None or isinstance(error, BodiesRefusedError)
+        refused.extend(group[place] for place in (error.refused if error else ()))
+
+    async def restart() -> None:
+        while True:
+            await asyncio.sleep(chance.random() / 50)
+            daemon.answers_says, daemon.hears_says = False, chance.randrange(30)
+            await asyncio.sleep(chance.random() / 50)
+            daemon.drop_all()
+            daemon.answers_says = True
+            await daemon.start()
+            await asyncio.sleep(0.1)
+
+    async def speak() -> None:
+        rest = lines
+        while rest:
+            size = chance.randrange(1, 30)
+            group, rest = rest[:size], rest[size:]
+            await client.drain(60)
+            client.say(group, partial(heard, group))
+            await asyncio.sleep(chance.random() / 50)
+        await client.drain(0)
+
+    async def follow() -> None:
+        async for batch in client.batches():
+            assert [record for record in batch if "message" in record] == []
+
+    async with pipes.first_of(speak(), follow(), restart()):
+        await client.close()
+
+    assert daemon.bodies == [line for line in lines if "no" not in line]
+    assert refused == [line for line in lines if "no" in line]
+    assert len(daemon.asked("follow")) > 1
 
 
 async def test_the_count_is_exact(daemon: FakeDaemon, nc: Flc) -> None:
@@ -222,12 +325,34 @@ async def test_refused_lines_do_not_stop_the_others(daemon: FakeDaemon, nc: Flc)
     assert ended.err in (first + second, second + first)
 
 
+@pytest.mark.parametrize("pieces", [1, 3])
+async def test_refused_lines_of_a_group_are_named(
+    daemon: FakeDaemon, spawn: Spawn, pieces: int
+) -> None:
+    """Each by its own number and with its reason, in order; its neighbours are said once each."""
+    daemon.refuses = lambda body: "no" in str(body)
+    refused, size = (1, 4, 5, 240), 240 // pieces
+    lines = [b"no %d\n" % n if n in refused else b"%d\n" % n for n in range(1, 241)]
+    process = await spawn("nc", "-N")
+    for end in range(size, 241, size):
+        process.stdin.write(b"".join(lines[end - size : end]))
+        await daemon.until(lambda end=end: len(daemon.said) == end)
+    process.stdin.close()
+    _, err = await process.communicate()
+
+    words = "was refused: body has more than 65536 bytes\nhint: say it in pieces\n"
+    assert process.returncode == 1
+    assert err.decode() == "".join(f"error: line {n} {words}" for n in refused)
+    assert daemon.bodies == [str(n) for n in range(1, 241) if n not in refused]
+    assert len(daemon.asked("say")) == pieces
+
+
 async def test_a_lost_daemon_names_what_is_open(daemon: FakeDaemon, spawn: Spawn) -> None:
     """When it does not come back, nc exits 1 and tells how many lines were not acknowledged."""
     daemon.answers_says = False
     process = await spawn("nc", "-w", "0.3")
     process.stdin.write(b"one\ntwo\n")
-    await daemon.until(lambda: len(daemon.asked("say")) == 2)
+    await daemon.until(lambda: len(daemon.said) == 2)
 
     daemon.drop_all()
     out, err = await process.communicate()
@@ -256,22 +381,22 @@ async def test_a_daemon_that_comes_back_and_does_not_answer_is_lost(
     assert err.count(b"\n") == 2
 
 
-@pytest.mark.parametrize("was_kept", [True, False])
+@pytest.mark.parametrize("kept", [0, 1, 2])
 async def test_a_daemon_that_restarts_changes_nothing(
-    daemon: FakeDaemon, spawn: Spawn, was_kept: bool
+    daemon: FakeDaemon, spawn: Spawn, kept: int
 ) -> None:
     """Lines whose answers were lost are said once; what others say is printed once, own lines not.
 
-    Whether the daemon had kept them before it went, or not.
+    Whether the daemon had kept them before it went, or one of two, or none.
     """
     daemon.hear("ben", "before")
     process = await spawn("nc", "-v", "--last", "1", "-c", "3")
     await listening(process)
     process.stdin.write(b"answered\n")
     await daemon.until(lambda: "answered" in daemon.bodies)
-    daemon.answers_says, daemon.hears_says = False, was_kept
+    daemon.answers_says, daemon.hears_says = False, kept
     process.stdin.write(b"one\ntwo\n")
-    await daemon.until(lambda: len(daemon.asked("say")) == 3)
+    await daemon.until(lambda: len(daemon.said) == 3)
 
     daemon.drop_all()
     daemon.hear("ben", "meanwhile")
@@ -288,9 +413,8 @@ async def test_a_daemon_that_restarts_changes_nothing(
     assert [body for body in daemon.bodies if body not in ("before", "meanwhile", "after")] == [
         *("answered", "one", "two", "three")
     ]
-    numbers = [request["once"] for request in daemon.asked("say")]
-    assert [n for _, n in numbers] == [1, 2, 3, 2, 3, 4]
-    assert len({name for name, _ in numbers}) == 1
+    assert [n for _, n, _ in daemon.said] == [1, 2, 3, 2, 3, 4]
+    assert len({name for name, _, _ in daemon.said}) == 1
     assert b"has gone away; trying again" in err
 
 
