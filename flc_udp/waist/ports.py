@@ -29,8 +29,8 @@ class Post:
     """What somebody says: one message or many, in their order, and what becomes of them.
 
     Its messages get the numbers `low` to `high` of a log, and are durable up to `durable`, which is
-    at `position`. `error` says why others were refused. `done` is called once, when each of them is
-    durable or refused.
+    at `position`. `error` says why others were refused. `went_on` is called after each commit of a
+    part of it, and `done` once, when each of them is durable or refused.
     """
 
     __slots__ = (
@@ -58,6 +58,9 @@ class Post:
         self.error: FlcError | None = None
         self.places: Sequence[int] = ()
         """Where each of the messages `low` to `high` stands in `bodies`."""
+
+    def went_on(self) -> None:
+        """More of it is durable, and will be shown; the rest is still to come."""
 
     def done(self) -> None:
         """All of it is durable or refused."""

@@ -155,6 +155,7 @@ class Posts:
                     post.durable = min(post.high, block.last)
                     post.position = position + post.durable - block.first
                     if post.durable < post.high:
+                        post.went_on()
                         break
                     answered.append(taken.popleft())
             position += len(block.bodies)

@@ -81,6 +81,10 @@ class Say(Post):
         """How many of its messages are not posted, because others had their numbers before."""
         return len(self.requested) - len(self.bodies)
 
+    def went_on(self) -> None:
+        """Whoever follows over the same connection is shown a part of it now."""
+        self.speaker.remember(self.log, self.low, self.durable)
+
     def done(self) -> None:
         """Its messages are durable or refused."""
         self.says.done(self)
@@ -144,7 +148,7 @@ class Says:
                 return
         if say.durable >= say.low:
             say.speaker.remember(say.log, say.low, say.durable)
-        if say.wait is not None and say.error is None and say.dot.log == self._ground.node.log:
+        if say.wait is not None and any(say.dots()) and say.dot.log == self._ground.node.log:
             self._begin_wait(say)
         else:
             self._answer(say)

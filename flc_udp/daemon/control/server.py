@@ -64,7 +64,7 @@ class ControlConnection(asyncio.Protocol):
         self._says: deque[Say | bytes] = deque()
         """In the order of their answers. Those that were refused at once are answers."""
         self._unanswered = 0
-        """Messages of the says that wait."""
+        """Messages of the says that wait. One that was refused at once counts as one."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._output: list[bytes] = []
@@ -168,6 +168,7 @@ class ControlConnection(asyncio.Protocol):
             say = self._host.says.begin(self, request, tag)
         except (FlcError, StoreFailed) as error:
             self._says.append(compact(_refusal(error))[:-1] + tag + b"}")
+            self._unanswered += 1
         else:
             self._says.append(say)
             self._unanswered += len(say.requested)
@@ -180,8 +181,7 @@ class ControlConnection(asyncio.Protocol):
             answer = say if isinstance(say, bytes) else say.answer
             if answer is None:
                 return
-            if not isinstance(say, bytes):
-                self._unanswered -= len(say.requested)
+            self._unanswered -= 1 if isinstance(say, bytes) else len(say.requested)
             says.popleft()
             self._output.append(answer)
 

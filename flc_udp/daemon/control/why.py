@@ -104,7 +104,9 @@ def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Messag
         if not rows:
             break
         for position, message in messages_of(rows, start - 1):
-            if position < end and room in (None, message.room):
+            if position >= end:
+                return page
+            if room in (None, message.room):
                 page.append(message._replace(body=""))
         start = rows[-1][0] + 1
     return page

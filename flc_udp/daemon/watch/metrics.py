@@ -76,6 +76,7 @@ COUNTS = {
     "commits": ("commits", "Transactions that put messages on this disk."),
     "failed commits": ("failed_commits", "Transactions that failed and were undone."),
     "messages committed": ("messages_committed", "Messages that these put there, from all nodes."),
+    "blocks committed": ("blocks_committed", "Blocks that these messages came in."),
     "blocks replayed": ("blocks_replayed", "Blocks read from the log for nodes that pull."),
     "messages pruned": ("messages_pruned", "Messages that retention removed."),
     "bases taken": ("bases_taken", "Times this node took another node's floor as its own."),

@@ -38,7 +38,7 @@ def test_it_says_what_a_profile_changes() -> None:
     """The example names the values of the profiles."""
     text = " ".join(line.removeprefix("# ") for line in example())
 
-    assert f"profile wan: {PROFILES['wan']['push_window_bytes']}" in text
+    assert f"profile wan: {PROFILES['wan']['suspect_timeout_ms']}" in text
 
 
 def test_it_says_what_a_running_node_follows() -> None:

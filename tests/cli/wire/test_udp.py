@@ -17,10 +17,12 @@ from flc_udp.cli.main import main
 from flc_udp.model.dots import VISITOR
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
-from flc_udp.wire.packets import Nack, Packet, Ping, Relayed
+from flc_udp.wire.message_json import body_record
+from flc_udp.wire.packets import Nack, Packet, Ping, Relayed, Rumor
 from flc_udp.wire.seal import Seal, keyring, make_key, read_keys
 from tests.cli.fake import DEADLINE_S, Ended, Flc, Spawn
 from tests.cli.wire.test_hexdump import ANN, BEN, dump, in_v4
+from tests.model.stories import Story
 
 NODE = b"node----"
 NACK = '{"kind":"nack","nonce":1}'
@@ -172,12 +174,12 @@ async def test_a_bad_line_does_not_end_the_session(udp: Flc, peer: PeerMaker) ->
 async def test_a_datagram_has_a_limit(udp: Flc, peer: PeerMaker) -> None:
     """A line that UDP cannot carry is refused; the largest that it can is one datagram."""
     ann = await peer(Nack(7))
-    rumor = '{{"kind":"rumor","receipt":false,"at":0,"messages":["{}"]}}'
+    rumor = '{{"kind":"rumor","receipt":false,"at":0,"blocks":["{}"]}}'
     lines = "\n".join((rumor.format("00" * 60_000), rumor.format("00" * 66_000)))
     ended = await udp("127.0.0.1", ann.port, *TIME, stdin=lines)
 
     (large,) = await ann.next()
-    assert large.messages == (bytes(60_000),)  # type: ignore[union-attr]  # a rumor
+    assert large.blocks == (bytes(60_000),)  # type: ignore[union-attr]  # a rumor
     assert ended.code == 1
     assert "line 2" in ended.err
     assert "65507" in ended.err
@@ -326,6 +328,30 @@ async def test_hex_is_decoded_without_a_network(udp: Flc) -> None:
     plain = {"sender": NODE.hex(), "packets": [{"kind": "nack", "nonce": 7}]}
     assert (ended.code, ended.err) == (0, "")
     assert records(ended) == [plain, {"from": str(ANN), "to": str(BEN), **plain}]
+
+
+@pytest.mark.parametrize(
+    "bodies",
+    [("one", "zwei\nZeilen", b"\xff\0", ""), tuple(map(str, range(250))), ("x" * 3_000,)],
+    ids=["some", "many", "large"],
+)
+async def test_a_block_that_was_decoded_can_be_sent_again(
+    udp: Flc, peer: PeerMaker, bodies: tuple[str | bytes, ...]
+) -> None:
+    """A rumor's block is an object with all its bodies; as a line to type it is the same rumor."""
+    story = Story()
+    blocks = (story.say("ann"), story.say("bob", "lobby", *bodies), story.say("bob"))
+    sent = [Rumor(False, 7, tuple(block.encoded for block in blocks)), Nack(7)]
+    decoded = await udp("--decode", stdin=sealer().close(payload_of(NODE, sent)).hex())
+    (record,) = records(decoded)
+    ann = await peer(Nack(7))
+    again = await udp("127.0.0.1", ann.port, *TIME, stdin=json.dumps(record["packets"]))
+
+    shown = record["packets"][0]["blocks"][1]
+    assert shown["bodies"] == list(map(body_record, bodies))
+    assert (shown["dot"], shown["room"], shown["author"]) == (str(blocks[1].dot), "lobby", "bob")
+    assert await ann.next() == sent
+    assert (decoded.code, decoded.err, again.code, again.err) == (0, "", 0, "")
 
 
 async def test_a_pipe_that_does_not_block_is_read_to_its_end(spawn: Spawn) -> None:

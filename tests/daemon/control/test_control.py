@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.daemon.blocks import many
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 from tests.daemon.wire import Wire
@@ -146,6 +147,20 @@ REQUESTS: dict[str, dict[str, Any]] = {
     "body is null": {**SAY, "body": None},
     "body is no base64": {**SAY, "body": {"base64": "!!!"}},
     "body is an odd object": {**SAY, "body": {"hex": "00"}},
+    "no bodies": many(),
+    "too many bodies": many(*["x"] * 16_385),
+    "a body beside bodies": many("one", body="two"),
+    "null beside bodies": many("one", body=None),
+    "bodies are null": {**many(), "bodies": None},
+    "bodies are a text": {**many(), "bodies": "text"},
+    "bodies are an object": {**many(), "bodies": {"0": "text"}},
+    "one of the bodies is a number": many("one", 2, "three"),
+    "one of the bodies is null": many("one", "two", None),
+    "one of the bodies is a list": many(["one"], "two"),
+    "one of the bodies is no base64": many("one", {"base64": "!!!"}),
+    "many bodies without room": {"op": "say", "bodies": ["one"]},
+    "too many bodies once": many(*["x"] * 1_025, once=["me", 1]),
+    "more bodies than numbers": many("one", "two", once=["me", (1 << 63) - 1]),
     "wait is a text": {**SAY, "wait": "some"},
     "wait is negative": {**SAY, "wait": -1},
     "wait is true": {**SAY, "wait": True},

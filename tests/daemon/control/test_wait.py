@@ -1,4 +1,6 @@
+from tests.daemon.blocks import many
 from tests.daemon.cluster import Cluster, Node
+from tests.daemon.wire import Wire
 
 PATIENT = {"FLC_SUSPECT_TIMEOUT_MS": "60000"}
 """A stopped node stays suspect for the whole test: what waits for it is not excused."""
@@ -70,3 +72,49 @@ async def test_a_node_that_dies_meanwhile_is_not_waited_for(cluster: Cluster) ->
     assert said.held_by == (f"{ben.name} ({ben.id})",)
     assert said.missing == (f"{cho.name} ({cho.id})",)
     assert not said.timed_out
+
+
+async def test_many_messages_are_waited_for(cluster: Cluster, wires: list[Wire]) -> None:
+    """A say of many is answered when every other node holds all of it, in however many blocks."""
+    ann, ben, cho = await cluster.start(3)
+    wire, count = await Wire.to(ann, wires), 0
+    for size in (1, 3, 100, 3_000):
+        answer = await wire.ask(many(*["x" * 30] * size, wait="all", timeout=30))
+        count += size
+        for node in (ben, cho):
+            assert (await node.ask("digest"))["messages"] == count
+        assert (answer["ok"], answer["position"], len(answer["spans"])) == (True, count, 1)
+        assert sorted(answer["held_by"]) == sorted(f"{n.name} ({n.id})" for n in (ben, cho))
+        assert answer["missing"] == []
+
+
+async def test_who_does_not_hold_many_messages_is_named(
+    cluster: Cluster, wires: list[Wire]
+) -> None:
+    """When the time is out, with the span of what is durable here all the same."""
+    ann, ben = (cluster.node(environ=PATIENT) for _ in range(2))
+    await cluster.start_these(ann, ben)
+    ben.stop()
+    wire = await Wire.to(ann, wires)
+    await wire.send(
+        many("a", "b", wait="all", timeout=0.5, id=1), many("c", wait=1, timeout=0.4, id=2)
+    )
+    first, second = await wire.read(), await wire.read()
+
+    for answer in (first, second):
+        assert (answer["ok"], answer["timeout"], answer["held_by"]) == (True, True, [])
+        assert answer["missing"] == [f"ben ({ben.id})"]
+    assert [answer["position"] for answer in (first, second)] == [2, 3]
+
+
+async def test_what_is_not_refused_is_waited_for(cluster: Cluster, wires: list[Wire]) -> None:
+    """Beside a body that is too large, too; where all are refused, nobody waits."""
+    ann, ben = await cluster.start(2)
+    wire = await Wire.to(ann, wires)
+    large = "x" * 65_537
+    answer = await wire.ask(many("a", large, "b", wait="all", timeout=30))
+
+    assert (answer["ok"], answer["refused"], answer["position"]) == (False, [1], 2)
+    assert answer["held_by"] == [f"ben ({ben.id})"]
+    assert (await ben.ask("digest"))["messages"] == 2
+    assert "held_by" not in await wire.ask(many(large, wait="all", timeout=30))

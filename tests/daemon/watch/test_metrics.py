@@ -29,10 +29,10 @@ from tests.daemon.watch.test_web import Answer, asked
 from tests.model.stories import Story
 
 COUNTERS = """
-bases_taken commits control_connections_turned_away datagrams_received datagrams_sent drops
-failed_commits hook_passed_over hook_runs local_health_changes message_age_negative
-messages_committed messages_pruned messages_replayed receive_buffer_drops received_bytes sent_bytes
-stalls web_connections_pushed_out
+bases_taken blocks_committed blocks_replayed commits control_connections_turned_away
+datagrams_received datagrams_sent drops failed_commits hook_passed_over hook_runs
+local_health_changes message_age_negative messages_committed messages_pruned receive_buffer_drops
+received_bytes sent_bytes stalls web_connections_pushed_out
 """
 GAUGES = """
 build_info catching_up control_connections control_connections_blocked control_connections_paused
