@@ -79,6 +79,8 @@ class Packer:
             if is_whole:
                 self._add_items(head, list(map(_pack, blocks)))
                 continue
+            if isinstance(packet, Rumor):  # It says how far all before these pieces was pushed.
+                self._add_part(head + _array_header(0))
             for piece in chain.from_iterable(map(pieces_of, blocks)):
                 self._add_part(_pack(fields_of(piece)))
 

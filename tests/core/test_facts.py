@@ -299,7 +299,7 @@ class TestLinks:
 
     def test_what_is_on_the_way_and_that_there_is_no_room(self) -> None:
         """To a peer that reads nothing no more than a window is pushed."""
-        talk = met("ann", "bob", push_window_bytes=65_536)
+        talk = met("ann", "bob")
         talk.kill("bob")
         sizes = [len(talk.say("ann", "x" * 8_000).encoded) for _ in range(9)]
         link = seen(talk, "bob").link

@@ -336,11 +336,11 @@ class TestWindow:
 
     def fill(self) -> Stage:
         """Bob answers, then reads no more; posts of twice a window were said."""
-        ann = stage(push_window_bytes=self.WINDOW)
+        ann = stage()
         ann.say("x" * 8_000)
         ann.turn()
         ann.finish()
-        ann.receive(Taken(0))
+        ann.receive(Taken(0, 0, self.WINDOW))
         for _ in range(2 * self.WINDOW // 1_000):
             ann.say("x" * 1_000)
         for _ in range(3):
@@ -361,7 +361,7 @@ class TestWindow:
         """As much as he has read, in order."""
         ann = self.fill()
         held = len(ann.bodies())
-        ann.receive(Taken(self.WINDOW // 2))
+        ann.receive(Taken(self.WINDOW // 2, self.WINDOW // 2, self.WINDOW))
         ann.turn(20_000)
         ann.finish()
 

@@ -87,7 +87,7 @@ EXAMPLES: list[Packet] = [
     BasePull(1, ID),
     Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
     BaseEnd(1, 2, 3, 4, ID),
-    Taken(1),
+    Taken(1, 2, 3),
 ]
 
 

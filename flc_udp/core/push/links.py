@@ -63,6 +63,9 @@ way. A node that is merely slow misses much, too, and more eager links would mak
 LOSS_FOR_US = 10 * SECOND_US
 """What windows tell of losses is believed for this long."""
 
+LOSS_MOST = 0.99
+"""More than this is never taken for the loss: no number of links would help."""
+
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
 
@@ -77,6 +80,8 @@ class Link:
     """One peer that this node pushes to, and that pushes to this node."""
 
     member: Member
+    boot: int
+    """The run of the member. Another one counts what it pushes, and what came, anew."""
     is_eager: bool = True
     duplicates: int = 0
     """Rumors that brought nothing new, less those that did."""
@@ -86,13 +91,13 @@ class Link:
     """What the peer pushes over it."""
 
 
-def eager_least(missed: float, eager: int, loss_max: float = 0.99) -> int:
+def eager_least(missed: float, eager: int, loss_max: float = LOSS_MOST) -> int:
     """How many links must stay eager, if with `eager` of them this share of messages is missed.
 
     If each link loses the share p, all together lose p to the power of `eager`. It is known that p
     is at most `loss_max`.
     """
-    loss = min(missed ** (1 / max(eager, 1)), loss_max)
+    loss = min(missed ** (1 / max(eager, 1)), loss_max, LOSS_MOST)
     if loss <= MISSED_SHARE:
         return 1
     return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
@@ -124,11 +129,19 @@ class Links:
         self._told_at = 0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
-        """Be linked to all members if they are few, else to neighbours. New links are eager."""
+        """Be linked to all members if they are few, else to neighbours.
+
+        New links are eager, and the link to a member that restarted is a new one at both ends.
+        """
         by_id = {member.row.id: member for member in live}
         self._rings.stand({me, *by_id})
         chosen = by_id if len(by_id) <= self._links_max else self._rings.neighbours(me)
-        self._links = {node: self._links.get(node) or Link(by_id[node]) for node in chosen}
+        before, self._links = self._links, {}
+        for node in chosen:
+            member, link = by_id[node], before.get(node)
+            if link is None or link.boot != member.row.boot:
+                link = Link(member, member.row.boot)
+            self._links[node] = link
 
     def get(self, node: NodeId) -> Link | None:
         """The link to that member, if there is one."""
@@ -198,7 +211,7 @@ class Links:
     def came(self, node: NodeId, at: int, size: int) -> Taken | None:
         """A node pushed this many bytes here, up to its byte `at`. Return what to answer."""
         link = self._links.get(node)
-        read = (at, size) if link is None else link.reading.take(at, size)
+        read = (at, at) if link is None else link.reading.take(at, size)
         if read is None:
             return None
         return Taken(*read, room=self._buffer_bytes // max(self._eager, 1))
@@ -207,7 +220,7 @@ class Links:
         """A part of a block came, which may have been pushed."""
         link = self._links.get(node)
         if link is not None:
-            link.reading.came += size
+            link.reading.add(size)
 
     def all(self, but: NodeId | None) -> Addresses:
         """The addresses of all peers except that one."""
@@ -289,7 +302,7 @@ class Links:
     def _eager_least(self, now: Micros) -> int:
         """How many links must stay eager."""
         is_known = self._acknowledged >= LOSS_BYTES and now - self._told_at <= LOSS_FOR_US
-        loss_max = self._lost / self._acknowledged if is_known else 0.99
+        loss_max = self._lost / self._acknowledged if is_known else LOSS_MOST
         return eager_least(self._missed, self._eager, loss_max)
 
     @property

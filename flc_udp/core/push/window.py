@@ -58,9 +58,6 @@ ANSWERS_WITHIN_US = 300 * MS_US
 BEHIND_PAUSE_US = 200 * MS_US
 """After rumors were dropped, the peer is only told what there is for this long."""
 
-RESTARTED_BYTES = 1 << 24
-"""A pusher that counts from so much lower than before has begun anew."""
-
 
 class _Pushed(NamedTuple):
     at: int
@@ -160,7 +157,8 @@ class PushWindow:
 
     def _note_lost(self, acknowledged: int, came: int) -> int:
         """How much more is missing now than ever before. Bytes that were overtaken come later."""
-        self._acknowledged += acknowledged
+        # More may have come: some of it twice, or in answers, or so late that it counted as lost.
+        self._acknowledged = max(self._acknowledged + acknowledged, came)
         if came < self._came:  # The peer counts anew.
             self._acknowledged, self._missing = came, 0
         self._came = came
@@ -187,7 +185,7 @@ class PushWindow:
 class Reading:
     """What came over one link, at its other end."""
 
-    came: int = 0
+    _came: int = 0
     """Bytes."""
     _at: int = 0
     """The end of the part that is being read. What was pushed before it was read."""
@@ -200,11 +198,15 @@ class Reading:
 
         Return (at, came) if the pusher is to be told how far they were read.
         """
-        if at > self._at or at < self._at - RESTARTED_BYTES:
-            self._read, self._at = (self._at, self.came), at
-        self.came += size
-        self._untold += size
+        if at > self._at:
+            self._read, self._at = (self._at, self._came), at
+        self.add(size)
         if self._untold < TAKEN_BYTES:
             return None
         self._untold = 0
         return self._read
+
+    def add(self, size: int) -> None:
+        """This many bytes came, of whatever part."""
+        self._came += size
+        self._untold += size
