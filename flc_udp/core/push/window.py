@@ -49,6 +49,10 @@ TAKEN_BYTES = 8_192
 WAITING_BYTES_MAX = 262_144
 """When more than this waits for the window to open, all of it is dropped."""
 
+ASK_AFTER_US = 50 * MS_US
+"""While rumors wait and no acknowledgment comes, the peer is asked this often how far it has read.
+Perhaps the last one was lost: a peer that nothing is pushed to sends no other."""
+
 LOST_AFTER_US = SECOND_US
 """What was pushed longer ago is in flight no more."""
 
@@ -79,6 +83,7 @@ class PushWindow:
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
     _answered_at: int = -ANSWERS_WITHIN_US
+    _asked_at: int = 0
     _base_us: int = SECOND_US
     """The shortest time in which bytes were acknowledged."""
     _base_until: int = 0
@@ -107,12 +112,15 @@ class PushWindow:
         self.waiting = 0
 
     def take_waiting(self, now: Micros) -> list[Rumor]:
-        """The rumors that waited, and for which there is room now."""
+        """The rumors that waited, and for which there is room now. If there is none, a question."""
         rumors: list[Rumor] = []
         while self._waiting and self._begin(*self._waiting[0], now):
             rumor, size = self._waiting.popleft()
             self.waiting -= size
             rumors.append(rumor)
+        if self._waiting and now - max(self._answered_at, self._asked_at) >= ASK_AFTER_US:
+            self._asked_at = now
+            rumors.append(Rumor(False, self._pushed[-1].at, ()))
         return rumors
 
     def _begin(self, rumor: Rumor, size: int, now: Micros) -> bool:
@@ -141,9 +149,10 @@ class PushWindow:
         if acknowledged:
             self._note_delay(delay_us, now)
             lost = self._note_lost(acknowledged, came)
-            if lost and now - self._halved_at > TARGET_US:
-                self._halved_at = now
-                self.limit //= 2
+            if lost:
+                if now - self._halved_at > TARGET_US:
+                    self._halved_at = now
+                    self.limit //= 2
             elif 2 * was >= self.limit:
                 off = min(TARGET_US - (delay_us - self._base_us), TARGET_US)
                 self.limit += STEP_BYTES * acknowledged * off // (self.limit * TARGET_US)
@@ -196,12 +205,14 @@ class Reading:
     def take(self, at: int, size: int) -> tuple[int, int] | None:
         """This many bytes came, of the part that ends at `at`.
 
-        Return (at, came) if the pusher is to be told how far they were read.
+        Return (at, came) if the pusher is to be told how far they were read. It asks by no bytes of
+        the part that it began last.
         """
+        is_asked = at == self._at and not size
         if at > self._at:
             self._read, self._at = (self._at, self._came), at
         self.add(size)
-        if self._untold < TAKEN_BYTES:
+        if self._untold < TAKEN_BYTES and not is_asked:
             return None
         self._untold = 0
         return self._read
