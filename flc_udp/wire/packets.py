@@ -182,8 +182,9 @@ class Rumor(NamedTuple):
         pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at, …) ── peer, every few datagrams
 
     `at` counts the bytes that the sender has pushed, to whomever, up to the end of these blocks.
-    What the peer has not told to have taken is in flight. A rumor without blocks
-    comes before pieces and says their `at`, or asks how far the peer has read. With `receipt` set, the sender asks for a receipt.
+    What the peer has not told to have taken is in flight. A rumor without blocks comes before
+    pieces and says their `at`, or asks how far the peer has read. With `receipt` set, the sender
+    asks for a receipt.
     """
 
     receipt: Flag

@@ -9,6 +9,7 @@ import pytest
 
 from flc_udp.core.facts import Facts, LinkFacts, MemberFacts
 from flc_udp.core.liveness.health import Change
+from flc_udp.core.push.window import WAITING_BYTES_MAX
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US
@@ -298,10 +299,17 @@ class TestLinks:
         assert seen(talk, "cyd").link is None
 
     def test_what_is_on_the_way_and_that_there_is_no_room(self) -> None:
-        """To a peer that reads nothing no more than a window is pushed."""
+        """To a peer that reads nothing no more than a window is pushed; what waits is bounded."""
         talk = met("ann", "bob")
         talk.kill("bob")
         sizes = [len(talk.say("ann", "x" * 8_000).encoded) for _ in range(9)]
+        link = seen(talk, "bob").link
+
+        assert link is not None
+        assert (link.in_flight_bytes, link.is_window_full) == (sum(sizes[:8]), False)
+
+        for _ in range(WAITING_BYTES_MAX // 8_000 + 1):
+            talk.say("ann", "x" * 8_000)
         link = seen(talk, "bob").link
 
         assert link is not None

@@ -361,6 +361,8 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[23], 4, NO_NUMBER),
     (EXAMPLES[23], 5, [value for value in NO_ID if value != b""]),
     (EXAMPLES[24], 1, NO_NUMBER),
+    (EXAMPLES[24], 2, NO_NUMBER),
+    (EXAMPLES[24], 3, NO_NUMBER),
 ]
 
 

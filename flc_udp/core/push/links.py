@@ -39,8 +39,11 @@ PRUNE_AFTER = 5
 """A link is pruned when it brought this many more rumors without anything new than with."""
 
 PRUNE_PERIOD_MS = 300
-"""Nodes prune by the first block that a log has in each such period of its author's clock. The
-prunes by the one before are done by then."""
+"""Nodes prune by the first block that the lead log has in each such period of its author's clock.
+The prunes by the one before are done by then."""
+
+PRUNE_PAUSE_US = PRUNE_PERIOD_MS * MS_US // 2
+"""And never sooner after the one before, whatever that clock says."""
 
 LEAD_US = 2 * SECOND_US
 """So often nodes choose the log that they prune by: the one with the lowest id of those that spoke.
@@ -121,7 +124,7 @@ class Links:
         self._lead = self._lowest = HIGHEST
         """The log by whose blocks all nodes prune, and the lowest that spoke since."""
         self._next_lead = 0
-        self._period = 0
+        self._period = self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
         self._acknowledged = self._lost = 0
@@ -248,8 +251,8 @@ class Links:
             self._lead = min(self._lead, log)
         if log == self._lead:
             period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
-            if self._period != period:
-                self._prune_by = block.dot
+            if self._period != period and now >= self._next_prune:
+                self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
 
     def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""

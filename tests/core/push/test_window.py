@@ -265,7 +265,8 @@ class Way:
         self._sizes: dict[int, int] = {}
         self.asked: list[int] = []
         """And as they were to be pushed."""
-        self.loss = loss
+        self.loss = self._loss_back = loss
+        """Of rumors."""
         self._slow_us = slow_us
         self._order = count()
         self._flying: list[tuple[int, int, Taken | tuple[int, int]]] = []
@@ -284,7 +285,7 @@ class Way:
             self._fly((at, min(1_300, size - start)))
 
     def _fly(self, what: Taken | tuple[int, int]) -> None:
-        if self.random.random() >= self.loss:
+        if self.random.random() >= (self._loss_back if isinstance(what, Taken) else self.loss):
             late = self.now + self.random.randint(200, 200 + self._slow_us)
             heappush(self._flying, (late, next(self._order), what))
 
