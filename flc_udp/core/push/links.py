@@ -6,9 +6,9 @@
 
 Rules. Links are symmetric, so one tree serves every author. All nodes prune by the same few blocks.
 The links by which one block came first are a tree, so nobody is cut off however many nodes prune by
-it at once. The last eager link is never pruned, and where the network loses much,
-neither are the second and the third: what is lost on one link then comes on another, sooner than it
-would be missed and asked for. One miss is a lost datagram; two in a row are a broken branch.
+it at once. The last eager link is never pruned, and where the network loses much, neither are the
+second and the third: what is lost on one link then comes on another, sooner than it would be missed
+and asked for. One miss is a lost datagram; two in a row are a broken branch.
 
 In a large cluster all members stand on a few rings, on each in another order of their ids, and
 every member is linked to its two neighbours on each ring (Law and Siu 2003: such graphs expand). So

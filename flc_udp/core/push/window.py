@@ -6,7 +6,8 @@ Rules. `at` counts the bytes that a node has pushed, over all links. A peer says
 read; what it has not read is in flight. Beyond the window rumors wait here, and beyond a bound they
 are dropped: the peer is told what there is, as over a lazy link, and pulls when it can. So a peer
 that is slow for a moment is waited for, and one that stands still costs nobody more than the bound.
-What is never acknowledged counts as lost after a while.
+While rumors wait and no answer comes, the peer is asked for one, by a rumor without blocks. What is
+never acknowledged counts as lost after a while.
 
 The window follows what the peer takes. While it is used, it grows as long as acknowledgments come
 soon, shrinks while they come late (LEDBAT, RFC 6817), and halves when bytes were lost on the way.
