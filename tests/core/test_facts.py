@@ -13,7 +13,7 @@ from flc_udp.core.push.window import WAITING_BYTES_MAX
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US
-from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor
+from flc_udp.wire.packets import Ack, Digest, Have, Ping, Prune, Rumor
 from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
 from tests.model.kept import history_of
@@ -297,6 +297,18 @@ class TestLinks:
         assert seen(talk, "bob").link == LinkFacts(True, 0, False)
         assert seen(talk, "ann").link is None
         assert seen(talk, "cyd").link is None
+
+    def test_the_link_to_one_that_restarted_is_new(self) -> None:
+        """Though nobody held it for dead: it is eager at its end, so it is at this one."""
+        talk = met("ann", "bob")
+        talk["ann"].hear(talk["bob"], Prune())
+        assert seen(talk, "bob").link == LinkFacts(False, 0, False)
+
+        talk.kill("bob")
+        talk.restart("bob", "ann")
+        talk.run(100)
+
+        assert seen(talk, "bob").link == LinkFacts(True, 0, False)
 
     def test_what_is_on_the_way_and_that_there_is_no_room(self) -> None:
         """To a peer that reads nothing no more than a window is pushed; what waits is bounded."""
