@@ -28,7 +28,7 @@ class LinkFacts(NamedTuple):
     in_flight_bytes: int
     """What was pushed and is not acknowledged yet."""
     is_window_full: bool
-    """Whether something was not pushed lately, because the link's window had no room for it."""
+    """Whether rumors were dropped lately, because too much waited for the link's window."""
 
 
 class MemberFacts(NamedTuple):

@@ -109,7 +109,7 @@ class LogSide:
         taken = self._links.came(sender, rumor.at, sum(map(len, rumor.blocks)))
         if taken is not None:
             self._out.send(source, taken)
-        if self._links.brought(sender, rumor.blocks, now, is_new=is_new):
+        if rumor.blocks and self._links.brought(sender, rumor.blocks, now, is_new=is_new):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:

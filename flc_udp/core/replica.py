@@ -70,7 +70,8 @@ class Replica:
         self._links = Links(settings.links_max, buffer_bytes)
         self._receipts = Receipts()
         self._id = me.id
-        self._live_then: tuple[NodeId, ...] = ()
+        self._runs_then: list[tuple[NodeId, int]] = []
+        """The live members and their boot nonces, as the links last followed them."""
         self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     # --- People -----------------------------------------------------------------------------------
@@ -292,13 +293,14 @@ class Replica:
 
     def _follow_members(self) -> None:
         live = self._members.live_by_id()
-        if not self._membership.claims.changed or tuple(live) == self._live_then:
+        runs = [(node, member.row.boot) for node, member in live.items()]
+        if not self._membership.claims.changed or runs == self._runs_then:
             return
         self._links.refill(self.me.id, self._members.live())
-        for node in self._live_then:
+        for node, _ in self._runs_then:
             if node not in live:
                 self._receipts.drop(node)
-        self._live_then = tuple(live)
+        self._runs_then = runs
 
     def _follow_identity(self) -> None:
         """Under a new id a new log begins, whose first message says whose it is."""

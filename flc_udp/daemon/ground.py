@@ -224,23 +224,25 @@ class LoopGround:
     ) -> None:
         """Do a write in the writer thread, then go on with its result, or with why it failed.
 
-        With `here` the loop itself does it, when it has ended this turn.
+        With `here` the loop itself does it now, so that whatever is written next comes after it.
+        The Node is told when it has ended this turn.
         """
 
-        def end(result: Callable[[], Result]) -> None:
+        def attempt() -> Callable[[], None]:
+            try:
+                return partial(done, write())
+            except StoreFailed as error:
+                return partial(failed, str(error))
+
+        def end(told: Callable[[], None]) -> None:
             self._writes -= 1
             self._wrote.set()
-            try:
-                written = result()
-            except StoreFailed as error:
-                failed(str(error))
-            else:
-                done(written)
+            told()
             self._end_turn()
 
         self._writes += 1
         if here:
-            self._loop.call_soon(end, write)
+            self._loop.call_soon(end, attempt())
         else:
-            ended = self._loop.run_in_executor(self._writer, write)
-            ended.add_done_callback(lambda future: end(future.result))
+            written = self._loop.run_in_executor(self._writer, attempt)
+            written.add_done_callback(lambda future: end(future.result()))

@@ -56,6 +56,8 @@ class HeapGround:
         self._follower = stage.checks.add(name)
         self.buffer_bytes = BUFFER_BYTES
         """How many bytes of datagrams may wait while this machine stands still."""
+        self.busy_factor = 1
+        """This machine's processor takes so many times as long for everything."""
         self._counted: Counter[str] = Counter()
         """What the nodes of former lives counted."""
         faults, random = stage.network.faults, stage.random(f"{name}/clock")
@@ -138,7 +140,7 @@ class HeapGround:
 
     def _be_busy(self) -> None:
         """Stand still for as long as a processor takes for the last turn."""
-        node, block_us = self.running, self._network.faults.block_us
+        node, block_us = self.running, self._network.faults.block_us * self.busy_factor
         if not block_us:
             return
         counts, known = node.counts, node.drops()[Drop.DUPLICATE_BLOCK]

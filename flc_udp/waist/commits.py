@@ -6,9 +6,9 @@
 Rules. At most one commit is under way. What is decided meanwhile goes into the next, so the slower
 the disk, the larger the batches. After a quiet moment a commit starts at once, so a lone message
 waits for nothing; under load a pause lies between the starts of two commits. A small commit on a
-quick disk is made at once, while the node stands still. After a failure
-everything that was decided is undone, what the log really holds is read anew, posts are refused for
-a while, and the node tries the disk again by itself.
+quick disk is made at once, while the node stands still. After a failure everything that was decided
+is undone, what the log really holds is read anew, posts are refused for a while, and the node tries
+the disk again by itself.
 """
 
 from collections import Counter, deque

@@ -181,8 +181,10 @@ class Rumor(NamedTuple):
 
         pusher ── rumor(at) … ──▶ peer        pusher ◀── taken(at, …) ── peer, every few datagrams
 
-    `at` counts the bytes that the sender has pushed to this peer. What the peer has not told to
-    have taken is in flight. With `receipt` set, the sender asks for a receipt.
+    `at` counts the bytes that the sender has pushed, to whomever, up to the end of these blocks.
+    What the peer has not told to have taken is in flight. A rumor without blocks comes before
+    pieces and says their `at`, or asks how far the peer has read. With `receipt` set, the sender
+    asks for a receipt.
     """
 
     receipt: Flag

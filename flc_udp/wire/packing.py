@@ -75,6 +75,8 @@ class Packer:
     def _add_blocks(self, packet: Rumor | Replay) -> None:
         head = _head_of(packet)
         longest = self._budget - len(head) - LIST_BYTES - BLOCK_HEAD_BYTES
+        if isinstance(packet, Rumor) and not 0 < max(map(len, packet.blocks), default=0) <= longest:
+            self._add_part(head + _array_header(0))  # Pieces do not say how far the pusher is.
         for is_whole, blocks in groupby(packet.blocks, lambda encoded: len(encoded) <= longest):
             if is_whole:
                 self._add_items(head, list(map(_pack, blocks)))

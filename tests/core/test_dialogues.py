@@ -882,6 +882,18 @@ class TestLargeBodies:
         assert [[body]] * 3 == [party.shown for party in talk.parties]
         assert talk.sent["Pull"] == 0
 
+    def test_a_stream_of_bodies_larger_than_a_datagram_is_pushed(self) -> None:
+        """A megabyte a second, in pieces: it is acknowledged, and nobody waits, pulls or prunes."""
+        talk = pair()
+        for number in range(1_000):
+            talk.say("ann", f"{number}".ljust(2_000))
+            talk.run(2)
+
+        assert talk["ann"].shown == talk["bob"].shown
+        assert len(talk["bob"].shown) == 1_000
+        assert talk.sent["Taken"] > 100
+        assert talk.sent["Pull"] == talk.sent["Prune"] == 0
+
     @pytest.mark.parametrize("seed", range(4))
     def test_lost_pieces_are_asked_for_by_number(self, seed: int) -> None:
         """Of a large body that lost a fifth on the way, most is sent once."""

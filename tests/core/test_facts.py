@@ -9,10 +9,11 @@ import pytest
 
 from flc_udp.core.facts import Facts, LinkFacts, MemberFacts
 from flc_udp.core.liveness.health import Change
+from flc_udp.core.push.window import WAITING_BYTES_MAX
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US
-from flc_udp.wire.packets import Ack, Digest, Have, Ping, Rumor
+from flc_udp.wire.packets import Ack, Digest, Have, Ping, Prune, Rumor
 from flc_udp.wire.rows import State
 from tests.core.dialogue import Talk
 from tests.model.kept import history_of
@@ -297,11 +298,30 @@ class TestLinks:
         assert seen(talk, "ann").link is None
         assert seen(talk, "cyd").link is None
 
+    def test_the_link_to_one_that_restarted_is_new(self) -> None:
+        """Though nobody held it for dead: it is eager at its end, so it is at this one."""
+        talk = met("ann", "bob")
+        talk["ann"].hear(talk["bob"], Prune())
+        assert seen(talk, "bob").link == LinkFacts(False, 0, False)
+
+        talk.kill("bob")
+        talk.restart("bob", "ann")
+        talk.run(100)
+
+        assert seen(talk, "bob").link == LinkFacts(True, 0, False)
+
     def test_what_is_on_the_way_and_that_there_is_no_room(self) -> None:
-        """To a peer that reads nothing no more than a window is pushed."""
-        talk = met("ann", "bob", push_window_bytes=65_536)
+        """To a peer that reads nothing no more than a window is pushed; what waits is bounded."""
+        talk = met("ann", "bob")
         talk.kill("bob")
         sizes = [len(talk.say("ann", "x" * 8_000).encoded) for _ in range(9)]
+        link = seen(talk, "bob").link
+
+        assert link is not None
+        assert (link.in_flight_bytes, link.is_window_full) == (sum(sizes[:8]), False)
+
+        for _ in range(WAITING_BYTES_MAX // 8_000 + 1):
+            talk.say("ann", "x" * 8_000)
         link = seen(talk, "bob").link
 
         assert link is not None

@@ -94,7 +94,7 @@ class Stand(ListGround):
         reader, random = KeptInList([]), Random(me.name)
         self.node = Node(Settings(**settings), me, History(), reader, seal, self, random)
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
         """There is nothing to keep."""
         raise AssertionError(f"{batch} out of membership packets")
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 
 from flc_udp.core.effects import Deliver
+from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
@@ -68,9 +69,12 @@ class ListGround:
         self.time = 0
         """Virtual µs."""
         self.free = 1 << 40
+        self.buffer_bytes = BUFFER_BYTES
         self.sent: list[tuple[bytes, Address]] = []
         self.commits: list[Batch] = []
         """Commits under way; a test takes them out as they end."""
+        self.at_once: list[bool] = []
+        """Of each commit that was begun, whether it was to be made at once."""
         self.recoveries = 0
         self.attempts = 0
         """How often the disk was to be tried."""
@@ -93,9 +97,10 @@ class ListGround:
         """Add a datagram to the list."""
         self.sent.append((datagram, to))
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
         """Begin a commit."""
         self.commits.append(batch)
+        self.at_once.append(at_once)
 
     def recover(self) -> None:
         """Count it."""

@@ -58,10 +58,10 @@ class Stage(ListGround):
         self.packets += [(packet, to) for packet in packets]
         self.trace += [("sent", type(packet).__name__) for packet in packets]
 
-    def commit(self, batch: Batch) -> None:
+    def commit(self, batch: Batch, *, at_once: bool) -> None:
         """Begin a commit, which is under way until `finish` or `fail`."""
         assert batch.blocks
-        super().commit(batch)
+        super().commit(batch, at_once=at_once)
         self.begun.append(batch)
         self.trace.append(("commit", bodies_of(batch.blocks)))
 

@@ -14,7 +14,13 @@ from flc_udp.model.block import Block
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import MS_US
 from flc_udp.waist import commits as module
-from flc_udp.waist.commits import CATCH_UP_PAUSE_US, RETRY_US, Commits
+from flc_udp.waist.commits import (
+    AT_ONCE_BYTES_MAX,
+    AT_ONCE_US_MAX,
+    CATCH_UP_PAUSE_US,
+    RETRY_US,
+    Commits,
+)
 from flc_udp.waist.notices import BaseFailed, CommitFailed, RetentionFailed
 from flc_udp.waist.ports import Batch
 from flc_udp.waist.pruning import LOOK_PAUSE_US
@@ -163,6 +169,49 @@ class TestStart:
         bench.ground.time += took_ms * MS_US
 
         assert bench.finish() == is_slow
+
+
+class TestAtOnce:
+    """A small commit on a quick disk is made at once, while the node stands still."""
+
+    def learn(self, bench: Bench, took_us: int, commits: int) -> None:
+        """So many commits take so long."""
+        for _ in range(commits):
+            bench.decide()
+            bench.turn(PAUSE_US)
+            bench.ground.time += took_us
+            bench.finish()
+
+    @pytest.mark.parametrize(
+        ("took_us", "size", "at_once"),
+        [
+            (0, 10, True),
+            (AT_ONCE_US_MAX, AT_ONCE_BYTES_MAX - 200, True),
+            (0, AT_ONCE_BYTES_MAX, False),  # With its head it is larger.
+            (AT_ONCE_US_MAX + 1, 10, False),
+        ],
+    )
+    def test_a_small_one_on_a_quick_disk(self, took_us: int, size: int, *, at_once: bool) -> None:
+        """Both are needed: anything else would keep probes waiting."""
+        bench = Bench()
+        self.learn(bench, took_us, 100)
+        bench.decide(1, "x" * size)
+        bench.turn(PAUSE_US)
+
+        assert bench.ground.at_once[-1] == at_once
+
+    def test_a_disk_is_slow_until_it_was_quick_for_a_while(self) -> None:
+        """A new node knows nothing; one slow commit counts for as long as it would weigh."""
+        bench = Bench()
+        self.learn(bench, 100, 40)
+        begun = bench.ground.at_once.index(True)
+        assert bench.ground.at_once == [False] * begun + [True] * (40 - begun)
+        assert 5 <= begun <= 20
+
+        self.learn(bench, 500 * MS_US, 1)
+        self.learn(bench, 100, 100)
+        again = bench.ground.at_once[41:].index(True)
+        assert 30 <= again <= 60
 
 
 class TestFailure:

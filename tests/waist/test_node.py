@@ -12,6 +12,7 @@ from flc_udp.model.dots import BEGINNING, Dot
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.inbox import INBOX_MAX, OPENED_A_TURN
+from flc_udp.waist.node import DISK_LOOK_US
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.wire.packets import (
     BasePull,
@@ -299,7 +300,7 @@ class TestFailedCommits:
 
 class TestFloor:
     def test_posts_are_refused_before_the_disk_is_full(self) -> None:
-        """With the numbers in the error, and as soon as there is room they are taken."""
+        """With the numbers in the error, and within a second after there is room they are taken."""
         ann = stage(disk_free_bytes_min=1_000)
         ann.free = 999
         post = ann.say("no")
@@ -313,7 +314,7 @@ class TestFloor:
 
         ann.free = 1_000
         ann.say("yes")
-        ann.turn()
+        ann.turn(DISK_LOOK_US)
         ann.finish()
 
         assert ann.bodies() == ["yes"]
@@ -336,11 +337,11 @@ class TestWindow:
 
     def fill(self) -> Stage:
         """Bob answers, then reads no more; posts of twice a window were said."""
-        ann = stage(push_window_bytes=self.WINDOW)
+        ann = stage()
         ann.say("x" * 8_000)
         ann.turn()
         ann.finish()
-        ann.receive(Taken(0))
+        ann.receive(Taken(0, 0, self.WINDOW))
         for _ in range(2 * self.WINDOW // 1_000):
             ann.say("x" * 1_000)
         for _ in range(3):
@@ -361,7 +362,7 @@ class TestWindow:
         """As much as he has read, in order."""
         ann = self.fill()
         held = len(ann.bodies())
-        ann.receive(Taken(self.WINDOW // 2))
+        ann.receive(Taken(self.WINDOW // 2, self.WINDOW // 2, self.WINDOW))
         ann.turn(20_000)
         ann.finish()
 

@@ -193,11 +193,11 @@ class TestRoom:
 
     def test_what_has_to_wait_is_looked_at_again_soon(self) -> None:
         """A turn is due a pause later, though nothing comes in."""
-        ann = stage(push_window_bytes=LIMIT)
+        ann = stage()
         ann.say("x" * 8_000)
         ann.turn()
         ann.finish()
-        ann.receive(Taken(0))
+        ann.receive(Taken(0, 0, LIMIT))
         for _ in range(2 * LIMIT // 1_000):
             ann.say("x" * 1_000)
         ann.turn(20 * MS_US)
@@ -386,9 +386,7 @@ class Crowd:
     """People who say these at a node, turn by turn. `turns` are their posts."""
 
     def __init__(self, said: list[tuple[str, str, str | bytes, int]], **settings: int) -> None:
-        self.stage: Stage = stage(
-            body_bytes_max=BODIES_BYTES_MAX, push_window_bytes=1 << 24, **settings
-        )
+        self.stage: Stage = stage(body_bytes_max=BODIES_BYTES_MAX, **settings)
         self.turns: list[list[Said]] = []
         self._bob = Story()
         self._said = said

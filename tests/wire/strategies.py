@@ -157,7 +157,7 @@ packets: st.SearchStrategy[Packet] = st.one_of(
     st.builds(Replay, numbers, many(blocks)),
     st.builds(ReplayEnd, numbers, numbers, stamps, floors, many(ids)),
     st.builds(Receipt, ids, seqs),
-    st.builds(Taken, numbers),
+    st.builds(Taken, numbers, numbers, numbers),
     st.builds(BasePull, numbers, st.just(b"") | ids),
     st.builds(Base, numbers, many(base_logs())),
     st.builds(BaseEnd, numbers, floors, numbers, numbers, st.just(b"") | ids),

@@ -87,7 +87,7 @@ EXAMPLES: list[Packet] = [
     BasePull(1, ID),
     Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
     BaseEnd(1, 2, 3, 4, ID),
-    Taken(1),
+    Taken(1, 2, 3),
 ]
 
 
@@ -361,6 +361,8 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[23], 4, NO_NUMBER),
     (EXAMPLES[23], 5, [value for value in NO_ID if value != b""]),
     (EXAMPLES[24], 1, NO_NUMBER),
+    (EXAMPLES[24], 2, NO_NUMBER),
+    (EXAMPLES[24], 3, NO_NUMBER),
 ]
 
 

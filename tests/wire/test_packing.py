@@ -230,10 +230,31 @@ def test_an_end_mark_follows_what_it_ends() -> None:
 
 def test_no_packets_are_no_payloads() -> None:
     """Nothing to say is nothing to send, and so is a packet of no items."""
-    empty: list[Packet] = [Rumor(False, 0, ()), Update(()), Pull(1, 1, False, 0, 0, ())]
+    empty: list[Packet] = [Replay(1, ()), Update(()), Pull(1, 1, False, 0, 0, ())]
 
     assert pack(SENDER, [], 1_355) == []
     assert pack(SENDER, empty, 1_355) == []
+
+
+@pytest.mark.parametrize(
+    ("sizes", "kinds"),
+    [
+        ((), [Rumor]),  # It asks how far the peer has read.
+        ((300, 300), [Rumor]),
+        ((3_000,), [Rumor, Piece, Piece, Piece]),
+        ((300, 3_000, 300), [Rumor, Rumor, Piece, Piece, Piece, Rumor]),
+    ],
+)
+def test_before_pieces_a_rumor_says_how_far_the_pusher_is(
+    sizes: tuple[int, ...], kinds: list[type[Packet]]
+) -> None:
+    """A piece has no `at`. Without it, blocks that need pieces would never be acknowledged."""
+    said = tuple(block_of(size).encoded for size in sizes)
+    found = unpack(pack(SENDER, [Rumor(True, 7, said)], 1_355), 1_355)
+
+    assert list(map(type, found)) == kinds
+    assert all(each[:-1] == (True, 7) for each in found if isinstance(each, Rumor))
+    assert blocks_in(found, (True, 7)) == list(said)
 
 
 def test_a_digest_without_rows_is_said() -> None:

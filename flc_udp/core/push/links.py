@@ -6,9 +6,9 @@
 
 Rules. Links are symmetric, so one tree serves every author. All nodes prune by the same few blocks.
 The links by which one block came first are a tree, so nobody is cut off however many nodes prune by
-it at once. The last eager link is never pruned, and where the network loses much,
-neither are the second and the third: what is lost on one link then comes on another, sooner than it
-would be missed and asked for. One miss is a lost datagram; two in a row are a broken branch.
+it at once. The last eager link is never pruned, and where the network loses much, neither are the
+second and the third: what is lost on one link then comes on another, sooner than it would be missed
+and asked for. One miss is a lost datagram; two in a row are a broken branch.
 
 In a large cluster all members stand on a few rings, on each in another order of their ids, and
 every member is linked to its two neighbours on each ring (Law and Siu 2003: such graphs expand). So
@@ -39,8 +39,11 @@ PRUNE_AFTER = 5
 """A link is pruned when it brought this many more rumors without anything new than with."""
 
 PRUNE_PERIOD_MS = 300
-"""Nodes prune by the first block that a log has in each such period of its author's clock. The
-prunes by the one before are done by then."""
+"""Nodes prune by the first block that the lead log has in each such period of its author's clock.
+The prunes by the one before are done by then."""
+
+PRUNE_PAUSE_US = PRUNE_PERIOD_MS * MS_US // 2
+"""And never sooner after the one before, whatever that clock says."""
 
 LEAD_US = 2 * SECOND_US
 """So often nodes choose the log that they prune by: the one with the lowest id of those that spoke.
@@ -63,6 +66,9 @@ way. A node that is merely slow misses much, too, and more eager links would mak
 LOSS_FOR_US = 10 * SECOND_US
 """What windows tell of losses is believed for this long."""
 
+LOSS_MOST = 0.99
+"""More than this is never taken for the loss: no number of links would help."""
+
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
 
@@ -77,6 +83,8 @@ class Link:
     """One peer that this node pushes to, and that pushes to this node."""
 
     member: Member
+    boot: int
+    """The run of the member. Another one counts what it pushes, and what came, anew."""
     is_eager: bool = True
     duplicates: int = 0
     """Rumors that brought nothing new, less those that did."""
@@ -86,13 +94,13 @@ class Link:
     """What the peer pushes over it."""
 
 
-def eager_least(missed: float, eager: int, loss_max: float = 0.99) -> int:
+def eager_least(missed: float, eager: int, loss_max: float = LOSS_MOST) -> int:
     """How many links must stay eager, if with `eager` of them this share of messages is missed.
 
     If each link loses the share p, all together lose p to the power of `eager`. It is known that p
     is at most `loss_max`.
     """
-    loss = min(missed ** (1 / max(eager, 1)), loss_max)
+    loss = min(missed ** (1 / max(eager, 1)), loss_max, LOSS_MOST)
     if loss <= MISSED_SHARE:
         return 1
     return min(ceil(log2(MISSED_SHARE) / log2(loss)), EAGER_LEAST_MOST)
@@ -116,7 +124,7 @@ class Links:
         self._lead = self._lowest = HIGHEST
         """The log by whose blocks all nodes prune, and the lowest that spoke since."""
         self._next_lead = 0
-        self._period = 0
+        self._period = self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
         self._acknowledged = self._lost = 0
@@ -124,11 +132,19 @@ class Links:
         self._told_at = 0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
-        """Be linked to all members if they are few, else to neighbours. New links are eager."""
+        """Be linked to all members if they are few, else to neighbours.
+
+        New links are eager, and the link to a member that restarted is a new one at both ends.
+        """
         by_id = {member.row.id: member for member in live}
         self._rings.stand({me, *by_id})
         chosen = by_id if len(by_id) <= self._links_max else self._rings.neighbours(me)
-        self._links = {node: self._links.get(node) or Link(by_id[node]) for node in chosen}
+        before, self._links = self._links, {}
+        for node in chosen:
+            member, link = by_id[node], before.get(node)
+            if link is None or link.boot != member.row.boot:
+                link = Link(member, member.row.boot)
+            self._links[node] = link
 
     def get(self, node: NodeId) -> Link | None:
         """The link to that member, if there is one."""
@@ -198,7 +214,7 @@ class Links:
     def came(self, node: NodeId, at: int, size: int) -> Taken | None:
         """A node pushed this many bytes here, up to its byte `at`. Return what to answer."""
         link = self._links.get(node)
-        read = (at, size) if link is None else link.reading.take(at, size)
+        read = (at, at) if link is None else link.reading.take(at, size)
         if read is None:
             return None
         return Taken(*read, room=self._buffer_bytes // max(self._eager, 1))
@@ -207,7 +223,7 @@ class Links:
         """A part of a block came, which may have been pushed."""
         link = self._links.get(node)
         if link is not None:
-            link.reading.came += size
+            link.reading.add(size)
 
     def all(self, but: NodeId | None) -> Addresses:
         """The addresses of all peers except that one."""
@@ -235,8 +251,8 @@ class Links:
             self._lead = min(self._lead, log)
         if log == self._lead:
             period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
-            if self._period != period:
-                self._prune_by = block.dot
+            if self._period != period and now >= self._next_prune:
+                self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
 
     def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""
@@ -289,7 +305,7 @@ class Links:
     def _eager_least(self, now: Micros) -> int:
         """How many links must stay eager."""
         is_known = self._acknowledged >= LOSS_BYTES and now - self._told_at <= LOSS_FOR_US
-        loss_max = self._lost / self._acknowledged if is_known else 0.99
+        loss_max = self._lost / self._acknowledged if is_known else LOSS_MOST
         return eager_least(self._missed, self._eager, loss_max)
 
     @property

@@ -6,7 +6,8 @@ Rules. `at` counts the bytes that a node has pushed, over all links. A peer says
 read; what it has not read is in flight. Beyond the window rumors wait here, and beyond a bound they
 are dropped: the peer is told what there is, as over a lazy link, and pulls when it can. So a peer
 that is slow for a moment is waited for, and one that stands still costs nobody more than the bound.
-What is never acknowledged counts as lost after a while.
+While rumors wait and no answer comes, the peer is asked for one, by a rumor without blocks. What is
+never acknowledged counts as lost after a while.
 
 The window follows what the peer takes. While it is used, it grows as long as acknowledgments come
 soon, shrinks while they come late (LEDBAT, RFC 6817), and halves when bytes were lost on the way.
@@ -49,6 +50,10 @@ TAKEN_BYTES = 8_192
 WAITING_BYTES_MAX = 262_144
 """When more than this waits for the window to open, all of it is dropped."""
 
+ASK_AFTER_US = 50 * MS_US
+"""While rumors wait and no acknowledgment comes, the peer is asked this often how far it has read.
+Perhaps the last one was lost: a peer that nothing is pushed to sends no other."""
+
 LOST_AFTER_US = SECOND_US
 """What was pushed longer ago is in flight no more."""
 
@@ -57,9 +62,6 @@ ANSWERS_WITHIN_US = 300 * MS_US
 
 BEHIND_PAUSE_US = 200 * MS_US
 """After rumors were dropped, the peer is only told what there is for this long."""
-
-RESTARTED_BYTES = 1 << 24
-"""A pusher that counts from so much lower than before has begun anew."""
 
 
 class _Pushed(NamedTuple):
@@ -82,6 +84,7 @@ class PushWindow:
     _pushed: deque[_Pushed] = field(default_factory=deque)
     _behind_until: int = 0
     _answered_at: int = -ANSWERS_WITHIN_US
+    _asked_at: int = 0
     _base_us: int = SECOND_US
     """The shortest time in which bytes were acknowledged."""
     _base_until: int = 0
@@ -110,12 +113,15 @@ class PushWindow:
         self.waiting = 0
 
     def take_waiting(self, now: Micros) -> list[Rumor]:
-        """The rumors that waited, and for which there is room now."""
+        """The rumors that waited, and for which there is room now. If there is none, a question."""
         rumors: list[Rumor] = []
         while self._waiting and self._begin(*self._waiting[0], now):
             rumor, size = self._waiting.popleft()
             self.waiting -= size
             rumors.append(rumor)
+        if self._waiting and now - max(self._answered_at, self._asked_at) >= ASK_AFTER_US:
+            self._asked_at = now
+            rumors.append(Rumor(False, self._pushed[-1].at, ()))
         return rumors
 
     def _begin(self, rumor: Rumor, size: int, now: Micros) -> bool:
@@ -144,9 +150,10 @@ class PushWindow:
         if acknowledged:
             self._note_delay(delay_us, now)
             lost = self._note_lost(acknowledged, came)
-            if lost and now - self._halved_at > TARGET_US:
-                self._halved_at = now
-                self.limit //= 2
+            if lost:
+                if now - self._halved_at > TARGET_US:
+                    self._halved_at = now
+                    self.limit //= 2
             elif 2 * was >= self.limit:
                 off = min(TARGET_US - (delay_us - self._base_us), TARGET_US)
                 self.limit += STEP_BYTES * acknowledged * off // (self.limit * TARGET_US)
@@ -160,7 +167,8 @@ class PushWindow:
 
     def _note_lost(self, acknowledged: int, came: int) -> int:
         """How much more is missing now than ever before. Bytes that were overtaken come later."""
-        self._acknowledged += acknowledged
+        # More may have come: some of it twice, or in answers, or so late that it counted as lost.
+        self._acknowledged = max(self._acknowledged + acknowledged, came)
         if came < self._came:  # The peer counts anew.
             self._acknowledged, self._missing = came, 0
         self._came = came
@@ -187,7 +195,7 @@ class PushWindow:
 class Reading:
     """What came over one link, at its other end."""
 
-    came: int = 0
+    _came: int = 0
     """Bytes."""
     _at: int = 0
     """The end of the part that is being read. What was pushed before it was read."""
@@ -198,13 +206,19 @@ class Reading:
     def take(self, at: int, size: int) -> tuple[int, int] | None:
         """This many bytes came, of the part that ends at `at`.
 
-        Return (at, came) if the pusher is to be told how far they were read.
+        Return (at, came) if the pusher is to be told how far they were read. It asks by no bytes of
+        the part that it began last.
         """
-        if at > self._at or at < self._at - RESTARTED_BYTES:
-            self._read, self._at = (self._at, self.came), at
-        self.came += size
-        self._untold += size
-        if self._untold < TAKEN_BYTES:
+        is_asked = at == self._at and not size
+        if at > self._at:
+            self._read, self._at = (self._at, self._came), at
+        self.add(size)
+        if self._untold < TAKEN_BYTES and not is_asked:
             return None
         self._untold = 0
         return self._read
+
+    def add(self, size: int) -> None:
+        """This many bytes came, of whatever part."""
+        self._came += size
+        self._untold += size

@@ -64,7 +64,7 @@ GAUGES = {
     "peers_catching_up": "Members that say they are.",
     "peers_roots_differ": "Members with another root than this node's. Usual under load.",
     "push_in_flight_bytes": "Bytes that were pushed and not answered yet.",
-    "push_windows_full": "Members whose window was full of late. They pull instead.",
+    "push_windows_full": "Members for which too much waited of late. They pull instead.",
 }
 """{name: help} of the figures that rise and fall and have no label."""
 

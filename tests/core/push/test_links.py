@@ -1,62 +1,113 @@
 """How many links stay eager, and which: by what they bring and what is missed on all of them."""
 
+from collections.abc import Iterable, Sequence
 from heapq import heappop, heappush
-from itertools import count
+from itertools import count, cycle, pairwise
 from random import Random
 
 import pytest
 
 from flc_udp.core.liveness.members import Member, alive_row
-from flc_udp.core.push.links import PRUNE_AFTER, PRUNE_PAUSE_US, Links, eager_least
+from flc_udp.core.push.links import (
+    LEAD_US,
+    LOSS_BYTES,
+    LOSS_FOR_US,
+    LOSS_MOST,
+    PRUNE_AFTER,
+    PRUNE_PAUSE_US,
+    PRUNE_PERIOD_MS,
+    Links,
+    eager_least,
+)
 from flc_udp.model.address import Address
-from flc_udp.model.dots import Dot
+from flc_udp.model.block import NO_PARENT, Block, Origin, pack_body, write
 from flc_udp.model.units import MS_US
+from flc_udp.wire.packets import Taken
 
 NODES = [bytes([n]) * 8 for n in range(1, 9)]
-LOG = bytes(8)
+LOG, LOWER, HIGHER = b"log-----", b"log-0---", b"log-----"[::-1]
+PERIOD_US = PRUNE_PERIOD_MS * MS_US
+WALL = 1_700_000_000_000
+BODY = [pack_body("hi")]
+
+
+def block(seq: int, wall: int, log: bytes = LOG) -> Block:
+    """What somebody said at this moment of their clock."""
+    return write(
+        log=log,
+        first=seq,
+        room="lobby",
+        author="ann",
+        wall=wall,
+        stamp=wall << 16 | seq,
+        causes=(),
+        parent=NO_PARENT if seq == 1 else b"p" * len(NO_PARENT),
+        bodies=BODY,
+        origin=Origin(log[::-1], "ann") if seq == 1 else None,
+    )
 
 
 def links() -> Links:
     """A node with eight eager links."""
-    found = Links(8, 65_536)
+    found = Links(8)
     rows = [alive_row(n, 1, Address(f"10.0.0.{n[0]}", 1), "n", 1) for n in NODES]
     found.refill(bytes(7) + b"\xff", [Member(row, 0) for row in rows])
     return found
 
 
+def eager(found: Links, now: int) -> list[bytes]:
+    """The nodes that something is pushed to."""
+    to = found.push((), (), now, receipt=False).to
+    return [node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in to]
+
+
+def bring(found: Links, said: Block, now: int, tellers: Iterable[bytes] = NODES) -> list[bytes]:
+    """Each of these tells it, the first one first. Return those that are pruned for it."""
+    found.heard(said, now)
+    return [
+        node
+        for at, node in enumerate(tellers)
+        if found.brought(node, [said.encoded], now, is_new=at == 0)
+    ]
+
+
 def play(found: Links, rounds: int, missed_of_100: int) -> int:
-    """Every message comes over every eager link, or has to be asked for; how many stay eager."""
+    """Every block comes over every eager link, or has to be asked for; how many stay eager."""
     now = 0
     for number in range(rounds):
-        now += PRUNE_PAUSE_US
-        eager = [
-            node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in found.push(0, (), now)[0]
-        ]
+        now += PERIOD_US
         if number * missed_of_100 % 100 < missed_of_100:
             found.missed(NODES[number % 8], now)
             continue
-        for at, node in enumerate(eager):
-            found.brought(node, Dot(LOG, number + 1), is_new=at == 0, now=now)
-    return len(found.push(0, (), now)[0])
+        bring(found, block(number + 1, now // MS_US), now, eager(found, now))
+    return len(eager(found, now))
 
 
 @pytest.mark.parametrize(
-    ("missed", "eager", "least"),
+    ("missed", "eager", "loss_max", "least"),
     [
-        (0.0, 1, 1),
-        (0.0, 8, 1),
-        (0.03, 1, 1),
-        (0.1, 1, 2),
-        (0.25, 1, 3),
-        (0.0625, 2, 3),
-        (0.0156, 3, 3),
-        (0.9, 1, 4),
-        (1.0, 0, 4),
+        (0.0, 1, LOSS_MOST, 1),
+        (0.0, 8, LOSS_MOST, 1),
+        (0.03, 1, LOSS_MOST, 1),
+        (0.1, 1, LOSS_MOST, 2),
+        (0.25, 1, LOSS_MOST, 3),
+        (0.0625, 2, LOSS_MOST, 3),
+        (0.0156, 3, LOSS_MOST, 3),
+        (0.9, 1, LOSS_MOST, 4),
+        (1.0, 0, LOSS_MOST, 4),
+        (0.9, 1, 0.0, 1),  # A node that is merely slow: nothing is lost on the way.
+        (0.9, 1, 0.05, 1),
+        (0.9, 1, 0.25, 3),
+        (0.0, 1, 1.0, 1),
+        (1.0, 64, 1.0, 4),  # All of what was pushed seems to be lost, and all is missed.
+        (1.0, 0, 1.1, 4),
     ],
 )
-def test_as_many_stay_eager_as_the_loss_wants(missed: float, eager: int, least: int) -> None:
+def test_as_many_stay_eager_as_the_loss_wants(
+    missed: float, eager: int, loss_max: float, least: int
+) -> None:
     """At no loss one, at a quarter three, however many of them it was measured with."""
-    assert least == eager_least(missed, eager)
+    assert least == eager_least(missed, eager, loss_max)
 
 
 def test_where_nothing_is_lost_one_link_stays_eager() -> None:
@@ -71,6 +122,36 @@ def test_where_much_is_missed_more_stay_or_come_back() -> None:
     assert play(found, 200, missed_of_100=25) >= 2
 
 
+@pytest.mark.parametrize(
+    ("came_of_4", "bytes_told", "is_fresh", "stay_eager"),
+    [
+        (4, 4 * LOSS_BYTES, True, 1),
+        (2, 4 * LOSS_BYTES, True, 3),
+        (4, LOSS_BYTES // 2, True, 3),  # It is not known yet.
+        (4, 4 * LOSS_BYTES, False, 3),  # Or not any more.
+    ],
+)
+def test_what_is_missed_is_taken_for_lost_only_as_far_as_windows_measured_losses(
+    came_of_4: int, bytes_told: int, stay_eager: int, *, is_fresh: bool
+) -> None:
+    """A slow node misses much, and more eager links would make it slower."""
+    found, size = links(), 8_192
+    for n in range(1, bytes_told // size + 1):
+        found.push((bytes(size),), NODES[1:], 0, receipt=False)
+        found.taken(NODES[0], Taken(n * size, n * size * came_of_4 // 4, size), 0)
+    for node in NODES[1:]:
+        found.prune(node)
+    now = 0 if is_fresh else LOSS_FOR_US
+    for number in range(64):
+        now += 2 * PERIOD_US  # Two misses in a row would graft a link anyway.
+        if is_fresh:
+            found.taken(NODES[0], Taken(0, 0, size), now)
+        found.missed(NODES[number % 8], now)
+
+    assert len(eager(found, now)) >= stay_eager
+    assert stay_eager > 1 or eager(found, now) == NODES[:1]
+
+
 class Cluster:
     """Links of many nodes, and datagrams that take 1 to 10 ms; nothing is lost, nothing pulled."""
 
@@ -82,25 +163,25 @@ class Cluster:
             members.append(Member(alive_row(self.random.randbytes(8), 1, address, "n", 1), 0))
         self.ids = [member.row.id for member in members]
         self.by_address = {member.row.address: member.row.id for member in members}
-        self.links = {node: Links(8, 65_536) for node in self.ids}
+        self.links = {node: Links(8) for node in self.ids}
         for node, links in self.links.items():
             links.refill(node, [member for member in members if member.row.id != node])
 
-    def tell(self, dot: Dot, now: int) -> tuple[int, int]:
-        """Somebody says a message; by how many it is heard, and in how many copies."""
+    def tell(self, author: bytes, said: Block, now: int) -> tuple[int, int]:
+        """An author says this; by how many it is heard, and in how many copies."""
         order = count()
         heap: list[tuple[int, int, str, bytes, bytes]] = []
 
         def push(sender: bytes, teller: bytes | None, at: int) -> None:
-            for address in self.links[sender].push(0, (teller,), at)[0]:
+            for address in self.links[sender].push((), (teller,), at, receipt=False).to:
                 send(at, "rumor", sender, self.by_address[address])
 
         def send(at: int, what: str, sender: bytes, to: bytes) -> None:
             late = at + self.random.randint(1 * MS_US, 10 * MS_US)
             heappush(heap, (late, next(order), what, sender, to))
 
-        author = self.random.choice(self.ids)
         heard, copies = {author}, 0
+        self.links[author].heard(said, now)
         push(author, None, now)
         while heap:
             at, _, what, sender, node = heappop(heap)
@@ -110,7 +191,9 @@ class Cluster:
             copies += 1
             is_new = node not in heard
             heard.add(node)
-            if self.links[node].brought(sender, dot, is_new=is_new, now=at):
+            if is_new:
+                self.links[node].heard(said, at)
+            if self.links[node].brought(sender, [said.encoded], at, is_new=is_new):
                 send(at, "prune", node, sender)
             if is_new:
                 push(node, sender, at)
@@ -118,23 +201,78 @@ class Cluster:
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_however_many_prune_at_once_nobody_is_cut_off(seed: int) -> None:
-    """From all links to a tree, each message of another author: it reaches all, by rumors alone."""
+@pytest.mark.parametrize("authors", [1, 5, 100])
+def test_however_many_prune_at_once_nobody_is_cut_off(seed: int, authors: int) -> None:
+    """From all links to a tree, whoever speaks: each block reaches all, by rumors alone."""
     cluster = Cluster(100, seed)
+    logs = [cluster.random.randbytes(8) for _ in range(authors)]
+    seqs = dict.fromkeys(logs, 0)
     for number in range(200):
-        log = cluster.random.randbytes(8)
-        heard, copies = cluster.tell(Dot(log, 1), number * 2 * PRUNE_PAUSE_US // 3)
+        log, now = cluster.random.choice(logs), number * PERIOD_US // 3
+        seqs[log] += 1
+        author = cluster.ids[logs.index(log)]
+        heard, copies = cluster.tell(author, block(seqs[log], WALL + now // MS_US, log), now)
         assert heard == 100
     assert copies < 1.25 * 99
 
 
-def test_all_that_is_pruned_goes_by_one_message() -> None:
-    """One in four is pruned by, and by it every link that brought too little; others only count."""
-    found = links()
-    pruned = []
-    for seq in range(1, 2 * PRUNE_AFTER + 1):
-        for node in NODES[: len(found.push(0, (), seq)[0])]:
-            is_new = node == NODES[0]
-            if found.brought(node, Dot(LOG, seq), is_new=is_new, now=seq * PRUNE_PAUSE_US):
-                pruned.append((seq, node))
-    assert pruned == [(8, node) for node in NODES[1:]]
+class TestLead:
+    """All nodes prune by the same blocks: the first of the lead log in each period of its clock."""
+
+    def prunes(self, said: Iterable[tuple[int, Block]]) -> list[int]:
+        """At which of these moments, in ms, a block came by which links are pruned."""
+        found, moments = links(), []
+        for now_ms, each in said:
+            for node in NODES[1:]:
+                found.graft(node)
+                for _ in range(PRUNE_AFTER):
+                    found.brought(node, [], now_ms * MS_US, is_new=False)
+            if pruned := bring(found, each, now_ms * MS_US):
+                assert pruned == NODES[1:]
+                moments.append(now_ms)
+        return moments
+
+    def test_the_first_block_of_each_period(self) -> None:
+        """Every link that brought too little goes lazy by it; by others it only counts."""
+        said = [
+            (now, block(1 + now // 100, WALL - WALL % 300 + now)) for now in range(0, 1_000, 100)
+        ]
+
+        assert self.prunes(said) == [0, 300, 600, 900]
+
+    def test_only_the_lowest_log_that_speaks(self) -> None:
+        """Once it is silent, another one leads, at the latest after two looks."""
+        said = []
+        for now in range(0, 12_000, 100):
+            low = LOWER if now < 3_000 else HIGHER
+            said += [(now, block(1 + now // 100, WALL + now, low))]
+            said += [(now, block(1 + now // 100, WALL + now, LOG))]
+        moments = self.prunes(said)
+        assert set(moments) <= {now for now, _ in said}
+
+        changed = [b - a for a, b in pairwise(moments) if b - a > PRUNE_PERIOD_MS]
+        assert len(changed) <= 1
+        assert all(pause <= 2 * LEAD_US // MS_US for pause in changed)
+
+    @pytest.mark.parametrize("jump_ms", [-3_600_000, -300, -100, 100, 300, 3_600_000, 1 << 40])
+    def test_a_clock_that_jumps_costs_one_prune_more_at_most(self, jump_ms: int) -> None:
+        """Periods are told apart, and not ordered."""
+        said = [
+            (now, block(1 + now // 100, WALL + now + (jump_ms if now >= 1_000 else 0)))
+            for now in range(0, 2_000, 100)
+        ]
+
+        assert 6 <= len(self.prunes(said)) <= 9
+
+    @pytest.mark.parametrize("walls", [[0], range(0, 1 << 40, 10_000), [0, 10_000]])
+    def test_the_clock_of_an_insider_prunes_seldom_or_never(self, walls: Sequence[int]) -> None:
+        """One who has the key speaks under the lowest id there is, by any clock at all.
+
+        Prunes that come too soon after others would cut nodes off. Those that never come cost
+        copies, until that one is silent.
+        """
+        clock = cycle(walls)
+        said = [(now, block(1 + now, next(clock), bytes(8))) for now in range(0, 3_000, 10)]
+        moments = self.prunes(said)
+
+        assert all(b - a >= PRUNE_PAUSE_US // MS_US for a, b in pairwise(moments))

@@ -121,7 +121,7 @@ def test_a_base_that_nobody_needs_any_more_is_no_deadline_for_ever() -> None:
     shared = Shared(settings, Standing({}), Random(0))
     members = MemberTable(me, settings, shared.drops, now)
     members.apply(bob, now)
-    causal, links = Causal(History(), 1_000, 1 << 20, shared.drops), Links(8, 65_536)
+    causal, links = Causal(History(), 1_000, 1 << 20, shared.drops), Links(8)
     repair = AntiEntropy(shared, causal, members, links, now)
     assert repair.is_idle
     repair.adoption.take.begin(BOB, 7, now)

@@ -7,7 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.wanted_log import FAILURES_MAX, FAILURES_QUICK, TELLERS_MAX
+from flc_udp.core.repair.wanted_log import (
+    FAILURES_MAX,
+    FAILURES_QUICK,
+    FLOWS_MAX_US,
+    FLOWS_US,
+    TELLERS_MAX,
+)
 from flc_udp.core.repair.wants import PULLS_MAX, WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
 from flc_udp.model.errors import Drop
@@ -30,6 +36,8 @@ class Puller:
         self.drops: Counter[Drop] = Counter()
         self.wants = Wants(self.gaps, TIMEOUT_US, TIMEOUT_US, self.drops)
         self.heads: dict[bytes, int] = {}
+        self.gaps_of: dict[bytes, list[tuple[int, int]]] = {}
+        """Where more than a head is held."""
         self.looks = 0
         self.now = 0
         self._nonce = 0
@@ -37,6 +45,8 @@ class Puller:
     def gaps(self, log: bytes, upper: int) -> Spans:
         """What is missing up to there."""
         self.looks += 1
+        if log in self.gaps_of:
+            return Spans([(a, min(b, upper)) for a, b in self.gaps_of[log] if a <= upper])
         head = self.heads.get(log, 0)
         return Spans([(head + 1, upper)] if upper > head else [])
 
@@ -136,6 +146,94 @@ def test_at_most_so_many_peers_are_asked_at_once() -> None:
     puller.end(1, ANN)
 
     assert [PEERS[PULLS_MAX]] == list(puller.ask())
+
+
+class TestFlow:
+    """What the tree brings in order is not asked for."""
+
+    def told(self, upper: int = 9) -> Puller:
+        """Five of a log are here, and somebody holds more."""
+        puller = Puller()
+        puller.heads[log(1)] = 5
+        puller.wants.add(log(1), upper, ANN, 10_000)
+        return puller
+
+    def flow(self, puller: Puller, until: int, every_us: int, step: int = 1) -> list[int]:
+        """The tree goes on. Return the moments at which something was asked for."""
+        asked = []
+        while puller.now < until:
+            puller.now += every_us
+            puller.heads[log(1)] += step
+            puller.wants.flowed(log(1), puller.now)
+            if puller.ask():
+                asked.append(puller.now)
+        return asked
+
+    def test_while_it_flows_nothing_is_asked_for_or_counted(self) -> None:
+        """However long that goes on, if each mark is reached within a second."""
+        puller = self.told()
+        for upper in range(40, 4_000, 40):
+            puller.wants.add(log(1), upper, ANN, puller.now)
+            assert self.flow(puller, puller.now + 40 * 1_000, 1_000) == []
+        assert puller.wants.to_go == 0
+
+        puller.heads[log(1)] = 3_960
+        puller.now += FLOWS_US
+        assert puller.ask() == {}
+        assert puller.wants.is_idle
+
+    def test_once_it_stands_still_the_rest_is_asked_for(self) -> None:
+        """The last ones may be lost: nothing that comes later shows it."""
+        puller = self.told(9)
+        assert self.flow(puller, 12_000, 4_000) == []
+        while not (asked := puller.ask()):
+            puller.sleep()
+
+        assert asked == {ANN: (1, [log(1)])}
+        assert puller.now <= 12_000 + FLOWS_US
+        assert puller.wants.to_go == 1
+
+    def test_a_gap_is_asked_for_though_the_tree_brings_later_ones(self) -> None:
+        """Those that are held back show that it is missing."""
+        puller = self.told(9)
+        puller.wants.flowed(log(1), 9_000)
+        puller.gaps_of[log(1)] = [(6, 7)]
+        puller.now = 10_000
+
+        assert puller.ask() == {ANN: (1, [log(1)])}
+
+    def test_what_stays_behind_a_mark_for_a_second_is_asked_for(self) -> None:
+        """A tree that is so slow, or a teller of more than there is, is not waited for."""
+        puller = self.told(1 << 52)
+        asked = self.flow(puller, 2 * FLOWS_MAX_US, 10_000)
+
+        assert FLOWS_MAX_US <= asked[0] <= FLOWS_MAX_US + FLOWS_US
+
+    def test_a_teller_of_more_than_there_is_costs_the_log_no_repair(self) -> None:
+        """An insider says 2^53: a real gap is asked for all the same, of an honest one, too."""
+        puller = self.told(1 << 53)
+        puller.wants.add(log(1), 9, BOB, 10_000)
+        puller.gaps_of[log(1)] = [(6, 7), (10, 1 << 53)]
+        puller.wants.flowed(log(1), 9_000)
+        puller.now, asked = 10_000, []
+        for _ in range(4):
+            asked += list(puller.ask())
+            puller.sleep()
+
+        assert set(asked[:2]) == {ANN, BOB}
+
+    def test_a_want_ends_though_a_teller_lies_for_ever(self) -> None:
+        """It is given up when nobody brings any of it, flow or not."""
+        puller = self.told(1 << 53)
+        assert self.flow(puller, 2 * FLOWS_MAX_US, 10_000)
+        for _ in range(4 * FAILURES_MAX):
+            if puller.wants.wake_at == NEVER:
+                break
+            puller.sleep()
+            puller.ask()
+
+        assert puller.wants.to_go == 0
+        assert puller.wants.is_idle
 
 
 def test_logs_of_one_teller_share_its_pull() -> None:
