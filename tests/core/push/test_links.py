@@ -252,9 +252,9 @@ class TestLead:
         assert moments[0] < PRUNE_PERIOD_MS
         assert moments[-1] >= 12_000 - PRUNE_PERIOD_MS
 
-        changed = [b - a for a, b in pairwise(moments) if b - a > PRUNE_PERIOD_MS]
-        assert len(changed) <= 1
-        assert all(pause <= 2 * LEAD_US // MS_US for pause in changed)
+        changed = [b - a for a, b in pairwise(moments) if b - a > 1.5 * PRUNE_PERIOD_MS]
+        assert len(changed) == 1
+        assert changed[0] <= 2 * LEAD_US // MS_US
 
     @pytest.mark.parametrize("jump_ms", [-3_600_000, -300, -100, 100, 300, 3_600_000, 1 << 40])
     def test_a_clock_that_jumps_costs_one_prune_more_at_most(self, jump_ms: int) -> None:
