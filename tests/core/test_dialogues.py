@@ -320,6 +320,21 @@ class TestRepair:
         assert bob.shown == ["hi"]
         assert sum(bob.facts.drops.values()) == 1
 
+    def test_what_flows_is_not_pulled(self) -> None:
+        """Somebody tells of more, and the tree brings it in order for longer than any grace."""
+        talk = pair()
+        ann, bob = talk["ann"], talk["bob"]
+        talk.lose(Rumor)
+        said = [talk.say("ann", str(number)) for number in range(100)]
+        bob.hear(ann, Have(False, (said[-1].dot,)))
+        for block in said:
+            bob.hear(ann, Rumor(False, 0, (block.encoded,)))
+            bob.carry_out()
+            talk.run(5)
+
+        assert len(bob.shown) == 100
+        assert talk.sent["Pull"] == 0
+
 
 class TestLiveness:
     def test_who_does_not_answer_is_suspected_and_dies(self) -> None:
@@ -893,6 +908,19 @@ class TestLargeBodies:
         assert len(talk["bob"].shown) == 1_000
         assert talk.sent["Taken"] > 100
         assert talk.sent["Pull"] == talk.sent["Prune"] == 0
+
+    def test_what_says_where_pieces_end_is_no_duplicate(self) -> None:
+        """A rumor without blocks brings nothing new, and its link is not pruned for that."""
+        talk = trio()
+        ann, bob, cyd = talk.parties
+        talk.cut("bob")
+        block = talk.say("ann", "hi")
+        bob.hear(ann, Rumor(False, 1, (block.encoded,)))
+        bob.hear(cyd, *(Rumor(False, at, ()) for at in range(20)))
+        bob.hear(cyd, Rumor(False, 20, (block.encoded,)))
+        bob.carry_out()
+
+        assert talk.sent["Prune"] == 0
 
     @pytest.mark.parametrize("seed", range(4))
     def test_lost_pieces_are_asked_for_by_number(self, seed: int) -> None:

@@ -25,7 +25,7 @@ from flc_udp.model.units import MS_US
 from flc_udp.wire.packets import Taken
 
 NODES = [bytes([n]) * 8 for n in range(1, 9)]
-LOG, LOWER, HIGHER = b"log-----", b"log-0---", b"log-----"[::-1]
+LOG, LOWER, HIGHER = b"log-----", b"a-------", b"z-------"
 PERIOD_US = PRUNE_PERIOD_MS * MS_US
 WALL = 1_700_000_000_000
 BODY = [pack_body("hi")]
@@ -123,16 +123,17 @@ def test_where_much_is_missed_more_stay_or_come_back() -> None:
 
 
 @pytest.mark.parametrize(
-    ("came_of_4", "bytes_told", "is_fresh", "stay_eager"),
+    ("came_of_4", "bytes_told", "pause_us", "is_fresh", "stay_eager"),
     [
-        (4, 4 * LOSS_BYTES, True, 1),
-        (2, 4 * LOSS_BYTES, True, 3),
-        (4, LOSS_BYTES // 2, True, 3),  # It is not known yet.
-        (4, 4 * LOSS_BYTES, False, 3),  # Or not any more.
+        (4, 4 * LOSS_BYTES, 0, True, 1),
+        (2, 4 * LOSS_BYTES, 0, True, 3),
+        (4, LOSS_BYTES // 2, 0, True, 3),  # It is not known yet.
+        (4, 4 * LOSS_BYTES, LOSS_FOR_US, False, 3),  # Or not any more.
+        (4, 4 * LOSS_BYTES, LOSS_FOR_US, True, 3),  # Or not again.
     ],
 )
 def test_what_is_missed_is_taken_for_lost_only_as_far_as_windows_measured_losses(
-    came_of_4: int, bytes_told: int, stay_eager: int, *, is_fresh: bool
+    came_of_4: int, bytes_told: int, pause_us: int, stay_eager: int, *, is_fresh: bool
 ) -> None:
     """A slow node misses much, and more eager links would make it slower."""
     found, size = links(), 8_192
@@ -141,7 +142,7 @@ def test_what_is_missed_is_taken_for_lost_only_as_far_as_windows_measured_losses
         found.taken(NODES[0], Taken(n * size, n * size * came_of_4 // 4, size), 0)
     for node in NODES[1:]:
         found.prune(node)
-    now = 0 if is_fresh else LOSS_FOR_US
+    now = pause_us
     for number in range(64):
         now += 2 * PERIOD_US  # Two misses in a row would graft a link anyway.
         if is_fresh:
@@ -248,11 +249,12 @@ class TestLead:
             said += [(now, block(1 + now // 100, WALL + now, low))]
             said += [(now, block(1 + now // 100, WALL + now, LOG))]
         moments = self.prunes(said)
-        assert set(moments) <= {now for now, _ in said}
+        assert moments[0] < PRUNE_PERIOD_MS
+        assert moments[-1] >= 12_000 - PRUNE_PERIOD_MS
 
-        changed = [b - a for a, b in pairwise(moments) if b - a > PRUNE_PERIOD_MS]
-        assert len(changed) <= 1
-        assert all(pause <= 2 * LEAD_US // MS_US for pause in changed)
+        changed = [b - a for a, b in pairwise(moments) if b - a > 1.5 * PRUNE_PERIOD_MS]
+        assert len(changed) == 1
+        assert changed[0] <= 2 * LEAD_US // MS_US
 
     @pytest.mark.parametrize("jump_ms", [-3_600_000, -300, -100, 100, 300, 3_600_000, 1 << 40])
     def test_a_clock_that_jumps_costs_one_prune_more_at_most(self, jump_ms: int) -> None:

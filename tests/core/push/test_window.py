@@ -164,11 +164,27 @@ class TestSize:
     def test_one_that_is_not_used_stays_as_it_is(self) -> None:
         """What a peer could take is not known by what is a little."""
         window = PushWindow()
-        for n in range(1, 1_000):
-            window.push(rumor(n), 1, n)
+        for n in range(1_000, 1_000_000, 1_000):
+            window.push(rumor(n), 1_000, n)
             window.taken(n, n, 1 << 20, n)
 
         assert window.limit == FIRST_BYTES
+
+    def test_late_is_later_than_on_the_shortest_way_of_late(self) -> None:
+        """The first answers may have been late, too; and a longer way is believed after a while."""
+        window, at, now = PushWindow(), 0, 0
+        for delay_us, rounds, is_less in [
+            (200 * MS_US, 10, False),
+            (10 * MS_US, 3, False),
+            (200 * MS_US, 10, True),
+            (200 * MS_US, 150, True),
+            (200 * MS_US, 40, False),
+        ]:
+            was = window.limit
+            for _ in range(rounds):
+                now += 300 * MS_US
+                at = self.round(window, at, now, delay_us, 1 << 20)
+            assert (window.limit < was or window.limit == LEAST_BYTES) == is_less
 
     def test_what_was_lost_halves_it_once_in_a_while(self) -> None:
         """A burst of losses is one sign of one full buffer."""
