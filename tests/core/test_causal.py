@@ -40,10 +40,10 @@ def story_of(steps: Iterable[tuple[str, str, int | None, int]]) -> Story:
 
 
 def causal(
-    messages_max: int = PLENTY, bytes_max: int = 1 << 30, drops: Counter[Drop] | None = None
+    blocks_max: int = PLENTY, bytes_max: int = 1 << 30, drops: Counter[Drop] | None = None
 ) -> Causal:
     """A newborn with room for so much that comes early; it counts in `drops`."""
-    return Causal(History(), messages_max, bytes_max, Counter() if drops is None else drops)
+    return Causal(History(), blocks_max, bytes_max, Counter() if drops is None else drops)
 
 
 def tell(replica: Causal, blocks: Iterable[Block]) -> list[Block]:
@@ -150,14 +150,15 @@ def test_an_overflow_costs_a_later_pull_and_nothing_else(
 ) -> None:
     """However small the hold-back, telling again what is missing decides everything, once."""
     story = story_of(steps)
-    replica = causal(messages_max=room)
+    replica = causal(blocks_max=room)
     decided: list[Block] = []
     for _ in range(len(story.said) + 1):
         for block in shuffled(story.said, random):
             decided += tell(replica, [block])
 
             held = [arrival.block for arrival in replica.held.values()]
-            assert len(dots(held)) == replica.held_messages <= room
+            assert len(held) <= room
+            assert len(dots(held)) == replica.held_messages
             assert sum(len(block.encoded) for block in held) == replica.held_bytes
 
     check_order(story, decided)
@@ -170,7 +171,7 @@ def test_an_overflow_drops_the_latest_stamps() -> None:
     story = Story()
     said = [story.say("ann") for _ in range(20)]
     drops = Counter[Drop]()
-    replica = causal(messages_max=16, drops=drops)
+    replica = causal(blocks_max=16, drops=drops)
     for block in said[:0:-1]:
         replica.offer(Arrival(block))
 
@@ -180,7 +181,7 @@ def test_an_overflow_drops_the_latest_stamps() -> None:
 
 
 def test_an_overflow_of_bytes_drops_too() -> None:
-    """The hold-back is bounded in bytes as well as in messages."""
+    """The hold-back is bounded in bytes as well as in blocks."""
     story = Story()
     said = [story.say("ann", body="x" * 1_000) for _ in range(20)]
     drops = Counter[Drop]()
@@ -194,22 +195,22 @@ def test_an_overflow_of_bytes_drops_too() -> None:
     assert Dot(log_of("ann"), 2) in replica.held
 
 
-def test_both_bounds_are_for_messages_and_not_for_blocks() -> None:
-    """Blocks of five messages: sixteen messages are three of them, and half is reached with two."""
+def test_the_bound_is_for_blocks_and_not_for_messages() -> None:
+    """Blocks of five messages count as one each, and half is reached with the third of four."""
     story = Story()
     said = [story.say("ann", "lobby", *"abcde") for _ in range(20)]
     drops = Counter[Drop]()
-    replica = causal(messages_max=16, drops=drops)
+    replica = causal(blocks_max=4, drops=drops)
     halves = []
-    for block in said[1:5]:
+    for block in said[1:6]:
         replica.offer(Arrival(block))
         halves.append((replica.held_messages, replica.is_half_full))
 
-    # The fourth is one too many. Of those that stay, a part of the bound is left free.
-    assert halves == [(5, False), (10, True), (15, True), (10, True)]
-    assert drops == {Drop.HOLDBACK_OVERFLOW: 2}
-    assert sorted(replica.held) == [block.dot for block in said[1:3]]
-    assert replica.held_bytes == sum(len(block.encoded) for block in said[1:3])
+    # The fifth is one too many: the latest goes.
+    assert halves == [(5, False), (10, False), (15, True), (20, True), (20, True)]
+    assert drops == {Drop.HOLDBACK_OVERFLOW: 1}
+    assert sorted(replica.held) == [block.dot for block in said[1:5]]
+    assert replica.held_bytes == sum(len(block.encoded) for block in said[1:5])
 
 
 @pytest.mark.parametrize("seq", [1, 2, 3])
@@ -248,7 +249,7 @@ def test_what_was_shed_leaves_no_memory() -> None:
     said: list[Block] = []
     for seq in range(1, 5_001):
         said.append(successor(said[-1] if said else None, seq))
-    replica = causal(messages_max=64)
+    replica = causal(blocks_max=64)
     tracemalloc.start()
     try:
         tell(replica, said[:0:-1])
@@ -264,7 +265,7 @@ def test_what_was_shed_can_wait_again() -> None:
     """A message dropped by an overflow is decided when it comes back, and decided once."""
     story = Story()
     said = [story.say("ann") for _ in range(8)]
-    replica = causal(messages_max=4)
+    replica = causal(blocks_max=4)
     tell(replica, said[:0:-1])
     tell(replica, said[:0:-1])
     decided = tell(replica, said) + tell(replica, said)

@@ -16,7 +16,7 @@ from tests.daemon.cluster import Cluster, Node
 SAYS = 60
 BODIES = 100
 
-SMALL_COMMITS = {"FLC_COMMIT_MESSAGES_MAX": "300"}
+SMALL_COMMITS = {"FLC_COMMIT_BLOCKS_MAX": "10"}
 """So that a kill comes between two commits of what was said at once."""
 
 

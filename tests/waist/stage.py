@@ -65,6 +65,9 @@ class Stage(ListGround):
         self.begun.append(batch)
         self.trace.append(("commit", bodies_of(batch.blocks)))
 
+    def answered(self) -> None:
+        """Each post was told already."""
+
     def show(self, deliver: Deliver) -> None:
         """Add it to the trace."""
         self.trace.append(("show", (deliver.position, *bodies_of(deliver.blocks))))

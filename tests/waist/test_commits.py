@@ -136,18 +136,17 @@ class TestStart:
             ([[100]] * 7, [3, 3, 1]),
             ([[400], [400], [400]], [2, 1]),
             ([[900], [900], [300]], [1, 1, 1]),
-            ([[10, 10], [10], [10]], [2, 1]),
-            ([[10], [10, 10], [10, 10]], [2, 1]),
+            ([[10, 10], [10], [10], [10, 10]], [3, 1]),
             # One that is larger than a transaction may be goes alone, and never not at all.
             ([[5_000], [100], [100]], [1, 2]),
             ([[100], [5_000], [100]], [1, 1, 1]),
-            ([[10] * 9, [10], [10] * 4], [1, 1, 1]),
+            ([[10] * 9, [10], [10] * 4], [3]),
         ],
     )
-    def test_a_batch_is_bounded_in_messages_and_bytes(
+    def test_a_batch_is_bounded_in_blocks_and_bytes(
         self, monkeypatch: pytest.MonkeyPatch, sizes: list[list[int]], batches: list[int]
     ) -> None:
-        """Three messages, and about a thousand bytes; blocks stay whole, and the order is kept."""
+        """Three blocks, and about a thousand bytes; the order is kept."""
         monkeypatch.setattr(module, "BATCH_BYTES_MAX", 1_100)
         bench = Bench(commit_blocks_max=3, commit_pause_ms=0)
         decided = [b for block in sizes for b in bench.decide(1, *("x" * size for size in block))]

@@ -34,7 +34,7 @@ from tests.waist.stage import BOB, Stage, stage
 
 class TestOrder:
     def test_commit_send_show(self) -> None:
-        """What is said is durable first, then told to others and its author, then shown."""
+        """What is said is durable first, then its author is told, then others, then it is shown."""
         ann = stage()
         ann.say("hi")
         ann.turn()
@@ -45,8 +45,8 @@ class TestOrder:
 
         assert ann.trace == [
             ("commit", ("hi",)),
-            ("sent", "Rumor"),
             ("answer", "durable"),
+            ("sent", "Rumor"),
             ("show", (1, "hi")),
         ]
 

@@ -535,8 +535,8 @@ def test_a_failed_commit_leaves_what_was_durable_before_it(
 
 def test_a_post_that_was_cut_by_a_failure_is_said_in_part() -> None:
     """Two batches are durable and the third is not: the rest is named, and can be said again."""
-    ann = stage(commit_blocks_max=2, commit_pause_ms=0)
-    post = ann.say(*(f"{n}".ljust(500) for n in range(10)), once=("client", 1))
+    ann = stage(commit_blocks_max=1, commit_pause_ms=0)
+    post = ann.say(*(f"{n}".ljust(450) for n in range(10)), once=("client", 1))
     ann.turn()
     for first in (1, 3):
         (batch,) = ann.commits
