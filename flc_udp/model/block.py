@@ -49,9 +49,6 @@ ARRAY_HEAD = bytes((0x90 | FIELDS,))
 FIXARRAY_MAX = 15
 """The header of an array of more items has 3 bytes, else 1."""
 
-BODY_HEAD_BYTES = 5
-"""msgpack puts this many bytes before a long text."""
-
 _new = tuple.__new__
 """A named tuple's own constructor costs two to four times as much."""
 
@@ -106,17 +103,17 @@ def hash_of(encoded: bytes) -> bytes:
     return blake2b(encoded, digest_size=config.HASH_BYTES).digest()
 
 
-def pack_body(body: str | bytes) -> bytes:
-    """Pack a body as it stands in a block; raises FlcError if no block may have it."""
+def pack_body(body: str | bytes, bytes_max: int = config.BODY_BYTES_MAX) -> bytes:
+    """Pack a body as it stands in a block; raises FlcError if it is too long, or no Unicode."""
     try:
         packed: bytes = _pack(body)
     except UnicodeEncodeError as error:
         raise FlcError("body is not valid Unicode text", "say it as bytes") from error
-    if len(packed) > config.BODY_BYTES_MAX + BODY_HEAD_BYTES:
-        size = len(packed) - BODY_HEAD_BYTES
-        raise FlcError(
-            f"body has {size} bytes, allowed are {config.BODY_BYTES_MAX}", "send it in parts"
-        )
+    if len(packed) > bytes_max:  # With the header before it, which is at most 5 bytes.
+        size = len(body.encode() if isinstance(body, str) else body)
+        if size > bytes_max:
+            hint = "send it in parts, or raise body_bytes_max on this node (at most 1 MiB)"
+            raise FlcError(f"body has {size} bytes, allowed are {bytes_max}", hint)
     return packed
 
 
@@ -200,7 +197,7 @@ def decode(encoded: bytes) -> Block:  # noqa: C901, PLR0912  # all that is check
         raise Malformed(Drop.BLOCK_STAMP_OUT_OF_RANGE)
     if type(log) is not bytes or len(log) != config.ID_BYTES:
         raise Malformed(Drop.BLOCK_LOG_NOT_AN_ID)
-    if not _begins_with(encoded, log):
+    if peek_dot(encoded) != (log, first):
         raise Malformed(Drop.BLOCK_WITHOUT_DOT)
     if type(parent) is not bytes or len(parent) != config.HASH_BYTES:
         raise Malformed(Drop.BLOCK_PARENT_NOT_A_HASH)
@@ -216,19 +213,8 @@ def decode(encoded: bytes) -> Block:  # noqa: C901, PLR0912  # all that is check
     is_first = first == 1 or parent == NO_PARENT
     read_origin = _read_origin(origin, first, parent) if is_first or origin is not None else None
     digest = blake2b(encoded, digest_size=config.HASH_BYTES).digest()
-    fields = (
-        log,
-        first,
-        first + len(bodies) - 1,
-        room,
-        author,
-        wall,
-        stamp,
-        causes,
-        parent,
-        bodies,
-    )
-    return _new(Block, (*fields, read_origin, encoded, digest))
+    head = (log, first, first + len(bodies) - 1, room, author, wall, stamp, causes, parent)
+    return _new(Block, (*head, bodies, read_origin, encoded, digest))
 
 
 def _no_extension(_code: int, _data: bytes) -> None:
@@ -252,15 +238,6 @@ def _check_body(body: object) -> None:
 def _read_causes(flat: object, log: bytes) -> tuple[Dot, ...]:
     if type(flat) is not tuple or len(flat) % 2 or len(flat) > 2 * config.CAUSES_MAX:
         raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
-    if len(flat) == 2:  # noqa: PLR2004  # one dot, as nearly all that have any
-        cause_log, seq = flat
-        if type(cause_log) is not bytes or len(cause_log) != config.ID_BYTES:
-            raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
-        if type(seq) is not int or not 0 < seq < config.SEQ_LIMIT:
-            raise Malformed(Drop.BLOCK_CAUSES_NOT_DOTS)
-        if cause_log == log:
-            raise Malformed(Drop.BLOCK_CAUSES_OUT_OF_ORDER)
-        return (_new(Dot, flat),)
     causes = []
     previous = b""
     parts = iter(flat)
@@ -309,13 +286,6 @@ def peek_dot(encoded: bytes) -> Dot | None:
         return None
     seq = int.from_bytes(encoded[_SEQ_AT + 1 : _SEQ_AT + 1 + width], "big")
     return _new(Dot, (encoded[_LOG_AT:_SEQ_AT], seq))
-
-
-def _begins_with(encoded: bytes, log: bytes) -> bool:
-    """Whether `peek_dot` would find the dot that was decoded: no field of it is written longer."""
-    first = encoded[_SEQ_AT]
-    is_plain = first < 0x80 or first in _SEQ_WIDTHS  # noqa: PLR2004  # msgpack positive fixint
-    return is_plain and encoded[1:_SEQ_AT] == b"\xc4\x08" + log
 
 
 def stamp_of(encoded: bytes) -> int:

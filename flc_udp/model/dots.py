@@ -69,6 +69,9 @@ class Spans:
         """Add the integers from `low` to `high`, both included, or `low` alone."""
         high = low if high is None else high
         assert low <= high
+        if self._highs and low == self._highs[-1] + 1:  # Most sets grow at their end.
+            self._highs[-1] = high
+            return
         first = bisect_left(self._highs, low - 1)
         last = bisect_right(self._lows, high + 1)
         if first < last:

@@ -121,8 +121,7 @@ class Posts:
         post.places = places = []
         for place, body in enumerate(post.bodies):
             try:
-                check_size(body, self.body_bytes_max)
-                packed.append(pack_body(body))
+                packed.append(pack_body(body, self.body_bytes_max))
             except FlcError as error:
                 post.error = post.error or error
             else:
@@ -172,15 +171,3 @@ class Posts:
 def _refuse(post: Post, refusal: FlcError) -> None:
     post.error = refusal
     post.done()
-
-
-def check_size(body: str | bytes, limit: int) -> None:
-    """Raise FlcError for a body of more than `limit` bytes, which is this node's own setting."""
-    if len(body) * 4 <= limit:  # A character is at most 4 bytes: only long texts are measured.
-        return
-    size = len(body.encode("utf-8", "replace")) if isinstance(body, str) else len(body)
-    if size > limit:
-        raise FlcError(
-            f"body has {size} bytes, allowed are {limit}",
-            "send it in parts, or raise body_bytes_max on this node (at most 1 MiB)",
-        )

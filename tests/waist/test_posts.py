@@ -22,7 +22,7 @@ from flc_udp.model.units import MS_US
 from flc_udp.waist import admission
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.ports import Batch, Once
-from flc_udp.waist.posts import OVERHEAD_BYTES, PAUSE_US, Posts, check_size
+from flc_udp.waist.posts import OVERHEAD_BYTES, PAUSE_US, Posts
 from flc_udp.wire.packets import Rumor, Taken
 from tests.model.stories import Story
 from tests.waist.ground import WALL, Said
@@ -99,10 +99,10 @@ class TestSize:
         """The limit itself is allowed; the error names both numbers and what helps."""
         body = unit * count
         if size <= LIMIT:
-            check_size(body, LIMIT)
+            pack_body(body, LIMIT)
             return
         with pytest.raises(FlcError) as refused:
-            check_size(body, LIMIT)
+            pack_body(body, LIMIT)
 
         assert str(refused.value) == f"body has {size} bytes, allowed are {LIMIT}"
         assert "body_bytes_max" in refused.value.hint
