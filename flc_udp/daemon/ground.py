@@ -171,7 +171,8 @@ class LoopGround:
             self.node.committed(batch, first_position)
 
         append = partial(self._log.append, batch.blocks, batch.once, batch.wall)
-        self._write(append, done, self.node.commit_failed, here=at_once and not self._writes)
+        at_once = at_once and not self._writes
+        self._write(append, done, self.node.commit_failed, here=at_once)
 
     def recover(self) -> None:
         """Open the log anew and read what it holds."""
@@ -216,7 +217,7 @@ class LoopGround:
 
     def _write(
         self,
-        write: Callable[[], Result],
+        write: Callable[..., Result],
         done: Callable[[Result], None],
         failed: Callable[[str], None],
         *,
@@ -224,25 +225,26 @@ class LoopGround:
     ) -> None:
         """Do a write in the writer thread, then go on with its result, or with why it failed.
 
-        With `here` the loop itself does it now, so that whatever is written next comes after it.
-        The Node is told when it has ended this turn.
+        With `here` the loop itself does it now, so that whatever is written next comes after it,
+        unless another process is writing. The Node is told when it has ended this turn.
         """
 
-        def attempt() -> Callable[[], None]:
+        def attempt(**how: bool) -> Callable[[], None] | None:
             try:
-                return partial(done, write())
+                return partial(done, write(**how))
             except StoreFailed as error:
-                return partial(failed, str(error))
+                return None if how and error.is_busy else partial(failed, str(error))
 
-        def end(told: Callable[[], None]) -> None:
+        def end(told: Callable[[], None] | None) -> None:
+            assert told is not None, "only an attempt that does not wait comes to nothing"
             self._writes -= 1
             self._wrote.set()
             told()
             self._end_turn()
 
         self._writes += 1
-        if here:
-            self._loop.call_soon(end, attempt())
+        if here and (told := attempt(waits=False)) is not None:
+            self._loop.call_soon(end, told)
         else:
             written = self._loop.run_in_executor(self._writer, attempt)
             written.add_done_callback(lambda future: end(future.result()))

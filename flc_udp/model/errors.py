@@ -119,5 +119,7 @@ class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed 
     Nothing of the operation was kept. The text names what was tried, and what SQLite says.
     """
 
-    def __init__(self, operation: str, problem: str) -> None:
+    def __init__(self, operation: str, problem: str, *, is_busy: bool = False) -> None:
         super().__init__(f"{operation}: {problem}")
+        self.is_busy = is_busy
+        """Whether another process was writing, so that nothing was even begun."""

@@ -20,7 +20,7 @@ from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
 LIBRARY_LEAST = (3, 33)
 """The oldest SQLite that will do, of 2020: it has `UPDATE … FROM`."""
 
-BUSY_TIMEOUT_S = 5.0
+BUSY_TIMEOUT_MS = 5_000
 """A statement waits this long for another process (a backup, a shell) that holds a lock."""
 
 WAL_BYTES_KEPT = 64 << 20
@@ -75,7 +75,7 @@ def connect(path: Path, parameters: str) -> sqlite3.Connection:
     return sqlite3.connect(
         f"{path.absolute().as_uri()}?{parameters}",
         uri=True,
-        timeout=BUSY_TIMEOUT_S,
+        timeout=BUSY_TIMEOUT_MS / 1_000,
         isolation_level=None,  # Transactions are begun and ended by `atomic` alone.
         check_same_thread=False,  # One thread at a time, but not always the one that opened it.
     )

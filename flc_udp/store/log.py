@@ -21,7 +21,7 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
-from flc_udp.store.connections import connect, open_writer
+from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
@@ -85,17 +85,26 @@ class Log:
         blocks: Sequence[Block],
         once: Sequence[tuple[str, int, Dot]] = (),
         wall: Millis = EPOCH,
+        *,
+        waits: bool = True,
     ) -> int:
         """Commit `blocks` in their order, each its log's next.
 
         Return the position of the first message; all others follow without gaps. `once` is
         (client, n, dot), with n rising for each client. The blocks arrive at `wall`. Raises
-        StoreFailed, and then nothing is kept.
+        StoreFailed, and then nothing is kept. Without `waits` that is at once if another process
+        is writing, and the failure says so.
         """
-        with self._writing("append") as memory, atomic(self._connection):
-            first = memory.position + 1
-            memory.append(blocks, wall)
-            write_once(self._connection, once)
+        if not waits:
+            self._connection.execute("PRAGMA busy_timeout = 0")
+        try:
+            with self._writing("append") as memory, atomic(self._connection):
+                first = memory.position + 1
+                memory.append(blocks, wall)
+                write_once(self._connection, once)
+        finally:
+            if not waits:
+                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         return first
 
     def retain(

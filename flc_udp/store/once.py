@@ -32,7 +32,7 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
 
     def __init__(self, client: str, n: int) -> None:
         super().__init__(
-            f"number {n} of client {client!r} is too old: whether it was said is not remembered",
+            f"number {n} of client {client!r} is too old, or was refused: no message is remembered",
             f"a client's numbers rise, and only its last {ONCE_REMEMBERED} are remembered",
         )
 

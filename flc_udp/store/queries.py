@@ -41,7 +41,8 @@ def failing(operation: str) -> Iterator[None]:
     try:
         yield
     except sqlite3.Error as error:
-        raise StoreFailed(operation, str(error)) from error
+        is_busy = getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_BUSY
+        raise StoreFailed(operation, str(error), is_busy=is_busy) from error
     except Malformed as error:
         problem = f"a block cannot be read, and `flc fsck` tells which: {error}"
         raise StoreFailed(operation, problem) from error

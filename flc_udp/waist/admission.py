@@ -76,11 +76,12 @@ class Admission:
     def took(self, messages: int, waiting: int) -> None:
         """So many messages were taken, and this many posts still wait.
 
-        A post is taken as a whole, so it may be more than was allowed: it is saved up afterwards.
+        A post is taken as a whole, so it may be more than was allowed: it is saved up afterwards,
+        for a second at most.
         """
         self._taken += messages
         if self.rate < RATE_MOST:
-            self._allowed -= messages
+            self._allowed = max(self._allowed - messages, -self.rate)
             self._is_wanted |= waiting > 0 and self._allowed < 1
 
     def _look(self, now: Micros, behind: int) -> None:

@@ -38,11 +38,13 @@ AT_ONCE_BYTES_MAX = 4_096
 back, which costs more than such a commit itself."""
 
 AT_ONCE_US_MAX = 2 * MS_US
-"""It is made so if commits took at most this long lately, because the node stands still meanwhile.
-"""
+"""The node stands still meanwhile, so small commits have to take at most this long."""
 
-FORGOTTEN_SHARE = 8
-"""After each commit, the longest time of a commit is taken for an eighth shorter than it was."""
+QUICK_COMMITS = 16
+"""A commit is made at once when so many small ones in a row were quick."""
+
+SLOW_COSTS = 240
+"""After a small commit that was slow, so many more have to be quick first."""
 
 OnceOf = Callable[[Sequence[Block]], tuple[tuple[str, int, Dot], ...]]
 """Gives the once-keys of messages in these blocks, as a Batch has them."""
@@ -63,8 +65,9 @@ class Commits:
         self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
-        self._longest_us = 4 * AT_ONCE_US_MAX
-        """How long commits take at the longest, as lately seen. A new node assumes the worst."""
+        self._is_small = False
+        self._quick = 0
+        """How many small commits were quick, less what a slow one costs."""
         self._refuses_until: int | None = None
         self._recover_at: int | None = None
         self._try_at: int | None = None
@@ -121,8 +124,8 @@ class Commits:
         self._began = now
         blocks = self._next_batch()
         self._under_way = Batch(blocks, once_of(blocks), self._ground.wall())
-        is_small = sum(len(block.encoded) for block in blocks) <= AT_ONCE_BYTES_MAX
-        at_once = is_small and self._longest_us <= AT_ONCE_US_MAX
+        self._is_small = sum(len(block.encoded) for block in blocks) <= AT_ONCE_BYTES_MAX
+        at_once = self._is_small and self._quick >= QUICK_COMMITS
         self._ground.commit(self._under_way, at_once=at_once)
 
     def _next_batch(self) -> tuple[Block, ...]:
@@ -144,8 +147,8 @@ class Commits:
         self._under_way = None
         self.failing = None
         took_us = now - self._began
-        forgotten_us = self._longest_us // FORGOTTEN_SHARE
-        self._longest_us = max(took_us, self._longest_us - forgotten_us)
+        if self._is_small:
+            self._quick = self._quick + 1 if took_us <= AT_ONCE_US_MAX else -SLOW_COSTS
         return took_us >= self._slow_us
 
     def failed(self, reason: str, now: Micros) -> FlcError:

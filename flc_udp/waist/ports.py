@@ -152,7 +152,7 @@ class Ground(Protocol):
     def commit(self, batch: Batch, *, at_once: bool) -> None:
         """Start one commit. It ends in `Node.committed` or `Node.commit_failed`.
 
-        With `at_once` it is made right after this turn, and the node does nothing else meanwhile.
+        With `at_once` it may be made now, and the node does nothing else meanwhile.
         """
 
     def recover(self) -> None:

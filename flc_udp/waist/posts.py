@@ -2,9 +2,10 @@
 
 Rules. A post that its node cannot keep is refused at once, with the reason. A post is taken when
 its peers have room for it and this node keeps up with what others say (`admission`); until then it
-waits, and whoever says it is not read from. Neighbours in a turn that are of one room and author
-share blocks, and nobody waits for a fuller one. Each message is refused or said alone, whatever
-stands beside it. A post is answered once: when all of it is durable or refused.
+waits, but for one now and then, and whoever says it is not read from. Neighbours in a turn that are
+of one room and author share blocks, and nobody waits for a fuller one. Each message is refused or
+said alone, whatever stands beside it. A post is answered once: when all of it is durable or
+refused.
 """
 
 from collections import deque
@@ -47,6 +48,7 @@ class Posts:
         """In the order of their messages in the log."""
         self._unpushed_bytes = 0
         """Bytes of taken posts that are to be pushed after their commit."""
+        self._next_share: int = now
 
     def __len__(self) -> int:
         return len(self.waiting) + len(self._taken)
@@ -59,7 +61,7 @@ class Posts:
         `room_bytes` is what most peers have room for, None without limit. `behind` is how many
         messages of others this node has still to take in. With a `refusal` all of them get that.
         """
-        admitted = list(self._admitted(self._admission.allow(now, behind), room_bytes))
+        admitted = list(self._admitted(self._admission.allow(now, behind), room_bytes, now))
         self._admission.took(sum(len(post.bodies) for post in admitted), len(self.waiting))
         if refusal is not None:
             for post in admitted:
@@ -68,20 +70,22 @@ class Posts:
         for (room, author), posts in groupby(admitted, ROOM_AND_AUTHOR):
             self._say(room, author, list(posts), say)
 
-    def _admitted(self, allowed: float, room_bytes: int | None) -> Iterator[Post]:
+    def _admitted(self, allowed: float, room_bytes: int | None, now: Micros) -> Iterator[Post]:
         """Take as many of the waiting posts as are allowed and as most peers have room for.
 
-        One is always taken if any is allowed, so those that fell back have a share.
+        One that is larger than any room is taken when nothing else waits to be pushed. And one is
+        taken after a pause whatever room there is, so those that fell back have a share.
         """
         room = inf if room_bytes is None else room_bytes - self._unpushed_bytes
-        is_first = True
+        may_exceed = now >= self._next_share or (room > 0 and not self._unpushed_bytes)
         while self.waiting and allowed >= 1:
             post = self.waiting[0]
             size = sum(map(len, post.bodies)) + OVERHEAD_BYTES
-            room -= size if len(post.bodies) > 1 else pushed_bytes(size)
-            if room < 0 and not is_first:
+            size = size if len(post.bodies) > 1 else pushed_bytes(size)
+            if size > room and not may_exceed:
                 return
-            is_first = False
+            may_exceed, self._next_share = False, now + PAUSE_US
+            room -= size
             allowed -= len(post.bodies)
             yield self.waiting.popleft()
 

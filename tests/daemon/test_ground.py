@@ -38,7 +38,7 @@ class Ledger:
         if self.broken:
             raise StoreFailed("append", "disk full")
 
-    def append(self, *_: object) -> int:
+    def append(self, *_: object, waits: bool = True) -> int:
         """A batch."""
         self._write("batch")
         return 7

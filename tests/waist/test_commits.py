@@ -200,7 +200,7 @@ class TestAtOnce:
         assert bench.ground.at_once[-1] == at_once
 
     def test_a_disk_is_slow_until_it_was_quick_for_a_while(self) -> None:
-        """A new node knows nothing; one slow commit counts for as long as it would weigh."""
+        """A new node knows nothing; after one slow commit many more have to be quick."""
         bench = Bench()
         self.learn(bench, 100, 40)
         begun = bench.ground.at_once.index(True)
@@ -208,9 +208,9 @@ class TestAtOnce:
         assert 5 <= begun <= 20
 
         self.learn(bench, 500 * MS_US, 1)
-        self.learn(bench, 100, 100)
+        self.learn(bench, 100, 300)
         again = bench.ground.at_once[41:].index(True)
-        assert 30 <= again <= 60
+        assert 200 <= again <= 280
 
 
 class TestFailure:

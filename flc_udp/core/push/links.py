@@ -21,7 +21,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from math import ceil, log2
 
-from flc_udp.config import ID_BYTES
+from flc_udp.config import ID_BYTES, SHARED_BYTES_MAX
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.members import Member
 from flc_udp.core.push.window import BUFFER_BYTES, PushWindow, Reading
@@ -241,7 +241,12 @@ class Links:
     # --- The tree ---------------------------------------------------------------------------------
 
     def heard(self, block: Block, now: Micros) -> None:
-        """A block came first by a link, or was said here. See whether all nodes prune by it."""
+        """A new block came, or one was said here. See whether all nodes prune by it.
+
+        A larger block is not known by its rumor everywhere, so no node prunes by it.
+        """
+        if len(block.encoded) > SHARED_BYTES_MAX:
+            return
         log = block.log
         if now >= self._next_lead:
             self._next_lead = now + LEAD_US

@@ -13,10 +13,10 @@ from functools import partial
 from itertools import groupby
 from typing import Protocol
 
-from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of
+from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of, unreadable
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.json_lines import compact
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
@@ -144,8 +144,11 @@ class Says:
             client = say.once[0]
             if say.is_under_way:
                 self._end(say, client)
-            if say.old and not self._look_up(say, client):
-                return
+            try:
+                if say.old and not self._look_up(say, client):
+                    return
+            except StoreFailed as error:
+                say.error, say.unknown = unreadable(error), list(range(say.old))
         if say.durable >= say.low:
             say.speaker.remember(say.log, say.low, say.durable)
         if say.wait is not None and any(say.dots()) and say.dot.log == self._ground.node.log:
@@ -155,8 +158,12 @@ class Says:
         for repeat in say.repeats:
             if repeat.bodies:
                 self.done(repeat)
-            else:
+                continue
+            try:
                 self._begin(repeat)
+            except StoreFailed as error:
+                repeat.error, repeat.unknown = unreadable(error), list(range(len(repeat.requested)))
+                self._answer(repeat)
 
     # --- Once ---------------------------------------------------------------------------------
 
