@@ -31,7 +31,7 @@ TAGS_BYTES_MAX = 512
 """The keys and values of a node's tags have at most this many bytes together. A row then has at
 most 850 bytes, which fit the smallest datagram."""
 
-CATCHING_UP_MESSAGES = 1_000
+CATCHING_UP_MESSAGES = 4_096
 """A node that lacks this many messages says that it is catching up. Nobody starts an exchange with
 it."""
 

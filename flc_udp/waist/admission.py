@@ -13,7 +13,7 @@ from math import inf
 
 from flc_udp.model.units import MS_US, Micros
 
-BEHIND_MESSAGES = 4_000
+BEHIND_MESSAGES = 16_000
 """A node is behind when more messages than this are missing, held back or unread. That is a good
 part of a second's work. Where there are few peers, their windows together bring fewer small
 messages."""

@@ -270,14 +270,14 @@ class TestRepair:
         """Catch-up goes from teller to puller and no further."""
         talk = trio()
         talk.cut("cyd")
-        for number in range(200):
+        for number in range(400):
             talk.say("ann", f"{number}")
         talk.run(2_000)
         pushed = talk.sent["Rumor"]
         talk.heal()
         talk.settle()
 
-        assert len(talk["cyd"].disk) == 200
+        assert len(talk["cyd"].disk) == 400
         assert pushed == talk.sent["Rumor"]
 
     def test_a_replay_nobody_asked_for_is_dropped_and_counted(self) -> None:
@@ -1250,8 +1250,8 @@ class TestDigests:
     def test_who_lacks_much_says_so_until_it_has_it(self) -> None:
         """A node that is catching up tells it in its probes, and nobody starts an exchange."""
         talk = Talk("ann", "bob")
-        for number in range(1_500):
-            talk.say("ann", f"{number}")
+        for number in range(1_000):
+            talk.say("ann", f"{number}", "lobby", *"abcd")
         talk.lose(Replay)
         for name in ("ann", "bob"):
             talk.restart(name, "ann")
@@ -1265,7 +1265,7 @@ class TestDigests:
         talk.settle()
 
         assert not talk["bob"].facts.catching_up
-        assert len(talk["bob"].disk) == 1_500
+        assert len(talk["bob"].disk) == 1_000
 
 
 class TestForks:

@@ -36,11 +36,11 @@ from flc_udp.model.dots import LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 
-REPAIR_MESSAGES_MAX = 64
+REPAIR_MESSAGES_MAX = 256
 """A pull for at most this many messages repairs live traffic, so what it brings is forwarded. A
 pull for more fetches history."""
 
-CATCH_UP_LEAST = 256
+CATCH_UP_LEAST = 1_024
 """Catch-up begins when at least this many messages are missing in all logs together."""
 
 WANTS_MAX = 65_536
