@@ -75,7 +75,7 @@ SEAL_BYTES = 45
 
 ONCE_REMEMBERED = 1_024
 """A node remembers this many numbers of `once` for each client. A client that is cut off may have
-that many says without an answer, and may repeat them."""
+that many messages without an answer, and may repeat them."""
 
 PIECE_BYTES = 1_024
 """A block that is too large for a datagram is cut at multiples of this. The offsets are fixed, so
@@ -305,7 +305,7 @@ class Settings:
     )
     post_queue_max: int = setting(
         16_384,
-        "when this many says of all clients wait for their commit, clients are slowed",
+        "when this many messages of clients wait for their commit, clients are slowed",
         (1, 1 << 20),
     )
 

@@ -48,7 +48,6 @@ UNREAD_TURNS_MAX = 128
 """An inbox that is full of small messages is read in about this many turns. One that is not empty
 for longer takes in more than it held when the first of these turns began."""
 
-
 DISK_LOOK_US = SECOND_US
 """A node that takes posts looks this often how much of the disk is free. One that refuses them for
 lack of space looks each time."""

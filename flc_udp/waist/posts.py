@@ -102,7 +102,7 @@ class Posts:
             try:
                 block = say(room, author, packed[said : said + BODIES_MAX], receipt=receipt)
             except FlcError as problem:
-                refusal = problem
+                refusal = problem.with_traceback(None)
             else:
                 first = first or block.dot
                 said += len(block.bodies)
@@ -127,7 +127,8 @@ class Posts:
             try:
                 packed.append(pack_body(body, self.body_bytes_max))
             except FlcError as error:
-                post.error = post.error or error
+                # Its traceback would hold the body for ever, in a circle with the post.
+                post.error = post.error or error.with_traceback(None)
             else:
                 places.append(place)
 

@@ -117,6 +117,15 @@ class TestSize:
         assert post.is_refused
         assert "allowed are 99" in str(post.error)
 
+    def test_a_refusal_keeps_nothing_alive(self) -> None:
+        """A traceback would hold the body, and the post that has the error."""
+        desk = Desk()
+        (post,) = desk.add("x" * (LIMIT + 1))
+        desk.take()
+
+        assert post.error is not None
+        assert post.error.__traceback__ is None
+
     def test_a_reload_changes_it(self) -> None:
         """While the node runs."""
         ann = stage()

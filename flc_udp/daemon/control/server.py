@@ -39,8 +39,9 @@ SAYS_MAX = 2_048
 OUTPUT_BYTES_HIGH = 1 << 20
 """When the other end has not taken this much, followers and lists wait."""
 
-OUTPUT_LINES = 64
-"""A list is written in parts of this many lines, because a write for each would cost too much."""
+OUTPUT_BYTES = 1 << 16
+"""When this much has gathered it is written, even in the middle of a turn: only then is it known
+whether the other end takes it."""
 
 FOLLOWS_MAX = 1_024
 """One connection may have this many follows."""
@@ -68,6 +69,7 @@ class ControlConnection(asyncio.Protocol):
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._output: list[bytes] = []
+        self._output_bytes = 0
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -233,15 +235,14 @@ class ControlConnection(asyncio.Protocol):
     async def _list(self, items: AsyncIterator[Record], request_id: object) -> None:
         async with self._lists:
             end: Record = {"end": True}
+            await self._has_room.wait()
             try:
                 async for item in items:
                     if "end" in item:
                         end = item
                     else:
                         self._answer({"item": item}, request_id)
-                    if len(self._output) >= OUTPUT_LINES:
-                        self.flush()
-                        await self._has_room.wait()
+                    await self._has_room.wait()
                 self._answer({"ok": True, **end}, request_id)
             except (FlcError, StoreFailed) as error:
                 self._refuse(error, request_id)
@@ -258,11 +259,14 @@ class ControlConnection(asyncio.Protocol):
     def write(self, line: bytes) -> None:
         """Write one line, together with others, at the end of the turn."""
         self._output.append(line)
+        self._output_bytes += len(line)
+        if self._output_bytes > OUTPUT_BYTES:
+            self.flush()
 
     def _answer(self, record: Record, request_id: object) -> None:
         if request_id is not None:
             record["id"] = request_id
-        self._output.append(compact(record))
+        self.write(compact(record))
 
     def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
         self._answer(_refusal(error), request_id)
@@ -280,7 +284,7 @@ class ControlConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what has gathered, in one write."""
         self._answer_says()
-        output, self._output = self._output, []
+        output, self._output, self._output_bytes = self._output, [], 0
         if output and self._transport is not None and not self._transport.is_closing():
             output.append(b"")
             self._transport.write(b"\n".join(output))
@@ -309,7 +313,7 @@ class Control:
     operations: Operations
     says: Says
     says_max: int
-    """How many says of all clients may wait for their commit before clients are slowed."""
+    """How many messages of all clients may wait for their commit before clients are slowed."""
     broke: Callable[[BaseException | None], None]
     """Something happened that must not happen: the daemon ends."""
 
@@ -342,7 +346,7 @@ class Control:
 
     @property
     def says_max_each(self) -> int:
-        """How many says of one connection may wait, so that many clients are slowed as one is."""
+        """How many messages of one connection may wait, so that many are slowed as one is."""
         return self.says_max // max(len(self._connections), 1)
 
     def figures(self) -> dict[str, int]:

@@ -118,3 +118,18 @@ async def test_what_is_not_refused_is_waited_for(cluster: Cluster, wires: list[W
     assert answer["held_by"] == [f"ben ({ben.id})"]
     assert (await ben.ask("digest"))["messages"] == 2
     assert "held_by" not in await wire.ask(many(large, wait="all", timeout=30))
+
+
+async def test_nobody_is_said_to_hold_what_a_former_run_said(cluster: Cluster) -> None:
+    """A say that is repeated after a restart finds its message, and does not claim more of it."""
+    ann, ben = await cluster.start(2)
+    once = ("client", 1)
+    first = await (await ann.client()).say("ops", "hi", once=once)
+    ann.kill9()
+    await ann.start(ben.address)
+    await cluster.all_alive()
+    again = await (await ann.client()).say("ops", "hi", once=once, wait=1, timeout=5)
+
+    assert again.dot == first.dot
+    assert (again.held_by, again.timed_out) == ((), True)
+    assert again.missing == (f"{ben.name} ({ben.id})",)
