@@ -11,7 +11,7 @@ BODY = "\x01" * 65_000
 """It is six times as long as JSON."""
 
 UNREAD_BYTES_MAX = 8 << 20
-"""A connection buffers 1 MiB, and the page that fills it has 1 MiB of bodies before they are JSON."""
+"""A connection buffers 1 MiB. The page that fills it has 1 MiB of bodies, before they are JSON."""
 
 
 @pytest.mark.parametrize(
