@@ -223,7 +223,8 @@ class ControlConnection(asyncio.Protocol):
         """Show new messages to the follows that have seen all before. The others read on."""
         for follow in self.follows:
             follow.show(new)
-        self._host.flush_soon(self)
+        if self._output:
+            self._host.flush_soon(self)
 
     # --- Lists ------------------------------------------------------------------------------------
 
