@@ -65,6 +65,7 @@ class NewLines:
     def __init__(self, deliver: Deliver) -> None:
         self.first, self.last = deliver.position, deliver.last
         self.logs = {block.log for block in deliver.blocks}
+        self._rooms = {None, *(block.room for block in deliver.blocks)}
         self._blocks = deliver.blocks
         self._lines: list[Line] | None = None
         self._joined: dict[str | None, bytes] = {}
@@ -78,6 +79,8 @@ class NewLines:
 
     def joined(self, room: str | None) -> bytes:
         """The lines of a room, or of all, for whoever has said none of them."""
+        if room not in self._rooms:
+            return b""
         if room not in self._joined:
             texts = [line.text for line in self.lines() if room in (None, line.room)]
             joined = b"false}\n".join(texts)
