@@ -5,7 +5,8 @@
 Three real daemons on loopback, of each case anew: with an empty log, with a long history, with many
 logs and rooms, and with many followers of another room. Three figures of each: CPU a message at the
 author and at the others while messages are said as fast as they are taken; CPU of a lone message,
-twenty a second; CPU of a node while nobody speaks. Nothing of it should grow.
+twenty a second; CPU of a node while nobody speaks. What rises from one case to the next is the cost
+of what that case has more of.
 """
 
 from __future__ import annotations
@@ -48,7 +49,7 @@ async def _measure(args: argparse.Namespace, cluster: LocalCluster) -> harness.R
     return {"cases": rows, "machine": harness.machine()}
 
 
-async def _case(  # what a case is
+async def _case(
     args: argparse.Namespace,
     cluster: LocalCluster,
     messages: int,
@@ -110,12 +111,8 @@ async def _said(
 
 
 def tell(result: harness.Result) -> None:
-    """Print a row for each case."""
-    names = list(result["cases"][0])
-    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |")
-    print("|" + "---|" * len(names))
-    for row in result["cases"]:
-        print("| " + " | ".join(str(row[name]) for name in names) + " |")
+    """Print a row for each case, and the machine."""
+    harness.rows(result["cases"])
     print(result["machine"])
 
 

@@ -115,6 +115,15 @@ async def cleared_after(cluster: LocalCluster) -> AsyncIterator[None]:
         cluster.nodes.clear()
 
 
+def rows(results: Sequence[Result]) -> None:
+    """Print a Markdown table with a row for each result, below the names of the first one."""
+    names = list(results[0])
+    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |")
+    print("|" + "---|" * len(names))
+    for result in results:
+        print("| " + " | ".join(str(result[name]) for name in names) + " |")
+
+
 def table(result: Mapping[str, Any]) -> None:
     """Print a figure a line."""
     width = max(map(len, result)) + 1

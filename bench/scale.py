@@ -69,11 +69,7 @@ def _measure(args: argparse.Namespace) -> harness.Result:
 
 def tell(result: harness.Result) -> None:
     """Print a row for each size."""
-    names = list(result["sizes"][0])
-    print("| " + " | ".join(name.replace("_", " ") for name in names) + " |")
-    print("|" + "---|" * len(names))
-    for row in result["sizes"]:
-        print("| " + " | ".join(str(row[name]) for name in names) + " |")
+    harness.rows(result["sizes"])
 
 
 if __name__ == "__main__":
