@@ -77,7 +77,7 @@ async def test_a_socket_is_reached_by_a_path_that_is_too_long(
 async def test_say_is_answered_with_the_dot(daemon: FakeDaemon, client: Client) -> None:
     """A say returns its dot and position, and nothing is asked that was not given."""
     assert await client.say("ops", "hi") == Said(f"{LOG}:1", 1)
-    assert set(daemon.requests[0]) == {"op", "room", "body", "id"}
+    assert set(daemon.requests[0]) == {"op", "room", "bodies", "id"}
 
 
 async def test_says_are_pipelined(daemon: FakeDaemon, client: Client) -> None:
@@ -98,6 +98,77 @@ async def test_one_refusal_is_one_says(daemon: FakeDaemon, client: Client) -> No
         await says[1]
     assert refused.value.hint == "say it in pieces"
     assert daemon.bodies == ["a", "b"]
+
+
+async def test_says_of_one_turn_share_a_request(daemon: FakeDaemon, client: Client) -> None:
+    """Neighbours of one room and the same options; everything arrives in the order it was said."""
+    groups = [("ops", "ann", "ab"), ("dev", "ann", "c"), ("ops", "bot", "de"), ("ops", "ann", "f")]
+    says = [client.say_nowait(at, body, author=by) for at, by, said in groups for body in said]
+    client.stream("rooms")
+    says.append(client.say_nowait("ops", "g", author="ann"))
+    await client.drain(0)
+    says.append(client.say_nowait("ops", "h"))
+    await client.drain(0)
+
+    asked = [(r["op"], r.get("room"), "".join(r.get("bodies", ()))) for r in daemon.requests]
+    assert asked[:4] == [("say", at, said) for at, _, said in groups]
+    assert asked[4:] == [("rooms", None, ""), ("say", "ops", "g"), ("say", "ops", "h")]
+    assert [say.result() for say in says] == [Said(f"{LOG}:{n}", n) for n in range(1, 9)]
+
+
+async def test_no_request_is_without_limit(daemon: FakeDaemon, client: Client) -> None:
+    """However much is said in one turn: some hundred messages share one, and some 64 kB."""
+    bodies = [*("x" * 600), *(["y" * 30_000] * 5)]
+    for body in bodies:
+        client.say_nowait("ops", body)
+    await client.drain(0)
+
+    assert daemon.bodies == bodies
+    assert [len(request["bodies"]) for request in daemon.requests] == [256, 256, 90, 2, 1]
+
+
+async def test_a_body_beyond_any_request_harms_no_neighbour(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    """It is refused where it is said, as is text that is no Unicode."""
+    before = client.say_nowait("ops", "before")
+    with pytest.raises(FlcError, match="allowed are"):
+        client.say_nowait("ops", "x" * (8 << 20))
+    with pytest.raises(FlcError, match="no Unicode"):
+        client.say_nowait("ops", "\ud800")
+    after = client.say_nowait("ops", "after")
+
+    assert [(await said).position for said in (before, after)] == [1, 2]
+    assert daemon.bodies == ["before", "after"]
+
+
+async def test_whoever_is_cancelled_takes_no_neighbour_along(
+    daemon: FakeDaemon, client: Client
+) -> None:
+    """The others of its request have their own answers, said or refused."""
+    daemon.refuses = "X".__eq__
+    says = [client.say_nowait("ops", body) for body in "aXbX"]
+    says[0].cancel()
+    says[1].cancel()
+    await client.drain(0)
+
+    assert (await says[2]).position == 2
+    with pytest.raises(FlcError, match="more than"):
+        await says[3]
+
+
+async def test_each_answer_is_of_its_own_number(daemon: FakeDaemon, client: Client) -> None:
+    """A say with a number shares no request: what was said before may stand anywhere."""
+    first = [client.say_nowait("ops", "a", once=("bot", 1)), client.say_nowait("ops", "b")]
+    await client.drain(0)
+    again = client.say_nowait("ops", "a", once=("bot", 1))
+
+    assert (await again).dot == first[0].result().dot
+    assert [set(request) & {"body", "bodies"} for request in daemon.requests] == [
+        {"body"},
+        {"bodies"},
+        {"body"},
+    ]
 
 
 async def test_many_are_said_in_one_request(daemon: FakeDaemon, client: Client) -> None:
@@ -133,8 +204,9 @@ async def test_of_many_some_are_refused(daemon: FakeDaemon, client: Client, bodi
     with pytest.raises(BodiesRefusedError, match=f" of {len(bodies)} messages: ") as refused:
         await says[0]
     good = bodies.replace("X", "")
-    assert refused.value.refused == tuple(at for at, body in enumerate(bodies) if body == "X")
-    assert refused.value.reason == "body has more than 65536 bytes"
+    errors = refused.value.errors
+    assert list(errors) == [at for at, body in enumerate(bodies) if body == "X"]
+    assert {str(error) for error in errors.values()} == {"body has more than 65536 bytes"}
     assert refused.value.hint == "say it in pieces"
     assert refused.value.said.dots == [f"{LOG}:{seq + 1}" for seq in range(len(good))]
     assert refused.value.said.position == (len(good) or None)
@@ -272,6 +344,23 @@ async def test_leave_returns_when_the_daemon_has_ended(client: Client) -> None:
 
     with pytest.raises(DaemonGoneError):
         await client.status()
+
+
+@pytest.mark.parametrize("count", [1, 3])
+async def test_an_answer_of_another_count_is_no_answer(play: Play, count: int) -> None:
+    """A daemon that tells of more or fewer messages than were said is not believed."""
+
+    async def script(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readline()
+        spans = f'["{LOG}:1-{count}"]'
+        writer.write(f'{{"ok":true,"spans":{spans},"position":{count},"id":1}}\n'.encode())
+
+    client = await play(script)
+    says = [client.say_nowait("ops", body) for body in "ab"]
+
+    for say in says:
+        with pytest.raises(DaemonGoneError, match="no answer"):
+            await say
 
 
 async def test_an_error_without_id_fails_all(play: Play) -> None:

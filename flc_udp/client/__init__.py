@@ -5,13 +5,13 @@
     async for shown in client.follow("ops", last=10):
         print(shown.message["author"], shown.message["body"])
 
-Promise: requests are pipelined on one connection and answered by id, the requests of one turn are
-one write, and nothing here grows without limit.
+Promise: requests are pipelined on one connection and answered by id, says of one turn share
+requests, the requests of one turn are one write, and nothing here grows without limit.
 """
 
 from flc_udp.client.client import Client, Shown
-from flc_udp.client.connection import DaemonGoneError, Record, Stream
-from flc_udp.client.said import BodiesRefusedError, Said, SaidMany
+from flc_udp.client.connection import DaemonGoneError, Stream
+from flc_udp.client.said import BodiesRefusedError, Record, Said, SaidMany
 
 __all__ = [
     "BodiesRefusedError",

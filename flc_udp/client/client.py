@@ -6,8 +6,8 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import suppress
 from typing import Literal, NamedTuple, TypedDict, Unpack, cast
 
-from flc_udp.client.connection import Connection, DaemonGoneError, Record, Stream
-from flc_udp.client.said import Said, SaidMany, said, said_many
+from flc_udp.client.connection import Connection, DaemonGoneError, Stream
+from flc_udp.client.said import Record, Said, SaidMany, said, said_many
 
 
 class SayOptions(TypedDict, total=False):
@@ -37,8 +37,10 @@ class Client(Connection):
         self, room: str, body: str | bytes, **options: Unpack[SayOptions]
     ) -> asyncio.Future[Said]:
         """Say without waiting; the future has the result or FlcError. See `drain` for a limit."""
-        request = {"op": "say", "room": room, "body": _as_json(body), **_named(options)}
-        return self._ask(request, said)
+        request = {"op": "say", "room": room, **_named(options)}
+        if "once" in options:  # What was said before stands anywhere, so its answer is its own.
+            return self._ask({**request, "body": _as_json(body)}, said)
+        return self._say(request, _as_json(body))
 
     async def say(self, room: str, body: str | bytes, **options: Unpack[SayOptions]) -> Said:
         """Say `body` and wait until it is durable here.

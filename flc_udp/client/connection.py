@@ -1,6 +1,6 @@
 """One connection to a control socket: requests go out as lines, and answers are matched by id.
 
-Rules. An answer is a future that is resolved where its line is read: there is no task for each
+Rules. Answers are futures, which are resolved where the line is read: there is no task for each
 message. While records of a follow wait unread, the socket is not read, which stops the daemon, too.
 But it is read while somebody waits for an answer: otherwise a program that says something between
 two messages of a long follow would wait for ever.
@@ -9,19 +9,15 @@ two messages of a long follow would wait for ever.
 import asyncio
 import os
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from itertools import chain
 from typing import Any, Self, cast
 
 import orjson
 
-from flc_udp.client.said import BodiesRefusedError
+from flc_udp.client.requests import Question, SayGroup, check_length, encoded
+from flc_udp.client.said import Record, Said, refusal
 from flc_udp.model.errors import FlcError
-
-Record = dict[str, Any]
-"""One JSON object of the control socket, without the `id` that belongs to the connection."""
-
-REQUEST_BYTES_MAX = 8 << 20
-"""The daemon does not read a line that is longer than this."""
 
 ANSWER_BYTES_MAX = 32 << 20
 """The daemon writes no line that is longer than this. The largest message fits, even if each of its
@@ -103,9 +99,14 @@ class Connection(asyncio.Protocol):
         self._closed = asyncio.Event()
         self._gone: DaemonGoneError | None = None
         self._last_id = 0
-        self._answers: dict[int, tuple[asyncio.Future[Any], Callable[[Record], object]]] = {}
+        self._answers: dict[int, Question | SayGroup] = {}
+        """Requests that wait for their answer, by their number."""
+        self._unanswered = 0
+        """How many says they have. Another request counts as one."""
         self._streams: dict[int, Stream] = {}
         self._out: list[bytes] = []
+        self._says: SayGroup | None = None
+        """Those that go out next, and that others may still join."""
         self._is_writable = True
         self._progress = asyncio.Event()
         self._partial = b""
@@ -141,10 +142,11 @@ class Connection(asyncio.Protocol):
 
     async def drain(self, in_flight_max: int = 4096) -> None:
         """Wait until the socket takes more, and at most this many requests are unanswered."""
-        if len(self._out) >= FLUSH_REQUESTS:  # Otherwise a tight loop collects without limit.
+        unsent = len(self._out) + (0 if self._says is None else self._says.messages)
+        if unsent >= FLUSH_REQUESTS:  # Otherwise a tight loop collects without limit.
             self._flush()
         while self._gone is None:
-            if self._is_writable and len(self._answers) <= in_flight_max:
+            if self._is_writable and self._unanswered <= in_flight_max:
                 return
             self._progress.clear()
             await self._progress.wait()
@@ -157,21 +159,54 @@ class Connection(asyncio.Protocol):
 
     def _ask(self, request: Record, convert: Callable[[Record], object]) -> asyncio.Future[Any]:
         """Ask for one record; the future has what `convert` makes of it, or FlcError."""
-        future: asyncio.Future[Any] = self._loop.create_future()
-        self._answers[self._send(request)] = (future, convert)
+        question = Question(self._loop, convert)
+        self._answers[self._send(request)] = question
+        self._unanswered += 1
         self._regulate()
+        return question.future
+
+    def _say(self, request: Record, body: object) -> asyncio.Future[Said]:
+        """Say one body, with others whose `request` is the same."""
+        text, says = encoded(body), self._says
+        if says is None or not says.takes(request, text):
+            self._check_is_here()
+            says = SayGroup(request)
+        future = says.add(text, self._loop)
+        if says is not self._says:
+            self._flush_soon()
+            self._end_says()
+            self._last_id += 1
+            self._answers[self._last_id] = self._says = says
+            self._regulate()
+        self._unanswered += 1
         return future
 
+    def _end_says(self) -> None:
+        """No other joins the says that go out next."""
+        if self._says is not None:
+            says, self._says = self._says, None
+            self._out.append(says.line(self._last_id))
+
     def _send(self, request: Record) -> int:
-        if self._gone is not None:
-            raise self._gone
+        self._check_is_here()
+        line = encoded({**request, "id": self._last_id + 1}) + b"\n"
+        check_length(len(line))
+        self._flush_soon()
+        self._end_says()
         self._last_id += 1
-        if not self._out:
-            self._loop.call_soon(self._flush)
-        self._out.append(request_line({**request, "id": self._last_id}))
+        self._out.append(line)
         return self._last_id
 
+    def _check_is_here(self) -> None:
+        if self._gone is not None:
+            raise self._gone
+
+    def _flush_soon(self) -> None:
+        if not self._out and self._says is None:
+            self._loop.call_soon(self._flush)
+
     def _flush(self) -> None:
+        self._end_says()
         if self._out and not self._transport.is_closing():
             self._transport.write(b"".join(self._out))
         self._out.clear()
@@ -222,22 +257,17 @@ class Connection(asyncio.Protocol):
             if stream.has_ended:
                 del self._streams[number]
         elif (waiting := self._answers.get(number)) is not None:
-            future, convert = waiting
-            # Whoever asked may be cancelled: a Ctrl-C can do that between any two lines of code.
-            with suppress(asyncio.InvalidStateError):
-                if record.pop("ok", None) is True:
-                    future.set_result(convert(record))
-                else:
-                    future.set_exception(refusal(record))
+            waiting.answer(record)
             del self._answers[number]
+            self._unanswered -= waiting.messages
         elif record.get("ok") is False:
             # The daemon could not read whose line it was, so any answer may be missing now.
             self._refuse_all(refusal(record))
 
     def _refuse_all(self, error: FlcError) -> None:
-        answers, self._answers = self._answers, {}
+        answers, self._answers, self._unanswered = self._answers, {}, 0
         streams, self._streams = self._streams, {}
-        for future, _convert in answers.values():
+        for future in chain.from_iterable(waiting.futures for waiting in answers.values()):
             if not future.done():
                 future.set_exception(error)
                 future.exception()  # asyncio complains about an error that nobody looked at.
@@ -271,23 +301,3 @@ def _socket_address(path: str) -> Iterator[str]:
         yield f"/proc/self/fd/{fd}/{name}"
     finally:
         os.close(fd)
-
-
-def request_line(request: Record) -> bytes:
-    """Encode a request; raises FlcError if the daemon would not read it."""
-    try:
-        line = orjson.dumps(request) + b"\n"
-    except TypeError as error:
-        problem = f"the request is no Unicode, or no JSON: {error}"
-        raise FlcError(problem, "say what is no text as bytes") from error
-    if len(line) > REQUEST_BYTES_MAX:
-        problem = f"the request has {len(line)} bytes, allowed are {REQUEST_BYTES_MAX}"
-        raise FlcError(problem, "say less at once")
-    return line
-
-
-def refusal(record: Record) -> FlcError:
-    """Return the error that a refusing answer stands for."""
-    problem, hint = str(record.get("error", "refused")), str(record.get("hint", "see its log"))
-    is_partial = "refused" in record
-    return BodiesRefusedError(problem, hint, record) if is_partial else FlcError(problem, hint)

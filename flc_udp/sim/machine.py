@@ -78,8 +78,7 @@ class Machine(HeapGround):
         self._trace("A", f"is told {post.error or post.dot}")
         seqs = dict(zip(post.places, range(post.low, post.durable + 1), strict=False))
         for place, utterance in enumerate(post.utterances):
-            answer = Dot(post.log, seqs[place]) if place in seqs else post.error
-            assert answer is not None, "what is not durable has an error"
+            answer = Dot(post.log, seqs[place]) if place in seqs else post.errors[place]
             self._follower.answered(utterance, answer)
 
     def wait(

@@ -29,12 +29,12 @@ class Post:
     """What somebody says: one message or many, in their order, and what becomes of them.
 
     Its messages get the numbers `low` to `high` of a log, and are durable up to `durable`, which is
-    at `position`. `error` says why others were refused. `went_on` is called after each commit of a
-    part of it, and `done` once, when each of them is durable or refused.
+    at `position`. `went_on` is called after each commit of a part of it, and `done` once, when each
+    of them is durable or refused.
     """
 
     __slots__ = (
-        "author", "bodies", "durable", "error", "high", "log", "low", "once", "places",
+        "author", "bodies", "durable", "errors", "high", "log", "low", "once", "places",
         "position", "receipt", "room",
     )  # fmt: skip
 
@@ -55,8 +55,9 @@ class Post:
         self.receipt, self.once = receipt, once
         self.log, self.low, self.high = NO_LOG, 1, 0
         self.durable = self.position = 0
-        self.error: FlcError | None = None
-        self.places: Sequence[int] = ()
+        self.errors: dict[int, FlcError] = {}
+        """Why messages were refused, by their places in `bodies`."""
+        self.places: Sequence[int] = range(len(bodies))
         """Where each of the messages `low` to `high` stands in `bodies`."""
 
     def went_on(self) -> None:
@@ -66,16 +67,26 @@ class Post:
         """All of it is durable or refused."""
         raise NotImplementedError
 
+    def refuse_rest(self, error: FlcError) -> None:
+        """What is not durable is refused."""
+        for place in self.places[max(self.durable - self.low + 1, 0) :]:
+            self.errors[place] = error
+        self.done()
+
     @property
-    def dot(self) -> Dot:
-        """The name of its last durable message."""
-        return Dot(self.log, self.durable)
+    def error(self) -> FlcError | None:
+        """Why the first of those that were refused was refused."""
+        return self.errors[min(self.errors)] if self.errors else None
 
     @property
     def refused(self) -> list[int]:
         """The places of the messages that were refused, from 0."""
-        durable = frozenset(self.places[: self.durable - self.low + 1])
-        return [place for place in range(len(self.bodies)) if place not in durable]
+        return sorted(self.errors)
+
+    @property
+    def dot(self) -> Dot:
+        """The name of its last durable message."""
+        return Dot(self.log, self.durable)
 
 
 class Batch(NamedTuple):

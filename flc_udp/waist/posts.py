@@ -65,7 +65,7 @@ class Posts:
         self._admission.took(sum(len(post.bodies) for post in admitted), len(self.waiting))
         if refusal is not None:
             for post in admitted:
-                _refuse(post, refusal)
+                post.refuse_rest(refusal)
             return
         for (room, author), posts in groupby(admitted, ROOM_AND_AUTHOR):
             self._say(room, author, list(posts), say)
@@ -109,10 +109,10 @@ class Posts:
                 self._unpushed_bytes += pushed_bytes(len(block.encoded))
         at = 0
         for post in posts:
-            count = min(len(post.places), said - at)
-            if count < len(post.places):
-                post.error = post.error or refusal
-            if first is None or count <= 0:
+            count = max(min(len(post.places), said - at), 0)
+            if refusal is not None:
+                post.errors |= dict.fromkeys(post.places[count:], refusal)
+            if first is None or count == 0:
                 post.done()
                 continue
             post.log, post.low = first.log, first.seq + at
@@ -121,16 +121,15 @@ class Posts:
             at += count
 
     def _pack(self, post: Post, packed: list[bytes]) -> None:
-        """Pack those messages of a post that may be said, and note their places."""
-        post.places = places = []
+        """Pack those messages of a post that may be said."""
         for place, body in enumerate(post.bodies):
             try:
                 packed.append(pack_body(body, self.body_bytes_max))
             except FlcError as error:
                 # Its traceback would hold the body for ever, in a circle with the post.
-                post.error = post.error or error.with_traceback(None)
-            else:
-                places.append(place)
+                post.errors[place] = error.with_traceback(None)
+        if post.errors:
+            post.places = [place for place in post.places if place not in post.errors]
 
     def once_of(self, blocks: Sequence[Block]) -> tuple[tuple[str, int, Dot], ...]:
         """(client, n, dot) of those messages in these blocks that were said under a number."""
@@ -170,9 +169,4 @@ class Posts:
         waiting, self._taken = self._taken, deque()
         self._unpushed_bytes = 0
         for post in waiting:
-            _refuse(post, refusal)
-
-
-def _refuse(post: Post, refusal: FlcError) -> None:
-    post.error = refusal
-    post.done()
+            post.refuse_rest(refusal)

@@ -203,7 +203,12 @@ class FakeDaemon:
             more["spans"] = [f"{LOG}:{seq}-{seq}" for seq in seqs]
             refused = [place for place, message in enumerate(kept) if not message]
             error = f"{len(refused)} of {len(kept)} messages: {reason}"
-            told |= {**more, "reason": reason, "refused": refused, "error": error}
+            told |= {
+                **more,
+                "refused": refused,
+                "reasons": [dict(told)] * len(refused),
+                "error": error,
+            }
         else:
             more["dot"] = f"{LOG}:{position}"
         is_kept = len(seqs) == len(kept)

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+SAY = {"op": "say", "room": "ops", "body": "hi"}
+"""A say of one message."""
+
 
 def many(*bodies: object, **more: object) -> dict[str, Any]:
     """A say of these bodies."""

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.cluster import Cluster
+from tests.daemon.cluster import Cluster, Node
 from tests.daemon.wire import Wire
 
 LOG_CHARS = 4_000
@@ -32,6 +32,18 @@ async def wires() -> AsyncIterator[list[Wire]]:
     yield opened
     for wire in opened:
         await wire.close()
+
+
+@pytest.fixture
+async def ann(cluster: Cluster) -> Node:
+    """One node."""
+    return (await cluster.start(1))[0]
+
+
+@pytest.fixture
+async def wire(ann: Node, wires: list[Wire]) -> Wire:
+    """A connection to it."""
+    return await Wire.to(ann, wires)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -1,13 +1,18 @@
 import asyncio
 import re
+from random import Random
+from typing import Any
 
 import pytest
 
-from flc_udp.client import BodiesRefusedError
+from flc_udp.client import BodiesRefusedError, Said
 from flc_udp.config import BODY_BYTES_MAX
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 from tests.daemon.scenarios import pipe_lines
+
+BODY_BYTES = 65_536
+"""Longer bodies are refused by default."""
 
 
 async def test_what_is_piped_in_on_two_nodes_comes_out_on_a_third(cluster: Cluster) -> None:
@@ -100,7 +105,35 @@ async def test_of_many_that_a_client_says_the_good_ones_are_kept(cluster: Cluste
         await ann.control.say_many("ops", ["a", "x" * 70_000, "b", "x" * 80_000], once=("bot", 1))
     again = await ann.control.say_many("ops", ["b"], once=("bot", 3))
 
-    assert refused.value.refused == (1, 3)
-    assert refused.value.reason == "body has 70000 bytes, allowed are 65536"
+    errors = {place: str(error) for place, error in refused.value.errors.items()}
+    sizes = {1: 70_000, 3: 80_000}
+    assert errors == {at: f"body has {size} bytes, allowed are 65536" for at, size in sizes.items()}
     assert (refused.value.said.position, len(refused.value.said.dots)) == (2, 2)
     assert again.dots == refused.value.said.dots[1:]
+
+
+async def test_each_of_many_says_at_once_has_its_own_answer(cluster: Cluster) -> None:
+    """Its dot and position, or its own error, whatever rooms, sizes and speakers there are."""
+    ann, ben = await cluster.start(2)
+    chance = Random(7)
+    sizes = [chance.choice((0, 9, 100, 1_200, 9_000, BODY_BYTES + 1 + n)) for n in range(900)]
+    says = [
+        (ann.control if n % 7 else ben.control).say_nowait(f"room {n % 300 // 100}", "x" * size)
+        for n, size in enumerate(sizes)
+    ]
+    outcomes = await asyncio.gather(*says, return_exceptions=True)
+
+    async def all_here() -> dict[str, Any] | None:
+        shown = [record async for record in ann.control.stream("log", n=0, positions=True)]
+        held = {record["item"]["dot"]: record["item"] for record in shown}
+        return held if len(held) == sum(size <= BODY_BYTES for size in sizes) else None
+
+    held = await until("everything is on one node", all_here)
+    for n, (size, outcome) in enumerate(zip(sizes, outcomes, strict=True)):
+        if size > BODY_BYTES:
+            assert str(outcome) == f"body has {size} bytes, allowed are {BODY_BYTES}"
+            continue
+        assert isinstance(outcome, Said)
+        message = held[outcome.dot]
+        assert (message["room"], len(message["body"])) == (f"room {n % 300 // 100}", size)
+        assert not n % 7 or message["position"] == outcome.position

@@ -163,8 +163,8 @@ class Conversation:
     def _heard(self, numbers: range, error: FlcError | None) -> None:
         self._silence.broken()
         if isinstance(error, BodiesRefusedError):
-            for place in error.refused:
-                self._refuse(numbers[place], f"was refused: {error.reason}", error.hint)
+            for place, reason in error.errors.items():
+                self._refuse(numbers[place], f"was refused: {reason}", reason.hint)
         elif error is not None:
             for number in numbers:
                 self._refuse(number, f"was refused: {error}", error.hint)

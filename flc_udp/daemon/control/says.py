@@ -7,8 +7,9 @@ its dot is answered, whether the first say is still under way, remembered, or fr
 and however the messages were grouped then.
 """
 
-from collections import deque
+from collections import defaultdict, deque
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby
 from typing import Protocol
@@ -44,8 +45,8 @@ class Say(Post):
     """One say of one connection. Only what was not said before is among its `bodies`."""
 
     __slots__ = (
-        "answer", "is_many", "is_under_way", "known", "n", "repeats", "requested", "says",
-        "speaker", "tag", "timeout_s", "unknown", "wait",
+        "answer", "is_many", "known", "n", "requested", "says", "speaker", "tag", "timeout_s",
+        "unknown", "wait",
     )  # fmt: skip
 
     def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: bytes) -> None:
@@ -66,13 +67,10 @@ class Say(Post):
         self.n = 0 if once is None else once[1]
         """The number of the first message that is requested."""
         self.answer: bytes | None = None
-        self.is_under_way = False
         self.known: list[Dot] = []
         """Messages that were said before."""
-        self.unknown: list[int] = []
-        """Places of messages with such old numbers that nobody knows whether they were said."""
-        self.repeats: list[Say] = []
-        """Says that repeat some of it, and wait until it is done."""
+        self.unknown: dict[int, FlcError] = {}
+        """The places of messages of which nobody knows whether they were said, and why."""
 
     @property
     def newest(self) -> int:
@@ -104,6 +102,16 @@ class Say(Post):
         self.speaker.flush_soon()
 
 
+@dataclass(slots=True)
+class Numbered:
+    """The says of one client that numbers them. The numbers of what is posted rise."""
+
+    posted: deque[Say] = field(default_factory=deque)
+    """Those that are under way."""
+    repeats: deque[Say] = field(default_factory=deque)
+    """Those that wait until it is known what became of the numbers that they repeat."""
+
+
 class Says:
     """All says of a node that are under way."""
 
@@ -112,133 +120,114 @@ class Says:
         """Who speaks where a request does not say."""
         self._ground = ground
         self._reader = reader
-        self._under_way: dict[str, deque[Say]] = {}
-        """The says of each client that numbers them. Their numbers rise."""
+        self._numbered: dict[str, Numbered] = defaultdict(Numbered)
         self._newest: dict[str, int] = {}
+        """The greatest number of clients that spoke lately, so that they need not be looked up."""
 
     def begin(self, speaker: Speaker, request: Record, tag: bytes) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
         say = Say(self, speaker, request, tag)
         self._check_wait(say.wait)
-        self._begin(say)
+        if say.once is None:
+            self._post(say)
+        else:
+            self._numbered[say.once[0]].repeats.append(say)
+            self._go_on(say.once[0])
         return say
 
-    def _begin(self, say: Say) -> None:
-        if say.once is not None:
-            client, n = say.once[0], say.n
-            newest = self._newest_of(client, n)
-            old = min(max(newest - n + 1, 0), len(say.requested))
-            say.bodies, say.once = say.requested[old:], (client, n + old)
-            if not say.bodies:
-                self.done(say)
-                return
-            self._under_way.setdefault(client, deque()).append(say)
-            say.is_under_way = True
-            self._newest.pop(client, None)
-            self._newest[client] = say.newest
-            if len(self._newest) > NEWEST_MAX:
-                del self._newest[next(iter(self._newest))]
+    def _post(self, say: Say) -> None:
         self._ground.node.post(say)
         self._ground.turn_soon()
 
     def done(self, say: Say) -> None:
         """What is new of a say is durable or refused."""
-        if say.once is not None:
-            client = say.once[0]
-            if say.is_under_way:
-                self._end(say, client)
-            try:
-                if say.old and not self._look_up(say, client):
-                    return
-            except StoreFailed as error:
-                say.error, say.unknown = unreadable(error), list(range(say.old))
         if say.durable >= say.low:
             say.speaker.remember(say.log, say.low, say.durable)
+        if say.once is not None:
+            self._numbered[say.once[0]].posted.remove(say)
+        self._end(say)
+        if say.once is not None:
+            self._go_on(say.once[0])
+
+    def _end(self, say: Say) -> None:
+        """A say is here as far as it can be: answer it, or wait for others."""
         if say.wait is None or not any(say.dots()):
             self._answer(say)
         else:
             self._begin_wait(say)
-        for repeat in say.repeats:
-            if repeat.bodies:
-                self.done(repeat)
-                continue
-            try:
-                self._begin(repeat)
-            except StoreFailed as error:
-                repeat.error, repeat.unknown = unreadable(error), list(range(len(repeat.requested)))
-                self._answer(repeat)
 
     # --- Once ---------------------------------------------------------------------------------
 
-    def _end(self, say: Say, client: str) -> None:
-        """A say with numbers is under way no more."""
-        say.is_under_way = False
-        self._under_way[client].remove(say)
-        if not self._under_way[client]:
-            del self._under_way[client]
+    def _go_on(self, client: str) -> None:
+        """Begin the says of a client that repeat nothing which is still under way."""
+        says = self._numbered[client]
+        while says.repeats and not any(says.repeats[0].n <= say.newest for say in says.posted):
+            say = says.repeats.popleft()
+            try:
+                self._begin_numbered(say, client)
+            except StoreFailed as error:
+                say.unknown = dict.fromkeys(range(len(say.requested)), unreadable(error))
+                self._end(say)
+        if not says.repeats and not says.posted:
+            del self._numbered[client]
+
+    def _begin_numbered(self, say: Say, client: str) -> None:
+        """Find what was said before under a say's numbers, and post the rest."""
+        newest = self._newest_of(client, say.n)
+        old = min(max(newest - say.n + 1, 0), len(say.requested))
+        if old:
+            self._look_up(say, client, old)
+        say.bodies, say.once = say.requested[old:], (client, say.n + old)
+        say.places = range(len(say.bodies))
+        if say.bodies:
+            self._newest.pop(client, None)
+            self._newest[client] = say.newest
+            if len(self._newest) > NEWEST_MAX:
+                del self._newest[next(iter(self._newest))]
+            self._numbered[client].posted.append(say)
+            self._post(say)
+        else:
+            self._end(say)
 
     def _newest_of(self, client: str, n: int) -> int:
-        """The greatest number that a client has given, or any below `n` if none is so great."""
-        if under_way := self._under_way.get(client):
-            return under_way[-1].newest
-        # A number above a new one is new, so the log is asked only once for each client.
-        if n > self._newest.get(client, n):
+        """The greatest number that was said, or any below `n` if none is so great."""
+        # The numbers of what is under way are lower. And a number above a new one is new, so the
+        # log is asked only once for each client.
+        if self._numbered[client].posted or n > self._newest.get(client, n):
             return n - 1
         return self._reader.once(client, n, 0)[1]
 
-    def _look_up(self, say: Say, client: str) -> bool:
-        """Find what was said before under a say's numbers. False: its answer is not due yet."""
-        for other in reversed(self._under_way.get(client, ())):
-            if other.n < say.n + say.old:
-                other.repeats.append(say)
-                return False
-        found, newest = self._reader.once(client, say.n, say.old)
-        is_new = newest < say.n + say.old - 1 and client not in self._under_way
-        if is_new and not say.bodies:
-            self._begin(say)  # Those that had its numbers were refused.
-            return False
+    def _look_up(self, say: Say, client: str, old: int) -> None:
+        """Find the dots of the first so many messages."""
+        found, _ = self._reader.once(client, say.n, old)
         say.known = [dot for dot in found if dot is not None]
-        say.unknown = [place for place, dot in enumerate(found) if dot is None]
+        missing = (place for place, dot in enumerate(found) if dot is None)
+        say.unknown = {place: Forgotten(client, say.n + place) for place in missing}
         for log, low, high in _spans(say.known):
             say.speaker.remember(log, low, high)
-        if say.unknown:
-            say.error = Forgotten(client, say.n + say.unknown[0])
-        if say.known and say.durable < say.low:
+        if say.known:
             last = say.known[-1]
             say.position = self._reader.position_of(last) or 0
             say.log, say.low, say.durable = last.log, last.seq + 1, last.seq
-        return True
 
     # --- Answers ------------------------------------------------------------------------------
 
     def _answer(self, say: Say, more: Record | None = None) -> None:
-        if not say.is_many and say.error is not None:
-            say.finish(compact({"ok": False, **_told(say.error)})[:-1])
-            return
-        if not say.is_many and more is None and not say.known:
-            dot = f"{say.log.hex()}:{say.durable}"
-            say.finish(f'{{"ok":true,"dot":"{dot}","position":{say.position}'.encode())
-            return
-        record: Record = {"ok": say.error is None}
+        errors = say.unknown
+        if say.errors:
+            errors = errors | {say.old + place: say.errors[place] for place in say.refused}
         if say.is_many:
-            if say.error is not None:
-                record |= self._partly(say, say.error)
+            record: Record = _partly(errors, len(say.requested)) if errors else {"ok": True}
             record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in _spans(say.dots())]
+        elif errors:
+            record = {"ok": False, **_told(errors[0])}
         else:
-            record["dot"] = str(say.dot)
-        record["position"] = say.position or None
-        if say.known and not say.bodies:
-            record["again"] = True
+            record = {"ok": True, "dot": str(say.dot)}
+        if say.is_many or not errors:
+            record["position"] = say.position or None
+            if say.known and not say.bodies:
+                record["again"] = True
         say.finish(compact(record | (more or {}))[:-1])
-
-    @staticmethod
-    def _partly(say: Say, error: FlcError) -> Record:
-        """What is told of a say of many messages, some of which were refused."""
-        refused = [*say.unknown, *(say.old + place for place in say.refused)]
-        told = _told(error)
-        which = f"{len(refused)} of {len(say.requested)} messages, number {refused[0] + 1} first"
-        told["error"] = f"{which}: {told['error']}; the others are durable"
-        return {**told, "refused": refused, "reason": str(error)}
 
     # --- Wait -------------------------------------------------------------------------------------
 
@@ -280,6 +269,19 @@ class Says:
 
 def _told(error: FlcError) -> Record:
     return {"error": str(error), "hint": error.hint}
+
+
+def _partly(errors: dict[int, FlcError], count: int) -> Record:
+    """What is told of a say of so many messages, some of which were refused."""
+    first = min(errors)
+    which = f"{len(errors)} of {count} messages, number {first + 1} first"
+    return {
+        "ok": False,
+        "error": f"{which}: {errors[first]}; the others are durable",
+        "hint": errors[first].hint,
+        "refused": list(errors),
+        "reasons": list(map(_told, errors.values())),
+    }
 
 
 def _spans(dots: Iterable[Dot]) -> Iterator[tuple[LogId, int, int]]:

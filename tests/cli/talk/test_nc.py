@@ -151,7 +151,7 @@ async def test_daemons_that_go_away_lose_nothing_of_any_groups(
 
     def heard(group: list[str], error: FlcError | None) -> None:
         assert error is None or isinstance(error, BodiesRefusedError)
-        refused.extend(group[place] for place in (error.refused if error else ()))
+        refused.extend(group[place] for place in (error.errors if error else ()))
 
     async def restart() -> None:
         while True:

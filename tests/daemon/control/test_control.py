@@ -8,26 +8,12 @@ from typing import Any
 
 import pytest
 
-from tests.daemon.blocks import many
+from tests.daemon.blocks import SAY, many
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 from tests.daemon.wire import Wire
 
 STATUS = {"op": "status", "id": "still here"}
-
-SAY = {"op": "say", "room": "ops", "body": "hi"}
-
-
-@pytest.fixture
-async def ann(cluster: Cluster) -> Node:
-    """One node."""
-    return (await cluster.start(1))[0]
-
-
-@pytest.fixture
-async def wire(ann: Node, wires: list[Wire]) -> Wire:
-    """A connection to it."""
-    return await Wire.to(ann, wires)
 
 
 async def assert_goes_on(wire: Wire) -> None:

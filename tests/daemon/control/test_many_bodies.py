@@ -7,29 +7,16 @@ from typing import Any
 import pytest
 
 from flc_udp.daemon.control.requests import BODIES_A_SAY
-from tests.daemon.blocks import dots_in, many
+from tests.daemon.blocks import SAY, dots_in, many
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until
 from tests.daemon.wire import Wire
 
-SAY = {"op": "say", "room": "ops", "body": "hi"}
 TOO_LARGE = "x" * 65_537
 STATUS = {"op": "status", "id": "status"}
 
 PATIENT = {"FLC_SUSPECT_TIMEOUT_MS": "60000"}
 """A stopped node stays suspect for the whole test: what waits for it is not excused."""
-
-
-@pytest.fixture
-async def ann(cluster: Cluster) -> Node:
-    """One node."""
-    return (await cluster.start(1))[0]
-
-
-@pytest.fixture
-async def wire(ann: Node, wires: list[Wire]) -> Wire:
-    """A connection to it."""
-    return await Wire.to(ann, wires)
 
 
 async def log(wire: Wire) -> list[Any]:
@@ -109,6 +96,18 @@ async def test_a_body_that_is_too_large_is_refused_alone(
     assert [dot.partition(":")[2] for dot in dots_in(answer)] == ["1", "2"][: len(good)]
     assert await log(wire) == good
     assert (await wire.ask(SAY))["position"] == len(good) + 1
+
+
+async def test_each_of_them_is_told_its_own_reason(wire: Wire) -> None:
+    """In the order of their places, each with its hint."""
+    sizes = [65_537, 3, 70_000, 66_000]
+    answer = await wire.ask(many(*["x" * size for size in sizes]))
+
+    assert answer["refused"] == [0, 2, 3]
+    told = [(reason["error"], bool(reason["hint"])) for reason in answer["reasons"]]
+    assert told == [
+        (f"body has {size} bytes, allowed are 65536", True) for size in sizes if size > 3
+    ]
 
 
 async def test_all_of_the_greatest_say_may_be_refused(cluster: Cluster, wires: list[Wire]) -> None:
