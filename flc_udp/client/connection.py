@@ -107,7 +107,7 @@ class Connection(asyncio.Protocol):
         self._out: list[bytes] = []
         self._says: SayGroup | None = None
         """Those that go out next, and that others may still join."""
-        self._is_writable = True
+        self._is_writable = self._reads = True
         self._progress = asyncio.Event()
         self._partial = b""
 
@@ -280,13 +280,15 @@ class Connection(asyncio.Protocol):
         self.abort()
 
     def _regulate(self) -> None:
-        if self._transport.is_closing():
-            return
         unread_bytes = sum(stream.unread_bytes for stream in self._streams.values())
-        if unread_bytes > UNREAD_BYTES_MAX and not self._answers:
-            self._transport.pause_reading()
-        else:
+        reads = unread_bytes <= UNREAD_BYTES_MAX or bool(self._answers)
+        if reads == self._reads or self._transport.is_closing():
+            return
+        self._reads = reads
+        if reads:
             self._transport.resume_reading()
+        else:
+            self._transport.pause_reading()
 
 
 @contextmanager

@@ -46,6 +46,9 @@ FIELDS = 10
 ARRAY_HEAD = bytes((0x90 | FIELDS,))
 """How msgpack begins an array of that many fields."""
 
+ARRAY_HEAD_LAST = 0x9F
+"""The greatest first byte of an array whose header has one byte."""
+
 FIXARRAY_MAX = 15
 """The header of an array of more items has 3 bytes, else 1."""
 
@@ -197,7 +200,8 @@ def decode(encoded: bytes) -> Block:  # noqa: C901, PLR0912  # all that is check
         raise Malformed(Drop.BLOCK_STAMP_OUT_OF_RANGE)
     if type(log) is not bytes or len(log) != config.ID_BYTES:
         raise Malformed(Drop.BLOCK_LOG_NOT_AN_ID)
-    if peek_dot(encoded) != (log, first):
+    begins = encoded[0] <= ARRAY_HEAD_LAST and encoded[1:_LOG_AT] == LOG_HEAD
+    if not begins or encoded[_SEQ_AT] not in SEQ_HEADS:
         raise Malformed(Drop.BLOCK_WITHOUT_DOT)
     if type(parent) is not bytes or len(parent) != config.HASH_BYTES:
         raise Malformed(Drop.BLOCK_PARENT_NOT_A_HASH)
@@ -268,7 +272,23 @@ def _read_origin(origin: object, first: int, parent: bytes) -> Origin | None:
     return Origin(NodeId(node), name)
 
 
+LOG_HEAD = b"\xc4\x08"
+"""How msgpack begins 8 bytes."""
 _SEQ_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
+SEQ_HEADS = frozenset((*range(0x80), *_SEQ_WIDTHS))
+"""The first bytes of those numbers that `peek_dot` reads: all that msgpack writes for them."""
+
+
+_LOG_AT = 3
+_SEQ_AT = _LOG_AT + config.ID_BYTES
+_SEQ_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
+
+LOG_HEAD = b"\xc4\x08"
+"""How msgpack begins 8 bytes."""
+
+SEQ_HEADS = frozenset((*range(0x80), *_SEQ_WIDTHS))
+"""The first bytes of those numbers that `peek_dot` reads: all that msgpack writes for them."""
 
 
 def peek_dot(encoded: bytes) -> Dot | None:
@@ -276,7 +296,7 @@ def peek_dot(encoded: bytes) -> Dot | None:
 
     Most copies of a block are duplicates; this tells them at a tenth of the price of `decode`.
     """
-    if len(encoded) <= _SEQ_AT or encoded[1:_LOG_AT] != b"\xc4\x08":
+    if len(encoded) <= _SEQ_AT or encoded[1:_LOG_AT] != LOG_HEAD:
         return None
     first = encoded[_SEQ_AT]
     if first < 0x80:  # noqa: PLR2004  # msgpack positive fixint
@@ -294,7 +314,3 @@ def stamp_of(encoded: bytes) -> int:
         return decode(encoded).stamp
     except Malformed:
         return 0
-
-
-_LOG_AT = 3
-_SEQ_AT = _LOG_AT + config.ID_BYTES

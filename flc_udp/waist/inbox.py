@@ -70,11 +70,11 @@ class Inbox:
             received = self._open(datagram, source)
             if received is None:
                 continue
-            if any(type(packet) in LIVENESS_KINDS for packet in received.packets):
+            if LIVENESS_KINDS.isdisjoint(map(type, received.packets)):
+                self._waiting.append(received)
+            else:
                 self._hear(received.sender, datagram[KEY_ID_AT : KEY_ID_AT + KEY_ID_BYTES])
                 yield received
-            else:
-                self._waiting.append(received)
         blocks = 0
         while self._waiting and blocks < BLOCKS_A_TURN:
             received = self._waiting.popleft()
@@ -102,4 +102,4 @@ class Inbox:
 
 
 def _blocks(packet: Packet) -> int:
-    return len(packet.blocks) if isinstance(packet, Rumor | Replay) else 1
+    return len(packet.blocks) if isinstance(packet, (Rumor, Replay)) else 1

@@ -8,10 +8,9 @@ and however the messages were grouped then.
 """
 
 from collections import defaultdict, deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from itertools import groupby
 from typing import Protocol
 
 from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of, unreadable
@@ -90,11 +89,15 @@ class Say(Post):
         """Its messages are durable or refused."""
         self.says.done(self)
 
-    def dots(self) -> Iterator[Dot]:
-        """All its durable messages."""
-        yield from self.known
-        for seq in range(self.low, self.durable + 1):
-            yield Dot(self.log, seq)
+    def spans(self) -> list[tuple[LogId, int, int]]:
+        """All its durable messages, as (log, low, high), both seqs included."""
+        spans = _spans(self.known)
+        low = self.low
+        if low <= self.durable:
+            if spans and spans[-1][::2] == (self.log, low - 1):
+                low = spans.pop()[1]
+            spans.append((self.log, low, self.durable))
+        return spans
 
     def finish(self, answer: bytes) -> None:
         """Write its answer, an object without its last brace, when its turn has come."""
@@ -151,7 +154,7 @@ class Says:
 
     def _end(self, say: Say) -> None:
         """A say is here as far as it can be: answer it, or wait for others."""
-        if say.wait is None or not any(say.dots()):
+        if say.wait is None or not say.spans():
             self._answer(say)
         else:
             self._begin_wait(say)
@@ -218,7 +221,7 @@ class Says:
             errors = errors | {say.old + place: say.errors[place] for place in say.refused}
         if say.is_many:
             record: Record = _partly(errors, len(say.requested)) if errors else {"ok": True}
-            record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in _spans(say.dots())]
+            record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in say.spans()]
         elif errors:
             record = {"ok": False, **_told(errors[0])}
         else:
@@ -284,10 +287,12 @@ def _partly(errors: dict[int, FlcError], count: int) -> Record:
     }
 
 
-def _spans(dots: Iterable[Dot]) -> Iterator[tuple[LogId, int, int]]:
+def _spans(dots: Iterable[Dot]) -> list[tuple[LogId, int, int]]:
     """Dots as (log, low, high), both seqs included, in the order in which they come."""
-    for (log, _), run in groupby(
-        enumerate(dots), lambda item: (item[1].log, item[1].seq - item[0])
-    ):
-        seqs = [dot.seq for _, dot in run]
-        yield log, seqs[0], seqs[-1]
+    spans: list[tuple[LogId, int, int]] = []
+    for log, seq in dots:
+        if spans and spans[-1][::2] == (log, seq - 1):
+            spans[-1] = (log, spans[-1][1], seq)
+        else:
+            spans.append((log, seq, seq))
+    return spans
