@@ -24,7 +24,7 @@ from typing import NamedTuple
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.store.connections import UNREADABLE, snapshot
-from flc_udp.store.directory import flush_directory
+from flc_udp.store.directory import DATABASE, flush_directory
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -35,7 +35,7 @@ JOURNALS = ("-wal", "-shm", "-journal")
 """Files that SQLite keeps beside a database. It would take those that are there for this one's."""
 
 ANONYMOUS = """
-    DELETE FROM node WHERE key IN ('id', 'incarnation');
+    DELETE FROM node WHERE key IN ('id', 'incarnation', 'life');
     DELETE FROM peer;
 """
 """These leave only the history: another node will begin from it, in whatever cluster lets it in."""
@@ -81,10 +81,22 @@ def _check_target(source: Path, target: Path, *, replace: bool) -> None:
         return  # There is none, or making one will tell why it cannot be made.
     if not stat.S_ISREG(found.st_mode):
         raise FlcError(f"{target} is there and no plain file", "name another file")
-    if source.exists() and target.samefile(source):
-        raise FlcError(f"{target} is the node's own database", "name another file")
+    if _is_of_a_node(target) or any(map(target.samefile, _files_in(source.parent))):
+        raise FlcError(
+            f"{target} belongs to the data directory of a node",
+            "name another file; a node could not start again without its own",
+        )
     if not replace:
         raise FlcError(f"{target} is there already", "name another file, or say --force")
+
+
+def _is_of_a_node(target: Path) -> bool:
+    is_named_so = target.name in {"lock", "keys"} or target.name.startswith(DATABASE)
+    return is_named_so and target.with_name("lock").exists()
+
+
+def _files_in(directory: Path) -> list[Path]:
+    return [path for path in directory.iterdir() if path.is_file()] if directory.exists() else []
 
 
 @contextmanager

@@ -15,6 +15,7 @@ from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
 
 LIBRARY_LEAST = (3, 33)
@@ -46,16 +47,18 @@ PRIVATE = "mode=ro&vfs=unix-none"
 REPLACE = "move the data directory aside, and begin from a copy by `flc backup` or with --join"
 
 
-def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
+def open_writer(files: DatabaseFiles, *, again: bool = False) -> sqlite3.Connection:
     """Open a database for writing, in the present schema; raises FlcError if it is not ours.
 
-    Without `create`, a missing file is an error and not the beginning of an empty log.
+    A missing file is made, but not if this process opens the database `again`.
     """
-    _check_library()
-    if path.exists() and path.stat().st_size > 0:
+    path = files.path
+    if not again:
+        _check_library()
+        files.check_before_opening()
         _look_before_writing(path)
     with ExitStack() as on_failure:
-        connection = connect(path, "mode=rwc" if create else "mode=rw")
+        connection = connect(path, "mode=rw" if again else "mode=rwc")
         on_failure.callback(connection.close)
         connection.execute(AUTO_VACUUM)  # Before anything that makes the first page.
         # WAL: readers never wait for the writer. FULL: a commit is on disk when it returns.
@@ -66,6 +69,7 @@ def open_writer(path: Path, *, create: bool) -> sqlite3.Connection:
         # does so in all pages (Debian's) or in none.
         connection.execute("PRAGMA secure_delete = FAST")
         migrate(connection, str(path))
+        files.begin_life(connection)
         on_failure.pop_all()
     return connection
 
@@ -111,6 +115,10 @@ def _check_library() -> None:
 
 
 def _look_before_writing(path: Path) -> None:
+    if not path.exists() or path.stat().st_size == 0:
+        return
+    if path.with_name(f"{path.name}-journal").exists():
+        return  # A process was killed while it made the file. Only a writer can undo that.
     # SQLite takes a shorter file for an empty one, and would overwrite it. We ask for its size and
     # do not read it: closing a file of ours would drop the locks that this process has on it.
     check_size(path, path.stat().st_size)

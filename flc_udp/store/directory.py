@@ -65,15 +65,7 @@ class DataDirectory:
 
     def write_keys(self, text: str) -> None:
         """Write `keys` whole and durable, or leave it as it was; raises OSError."""
-        written = self.keys.with_name("keys.new")
-        written.unlink(missing_ok=True)  # A process that was killed here left it.
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        with os.fdopen(os.open(written, flags, FILE_MODE), "w") as file:
-            file.write(text)
-            file.flush()
-            os.fsync(file.fileno())
-        written.replace(self.keys)
-        flush_directory(self.path)
+        write_whole(self.keys, text)
 
     def socket_path(self) -> Path:
         """Where to bind the control socket. What an earlier run left there is removed.
@@ -171,6 +163,22 @@ def give_to(path: Path, group: str) -> None:
             f"control socket cannot be given to group {group!r}: {error}",
             "name a group that exists and that this user is in",
         ) from error
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a file whole and durable, for its owner alone, or leave it as it was; raises OSError.
+
+    One process at a time.
+    """
+    written = path.with_name(f"{path.name}.new")
+    written.unlink(missing_ok=True)  # A process that was killed here left it.
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+    with os.fdopen(os.open(written, flags, FILE_MODE), "w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    written.replace(path)
+    flush_directory(path.parent)
 
 
 def flush_directory(path: Path) -> None:

@@ -22,6 +22,7 @@ from flc_udp.model.history import BaseLog, History
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
+from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
@@ -40,17 +41,17 @@ RAISE_FACT = """
 class Log:
     """The writer of one database. Failures are `StoreFailed`; after one, call `recover`."""
 
-    def __init__(self, connection: sqlite3.Connection, path: Path | None) -> None:
+    def __init__(self, connection: sqlite3.Connection, files: DatabaseFiles | None) -> None:
         self._connection = connection
-        self._path = path  # None: the connection was lent, and is the disk itself.
+        self._files = files  # None: the connection was lent, and is the disk itself.
         self._memory: WriterMemory | None = None
 
     @classmethod
     def open(cls, path: str | Path) -> "Log":
         """Open or create the database file; raises FlcError if it cannot be ours."""
-        path = Path(path)
+        files = DatabaseFiles(Path(path))
         try:
-            return cls(open_writer(path, create=True), path)
+            return cls(open_writer(files), files)
         except (sqlite3.Error, OSError) as error:
             raise FlcError(
                 f"{path} cannot be opened: {error}",
@@ -135,6 +136,8 @@ class Log:
     @contextmanager
     def _writing(self, operation: str) -> Iterator[WriterMemory]:
         """Lend the memory to a block that writes. A failure of any kind leaves none behind."""
+        if self._files is not None:
+            self._files.check(operation)
         with failing(operation):
             memory, self._memory = self._memory or WriterMemory(self._connection), None
             yield memory
@@ -147,23 +150,25 @@ class Log:
         """
         self._memory = None
         try:
-            if self._path is None:
+            if self._files is None:
                 self._connection.rollback()
                 return
+            self._files.check("recover")
             self._connection.close()
-            self._connection = open_writer(self._path, create=False)
+            self._files.closed()
+            self._connection = open_writer(self._files, again=True)
         except (sqlite3.Error, OSError, FlcError) as error:
             raise StoreFailed("recover", str(error)) from error
 
     def reader(self) -> Reader:
         """One more connection, for another thread; of a lent connection, that one itself."""
-        if self._path is None:
+        if self._files is None:
             return Reader(self._connection, lent=True)
-        return Reader(connect(self._path, "mode=ro"))
+        return Reader(connect(self._files.path, "mode=ro"))
 
     def close(self) -> None:
         """Fold the WAL into the database and close it. A lent connection stays as it is."""
-        if self._path is None:
+        if self._files is None:
             return
         # What cannot be folded in now is safe in the WAL, which the next open reads.
         with suppress(sqlite3.Error):
@@ -201,6 +206,8 @@ class Log:
         return Queries(self._connection)  # The connection is another one after `recover`.
 
     def _save(self, what: str, *steps: tuple[str, Sequence[tuple[object, ...]]]) -> None:
+        if self._files is not None:
+            self._files.check(f"save {what}")
         with failing(f"save {what}"), atomic(self._connection):
             for sql, rows in steps:
                 self._connection.executemany(sql, rows)

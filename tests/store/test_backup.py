@@ -161,13 +161,33 @@ def test_no_force_replaces_what_is_no_copy(home: Path, tmp_path: Path) -> None:
     """Neither the node's own database, nor a directory, a link or a device."""
     (tmp_path / "link").symlink_to("nowhere")
     for target, problem in (
-        (home / "flc.db", "own database"),
+        (home / "flc.db", "belongs to the data directory"),
         (tmp_path / "link", "no plain file"),
         (tmp_path, "no plain file"),
         (Path("/dev/null"), "no plain file"),
     ):
         with pytest.raises(FlcError, match=problem):
             back_up(home / "flc.db", target, replace=True)
+
+
+def test_no_force_replaces_a_file_of_a_node(home: Path, tmp_path: Path) -> None:
+    """By whatever name: its own, or that of another directory, where a node once ran."""
+    other = tmp_path / "other"
+    other.mkdir()
+    for place in (home, other):
+        for name in ("lock", "keys", "flc.db-life"):
+            (place / name).write_text(name)
+    (tmp_path / "hard link").hardlink_to(home / "keys")
+    mine = [home / name for name in ("flc.db", "flc.db-life", "lock", "keys")]
+    others = [other / name for name in ("lock", "keys", "flc.db-life")]
+    for target in (*mine, *others, tmp_path / "hard link"):
+        before = target.read_bytes()
+        with pytest.raises(FlcError, match="belongs to the data directory") as refused:
+            back_up(home / "flc.db", target, replace=True)
+        assert refused.value.hint
+        assert target.read_bytes() == before
+    (tmp_path / "keys").write_text("of something else")
+    back_up(home / "flc.db", tmp_path / "keys", replace=True)
 
 
 def test_a_full_disk_leaves_nothing_behind(home: Path, tmp_path: Path) -> None:

@@ -6,8 +6,8 @@ and the node does not notice it.
 
 To restore: put the copy as `flc.db` into an empty directory (mode 0700) and start a node there,
 with the keys and --join. This is another node with an id of its own. It holds what the copied node
-held, and gets later messages from others; the copied node may go on, too. Never put the copy over
-an old `flc.db`: SQLite would apply the rest of the old WAL to the copy.
+held, and gets later messages from others; the copied node may go on, too. A copy that was put over
+the `flc.db` of a node that was killed is refused, because the WAL beside it belongs to another one.
 """
 
 import argparse
@@ -23,8 +23,8 @@ RESTORING = """\
 to restore:
   install -d -m 700 /new/dir && install -m 600 FILE /new/dir/flc.db
   flc run --data /new/dir --key-file KEYS --join HOST:PORT
-It starts as another node, which holds all that is in FILE. Never put FILE over an
-old flc.db: SQLite would apply the rest of the old WAL to it."""
+It starts as another node, which holds all that is in FILE. Beside the WAL of a node
+that was killed, FILE is refused: put it into an empty directory."""
 
 
 def add_backup(parser: argparse.ArgumentParser) -> None:

@@ -55,7 +55,7 @@ async def test_refused_in_two_lines(
     assert (ended.code, ended.out) == (1, "")
     error, hint = ended.err.splitlines()
     assert (error[:7], hint[:6]) == ("error: ", "hint: ")
-    assert os.listdir(data) == ["flc.db"]  # noqa: PTH208  # names are what is compared
+    assert sorted(os.listdir(data)) == ["flc.db", "flc.db-life"]  # noqa: PTH208  # names are what is compared
 
 
 async def test_help_says_how_to_restore(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,162 @@
+"""The files of a database: whether they belong together, and whether they are still there.
+
+    flc.db         the database
+    flc.db-wal     what was committed since it was last folded into the database
+    flc.db-shm     the index of that
+    flc.db-life    which database it belongs to
+
+Promise. What is committed is found under the database's name by whoever opens it next.
+
+Rules. Each time that the writer opens the database, a *life* begins: the WAL is folded in and is
+empty, and a random number is written into the database and into `flc.db-life`. What then gathers in
+the WAL belongs to a database with this number. So a backup that was put over `flc.db` beside the
+WAL of another database is refused, where SQLite would make one broken history of the two. Folding
+in also settles what a WAL is worth whose last syncs failed: its pages may be in memory alone.
+
+While the writer has the files open, they may be deleted, moved or replaced by others. Whatever was
+written then would be gone with the process, so before each transaction the names are compared with
+the files that are open.
+"""
+
+import os
+import secrets
+import sqlite3
+from contextlib import closing, suppress
+from pathlib import Path
+
+from flc_udp.model.errors import FlcError, StoreFailed
+from flc_udp.store.directory import write_whole
+from flc_udp.store.queries import atomic
+
+MOUNTS = Path("/proc/self/mountinfo")
+"""Where Linux tells what is mounted: the fifth word of each line is the place (proc(5))."""
+
+SAVE_LIFE = "INSERT OR REPLACE INTO node VALUES ('life', ?)"
+SELECT_LIFE = "SELECT value FROM node WHERE key = 'life'"
+
+
+class DatabaseFiles:
+    """The files of one database, which has its writer in this process or will have it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.wal = path.with_name(f"{path.name}-wal")
+        self._life = path.with_name(f"{path.name}-life")
+        self._opened: list[tuple[Path, tuple[int, int]]] = []
+
+    def check_before_opening(self) -> None:
+        """Raise FlcError if what lies there is no database that this node may write to."""
+        path = self.path
+        if path.is_symlink():
+            raise FlcError(
+                f"{path} is a link to {path.resolve()}",
+                "two nodes could write one database: move the file itself here, or name its own "
+                "directory with --data",
+            )
+        if not path.exists():
+            return
+        found = path.stat()
+        if found.st_nlink > 1:
+            raise FlcError(
+                f"{path} has {found.st_nlink} names",
+                f"two nodes could write one database: `find -samefile {path}` finds the others; "
+                "remove them",
+            )
+        if _is_mounted(path):
+            raise FlcError(
+                f"{path} is a mount of its own, and what is committed lies in {self.wal.name}, "
+                "which is not on it",
+                f"mount the whole directory {path.parent}",
+            )
+        if found.st_size == 0 and self._life.exists():
+            raise FlcError(
+                f"{path} is empty, and it held a log before",
+                f"put a backup in its place; to begin an empty log, remove {self._life}",
+            )
+        self._check_life()
+
+    def _check_life(self) -> None:
+        lives = self._lives()
+        with suppress(FileNotFoundError):
+            if self.wal.stat().st_size and lives and self._life_in_database() not in lives:
+                raise FlcError(
+                    f"{self.path} was replaced, and {self.wal.name} belongs to the one before",
+                    f"to go on from the file that is there now, remove {self.wal}; to go on from "
+                    "the one before, put that back",
+                )
+
+    def _lives(self) -> list[str]:
+        try:
+            return self._life.read_text("ascii").split()
+        except (FileNotFoundError, UnicodeDecodeError):
+            return []
+
+    def _life_in_database(self) -> str:
+        """The number in the database itself, whatever its WAL has. It is "" where there is none."""
+        uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
+        with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as connection:
+            return _life_in(connection)
+        return ""
+
+    def begin_life(self, connection: sqlite3.Connection) -> None:
+        """Fold in the WAL, and note which files are open; raises FlcError, OSError, sqlite3.Error.
+
+        The writer calls this before anything else is written.
+        """
+        before = _life_in(connection)
+        life = secrets.token_hex(8)
+        # A process may be killed at any moment: until all is done, either number is right.
+        write_whole(self._life, f"{before} {life}\n")
+        with atomic(connection):
+            connection.execute(SAVE_LIFE, (life,))
+        (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+        if is_busy:
+            raise FlcError(
+                f"another program reads {self.path}, so its WAL cannot be folded in",
+                f"end it first: `fuser {self.path}` tells which it is",
+            )
+        write_whole(self._life, f"{life}\n")
+        names = (self.path, self.wal, self.path.with_name(f"{self.path.name}-shm"))
+        self._opened = [(name, _identity(name)) for name in names]
+
+    def closed(self) -> None:
+        """The writer was closed. SQLite may have removed what was beside the database."""
+        del self._opened[1:]
+
+    def check(self, operation: str) -> None:
+        """Raise StoreFailed if the files that are open are no longer under their names."""
+        for name, identity in self._opened:
+            try:
+                is_there = _identity(name) == identity
+            except OSError:
+                is_there = False
+            if not is_there:
+                raise StoreFailed(
+                    operation,
+                    f"{name} was deleted, moved or replaced under the running node: put it back, "
+                    "or stop the node once others hold what it has",
+                )
+
+
+def _life_in(connection: sqlite3.Connection) -> str:
+    (life,) = connection.execute(SELECT_LIFE).fetchone() or ("",)
+    return str(life)
+
+
+def _identity(path: Path) -> tuple[int, int]:
+    found = os.stat(path)  # noqa: PTH116  # a path's own method takes twice as long
+    return found.st_dev, found.st_ino
+
+
+def _is_mounted(path: Path) -> bool:
+    """Whether this file, and not a directory above it, is a place where something is mounted."""
+    with suppress(OSError):
+        place = os.fsencode(path.resolve())
+        lines = MOUNTS.read_bytes().splitlines()
+        return any(_unescaped(line.split()[4]) == place for line in lines)
+    return False
+
+
+def _unescaped(word: bytes) -> bytes:
+    """A word of mountinfo, in which a blank is written as its number."""
+    return word.decode("unicode_escape").encode("latin-1") if b"\\" in word else word
