@@ -69,20 +69,21 @@ class LogSide:
         """Decide a block of this node's own. Raises FlcError; a refusal leaves no gap.
 
         It follows the head of this run's log. Its causes are the frontier of its room, and its
-        stamp is higher than theirs.
+        stamp is higher than theirs and than the floor, below which it would be deleted.
         """
         log = self._standing.log
         if log == NO_LOG:
             log = LogId(self._random.randbytes(ID_BYTES))
         me, head = self._members.me.row, self.causal.head(log)
         causes = self.causal.causes_of_next(room, log)
+        least = max(causes.values(), default=0)
         block = write(
             log=log,
             first=head.seq + 1,
             room=room,
             author=author,
             wall=wall,
-            stamp=next_stamp(wall, head.stamp, max(causes.values(), default=0)),
+            stamp=next_stamp(wall, head.stamp, max(least, self._standing.floor)),
             causes=tuple(causes),
             parent=head.hash,
             bodies=bodies,

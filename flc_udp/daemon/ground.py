@@ -170,7 +170,7 @@ class LoopGround:
                 self.timings.arrived(batch, self.node.log, self.wall())
             self.node.committed(batch, first_position)
 
-        append = partial(self._log.append, batch.blocks, batch.once, batch.wall)
+        append = partial(self._log.append, batch.blocks, batch.once, batch.arrived)
         at_once = at_once and not self._writes
         self._write(append, done, self.node.commit_failed, here=at_once)
 

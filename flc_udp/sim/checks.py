@@ -27,7 +27,7 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
-from flc_udp.model.units import MS_US, Micros, Millis
+from flc_udp.model.units import MS_US, Micros
 from flc_udp.sim.disk import by_position
 from flc_udp.store.log import Log
 from flc_udp.store.retention import SLICE_BYTES_MIN
@@ -66,13 +66,6 @@ class Minted(NamedTuple):
     message: Message
     block: Block
     utterance: Utterance
-
-
-class Arrived(NamedTuple):
-    """The moment at which a message arrived: by the machine's clock in ms, and in virtual µs."""
-
-    wall: Millis
-    at: int
 
 
 class Checks:
@@ -121,7 +114,7 @@ class Follower:
         self._number = number
         self._minted = checks.minted
         self._floor = 0
-        self._arrived: dict[Dot, Arrived] = {}
+        self._arrived: dict[Dot, int] = {}
         """The first time, where a disk was put back in between."""
         self._unshown: deque[tuple[int, Dot]] = deque()
         self._shown: Clock = {}
@@ -155,7 +148,7 @@ class Follower:
 
     # --- What is written --------------------------------------------------------------------------
 
-    def wrote(self, position: int, blocks: Sequence[Block], arrived: Arrived) -> None:
+    def wrote(self, position: int, blocks: Sequence[Block], arrived: int) -> None:
         """A transaction is on the disk. The first disk that has a block is that of its author."""
         for block in blocks:
             for message in block.messages():
@@ -192,7 +185,7 @@ class Follower:
             self.position += 1
             self.kept[message.dot] = self.position
 
-    def found(self, blocks: Sequence[Block], arrived: Arrived) -> None:
+    def found(self, blocks: Sequence[Block], arrived: int) -> None:
         """A commit that was reported as failed is on the disk. Its posts may be refused."""
         first_position = self.position + 1
         self.wrote(first_position, blocks, arrived)
@@ -234,10 +227,11 @@ class Follower:
 
     # --- What is deleted --------------------------------------------------------------------------
 
-    def pruned(self, left: set[int], floor: int, before_ms: int | None, excess: int) -> int:
+    def pruned(self, left: set[int], floor: int, before: int | None, excess: int) -> int:
         """The disk has these positions left, and this floor. Return how many messages are gone.
 
-        It was allowed to delete what arrived before a moment, in ms, and `excess` bytes or a slice.
+        It was allowed to delete what arrived before a moment, in virtual µs, and `excess` bytes or
+        a slice.
         """
         dots = [dot for dot, position in self.kept.items() if position not in left]
         for dot in dots:
@@ -250,15 +244,15 @@ class Follower:
         self._demand(is_above, f"{floor} is not the floor above what is pruned")
         is_first = all(self._minted[dot].message.stamp >= above for dot in self.kept)
         self._demand(is_first, "what is older than what is pruned is left")
-        self._demand_allowed(gone, before_ms, excess)
+        self._demand_allowed(gone, before, excess)
         self._floor = floor
         self._checks.note_gone(dots, f"{self._name} kept it no longer")
         return len(gone)
 
-    def _demand_allowed(self, gone: list[Message], before_ms: int | None, excess: int) -> None:
+    def _demand_allowed(self, gone: list[Message], before: int | None, excess: int) -> None:
         size, last = 0, max((message.stamp for message in gone), default=0)
         for message in gone:
-            is_old = before_ms is not None and self._arrived[message.dot].wall < before_ms
+            is_old = before is not None and self._arrived[message.dot] < before
             if is_old or message.stamp < self._floor:
                 continue
             self._demand(excess > 0, "pruned too early", message.dot)
@@ -284,7 +278,7 @@ class Follower:
 
     def has_kept(self, dot: Dot, since: int) -> bool:
         """Whether the disk has the message, and had it at that moment."""
-        return dot in self.kept and self._arrived[dot].at <= since
+        return dot in self.kept and self._arrived[dot] <= since
 
     def adopted(
         self, floor: int, base: Sequence[BaseLog], history: History, left: set[int]

@@ -15,8 +15,9 @@ from typing import NamedTuple, TypeVar
 
 from flc_udp.model.block import Block, decode
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, Millis
 from flc_udp.sim.network import Faults
+from flc_udp.store.log import Log
 from flc_udp.store.reader import Reader
 from flc_udp.store.retention import HYSTERESIS
 
@@ -64,8 +65,16 @@ class Fate(Enum):
     """All is written, and the node never hears of it."""
 
 
+class DiskLog(Log):
+    """A log on such a disk."""
+
+    def latest_arrival(self) -> Millis:
+        """When the latest messages arrived, by the clock of the machine."""
+        return Millis(super().latest_arrival() // WALL_STRETCH)
+
+
 class Disk:
-    """The connection is the disk. `Log.over` stands on it, for one run of a node after another."""
+    """The connection is the disk. A `DiskLog` stands on it, for one run of a node after another."""
 
     def __init__(self, random: Random) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)

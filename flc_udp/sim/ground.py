@@ -20,12 +20,14 @@ from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
-from flc_udp.sim.checks import Arrived, Violation
-from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, Result, by_position
+from flc_udp.sim.checks import Violation
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
-from flc_udp.store.log import Log
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, PeerRow
+
+CLOCKS_DIFFER = 0.001
+"""A machine's clock is wrong by at most this part of the time that passes."""
 
 EPOCH_MS = 1_767_225_600_000
 """What correct clocks show when a play begins: the first of January 2026."""
@@ -47,7 +49,7 @@ class HeapGround:
         self.name = name
         self.settings = settings
         self.disk = Disk(stage.random(f"{name}/disk"))
-        self.log = Log.over(self.disk.connection)
+        self.log = DiskLog.over(self.disk.connection)
         self.node: Node | None = None
         self.number, self.address = stage.network.attach(self._receive)
         self._stage = stage
@@ -69,7 +71,7 @@ class HeapGround:
     def _begin_life(self) -> None:
         """One more node is to run here. Nothing of a former life goes on."""
         self._life += 1
-        self.log = Log.over(self.disk.connection)
+        self.log = DiskLog.over(self.disk.connection)
         self._paused_until = self._buffered = self._worked_us = 0
         self._turn_due = False
         self._timer_at: int | None = None
@@ -250,7 +252,7 @@ class HeapGround:
 
     def commit(self, batch: Batch, *, at_once: bool) -> None:
         """Append a batch. With `at_once` the machine stands still meanwhile."""
-        self._write_later("append", partial(self._append, batch))
+        self._write_later("append", partial(self._append, batch, self._heap.now))
         if at_once:
             self._paused_until, self._buffered = max(self._paused_until, self._written_at), 0
 
@@ -298,10 +300,9 @@ class HeapGround:
             self.log.recover()
         return result
 
-    def _append(self, batch: Batch, fate: Fate) -> TellNode:
-        arrived = Arrived(batch.wall, self._heap.now)
-        wall = Millis(batch.wall * WALL_STRETCH)
-        append = partial(self.log.append, batch.blocks, batch.once, wall)
+    def _append(self, batch: Batch, arrived: int, fate: Fate) -> TellNode:
+        time = Millis(batch.arrived * WALL_STRETCH)
+        append = partial(self.log.append, batch.blocks, batch.once, time)
         first = self._attempt("append", fate, append)
         if isinstance(first, StoreFailed):
             self._find(arrived)
@@ -310,7 +311,7 @@ class HeapGround:
         self._follower.wrote(first, batch.blocks, arrived)
         return partial(self.running.committed, batch, first)
 
-    def _find(self, arrived: Arrived) -> None:
+    def _find(self, arrived: int) -> None:
         """Look what stands on the disk after a failure. Whoever follows the node reads on there."""
         known = self._follower.position
         written = [block for _, block in by_position(self.log.reader(), known)]
@@ -320,8 +321,9 @@ class HeapGround:
 
     def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> TellNode:
         # Judged by what its operator set, not by what it asks for.
-        age_ms, most = self.settings.retention_age_s * 1_000, self.settings.retention_bytes
-        allowed = self.wall() - age_ms if age_ms else None, self.disk.excess(most)
+        age_us, most = self.settings.retention_age_s * SECOND_US, self.settings.retention_bytes
+        kept_us = age_us - int(age_us * CLOCKS_DIFFER)
+        allowed = self._heap.now - kept_us if age_us else None, self.disk.excess(most)
         before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
         retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
         ended = self._attempt("retain", fate, retain)

@@ -9,13 +9,15 @@ from functools import partial
 from flc_udp.model.dots import Dot
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
+from flc_udp.sim.disk import DiskLog
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
-from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Post
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.seal import Seal
+
+YEAR_MS = 31_557_600_000
 
 
 class Machine(HeapGround):
@@ -54,11 +56,16 @@ class Machine(HeapGround):
         self._buffered = 0
         self._trace("Z", f"stands still for {duration_us // MS_US} ms")
 
+    def jump_clock(self, years: float) -> None:
+        """The wall clock of the machine shows another time from now on."""
+        self._wall_offset_ms += round(years * YEAR_MS)
+        self._trace("T", f"has its clock moved by {years} years")
+
     def put_back(self) -> None:
         """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         assert self.node is None, "a disk is put back while nothing runs on it"
         self.disk.put_back()
-        self.log = Log.over(self.disk.connection)
+        self.log = DiskLog.over(self.disk.connection)
         self._trace("R", "has its disk put back")
         self._follower.put_back(self.log)
 

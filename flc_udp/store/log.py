@@ -81,6 +81,11 @@ class Log:
         with failing("read"):
             return (self._memory or WriterMemory(self._connection)).position
 
+    def latest_arrival(self) -> Millis:
+        """When the latest messages arrived, as `append` was told. 0 where there are none."""
+        sql = "SELECT wall_ms FROM arrival ORDER BY position DESC LIMIT 1"
+        return Millis(self._queries.value(sql) or 0)
+
     def append(
         self,
         blocks: Sequence[Block],

@@ -14,6 +14,7 @@ from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
 from flc_udp.model.tags import parse_tags
 from flc_udp.waist.node import Node
+from flc_udp.waist.notices import ClockDoubted
 from flc_udp.waist.ports import Ground, Keeps, Reads
 from flc_udp.wire.seal import SESSION_BYTES, Seal
 
@@ -36,7 +37,11 @@ def give_birth(
     boot, tags = random.getrandbits(63), parse_tags(settings.tags)
     me = alive_row(node_id, incarnation, address, name, boot, tags)
     seal = seal_of(random.randbytes(SESSION_BYTES))
-    return Node(settings, me, kept.load(), reader, seal, ground, random)
+    latest = kept.latest_arrival()
+    node = Node(settings, me, kept.load(), reader, seal, ground, random, latest)
+    if not node.knows_ages:
+        ground.tell(ClockDoubted(latest, ground.wall()))
+    return node
 
 
 def remembered_addresses(kept: Keeps) -> list[Address]:

@@ -18,7 +18,7 @@ from flc_udp.config import Settings
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Drop, FlcError
-from flc_udp.model.units import MS_US, SECOND_US, Micros
+from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.ports import Batch, Ground
 
@@ -115,15 +115,15 @@ class Commits:
             if self.failing is not None and self._under_way is None:
                 self._ground.try_disk()
 
-    def start(self, now: Micros, once_of: OnceOf, *, catching_up: bool) -> None:
-        """Start a commit of what is decided, if it is time."""
+    def start(self, now: Micros, time: Millis, once_of: OnceOf, *, catching_up: bool) -> None:
+        """Start a commit of what is decided, if it is due. It is dated by `time`."""
         is_free = self._under_way is None and self._refuses_until is None
         if not is_free or not self._decided or now < self._next:
             return
         self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
         self._began = now
         blocks = self._next_batch()
-        self._under_way = Batch(blocks, once_of(blocks), self._ground.wall())
+        self._under_way = Batch(blocks, once_of(blocks), time)
         self._is_small = sum(len(block.encoded) for block in blocks) <= AT_ONCE_BYTES_MAX
         at_once = self._is_small and self._quick >= QUICK_COMMITS
         self._ground.commit(self._under_way, at_once=at_once)

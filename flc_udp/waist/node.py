@@ -29,14 +29,14 @@ from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
-from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.model.units import EPOCH, MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import BaseFailed, RetentionFailed
 from flc_udp.waist.peer_memory import PEERS_MAX, PeerMemory
 from flc_udp.waist.ports import Batch, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
-from flc_udp.waist.pruning import PruningClock
+from flc_udp.waist.pruning import AgeClock, PruningClock
 from flc_udp.waist.replays import Replays
 from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
 from flc_udp.wire.packets import Packet
@@ -65,7 +65,9 @@ class Node:
         seal: Seal,
         ground: Ground,
         random: Random,
+        latest_arrival: Millis = EPOCH,
     ) -> None:
+        """`latest_arrival` is when the latest messages of the log arrived."""
         now = ground.now()
         self.counts: Counter[str] = Counter()
         self._drops: Counter[Drop] = Counter()
@@ -81,6 +83,7 @@ class Node:
         self._commits = Commits(settings, ground, self._drops)
         self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
         self._pruning = PruningClock(settings, now)
+        self._ages = AgeClock(latest_arrival, ground.wall(), now)
         self._peers = PeerMemory(now)
         self.waits: list[Waiting] = []
         """Says that are durable here, and wait for other nodes' disks."""
@@ -223,7 +226,8 @@ class Node:
         shows: list[Deliver] = []
         for effect in self._replica.end_turn(now):
             self._do(effect, shows)
-        self._commits.start(now, self._posts.once_of, catching_up=self._replica.catching_up)
+        time, catching_up = self._ages.time(now), self._replica.catching_up
+        self._commits.start(now, time, self._posts.once_of, catching_up=catching_up)
         for to, packets in self._replays.answers():
             self._send((to,), packets)
         self._keep_log(now)
@@ -269,7 +273,7 @@ class Node:
         if self._adopt is not None and not self._is_adopting and self._commits.is_idle:
             self._is_adopting = True
             self._ground.adopt(self._adopt.floor, self._adopt.base)
-        limits = self._pruning.take_due(now, self._ground.wall())
+        limits = self._pruning.take_due(now, self._ages.time(now))
         if limits is not None:
             self._ground.retain(*limits)
 
@@ -393,6 +397,11 @@ class Node:
     def failing(self) -> str | None:
         """Why the log cannot be written; None while it can."""
         return self._commits.failing
+
+    @property
+    def knows_ages(self) -> bool:
+        """Whether the wall clock was believed at the start, so that ages are what they seem."""
+        return self._ages.is_sure
 
     @property
     def catching_up(self) -> bool:

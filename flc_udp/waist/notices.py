@@ -1,6 +1,7 @@
 """What the waist tells people: commits, retention and bases that failed."""
 
 from flc_udp.model.notices import Level, Notice
+from flc_udp.model.units import Millis
 
 
 class CommitFailed(Notice, level=Level.ERROR):
@@ -19,3 +20,10 @@ class BaseFailed(Notice, level=Level.WARNING):
     """Another node's base could not be written. The node looks what the log holds, and goes on."""
 
     reason: str
+
+
+class ClockDoubted(Notice, level=Level.WARNING):
+    """The wall clock of the start is far from when messages arrived: ages count from there."""
+
+    latest_arrival_ms: Millis
+    wall_ms: Millis

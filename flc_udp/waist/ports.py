@@ -94,8 +94,8 @@ class Batch(NamedTuple):
 
     blocks: tuple[Block, ...]
     once: tuple[tuple[str, int, Dot], ...]
-    wall: Millis = EPOCH
-    """The wall clock when the commit began, in ms since 1970."""
+    arrived: Millis = EPOCH
+    """When the commit began, in ms, by the clock that ages go by (`pruning.AgeClock`)."""
 
 
 class Reads(Protocol):
@@ -142,6 +142,9 @@ class Keeps(Protocol):
 
     def load(self) -> History:
         """What the log holds."""
+
+    def latest_arrival(self) -> Millis:
+        """When the latest messages arrived, as their batch was dated. 0 where there are none."""
 
 
 class Ground(Protocol):

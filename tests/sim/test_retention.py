@@ -63,6 +63,24 @@ def pruned_pair(seed: int, count: int = 50, faults: Faults | None = None) -> Wor
     return world
 
 
+@pytest.mark.parametrize("years", [-56, -2, 2, 73])
+def test_a_clock_that_jumps_makes_nothing_old(years: int) -> None:
+    """While the node runs, or while it is off: only the time that passed makes messages old."""
+    with World("ab", 1, settings=BRIEFLY) as world:
+        world.settle()
+        said = say_some(world, "a", 30)
+        world.settle()
+        running, starting = world.machines["a"], world.machines["b"]
+        running.jump_clock(years)
+        starting.crash()
+        starting.jump_clock(years)
+        starting.start()
+        world.run(500)
+        assert world.history("a", "ops") == world.history("b", "ops") == said
+        world.run(3_000)
+        assert world.history("a", "ops") == world.history("b", "ops") == []
+
+
 def test_what_is_old_goes_and_the_nodes_agree() -> None:
     """Two seconds after it arrived a message is gone here and there, and all roots are equal."""
     with World("abc", 1, settings=BRIEFLY) as world:

@@ -51,6 +51,10 @@ class Shelf:
         """Those of the test."""
         return self.rows
 
+    def latest_arrival(self) -> int:
+        """Nothing arrived."""
+        return 0
+
     def load(self) -> History:
         """What the blocks say."""
         return history_of(self.kept.blocks)

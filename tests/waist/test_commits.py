@@ -53,7 +53,7 @@ class Bench:
         """Time passes; what is due is done, and a commit starts if it may."""
         self.ground.time += after_us
         self.commits.wake(self.ground.time)
-        self.commits.start(self.ground.time, lambda _blocks: (), catching_up=catching_up)
+        self.commits.start(self.ground.time, WALL, lambda _: (), catching_up=catching_up)
 
     def under_way(self) -> Batch:
         """The only commit that was started and has not ended."""
@@ -83,7 +83,7 @@ class TestStart:
         said = bench.decide()
         bench.turn(RETRY_US)
 
-        assert bench.under_way() == Batch(tuple(said), (), WALL + RETRY_US // MS_US)
+        assert bench.under_way() == Batch(tuple(said), (), WALL)
         assert bench.due_in is None
 
     @pytest.mark.parametrize(

@@ -2,8 +2,18 @@
 
 from __future__ import annotations
 
+import pytest
+
 from flc_udp.config import Settings
-from flc_udp.waist.pruning import LOOK_PAUSE_MAX_US, LOOK_PAUSE_US, STEP_PAUSE_US, PruningClock
+from flc_udp.model.units import SECOND_US
+from flc_udp.waist.pruning import (
+    APART_MAX_MS,
+    LOOK_PAUSE_MAX_US,
+    LOOK_PAUSE_US,
+    STEP_PAUSE_US,
+    AgeClock,
+    PruningClock,
+)
 
 NOW, WALL = 1_000, 1_700_000_000_000
 ALL = Settings()
@@ -56,3 +66,23 @@ def test_limits_given_again_and_again_put_nothing_off() -> None:
     retention.limit(LONG, NOW + LOOK_PAUSE_MAX_US - 1)
 
     assert retention.wake_at == NOW + LOOK_PAUSE_MAX_US
+
+
+@pytest.mark.parametrize("latest", [0, WALL, WALL - 3_600_000, WALL - APART_MAX_MS])
+def test_ages_go_by_a_clock_that_is_believed(latest: int) -> None:
+    """Of the start; afterwards by what passes, whatever the wall clock then shows."""
+    ages = AgeClock(latest, WALL, NOW)
+
+    assert ages.is_sure
+    assert ages.time(NOW) == WALL
+    assert ages.time(NOW + 90 * SECOND_US) == WALL + 90_000
+
+
+@pytest.mark.parametrize("latest", [1, WALL + 1, WALL - APART_MAX_MS - 1, 4_000_000_000_000])
+def test_a_clock_that_jumped_by_years_makes_nothing_old(latest: int) -> None:
+    """From 1970 to today, from today to 2099, and back: time goes on from the latest arrival."""
+    ages = AgeClock(latest, WALL, NOW)
+
+    assert not ages.is_sure
+    assert ages.time(NOW) == latest
+    assert ages.time(NOW + 90 * SECOND_US) == latest + 90_000

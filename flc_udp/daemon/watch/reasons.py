@@ -37,6 +37,13 @@ class Code(Enum):
             "Reading and the others go on meanwhile"
         ),
     )
+    CLOCK_DOUBTED = (
+        "the clock was far from when messages arrived: their age counts from this start",
+        (
+            "check the clock (`timedatectl`); after a restart with a right one, ages count as "
+            "before. Until then messages are kept longer"
+        ),
+    )
     SEAL_BROKEN = (
         "datagrams of this key and cluster do not open: is a peer misbehaving?",
         (
