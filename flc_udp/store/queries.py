@@ -125,3 +125,7 @@ class Queries:
     def fact(self, key: str) -> Any:  # noqa: ANN401  # as SQLite answers
         """What the node keeps under a key, or None."""
         return self.value("SELECT value FROM node WHERE key = ?", (key,))
+
+    def last_position(self) -> int:
+        """The greatest position that was ever given, or 0."""
+        return int(self.value("SELECT max(position) FROM room") or 0)
