@@ -204,9 +204,10 @@ class HeapGround:
         if not blocks:
             return
         self._trace("*", f"shows {first} to {deliver.last}")
-        self._follower.showed(first, blocks)
+        messages = [message for block in blocks for message in block.messages()]
+        self._follower.showed(first, messages)
         for watch in self._stage.watchers:
-            watch(self.number, blocks)
+            watch(self.number, messages)
 
     def tell(self, notice: Notice) -> None:
         """Put a fact for people into the trace."""
