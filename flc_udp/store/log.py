@@ -31,7 +31,6 @@ from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
 
-SAVE_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
 RAISE_FACT = """
     INSERT INTO node VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """
@@ -179,9 +178,9 @@ class Log(Queries):
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember id and incarnation. An incarnation lower than is known changes nothing."""
-        self._save(
-            "self", (SAVE_FACT, [("id", node)]), (RAISE_FACT, [("incarnation", incarnation)])
-        )
+        with failing("save self"), atomic(self.connection):
+            self.connection.execute("INSERT OR REPLACE INTO node VALUES ('id', ?)", (node,))
+            self.connection.execute(RAISE_FACT, ("incarnation", incarnation))
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
         """Remembered members: (node id, name, address), by id."""
@@ -189,9 +188,6 @@ class Log(Queries):
 
     def save_peers(self, rows: Sequence[tuple[NodeId, str, str]]) -> None:
         """Replace the remembered members, as a whole. The caller limits their number."""
-        self._save("peers", ("DELETE FROM peer", [()]), ("INSERT INTO peer VALUES (?, ?, ?)", rows))
-
-    def _save(self, what: str, *steps: tuple[str, Sequence[tuple[object, ...]]]) -> None:
-        with failing(f"save {what}"), atomic(self.connection):
-            for sql, rows in steps:
-                self.connection.executemany(sql, rows)
+        with failing("save peers"), atomic(self.connection):
+            self.connection.execute("DELETE FROM peer")
+            self.connection.executemany("INSERT INTO peer VALUES (?, ?, ?)", rows)
