@@ -257,27 +257,18 @@ def _read_causes(flat: object, log: bytes) -> tuple[Dot, ...]:
     return tuple(causes)
 
 
-def _read_origin(origin: object, first: int, parent: bytes) -> Origin | None:
+def _read_origin(origin: object, first: int, parent: bytes) -> Origin:
+    """Read the origin of a block that has one, or has to have one."""
     if (first == 1) != (parent == NO_PARENT):
         raise Malformed(Drop.BLOCK_CHAIN_WITHOUT_BEGINNING)
     if first != 1:
-        if origin is not None:
-            raise Malformed(Drop.BLOCK_ORIGIN_MISPLACED)
-        return None
+        raise Malformed(Drop.BLOCK_ORIGIN_MISPLACED)
     if type(origin) is not tuple or len(origin) < 2:  # noqa: PLR2004  # node and name
         raise Malformed(Drop.BLOCK_ORIGIN_NOT_A_NODE)
     node, name = origin[:2]
     if type(node) is not bytes or len(node) != config.ID_BYTES or not is_label(name):
         raise Malformed(Drop.BLOCK_ORIGIN_NOT_A_NODE)
     return Origin(NodeId(node), name)
-
-
-LOG_HEAD = b"\xc4\x08"
-"""How msgpack begins 8 bytes."""
-_SEQ_WIDTHS = {0xCC: 1, 0xCD: 2, 0xCE: 4, 0xCF: 8}
-
-SEQ_HEADS = frozenset((*range(0x80), *_SEQ_WIDTHS))
-"""The first bytes of those numbers that `peek_dot` reads: all that msgpack writes for them."""
 
 
 _LOG_AT = 3

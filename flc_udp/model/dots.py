@@ -50,7 +50,7 @@ def parse_dot(text: str) -> Dot:
     return Dot(LogId(bytes.fromhex(found["log"])), int(found["seq"]))
 
 
-@dataclass(init=False, repr=False, slots=True)
+@dataclass(init=False, slots=True)
 class Spans:
     """A set of integers, kept as sorted ranges that neither overlap nor touch.
 
@@ -105,9 +105,6 @@ class Spans:
 
     def __bool__(self) -> bool:
         return bool(self._lows)
-
-    def __repr__(self) -> str:
-        return f"Spans({list(self)})"
 
     @property
     def first(self) -> int:

@@ -15,11 +15,9 @@ from flc_udp.model.clocks import VectorClock
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
 from flc_udp.model.message import history_key
+from flc_udp.model.past import Past
 from flc_udp.sim.checks import Checks, Violation
 from flc_udp.store.log import Log, Reader
-
-FRONTIER_MESSAGES_MAX = 1_000
-"""Computing frontiers from nothing takes quadratic time, so it is done for short histories only."""
 
 
 def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
@@ -48,6 +46,7 @@ class Canon:
         self.clocks: dict[str, dict[LogId, int]] = {}
         for message in self.messages:
             self.clocks.setdefault(message.room, {})[message.log] = message.seq
+        self.frontiers = self._frontiers()
 
     def demand_causal(self) -> None:
         """In printed order no log has a gap, and nothing stands before its causes."""
@@ -65,7 +64,7 @@ class Canon:
         for room, clock in self.clocks.items():
             if reader.clock(room) != VectorClock(clock):
                 return f"the clock of {room} is not that of its messages"
-        if len(self.messages) <= FRONTIER_MESSAGES_MAX and kept.frontiers != self.frontiers():
+        if kept.frontiers != self.frontiers:
             return "frontiers are not those of the messages"
         # Everything from the floor on is held, and below it what is above the base of its log.
         held: list[bytes] = []
@@ -77,22 +76,15 @@ class Canon:
         history = [encoded for _, encoded in reader.blocks(None)]
         return None if history == held else _difference(history, held)
 
-    def frontiers(self) -> dict[str, dict[LogId, Edge]]:
+    def _frontiers(self) -> dict[str, dict[LogId, Edge]]:
         """{room: {log: edge}}, from whole vector clocks: what no other message has seen."""
         frontiers: dict[str, dict[LogId, Edge]] = {room: {} for room in self.clocks}
-        pasts: dict[Dot | None, VectorClock] = {}
-        last: dict[tuple[str, LogId], Dot] = {}
+        past = Past()
         for message in self.messages:
-            past = VectorClock()
-            for dot in (*message.causes, last.get((message.room, message.log))):
-                past |= pasts.get(dot, VectorClock())
-            edges = frontiers[message.room]
-            for log in [log for log, edge in edges.items() if past[log] >= edge.seq]:
+            seen, edges = past.pass_over(message), frontiers[message.room]
+            for log in [log for log, edge in edges.items() if seen[log] >= edge.seq]:
                 del edges[log]
             edges[message.log] = Edge(message.seq, message.stamp)
-            past[message.log] = message.seq
-            pasts[message.dot] = past
-            last[message.room, message.log] = message.dot
         return frontiers
 
 

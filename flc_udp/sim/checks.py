@@ -19,7 +19,6 @@ taken, may delete the last copy of a message. That is noted, and excused only be
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from typing import NamedTuple
 
 from flc_udp.model.block import Block
@@ -189,14 +188,14 @@ class Follower:
         """A commit that was reported as failed is on the disk. Its posts may be refused."""
         first_position = self.position + 1
         self.wrote(first_position, blocks, arrived)
-        self.showed(first_position, blocks)
-        dots = {message.dot for block in blocks for message in block.messages()}
+        messages = [message for block in blocks for message in block.messages()]
+        self.showed(first_position, messages)
+        dots = {message.dot for message in messages}
         for utterance in self._unanswered:
             utterance.is_doubted = utterance.dot in dots
 
-    def showed(self, first_position: int, blocks: Sequence[Block]) -> None:
-        """The node showed these blocks: all that was written, in the same order."""
-        messages = chain.from_iterable(block.messages() for block in blocks)
+    def showed(self, first_position: int, messages: Sequence[Message]) -> None:
+        """The node showed these messages: all that was written, in the same order."""
         for position, message in enumerate(messages, first_position):
             due = self._unshown.popleft() if self._unshown else None
             is_due = due == (position, message.dot)

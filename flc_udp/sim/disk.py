@@ -18,6 +18,7 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.units import MS_US, Millis
 from flc_udp.sim.network import Faults
 from flc_udp.store.log import Log
+from flc_udp.store.queries import used_bytes
 from flc_udp.store.reader import Reader
 from flc_udp.store.retention import HYSTERESIS
 
@@ -106,11 +107,7 @@ class Disk:
         """
         if not bytes_max:
             return 0
-        pages, free, size = (
-            self.connection.execute(f"PRAGMA {name}").fetchone()[0]
-            for name in ("page_count", "freelist_count", "page_size")
-        )
-        used, low = (pages - free) * size, bytes_max - bytes_max // HYSTERESIS
+        used, low = used_bytes(self.connection), bytes_max - bytes_max // HYSTERESIS
         self._is_over = used > (low if self._is_over else bytes_max)
         return used - low if self._is_over else 0
 

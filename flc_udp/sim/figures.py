@@ -2,13 +2,11 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import chain
 from statistics import median
 from typing import Annotated, NamedTuple
 
 import msgpack
 
-from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import Drop
 from flc_udp.model.message import Message
@@ -90,9 +88,9 @@ class Meter:
         counters = (machine.counted() for machine in self._world.machines.values())
         return sum(counters, Counter())
 
-    def _watch(self, number: int, blocks: Sequence[Block]) -> None:
+    def _watch(self, number: int, messages: Sequence[Message]) -> None:
         minted, now = self._world.checks.minted, self._world.heap.now
-        for message in chain.from_iterable(block.messages() for block in blocks):
+        for message in messages:
             dot, said_at = message.dot, minted[message.dot].utterance.at
             if said_at < self._since:
                 continue

@@ -202,13 +202,13 @@ class HeapGround:
 
     def show(self, deliver: Deliver) -> None:
         """Show these blocks to whoever follows this node."""
-        first, blocks = deliver.position, deliver.blocks
-        if not blocks:
+        if not deliver.blocks:
             return
-        self._trace("*", f"shows {first} to {deliver.last}")
-        self._follower.showed(first, blocks)
+        self._trace("*", f"shows {deliver.position} to {deliver.last}")
+        messages = [message for block in deliver.blocks for message in block.messages()]
+        self._follower.showed(deliver.position, messages)
         for watch in self._stage.watchers:
-            watch(self.number, blocks)
+            watch(self.number, messages)
 
     def tell(self, notice: Notice) -> None:
         """Put a fact for people into the trace."""

@@ -7,10 +7,9 @@ then, on a calm network, what they believe of each other. At the end the disks a
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from random import Random
 
-from flc_udp.model.block import Block
+from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
@@ -143,8 +142,7 @@ class Play:
         if running:
             self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
 
-    def _think_of_a_reply(self, number: int, blocks: Sequence[Block]) -> None:
-        messages = chain.from_iterable(block.messages() for block in blocks)
+    def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
         for message in messages if self._is_on else ():
             authors = self._authors
             if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):

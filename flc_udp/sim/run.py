@@ -11,6 +11,7 @@ from dataclasses import fields
 from traceback import format_exception
 from typing import get_type_hints
 
+from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
@@ -18,10 +19,8 @@ from flc_udp.sim.plan import FAULTS, Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.world import TAIL_LINES
 
-DONE, FAILED = 0, 1
 
-
-def add_arguments(parser: argparse.ArgumentParser) -> None:
+def add_sim(parser: argparse.ArgumentParser) -> None:
     """Put the simulator's arguments on a command's parser."""
     plan = Plan()
     for name, kind in get_type_hints(Plan, include_extras=True).items():
@@ -58,8 +57,8 @@ def _number(kind: type[int | float], low: float, high: float) -> Callable[[str],
     return parse
 
 
-def main(args: argparse.Namespace) -> int:
-    """Play it and print what it measured. Return 1 if a promise was broken."""
+def sim(args: argparse.Namespace) -> None:
+    """Play it and print what it measured; raises FlcError if a promise was broken."""
     plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
     play = Play(plan)
     if args.trace:
@@ -68,11 +67,9 @@ def main(args: argparse.Namespace) -> int:
     try:
         is_watched = sys.stderr.isatty() and not args.trace
         figures = play.run(_show_progress) if is_watched else play.run()
-    except Exception as error:  # noqa: BLE001  # whatever the code under test raises is a finding
-        _print_failure(play, error, tail=not args.trace)
-        return FAILED
+    except Exception as error:  # whatever the code under test raises is a finding
+        raise _failure(play, error, tail=not args.trace) from error
     _print_figures(figures, as_json=args.json)
-    return DONE
 
 
 def _show_progress(text: str) -> None:
@@ -84,14 +81,15 @@ def _print_error(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _print_failure(play: Play, error: Exception, *, tail: bool) -> None:
+def _failure(play: Play, error: Exception, *, tail: bool) -> FlcError:
+    """Print what led to an error, and give what is told last."""
     for line in play.world.trace.tail(TAIL_LINES) if tail else ():
         _print_error(line)
     if not isinstance(error, Violation):
         _print_error("".join(format_exception(error)).rstrip())
     what = str(error) if isinstance(error, Violation) else f"{type(error).__name__}: {error}"
-    _print_error(f"error: {what} (trace {play.world.trace.hash()})")
-    _print_error(f"hint: replay with {play.plan.command()}")
+    problem = f"{what} (trace {play.world.trace.hash()})"
+    return FlcError(problem, f"replay with {play.plan.command()}")
 
 
 def _print_figures(figures: SimFigures, *, as_json: bool) -> None:

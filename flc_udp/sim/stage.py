@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from random import Random
 
 from flc_udp.config import Settings
-from flc_udp.model.block import Block
+from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Checks
 from flc_udp.sim.heap import Heap
@@ -24,7 +24,7 @@ class Stage:
         self.checks = Checks()
         self.trace = Trace(self.heap, self.ring)
         self.network = Network(self.heap, self.trace, self.random("network"), faults)
-        self.watchers: list[Callable[[int, Sequence[Block]], object]] = []
+        self.watchers: list[Callable[[int, Sequence[Message]], object]] = []
         """Called with everything that a node shows: (the node's number, messages)."""
         self.listeners: list[Callable[[int, Notice], object]] = []
         """Called with every fact that a node tells people: (the node's number, notice)."""

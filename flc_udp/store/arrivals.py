@@ -35,19 +35,18 @@ class Arrivals:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection = connection
-        (self._count,) = connection.execute("SELECT count(*) FROM arrival").fetchone()
         last: tuple[int, int, int] | None = connection.execute(SELECT_LAST).fetchone()
         self._position, self._wall_ms, self._least = last or (0, -BUCKET_MS, STAMP_LIMIT)
 
     def add(self, position: int, wall: Millis, least: int) -> None:
         """Messages arrived now: the first one's position, and their least stamp."""
         if wall >= self._wall_ms + BUCKET_MS:
-            if self._count >= BUCKETS_MAX:
+            (count,) = self._connection.execute("SELECT count(*) FROM arrival").fetchone()
+            if count >= BUCKETS_MAX:
                 self._halve()
             self._position, self._wall_ms, self._least = position, wall, least
             sql = "INSERT INTO arrival VALUES (?, ?, ?)"
             self._connection.execute(sql, (position, wall, least))
-            self._count += 1
         elif least < self._least:
             self._least = least
             sql = "UPDATE arrival SET least_stamp = ? WHERE position = ?"
@@ -66,7 +65,7 @@ class Arrivals:
 
     def forget_before(self, wall_ms: Millis) -> None:
         """Delete the buckets of what arrived earlier, except the last: it tells the latest time."""
-        self._count -= self._connection.execute(DELETE_PAST, (wall_ms - BUCKET_MS,)).rowcount
+        self._connection.execute(DELETE_PAST, (wall_ms - BUCKET_MS,))
 
     def _halve(self) -> None:
         *rows, _ = self._connection.execute(
@@ -79,4 +78,3 @@ class Arrivals:
             "UPDATE arrival SET least_stamp = min(least_stamp, ?) WHERE position = ?",
             [(least, position) for (_, least), (position, _) in pairs],
         )
-        self._count -= len(pairs)

@@ -11,7 +11,7 @@ make both. So such a file is read as one that cannot change, and it is an error 
 
 import sqlite3
 from collections.abc import Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
@@ -170,13 +170,11 @@ def _look(path: Path) -> tuple[list[str], tuple[int, int]]:
 
 
 def _open(path: Path, ways: list[str]) -> sqlite3.Connection:
-    way, *others = ways
-    try:
-        return _begin(path, way)
-    except sqlite3.OperationalError:
-        if not others:
-            raise
-        return _open(path, others)
+    *others, last = ways
+    for way in others:
+        with suppress(sqlite3.OperationalError):
+            return _begin(path, way)
+    return _begin(path, last)
 
 
 def _begin(path: Path, way: str) -> sqlite3.Connection:

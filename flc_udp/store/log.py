@@ -32,17 +32,16 @@ from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
 
-SAVE_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
 RAISE_FACT = """
     INSERT INTO node VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """
 
 
-class Log:
+class Log(Queries):
     """The writer of one database. Failures are `StoreFailed`; after one, call `recover`."""
 
     def __init__(self, connection: sqlite3.Connection, files: DatabaseFiles | None) -> None:
-        self._connection = connection
+        super().__init__(connection)
         self._files = files  # None: the connection was lent, and is the disk itself.
         self._memory: WriterMemory | None = None
 
@@ -73,18 +72,13 @@ class Log:
     def load(self) -> History:
         """Read heads, origins, frontiers and the base's heads: a restart needs this, no message."""
         with failing("load"):
-            self._memory = WriterMemory(self._connection)
+            self._memory = WriterMemory(self.connection)
             return self._memory.history()
-
-    def last_position(self) -> int:
-        """The greatest position that was ever given, or 0."""
-        with failing("read"):
-            return (self._memory or WriterMemory(self._connection)).position
 
     def latest_arrival(self) -> Millis:
         """When the latest messages arrived, as `append` was told. 0 where there are none."""
         sql = "SELECT wall_ms FROM arrival ORDER BY position DESC LIMIT 1"
-        return Millis(self._queries.value(sql) or 0)
+        return Millis(self.value(sql) or 0)
 
     def append(
         self,
@@ -102,15 +96,15 @@ class Log:
         is writing, and the failure says so.
         """
         if not waits:
-            self._connection.execute("PRAGMA busy_timeout = 0")
+            self.connection.execute("PRAGMA busy_timeout = 0")
         try:
-            with self._writing("append") as memory, atomic(self._connection):
+            with self._writing("append") as memory, atomic(self.connection):
                 first = memory.position + 1
                 memory.append(blocks, wall)
-                write_once(self._connection, once)
+                write_once(self.connection, once)
         finally:
             if not waits:
-                self._connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+                self.connection.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
         return first
 
     def retain(
@@ -131,9 +125,9 @@ class Log:
         It has to be a whole base, of one moment. Messages of a log are pruned if the base is ahead
         in it. Raises StoreFailed, and then nothing is changed.
         """
-        with self._writing("adopt") as memory, atomic(self._connection):
+        with self._writing("adopt") as memory, atomic(self.connection):
             adopt(memory, floor, base)
-            joined = WriterMemory(self._connection)
+            joined = WriterMemory(self.connection)
             history = joined.history()
         self._memory = joined
         return history
@@ -144,7 +138,7 @@ class Log:
         if self._files is not None:
             self._files.check(operation)
         with failing(operation):
-            memory, self._memory = self._memory or WriterMemory(self._connection), None
+            memory, self._memory = self._memory or WriterMemory(self.connection), None
             yield memory
             self._memory = memory
 
@@ -156,19 +150,19 @@ class Log:
         self._memory = None
         try:
             if self._files is None:
-                self._connection.rollback()
+                self.connection.rollback()
                 return
             self._files.check("recover")
-            self._connection.close()
+            self.connection.close()
             self._files.closed()
-            self._connection = open_writer(self._files, again=True)
+            self.connection = open_writer(self._files, again=True)
         except (sqlite3.Error, OSError, FlcError) as error:
             raise StoreFailed("recover", str(error)) from error
 
     def reader(self) -> Reader:
         """One more connection, for another thread; of a lent connection, that one itself."""
         if self._files is None:
-            return Reader(self._connection, lent=True)
+            return Reader(self.connection, lent=True)
         return Reader(connect(self._files.path, "mode=ro"))
 
     def close(self) -> None:
@@ -177,42 +171,40 @@ class Log:
             return
         # What cannot be folded in now is safe in the WAL, which the next open reads.
         with suppress(sqlite3.Error):
-            self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        self._connection.close()
+            self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        self.connection.close()
 
     # --- What the node keeps about itself and its peers -------------------------------------------
 
     def identity(self) -> NodeId | None:
         """The node's id. None: it has not been saved yet."""
-        node = self._queries.fact("id")
+        node = self.fact("id")
         return NodeId(node) if isinstance(node, bytes) else None
 
     def incarnation(self) -> int:
         """The greatest incarnation that was ever saved, or 0."""
-        incarnation = self._queries.fact("incarnation")
+        incarnation = self.fact("incarnation")
         return incarnation if isinstance(incarnation, int) else 0
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember id and incarnation. An incarnation lower than is known changes nothing."""
-        self._save(
-            "self", (SAVE_FACT, [("id", node)]), (RAISE_FACT, [("incarnation", incarnation)])
-        )
+        with self._saving("self"):
+            self.connection.execute("INSERT OR REPLACE INTO node VALUES ('id', ?)", (node,))
+            self.connection.execute(RAISE_FACT, ("incarnation", incarnation))
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
         """Remembered members: (node id, name, address), by id."""
-        return self._queries.rows("SELECT id, name, address FROM peer ORDER BY id")
+        return self.rows("SELECT id, name, address FROM peer ORDER BY id")
 
     def save_peers(self, rows: Sequence[tuple[NodeId, str, str]]) -> None:
         """Replace the remembered members, as a whole. The caller limits their number."""
-        self._save("peers", ("DELETE FROM peer", [()]), ("INSERT INTO peer VALUES (?, ?, ?)", rows))
+        with self._saving("peers"):
+            self.connection.execute("DELETE FROM peer")
+            self.connection.executemany("INSERT INTO peer VALUES (?, ?, ?)", rows)
 
-    @property
-    def _queries(self) -> Queries:
-        return Queries(self._connection)  # The connection is another one after `recover`.
-
-    def _save(self, what: str, *steps: tuple[str, Sequence[tuple[object, ...]]]) -> None:
+    @contextmanager
+    def _saving(self, what: str) -> Iterator[None]:
         if self._files is not None:
             self._files.check(f"save {what}")
-        with failing(f"save {what}"), atomic(self._connection):
-            for sql, rows in steps:
-                self._connection.executemany(sql, rows)
+        with failing(f"save {what}"), atomic(self.connection):
+            yield

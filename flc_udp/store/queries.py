@@ -64,13 +64,15 @@ def atomic(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
+def pragma(connection: sqlite3.Connection, name: str) -> int:
+    """A number that SQLite tells of the database, by its name there."""
+    return int(connection.execute(f"PRAGMA {name}").fetchone()[0])
+
+
 def used_bytes(connection: sqlite3.Connection) -> int:
     """The size of the database without its free pages."""
-    pages, free, page_bytes = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0]
-        for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * page_bytes)
+    pages = pragma(connection, "page_count") - pragma(connection, "freelist_count")
+    return pages * pragma(connection, "page_size")
 
 
 class ManyRows:
@@ -125,3 +127,7 @@ class Queries:
     def fact(self, key: str) -> Any:  # noqa: ANN401  # as SQLite answers
         """What the node keeps under a key, or None."""
         return self.value("SELECT value FROM node WHERE key = ?", (key,))
+
+    def last_position(self) -> int:
+        """The greatest position that was ever given, or 0."""
+        return int(self.value("SELECT max(position) FROM room") or 0)

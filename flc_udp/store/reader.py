@@ -156,10 +156,6 @@ class Reader(Queries):
             return Dot(log, seq - last + position) if last - count < position else None
         return None
 
-    def last_position(self) -> int:
-        """The greatest position that was ever given, or 0."""
-        return int(self.value("SELECT max(position) FROM room") or 0)
-
     def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
         """(position, encoded) of the blocks that end after `position`, of one room or of all.
 

@@ -20,7 +20,7 @@ from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.units import Millis
-from flc_udp.store.queries import atomic, used_bytes
+from flc_udp.store.queries import atomic, pragma, used_bytes
 from flc_udp.store.writer_memory import RoomMemory, WriterMemory
 
 SLICE_BYTES = 1 << 20
@@ -158,15 +158,11 @@ def _move_base(memory: WriterMemory, room: RoomMemory, blocks: list[Block]) -> N
 
 def _give_back(connection: sqlite3.Connection) -> bool:
     """Give some free pages back to the file system; return whether there are more to give."""
-    free = _free_pages(connection)
+    free = pragma(connection, "freelist_count")
     if free <= PAGES_KEPT:
         return False
     pages = min(free - PAGES_KEPT, PAGES_GIVEN_BACK)
     # With `execute` only one page would be given back: it takes one step if there are no rows.
     connection.executescript(f"PRAGMA incremental_vacuum({pages})")
     # None were given back if somebody has rewritten the file as one that cannot shrink.
-    return PAGES_KEPT < _free_pages(connection) < free
-
-
-def _free_pages(connection: sqlite3.Connection) -> int:
-    return int(connection.execute("PRAGMA freelist_count").fetchone()[0])
+    return PAGES_KEPT < pragma(connection, "freelist_count") < free

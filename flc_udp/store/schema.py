@@ -14,7 +14,7 @@ one of its leaves and not one for each room.
 import sqlite3
 
 from flc_udp.model.errors import FlcError
-from flc_udp.store.queries import atomic
+from flc_udp.store.queries import atomic, pragma
 
 APPLICATION_ID = 0x666C_6375
 """This number in a database's header says that it is ours. It reads `flcu`."""
@@ -73,8 +73,7 @@ def check_ours(connection: sqlite3.Connection, name: str) -> int:
 
     Errors call the database `name`.
     """
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    version: int = connection.execute("PRAGMA user_version").fetchone()[0]
+    application, version = pragma(connection, "application_id"), pragma(connection, "user_version")
     (tables,) = connection.execute("SELECT count(*) FROM sqlite_schema").fetchone()
     if application != APPLICATION_ID and (application or version or tables):
         raise FlcError(

@@ -72,7 +72,8 @@ class RoomMemory:
     position: int = 0
     frontier: Frontier = field(default_factory=dict)
     changed: dict[LogId, int] = field(default_factory=dict)
-    """The clock's entries that this batch may have changed: {log: its seq in the room}."""
+    """The clock's entries that this batch may have changed: {log: its seq in the room}. It is empty
+    between two batches."""
 
     def add(self, block: Block, position: int) -> None:
         """Count a block, whose last message is at `position`, and move the frontier past it."""
@@ -133,7 +134,7 @@ class WriterMemory:
         position = self.position
         for block in blocks:
             log = self.logs.get(block.log) or self.log(block.log, block.origin)
-            room = touched.get(block.room) or self._touch(touched, block.room)
+            room = touched[block.room] = self.rooms.get(block.room) or self.room(block.room)
             assert block.first == log.seq + 1, "a log grows without gaps"
             log.seq = seq = block.last
             heads[log.no] = block
@@ -164,11 +165,6 @@ class WriterMemory:
             row = self.rooms[name] = RoomMemory(cursor.lastrowid)
         return row
 
-    def _touch(self, touched: dict[str, RoomMemory], name: str) -> RoomMemory:
-        room = touched[name] = self.room(name)
-        room.changed.clear()
-        return room
-
     def _write_differences(self, heads: dict[int, Block], rooms: Iterable[RoomMemory]) -> None:
         log_values: list[Any] = []
         for log_no, head in heads.items():
@@ -180,6 +176,7 @@ class WriterMemory:
             for log, seq in room.changed.items():
                 edge = room.frontier.get(log)
                 clock_values += (room.no, self.logs[log].no, seq, edge and edge.stamp)
+            room.changed.clear()
         UPDATE_LOGS.write(self.connection, log_values)
         UPDATE_ROOMS.write(self.connection, room_values)
         UPSERT_CLOCKS.write(self.connection, clock_values)

@@ -71,13 +71,12 @@ def _encode(typed: Record, found: dict[str, Any]) -> bytes:
     for key, (_, allowed) in KEYS.items():
         if key not in found and key not in can_lack:
             raise FlcError(f"a block has no {key!r}", f"{key} takes {allowed}")
-    dot: Dot = found["dot"]
+    dot: Dot = found.pop("dot")
     for key, meant in (("log", dot.log.hex()), ("seq", dot.seq)):
         if typed.get(key, meant) != meant:
             raise FlcError(f"{key} is not that of the dot {dot}", f"leave {key!r} out")
-    wall = found["said_at"]
+    wall = found.pop("said_at")
     fields = {"stamp": wall << STAMP_WALL_SHIFT, "causes": (), "parent": NO_PARENT, **found}
-    del fields["dot"], fields["said_at"]
     block = write(log=dot.log, first=dot.seq, wall=wall, **fields)
     if len(block.bodies) < len(fields["bodies"]):
         problem = f"{len(fields['bodies'])} bodies do not fit into one block"

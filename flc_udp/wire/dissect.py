@@ -6,6 +6,7 @@ walked once more, down to the smallest part that is refused.
 """
 
 from collections.abc import Iterator, Sequence
+from io import BytesIO
 from typing import Any, NamedTuple
 
 import msgpack
@@ -53,7 +54,7 @@ def fault_of(payload: bytes) -> Fault | None:
 def _broken_off(payload: bytes) -> tuple[int, str]:
     """Find where the last whole part of a payload ends, and which part that is."""
     at, where = 0, ""
-    unpacker: Any = _unpacker(payload)  # Its type does not know `tell`.
+    unpacker: Any = msgpack.Unpacker(BytesIO(payload))  # Its type does not know `tell`.
     try:
         for number in range(unpacker.read_array_header()):
             unpacker.skip()
@@ -115,15 +116,9 @@ def _is_refused(form: Form, value: object) -> bool:
 
 def _offset(payload: bytes, path: Sequence[int]) -> int:
     """Find the byte at which a part of a payload begins."""
-    unpacker: Any = _unpacker(payload)
+    unpacker: Any = msgpack.Unpacker(BytesIO(payload))
     for number in path:
         unpacker.read_array_header()
         for _ in range(number):
             unpacker.skip()
     return int(unpacker.tell())
-
-
-def _unpacker(data: bytes) -> msgpack.Unpacker:
-    unpacker = msgpack.Unpacker(use_list=False)
-    unpacker.feed(data)
-    return unpacker

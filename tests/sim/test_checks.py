@@ -200,7 +200,7 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
     append = Log.append
 
     def forgetfully(log: Log, blocks: Sequence[Block], *_: object) -> int:
-        connection = log._connection  # noqa: SLF001  # it is the disk
+        connection = log.connection  # it is the disk
         before = connection.serialize()
         first = append(log, blocks)
         connection.deserialize(before)

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
+from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
@@ -48,10 +48,10 @@ class Latencies:
         self._world = world
         world.watchers.append(self._watch)
 
-    def _watch(self, number: int, blocks: Sequence[Block]) -> None:
+    def _watch(self, number: int, messages: Sequence[Message]) -> None:
         now = self._world.heap.now
-        for dot in (message.dot for block in blocks for message in block.messages()):
-            said_at = self._said.setdefault(dot, now)  # Its author shows it first.
+        for message in messages:
+            said_at = self._said.setdefault(message.dot, now)  # Its author shows it first.
             self.of_node[number].append((now - said_at) // MS_US)
 
 

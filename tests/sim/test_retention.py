@@ -11,6 +11,7 @@ from flc_udp.core.repair.wanted_log import Floors
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, History
+from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
@@ -35,9 +36,9 @@ class Ears:
         world.watchers.append(self._watch)
         world.listeners.append(self._listen)
 
-    def _watch(self, number: int, blocks: Sequence[Block]) -> None:
+    def _watch(self, number: int, messages: Sequence[Message]) -> None:
         name = list(self._world.machines)[number]
-        self.shown[name] += [body for block in blocks for body in block.bodies]
+        self.shown[name] += [message.body for message in messages]
 
     def _listen(self, number: int, notice: Notice) -> None:
         self.told[list(self._world.machines)[number]].append(type(notice))

@@ -1,18 +1,15 @@
-import argparse
 import json
 
 import pytest
 
+from flc_udp.cli.main import main
 from flc_udp.core.causal import Causal
-from flc_udp.sim import run
 from flc_udp.sim.figures import SimFigures
 
 
 def flc_sim(*words: str) -> int:
     """Run the command as the command line does."""
-    parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
-    return run.main(parser.parse_args(words))
+    return main(["sim", *words])
 
 
 def test_json_has_the_figures(capsys: pytest.CaptureFixture[str]) -> None:

@@ -43,7 +43,7 @@ def test_a_full_disk_keeps_nothing_and_loses_nothing(log: Log, authors: Authors)
     """Append fails whole when there is no space, and works again once there is."""
     log.append([authors.say("ann")])
     batch = [authors.say("ann", body="x" * 3_000) for _ in range(50)]
-    connection = log._connection  # noqa: SLF001  # the fault is in its disk
+    connection = log.connection  # the fault is in its disk
     (pages,) = connection.execute("PRAGMA page_count").fetchone()
     connection.execute(f"PRAGMA max_page_count = {pages + 5}")
     with pytest.raises(StoreFailed, match="append: database or disk is full"):
@@ -214,7 +214,7 @@ def test_a_migration_that_was_cut_short_is_done_again(tmp_path: Path, done: int)
     half.close()
     log = Log.open(path)
     assert log.load().heads == {}
-    (application,) = log._connection.execute("PRAGMA application_id").fetchone()  # noqa: SLF001
+    (application,) = log.connection.execute("PRAGMA application_id").fetchone()
     assert application == APPLICATION_ID
     log.close()
 

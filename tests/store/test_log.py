@@ -159,7 +159,7 @@ def test_a_gap_in_a_log_is_a_broken_invariant(log: Log, authors: Authors) -> Non
 def test_positions_are_never_used_twice(log: Log, authors: Authors) -> None:
     """A position stays used when the last messages were pruned, also after a restart."""
     log.append([authors.say("ann") for _ in range(3)])
-    log._connection.execute("DELETE FROM block WHERE position > 1")  # noqa: SLF001  # to prune
+    log.connection.execute("DELETE FROM block WHERE position > 1")  # to prune
     log.recover()
     reader = log.reader()
     assert reader.last_position() == 3
@@ -273,7 +273,7 @@ class TestHistory:
         history = reader.history(None)
         next(history)
         pragma = "PRAGMA wal_checkpoint(TRUNCATE)"
-        assert log._connection.execute(pragma).fetchone() == (0, 0, 0)  # noqa: SLF001  # no door
+        assert log.connection.execute(pragma).fetchone() == (0, 0, 0)  # no door
         assert len(list(history)) == 599
         reader.close()
 

@@ -80,9 +80,8 @@ class Walk:
                 self._check_causes(block)
                 self._check_log(block)
                 self._pass_over(position, block)
-            if self._found:
-                yield from self._found
-                self._found.clear()
+            yield from self._found
+            self._found.clear()
         for (room, log), seq in self.base.ahead.items():
             problem = f"the base goes to {seq} in the room, which is neither pruned nor held"
             yield Finding("floor", problem, log=log, room=room)
