@@ -15,6 +15,7 @@ import sys
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
+from flc_udp.cli.look.overview import show
 from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.json_lines import compact
@@ -45,15 +46,9 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
 
 def sync(args: argparse.Namespace) -> int | None:
     """Print who is asked; with `--watch` wait until nothing more will come."""
-
-    async def use(client: Client) -> int:
-        if args.watch:
-            return await Watch(client, args).run()
-        answer = await client.request("sync", peer=args.peer)
-        print(compact(answer).decode() if args.json else _asked_text(answer))
-        return DONE
-
-    return with_daemon(args, use)
+    if args.watch:
+        return with_daemon(args, lambda client: Watch(client, args).run())
+    return show(args, lambda client: client.request("sync", peer=args.peer), _asked_text)
 
 
 def _asked_text(answer: Record) -> str:
