@@ -1,8 +1,8 @@
 """The commands of `flc`, each with its module, its line in `flc --help`, and examples.
 
 The table is plain text, so that it looks as the help prints it. An entry begins with the name of
-the command, `{}` if it takes `--json`, its module in brackets and its summary. Below are examples
-that can be typed.
+the command, `{}` if it takes `--json`, its module in brackets (as it is imported relative to
+`flc_udp.cli`) and its summary. Below are examples that can be typed.
 """
 
 import argparse
@@ -119,7 +119,7 @@ demo (run.demo): show a cluster in one terminal: chat, kill -9, catch up, equal 
   flc demo
   flc demo --nodes 5
 
-sim (run.sim): run the same code under a virtual clock and a lossy network
+sim (.sim.run): run the same code under a virtual clock and a lossy network
   flc sim --nodes 50 --loss 5 --seed 7
 """
 
@@ -169,4 +169,4 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def module_of(name: str) -> ModuleType:
     """Import the module with the functions of a command."""
-    return import_module(f"flc_udp.cli.{COMMANDS[name].module}")
+    return import_module(f".{COMMANDS[name].module}", "flc_udp.cli")

@@ -21,8 +21,8 @@ from flc_udp.sim.world import TAIL_LINES
 DONE, FAILED = 0, 1
 
 
-def add_arguments(parser: argparse.ArgumentParser) -> None:
-    """Put the simulator's arguments on a command's parser."""
+def add_sim(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc sim`."""
     plan = Plan()
     for name, kind in get_type_hints(Plan, include_extras=True).items():
         for low, high, what in getattr(kind, "__metadata__", ()):  # Only numbers have limits.
@@ -58,7 +58,7 @@ def _number(kind: type[int | float], low: float, high: float) -> Callable[[str],
     return parse
 
 
-def main(args: argparse.Namespace) -> int:
+def sim(args: argparse.Namespace) -> int:
     """Play it and print what it measured. Return 1 if a promise was broken."""
     plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
     play = Play(plan)

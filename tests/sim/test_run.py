@@ -11,8 +11,8 @@ from flc_udp.sim.figures import SimFigures
 def flc_sim(*words: str) -> int:
     """Run the command as the command line does."""
     parser = argparse.ArgumentParser()
-    run.add_arguments(parser)
-    return run.main(parser.parse_args(words))
+    run.add_sim(parser)
+    return run.sim(parser.parse_args(words))
 
 
 def test_json_has_the_figures(capsys: pytest.CaptureFixture[str]) -> None:
