@@ -79,14 +79,13 @@ def export(args: argparse.Namespace) -> None:
     """Print the export; raises FlcError if the log cannot be read to its end."""
     if args.room is not None:
         check_label("room", args.room)
-    directory = Path(args.data or default_directory())
-    path = directory / DATABASE
+    path = Path(args.data or default_directory()) / DATABASE
     with snapshot(path) as connection:
         try:
             for line in lines(connection, args.room):
                 sys.stdout.buffer.write(line + b"\n")
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
-            hint = f"flc fsck --data {directory} tells what is wrong; the output is incomplete"
+            hint = f"flc fsck --data {path.parent} tells what is wrong; the output is incomplete"
             raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error
         sys.stdout.buffer.flush()
 
