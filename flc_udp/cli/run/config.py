@@ -13,7 +13,7 @@ from typing import Any
 
 import orjson
 
-from flc_udp.config import PROFILES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, TITLES, Settings
 from flc_udp.model.errors import FlcError
 
 COLUMNS = 88
@@ -40,7 +40,7 @@ def example() -> Iterator[str]:
     """Write a file with every setting, its reason and what is allowed."""
     yield from _comment(HEAD)
     for setting in fields(Settings):
-        if title := setting.metadata["begins"]:
+        if title := TITLES.get(setting.name):
             yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
         yield ""
         yield from _comment("; ".join([setting.metadata["why"], *_allowed(setting)]))
@@ -67,7 +67,7 @@ def _allowed(setting: Field[Any]) -> Iterator[str]:
     elif limits["within"]:
         low, high = limits["within"]
         yield f"{'0 or ' if limits['off'] else ''}{low} to {high}"
-    if limits["reloads"]:
+    if setting.name in RELOADED_NAMES:
         yield "SIGHUP reloads it"
     for name, profile in PROFILES.items():
         if setting.name in profile:
