@@ -190,10 +190,11 @@ class UdpSession(asyncio.DatagramProtocol):
     async def _speak(self) -> None:
         """Send what stdin has; its end is no reason to quit."""
         await self._has_peer.wait()
-        async for number, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
-            await self._writable.wait()
-            if line.strip():
-                self._say(number, line)
+        async for first, lines in pipes.numbered_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
+            for number, line in enumerate(lines, first):
+                await self._writable.wait()
+                if line.strip():
+                    self._say(number, line)
         await asyncio.Event().wait()
 
     async def _show(self) -> None:
