@@ -104,10 +104,8 @@ def path_mtu(probe: Visitor, ways: Ways) -> int | None:
     """Return the MTU that the kernel now knows; it tells it only to a connected socket."""
     if sys.platform != "linux":
         return None
-    with socket.socket(probe.socket.family, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(ways.level, ways.mtu_discover, DO_NOT_FRAGMENT)
-        sock.connect(probe.target)
-        return sock.getsockopt(ways.level, ways.mtu)
+    probe.socket.connect(probe.target)
+    return probe.socket.getsockopt(ways.level, ways.mtu)
 
 
 def answered(answer: VisitorAnswer, members: Sequence[Record]) -> Verdict:
