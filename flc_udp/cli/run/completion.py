@@ -94,10 +94,8 @@ def _paths(prefix: str, *, only_directories: bool = False, **_asked: object) -> 
     head = prefix[: prefix.rfind("/") + 1]
     with suppress(OSError), os.scandir(Path(head).expanduser()) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield f"{head}{entry.name}/"
-            elif not only_directories:
-                yield f"{head}{entry.name}"
+            if entry.is_dir() or not only_directories:
+                yield f"{head}{entry.name}{'/' if entry.is_dir() else ''}"
 
 
 def _names(op: str, key: str, parsed_args: argparse.Namespace, **_asked: object) -> list[str]:
