@@ -65,9 +65,6 @@ BASE_BYTES_MAX = 1 << 13
 
 EXPORT_AGAIN = "the input was cut off or changed on its way: export it again"
 
-BASE_ROOMS_A_PAGE = 1_024
-"""A page of the base is read with about this many rooms."""
-
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc export [ROOM]`."""
@@ -98,21 +95,14 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[bytes]:
     if room is not None and room not in held:
         raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")
     # The base is held in memory, because the head of the export tells how many lines it has.
-    base = [] if room else list(_base(reader))
+    pruned = [] if room else reader.base(BEGINNING, sys.maxsize)
+    base = [line for log in pruned for line in base_lines(log)]
     count = sum(held.values()) if room is None else held[room]
     logs, root = len(standing.table), standing.table.root.hex()
     yield head_line(ExportHead(room, count, len(base), reader.floor(), logs, root))
     yield from base
     for _, encoded in reader.blocks(room):
         yield from block_lines(decode(encoded))
-
-
-def _base(reader: Reader) -> Iterator[bytes]:
-    after = BEGINNING
-    while page := reader.base(after, BASE_ROOMS_A_PAGE):
-        for log in page:
-            yield from base_lines(log)
-        after = page[-1].log
 
 
 # --- The lines ------------------------------------------------------------------------------------
