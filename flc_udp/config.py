@@ -5,8 +5,8 @@ cluster: what a node accepts from others depends on nothing else. *Settings* are
 pace it and limit what it submits, and no two nodes have to agree on them.
 """
 
-from dataclasses import Field, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 # --- Protocol constants -----------------------------------------------------------------------
 
@@ -298,12 +298,13 @@ PROFILES: dict[str, dict[str, int]] = {
 """Each profile changes these defaults of `Settings`."""
 
 
-def flag_of(setting: Field[Any]) -> str:
+def flag_of(name: str) -> str:
     """Return the flag of `flc run` for a setting. One `--tag` adds one of the tags."""
-    return "--tag" if setting.name == "tags" else "--" + setting.name.replace("_", "-")
+    return "--tag" if name == "tags" else "--" + name.replace("_", "-")
 
 
-SETTING_NAMES = tuple(f.name for f in fields(Settings))
+SETTINGS = {field.name: field for field in fields(Settings)}
+"""The fields of `Settings` by their names; `metadata` has what `setting` was told."""
 
 RELOADED_NAMES = (
     *("join", "tags", "log_level", "body_bytes_max", "disk_free_bytes_min", "retention_age_s"),

@@ -7,13 +7,13 @@ are checked.
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import Field, fields
+from dataclasses import Field
 from textwrap import wrap
 from typing import Any
 
 import orjson
 
-from flc_udp.config import PROFILES, RELOADED_NAMES, TITLES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTINGS, TITLES, Settings
 from flc_udp.model.errors import FlcError
 
 COLUMNS = 88
@@ -39,7 +39,7 @@ def config(args: argparse.Namespace) -> None:
 def example() -> Iterator[str]:
     """Write a file with every setting, its reason and what is allowed."""
     yield from _comment(HEAD)
-    for setting in fields(Settings):
+    for setting in SETTINGS.values():
         if title := TITLES.get(setting.name):
             yield f"\n\n# --- {title} {'-' * (COLUMNS - len(title) - 7)}"
         yield ""
@@ -54,7 +54,7 @@ def changed(config_file: str | None) -> Iterator[str]:
     default, found = Settings(), settings.load(config_file, os.environ, {})
     for variable, hint in settings.unknown_variables(os.environ):
         yield from _comment(f"{variable} is in the environment and no setting: {hint}")
-    for setting in fields(Settings):
+    for setting in SETTINGS.values():
         value = getattr(found, setting.name)
         if value != getattr(default, setting.name):
             yield f"{setting.name} = {_toml(value)}"

@@ -5,10 +5,10 @@ The flags are settings of `config.Settings`; their names and reasons are read fr
 
 import argparse
 import os
-from dataclasses import Field, fields
+from dataclasses import Field
 from typing import Any
 
-from flc_udp.config import Settings, flag_of
+from flc_udp.config import SETTINGS, flag_of
 
 FLAGS = {
     "name": "NAME",
@@ -34,9 +34,8 @@ FLAGS = {
 def add_run(parser: argparse.ArgumentParser) -> None:
     """Add a flag for each setting; a flag that is not typed leaves it to the lower sources."""
     parser.add_argument("--config", metavar="FILE.toml", help="settings by their names, in TOML")
-    settings = {setting.name: setting for setting in fields(Settings)}
     for name, metavar in FLAGS.items():
-        parser.add_argument(flag_of(settings[name]), **_flag(settings[name], metavar))
+        parser.add_argument(flag_of(name), **_flag(SETTINGS[name], metavar))
 
 
 def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:

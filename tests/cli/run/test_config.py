@@ -8,7 +8,7 @@ import pytest
 
 from flc_udp.cli.main import main
 from flc_udp.cli.run.config import example
-from flc_udp.config import PROFILES, RELOADED_NAMES, TITLES, Settings
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTINGS, TITLES, Settings
 from flc_udp.daemon import settings
 
 
@@ -30,7 +30,7 @@ def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / "flc.toml"
     path.write_text(uncommented())
 
-    assert list(tomllib.loads(uncommented())) == list(settings.FIELDS)
+    assert list(tomllib.loads(uncommented())) == list(SETTINGS)
     assert settings.load(str(path), {}, {}) == Settings()
 
 

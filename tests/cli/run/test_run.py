@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from flc_udp.cli.run.run import FLAGS, add_run, overrides
-from flc_udp.config import SETTING_NAMES
+from flc_udp.config import SETTINGS
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -42,4 +42,4 @@ def test_flags_are_settings() -> None:
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_flag_is_a_setting(name: str) -> None:
     """No flag is unknown to the settings."""
-    assert name in SETTING_NAMES
+    assert name in SETTINGS

@@ -9,14 +9,13 @@ import errno
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
 from flc_udp.client import Record
-from flc_udp.config import SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, SETTINGS
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import Nack
 from flc_udp.wire.packing import HEAD_BYTES
@@ -30,8 +29,7 @@ PATIENCE_S = 1.0
 PING_BYTES_MAX = 43
 """A packed ping with the longest nonce has this size."""
 
-LIMITS = {setting.name: setting.metadata["within"] for setting in fields(Settings)}
-PACKET_BYTES_LEAST: int = LIMITS["packet_bytes_max"][0]
+PACKET_BYTES_LEAST: int = SETTINGS["packet_bytes_max"].metadata["within"][0]
 
 NACK_BYTES = 3
 NOTHING = Nack(0)
