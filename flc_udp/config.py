@@ -86,22 +86,16 @@ the pieces of any two senders fit together."""
 
 Value = TypeVar("Value")
 
+Allowed = tuple[int, int] | tuple[str, ...]
+"""The least and the most that a number may be, or the words that a text may be."""
 
-def setting(
-    default: Value,
-    why: str,
-    within: tuple[int, int] | None = None,
-    *,
-    choices: tuple[str, ...] = (),
-    off: bool = False,
-) -> Value:
+
+def setting(default: Value, why: str, allowed: Allowed = (), *, off: bool = False) -> Value:
     """Build a field of `Settings`: its default, its reason, and what is allowed.
 
-    `within` is the least and the most that a number may be. With `off`, 0 is allowed besides, and
-    switches something off.
+    With `off`, 0 is allowed besides, and switches something off.
     """
-    metadata = {"why": why, "within": within, "choices": choices, "off": off}
-    return field(default=default, metadata=metadata)
+    return field(default=default, metadata={"why": why, "allowed": allowed, "off": off})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,9 +123,7 @@ class Settings:
     )
     insecure: bool = setting(False, "allow addresses other than loopback without a key")
     profile: str = setting(
-        "lan",
-        "a set of intervals for liveness that suits the network",
-        choices=("local", "lan", "wan"),
+        "lan", "a set of intervals for liveness that suits the network", ("local", "lan", "wan")
     )
     control_group: str = setting("", "a group that may use the control socket, too")
     metrics: str = setting(
@@ -140,10 +132,10 @@ class Settings:
     log_format: str = setting(
         "auto",
         "how the log looks; auto is console on a terminal, else json",
-        choices=("auto", "console", "json"),
+        ("auto", "console", "json"),
     )
     log_level: str = setting(
-        "info", "the least level that is logged", choices=("debug", "info", "warning", "error")
+        "info", "the least level that is logged", ("debug", "info", "warning", "error")
     )
 
     body_bytes_max: int = setting(

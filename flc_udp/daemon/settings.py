@@ -128,14 +128,14 @@ def _check(name: str, value: object, where: str) -> object:
     if isinstance(value, str):
         _check_texts(name, (value,), where)
     limits = setting.metadata
-    choices, is_off = limits["choices"], limits["off"] and value == 0
-    if isinstance(value, int) and limits["within"] and not is_off:
-        low, high = limits["within"]
+    allowed, is_off = limits["allowed"], limits["off"] and value == 0
+    if type(value) is int and not is_off:
+        low, high = allowed
         if not low <= value <= high:
-            allowed = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
-            raise FlcError(f"{where} is {value}", f"{allowed} is allowed: {limits['why']}")
-    if choices and value not in choices:
-        raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
+            span = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+            raise FlcError(f"{where} is {value}", f"{span} is allowed: {limits['why']}")
+    if isinstance(value, str) and allowed and value not in allowed:
+        raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(allowed))
     return value
 
 

@@ -61,12 +61,12 @@ def changed(config_file: str | None) -> Iterator[str]:
 
 
 def _allowed(setting: Field[Any]) -> Iterator[str]:
-    limits = setting.metadata
-    if limits["choices"]:
-        yield "one of " + ", ".join(limits["choices"])
-    elif limits["within"]:
-        low, high = limits["within"]
-        yield f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+    allowed = setting.metadata["allowed"]
+    if allowed and isinstance(setting.default, str):
+        yield "one of " + ", ".join(allowed)
+    elif allowed:
+        low, high = allowed
+        yield f"{'0 or ' if setting.metadata['off'] else ''}{low} to {high}"
     if setting.name in RELOADED_NAMES:
         yield "SIGHUP reloads it"
     for name, profile in PROFILES.items():

@@ -43,8 +43,8 @@ def _flag(setting: Field[Any], metavar: str) -> dict[str, Any]:
     shared = {"dest": setting.name, "default": argparse.SUPPRESS, "help": why}
     if setting.default is False:
         return {**shared, "action": "store_true"}
-    if setting.metadata["choices"]:
-        return {**shared, "choices": setting.metadata["choices"]}
+    if setting.metadata["allowed"]:
+        return {**shared, "choices": setting.metadata["allowed"]}
     if isinstance(setting.default, tuple):  # It is a list, which is typed item by item.
         return {**shared, "metavar": metavar, "action": "append", "help": f"{why}; may be repeated"}
     return {**shared, "metavar": metavar}

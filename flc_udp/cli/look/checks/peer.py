@@ -29,7 +29,7 @@ PATIENCE_S = 1.0
 PING_BYTES_MAX = 43
 """A packed ping with the longest nonce has this size."""
 
-PACKET_BYTES_LEAST: int = SETTINGS["packet_bytes_max"].metadata["within"][0]
+PACKET_BYTES_LEAST: int = SETTINGS["packet_bytes_max"].metadata["allowed"][0]
 
 NACK_BYTES = 3
 NOTHING = Nack(0)
