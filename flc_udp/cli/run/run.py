@@ -61,5 +61,4 @@ def run(args: argparse.Namespace) -> int:
 
 def overrides(args: argparse.Namespace) -> dict[str, object]:
     """Give the settings that were typed."""
-    typed = {name: value for name, value in vars(args).items() if name in FLAGS}
-    return {n: tuple(value) if isinstance(value, list) else value for n, value in typed.items()}
+    return {name: value for name, value in vars(args).items() if name in FLAGS}

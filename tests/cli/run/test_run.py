@@ -32,10 +32,10 @@ def test_flags_are_settings() -> None:
 
     assert overrides(args) == {
         "name": "ann",
-        "join": ("a:1", "b:2"),
+        "join": ["a:1", "b:2"],
         "insecure": True,
         "key_file": "k",
-        "tags": ("role=db", "dc=eu"),
+        "tags": ["role=db", "dc=eu"],
     }
 
 
