@@ -20,6 +20,7 @@ from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
+from flc_udp.model.tags import parse_tag
 
 WATCH_S = 1.0
 """The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
@@ -86,11 +87,7 @@ def add_members(parser: argparse.ArgumentParser) -> None:
 
 def members(args: argparse.Namespace) -> int | None:
     """Print the members once, or again and again until Ctrl-C."""
-    tags = set()
-    if args.tag:
-        from flc_udp.model.tags import parse_tag  # This imports msgpack, which takes a while.
-
-        tags = set(map(parse_tag, args.tag))
+    tags = set(map(parse_tag, args.tag))
 
     async def ask(client: Client) -> list[Record]:
         return [item for item in await client.members() if tags <= set(item["tags"].items())]

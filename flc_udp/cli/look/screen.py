@@ -212,7 +212,6 @@ def _disk(disk: Record) -> Iterator[str]:
         yield "READ-ONLY"
     if "free_bytes" in disk:
         yield f"{text.size_text(disk['free_bytes'])} free"
-    if "database_bytes" in disk:
         wal = f" (WAL {text.size_text(disk['wal_bytes'])})" if disk.get("wal_bytes") else ""
         yield f"database {text.size_text(disk['database_bytes'])}{wal}"
 
