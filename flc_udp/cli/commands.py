@@ -106,7 +106,7 @@ keys {} (keep.keys): show or change the keys of a running node: the first seals,
   flc keys remove open
   flc keys list --json | jq -r 'select(.seals) | .id'
 
-config (run.config): print a file of all settings to start from, or what is changed here
+config (run.run): print a file of all settings to start from, or what is changed here
   flc config --example > flc.toml
   flc config --config flc.toml
 

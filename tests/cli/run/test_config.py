@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.main import main
-from flc_udp.cli.run.config import example
+from flc_udp.cli.run.run import example
 from flc_udp.config import PROFILES, RELOADED_NAMES, SETTINGS, TITLES, Settings
 from flc_udp.daemon import settings
 
