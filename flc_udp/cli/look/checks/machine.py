@@ -19,7 +19,6 @@ from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.text import size_text
 from flc_udp.store.connections import LIBRARY_LEAST
 
-PYTHON_LEAST = (3, 11)
 EVENT_LOOP = "uvloop"
 
 BUFFER, DROPS = "receive buffer", "kernel drops"
@@ -56,7 +55,7 @@ def read(path: Path) -> str:
 def versions() -> list[Verdict]:
     """Check the Python that runs this command, which would also run a daemon of this flc."""
     return [
-        at_least("python", tuple(sys.version_info[:3]), PYTHON_LEAST),
+        ok("python", _dotted(sys.version_info[:3])),  # An older one cannot import flc.
         at_least("sqlite", sqlite3.sqlite_version_info, LIBRARY_LEAST),
         event_loop(),
     ]
