@@ -16,8 +16,7 @@ from typing import Any, cast
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
-from flc_udp.cli.wire import datagram_lines, ping
-from flc_udp.cli.wire.hexdump import captured
+from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
@@ -85,7 +84,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
     code = DONE
     batches = pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX)
     lines = (line.decode(errors="replace") for batch in batches for line in batch)
-    for found in captured(lines):
+    for found in hexdump.captured(lines):
         if isinstance(found, FlcError):
             complain(str(found), found.hint)
             code = FAILED
