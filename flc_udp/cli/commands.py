@@ -9,7 +9,6 @@ import argparse
 import re
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
 
 from flc_udp.cli.conventions import Parser
 
@@ -124,21 +123,11 @@ sim (.sim.run): run the same code under a virtual clock and a lossy network
 """
 
 
-ENTRY = re.compile(r"(\w+)( \{\})? \((.+)\): (.+)\n((?:  .+\n)+)")
-"""An entry of the table."""
+ENTRY = r"(?P<name>\w+)(?P<json> \{\})? \((?P<module>.+)\): (?P<summary>.+)\n(?P<example>(  .+\n)+)"
 
-
-class Command(NamedTuple):
-    """A command: the module with its functions, a summary, and examples."""
-
-    json: str
-    """Is empty if the command has no --json, or explains it in its own way."""
-    module: str
-    summary: str
-    example: str
-
-
-COMMANDS = {name: Command(*rest) for name, *rest in ENTRY.findall(TABLE)}
+COMMANDS = {entry["name"]: entry for entry in re.finditer(ENTRY, TABLE)}
+"""The entries of the table, by the names of the commands. `json` is None if a command has no --json
+or explains it in its own way."""
 
 
 def command_parser(name: str) -> Parser:
@@ -146,8 +135,8 @@ def command_parser(name: str) -> Parser:
     command = COMMANDS[name]
     parser = Parser(
         prog=f"flc {name}",
-        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        epilog=f"example:\n{command.example.rstrip()}",
+        description=f"{command['summary'][0].upper()}{command['summary'][1:]}.",
+        epilog=f"example:\n{command['example'].rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         conflict_handler="resolve",  # a command may explain --data in its own way
@@ -161,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    if COMMANDS[name].json:
+    if COMMANDS[name]["json"]:
         parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     if add := getattr(module_of(name), f"add_{name}", None):
         add(parser)
@@ -169,4 +158,4 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def module_of(name: str) -> ModuleType:
     """Import the module with the functions of a command."""
-    return import_module(f".{COMMANDS[name].module}", "flc_udp.cli")
+    return import_module(f".{COMMANDS[name]['module']}", "flc_udp.cli")

@@ -67,7 +67,7 @@ def complete() -> None:
         parser.add_argument("--version", action="store_true", help="print the version of flc")
     commands = parser.add_subparsers()
     for name, command in COMMANDS.items():
-        below = commands.add_parser(name, help=command.summary, conflict_handler="resolve")
+        below = commands.add_parser(name, help=command["summary"], conflict_handler="resolve")
         if words[1:2] == [name]:
             add_arguments(below, name)
             for action in below._actions:  # noqa: SLF001  # argparse has no other list of them
