@@ -5,6 +5,7 @@ fit. It reports neither to the daemon, but on Linux both can be read in /proc.
 """
 
 import os
+import shutil
 import socket
 import sqlite3
 import statistics
@@ -155,8 +156,7 @@ def drops(port: int | None, dropped: int | None, lost: int) -> Verdict:
 
 def disk(directory: Path, free_bytes_min: int) -> list[Verdict]:
     """Make the three checks of an existing directory."""
-    found = os.statvfs(directory)
-    free_bytes = found.f_bavail * found.f_frsize
+    free_bytes = shutil.disk_usage(directory).free
     kind = file_system_of(str(directory.resolve()), read(MOUNTS))
     return [free_space(free_bytes, free_bytes_min), file_system(kind), sync(directory)]
 
