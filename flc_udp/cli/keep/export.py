@@ -47,10 +47,9 @@ from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
 from flc_udp.store.writer_memory import WriterMemory
-from flc_udp.wire.codec import read
+from flc_udp.wire import codec, packing
 from flc_udp.wire.message_json import message_record
 from flc_udp.wire.packets import Base
-from flc_udp.wire.packing import pack
 
 FORMAT = 1
 
@@ -137,7 +136,7 @@ def base_lines(log: BaseLog) -> Iterator[bytes]:
     """Write one log of the base, with some of its rooms in each line."""
     for first in range(0, len(log.rooms), BASE_ROOMS_A_LINE):
         part = log._replace(rooms=log.rooms[first : first + BASE_ROOMS_A_LINE])
-        (packed,) = pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
+        (packed,) = packing.pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
         encoded = base64.b64encode(packed).decode()
         yield compact({"base": encoded, "hash": hash_of(packed).hex()})
 
@@ -193,7 +192,7 @@ def _read_base(packed: bytes, digest: object) -> BaseLog:
     if hash_of(packed).hex() != digest:
         raise FlcError("has a base whose hash is wrong", EXPORT_AGAIN)
     try:
-        _, packets, _ = read(packed)
+        _, packets, _ = codec.read(packed)
     except Malformed as error:
         raise FlcError(f"has a base that cannot be read: {error}", EXPORT_AGAIN) from error
     match packets:

@@ -33,7 +33,7 @@ from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
-from flc_udp.store.log import Log
+from flc_udp.store.log import Log, Reader
 
 BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20
@@ -56,7 +56,8 @@ def import_(args: argparse.Namespace) -> None:
     with _opened(args.file) as file:
         directory = DataDirectory(args.data or default_directory())
         try:
-            with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
+            with closing(Log.open(directory.database)) as log, closing(log.reader()) as reader:
+                taking = Import(log, reader)
                 taking.take_all(file)
                 record = taking.record()
         except StoreFailed as error:
@@ -81,13 +82,10 @@ def _opened(name: str) -> AbstractContextManager[BinaryIO]:
 class Import:
     """One import into one log. Nobody else may write that log meanwhile."""
 
-    def __init__(self, log: Log) -> None:
-        self.imported = 0
-        """Messages that were not held before and are durable now."""
-        self.held = 0
-        """Messages of the export that were held already."""
-        self._log = log
-        self._reader = log.reader()
+    def __init__(self, log: Log, reader: Reader) -> None:
+        self.imported = self.held = 0
+        """Messages of the export that became durable here, and those that were held already."""
+        self._log, self._reader = log, reader
         self._causal = Causal(log.load(), 0, 0, Counter())
         self._line = 0
         """The number of the line that was read last."""
@@ -96,10 +94,6 @@ class Import:
         self._to_come: deque[Message] = deque()
         """The other messages of the block that was read last."""
         self._batch_bytes = 0
-
-    def close(self) -> None:
-        """Close the reader; the caller closes the log."""
-        self._reader.close()
 
     def take_all(self, file: BinaryIO) -> None:
         """Import line by line; raises FlcError with the line's number and what is kept."""
