@@ -28,7 +28,6 @@ WATCH_S = 1.0
 LEAVE_S = 15.0
 """An orderly departure, with its own deadline and a last commit, takes less time than this."""
 
-ROOM_HEADS = ("ROOM", "MESSAGES", "LOGS", "LAST SAID")
 MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS")
 
 Answer = TypeVar("Answer", Record, list[Record])
@@ -75,7 +74,7 @@ def rooms(args: argparse.Namespace) -> int | None:
 
 def _rooms_table(items: list[Record]) -> str:
     rows = [(r["room"], r["messages"], r["logs"], _time(r["last_said_at"])) for r in items]
-    return text.table(ROOM_HEADS, rows) if rows else ""
+    return text.table(("ROOM", "MESSAGES", "LOGS", "LAST SAID"), rows) if rows else ""
 
 
 def add_members(parser: argparse.ArgumentParser) -> None:

@@ -201,8 +201,7 @@ def _history(record: Record) -> Iterator[str]:
         if key in record:
             yield text.count_text(record[key], key[:-1])
     if record.get("floor"):
-        floor = text.time_text(record["floor"], local=False)
-        yield f"{record['messages_kept']} of these kept, from {floor} on"
+        yield f"{record['messages_kept']} of these kept, from {record['floor']} on"
     if "root" in record:
         yield f"root {record['root']}"
 

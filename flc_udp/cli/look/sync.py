@@ -9,7 +9,6 @@ missing.
 
 import argparse
 import asyncio
-import math
 import sys
 
 from flc_udp.cli import text
@@ -63,10 +62,8 @@ class Watch:
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
         self._client, self._args, self._progress = client, args, Progress()
         self._now_s = asyncio.get_running_loop().time
-        self._asked: list[Record] = []
-        self._asked_at_s = 0.0
         self._is_terminal = not args.json and sys.stdout.isatty()
-        self._next_line_at_s = -math.inf
+        self._next_line_at_s = 0.0
 
     async def run(self) -> int:
         """Watch until nothing more will come, and return the exit code."""
