@@ -5,8 +5,8 @@ cluster: what a node accepts from others depends on nothing else. *Settings* are
 pace it and limit what it submits, and no two nodes have to agree on them.
 """
 
-from dataclasses import Field, dataclass, field, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TypeVar
 
 # --- Protocol constants -----------------------------------------------------------------------
 
@@ -84,47 +84,36 @@ the pieces of any two senders fit together."""
 # --- Settings ---------------------------------------------------------------------------------
 
 
-def setting(
-    default: Any,  # noqa: ANN401  # as dataclasses.field itself
-    why: str,
-    within: tuple[int, int] | None = None,
-    *,
-    choices: tuple[str, ...] = (),
-    off: bool = False,
-    reloads: bool = False,
-    begins: str = "",
-) -> Any:  # noqa: ANN401  # as dataclasses.field itself
+Value = TypeVar("Value")
+
+Allowed = tuple[int, int] | tuple[str, ...]
+"""The least and the most that a number may be, or the words that a text may be."""
+
+
+def setting(default: Value, why: str, allowed: Allowed = (), *, off: bool = False) -> Value:
     """Build a field of `Settings`: its default, its reason, and what is allowed.
 
-    `within` is the least and the most that a number may be. With `off`, 0 is allowed besides, and
-    switches something off. With `reloads`, a running node follows it on SIGHUP. `begins` is the
-    title of the group that begins here.
+    With `off`, 0 is allowed besides, and switches something off.
     """
-    metadata = {"why": why, "within": within, "choices": choices, "off": off}
-    return field(default=default, metadata={**metadata, "reloads": reloads, "begins": begins})
+    return field(default=default, metadata={"why": why, "allowed": allowed, "off": off})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """What an operator may set. The end of a name says its unit."""
 
-    name: str = setting(
-        "", "the name that people see; by default the name of the host", begins="Who and where"
-    )
+    name: str = setting("", "the name that people see; by default the name of the host")
     data: str = setting("", "the directory of the log, the keys, the lock and the control socket")
     bind: str = setting("127.0.0.1:7352", "the UDP address to listen on")
     advertise: str = setting(
         "", "the address that others reach this node by; by default the one it listens on"
     )
     join: tuple[str, ...] = setting(
-        (),
-        "addresses of any members, as HOST:PORT, which let this node into the cluster",
-        reloads=True,
+        (), "addresses of any members, as HOST:PORT, which let this node into the cluster"
     )
     tags: tuple[str, ...] = setting(
         (),
         "KEY=VALUE, by which `flc members --tag` finds this node; at most 16 of 512 bytes together",
-        reloads=True,
     )
     cluster: str = setting(
         "flc", "the name of the cluster; other clusters are ignored, even if they have the same key"
@@ -134,9 +123,7 @@ class Settings:
     )
     insecure: bool = setting(False, "allow addresses other than loopback without a key")
     profile: str = setting(
-        "lan",
-        "a set of intervals for liveness that suits the network",
-        choices=("local", "lan", "wan"),
+        "lan", "a set of intervals for liveness that suits the network", ("local", "lan", "wan")
     )
     control_group: str = setting("", "a group that may use the control socket, too")
     metrics: str = setting(
@@ -145,67 +132,46 @@ class Settings:
     log_format: str = setting(
         "auto",
         "how the log looks; auto is console on a terminal, else json",
-        choices=("auto", "console", "json"),
+        ("auto", "console", "json"),
     )
     log_level: str = setting(
-        "info",
-        "the least level that is logged",
-        choices=("debug", "info", "warning", "error"),
-        reloads=True,
+        "info", "the least level that is logged", ("debug", "info", "warning", "error")
     )
 
     body_bytes_max: int = setting(
-        65_536,
-        "the largest body that this node takes from its own users",
-        (1, BODY_BYTES_MAX),
-        reloads=True,
-        begins="What this node submits",
+        65_536, "the largest body that this node takes from its own users", (1, BODY_BYTES_MAX)
     )
     disk_free_bytes_min: int = setting(
-        64 << 20, "posts are refused when less disk space is free", (0, 1 << 50), reloads=True
+        64 << 20, "posts are refused when less disk space is free", (0, 1 << 50)
     )
 
     retention_age_s: int = setting(
-        0,
-        "messages that arrived here longer ago are deleted; 0 keeps them",
-        (0, 1 << 34),
-        reloads=True,
-        begins="What this node keeps",
+        0, "messages that arrived here longer ago are deleted; 0 keeps them", (0, 1 << 34)
     )
     retention_bytes: int = setting(
         0,
         "the oldest messages are deleted while the log takes more disk; 0 keeps them",
         (1 << 20, 1 << 50),
         off=True,
-        reloads=True,
     )
 
     on_message: str = setting(
-        "",
-        "a shell command that runs for each new message, with its record on stdin",
-        reloads=True,
-        begins="Commands this node runs",
+        "", "a shell command that runs for each new message, with its record on stdin"
     )
-    on_member: str = setting(
-        "", "a shell command that runs for each member whose state changed", reloads=True
-    )
+    on_member: str = setting("", "a shell command that runs for each member whose state changed")
     hook_processes: int = setting(
         1,
         "how many commands for messages run at a time; with 1 they run in the order shown",
         (1, 16),
     )
     hook_timeout_s: int = setting(
-        30,
-        "a command that runs longer is killed, with its process group",
-        (1, 86_400),
-        reloads=True,
+        30, "a command that runs longer is killed, with its process group", (1, 86_400)
     )
 
     probe_interval_ms: int = setting(
         800,
         "one member is probed in each interval; an idle node then sends 240 bytes/s",
         (20, 60_000),
-        begins="Membership",
     )
     probe_timeout_ms: int = setting(
         300, "the longest wait for a direct ack; the wait follows the round trip", (5, 30_000)
@@ -248,10 +214,7 @@ class Settings:
     )
 
     packet_bytes_max: int = setting(
-        1_400,
-        "the largest UDP payload, seal included; 1400 fits an Ethernet frame",
-        (1_200, 8_192),
-        begins="Dissemination and repair",
+        1_400, "the largest UDP payload, seal included; 1400 fits an Ethernet frame", (1_200, 8_192)
     )
     links_max: int = setting(8, "how many peers new messages are pushed to", (1, 64))
     pull_grace_ms: int = setting(
@@ -293,10 +256,7 @@ class Settings:
     )
 
     commit_blocks_max: int = setting(
-        4_096,
-        "the most blocks of one transaction, which bounds the time of a commit",
-        (1, 1 << 20),
-        begins="Batching",
+        4_096, "the most blocks of one transaction, which bounds the time of a commit", (1, 1 << 20)
     )
     commit_pause_ms: int = setting(
         2,
@@ -330,12 +290,27 @@ PROFILES: dict[str, dict[str, int]] = {
 """Each profile changes these defaults of `Settings`."""
 
 
-def flag_of(setting: Field[Any]) -> str:
+def flag_of(name: str) -> str:
     """Return the flag of `flc run` for a setting. One `--tag` adds one of the tags."""
-    return "--tag" if setting.name == "tags" else "--" + setting.name.replace("_", "-")
+    return "--tag" if name == "tags" else "--" + name.replace("_", "-")
 
 
-SETTING_NAMES = tuple(f.name for f in fields(Settings))
+SETTINGS = {field.name: field for field in fields(Settings)}
+"""The fields of `Settings` by their names; `metadata` has what `setting` was told."""
 
-RELOADED_NAMES = tuple(f.name for f in fields(Settings) if f.metadata["reloads"])
+RELOADED_NAMES = (
+    *("join", "tags", "log_level", "body_bytes_max", "disk_free_bytes_min", "retention_age_s"),
+    *("retention_bytes", "on_message", "on_member", "hook_timeout_s"),
+)
 """The settings that a running node follows on SIGHUP. The others are read only at its start."""
+
+TITLES = {
+    "name": "Who and where",
+    "body_bytes_max": "What this node submits",
+    "retention_age_s": "What this node keeps",
+    "on_message": "Commands this node runs",
+    "probe_interval_ms": "Membership",
+    "packet_bytes_max": "Dissemination and repair",
+    "commit_blocks_max": "Batching",
+}
+"""The titles of the groups of settings, by the name of the first setting in each."""

@@ -20,7 +20,7 @@ import pytest
 
 from flc_udp import __version__
 from flc_udp.cli.run.run import add_run, overrides
-from flc_udp.config import SETTING_NAMES, Settings
+from flc_udp.config import SETTINGS, Settings
 from flc_udp.daemon.settings import ENVIRONMENT_PREFIX, load
 
 SCRIPTS = Path(__file__).parent.parent / "scripts"
@@ -48,7 +48,7 @@ def settings_of(words: Sequence[str], environ: Mapping[str, str]) -> Settings:
         name
         for name in environ
         if name.startswith(ENVIRONMENT_PREFIX)
-        and name.removeprefix(ENVIRONMENT_PREFIX).lower() not in SETTING_NAMES
+        and name.removeprefix(ENVIRONMENT_PREFIX).lower() not in SETTINGS
     }
     assert strange == set()
     parser = argparse.ArgumentParser(exit_on_error=False)

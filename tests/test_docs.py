@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.main import COMMANDS
-from flc_udp.config import SETTING_NAMES
+from flc_udp.config import SETTINGS
 from flc_udp.core import notices as core_notices
 from flc_udp.daemon import notices as daemon_notices
 from flc_udp.daemon.hooks import hooks
@@ -132,7 +132,7 @@ def test_every_setting_that_is_named_exists(page: Path) -> None:
     named = {name.lower() for name in re.findall(r"\bFLC_([A-Z_]+[A-Z])", page.read_text("utf-8"))}
     told = {name.lower() for name in re.findall(r"\bFLC_([A-Z_]+)", hooks.__doc__ or "")}
 
-    assert named - {"python", *told} <= set(SETTING_NAMES)
+    assert named - {"python", *told} <= set(SETTINGS)
 
 
 @each_page

@@ -1,15 +1,14 @@
 """The commands of `flc`, each with its module, its line in `flc --help`, and examples.
 
 The table is plain text, so that it looks as the help prints it. An entry begins with the name of
-the command, `{}` if it takes `--json`, its module in brackets and its summary. The module is one of
-`flc_udp.cli`, or with a point before it one of another room. Below are examples that can be typed.
+the command, `{}` if it takes `--json`, its module in brackets (as it is imported relative to
+`flc_udp.cli`) and its summary. Below are examples that can be typed.
 """
 
 import argparse
 import re
 from importlib import import_module
 from types import ModuleType
-from typing import NamedTuple
 
 from flc_udp.cli.conventions import Parser
 
@@ -106,7 +105,7 @@ keys {} (keep.keys): show or change the keys of a running node: the first seals,
   flc keys remove open
   flc keys list --json | jq -r 'select(.seals) | .id'
 
-config (run.config): print a file of all settings to start from, or what is changed here
+config (run.run): print a file of all settings to start from, or what is changed here
   flc config --example > flc.toml
   flc config --config flc.toml
 
@@ -124,21 +123,11 @@ sim (.sim.run): run the same code under a virtual clock and a lossy network
 """
 
 
-ENTRY = re.compile(r"(\w+)( \{\})? \((.+)\): (.+)\n((?:  .+\n)+)")
-"""An entry of the table."""
+ENTRY = r"(?P<name>\w+)(?P<json> \{\})? \((?P<module>.+)\): (?P<summary>.+)\n(?P<example>(  .+\n)+)"
 
-
-class Command(NamedTuple):
-    """A command: the module with its functions, a summary, and examples."""
-
-    json: str
-    """Is empty if the command has no --json, or explains it in its own way."""
-    module: str
-    summary: str
-    example: str
-
-
-COMMANDS = {name: Command(*rest) for name, *rest in ENTRY.findall(TABLE)}
+COMMANDS = {entry["name"]: entry for entry in re.finditer(ENTRY, TABLE)}
+"""The entries of the table, by the names of the commands. `json` is None if a command has no --json
+or explains it in its own way."""
 
 
 def command_parser(name: str) -> Parser:
@@ -146,8 +135,8 @@ def command_parser(name: str) -> Parser:
     command = COMMANDS[name]
     parser = Parser(
         prog=f"flc {name}",
-        description=f"{command.summary[0].upper()}{command.summary[1:]}.",
-        epilog=f"example:\n{command.example.rstrip()}",
+        description=f"{command['summary'][0].upper()}{command['summary'][1:]}.",
+        epilog=f"example:\n{command['example'].rstrip()}",
         formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
         conflict_handler="resolve",  # a command may explain --data in its own way
@@ -161,7 +150,7 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument(
         "--data", metavar="DIR", help="the node's directory (default $FLC_DATA, then the user's)"
     )
-    if COMMANDS[name].json:
+    if COMMANDS[name]["json"]:
         parser.add_argument("--json", action="store_true", help="print JSON, one object a line")
     if add := getattr(module_of(name), f"add_{name}", None):
         add(parser)
@@ -169,4 +158,4 @@ def add_arguments(parser: argparse.ArgumentParser, name: str) -> None:
 
 def module_of(name: str) -> ModuleType:
     """Import the module with the functions of a command."""
-    return import_module(f".{COMMANDS[name].module}", "flc_udp.cli")
+    return import_module(f".{COMMANDS[name]['module']}", "flc_udp.cli")

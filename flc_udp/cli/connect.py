@@ -68,22 +68,18 @@ async def _watch(client: Client, patience: asyncio.Timeout) -> None:
 
 
 def choose_socket(data: str | None, environ: Mapping[str, str]) -> Path:
-    """Return the first socket that exists; raises FlcError that names all possible places."""
-    places = sockets(data, environ)
+    """Return the first socket that exists; raises FlcError that names all possible places.
+
+    It may be in a named directory, otherwise in the user's or in the system's.
+    """
+    named = data or environ.get("FLC_DATA")
+    directories = [Path(named)] if named else [user_directory(environ), SYSTEM_DIRECTORY]
+    places = [directory / SOCKET for directory in directories]
     for path in places:
         if _is_there(path):
             return path
-    named = data or environ.get("FLC_DATA")
     problem = f"no daemon here: there is no {' and no '.join(map(str, places))}"
     raise FlcError(problem, f"start one: flc run{f' --data {named}' if named else ''}")
-
-
-def sockets(data: str | None, environ: Mapping[str, str]) -> list[Path]:
-    """List where the socket may be: in a named directory, or in the user's or the system's."""
-    named = data or environ.get("FLC_DATA")
-    if named:
-        return [Path(named) / SOCKET]
-    return [user_directory(environ) / SOCKET, SYSTEM_DIRECTORY / SOCKET]
 
 
 def _is_there(path: Path) -> bool:

@@ -92,7 +92,7 @@ def _open_missing_streams() -> None:
 
 def _top_parser() -> Parser:
     width = max(map(len, COMMANDS))
-    listing = "\n".join(f"  {name:{width}}  {c.summary}" for name, c in COMMANDS.items())
+    listing = "\n".join(f"  {name:{width}}  {c['summary']}" for name, c in COMMANDS.items())
     parser = Parser(
         prog="flc",
         usage="flc COMMAND [ARGUMENT]...",

@@ -63,13 +63,6 @@ async def numbered_batches(fd: int, limit: int) -> AsyncIterator[tuple[int, list
         number += len(batch)
 
 
-async def numbered_lines(fd: int, limit: int) -> AsyncIterator[tuple[int, bytes]]:
-    """Give the same lines one by one, each with its number from 1."""
-    async for first, batch in numbered_batches(fd, limit):
-        for numbered in enumerate(batch, first):
-            yield numbered
-
-
 def _read(fd: int) -> bytes:
     while True:
         try:

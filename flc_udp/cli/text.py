@@ -16,10 +16,8 @@ from flc_udp.client import Record
 AUTHOR_COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
 """These SGR foregrounds can be told apart on black and on white; grey and white are left out."""
 
-BIDI_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x202A, 0x202F), *range(0x2066, 0x206A))
-"""These characters can reorder what others wrote in the same line."""
-
-LINE_BREAKS = (0x2028, 0x2029)
+LINE_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
+"""These characters can reorder what others wrote in the same line, or end it (0x2028, 0x2029)."""
 
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 """Each unit is a thousand times the one before it."""
@@ -28,7 +26,7 @@ VISIBLE_FORMS = {
     **{code: chr(0x2400 + code) for code in range(0x20) if code != ord("\t")},
     0x7F: "\u2421",
     **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
-    **{code: f"\\u{code:04x}" for code in BIDI_CONTROLS + LINE_BREAKS},
+    **{code: f"\\u{code:04x}" for code in LINE_CONTROLS},
 }
 """A character that could drive the terminal or reorder a line is shown in this form."""
 

@@ -12,14 +12,13 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from flc_udp.config import PROFILES, RELOADED_NAMES, SETTING_NAMES, Settings, flag_of
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTINGS, Settings, flag_of
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.tags import parse_tags
 
 ENVIRONMENT_PREFIX = "FLC_"
 
-FIELDS = {field.name: field for field in dataclasses.fields(Settings)}
 DIGITS_MAX = 20
 """The most digits of a number in a variable. Every setting has fewer."""
 
@@ -41,12 +40,12 @@ def load(
         for key, value in _read_file(config_file).items():
             name = _known(key, config_file)
             said[name] = _check(name, value, f"{config_file}: {key}")
-    for name in SETTING_NAMES:
+    for name in SETTINGS:
         key = ENVIRONMENT_PREFIX + name.upper()
         if environ.get(key):
             said[name] = _check(name, _from_text(name, environ[key]), key)
     for name, value in overrides.items():
-        said[name] = _check(name, value, flag_of(FIELDS[name]))
+        said[name] = _check(name, value, flag_of(name))
     profile = said.get("profile", Settings().profile)
     return Settings(**{**PROFILES[profile], **said})
 
@@ -56,7 +55,7 @@ def unknown_variables(environ: Mapping[str, str]) -> list[tuple[str, str]]:
 
     This is no error, because an orchestrator makes variables of its own from the names of services.
     """
-    known = {ENVIRONMENT_PREFIX + name.upper() for name in SETTING_NAMES}
+    known = {ENVIRONMENT_PREFIX + name.upper() for name in SETTINGS}
     return [
         (variable, _hint(variable, sorted(known)))
         for variable in sorted(environ)
@@ -70,7 +69,7 @@ def reload(in_force: Settings, found: Settings) -> tuple[Settings, list[str], li
     Return the settings that are in force from now on, the names of those that changed, and the
     names of those that differ and that a node follows only when it starts.
     """
-    differing = [n for n in SETTING_NAMES if getattr(in_force, n) != getattr(found, n)]
+    differing = [n for n in SETTINGS if getattr(in_force, n) != getattr(found, n)]
     changed = [name for name in differing if name in RELOADED_NAMES]
     settings = dataclasses.replace(in_force, **{name: getattr(found, name) for name in changed})
     return settings, changed, [name for name in differing if name not in changed]
@@ -92,9 +91,9 @@ def _read_file(config_file: str) -> dict[str, Any]:
 
 
 def _known(key: str, where: str) -> str:
-    if key in FIELDS:
+    if key in SETTINGS:
         return key
-    raise FlcError(f"{where}: unknown key {key!r}", _hint(key, SETTING_NAMES))
+    raise FlcError(f"{where}: unknown key {key!r}", _hint(key, list(SETTINGS)))
 
 
 def _hint(name: str, known: Sequence[str]) -> str:
@@ -104,7 +103,7 @@ def _hint(name: str, known: Sequence[str]) -> str:
 
 def _from_text(name: str, text: str) -> object:
     """The value of an environment variable, by the type of the setting."""
-    default = FIELDS[name].default
+    default = SETTINGS[name].default
     if isinstance(default, bool):
         return TRUTH.get(text.lower(), text)
     if isinstance(default, int):
@@ -117,7 +116,7 @@ def _from_text(name: str, text: str) -> object:
 
 def _check(name: str, value: object, where: str) -> object:
     """The value, if it has the setting's type and is within its limits; raises FlcError."""
-    setting = FIELDS[name]
+    setting = SETTINGS[name]
     if isinstance(setting.default, tuple):
         if not isinstance(value, list | tuple) or not all(isinstance(item, str) for item in value):
             raise FlcError(f"{where} is {value!r}", "a list of texts is allowed")
@@ -129,14 +128,14 @@ def _check(name: str, value: object, where: str) -> object:
     if isinstance(value, str):
         _check_texts(name, (value,), where)
     limits = setting.metadata
-    choices, is_off = limits["choices"], limits["off"] and value == 0
-    if isinstance(value, int) and limits["within"] and not is_off:
-        low, high = limits["within"]
+    allowed, is_off = limits["allowed"], limits["off"] and value == 0
+    if type(value) is int and not is_off:
+        low, high = allowed
         if not low <= value <= high:
-            allowed = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
-            raise FlcError(f"{where} is {value}", f"{allowed} is allowed: {limits['why']}")
-    if choices and value not in choices:
-        raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(choices))
+            span = f"{'0 or ' if limits['off'] else ''}{low} to {high}"
+            raise FlcError(f"{where} is {value}", f"{span} is allowed: {limits['why']}")
+    if isinstance(value, str) and allowed and value not in allowed:
+        raise FlcError(f"{where} is {value!r}", "allowed are: " + ", ".join(allowed))
     return value
 
 

@@ -21,7 +21,7 @@ from flc_udp.sim.world import TAIL_LINES
 
 
 def add_sim(parser: argparse.ArgumentParser) -> None:
-    """Put the simulator's arguments on a command's parser."""
+    """Add the arguments of `flc sim`."""
     plan = Plan()
     for name, kind in get_type_hints(Plan, include_extras=True).items():
         for low, high, what in getattr(kind, "__metadata__", ()):  # Only numbers have limits.

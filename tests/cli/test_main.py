@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 
 from flc_udp import __version__
-from flc_udp.cli.connect import sockets
+from flc_udp.cli.connect import choose_socket
 from flc_udp.cli.main import COMMANDS, main
+from flc_udp.model.errors import FlcError
 from tests.cli.fake import Flc
 
 
@@ -119,13 +120,15 @@ def test_which_sockets_are_looked_for() -> None:
     """--data is used alone, else FLC_DATA; else the user's directory, then the system's."""
     state = {"XDG_STATE_HOME": "/state"}
 
-    assert sockets("/d", {"FLC_DATA": "/e"}) == [Path("/d/control.sock")]
-    assert sockets(None, {"FLC_DATA": "/e", **state}) == [Path("/e/control.sock")]
-    assert sockets(None, state) == [
-        Path("/state/flc/control.sock"),
-        Path("/run/flc/control.sock"),
-    ]
-    assert sockets(None, {})[0] == Path.home() / ".local/state/flc/control.sock"
+    def places(data: str | None, environ: dict[str, str]) -> list[str]:
+        with pytest.raises(FlcError) as caught:
+            choose_socket(data, environ)
+        return str(caught.value).partition(": there is no ")[2].split(" and no ")
+
+    assert places("/d", {"FLC_DATA": "/e"}) == ["/d/control.sock"]
+    assert places(None, {"FLC_DATA": "/e", **state}) == ["/e/control.sock"]
+    assert places(None, state) == ["/state/flc/control.sock", "/run/flc/control.sock"]
+    assert places(None, {})[0] == str(Path.home() / ".local/state/flc/control.sock")
 
 
 def test_a_full_disk_is_an_error_without_a_traceback() -> None:

@@ -12,14 +12,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.cli import pipes
-from flc_udp.cli.pipes import in_thread, numbered_lines
+from flc_udp.cli.pipes import in_thread, numbered_batches
 
 
 def lines_of(chunks: list[bytes], limit: int) -> list[bytes]:
     """What is read if the input comes in these chunks."""
 
     async def read() -> list[tuple[int, bytes]]:
-        return [line async for line in numbered_lines(0, limit)]
+        batches = [batch async for batch in numbered_batches(0, limit)]
+        return [numbered for first, lines in batches for numbered in enumerate(lines, first)]
 
     with patch.object(pipes, "_read", side_effect=[*filter(None, chunks), b""]):
         numbered = asyncio.run(read())
@@ -44,14 +45,14 @@ def test_a_long_line_is_not_kept() -> None:
 async def test_lines_come_as_they_are_written() -> None:
     """A line is there as soon as it ended, long before the input does."""
     reading, writing = os.pipe()
-    lines = numbered_lines(reading, 100)
+    batches = numbered_batches(reading, 100)
 
     os.write(writing, b"one\ntw")
-    assert await anext(lines) == (1, b"one")
+    assert await anext(batches) == (1, [b"one"])
     os.write(writing, b"o\n")
-    assert await anext(lines) == (2, b"two")
+    assert await anext(batches) == (2, [b"two"])
     os.close(writing)
-    assert [line async for line in lines] == []
+    assert [batch async for batch in batches] == []
     os.close(reading)
 
 

@@ -48,7 +48,7 @@ LAST = ("forget", "leave")
 EXAMPLES = [
     (name, line.strip())
     for name in sorted(COMMANDS, key=lambda name: LAST.index(name) if name in LAST else -1)
-    for line in COMMANDS[name].example.splitlines()
+    for line in COMMANDS[name]["example"].splitlines()
 ]
 
 STAND_INS = {

@@ -45,7 +45,7 @@ from tests.model.stories import Story
 from tests.wire.strategies import blocks, packets
 
 SENDER = b"sender--"
-LEAST = next(f for f in fields(Settings) if f.name == "packet_bytes_max").metadata["within"][0]
+LEAST = next(f for f in fields(Settings) if f.name == "packet_bytes_max").metadata["allowed"][0]
 BUDGETS = [LEAST - SEAL_BYTES, 1_355, 8_192 - SEAL_BYTES]
 
 Item = tuple[object, ...]

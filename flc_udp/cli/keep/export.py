@@ -47,10 +47,9 @@ from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.log import Reader
 from flc_udp.store.writer_memory import WriterMemory
-from flc_udp.wire.codec import read
+from flc_udp.wire import codec, packing
 from flc_udp.wire.message_json import message_record
 from flc_udp.wire.packets import Base
-from flc_udp.wire.packing import pack
 
 FORMAT = 1
 
@@ -65,9 +64,6 @@ BASE_BYTES_MAX = 1 << 13
 
 EXPORT_AGAIN = "the input was cut off or changed on its way: export it again"
 
-BASE_ROOMS_A_PAGE = 1_024
-"""A page of the base is read with about this many rooms."""
-
 
 def add_export(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc export [ROOM]`."""
@@ -79,14 +75,13 @@ def export(args: argparse.Namespace) -> None:
     """Print the export; raises FlcError if the log cannot be read to its end."""
     if args.room is not None:
         check_label("room", args.room)
-    directory = Path(args.data or default_directory())
-    path = directory / DATABASE
+    path = Path(args.data or default_directory()) / DATABASE
     with snapshot(path) as connection:
         try:
             for line in lines(connection, args.room):
                 sys.stdout.buffer.write(line + b"\n")
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
-            hint = f"flc fsck --data {directory} tells what is wrong; the output is incomplete"
+            hint = f"flc fsck --data {path.parent} tells what is wrong; the output is incomplete"
             raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error
         sys.stdout.buffer.flush()
 
@@ -99,21 +94,14 @@ def lines(connection: sqlite3.Connection, room: str | None) -> Iterator[bytes]:
     if room is not None and room not in held:
         raise FlcError(f"there is no room {room!r} here", "flc rooms lists them")
     # The base is held in memory, because the head of the export tells how many lines it has.
-    base = [] if room else list(_base(reader))
+    pruned = [] if room else reader.base(BEGINNING, sys.maxsize)
+    base = [line for log in pruned for line in base_lines(log)]
     count = sum(held.values()) if room is None else held[room]
     logs, root = len(standing.table), standing.table.root.hex()
     yield head_line(ExportHead(room, count, len(base), reader.floor(), logs, root))
     yield from base
     for _, encoded in reader.blocks(room):
         yield from block_lines(decode(encoded))
-
-
-def _base(reader: Reader) -> Iterator[bytes]:
-    after = BEGINNING
-    while page := reader.base(after, BASE_ROOMS_A_PAGE):
-        for log in page:
-            yield from base_lines(log)
-        after = page[-1].log
 
 
 # --- The lines ------------------------------------------------------------------------------------
@@ -148,7 +136,7 @@ def base_lines(log: BaseLog) -> Iterator[bytes]:
     """Write one log of the base, with some of its rooms in each line."""
     for first in range(0, len(log.rooms), BASE_ROOMS_A_LINE):
         part = log._replace(rooms=log.rooms[first : first + BASE_ROOMS_A_LINE])
-        (packed,) = pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
+        (packed,) = packing.pack(VISITOR, [Base(0, (part,))], BASE_BYTES_MAX)
         encoded = base64.b64encode(packed).decode()
         yield compact({"base": encoded, "hash": hash_of(packed).hex()})
 
@@ -204,7 +192,7 @@ def _read_base(packed: bytes, digest: object) -> BaseLog:
     if hash_of(packed).hex() != digest:
         raise FlcError("has a base whose hash is wrong", EXPORT_AGAIN)
     try:
-        _, packets, _ = read(packed)
+        _, packets, _ = codec.read(packed)
     except Malformed as error:
         raise FlcError(f"has a base that cannot be read: {error}", EXPORT_AGAIN) from error
     match packets:

@@ -29,29 +29,29 @@ is another."""
 
 def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
-    directory = Path(args.data or default_directory())
-    path = directory / DATABASE
+    path = Path(args.data or default_directory()) / DATABASE
     counts: Counter[str] = Counter()
-    shown: list[Finding] = []
+    shown: list[Record] = []
     with snapshot(path) as connection:
         check = Fsck(connection)
         for finding in check.findings():
             counts[finding.check] += 1
+            record = finding_record(finding)
             if args.json:
-                print(compact(finding_record(finding)).decode(), flush=True)
+                print(compact(record).decode(), flush=True)
             elif counts[finding.check] <= FINDINGS_SHOWN:
-                shown.append(finding)
+                shown.append(record)
         if args.json:
             print(compact(_summary(path, check, counts)).decode())
         else:
             print(_table(path, check, counts))
-            print("".join(f"{_line(finding)}\n" for finding in shown), end="")
+            print("".join(f"{_line(record)}\n" for record in shown), end="")
             if (more := counts.total() - len(shown)) > 0:
                 print(f"and {more} more, which --json prints")
     if counts:
         way_out = (
-            f"stop the node, move {directory} aside and start a new node with the keys and --join:"
-            " it catches up; what only this node held is then only in the moved directory"
+            f"stop the node, move {path.parent} aside and start a new node with the keys and "
+            "--join: it catches up; what only this node held is then only in the moved directory"
         )
         raise FlcError(f"{text.count_text(counts.total(), 'finding')} in {path}", way_out)
 
@@ -122,7 +122,7 @@ def _claims(check: Fsck) -> dict[str, str]:
     }
 
 
-def _line(finding: Finding) -> str:
-    places = [str(finding.dot)] if finding.dot else [finding.log.hex()] if finding.log else []
-    places += [finding.room] if finding.room is not None else []
-    return text.visible("  ".join((f"{finding.check:<8}", *places, finding.problem)))
+def _line(record: Record) -> str:
+    places = (record["dot"] or record["log"], record["room"])
+    named = [place for place in places if place is not None]
+    return text.visible("  ".join((f"{record['check']:<8}", *named, record["problem"])))

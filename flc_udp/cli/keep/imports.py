@@ -22,14 +22,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from flc_udp.cli import text
-from flc_udp.cli.keep.export import (
-    EXPORT_AGAIN,
-    LINE_BYTES_MAX,
-    ExportHead,
-    Line,
-    check_shown,
-    read_line,
-)
+from flc_udp.cli.keep import export
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block
@@ -40,7 +33,7 @@ from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
-from flc_udp.store.log import Log
+from flc_udp.store.log import Log, Reader
 
 BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20
@@ -63,7 +56,8 @@ def import_(args: argparse.Namespace) -> None:
     with _opened(args.file) as file:
         directory = DataDirectory(args.data or default_directory())
         try:
-            with closing(Log.open(directory.database)) as log, closing(Import(log)) as taking:
+            with closing(Log.open(directory.database)) as log, closing(log.reader()) as reader:
+                taking = Import(log, reader)
                 taking.take_all(file)
                 record = taking.record()
         except StoreFailed as error:
@@ -88,13 +82,10 @@ def _opened(name: str) -> AbstractContextManager[BinaryIO]:
 class Import:
     """One import into one log. Nobody else may write that log meanwhile."""
 
-    def __init__(self, log: Log) -> None:
-        self.imported = 0
-        """Messages that were not held before and are durable now."""
-        self.held = 0
-        """Messages of the export that were held already."""
-        self._log = log
-        self._reader = log.reader()
+    def __init__(self, log: Log, reader: Reader) -> None:
+        self.imported = self.held = 0
+        """Messages of the export that became durable here, and those that were held already."""
+        self._log, self._reader = log, reader
         self._causal = Causal(log.load(), 0, 0, Counter())
         self._line = 0
         """The number of the line that was read last."""
@@ -103,10 +94,6 @@ class Import:
         self._to_come: deque[Message] = deque()
         """The other messages of the block that was read last."""
         self._batch_bytes = 0
-
-    def close(self) -> None:
-        """Close the reader; the caller closes the log."""
-        self._reader.close()
 
     def take_all(self, file: BinaryIO) -> None:
         """Import line by line; raises FlcError with the line's number and what is kept."""
@@ -122,7 +109,7 @@ class Import:
             hint = error.hint if isinstance(error, FlcError) else TAKE_AGAIN
             raise FlcError(f"line {self._line} {error}; {kept}", hint) from error
         if not self._line:
-            raise FlcError("the input is empty", EXPORT_AGAIN)
+            raise FlcError("the input is empty", export.EXPORT_AGAIN)
 
     def record(self) -> dict[str, int | str]:
         """Return what was done, and the log's size and root, which `flc digest` will print."""
@@ -136,14 +123,14 @@ class Import:
 
     # --- Inside -------------------------------------------------------------------------------
 
-    def _lines(self, file: BinaryIO) -> Iterator[Line]:
-        while line := file.readline(LINE_BYTES_MAX + 1):
+    def _lines(self, file: BinaryIO) -> Iterator[export.Line]:
+        while line := file.readline(export.LINE_BYTES_MAX + 1):
             self._line += 1
-            yield read_line(line)
+            yield export.read_line(line)
 
-    def _take_export(self, head: Line, lines: Iterator[Line]) -> None:
+    def _take_export(self, head: export.Line, lines: Iterator[export.Line]) -> None:
         """Take a head, which must come now, then the base and the messages that it announces."""
-        if not isinstance(head, ExportHead):
+        if not isinstance(head, export.ExportHead):
             raise _out_of_place(head)
         if head.room is not None:
             room = f"begins an export of room {head.room!r} alone, from which no log can be rebuilt"
@@ -156,7 +143,7 @@ class Import:
                 case BaseLog() as log if left > head.messages:
                     here = {(log.log, room.room) for room in log.rooms}
                     if rooms & here:
-                        raise FlcError("repeats a line of the base", EXPORT_AGAIN)
+                        raise FlcError("repeats a line of the base", export.EXPORT_AGAIN)
                     rooms |= here
                     base.append(log)
                     if left == head.messages + 1:
@@ -164,9 +151,11 @@ class Import:
                 case Block() as block if left <= head.messages and not self._to_come:
                     self._take_block(block)
                 case dict() as shown if self._to_come:
-                    check_shown(shown, self._to_come.popleft())
-                case None | ExportHead():
-                    raise FlcError(f"is the last, but {left} more should follow", EXPORT_AGAIN)
+                    export.check_shown(shown, self._to_come.popleft())
+                case None | export.ExportHead():
+                    raise FlcError(
+                        f"is the last, but {left} more should follow", export.EXPORT_AGAIN
+                    )
                 case misplaced:
                     raise _out_of_place(misplaced)
 
@@ -174,7 +163,7 @@ class Import:
         if all(log.head.seq <= self._causal.head(log.log).seq for log in base):
             return  # This log holds, or has pruned, all that was pruned there.
         if any(log.head.stamp >= floor for log in base):
-            raise FlcError("has a base that does not lie below its floor", EXPORT_AGAIN)
+            raise FlcError("has a base that does not lie below its floor", export.EXPORT_AGAIN)
         if self._causal.heads:
             raise FlcError(
                 "has a base, and this directory lacks some of the messages that were pruned there",
@@ -223,9 +212,9 @@ class Import:
             self.imported += len(batch)
 
 
-def _out_of_place(line: Line) -> FlcError:
+def _out_of_place(line: export.Line) -> FlcError:
     if isinstance(line, dict):
         hint = "`flc log --json` prints lines to read; `flc export` prints lines to import"
         return FlcError(f"has message {line['dot']} without the bytes that its author wrote", hint)
     what = "a base" if isinstance(line, BaseLog) else "a message"
-    return FlcError(f"has {what} in a wrong place", EXPORT_AGAIN)
+    return FlcError(f"has {what} in a wrong place", export.EXPORT_AGAIN)

@@ -19,7 +19,6 @@ from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
 
-ACTIONS = ("list", "add", "use", "remove")
 STDIN = "-"
 
 NAMES_SHOWN = 3
@@ -39,7 +38,7 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc keys list|add|use|remove`."""
     flag = parser.add_argument
     what = "list: show the keys; add: a key opens; use: a key seals; remove: a key is deleted"
-    flag("action", metavar="ACTION", choices=ACTIONS, help=what)
+    flag("action", metavar="ACTION", choices=("list", "add", "use", "remove"), help=what)
     which = "for add, a file with the key (default: stdin); for use and remove, its id or open"
     flag("key", metavar="KEY", nargs="?", help=which)
     parser.set_defaults(misused=parser.error)

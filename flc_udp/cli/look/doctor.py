@@ -14,10 +14,7 @@ from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET, choose_socket
 from flc_udp.cli.conventions import DONE, FAILED
-from flc_udp.cli.look.checks.directory import directory, holder, holder_of
-from flc_udp.cli.look.checks.machine import disk, kernel, versions
-from flc_udp.cli.look.checks.node import node
-from flc_udp.cli.look.checks.peer import peer
+from flc_udp.cli.look.checks import directory, machine, node, peer
 from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_text
 from flc_udp.client import Client, Record
 from flc_udp.config import Settings
@@ -68,18 +65,20 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     data = data_directory(args.data)
     met = asyncio.run(meet(data / SOCKET))
     ring = peers_ring(args, data, met, here) if args.address is not None else None
-    yield from versions()
+    yield from machine.versions()
     # Its socket has the port of its address, unless it advertises another one.
-    yield from kernel(split_host_port(met.status["node"]["address"])[1] if met.status else None)
-    yield from directory(data)
+    port = split_host_port(met.status["node"]["address"])[1] if met.status else None
+    yield from machine.kernel(port)
+    yield from directory.directory(data)
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)
-        yield holder(holder_of(data), met.problem, has_socket=has_socket)
-        yield from disk(data, here.disk_free_bytes_min)
+        held_by = directory.holder_of(data)
+        yield directory.holder(held_by, met.problem, has_socket=has_socket)
+        yield from machine.disk(data, here.disk_free_bytes_min)
     if met.status is not None:
-        yield from node(met.status, met.members, met.newest, datetime.now(UTC))
+        yield from node.node(met.status, met.members, met.newest, datetime.now(UTC))
     if ring is not None:
-        yield from peer(args.address, ring, here.packet_bytes_max, met.members)
+        yield from peer.peer(args.address, ring, here.packet_bytes_max, met.members)
 
 
 def data_directory(data: str | None) -> Path:

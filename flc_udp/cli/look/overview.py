@@ -8,16 +8,19 @@ import argparse
 import asyncio
 import shutil
 import sys
+import time
 from collections.abc import Awaitable, Callable
+from typing import TypeVar
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
-from flc_udp.cli.conventions import FAILED
+from flc_udp.cli.conventions import DONE, FAILED
 from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
+from flc_udp.model.tags import parse_tag
 
 WATCH_S = 1.0
 """The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
@@ -25,71 +28,70 @@ WATCH_S = 1.0
 LEAVE_S = 15.0
 """An orderly departure, with its own deadline and a last commit, takes less time than this."""
 
-ROOM_HEADS = ("ROOM", "MESSAGES", "LOGS", "LAST SAID")
 MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS")
+
+Answer = TypeVar("Answer", Record, list[Record])
 
 
 def show(
-    args: argparse.Namespace, picture: Callable[[Client], Awaitable[str]], *, watch: bool = False
+    args: argparse.Namespace,
+    ask: Callable[[Client], Awaitable[Answer]],
+    words: Callable[[Answer], str],
+    code: Callable[[Answer], int] = lambda _: DONE,
 ) -> int | None:
-    """Print what `picture` makes of the node; the exit code tells whether there is a node.
+    """Print what the node answers: in `words` for people, with `--json` as lines for scripts.
 
-    On a terminal a new picture replaces the last one. An empty picture prints nothing.
+    With `--watch` it is asked again and again; on a terminal a new picture replaces the last one.
+    An empty picture prints nothing. `code` makes the exit code of an answer.
     """
+    watch = "watch" in args and args.watch
 
-    async def use(client: Client) -> None:
+    async def use(client: Client) -> int:
         while True:
-            shown = await picture(client)
+            answer = await ask(client)
+            shown = json_lines(answer) if args.json else words(answer)
             if watch and not args.json:
                 print("\x1b[H\x1b[J" if sys.stdout.isatty() else "\n", end="")
             if shown:
                 print(shown, flush=True)
             if not watch:
-                return
+                return code(answer)
             await asyncio.sleep(WATCH_S)
 
     return with_daemon(args, use)
 
 
-def _add_watch(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-w", "--watch", action="store_true", help="show it again every second")
+def json_lines(answer: Record | list[Record]) -> str:
+    """Write each record as a line of JSON."""
+    records = answer if isinstance(answer, list) else [answer]
+    return b"\n".join(map(compact, records)).decode()
 
 
 def rooms(args: argparse.Namespace) -> int | None:
     """Print the rooms, with the number of messages in each and the time of the last one."""
+    return show(args, Client.rooms, _rooms_table)
 
-    async def picture(client: Client) -> str:
-        items = await client.rooms()
-        if args.json or not items:
-            return _json_lines(items)
-        rows = [(r["room"], r["messages"], r["logs"], _time(r["last_said_at"])) for r in items]
-        return text.table(ROOM_HEADS, rows)
 
-    return show(args, picture)
+def _rooms_table(items: list[Record]) -> str:
+    rows = [(r["room"], r["messages"], r["logs"], _time(r["last_said_at"])) for r in items]
+    return text.table(("ROOM", "MESSAGES", "LOGS", "LAST SAID"), rows) if rows else ""
 
 
 def add_members(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc members`."""
     about = "print only members with this tag; if it is repeated, with all of the tags"
     parser.add_argument("--tag", metavar="KEY=VALUE", action="append", default=[], help=about)
-    _add_watch(parser)
+    add_status(parser)  # It has --watch, too.
 
 
 def members(args: argparse.Namespace) -> int | None:
     """Print the members once, or again and again until Ctrl-C."""
-    tags = set()
-    if args.tag:
-        from flc_udp.model.tags import parse_tag  # This imports msgpack, which takes a while.
+    tags = set(map(parse_tag, args.tag))
 
-        tags = set(map(parse_tag, args.tag))
+    async def ask(client: Client) -> list[Record]:
+        return [item for item in await client.members() if tags <= set(item["tags"].items())]
 
-    async def picture(client: Client) -> str:
-        items = [item for item in await client.members() if tags <= set(item["tags"].items())]
-        if args.json:
-            return _json_lines(items)
-        return text.table(MEMBER_HEADS, list(map(_member_row, items)))
-
-    return show(args, picture, watch=args.watch)
+    return show(args, ask, lambda items: text.table(MEMBER_HEADS, list(map(_member_row, items))))
 
 
 def _member_row(item: Record) -> tuple[object, ...]:
@@ -102,29 +104,21 @@ def _member_row(item: Record) -> tuple[object, ...]:
     )
 
 
-def _json_lines(items: list[Record]) -> str:
-    return b"\n".join(map(compact, items)).decode()
-
-
 def _time(rfc3339: str) -> str:
     return text.time_text(rfc3339, local=sys.stdout.isatty())
 
 
 def add_status(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc status`."""
-    _add_watch(parser)
+    parser.add_argument("-w", "--watch", action="store_true", help="show it again every second")
 
 
 def status(args: argparse.Namespace) -> int | None:
     """Print how the node is; return 1 if it is not healthy."""
-    progress, rates, is_healthy = Progress(), Rates(), False
+    progress, rates = Progress(), Rates()
 
-    async def picture(client: Client) -> str:
-        nonlocal is_healthy
-        record, now_s = await client.status(), asyncio.get_running_loop().time()
-        is_healthy = record["healthy"]
-        if args.json:
-            return compact(record).decode()
+    def screen(record: Record) -> str:
+        now_s = time.monotonic()
         # What goes into a pipe is neither folded nor cut.
         columns, rows = shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)
         figures, moved = progress.look(record, now_s), rates.look(record, now_s)
@@ -132,19 +126,16 @@ def status(args: argparse.Namespace) -> int | None:
         # The first lines are the most important, so they must not scroll off a terminal.
         return "\n".join(shown.splitlines()[: rows - 1]) if args.watch and rows else shown
 
-    code = show(args, picture, watch=args.watch)
-    return code if is_healthy else code or FAILED
+    return show(args, Client.status, screen, lambda record: DONE if record["healthy"] else FAILED)
 
 
 def digest(args: argparse.Namespace) -> int | None:
     """Print the two roots, and the numbers of logs and messages that they stand for."""
+    return show(args, Client.digest, _digest_text)
 
-    async def picture(client: Client) -> str:
-        record = await client.digest()
-        lines = [f"{name.replace('_', ' '):<14}{value}" for name, value in record.items()]
-        return compact(record).decode() if args.json else "\n".join(lines)
 
-    return show(args, picture)
+def _digest_text(record: Record) -> str:
+    return "\n".join(f"{name.replace('_', ' '):<14}{value}" for name, value in record.items())
 
 
 def leave(args: argparse.Namespace) -> int | None:
@@ -169,8 +160,8 @@ def add_forget(parser: argparse.ArgumentParser) -> None:
 def forget(args: argparse.Namespace) -> int | None:
     """Print which member the cluster now treats like one that left."""
 
-    async def picture(client: Client) -> str:
+    async def use(client: Client) -> None:
         answer = await client.request("forget", member=args.member)
-        return text.visible(f"{answer['name']} ({answer['member']}) counts as left now")
+        print(text.visible(f"{answer['name']} ({answer['member']}) counts as left now"))
 
-    return show(args, picture)
+    return with_daemon(args, use)

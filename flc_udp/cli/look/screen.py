@@ -201,8 +201,7 @@ def _history(record: Record) -> Iterator[str]:
         if key in record:
             yield text.count_text(record[key], key[:-1])
     if record.get("floor"):
-        floor = text.time_text(record["floor"], local=False)
-        yield f"{record['messages_kept']} of these kept, from {floor} on"
+        yield f"{record['messages_kept']} of these kept, from {record['floor']} on"
     if "root" in record:
         yield f"root {record['root']}"
 
@@ -212,7 +211,6 @@ def _disk(disk: Record) -> Iterator[str]:
         yield "READ-ONLY"
     if "free_bytes" in disk:
         yield f"{text.size_text(disk['free_bytes'])} free"
-    if "database_bytes" in disk:
         wal = f" (WAL {text.size_text(disk['wal_bytes'])})" if disk.get("wal_bytes") else ""
         yield f"database {text.size_text(disk['database_bytes'])}{wal}"
 

@@ -9,12 +9,12 @@ missing.
 
 import argparse
 import asyncio
-import math
 import sys
 
 from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
+from flc_udp.cli.look.overview import show
 from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.json_lines import compact
@@ -45,15 +45,9 @@ def add_sync(parser: argparse.ArgumentParser) -> None:
 
 def sync(args: argparse.Namespace) -> int | None:
     """Print who is asked; with `--watch` wait until nothing more will come."""
-
-    async def use(client: Client) -> int:
-        if args.watch:
-            return await Watch(client, args).run()
-        answer = await client.request("sync", peer=args.peer)
-        print(compact(answer).decode() if args.json else _asked_text(answer))
-        return DONE
-
-    return with_daemon(args, use)
+    if args.watch:
+        return with_daemon(args, lambda client: Watch(client, args).run())
+    return show(args, lambda client: client.request("sync", peer=args.peer), _asked_text)
 
 
 def _asked_text(answer: Record) -> str:
@@ -68,10 +62,8 @@ class Watch:
     def __init__(self, client: Client, args: argparse.Namespace) -> None:
         self._client, self._args, self._progress = client, args, Progress()
         self._now_s = asyncio.get_running_loop().time
-        self._asked: list[Record] = []
-        self._asked_at_s = 0.0
         self._is_terminal = not args.json and sys.stdout.isatty()
-        self._next_line_at_s = -math.inf
+        self._next_line_at_s = 0.0
 
     async def run(self) -> int:
         """Watch until nothing more will come, and return the exit code."""

@@ -12,7 +12,6 @@ from flc_udp.cli.look.overview import show
 from flc_udp.client import Client, Record
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 
 RELATIONS = {
     "before": "comes before {other}",
@@ -46,14 +45,12 @@ def add_why(parser: argparse.ArgumentParser) -> None:
 def why(args: argparse.Namespace) -> int | None:
     """Print the causes and clock of one message, or the order of two messages."""
 
-    async def picture(client: Client) -> str:
+    async def ask(client: Client) -> Record:
         answer = await client.why(args.dot, args.other)
         del answer["end"]  # It only marks the end of the answer.
-        if args.json:
-            return compact(answer).decode()
-        return _alone_text(answer) if args.other is None else _together_text(answer)
+        return answer
 
-    return show(args, picture)
+    return show(args, ask, _alone_text if args.other is None else _together_text)
 
 
 def _alone_text(answer: Record) -> str:

@@ -67,7 +67,7 @@ def complete() -> None:
         parser.add_argument("--version", action="store_true", help="print the version of flc")
     commands = parser.add_subparsers()
     for name, command in COMMANDS.items():
-        below = commands.add_parser(name, help=command.summary, conflict_handler="resolve")
+        below = commands.add_parser(name, help=command["summary"], conflict_handler="resolve")
         if words[1:2] == [name]:
             add_arguments(below, name)
             for action in below._actions:  # noqa: SLF001  # argparse has no other list of them
@@ -94,10 +94,8 @@ def _paths(prefix: str, *, only_directories: bool = False, **_asked: object) -> 
     head = prefix[: prefix.rfind("/") + 1]
     with suppress(OSError), os.scandir(Path(head).expanduser()) as entries:
         for entry in entries:
-            if entry.is_dir():
-                yield f"{head}{entry.name}/"
-            elif not only_directories:
-                yield f"{head}{entry.name}"
+            if entry.is_dir() or not only_directories:
+                yield f"{head}{entry.name}{'/' if entry.is_dir() else ''}"
 
 
 def _names(op: str, key: str, parsed_args: argparse.Namespace, **_asked: object) -> list[str]:

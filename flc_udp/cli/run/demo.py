@@ -147,15 +147,14 @@ class Story:
         await self._followers[victim]
         others = [node for node in self._nodes if node is not victim]
         await self._chatter(others, f"without {victim.name}")
-        states: dict[LocalNode, str] = {}
 
         async def is_noticed() -> bool:
-            states.update({node: (await node.states())[victim.name] for node in others})
-            return set(states.values()) <= {"suspect", "dead"}
+            states = {(await node.states())[victim.name] for node in others}
+            return states <= {"suspect", "dead"}
 
         await until(f"the others notice that {victim.name} is gone", is_noticed)
-        for node, state in states.items():
-            _fact(node, f"holds {victim.name} for {state}")
+        for node in others:
+            _fact(node, f"holds {victim.name} for {(await node.states())[victim.name]}")
         return f"{len(others) * LINES_EACH} messages said meanwhile"
 
     async def _it_returns(self) -> str:

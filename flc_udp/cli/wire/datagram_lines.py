@@ -16,8 +16,7 @@ from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
 from flc_udp.model.dots import VISITOR
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.json_lines import read_json
-from flc_udp.wire import codec
-from flc_udp.wire.dissect import fault_of, payload_of
+from flc_udp.wire import codec, dissect
 from flc_udp.wire.packet_json import packet_record, read_packet
 from flc_udp.wire.packets import TITLE_OF, Packet
 from flc_udp.wire.seal import NOT_OURS, Seal
@@ -44,7 +43,7 @@ def packets_of(line: bytes) -> list[Packet]:
 
 def seal_packets(packets: Sequence[Packet], seal: Seal) -> bytes:
     """Make one datagram of a visitor with just these packets; raises FlcError."""
-    payload = payload_of(VISITOR, packets)
+    payload = dissect.payload_of(VISITOR, packets)
     size_bytes = len(payload) + SEAL_BYTES
     if size_bytes > DATAGRAM_BYTES_MAX:
         problem = f"a datagram of {size_bytes} bytes, allowed are {DATAGRAM_BYTES_MAX}"
@@ -68,7 +67,7 @@ def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, 
     try:
         sender, packets, unknown = codec.read(payload)
     except Malformed:
-        fault = fault_of(payload)
+        fault = dissect.fault_of(payload)
         assert fault is not None
         return _unread(str(fault), "payload", fault.at, extra)
     record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}

@@ -16,8 +16,7 @@ from typing import Any, cast
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
-from flc_udp.cli.wire import datagram_lines, ping
-from flc_udp.cli.wire.hexdump import captured
+from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
@@ -85,7 +84,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
     code = DONE
     batches = pipes.line_batches(STDIN, datagram_lines.LINE_BYTES_MAX)
     lines = (line.decode(errors="replace") for batch in batches for line in batch)
-    for found in captured(lines):
+    for found in hexdump.captured(lines):
         if isinstance(found, FlcError):
             complain(str(found), found.hint)
             code = FAILED
@@ -190,10 +189,11 @@ class UdpSession(asyncio.DatagramProtocol):
     async def _speak(self) -> None:
         """Send what stdin has; its end is no reason to quit."""
         await self._has_peer.wait()
-        async for number, line in pipes.numbered_lines(STDIN, datagram_lines.LINE_BYTES_MAX):
-            await self._writable.wait()
-            if line.strip():
-                self._say(number, line)
+        async for first, lines in pipes.numbered_batches(STDIN, datagram_lines.LINE_BYTES_MAX):
+            for number, line in enumerate(lines, first):
+                await self._writable.wait()
+                if line.strip():
+                    self._say(number, line)
         await asyncio.Event().wait()
 
     async def _show(self) -> None:

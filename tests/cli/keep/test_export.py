@@ -50,7 +50,7 @@ class Disk:
 
     def take(self, exported: bytes) -> Import:
         """Import, as `flc import` does."""
-        taking = Import(self.log)
+        taking = Import(self.log, self.log.reader())
         taking.take_all(io.BytesIO(exported))
         return taking
 
@@ -516,7 +516,7 @@ def test_what_was_pruned_here_does_not_come_back() -> None:
     node = Node(story)
     node.catch_up()
     node.retain(2)
-    taking = Import(node.log)
+    taking = Import(node.log, node.log.reader())
     taking.take_all(io.BytesIO(export_of(*story.said)))
 
     assert (taking.imported, taking.held) == (0, len(story.said))

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.main import main
-from flc_udp.cli.run.config import example
-from flc_udp.config import PROFILES, RELOADED_NAMES, Settings
+from flc_udp.cli.run.run import example
+from flc_udp.config import PROFILES, RELOADED_NAMES, SETTINGS, TITLES, Settings
 from flc_udp.daemon import settings
 
 
@@ -30,8 +30,15 @@ def test_the_example_has_every_setting_with_its_default(tmp_path: Path) -> None:
     path = tmp_path / "flc.toml"
     path.write_text(uncommented())
 
-    assert list(tomllib.loads(uncommented())) == list(settings.FIELDS)
+    assert list(tomllib.loads(uncommented())) == list(SETTINGS)
     assert settings.load(str(path), {}, {}) == Settings()
+
+
+def test_the_titles_stand_in_the_order_of_the_settings() -> None:
+    """Each title belongs to a setting, so the example has all of them."""
+    titles = [line.split(" ", 3)[2] for line in example() if line.strip().startswith("# --- ")]
+
+    assert titles == [title.partition(" ")[0] for title in TITLES.values()]
 
 
 def test_it_says_what_a_profile_changes() -> None:

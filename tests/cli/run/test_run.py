@@ -7,7 +7,7 @@ import argparse
 import pytest
 
 from flc_udp.cli.run.run import FLAGS, add_run, overrides
-from flc_udp.config import SETTING_NAMES
+from flc_udp.config import SETTINGS
 
 
 def parsed(*words: str) -> argparse.Namespace:
@@ -32,14 +32,14 @@ def test_flags_are_settings() -> None:
 
     assert overrides(args) == {
         "name": "ann",
-        "join": ("a:1", "b:2"),
+        "join": ["a:1", "b:2"],
         "insecure": True,
         "key_file": "k",
-        "tags": ("role=db", "dc=eu"),
+        "tags": ["role=db", "dc=eu"],
     }
 
 
 @pytest.mark.parametrize("name", FLAGS)
 def test_every_flag_is_a_setting(name: str) -> None:
     """No flag is unknown to the settings."""
-    assert name in SETTING_NAMES
+    assert name in SETTINGS

@@ -5,12 +5,13 @@ fit. It reports neither to the daemon, but on Linux both can be read in /proc.
 """
 
 import os
+import shutil
 import socket
 import sqlite3
 import statistics
 import sys
 import tempfile
-import time
+import timeit
 from contextlib import suppress
 from importlib import metadata
 from pathlib import Path
@@ -19,7 +20,6 @@ from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.text import size_text
 from flc_udp.store.connections import LIBRARY_LEAST
 
-PYTHON_LEAST = (3, 11)
 EVENT_LOOP = "uvloop"
 
 BUFFER, DROPS = "receive buffer", "kernel drops"
@@ -30,7 +30,7 @@ DROPPED = "the machine is busy or the buffer small; the node pulls what was lost
 SYNC, FREE, SYSTEM = "disk sync", "free space", "file system"
 SYNCS = 5
 """The median of this many syncs counts."""
-SYNC_BYTES = 4_096
+WRITTEN = bytes(4_096)
 SYNC_MS_MAX = 20.0
 """An idle disk whose sync takes longer is slower than a spinning one. People notice that each time
 they say something."""
@@ -56,7 +56,7 @@ def read(path: Path) -> str:
 def versions() -> list[Verdict]:
     """Check the Python that runs this command, which would also run a daemon of this flc."""
     return [
-        at_least("python", tuple(sys.version_info[:3]), PYTHON_LEAST),
+        ok("python", _dotted(sys.version_info[:3])),  # An older one cannot import flc.
         at_least("sqlite", sqlite3.sqlite_version_info, LIBRARY_LEAST),
         event_loop(),
     ]
@@ -156,8 +156,7 @@ def drops(port: int | None, dropped: int | None, lost: int) -> Verdict:
 
 def disk(directory: Path, free_bytes_min: int) -> list[Verdict]:
     """Make the three checks of an existing directory."""
-    found = os.statvfs(directory)
-    free_bytes = found.f_bavail * found.f_frsize
+    free_bytes = shutil.disk_usage(directory).free
     kind = file_system_of(str(directory.resolve()), read(MOUNTS))
     return [free_space(free_bytes, free_bytes_min), file_system(kind), sync(directory)]
 
@@ -208,14 +207,11 @@ def sync(directory: Path) -> Verdict:
 
 def sync_times_ms(directory: Path) -> list[float]:
     """Measure SYNCS syncs of a file that has no name."""
-    times_ms = []
     with tempfile.TemporaryFile(dir=directory, buffering=0) as file:
-        for _ in range(SYNCS):
-            file.write(bytes(SYNC_BYTES))
-            began_s = time.perf_counter()
-            os.fsync(file.fileno())
-            times_ms.append((time.perf_counter() - began_s) * 1e3)
-    return times_ms
+        times_s = timeit.repeat(
+            lambda: os.fsync(file), lambda: file.write(WRITTEN), number=1, repeat=SYNCS
+        )
+    return [took_s * 1e3 for took_s in times_s]
 
 
 def sync_time(sync_ms: float) -> Verdict:

@@ -9,14 +9,13 @@ import errno
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import fields
 from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
 from flc_udp.client import Record
-from flc_udp.config import SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, SETTINGS
 from flc_udp.model.errors import FlcError
 from flc_udp.wire.packets import Nack
 from flc_udp.wire.packing import HEAD_BYTES
@@ -30,8 +29,7 @@ PATIENCE_S = 1.0
 PING_BYTES_MAX = 43
 """A packed ping with the longest nonce has this size."""
 
-LIMITS = {setting.name: setting.metadata["within"] for setting in fields(Settings)}
-PACKET_BYTES_LEAST: int = LIMITS["packet_bytes_max"][0]
+PACKET_BYTES_LEAST: int = SETTINGS["packet_bytes_max"].metadata["allowed"][0]
 
 NACK_BYTES = 3
 NOTHING = Nack(0)
@@ -104,10 +102,8 @@ def path_mtu(probe: Visitor, ways: Ways) -> int | None:
     """Return the MTU that the kernel now knows; it tells it only to a connected socket."""
     if sys.platform != "linux":
         return None
-    with socket.socket(probe.socket.family, socket.SOCK_DGRAM) as sock:
-        sock.setsockopt(ways.level, ways.mtu_discover, DO_NOT_FRAGMENT)
-        sock.connect(probe.target)
-        return sock.getsockopt(ways.level, ways.mtu)
+    probe.socket.connect(probe.target)
+    return probe.socket.getsockopt(ways.level, ways.mtu)
 
 
 def answered(answer: VisitorAnswer, members: Sequence[Record]) -> Verdict:
