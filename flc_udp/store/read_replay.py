@@ -11,6 +11,7 @@ from operator import itemgetter
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.store.queries import PAGE_ROWS, Queries
+from flc_udp.store.rot import Rot, is_sound
 
 SPAN_ROWS_FIRST = 4
 """This many rows of a span are read at first. Of thousands of spans, most give only a few blocks
@@ -21,8 +22,8 @@ WITH_ROW_BYTES = 4_096
 """
 
 SELECT_SPAN = f"""
-    SELECT stamp, ?1, seq, position, length(encoded),
-        CASE WHEN length(encoded) <= {WITH_ROW_BYTES} THEN encoded END
+    SELECT stamp, ?1, seq, position, length(encoded), hash,
+        CASE WHEN length(encoded) > {WITH_ROW_BYTES} THEN NULL ELSE encoded END
     FROM block
     WHERE log_no = (SELECT no FROM log WHERE id = ?1)
         AND seq >= ?2 AND seq <= coalesce((
@@ -35,33 +36,32 @@ SELECT_SPAN = f"""
 Span = tuple[LogId, int, int]
 """(log, low, high), both seqs included."""
 
-Row = tuple[int, LogId, int, int, int, bytes | None]
-"""(stamp, log, last seq, position, length, encoded). A large block has None here."""
+Row = tuple[int, LogId, int, int, int, bytes, bytes | None]
+"""(stamp, log, last seq, position, length, hash, encoded). A large block has None here."""
 
 
 def read_replay(
-    queries: Queries,
-    spans: Sequence[Span],
-    bytes_max: int,
-    after: int = 0,
-    below: int = STAMP_LIMIT,
+    queries: Queries, rot: Rot, spans: Sequence[Span], bytes_max: int, after: int, below: int
 ) -> tuple[list[bytes], int]:
     """Encoded blocks with messages of the spans (log, low, high), in (stamp, log, seq) order.
 
     Only those with stamps from `after` on and below `below`: as many as `bytes_max` allows, but one
     at least. The second value is the stamp of the next block of the spans, or STAMP_LIMIT if
-    there is none. What is not held is skipped.
+    there is none. What is not held, or is not sound, is skipped.
     """
-    chosen: list[bytes | int] = []
+    chosen: list[tuple[int, bytes | None]] = []
     size_bytes = 0
     following = STAMP_LIMIT
-    for stamp, _, _, position, length, encoded in _merged(queries, spans, after):
+    for stamp, _, _, position, length, digest, encoded in _merged(queries, spans, after):
+        if encoded is not None and not is_sound(encoded, digest):
+            rot.met(position)
+            continue
         size_bytes += length
         if stamp >= below or (chosen and size_bytes > bytes_max):
             following = stamp
             break
-        chosen.append(position if encoded is None else encoded)
-    return _read_rest(queries, chosen), following
+        chosen.append((position, encoded))
+    return list(_whole(queries, rot, chosen)), following
 
 
 def _merged(queries: Queries, spans: Sequence[Span], after: int) -> Iterator[Row]:
@@ -82,8 +82,13 @@ def _of_span(queries: Queries, log: LogId, low: int, high: int, after: int) -> I
         low, limit = rows[-1][2] + 1, min(2 * limit, PAGE_ROWS)
 
 
-def _read_rest(queries: Queries, chosen: Sequence[bytes | int]) -> list[bytes]:
+def _whole(
+    queries: Queries, rot: Rot, chosen: Sequence[tuple[int, bytes | None]]
+) -> Iterator[bytes]:
     # Large blocks are known by their positions. What was pruned meanwhile is left out.
-    sql = "SELECT encoded FROM block WHERE position = ?"
-    found = (at if isinstance(at, bytes) else queries.value(sql, (at,)) for at in chosen)
-    return [encoded for encoded in found if encoded is not None]
+    sql = "SELECT position, encoded, hash FROM block WHERE position = ?"
+    for position, encoded in chosen:
+        if encoded is not None:
+            yield encoded
+        else:
+            yield from (large for _, large in rot.sound(queries.rows(sql, (position,))))

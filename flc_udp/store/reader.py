@@ -1,7 +1,8 @@
 """Reading the log: by dot, by position (what is live), by stamp (what is history), and by spans.
 
 Rules. No read holds more in memory than it answers with, and none keeps a transaction open after it
-has returned. Reading by spans stands in `read_replay`.
+has returned. Reading by spans stands in `read_replay`. A block that is not what was written (`rot`)
+is given to nobody.
 
 The history is read in pages, each a short transaction, so a slow reader never keeps the WAL from
 being folded in. It still shows one moment: blocks never change and positions only grow, so
@@ -11,43 +12,51 @@ whatever has a position up to the last one of that moment belongs to it.
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
-from itertools import islice
+from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.block import decode
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
 from flc_udp.model.dots import BEGINNING, Dot, LogId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
 from flc_udp.store.once import find
 from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
-from flc_udp.store.read_replay import read_replay
+from flc_udp.store.read_replay import Span, read_replay
+from flc_udp.store.rot import Rot
 
 # A block's row has the seq and the position of its last message, so a message is in the first row
-# from its own on.
+# from its own on. Rows are compared by SQLite, which knows an order of all that may stand in them.
 SELECT_BY_DOT = """
-    SELECT encoded, position, seq - count, seq FROM block
-    WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq >= ? ORDER BY seq LIMIT 1
+    SELECT position, encoded, hash, position - seq + ?2 FROM (
+        SELECT * FROM block
+        WHERE log_no = (SELECT no FROM log WHERE id = ?1) AND seq >= ?2 ORDER BY seq LIMIT 1)
+    WHERE seq - count < ?2
 """
 SELECT_BY_POSITION = """
-    SELECT log.id, block.seq, position, count FROM block JOIN log ON log.no = log_no
-    WHERE position >= ? ORDER BY position LIMIT 1
+    SELECT log.id, block.seq - position + ?1 FROM (
+        SELECT * FROM block WHERE position >= ?1 ORDER BY position LIMIT 1
+    ) AS block JOIN log ON log.no = log_no AND typeof(log.id) = 'blob'
+    WHERE position - count < ?1
 """
+COUNT = "ifnull(CAST(count AS INTEGER), 1)"
 SELECT_AFTER = """
-    SELECT position, encoded FROM block WHERE position > :after ORDER BY position LIMIT :limit
+    SELECT position, encoded, hash FROM block
+    WHERE position > :after ORDER BY position LIMIT :limit
 """
 # This walks over what other rooms said, and the room's last position ends the walk. `room_no` is
 # given, because a condition that looks it up would take longer for each row.
 SELECT_AFTER_IN_ROOM = """
-    SELECT position, encoded FROM block
+    SELECT position, encoded, hash FROM block
     WHERE position > :after AND position <= (SELECT position FROM room WHERE no = :room_no)
         AND room_no = :room_no
     ORDER BY position LIMIT :limit
 """
 SELECT_LAST = f"""
-    SELECT count, position FROM block
+    SELECT {COUNT}, position FROM block
     WHERE {OF_ROOM}
         AND position <= iif(:room IS NULL, 1 << 62, (
             SELECT position FROM room WHERE name = :room AND messages > :n))
@@ -62,13 +71,13 @@ WITHIN = f"""
         iif(:room IS NULL, {STAMP_LIMIT}, (SELECT stamp FROM room WHERE name = :room))
 """  # noqa: S608  # texts of ours
 SELECT_HISTORY = f"""
-    SELECT position, encoded, block.stamp, log.id, block.seq {WITHIN}
+    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq {WITHIN}
         AND block.stamp >= :stamp
         AND (block.stamp, log.id, block.seq) > (:stamp, :log, :seq)
     ORDER BY block.stamp, log.id, block.seq LIMIT :limit
 """
 SELECT_HISTORY_LAST = f"""
-    SELECT count, block.stamp, log.id, block.seq - 1 {WITHIN}
+    SELECT {COUNT}, block.stamp, log.id, block.seq - 1 {WITHIN}
     ORDER BY block.stamp DESC, log.id DESC, block.seq DESC
 """
 SELECT_BASE_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
@@ -120,6 +129,8 @@ class Reader(Queries):
     def __init__(self, connection: sqlite3.Connection, *, lent: bool = False) -> None:
         super().__init__(connection)
         self._lent = lent
+        self.rot = Rot(self)
+        """What was read, and is not what was written."""
 
     def close(self) -> None:
         """Close the connection, unless it was lent."""
@@ -129,16 +140,13 @@ class Reader(Queries):
     # --- By dot -----------------------------------------------------------------------------------
 
     def block(self, dot: Dot) -> bytes | None:
-        """The encoded block with this message, if it is held."""
-        for encoded, _, before, _ in self.rows(SELECT_BY_DOT, dot):
-            return encoded if before < dot.seq else None
-        return None
+        """The encoded block with this message, if it is held and sound."""
+        rows = (row[:3] for row in self.rows(SELECT_BY_DOT, dot))
+        return next((encoded for _, encoded in self.rot.sound(rows)), None)
 
     def position_of(self, dot: Dot) -> int | None:
         """The position at which a message was appended, if it is held."""
-        for _, position, before, last in self.rows(SELECT_BY_DOT, dot):
-            return position - last + dot.seq if before < dot.seq else None
-        return None
+        return next((row[3] for row in self.rows(SELECT_BY_DOT, dot)), None)
 
     def once(self, client: str, n: int, count: int) -> tuple[list[Dot | None], int]:
         """The dots that a client said under `count` numbers from `n` on, and its greatest number.
@@ -152,21 +160,29 @@ class Reader(Queries):
 
     def dot_at(self, position: int) -> Dot | None:
         """The dot of the message at a position."""
-        for log, seq, last, count in self.rows(SELECT_BY_POSITION, (position,)):
-            return Dot(log, seq - last + position) if last - count < position else None
-        return None
+        return next((Dot(*row) for row in self.rows(SELECT_BY_POSITION, (position,))), None)
 
     def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
         """(position, encoded) of the blocks that end after `position`, of one room or of all.
 
         The position is that of the block's last message. At most `limit`, and fewer where blocks
-        are large. It is empty only if there is nothing.
+        are large. It is empty only if there is nothing. It ends before a block that is not sound;
+        where that comes first, StoreFailed is raised until the block is healed.
         """
         values = {"after": position, "limit": limit}
         if room is None:
-            return self.page(SELECT_AFTER, values)
-        room_no = self.value("SELECT no FROM room WHERE name = ?", (room,))
-        return self.page(SELECT_AFTER_IN_ROOM, {**values, "room_no": room_no})
+            page = self.page(SELECT_AFTER, values)
+        else:
+            room_no = self.value("SELECT no FROM room WHERE name = ?", (room,))
+            page = self.page(SELECT_AFTER_IN_ROOM, {**values, "room_no": room_no})
+        sound = list(self.rot.sound(page))
+        if len(sound) == len(page):
+            return sound
+        rotten = next(row[0] for row, good in zip_longest(page, sound) if row[:2] != good)
+        before = [row for row in sound if row[0] < rotten]
+        if not before:
+            raise StoreFailed("read", f"the block at position {rotten} has changed on the disk")
+        return before
 
     def before_last(self, room: str | None, n: int) -> int:
         """The position after which the last `n` messages of the room, or of all, were appended."""
@@ -201,7 +217,7 @@ class Reader(Queries):
 
         At most the latest `last`, and only those whose stamp has a wall of at least
         `since_wall_ms`. What is appended after the call, or above the position `up_to`, is left
-        out.
+        out, and so are blocks that are not sound.
         """
         position = self.last_position() if up_to is None else min(self.last_position(), up_to)
         bounds = {"room": room, "position": position}
@@ -216,16 +232,27 @@ class Reader(Queries):
         return islice(messages_of(self._in_order(bounds, place)), left_out, None)
 
     def blocks(self, room: str | None) -> Iterator[tuple[int, bytes]]:
-        """(position of the last message, encoded) of all blocks, as `history` orders them."""
+        """(position of the last message, encoded) of all blocks, as `history` orders them.
+
+        Those that are not sound are left out.
+        """
         return self._in_order({"room": room, "position": self.last_position()}, Place(0))
 
     def _in_order(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}
         while page := self.page(SELECT_HISTORY, {**bounds, **place._asdict()}):
-            yield from (row[:2] for row in page)
-            place = Place(*page[-1][2:])
+            yield from self.rot.sound(row[:3] for row in page)
+            place = Place(*page[-1][3:])
 
-    replay = read_replay
+    def replay(
+        self,
+        spans: Sequence[Span],
+        bytes_max: int,
+        after: int = 0,
+        below: int = STAMP_LIMIT,
+    ) -> tuple[list[bytes], int]:
+        """What a replay sends: see `read_replay`."""
+        return read_replay(self, self.rot, spans, bytes_max, after, below)
 
     # --- What there is ----------------------------------------------------------------------------
 

@@ -41,10 +41,11 @@ TABLES = (
         no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
         messages INTEGER NOT NULL, stamp INTEGER NOT NULL, position INTEGER NOT NULL)""",
     # `position` and `seq` are those of the block's last message, and `count` counts its messages.
+    # `hash` is that of the block as it was written: a row that changed on the disk is told by it.
     """CREATE TABLE block (
         position INTEGER PRIMARY KEY, log_no INTEGER NOT NULL, seq INTEGER NOT NULL,
         count INTEGER NOT NULL, stamp INTEGER NOT NULL, room_no INTEGER NOT NULL,
-        encoded BLOB NOT NULL)""",
+        hash BLOB NOT NULL, encoded BLOB NOT NULL)""",
     "CREATE UNIQUE INDEX block_dot ON block (log_no, seq)",
     "CREATE INDEX block_history ON block (stamp, room_no)",
     # The rows of a room are its vector clock. An edge of its frontier is always the last message of

@@ -35,8 +35,8 @@ SELECT_HISTORY = """
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
 INSERT_BLOCKS = ManyRows("""
-    INSERT INTO block (position, log_no, seq, count, stamp, room_no, encoded)
-    VALUES (?, ?, ?, ?, ?, ?, ?)
+    INSERT INTO block (position, log_no, seq, count, stamp, room_no, hash, encoded)
+    VALUES (?, ?, ?, ?, ?, ?, ?, ?)
 """)
 UPDATE_LOGS = ManyRows("""
     UPDATE log SET seq = new.column2, hash = new.column3, stamp = new.column4
@@ -141,7 +141,8 @@ class WriterMemory:
             count = len(block.bodies)
             position += count
             room.add(block, position)
-            values += (position, log.no, seq, count, block.stamp, room.no, block.encoded)
+            row = (position, log.no, seq, count, block.stamp, room.no, block.hash, block.encoded)
+            values += row
         INSERT_BLOCKS.write(self.connection, values)
         self._write_differences(heads, touched.values())
         self._note_arrival(blocks, wall)

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given, reject, settings
 from hypothesis import strategies as st
 
-from flc_udp.model.block import Block, Origin, pack_body, write
+from flc_udp.model.block import Block, Origin, hash_of, pack_body, write
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import Head
@@ -240,18 +240,26 @@ def rewrite(path: Path, block: Block, encoded: bytes) -> None:
 
 
 def test_a_flipped_bit_breaks_the_chain(copy: Path, said: list[Block]) -> None:
-    """A body with one other bit is told by the next block of its log."""
+    """A body with one other bit is told by its row's hash; if that fits, by the next block."""
     block = of(said, "ann")[3]
-    rewrite(copy, block, block.encoded.replace(b"ann's 1", b"ann's 0"))
+    changed = block.encoded.replace(b"ann's 1", b"ann's 0")
+    rewrite(copy, block, changed)
+    (finding,) = fsck(copy)
+    assert checks([finding]) == [("message", str(block.dot))]
+    assert block.hash.hex() in finding.problem
+    run(copy, ("UPDATE block SET hash = ? WHERE encoded = ?", (hash_of(changed), changed)))
     (finding,) = fsck(copy)
     assert checks([finding]) == [("chain", after(block))]
     assert "one of the two has changed" in finding.problem
 
 
 def test_a_flipped_bit_in_the_last_of_a_log(copy: Path, said: list[Block]) -> None:
-    """What no block follows is guarded by the head's hash in the log's row."""
+    """What no block follows is guarded by its row, and by the head's hash in the log's row."""
     block = of(said, "ann")[-1]
-    rewrite(copy, block, block.encoded.replace(b"joins", b"jo1ns"))
+    changed = block.encoded.replace(b"joins", b"jo1ns")
+    rewrite(copy, block, changed)
+    assert checks(fsck(copy)) == [("message", str(block.dot))]
+    run(copy, ("UPDATE block SET hash = ? WHERE encoded = ?", (hash_of(changed), changed)))
     assert checks(fsck(copy)) == [("head", block.log.hex())]
 
 

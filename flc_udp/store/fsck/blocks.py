@@ -27,12 +27,12 @@ from flc_udp.store.fsck.findings import Finding, difference
 from flc_udp.store.reader import SELECT_BY_DOT
 
 SELECT_BLOCKS = """
-    SELECT block.position, log.id, block.seq, count, block.stamp, room.name, encoded
+    SELECT block.position, log.id, block.seq, count, block.stamp, room.name, block.hash, encoded
     FROM block LEFT JOIN log ON log.no = log_no AND typeof(log.id) = 'blob'
         LEFT JOIN room ON room.no = room_no AND typeof(room.name) = 'text'
     ORDER BY block.position
 """
-COLUMNS = ("log", "seq", "count", "stamp", "room")
+COLUMNS = ("log", "seq", "count", "stamp", "room", "hash")
 
 UNREAD = b""
 """The hash and parent of a block that cannot be read. No hash is equal to it."""
@@ -107,10 +107,12 @@ class Walk:
             stand_in = _stand_in(*told)
             self._note("message", f"at position {position} cannot be read: {error}", stand_in)
             return stand_in
-        said = [block.log, block.last, len(block.bodies), block.stamp, block.room]
+        said = [block.log, block.last, len(block.bodies), block.stamp, block.room, block.hash]
         if told != said:
             problem = difference(COLUMNS, told, said, "its bytes")
             self._note("message", f"at position {position}: {problem}", block)
+            if isinstance(told[-1], bytes):  # Where its bytes have changed, that is not the next's.
+                block = block._replace(hash=told[-1])
         return block
 
     def _check_position(self, position: int, block: Block) -> None:
@@ -145,8 +147,7 @@ class Walk:
             return head.stamp
         row = self._connection.execute(SELECT_BY_DOT, dot).fetchone()
         try:
-            is_held = row is not None and row[2] < dot.seq
-            return decode(_bytes(row[0])).stamp if is_held else 0
+            return 0 if row is None else decode(_bytes(row[1])).stamp
         except Malformed:
             return 0  # That it cannot be read is a finding of its own.
 
@@ -199,7 +200,7 @@ def _bytes(value: object) -> bytes:
 
 
 def _stand_in(
-    log: LogId | None, seq: object, count: object, stamp: object, room: str | None
+    log: LogId | None, seq: object, count: object, stamp: object, room: str | None, _hash: object
 ) -> Block | None:
     """A block of which only the row is known, if the row tells enough."""
     if log is None or room is None or not (isinstance(seq, int) and isinstance(stamp, int)):
