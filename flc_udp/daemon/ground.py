@@ -17,7 +17,6 @@ from typing import TypeVar
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.daemon.notices import WriteFailed
-from flc_udp.daemon.shown import ShownCursor
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import Datagrams
 from flc_udp.daemon.watch.timings import Timings
@@ -40,7 +39,10 @@ class LoopGround:
 
     def __init__(self, log: Log, directory: DataDirectory, last_position: int) -> None:
         self.node: Node
-        self.shown = ShownCursor(last_position)
+        self.shown = last_position
+        """Everything up to this position of the log was shown. The log may hold more for a moment:
+        only what was shown may be printed, followed or handed to a hook, because only then is it
+        known who said it."""
         self.on_show: list[Callable[[Deliver], None]] = []
         """Called with what is shown."""
         self.on_answered: list[Callable[[], None]] = []
@@ -148,7 +150,7 @@ class LoopGround:
 
     def show(self, deliver: Deliver) -> None:
         """Let these messages be seen."""
-        self.shown.move(deliver)
+        self.shown = deliver.last
         for look in self.on_show:
             look(deliver)
 

@@ -14,7 +14,7 @@ from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
-from flc_udp.daemon.shown import ShownCursor
+from flc_udp.daemon.ground import LoopGround
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.json_lines import compact
@@ -110,7 +110,7 @@ class Follow:
 
     outlet: Outlet
     reader: Reader
-    shown: ShownCursor
+    ground: LoopGround
     room: str | None
     position: int
     """Everything up to this position was written, or is of another room."""
@@ -124,7 +124,7 @@ class Follow:
     @property
     def lag(self) -> int:
         """How many positions are shown and not passed yet, those of other rooms included."""
-        return max(self.shown.position - self.position, 0)
+        return max(self.ground.shown - self.position, 0)
 
     def pump(self) -> None:
         """Read on from the log, a page in each turn of the loop, while the outlet has room."""
@@ -146,7 +146,7 @@ class Follow:
 
     def _read_page(self) -> bool:
         """Read a page from the log. True: there may be more."""
-        shown = self.shown.position
+        shown = self.ground.shown
         page = self.reader.after(self.position, self.room, PAGE_BLOCKS)
         page = [row for row in page if row[0] <= shown]
         lines = render(islice(messages_of(page, self.position), PAGE_MESSAGES))

@@ -71,7 +71,7 @@ class Operations:
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
-        newest = self.ground.shown.position
+        newest = self.ground.shown
         if last is not None:
             return room, min(self.reader.before_last(room, number_of("last", last)), newest)
         if start is None:
@@ -166,7 +166,7 @@ class Operations:
         room = room_of(request)
         n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
-        last_position = self.ground.shown.position
+        last_position = self.ground.shown
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
         )

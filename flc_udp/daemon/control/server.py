@@ -212,10 +212,10 @@ class ControlConnection(asyncio.Protocol):
         if len(self.follows) >= FOLLOWS_MAX:
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         operations = self._host.operations
-        reader, shown = operations.reader, operations.ground.shown
+        reader, ground = operations.reader, operations.ground
         room, position = operations.follow_from(request)
         tag = _tag(request_id)
-        follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
+        follow = Follow(self, reader, ground, room, position, tag, catches_up_at=ground.shown)
         self.follows.append(follow)
         follow.pump()
 
