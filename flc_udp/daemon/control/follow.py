@@ -84,9 +84,12 @@ class NewLines:
 
 
 class Outlet(Protocol):
-    """Where the lines of a follower go: a connection."""
+    """Where the lines of a follower and the answers to a say go: a connection."""
 
     own: Own
+
+    def remember(self, log: LogId, low: int, high: int) -> None:
+        """These messages were said over it."""
 
     @property
     def is_full(self) -> bool:

@@ -11,13 +11,13 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple
 
-from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of, unreadable
+from flc_udp.daemon.control.follow import Outlet
+from flc_udp.daemon.control.requests import bodies_of, once_of, tagged, timeout_s_of, told
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.json_lines import compact
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
@@ -30,14 +30,12 @@ NEWEST_MAX = 1_024
 """The newest numbers of this many clients are kept in memory."""
 
 
-class Speaker(Protocol):
-    """The connection that says something."""
+class RefusedSay(NamedTuple):
+    """A say that was refused at once. Its answer has its turn all the same."""
 
-    def remember(self, log: LogId, low: int, high: int) -> None:
-        """These messages were said over it."""
-
-    def flush_soon(self) -> None:
-        """Write what has its answer, once, when this turn of the loop is done."""
+    answer: bytes
+    requested: Sequence[str | bytes] = ("",)
+    """It counts as one message."""
 
 
 class Say(Post):
@@ -48,7 +46,7 @@ class Say(Post):
         "unknown", "wait",
     )  # fmt: skip
 
-    def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: bytes) -> None:
+    def __init__(self, says: "Says", speaker: Outlet, request: Record, tag: bytes) -> None:
         """Read a request; raises FlcError. `tag` is what ends its answer: the request's id."""
         room, author = request.get("room"), request.get("as")
         author = says.name if author is None else author
@@ -68,7 +66,7 @@ class Say(Post):
         self.answer: bytes | None = None
         self.known: list[Dot] = []
         """Messages that were said before."""
-        self.unknown: dict[int, FlcError] = {}
+        self.unknown: dict[int, FlcError | StoreFailed] = {}
         """The places of messages of which nobody knows whether they were said, and why."""
 
     @property
@@ -99,9 +97,9 @@ class Say(Post):
             spans.append((self.log, low, self.durable))
         return spans
 
-    def finish(self, answer: bytes) -> None:
-        """Write its answer, an object without its last brace, when its turn has come."""
-        self.answer = answer + self.tag + b"}"
+    def finish(self, record: Record) -> None:
+        """Write its answer when its turn has come."""
+        self.answer = tagged(record, self.tag)
         self.speaker.flush_soon()
 
 
@@ -127,7 +125,7 @@ class Says:
         self._newest: dict[str, int] = {}
         """The greatest number of clients that spoke lately, so that they need not be looked up."""
 
-    def begin(self, speaker: Speaker, request: Record, tag: bytes) -> Say:
+    def begin(self, speaker: Outlet, request: Record, tag: bytes) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
         say = Say(self, speaker, request, tag)
         self._check_wait(say.wait)
@@ -169,7 +167,7 @@ class Says:
             try:
                 self._begin_numbered(say, client)
             except StoreFailed as error:
-                say.unknown = dict.fromkeys(range(len(say.requested)), unreadable(error))
+                say.unknown = dict.fromkeys(range(len(say.requested)), error)
                 self._end(say)
         if not says.repeats and not says.posted:
             del self._numbered[client]
@@ -223,14 +221,14 @@ class Says:
             record: Record = _partly(errors, len(say.requested)) if errors else {"ok": True}
             record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in say.spans()]
         elif errors:
-            record = {"ok": False, **_told(errors[0])}
+            record = {"ok": False, **told(errors[0])}
         else:
             record = {"ok": True, "dot": str(say.dot)}
         if say.is_many or not errors:
             record["position"] = say.position or None
             if say.known and not say.bodies:
                 record["again"] = True
-        say.finish(compact(record | (more or {}))[:-1])
+        say.finish(record | (more or {}))
 
     # --- Wait -------------------------------------------------------------------------------------
 
@@ -270,20 +268,16 @@ class Says:
         return [f"{peer.row.name} ({node.hex()})" if peer else node.hex() for node, peer in found]
 
 
-def _told(error: FlcError) -> Record:
-    return {"error": str(error), "hint": error.hint}
-
-
-def _partly(errors: dict[int, FlcError], count: int) -> Record:
+def _partly(errors: dict[int, FlcError | StoreFailed], count: int) -> Record:
     """What is told of a say of so many messages, some of which were refused."""
     first = min(errors)
-    which = f"{len(errors)} of {count} messages, number {first + 1} first"
+    which, why = f"{len(errors)} of {count} messages, number {first + 1} first", told(errors[first])
     return {
         "ok": False,
-        "error": f"{which}: {errors[first]}; the others are durable",
-        "hint": errors[first].hint,
+        "error": f"{which}: {why['error']}; the others are durable",
+        "hint": why["hint"],
         "refused": list(errors),
-        "reasons": list(map(_told, errors.values())),
+        "reasons": list(map(told, errors.values())),
     }
 
 

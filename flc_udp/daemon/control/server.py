@@ -21,12 +21,11 @@ from typing import cast
 from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
-from flc_udp.daemon.control.says import Say, Says
+from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, tag_of, tagged, told
+from flc_udp.daemon.control.says import RefusedSay, Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
 
@@ -52,8 +51,6 @@ class ControlConnection(asyncio.Protocol):
 
     def __init__(self, host: "Control") -> None:
         self.own: Own = {}
-        self.is_full = False
-        """Whether the other end does not read what it asked for, or has gone."""
         self.reads = True
         """False until its says are taken, or its answers are read."""
         self.follows: list[Follow] = []
@@ -62,10 +59,10 @@ class ControlConnection(asyncio.Protocol):
         self._transport: asyncio.Transport | None = None
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._says: deque[Say | bytes] = deque()
-        """In the order of their answers. Those that were refused at once are answers."""
+        self._says: deque[Say | RefusedSay] = deque()
+        """In the order of their answers."""
         self._unanswered = 0
-        """Messages of the says that wait. One that was refused at once counts as one."""
+        """Messages of the says that wait."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._output: list[bytes] = []
@@ -86,22 +83,19 @@ class ControlConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
         self._transport = None
-        self.is_full = True
+        self._has_room.clear()
         self.follows.clear()
-        self._has_room.set()
         for task in self._tasks:
             task.cancel()
         self._host.dismiss(self)
 
     def pause_writing(self) -> None:
         """The other end does not read."""
-        self.is_full = True
         self._has_room.clear()
         self._read_or_not()
 
     def resume_writing(self) -> None:
         """The other end reads again. Followers that fell behind meanwhile read on."""
-        self.is_full = False
         self._has_room.set()
         self._read_or_not()
         for follow in self.follows:
@@ -111,17 +105,19 @@ class ControlConnection(asyncio.Protocol):
         """Any number of lines and parts of lines came."""
         *lines, rest = data.split(b"\n")
         for line in lines:
-            size = self._partial_bytes + len(line)
-            whole = b"".join((*self._partial, line)) if self._partial else line
-            self._partial.clear()
-            self._line(whole, size)
-            self._partial_bytes = 0
-        self._partial_bytes += len(rest)
-        if self._partial_bytes > LINE_BYTES_MAX:
-            self._partial.clear()  # Its end is still waited for; then the line is refused.
-        elif rest:
-            self._partial.append(rest)
+            self._gather(line)
+            self._line(b"".join(self._partial), self._partial_bytes)
+            self._partial, self._partial_bytes = [], 0
+        self._gather(rest)
         self.settle()
+
+    def _gather(self, part: bytes) -> None:
+        """Take a part of a line. A line that is too long is refused when its end has come."""
+        self._partial_bytes += len(part)
+        if self._partial_bytes > LINE_BYTES_MAX:
+            self._partial.clear()
+        else:
+            self._partial.append(part)
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
@@ -142,49 +138,42 @@ class ControlConnection(asyncio.Protocol):
     # --- Requests ---------------------------------------------------------------------------------
 
     def _line(self, line: bytes, size: int) -> None:
-        request_id: object = None
+        tag = b""
         try:
             request = parse(line, size)
-            request_id = request.get("id")
-            self._do(request, request_id)
+            tag = tag_of(request)
+            self._do(request, tag)
         except (FlcError, StoreFailed) as error:
-            self._refuse(error, request_id)
+            self._refuse(error, tag)
 
-    def _do(self, request: Record, request_id: object) -> None:
+    def _do(self, request: Record, tag: bytes) -> None:
         op, operations = request.get("op"), self._host.operations
         match op:
             case "say":
-                self._say(request, _tag(request_id))
+                self._say(request, tag)
             case "follow":
-                self._follow(request, request_id)
+                self._follow(request, tag)
             case str() if op in operations.answers:
-                self._answer({"ok": True, **operations.answers[op](request)}, request_id)
+                self._answer({"ok": True, **operations.answers[op](request)}, tag)
             case str() if op in operations.lists:
-                self._start_list(operations.lists[op](request), request_id)
+                self._start_list(operations.lists[op](request), tag)
             case _:
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
     def _say(self, request: Record, tag: bytes) -> None:
+        say: Say | RefusedSay
         try:
             say = self._host.says.begin(self, request, tag)
         except (FlcError, StoreFailed) as error:
-            self._says.append(compact(_refusal(error))[:-1] + tag + b"}")
-            self._unanswered += 1
-        else:
-            self._says.append(say)
-            self._unanswered += len(say.requested)
+            say = RefusedSay(tagged({"ok": False, **told(error)}, tag))
+        self._says.append(say)
+        self._unanswered += len(say.requested)
 
     def _answer_says(self) -> None:
         """Write the answers of says whose turn it is."""
-        says = self._says
-        while says:
-            say = says[0]
-            answer = say if isinstance(say, bytes) else say.answer
-            if answer is None:
-                return
-            self._unanswered -= 1 if isinstance(say, bytes) else len(say.requested)
-            says.popleft()
+        while self._says and (answer := self._says[0].answer) is not None:
+            self._unanswered -= len(self._says.popleft().requested)
             self._output.append(answer)
 
     def _read_or_not(self) -> None:
@@ -208,13 +197,12 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Follows ----------------------------------------------------------------------------------
 
-    def _follow(self, request: Record, request_id: object) -> None:
+    def _follow(self, request: Record, tag: bytes) -> None:
         if len(self.follows) >= FOLLOWS_MAX:
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         operations = self._host.operations
         reader, ground = operations.reader, operations.ground
         room, position = operations.follow_from(request)
-        tag = _tag(request_id)
         follow = Follow(self, reader, ground, room, position, tag, catches_up_at=ground.shown)
         self.follows.append(follow)
         follow.pump()
@@ -228,12 +216,12 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Lists ------------------------------------------------------------------------------------
 
-    def _start_list(self, items: AsyncIterator[Record], request_id: object) -> None:
-        task = asyncio.get_running_loop().create_task(self._list(items, request_id))
+    def _start_list(self, items: AsyncIterator[Record], tag: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._list(items, tag))
         self._tasks[task] = None
         task.add_done_callback(self._list_ended)
 
-    async def _list(self, items: AsyncIterator[Record], request_id: object) -> None:
+    async def _list(self, items: AsyncIterator[Record], tag: bytes) -> None:
         async with self._lists:
             end: Record = {"end": True}
             await self._has_room.wait()
@@ -242,11 +230,11 @@ class ControlConnection(asyncio.Protocol):
                     if "end" in item:
                         end = item
                     else:
-                        self._answer({"item": item}, request_id)
+                        self._answer({"item": item}, tag)
                     await self._has_room.wait()
-                self._answer({"ok": True, **end}, request_id)
+                self._answer({"ok": True, **end}, tag)
             except (FlcError, StoreFailed) as error:
-                self._refuse(error, request_id)
+                self._refuse(error, tag)
             self.flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
@@ -264,13 +252,11 @@ class ControlConnection(asyncio.Protocol):
         if self._output_bytes > OUTPUT_BYTES:
             self.flush()
 
-    def _answer(self, record: Record, request_id: object) -> None:
-        if request_id is not None:
-            record["id"] = request_id
-        self.write(compact(record))
+    def _answer(self, record: Record, tag: bytes) -> None:
+        self.write(tagged(record, tag))
 
-    def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
-        self._answer(_refusal(error), request_id)
+    def _refuse(self, error: FlcError | StoreFailed, tag: bytes) -> None:
+        self._answer({"ok": False, **told(error)}, tag)
 
     def flush_soon(self) -> None:
         """Write what has gathered, once, when this turn of the loop is done."""
@@ -291,20 +277,14 @@ class ControlConnection(asyncio.Protocol):
             self._transport.write(b"\n".join(output))
 
     @property
+    def is_full(self) -> bool:
+        """Whether the other end does not read what it asked for, or has gone."""
+        return not self._has_room.is_set()
+
+    @property
     def unread_bytes(self) -> int:
         """What was written for the other end, and has not been taken."""
         return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-
-def _tag(request_id: object) -> bytes:
-    """What ends a record that answers a request."""
-    return b"" if request_id is None else b',"id":' + compact(request_id)
-
-
-def _refusal(error: FlcError | StoreFailed) -> Record:
-    if isinstance(error, StoreFailed):
-        error = unreadable(error)
-    return {"ok": False, "error": str(error), "hint": error.hint}
 
 
 @dataclass(eq=False)
