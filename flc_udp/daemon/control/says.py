@@ -16,7 +16,7 @@ from typing import NamedTuple
 from flc_udp.daemon.control.follow import Outlet
 from flc_udp.daemon.control.requests import bodies_of, once_of, tagged, timeout_s_of, told
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
@@ -26,8 +26,8 @@ from flc_udp.waist.ports import Post
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.message_json import Record
 
-NEWEST_MAX = 1_024
-"""The newest numbers of this many clients are kept in memory."""
+Span = tuple[LogId, int, int]
+"""(log, low, high), both seqs included."""
 
 
 class RefusedSay(NamedTuple):
@@ -64,7 +64,7 @@ class Say(Post):
         self.n = 0 if once is None else once[1]
         """The number of the first message that is requested."""
         self.answer: bytes | None = None
-        self.known: list[Dot] = []
+        self.known: list[Span] = []
         """Messages that were said before."""
         self.unknown: dict[int, FlcError | StoreFailed] = {}
         """The places of messages of which nobody knows whether they were said, and why."""
@@ -87,15 +87,10 @@ class Say(Post):
         """Its messages are durable or refused."""
         self.says.done(self)
 
-    def spans(self) -> list[tuple[LogId, int, int]]:
-        """All its durable messages, as (log, low, high), both seqs included."""
-        spans = _spans(self.known)
-        low = self.low
-        if low <= self.durable:
-            if spans and spans[-1][::2] == (self.log, low - 1):
-                low = spans.pop()[1]
-            spans.append((self.log, low, self.durable))
-        return spans
+    def spans(self) -> list[Span]:
+        """All its durable messages."""
+        new = [(self.log, self.low, self.durable)] if self.low <= self.durable else []
+        return _joined([*self.known, *new])
 
     def finish(self, record: Record) -> None:
         """Write its answer when its turn has come."""
@@ -122,8 +117,6 @@ class Says:
         self._ground = ground
         self._reader = reader
         self._numbered: dict[str, Numbered] = defaultdict(Numbered)
-        self._newest: dict[str, int] = {}
-        """The greatest number of clients that spoke lately, so that they need not be looked up."""
 
     def begin(self, speaker: Outlet, request: Record, tag: bytes) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
@@ -174,42 +167,29 @@ class Says:
 
     def _begin_numbered(self, say: Say, client: str) -> None:
         """Find what was said before under a say's numbers, and post the rest."""
-        newest = self._newest_of(client, say.n)
-        old = min(max(newest - say.n + 1, 0), len(say.requested))
-        if old:
-            self._look_up(say, client, old)
+        # The numbers of what is under way are lower than these, so nothing was said under these.
+        old = 0 if self._numbered[client].posted else self._look_up(say, client)
         say.bodies, say.once = say.requested[old:], (client, say.n + old)
         say.places = range(len(say.bodies))
         if say.bodies:
-            self._newest.pop(client, None)
-            self._newest[client] = say.newest
-            if len(self._newest) > NEWEST_MAX:
-                del self._newest[next(iter(self._newest))]
             self._numbered[client].posted.append(say)
             self._post(say)
         else:
             self._end(say)
 
-    def _newest_of(self, client: str, n: int) -> int:
-        """The greatest number that was said, or any below `n` if none is so great."""
-        # The numbers of what is under way are lower. And a number above a new one is new, so the
-        # log is asked only once for each client.
-        if self._numbered[client].posted or n > self._newest.get(client, n):
-            return n - 1
-        return self._reader.once(client, n, 0)[1]
-
-    def _look_up(self, say: Say, client: str, old: int) -> None:
-        """Find the dots of the first so many messages."""
-        found, _ = self._reader.once(client, say.n, old)
-        say.known = [dot for dot in found if dot is not None]
+    def _look_up(self, say: Say, client: str) -> int:
+        """Find the dots of its first messages, and return how many are no longer new."""
+        found, newest = self._reader.once(client, say.n, len(say.requested))
+        del found[max(newest - say.n + 1, 0) :]
+        say.known = _joined((log, seq, seq) for log, seq in filter(None, found))
         missing = (place for place, dot in enumerate(found) if dot is None)
         say.unknown = {place: Forgotten(client, say.n + place) for place in missing}
-        for log, low, high in _spans(say.known):
+        for log, low, high in say.known:
             say.speaker.remember(log, low, high)
+            say.log, say.low, say.durable = log, high + 1, high
         if say.known:
-            last = say.known[-1]
-            say.position = self._reader.position_of(last) or 0
-            say.log, say.low, say.durable = last.log, last.seq + 1, last.seq
+            say.position = self._reader.position_of(say.dot) or 0
+        return len(found)
 
     # --- Answers ------------------------------------------------------------------------------
 
@@ -281,12 +261,12 @@ def _partly(errors: dict[int, FlcError | StoreFailed], count: int) -> Record:
     }
 
 
-def _spans(dots: Iterable[Dot]) -> list[tuple[LogId, int, int]]:
-    """Dots as (log, low, high), both seqs included, in the order in which they come."""
-    spans: list[tuple[LogId, int, int]] = []
-    for log, seq in dots:
-        if spans and spans[-1][::2] == (log, seq - 1):
-            spans[-1] = (log, spans[-1][1], seq)
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Spans in the order in which they come, as few as can be."""
+    joined: list[Span] = []
+    for log, low, high in spans:
+        if joined and joined[-1][::2] == (log, low - 1):
+            joined[-1] = (log, joined[-1][1], high)
         else:
-            spans.append((log, seq, seq))
-    return spans
+            joined.append((log, low, high))
+    return joined
