@@ -1,6 +1,6 @@
 """What can be asked on the control socket besides say and follow: answers, and lists of items.
 
-A list is an iterator of records. A record with the key `end` closes it with what is in the record.
+A list is an iterator of records. The last has the key `end` and closes it with what else it has.
 """
 
 import asyncio
@@ -145,11 +145,13 @@ class Operations:
                 "last_said_at": rfc3339(wall_of(row.last_stamp)),
                 "position": row.position,
             }
+        yield {"end": True}
 
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
         members, wall = self.ground.node.facts().members, self.ground.wall()
         for member in members:
             yield member_record(member, wall, is_self=member is members[0])
+        yield {"end": True}
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for, and who was last heard under which key."""

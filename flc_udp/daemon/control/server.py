@@ -77,8 +77,7 @@ class ControlConnection(asyncio.Protocol):
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
-        if not self._host.admit(self):
-            self._host.turned_away.add(transport)
+        self._host.admit(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
@@ -223,16 +222,11 @@ class ControlConnection(asyncio.Protocol):
 
     async def _list(self, items: AsyncIterator[Record], tag: bytes) -> None:
         async with self._lists:
-            end: Record = {"end": True}
             await self._has_room.wait()
             try:
                 async for item in items:
-                    if "end" in item:
-                        end = item
-                    else:
-                        self._answer({"item": item}, tag)
+                    self._answer({"ok": True, **item} if "end" in item else {"item": item}, tag)
                     await self._has_room.wait()
-                self._answer({"ok": True, **end}, tag)
             except (FlcError, StoreFailed) as error:
                 self._refuse(error, tag)
             self.flush()
@@ -355,19 +349,16 @@ class Control:
 
     def show(self, deliver: Deliver) -> None:
         """Show new messages to all who follow. Without any, followers read on from the log."""
-        following = [connection for connection in self._connections if connection.follows]
-        if not following:
-            return
         new = NewLines(deliver)
-        for connection in following:
+        for connection in self._connections:
             connection.show(new)
 
-    def admit(self, connection: ControlConnection) -> bool:
-        """Whether one more connection is taken."""
+    def admit(self, connection: ControlConnection, transport: asyncio.Transport) -> None:
+        """Take one more connection, or turn it away."""
         if len(self._connections) >= CONNECTIONS_MAX:
-            return False
-        self._connections[connection] = None
-        return True
+            self.turned_away.add(transport)
+        else:
+            self._connections[connection] = None
 
     def dismiss(self, connection: ControlConnection) -> None:
         """A connection ended."""
