@@ -91,7 +91,7 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
         try:
             with _blaming(directory.database):
                 await daemon.start(sock, address)
-            await daemon.until_left()
+            await daemon.ended
         finally:
             await daemon.stop()
 
@@ -120,12 +120,13 @@ class Daemon:
         self._control = Control(operations, says, settings.post_queue_max, self._broke)
         ground.on_show.append(self._control.show)
         ground.on_answered.append(self._control.flush_all)
-        self._hooks = Hooks(settings, ground, reader, directory.path, self._broke)
+        self._hooks = Hooks(settings, ground, reader, directory.path)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
         self._web = Web()
         self._joining: asyncio.Task[None] | None = None
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the node has left, or with what broke it."""
         ground.after_turn.append(self._end_if_left)
 
     @property
@@ -162,7 +163,7 @@ class Daemon:
 
             self._web.pages = pages_of(self._status, self._control, self._hooks, self._web)
             await self._web.serve(self.watched.sock)
-        self._hooks.start()
+        self._hooks.start(self.settings.hook_processes, self._broke)
         self._supervisor.ready()
         tell(
             notices.NodeStarted(
@@ -178,10 +179,6 @@ class Daemon:
         )
         self._join(remembered_addresses(self.log))
         self._join_seeds()
-
-    async def until_left(self) -> None:
-        """Wait until the node has left; raises what broke it."""
-        await self._ended
 
     def leave(self) -> None:
         """Leave in order. When asked twice, leave at once."""
@@ -259,8 +256,8 @@ class Daemon:
             self._end()
 
     def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def _loop_broke(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
@@ -269,8 +266,8 @@ class Daemon:
         self._broke(error if isinstance(error, BaseException) else None, message)
 
     def _broke(self, error: BaseException | None, message: str = "") -> None:
-        if not self._ended.done():
-            self._ended.set_exception(error or RuntimeError(message))
+        if not self.ended.done():
+            self.ended.set_exception(error or RuntimeError(message))
 
 
 @contextmanager
