@@ -51,7 +51,6 @@ class _Exchange(asyncio.Protocol):
         self._web = web
         self._http = h11.Connection(h11.SERVER)
         self._received_bytes = 0
-        self._has_answered = False
         self._wants_body = True
         self._transport: asyncio.Transport | None = None
         self._deadline: asyncio.TimerHandle | None = None
@@ -73,8 +72,6 @@ class _Exchange(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """A part of the request arrived. Whatever follows the request is ignored."""
-        if self._has_answered:
-            return
         self._received_bytes += len(data)
         if self._received_bytes > REQUEST_BYTES_MAX:
             self._answer(Page(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE))
@@ -110,7 +107,6 @@ class _Exchange(asyncio.Protocol):
 
     def _answer(self, page: Page) -> None:
         assert self._transport is not None
-        self._has_answered = True
         body = page.text.encode(errors="backslashreplace")
         headers = [
             ("Content-Type", page.content_type),
@@ -125,7 +121,8 @@ class _Exchange(asyncio.Protocol):
         self._transport.write(self._http.send(response) or b"")
         if self._wants_body:
             self._transport.write(self._http.send(h11.Data(body)) or b"")
-        self._transport.close()  # It closes when all is written. The deadline stays.
+        # It reads no more, and closes when all is written. The deadline stays.
+        self._transport.close()
 
 
 class Web:
