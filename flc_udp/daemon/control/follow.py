@@ -161,8 +161,6 @@ class Follow:
         if self.position < new.first - 1 or new.last < new.first or self.outlet.is_full:
             self.pump()
             return
-        if self.position >= new.last:
-            return
         own = self.outlet.own
         if self.position < new.first and not self.tag and new.logs.isdisjoint(own):
             if joined := new.joined(self.room):
