@@ -74,11 +74,6 @@ class Say(Post):
         """The number of its last message."""
         return self.n + len(self.requested) - 1
 
-    @property
-    def old(self) -> int:
-        """How many of its messages are not posted, because others had their numbers before."""
-        return len(self.requested) - len(self.bodies)
-
     def went_on(self) -> None:
         """Whoever follows over the same connection is shown a part of it now."""
         self.speaker.remember(self.log, self.low, self.durable)
@@ -196,7 +191,8 @@ class Says:
     def _answer(self, say: Say, more: Record | None = None) -> None:
         errors = say.unknown
         if say.errors:
-            errors = errors | {say.old + place: say.errors[place] for place in say.refused}
+            old = len(say.requested) - len(say.bodies)  # Others had their numbers before.
+            errors = errors | {old + place: say.errors[place] for place in say.refused}
         if say.is_many:
             record: Record = _partly(errors, len(say.requested)) if errors else {"ok": True}
             record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in say.spans()]

@@ -65,8 +65,7 @@ class ControlConnection(asyncio.Protocol):
         """Messages of the says that wait."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._output: list[bytes] = []
-        self._output_bytes = 0
+        self._output = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -173,7 +172,7 @@ class ControlConnection(asyncio.Protocol):
         """Write the answers of says whose turn it is."""
         while self._says and (answer := self._says[0].answer) is not None:
             self._unanswered -= len(self._says.popleft().requested)
-            self._output.append(answer)
+            self._put(answer)
 
     def _read_or_not(self) -> None:
         """Read on only while the client's says are taken, and its answers are read."""
@@ -241,10 +240,13 @@ class ControlConnection(asyncio.Protocol):
 
     def write(self, line: bytes) -> None:
         """Write one line, together with others, at the end of the turn."""
-        self._output.append(line)
-        self._output_bytes += len(line)
-        if self._output_bytes > OUTPUT_BYTES:
+        self._put(line)
+        if len(self._output) > OUTPUT_BYTES:
             self.flush()
+
+    def _put(self, line: bytes) -> None:
+        self._output += line
+        self._output += b"\n"
 
     def _answer(self, record: Record, tag: bytes) -> None:
         self.write(tagged(record, tag))
@@ -265,10 +267,9 @@ class ControlConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what has gathered, in one write."""
         self._answer_says()
-        output, self._output, self._output_bytes = self._output, [], 0
+        output, self._output = self._output, bytearray()
         if output and self._transport is not None and not self._transport.is_closing():
-            output.append(b"")
-            self._transport.write(b"\n".join(output))
+            self._transport.write(output)
 
     @property
     def is_full(self) -> bool:
