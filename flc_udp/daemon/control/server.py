@@ -56,7 +56,7 @@ class ControlConnection(asyncio.Protocol):
         self.follows: list[Follow] = []
         self._host = host
         self._is_ending = False
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._partial: list[bytes] = []
         self._partial_bytes = 0
         self._says: deque[Say | RefusedSay] = deque()
@@ -80,7 +80,6 @@ class ControlConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
-        self._transport = None
         self._has_room.clear()
         self.follows.clear()
         for task in self._tasks:
@@ -130,8 +129,7 @@ class ControlConnection(asyncio.Protocol):
     def close(self) -> None:
         """Write what has gathered, and end the connection."""
         self.flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     # --- Requests ---------------------------------------------------------------------------------
 
@@ -179,10 +177,8 @@ class ControlConnection(asyncio.Protocol):
         most = min(SAYS_MAX, self._host.says_max_each)
         # Once it is not read, half of its says must have been taken before it is read again.
         wants = not self.is_full and self._unanswered < (most if self.reads else most // 2 + 1)
-        if wants == self.reads or self._transport is None or self._transport.is_closing():
-            return
-        if self._is_ending:
-            return  # There is nothing more to read.
+        if wants == self.reads or self._transport.is_closing() or self._is_ending:
+            return  # When it is ending, there is nothing more to read.
         self.reads = wants
         if wants:
             self._transport.resume_reading()
@@ -268,7 +264,7 @@ class ControlConnection(asyncio.Protocol):
         """Write what has gathered, in one write."""
         self._answer_says()
         output, self._output = self._output, bytearray()
-        if output and self._transport is not None and not self._transport.is_closing():
+        if output and not self._transport.is_closing():
             self._transport.write(output)
 
     @property
@@ -279,7 +275,7 @@ class ControlConnection(asyncio.Protocol):
     @property
     def unread_bytes(self) -> int:
         """What was written for the other end, and has not been taken."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
+        return self._transport.get_write_buffer_size()
 
 
 @dataclass(eq=False)

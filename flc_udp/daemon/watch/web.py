@@ -52,8 +52,8 @@ class _Exchange(asyncio.Protocol):
         self._http = h11.Connection(h11.SERVER)
         self._received_bytes = 0
         self._wants_body = True
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
@@ -65,9 +65,7 @@ class _Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, whoever ended it."""
-        self._transport = None
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.cancel()
         self._web.dismiss(self)
 
     def data_received(self, data: bytes) -> None:
@@ -95,8 +93,7 @@ class _Exchange(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _page(self, request: h11.Request) -> Page:
         if not request.http_version.startswith(b"1."):
@@ -106,7 +103,6 @@ class _Exchange(asyncio.Protocol):
         return self._web.page(request.target.decode().partition("?")[0])
 
     def _answer(self, page: Page) -> None:
-        assert self._transport is not None
         body = page.text.encode(errors="backslashreplace")
         headers = [
             ("Content-Type", page.content_type),
