@@ -338,6 +338,17 @@ async def test_a_daemon_that_goes_away(daemon: FakeDaemon, client: Client) -> No
         await client.status()
 
 
+async def test_nothing_joins_says_that_were_refused(client: Client) -> None:
+    """What is said in the turn in which the daemon goes away is refused, as all before it."""
+    first = client.say_nowait("ops", "one")
+    client.connection_lost(None)
+
+    with pytest.raises(DaemonGoneError):
+        client.say_nowait("ops", "two")
+    with pytest.raises(DaemonGoneError):
+        await first
+
+
 async def test_leave_returns_when_the_daemon_has_ended(client: Client) -> None:
     """After leave the connection is over."""
     await client.leave()

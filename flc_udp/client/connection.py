@@ -15,7 +15,7 @@ from typing import Any, Self, cast
 
 import orjson
 
-from flc_udp.client.requests import Question, SayGroup, check_length, encoded
+from flc_udp.client.requests import Question, SayGroup, check_length, encoded, settle
 from flc_udp.client.said import Record, Said, refusal
 from flc_udp.model.errors import FlcError
 
@@ -142,7 +142,7 @@ class Connection(asyncio.Protocol):
 
     async def drain(self, in_flight_max: int = 4096) -> None:
         """Wait until the socket takes more, and at most this many requests are unanswered."""
-        unsent = len(self._out) + (0 if self._says is None else self._says.messages)
+        unsent = len(self._out) + (0 if self._says is None else len(self._says.futures))
         if unsent >= FLUSH_REQUESTS:  # Otherwise a tight loop collects without limit.
             self._flush()
         while self._gone is None:
@@ -159,51 +159,47 @@ class Connection(asyncio.Protocol):
 
     def _ask(self, request: Record, convert: Callable[[Record], object]) -> asyncio.Future[Any]:
         """Ask for one record; the future has what `convert` makes of it, or FlcError."""
-        question = Question(self._loop, convert)
-        self._answers[self._send(request)] = question
+        future: asyncio.Future[Any] = self._loop.create_future()
+        self._answers[self._send(request)] = Question((future,), convert)
         self._unanswered += 1
         self._regulate()
-        return question.future
+        return future
 
     def _say(self, request: Record, body: object) -> asyncio.Future[Said]:
         """Say one body, with others whose `request` is the same."""
         text, says = encoded(body), self._says
         if says is None or not says.takes(request, text):
-            self._check_is_here()
             says = SayGroup(request)
         future = says.add(text, self._loop)
         if says is not self._says:
-            self._flush_soon()
-            self._end_says()
-            self._last_id += 1
-            self._answers[self._last_id] = self._says = says
+            self._answers[self._next_id()] = says
+            self._says = says
             self._regulate()
         self._unanswered += 1
         return future
+
+    def _send(self, request: Record) -> int:
+        line = encoded({**request, "id": self._last_id + 1}) + b"\n"
+        check_length(len(line))
+        number = self._next_id()
+        self._out.append(line)
+        return number
+
+    def _next_id(self) -> int:
+        """Number a request that goes out soon, after all before it; raises DaemonGoneError."""
+        if self._gone is not None:
+            raise self._gone
+        if not self._out and self._says is None:
+            self._loop.call_soon(self._flush)
+        self._end_says()
+        self._last_id += 1
+        return self._last_id
 
     def _end_says(self) -> None:
         """No other joins the says that go out next."""
         if self._says is not None:
             says, self._says = self._says, None
             self._out.append(says.line(self._last_id))
-
-    def _send(self, request: Record) -> int:
-        self._check_is_here()
-        line = encoded({**request, "id": self._last_id + 1}) + b"\n"
-        check_length(len(line))
-        self._flush_soon()
-        self._end_says()
-        self._last_id += 1
-        self._out.append(line)
-        return self._last_id
-
-    def _check_is_here(self) -> None:
-        if self._gone is not None:
-            raise self._gone
-
-    def _flush_soon(self) -> None:
-        if not self._out and self._says is None:
-            self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._end_says()
@@ -257,9 +253,9 @@ class Connection(asyncio.Protocol):
             if stream.has_ended:
                 del self._streams[number]
         elif (waiting := self._answers.get(number)) is not None:
-            waiting.answer(record)
+            settle(waiting.futures, waiting.outcomes(record))
             del self._answers[number]
-            self._unanswered -= waiting.messages
+            self._unanswered -= len(waiting.futures)
         elif record.get("ok") is False:
             # The daemon could not read whose line it was, so any answer may be missing now.
             self._refuse_all(refusal(record))
@@ -267,6 +263,7 @@ class Connection(asyncio.Protocol):
     def _refuse_all(self, error: FlcError) -> None:
         answers, self._answers, self._unanswered = self._answers, {}, 0
         streams, self._streams = self._streams, {}
+        self._says = None  # These are refused, too, so no other may join them.
         for future in chain.from_iterable(waiting.futures for waiting in answers.values()):
             if not future.done():
                 future.set_exception(error)

@@ -7,9 +7,9 @@ alone in its turn waits for no other.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 import orjson
 
@@ -27,31 +27,18 @@ END_BYTES = 32
 """What ends a request after its bodies, with the number by which its answer is known."""
 
 
-class Question:
+class Question(NamedTuple):
     """A request for one record."""
 
-    messages = 1
+    futures: tuple[asyncio.Future[Any]]
+    """Whoever waits for the answer."""
+    convert: Callable[[Record], object]
+    """Makes what the future has of the record."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, convert: Callable[[Record], object]
-    ) -> None:
-        """The future has what `convert` makes of the record, or FlcError."""
-        self.future: asyncio.Future[Any] = loop.create_future()
-        self._convert = convert
-
-    @property
-    def futures(self) -> tuple[asyncio.Future[Any]]:
-        """Those who wait for the answer."""
-        return (self.future,)
-
-    def answer(self, record: Record) -> None:
-        """The daemon answered. Raises LookupError or its like for what is no answer."""
-        # Whoever asked may be cancelled: a Ctrl-C can do that between any two lines of code.
-        with suppress(asyncio.InvalidStateError):
-            if record.pop("ok", None) is True:
-                self.future.set_result(self._convert(record))
-            else:
-                self.future.set_exception(refusal(record))
+    def outcomes(self, record: Record) -> list[object]:
+        """Read the answer. Raises LookupError or its like for what is no answer."""
+        is_ok = record.pop("ok", None) is True
+        return [self.convert(record) if is_ok else refusal(record)]
 
 
 class SayGroup:
@@ -64,11 +51,6 @@ class SayGroup:
         self._head = encoded(request)[:-1] + b',"bodies":['
         self._bodies: list[bytes] = []
         self._size = len(self._head) + END_BYTES
-
-    @property
-    def messages(self) -> int:
-        """How many says there are."""
-        return len(self.futures)
 
     def takes(self, request: Record, body: bytes) -> bool:
         """Whether a say with this encoded body may join them."""
@@ -88,25 +70,26 @@ class SayGroup:
         """Give the request as one line, with the number of its answer."""
         return b'%b%b],"id":%d}\n' % (self._head, b",".join(self._bodies), number)
 
-    def answer(self, record: Record) -> None:
-        """The daemon answered. Raises LookupError or its like for what is no answer."""
+    def outcomes(self, record: Record) -> list[Said | FlcError]:
+        """Read what became of each say. Raises LookupError or its like for what is no answer."""
         error = None if record.get("ok") is True else refusal(record)
-        outcomes: list[Said | FlcError]
-        if error is None or isinstance(error, BodiesRefusedError):
-            outcomes = [*said_each(record)]
-            for place, refused in () if error is None else error.errors.items():
-                outcomes.insert(place, refused)
-        else:
-            outcomes = [error] * self.messages
-        if len(outcomes) != self.messages:
-            raise ValueError("not all of the says are told of")
-        for future, outcome in zip(self.futures, outcomes, strict=True):
-            if future.done():
-                continue  # Whoever said it was cancelled.
-            if isinstance(outcome, Said):
-                future.set_result(outcome)
-            else:
+        if error is not None and not isinstance(error, BodiesRefusedError):
+            return [error] * len(self.futures)
+        outcomes: list[Said | FlcError] = [*said_each(record)]
+        for place, refused in () if error is None else error.errors.items():
+            outcomes.insert(place, refused)
+        return outcomes
+
+
+def settle(futures: Sequence[asyncio.Future[Any]], outcomes: Sequence[object]) -> None:
+    """Give each future its outcome; raises ValueError if there are not as many of them."""
+    for future, outcome in list(zip(futures, outcomes, strict=True)):
+        # Whoever asked may be cancelled: a Ctrl-C can do that between any two lines of code.
+        with suppress(asyncio.InvalidStateError):
+            if isinstance(outcome, FlcError):
                 future.set_exception(outcome)
+            else:
+                future.set_result(outcome)
 
 
 def encoded(value: object) -> bytes:

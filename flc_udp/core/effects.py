@@ -69,7 +69,13 @@ class Adopt(NamedTuple):
     base: tuple[BaseLog, ...]
 
 
-Effect = Append | Deliver | Send | StreamReplay | StreamBase | Adopt | Notice
+class Heal(NamedTuple):
+    """Write these blocks anew, which have changed on the disk."""
+
+    blocks: tuple[Block, ...]
+
+
+Effect = Append | Deliver | Send | StreamReplay | StreamBase | Adopt | Heal | Notice
 
 
 class Outbox(list[Effect]):

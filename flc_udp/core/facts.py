@@ -13,8 +13,9 @@ from flc_udp.core.liveness.members import LIVE, Member
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts
+from flc_udp.core.repair.healing import Healing
 from flc_udp.core.standing import Standing
-from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import Micros
 from flc_udp.wire.rows import MemberRow
@@ -95,6 +96,8 @@ class RepairFacts(NamedTuple):
     holdback_bytes: int
     pieces_bytes: int
     """Parts of large messages that are not complete yet."""
+    rotten: tuple[Dot, ...]
+    """Blocks that have changed on this disk and are fetched anew, by their first messages."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,7 +179,7 @@ def health_facts(health: Health, now: Micros) -> HealthFacts:
     return HealthFacts(health.score, health.score_max, health.multiplier, counts, ago_us)
 
 
-def repair_facts(log_side: LogSide) -> RepairFacts:
+def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
     """What is missing, and how it is fetched."""
     repair, causal = log_side.repair, log_side.causal
     return RepairFacts(
@@ -187,4 +190,5 @@ def repair_facts(log_side: LogSide) -> RepairFacts:
         holdback_messages=causal.held_messages,
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,
+        rotten=tuple(healing.rotten),
     )

@@ -75,3 +75,12 @@ class HistoryTruncated(Notice):
     """The stamp from which this node has everything."""
     member: NodeId
     """The member whose base this node takes."""
+
+
+class BlockRotten(Notice, level=Level.ERROR):
+    """A block has changed on this node's disk. It is fetched anew from others."""
+
+    dot: Dot
+    """Its first message."""
+    last: int
+    """The number of its last message."""

@@ -36,13 +36,14 @@ from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.push.window import BUFFER_BYTES
+from flc_udp.core.repair.healing import Healing
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import Drop
-from flc_udp.model.history import History
+from flc_udp.model.history import History, RottenBlock
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire import packets as wire
@@ -69,6 +70,7 @@ class Replica:
         self._members = self._membership.members
         self._links = Links(settings.links_max, buffer_bytes)
         self._receipts = Receipts()
+        self._healing = Healing(self._shared, self._members)
         self._id = me.id
         self._runs_then: list[tuple[NodeId, int]] = []
         """The live members and their boot nonces, as the links last followed them."""
@@ -145,12 +147,14 @@ class Replica:
     @property
     def wake_at(self) -> int:
         """When `wake` is due, in µs. A time in the past is due at once."""
-        return min(self._membership.wake_at, self._log_side.wake_at, self._receipts.wake_at)
+        machines = (self._membership, self._log_side, self._receipts, self._healing)
+        return min(machine.wake_at for machine in machines)
 
     def wake(self, now: Micros) -> None:
         """Do what is due at `now`."""
         self._membership.wake(now)
         self._log_side.wake(now)
+        self._healing.wake(now)
         for node in self._receipts.take_due(now):
             self._membership.detector.probe(node, now)
 
@@ -183,10 +187,14 @@ class Replica:
         match packet:
             case wire.Rumor():
                 log_side.receive_rumor(packet, sender, source, now)
+            case wire.Replay(nonce) if self._healing.is_answer(nonce):
+                self._healing.receive_replay(packet, now)
             case wire.Replay():
                 log_side.receive_replay(packet, sender, now)
-            case wire.Piece():
+            case wire.Piece() if not self._healing.receive_piece(packet, now):
                 log_side.receive_piece(packet, sender, now)
+            case wire.Piece():
+                pass
             case Ping() | Ack():
                 self._receive_probe(packet, sender, source, wall, now)
             case wire.Prune():
@@ -202,7 +210,8 @@ class Replica:
             case wire.Digest():
                 repair.exchange.receive_digest(packet, sender, source, now)
             case wire.ReplayEnd():
-                repair.receive_end(packet, sender, now)
+                if not self._healing.is_answer(packet.nonce):
+                    repair.receive_end(packet, sender, now)
             case wire.BasePull():
                 self._shared.out.append(StreamBase(source, packet))
             case wire.Base():
@@ -264,6 +273,18 @@ class Replica:
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor)
         self._log_side = LogSide(self._shared, history, self._members, self._links, now)
+
+    def rotten(self, blocks: list[RottenBlock], now: Micros) -> None:
+        """These blocks have changed on the disk: fetch them anew."""
+        self._healing.found(blocks, now)
+
+    def healed(self, blocks: Sequence[Block]) -> None:
+        """These blocks were written anew."""
+        self._healing.healed(blocks)
+
+    def healing_failed(self, blocks: Sequence[Block], now: Micros) -> None:
+        """These blocks could not be written anew."""
+        self._healing.failed(blocks, now)
 
     def floor_moved(self, floor: int) -> None:
         """The log deleted old messages: every message from the stamp `floor` on is still kept."""
@@ -360,7 +381,7 @@ class Replica:
 
     def repair_facts(self) -> RepairFacts:
         """What is missing here. It costs the same however many members there are."""
-        return repair_facts(self._log_side)
+        return repair_facts(self._log_side, self._healing)
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""

@@ -17,11 +17,11 @@ from typing import TypeVar
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.daemon.notices import WriteFailed
-from flc_udp.daemon.shown import ShownCursor
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import Datagrams
 from flc_udp.daemon.watch.timings import Timings
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, History
@@ -40,7 +40,10 @@ class LoopGround:
 
     def __init__(self, log: Log, directory: DataDirectory, last_position: int) -> None:
         self.node: Node
-        self.shown = ShownCursor(last_position)
+        self.shown = last_position
+        """Everything up to this position of the log was shown. The log may hold more for a moment:
+        only what was shown may be printed, followed or handed to a hook, because only then is it
+        known who said it."""
         self.on_show: list[Callable[[Deliver], None]] = []
         """Called with what is shown."""
         self.on_answered: list[Callable[[], None]] = []
@@ -148,7 +151,7 @@ class LoopGround:
 
     def show(self, deliver: Deliver) -> None:
         """Let these messages be seen."""
-        self.shown.move(deliver)
+        self.shown = deliver.last
         for look in self.on_show:
             look(deliver)
 
@@ -202,6 +205,15 @@ class LoopGround:
         """Take another node's base."""
         adopt = partial(self._log.adopt, floor, base)
         self._write(adopt, self.node.adopted, self.node.adoption_failed)
+
+    def heal(self, blocks: Sequence[Block]) -> None:
+        """Write these anew."""
+        node = self.node
+        self._write(
+            partial(self._log.heal, blocks),
+            lambda _: node.healed(blocks),
+            partial(node.healing_failed, blocks),
+        )
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, after what is being written."""

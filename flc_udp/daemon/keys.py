@@ -36,7 +36,7 @@ class Keys:
         self._cluster = settings.cluster
         self._one_at_a_time = asyncio.Lock()
         self._changes: dict[asyncio.Task[str | FlcError], None] = {}
-        self._seal: Seal | None = None
+        self._seal: Seal
         self._mark = ""
         self.ring = self._at_start()
 
@@ -98,8 +98,7 @@ class Keys:
                 return error
             if ring != self.ring:
                 self.ring = ring
-                if self._seal is not None:
-                    self._seal.rekey(ring)
+                self._seal.rekey(ring)
                 self._tell(change, ring, name)
             return name
 

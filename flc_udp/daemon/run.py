@@ -41,7 +41,6 @@ from flc_udp.model.labels import check_label
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
-from flc_udp.waist.node import Node
 from flc_udp.wire.seal import Keyring
 
 DRAIN_S = 5.0
@@ -91,7 +90,7 @@ async def _run(settings: Settings, load: Callable[[], Settings], directory: Data
         try:
             with _blaming(directory.database):
                 await daemon.start(sock, address)
-            await daemon.until_left()
+            await daemon.ended
         finally:
             await daemon.stop()
 
@@ -120,39 +119,36 @@ class Daemon:
         self._control = Control(operations, says, settings.post_queue_max, self._broke)
         ground.on_show.append(self._control.show)
         ground.on_answered.append(self._control.flush_all)
-        self._hooks = Hooks(settings, ground, reader, directory.path, self._broke)
+        self._hooks = Hooks(settings, ground, reader, directory.path)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
         self._web = Web()
         self._joining: asyncio.Task[None] | None = None
-        self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        """Done when the node has left, or with what broke it."""
         ground.after_turn.append(self._end_if_left)
-
-    @property
-    def _node(self) -> Node:
-        return self._ground.node
 
     async def start(self, sock: socket.socket, address: Address) -> None:
         """From here on the node can be seen by others."""
-        loop = asyncio.get_running_loop()
+        loop, settings, ground = asyncio.get_running_loop(), self.settings, self._ground
         loop.set_exception_handler(self._loop_broke)
         # The kernel counts twice the size of full datagrams, and about that of their buffers.
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
-        self._ground.buffer_bytes = buffer_bytes // 2
+        ground.buffer_bytes = buffer_bytes // 2
         # The node first: whoever missed it may send to it the moment its socket is read.
         node = give_birth(
-            self.settings,
+            settings,
             self.name,
             address,
             self.log,
             self._reader,
             self.keys.seal,
-            self._ground,
+            ground,
             random.SystemRandom(),
         )
-        self._ground.start(node)
-        await loop.create_datagram_endpoint(lambda: self._ground.datagrams, sock=sock)
-        await self._control.listen(self.directory.socket_path(), self.settings.control_group)
+        ground.start(node)
+        await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
+        await self._control.listen(self.directory.socket_path(), settings.control_group)
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -162,14 +158,14 @@ class Daemon:
 
             self._web.pages = pages_of(self._status, self._control, self._hooks, self._web)
             await self._web.serve(self.watched.sock)
-        self._hooks.start()
+        self._hooks.start(settings.hook_processes, self._broke)
         self._supervisor.ready()
         tell(
             notices.NodeStarted(
                 id=node.me.id,
                 address=address,
                 data=self.directory.path,
-                cluster=self.settings.cluster,
+                cluster=settings.cluster,
                 sealed=not self.keys.ring.is_open,
                 messages=node.facts().messages,
                 metrics=None if self.watched is None else self.watched.address,
@@ -179,18 +175,14 @@ class Daemon:
         self._join(remembered_addresses(self.log))
         self._join_seeds()
 
-    async def until_left(self) -> None:
-        """Wait until the node has left; raises what broke it."""
-        await self._ended
-
     def leave(self) -> None:
         """Leave in order. When asked twice, leave at once."""
-        if self._node.facts().is_leaving:
+        if self._ground.node.facts().is_leaving:
             self._end()
             return
         tell(notices.NodeLeaving())
         self._supervisor.stopping()
-        self._node.leave()
+        self._ground.node.leave()
         self._ground.turn_soon()
 
     async def stop(self) -> None:
@@ -199,7 +191,7 @@ class Daemon:
         if self._joining is not None:
             self._joining.cancel()
         if self._ground.has_started:
-            self._node.stop()
+            self._ground.node.stop()
         await self._hooks.stop()
         # Posts that were taken are answered before the socket closes; a failing disk answers none.
         with suppress(TimeoutError):
@@ -217,7 +209,7 @@ class Daemon:
 
     def _join(self, addresses: list[Address]) -> None:
         """Ask at these addresses to be let into the cluster, at all of them at once."""
-        self._node.join(addresses)
+        self._ground.node.join(addresses)
         self._ground.turn_soon()
 
     def _join_seeds(self) -> None:
@@ -231,7 +223,7 @@ class Daemon:
         await asyncio.gather(*(keep_joining(seed, self._join, live) for seed in seeds))
 
     def _live_addresses(self) -> set[Address]:
-        return {row.address for row in self._node.live_rows()}
+        return {row.address for row in self._ground.node.live_rows()}
 
     def _reload(self) -> None:
         """Read the settings again. Where they cannot be read, the node goes on as before."""
@@ -246,7 +238,7 @@ class Daemon:
                 tell(notices.RestartNeeded(needs_restart))
             self._status.settings = self.settings
             log_to_stderr(self.settings)
-            self._node.reload(self.settings)
+            self._ground.node.reload(self.settings)
             self._hooks.reload(self.settings)
             if "join" in changed:
                 self._join_seeds()
@@ -255,12 +247,12 @@ class Daemon:
         self._supervisor.reloaded()
 
     def _end_if_left(self) -> None:
-        if self._node.has_left:
+        if self._ground.node.has_left:
             self._end()
 
     def _end(self) -> None:
-        if not self._ended.done():
-            self._ended.set_result(None)
+        if not self.ended.done():
+            self.ended.set_result(None)
 
     def _loop_broke(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
@@ -269,8 +261,8 @@ class Daemon:
         self._broke(error if isinstance(error, BaseException) else None, message)
 
     def _broke(self, error: BaseException | None, message: str = "") -> None:
-        if not self._ended.done():
-            self._ended.set_exception(error or RuntimeError(message))
+        if not self.ended.done():
+            self.ended.set_exception(error or RuntimeError(message))
 
 
 @contextmanager

@@ -38,8 +38,9 @@ def load(
     said: dict[str, Any] = {}
     if config_file is not None:
         for key, value in _read_file(config_file).items():
-            name = _known(key, config_file)
-            said[name] = _check(name, value, f"{config_file}: {key}")
+            if key not in SETTINGS:
+                raise FlcError(f"{config_file}: unknown key {key!r}", _hint(key, list(SETTINGS)))
+            said[key] = _check(key, value, f"{config_file}: {key}")
     for name in SETTINGS:
         key = ENVIRONMENT_PREFIX + name.upper()
         if environ.get(key):
@@ -88,12 +89,6 @@ def _read_file(config_file: str) -> dict[str, Any]:
         raise FlcError(
             f"{config_file} is not TOML: {error}", 'a setting is a line like: name = "ada"'
         ) from error
-
-
-def _known(key: str, where: str) -> str:
-    if key in SETTINGS:
-        return key
-    raise FlcError(f"{where}: unknown key {key!r}", _hint(key, list(SETTINGS)))
 
 
 def _hint(name: str, known: Sequence[str]) -> str:

@@ -58,7 +58,6 @@ class Datagrams(asyncio.DatagramProtocol):
         self._maps_v4 = False
         """Whether the socket is IPv6, and writes an IPv4 address as one of IPv6."""
         self._transport: asyncio.DatagramTransport | None = None
-        self._targets: dict[Address, tuple[str, int]] = {}
         self.errors = 0
         """Datagrams that the kernel did not send, or refused later."""
 
@@ -80,11 +79,9 @@ class Datagrams(asyncio.DatagramProtocol):
         """Send one datagram. An address that this socket cannot reach is counted as an error."""
         if self._transport is None or self._transport.is_closing():
             return
-        target = self._targets.get(to)
-        if target is None:
-            target = self._targets[to] = self._target(to)
+        host = f"::ffff:{to.host}" if self._maps_v4 and ":" not in to.host else to.host
         try:
-            self._transport.sendto(datagram, target)
+            self._transport.sendto(datagram, (host, to.port))
         except (OSError, ValueError):
             self.errors += 1
 
@@ -111,12 +108,6 @@ class Datagrams(asyncio.DatagramProtocol):
         """Send and receive no more datagrams."""
         if self._transport is not None:
             self._transport.close()
-
-    def _target(self, to: Address) -> tuple[str, int]:
-        if len(self._targets) > 1 << 16:
-            self._targets.clear()
-        mapped = self._maps_v4 and ":" not in to.host
-        return (f"::ffff:{to.host}" if mapped else to.host, to.port)
 
 
 async def resolve(text: str) -> list[Address]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from flc_udp.model.block import NO_PARENT, Block, Origin
-from flc_udp.model.dots import LogId
+from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import Drop
 
 
@@ -65,6 +65,21 @@ class BaseLog(NamedTuple):
         """Say why no log stands so at a floor."""
         is_beyond = any(room.seq > self.head.seq for room in self.rooms)
         return Drop.BASE_ROOM_NOT_OF_LOG if is_beyond else None
+
+
+class RottenBlock(NamedTuple):
+    """A block that has changed on the disk, by the numbers of its messages."""
+
+    log: LogId
+    first: int
+    last: int
+    proof: bytes
+    """The hash that it must have."""
+
+    @property
+    def dot(self) -> Dot:
+        """The name of its first message, which names the block, too."""
+        return Dot(self.log, self.first)
 
 
 @dataclass(slots=True)

@@ -14,6 +14,7 @@ from random import Random
 from typing import NamedTuple, TypeVar
 
 from flc_udp.model.block import Block, decode
+from flc_udp.model.dots import Dot
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.units import MS_US, Millis
 from flc_udp.sim.network import Faults
@@ -40,6 +41,7 @@ class Operation(NamedTuple):
 OPERATIONS = {
     "append": Operation("commit", "commit", "between commit and send", 60),
     "retain": Operation("prune", "pruning", "right after it pruned", 600),
+    "heal": Operation("heal", "healing", "right after it healed", 60),
     "adopt": Operation(
         "take a base", "the base that is taken", "right after it took a base", 3_000
     ),
@@ -86,6 +88,18 @@ class Disk:
         """
         self._random = random
         self._is_over = False
+
+    def rot(self, blocks: int) -> list[Dot]:
+        """Flip a bit of so many blocks, or of all; return the dots of their last messages."""
+        sql = "SELECT position, log.id, block.seq, encoded FROM block JOIN log ON log.no = log_no"
+        rows = self.connection.execute(f"{sql} ORDER BY position").fetchall()
+        chosen = self._random.sample(rows, min(blocks, len(rows)))
+        for position, _, _, encoded in chosen:
+            changed = bytearray(encoded)
+            changed[self._random.randrange(len(changed))] ^= 1 << self._random.randrange(8)
+            row = (bytes(changed), position)
+            self.connection.execute("UPDATE block SET encoded = ? WHERE position = ?", row)
+        return [Dot(log, seq) for _, log, seq, _ in chosen]
 
     def keep_snapshot(self) -> None:
         """Remember the disk as it is now. Only the latest snapshots are kept."""

@@ -15,6 +15,7 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
@@ -260,6 +261,10 @@ class HeapGround:
         """Delete a little."""
         self._write_later("retain", partial(self._retain, arrived_before_ms, bytes_max))
 
+    def heal(self, blocks: Sequence[Block]) -> None:
+        """Write these anew."""
+        self._write_later("heal", partial(self._heal, blocks))
+
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
         """Take another node's base."""
         live = [row.address for row in self.running.live_rows()]
@@ -334,6 +339,13 @@ class HeapGround:
         if isinstance(ended, StoreFailed):
             return partial(self.running.retention_failed, str(ended))
         return partial(self.running.retained, ended.floor, ended.pruned, more=ended.more)
+
+    def _heal(self, blocks: Sequence[Block], fate: Fate) -> TellNode:
+        ended = self._attempt("heal", fate, partial(self.log.heal, blocks))
+        if isinstance(ended, StoreFailed):
+            return partial(self.running.healing_failed, blocks, str(ended))
+        self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
+        return partial(self.running.healed, blocks)
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))

@@ -61,6 +61,12 @@ class Machine(HeapGround):
         self._wall_offset_ms += round(years * YEAR_MS)
         self._trace("T", f"has its clock moved by {years} years")
 
+    def rot(self, blocks: int = 1) -> list[Dot]:
+        """Flip a bit of so many blocks on the disk."""
+        dots = self.disk.rot(blocks)
+        self._trace("R", f"has bits flipped on its disk, of {', '.join(map(str, dots))}")
+        return dots
+
     def put_back(self) -> None:
         """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         assert self.node is None, "a disk is put back while nothing runs on it"

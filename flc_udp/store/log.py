@@ -37,6 +37,12 @@ RAISE_FACT = """
 """
 
 
+HEAL = """
+    UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?
+    WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?
+"""
+
+
 class Log(Queries):
     """The writer of one database. Failures are `StoreFailed`; after one, call `recover`."""
 
@@ -131,6 +137,17 @@ class Log(Queries):
             history = joined.history()
         self._memory = joined
         return history
+
+    def heal(self, blocks: Sequence[Block]) -> None:
+        """Write blocks in the places of those that have changed on the disk.
+
+        Raises StoreFailed, and then nothing is changed.
+        """
+        with self._writing("heal") as memory, atomic(self.connection):
+            for block in blocks:
+                room = memory.room(block.room).no
+                row = (block.hash, block.encoded, len(block.bodies), block.stamp, room)
+                self.connection.execute(HEAL, (*row, block.log, block.last))
 
     @contextmanager
     def _writing(self, operation: str) -> Iterator[WriterMemory]:

@@ -71,5 +71,7 @@ def find(said: bytes, n: int, count: int) -> tuple[list[Dot | None], int]:
 
     The second value is the greatest number that was said, or -1.
     """
-    dots = {number: Dot(LogId(log), seq) for number, log, seq in PAIR.iter_unpack(said)}
-    return [dots.get(number) for number in range(n, n + count)], newest(said)
+    last = newest(said)
+    known = PAIR.iter_unpack(said) if n <= last else ()  # Most numbers are new.
+    dots = {number: Dot(LogId(log), seq) for number, log, seq in known}
+    return [dots.get(number) for number in range(n, n + count)], last

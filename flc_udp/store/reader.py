@@ -16,11 +16,11 @@ from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
-from flc_udp.model.block import decode
+from flc_udp.model.block import Block, decode
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
 from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
 from flc_udp.store.once import find
@@ -131,6 +131,15 @@ class Reader(Queries):
         self._lent = lent
         self.rot = Rot(self)
         """What was read, and is not what was written."""
+
+    def take_rotten(self) -> list[RottenBlock]:
+        """The rotten blocks that were met since the last call."""
+        return self.rot.take() if self.rot else []
+
+    def rotten_before(self, block: Block) -> list[RottenBlock]:
+        """The block before this one in its log, which proves it, if that is rotten."""
+        self.block(Dot(block.log, block.first - 1))
+        return self.take_rotten()
 
     def close(self) -> None:
         """Close the connection, unless it was lent."""

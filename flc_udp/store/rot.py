@@ -9,11 +9,11 @@ and the log's row names that of its last block. Other nodes are asked for a bloc
 """
 
 from collections.abc import Iterable, Iterator
-from typing import NamedTuple
 
 from flc_udp.model.block import decode, hash_of
-from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.dots import LogId
 from flc_udp.model.errors import Malformed
+from flc_udp.model.history import RottenBlock
 from flc_udp.store.queries import Queries
 
 SELECT_NAME = """
@@ -30,21 +30,6 @@ NOTICED_MAX = 4_096
 """At most this many rotten rows are remembered at a time. Others are met again."""
 
 
-class RottenBlock(NamedTuple):
-    """A block that has changed on the disk, by the numbers of its messages."""
-
-    log: LogId
-    first: int
-    last: int
-    proof: bytes
-    """The hash that it must have."""
-
-    @property
-    def dot(self) -> Dot:
-        """The name of its first message, which names the block, too."""
-        return Dot(self.log, self.first)
-
-
 def is_sound(encoded: object, digest: object) -> bool:
     """Whether a block is what was written. Both values are as the disk gives them."""
     return isinstance(encoded, bytes) and hash_of(encoded) == digest
@@ -56,6 +41,9 @@ class Rot:
     def __init__(self, queries: Queries) -> None:
         self._queries = queries
         self._met: dict[int, None] = {}
+
+    def __len__(self) -> int:
+        return len(self._met)
 
     def sound(self, rows: Iterable[tuple[int, bytes, bytes]]) -> Iterator[tuple[int, bytes]]:
         """(position, encoded) of those rows (position, encoded, hash) that are sound."""
@@ -73,7 +61,7 @@ class Rot:
     def take(self) -> list[RottenBlock]:
         """The blocks of the rows that were met since the last call, as far as they have a proof.
 
-        Without one they are met again, when what proves them is sound.
+        One without a proof is met again when the block after it, which is rotten too, is healed.
         """
         met, self._met = self._met, {}
         found = map(self._name, met)

@@ -20,10 +20,20 @@ from random import Random
 from typing import assert_never
 
 from flc_udp.config import SEAL_BYTES, Settings
-from flc_udp.core.effects import Adopt, Append, Deliver, Effect, Send, StreamBase, StreamReplay
+from flc_udp.core.effects import (
+    Adopt,
+    Append,
+    Deliver,
+    Effect,
+    Heal,
+    Send,
+    StreamBase,
+    StreamReplay,
+)
 from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, FlcError
 from flc_udp.model.history import History
@@ -32,7 +42,7 @@ from flc_udp.model.tags import parse_tags
 from flc_udp.model.units import EPOCH, MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
-from flc_udp.waist.notices import BaseFailed, RetentionFailed
+from flc_udp.waist.notices import BaseFailed, BlockHealed, HealingFailed, RetentionFailed
 from flc_udp.waist.peer_memory import PEERS_MAX, PeerMemory
 from flc_udp.waist.ports import Batch, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
@@ -81,6 +91,7 @@ class Node:
         """The id of the key that each node's last datagram about liveness was sealed under."""
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
+        self._reader = reader
         self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
         self._pruning = PruningClock(settings, now)
         self._ages = AgeClock(latest_arrival, ground.wall(), now)
@@ -236,6 +247,8 @@ class Node:
         for wait in take_ended(self.waits, self._read_until):
             self._replica.stop_watching(wait.watched)
             wait.done(wait.outcome())
+        if rotten := self._reader.take_rotten():
+            self._replica.rotten(rotten, now)
         self._save_self()
         self._save_peers(now)
         self.wake_at = Micros(self._next_wake(now))
@@ -248,6 +261,8 @@ class Node:
                 self._send(to, packets)
             case StreamReplay() | StreamBase():
                 self._replays.add(effect)
+            case Heal(blocks):
+                self._ground.heal(blocks)
             case Adopt():
                 # No message is taken in until the base is: what was decided before is kept.
                 self._adopt = effect
@@ -367,6 +382,23 @@ class Node:
         self.counts["messages pruned"] += pruned
         self._replica.floor_moved(floor)
         self._pruning.done(now, more=more)
+        self._carry_out(now)
+
+    def healed(self, blocks: Sequence[Block]) -> None:
+        """These blocks were written anew. The one before each may wait for the proof it gives."""
+        now = self._ground.now()
+        self.counts["blocks healed"] += len(blocks)
+        self._replica.healed(blocks)
+        for block in blocks:
+            self._ground.tell(BlockHealed(block.dot))
+            self._replica.rotten(self._reader.rotten_before(block), now)
+        self._carry_out(now)
+
+    def healing_failed(self, blocks: Sequence[Block], reason: str) -> None:
+        """These blocks could not be written anew: fetch them again."""
+        now = self._ground.now()
+        self._ground.tell(HealingFailed(reason))
+        self._replica.healing_failed(blocks, now)
         self._carry_out(now)
 
     def retention_failed(self, reason: str) -> None:

@@ -1,5 +1,6 @@
 """What the waist tells people: commits, retention and bases that failed."""
 
+from flc_udp.model.dots import Dot
 from flc_udp.model.notices import Level, Notice
 from flc_udp.model.units import Millis
 
@@ -27,3 +28,16 @@ class ClockDoubted(Notice, level=Level.WARNING):
 
     latest_arrival_ms: Millis
     wall_ms: Millis
+
+
+class BlockHealed(Notice):
+    """A block that had changed on the disk was written anew."""
+
+    dot: Dot
+    """Its first message."""
+
+
+class HealingFailed(Notice, level=Level.WARNING):
+    """Blocks that had changed on the disk could not be written anew. They are fetched again."""
+
+    reason: str

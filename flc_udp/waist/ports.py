@@ -14,7 +14,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import BaseLog, History
+from flc_udp.model.history import BaseLog, History, RottenBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import EPOCH, Micros, Millis
 
@@ -109,6 +109,12 @@ class Reads(Protocol):
     def block(self, dot: Dot) -> bytes | None:
         """The encoded block with this message, if it is held."""
 
+    def take_rotten(self) -> list[RottenBlock]:
+        """Blocks that were met since the last call, and have changed on the disk."""
+
+    def rotten_before(self, block: Block) -> list[RottenBlock]:
+        """The block before this one in its log, which proves it, if that is rotten."""
+
     def floor(self) -> int:
         """The stamp from which every message is kept. 0 where nothing was ever pruned."""
 
@@ -188,6 +194,12 @@ class Ground(Protocol):
         """Take a floor and its base as the log's own.
 
         It ends in `Node.adopted` or `Node.adoption_failed`.
+        """
+
+    def heal(self, blocks: Sequence[Block]) -> None:
+        """Write these blocks in the places of those that have changed on the disk.
+
+        It ends in `Node.healed` or `Node.healing_failed`.
         """
 
     def save_self(self, node: NodeId, incarnation: int) -> None:

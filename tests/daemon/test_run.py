@@ -22,8 +22,8 @@ async def test_whatever_breaks_in_the_loop_ends_the_node(
     """A restart from the log is safer than going on, whatever the loop tells of it."""
     loop = asyncio.get_running_loop()
     daemon = Daemon.__new__(Daemon)
-    daemon._ended = loop.create_future()  # noqa: SLF001  # all that is needed of a daemon
+    daemon.ended = loop.create_future()  # all that is needed of a daemon
     daemon._loop_broke(loop, context)  # noqa: SLF001  # as the loop does
 
     with pytest.raises(error):
-        await daemon.until_left()
+        await daemon.ended

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.history import BaseLog, Head, History, advance
+from flc_udp.model.history import BaseLog, Head, History, RottenBlock, advance
 
 
 def history_of(blocks: Iterable[Block]) -> History:
@@ -52,6 +52,14 @@ class KeptInList:
                 return chosen, block.stamp
             chosen.append(block.encoded)
         return chosen, STAMP_LIMIT
+
+    def take_rotten(self) -> list[RottenBlock]:
+        """Nothing ever changes."""
+        return []
+
+    def rotten_before(self, block: Block) -> list[RottenBlock]:
+        """Nothing ever changes."""
+        return []
 
     def floor(self) -> int:
         """Nothing is ever pruned."""

@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
+from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
@@ -117,6 +118,10 @@ class ListGround:
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
         """Add the base to the list."""
         self.adopts.append((floor, base))
+
+    def heal(self, blocks: Sequence[Block]) -> None:
+        """Nothing ever changes."""
+        raise NotImplementedError
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Add it to the list."""

@@ -8,13 +8,14 @@ its reader has room. So a follower costs a few numbers, however far behind it is
 """
 
 import asyncio
+from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
-from flc_udp.daemon.shown import ShownCursor
+from flc_udp.daemon.ground import LoopGround
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.json_lines import compact
@@ -38,23 +39,16 @@ class Line(NamedTuple):
     """A message on its way to followers, as far as it is the same for all of them."""
 
     position: int
-    log: LogId
-    seq: int
-    room: str
+    message: Message
     text: bytes
     """Its record, up to whether the reader said it."""
 
 
 def render(rows: Iterable[tuple[int, Message]]) -> list[Line]:
     """The lines of (position, message)."""
+    form = b'{"message":%b,"position":%d,"own":'
     return [
-        Line(
-            position,
-            message.log,
-            message.seq,
-            message.room,
-            b'{"message":%b,"position":%d,"own":' % (compact(message_record(message)), position),
-        )
+        Line(position, message, form % (compact(message_record(message)), position))
         for position, message in rows
     ]
 
@@ -65,33 +59,37 @@ class NewLines:
     def __init__(self, deliver: Deliver) -> None:
         self.first, self.last = deliver.position, deliver.last
         self.logs = {block.log for block in deliver.blocks}
-        self._rooms = {None, *(block.room for block in deliver.blocks)}
         self._blocks = deliver.blocks
-        self._lines: list[Line] | None = None
+        self._rooms = {None, *(block.room for block in deliver.blocks)}
+        self._lines: dict[str | None, list[Line]] = defaultdict(list)
         self._joined: dict[str | None, bytes] = {}
 
-    def lines(self) -> list[Line]:
-        """All lines."""
-        if self._lines is None:
+    def lines(self, room: str | None) -> list[Line]:
+        """The lines of a room, or of all."""
+        if room not in self._rooms:
+            return []
+        if not self._lines:
             messages = chain.from_iterable(block.messages() for block in self._blocks)
-            self._lines = render(enumerate(messages, self.first))
-        return self._lines
+            for line in render(enumerate(messages, self.first)):
+                self._lines[None].append(line)
+                self._lines[line.message.room].append(line)
+        return self._lines[room]
 
     def joined(self, room: str | None) -> bytes:
         """The lines of a room, or of all, for whoever has said none of them."""
-        if room not in self._rooms:
-            return b""
         if room not in self._joined:
-            texts = [line.text for line in self.lines() if room in (None, line.room)]
-            joined = b"false}\n".join(texts)
-            self._joined[room] = joined and joined + NOT_OWN
+            texts = [line.text for line in self.lines(room)]
+            self._joined[room] = b"false}\n".join(texts) + NOT_OWN if texts else b""
         return self._joined[room]
 
 
 class Outlet(Protocol):
-    """Where the lines of a follower go: a connection."""
+    """Where the lines of a follower and the answers to a say go: a connection."""
 
     own: Own
+
+    def remember(self, log: LogId, low: int, high: int) -> None:
+        """These messages were said over it."""
 
     @property
     def is_full(self) -> bool:
@@ -110,7 +108,7 @@ class Follow:
 
     outlet: Outlet
     reader: Reader
-    shown: ShownCursor
+    ground: LoopGround
     room: str | None
     position: int
     """Everything up to this position was written, or is of another room."""
@@ -124,7 +122,7 @@ class Follow:
     @property
     def lag(self) -> int:
         """How many positions are shown and not passed yet, those of other rooms included."""
-        return max(self.shown.position - self.position, 0)
+        return max(self.ground.shown - self.position, 0)
 
     def pump(self) -> None:
         """Read on from the log, a page in each turn of the loop, while the outlet has room."""
@@ -146,7 +144,7 @@ class Follow:
 
     def _read_page(self) -> bool:
         """Read a page from the log. True: there may be more."""
-        shown = self.shown.position
+        shown = self.ground.shown
         page = self.reader.after(self.position, self.room, PAGE_BLOCKS)
         page = [row for row in page if row[0] <= shown]
         lines = render(islice(messages_of(page, self.position), PAGE_MESSAGES))
@@ -163,22 +161,19 @@ class Follow:
         if self.position < new.first - 1 or new.last < new.first or self.outlet.is_full:
             self.pump()
             return
-        if self.position >= new.last:
-            return
         own = self.outlet.own
         if self.position < new.first and not self.tag and new.logs.isdisjoint(own):
             if joined := new.joined(self.room):
                 self.outlet.write(joined)
         else:
-            lines = (line for line in new.lines() if self.room in (None, line.room))
-            self._write(line for line in lines if line.position > self.position)
+            self._write(line for line in new.lines(self.room) if line.position > self.position)
         self.position = new.last
         self._say_caught_up()
 
     def _write(self, lines: Iterable[Line]) -> None:
         for line in lines:
-            spans = self.outlet.own.get(line.log)
-            own = b"true" if spans and line.seq in spans else b"false"
+            spans = self.outlet.own.get(line.message.log)
+            own = b"true" if spans and line.message.seq in spans else b"false"
             self.outlet.write(line.text + own + self.tag + b"}")
 
     def _say_caught_up(self) -> None:

@@ -1,6 +1,6 @@
 """What can be asked on the control socket besides say and follow: answers, and lists of items.
 
-A list is an iterator of records. A record with the key `end` closes it with what is in the record.
+A list is an iterator of records. The last has the key `end` and closes it with what else it has.
 """
 
 import asyncio
@@ -71,7 +71,7 @@ class Operations:
         start, last = request.get("from"), request.get("last")
         if start is not None and last is not None:
             raise FlcError("from and last exclude each other", "give one of them")
-        newest = self.ground.shown.position
+        newest = self.ground.shown
         if last is not None:
             return room, min(self.reader.before_last(room, number_of("last", last)), newest)
         if start is None:
@@ -145,11 +145,13 @@ class Operations:
                 "last_said_at": rfc3339(wall_of(row.last_stamp)),
                 "position": row.position,
             }
+        yield {"end": True}
 
     async def _members(self, _request: Record) -> AsyncIterator[Record]:
         members, wall = self.ground.node.facts().members, self.ground.wall()
         for member in members:
             yield member_record(member, wall, is_self=member is members[0])
+        yield {"end": True}
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for, and who was last heard under which key."""
@@ -166,7 +168,7 @@ class Operations:
         room = room_of(request)
         n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
-        last_position = self.ground.shown.position
+        last_position = self.ground.shown
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
         )

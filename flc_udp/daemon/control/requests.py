@@ -1,16 +1,16 @@
 """Requests of the control socket: one line is one JSON object, and each argument has its check.
 
-Every function here raises FlcError, which names the argument and says what is allowed.
+Every function that reads one raises FlcError, which names the argument and says what is allowed.
+How an answer is made a line, and how an error is told, stands at the end.
 """
 
 import base64
-import binascii
 import datetime as dt
 from collections.abc import Sequence
 
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.json_lines import read_json
+from flc_udp.model.json_lines import compact, read_json
 from flc_udp.model.labels import check_label
 from flc_udp.waist.ports import Once
 from flc_udp.wire.message_json import Record
@@ -46,11 +46,6 @@ def parse(line: bytes, size: int) -> Record:
     if not isinstance(request, dict):
         raise FlcError("a line is not a JSON object", EXAMPLE)
     return request
-
-
-def unreadable(error: StoreFailed) -> FlcError:
-    """What a client is told while the log cannot be read."""
-    return FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
 
 
 def room_of(request: Record) -> str | None:
@@ -104,7 +99,7 @@ def body_of(body: object) -> str | bytes:
     if isinstance(body, dict) and isinstance(body.get("base64"), str):
         try:
             return base64.b64decode(body["base64"], validate=True)
-        except (binascii.Error, ValueError) as error:
+        except ValueError as error:
             raise FlcError("body is not base64", 'bytes go as {"base64":"…"}') from error
     raise FlcError("a say needs a body", 'a text, or {"base64":"…"} for bytes')
 
@@ -134,3 +129,24 @@ def once_of(once: object, count: int) -> Once | None:
         case _:
             hint = "a client's name and a rising number from 1 are allowed"
             raise FlcError(f"once is {once!r}", hint)
+
+
+# --- Answers --------------------------------------------------------------------------------------
+
+
+def tag_of(request: Record) -> bytes:
+    """What ends each line that answers a request: its `id`, if it has one."""
+    request_id = request.get("id")
+    return b"" if request_id is None else b',"id":' + compact(request_id)
+
+
+def tagged(record: Record, tag: bytes) -> bytes:
+    """The line of an answer. No answer is empty."""
+    return compact(record)[:-1] + tag + b"}"
+
+
+def told(error: FlcError | StoreFailed) -> Record:
+    """What a client is told of an error: of StoreFailed, that the log cannot be read."""
+    if isinstance(error, StoreFailed):
+        error = FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
+    return {"error": str(error), "hint": error.hint}

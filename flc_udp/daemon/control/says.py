@@ -11,13 +11,13 @@ from collections import defaultdict, deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Protocol
+from typing import NamedTuple
 
-from flc_udp.daemon.control.requests import bodies_of, once_of, timeout_s_of, unreadable
+from flc_udp.daemon.control.follow import Outlet
+from flc_udp.daemon.control.requests import bodies_of, once_of, tagged, timeout_s_of, told
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.json_lines import compact
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
@@ -26,18 +26,16 @@ from flc_udp.waist.ports import Post
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.message_json import Record
 
-NEWEST_MAX = 1_024
-"""The newest numbers of this many clients are kept in memory."""
+Span = tuple[LogId, int, int]
+"""(log, low, high), both seqs included."""
 
 
-class Speaker(Protocol):
-    """The connection that says something."""
+class RefusedSay(NamedTuple):
+    """A say that was refused at once. Its answer has its turn all the same."""
 
-    def remember(self, log: LogId, low: int, high: int) -> None:
-        """These messages were said over it."""
-
-    def flush_soon(self) -> None:
-        """Write what has its answer, once, when this turn of the loop is done."""
+    answer: bytes
+    requested: Sequence[str | bytes] = ("",)
+    """It counts as one message."""
 
 
 class Say(Post):
@@ -48,7 +46,7 @@ class Say(Post):
         "unknown", "wait",
     )  # fmt: skip
 
-    def __init__(self, says: "Says", speaker: Speaker, request: Record, tag: bytes) -> None:
+    def __init__(self, says: "Says", speaker: Outlet, request: Record, tag: bytes) -> None:
         """Read a request; raises FlcError. `tag` is what ends its answer: the request's id."""
         room, author = request.get("room"), request.get("as")
         author = says.name if author is None else author
@@ -66,20 +64,15 @@ class Say(Post):
         self.n = 0 if once is None else once[1]
         """The number of the first message that is requested."""
         self.answer: bytes | None = None
-        self.known: list[Dot] = []
+        self.known: list[Span] = []
         """Messages that were said before."""
-        self.unknown: dict[int, FlcError] = {}
+        self.unknown: dict[int, FlcError | StoreFailed] = {}
         """The places of messages of which nobody knows whether they were said, and why."""
 
     @property
     def newest(self) -> int:
         """The number of its last message."""
         return self.n + len(self.requested) - 1
-
-    @property
-    def old(self) -> int:
-        """How many of its messages are not posted, because others had their numbers before."""
-        return len(self.requested) - len(self.bodies)
 
     def went_on(self) -> None:
         """Whoever follows over the same connection is shown a part of it now."""
@@ -89,19 +82,14 @@ class Say(Post):
         """Its messages are durable or refused."""
         self.says.done(self)
 
-    def spans(self) -> list[tuple[LogId, int, int]]:
-        """All its durable messages, as (log, low, high), both seqs included."""
-        spans = _spans(self.known)
-        low = self.low
-        if low <= self.durable:
-            if spans and spans[-1][::2] == (self.log, low - 1):
-                low = spans.pop()[1]
-            spans.append((self.log, low, self.durable))
-        return spans
+    def spans(self) -> list[Span]:
+        """All its durable messages."""
+        new = [(self.log, self.low, self.durable)] if self.low <= self.durable else []
+        return _joined([*self.known, *new])
 
-    def finish(self, answer: bytes) -> None:
-        """Write its answer, an object without its last brace, when its turn has come."""
-        self.answer = answer + self.tag + b"}"
+    def finish(self, record: Record) -> None:
+        """Write its answer when its turn has come."""
+        self.answer = tagged(record, self.tag)
         self.speaker.flush_soon()
 
 
@@ -124,10 +112,8 @@ class Says:
         self._ground = ground
         self._reader = reader
         self._numbered: dict[str, Numbered] = defaultdict(Numbered)
-        self._newest: dict[str, int] = {}
-        """The greatest number of clients that spoke lately, so that they need not be looked up."""
 
-    def begin(self, speaker: Speaker, request: Record, tag: bytes) -> Say:
+    def begin(self, speaker: Outlet, request: Record, tag: bytes) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
         say = Say(self, speaker, request, tag)
         self._check_wait(say.wait)
@@ -169,68 +155,56 @@ class Says:
             try:
                 self._begin_numbered(say, client)
             except StoreFailed as error:
-                say.unknown = dict.fromkeys(range(len(say.requested)), unreadable(error))
+                say.unknown = dict.fromkeys(range(len(say.requested)), error)
                 self._end(say)
         if not says.repeats and not says.posted:
             del self._numbered[client]
 
     def _begin_numbered(self, say: Say, client: str) -> None:
         """Find what was said before under a say's numbers, and post the rest."""
-        newest = self._newest_of(client, say.n)
-        old = min(max(newest - say.n + 1, 0), len(say.requested))
-        if old:
-            self._look_up(say, client, old)
+        # The numbers of what is under way are lower than these, so nothing was said under these.
+        old = 0 if self._numbered[client].posted else self._look_up(say, client)
         say.bodies, say.once = say.requested[old:], (client, say.n + old)
         say.places = range(len(say.bodies))
         if say.bodies:
-            self._newest.pop(client, None)
-            self._newest[client] = say.newest
-            if len(self._newest) > NEWEST_MAX:
-                del self._newest[next(iter(self._newest))]
             self._numbered[client].posted.append(say)
             self._post(say)
         else:
             self._end(say)
 
-    def _newest_of(self, client: str, n: int) -> int:
-        """The greatest number that was said, or any below `n` if none is so great."""
-        # The numbers of what is under way are lower. And a number above a new one is new, so the
-        # log is asked only once for each client.
-        if self._numbered[client].posted or n > self._newest.get(client, n):
-            return n - 1
-        return self._reader.once(client, n, 0)[1]
-
-    def _look_up(self, say: Say, client: str, old: int) -> None:
-        """Find the dots of the first so many messages."""
-        found, _ = self._reader.once(client, say.n, old)
-        say.known = [dot for dot in found if dot is not None]
+    def _look_up(self, say: Say, client: str) -> int:
+        """Find the dots of its first messages, and return how many are no longer new."""
+        found, newest = self._reader.once(client, say.n, len(say.requested))
+        del found[max(newest - say.n + 1, 0) :]
+        say.known = _joined((log, seq, seq) for log, seq in filter(None, found))
         missing = (place for place, dot in enumerate(found) if dot is None)
         say.unknown = {place: Forgotten(client, say.n + place) for place in missing}
-        for log, low, high in _spans(say.known):
+        for log, low, high in say.known:
             say.speaker.remember(log, low, high)
+            say.log, say.low, say.durable = log, high + 1, high
         if say.known:
-            last = say.known[-1]
-            say.position = self._reader.position_of(last) or 0
-            say.log, say.low, say.durable = last.log, last.seq + 1, last.seq
+            say.position = self._reader.position_of(say.dot) or 0
+        return len(found)
 
     # --- Answers ------------------------------------------------------------------------------
 
     def _answer(self, say: Say, more: Record | None = None) -> None:
         errors = say.unknown
         if say.errors:
-            errors = errors | {say.old + place: say.errors[place] for place in say.refused}
+            old = len(say.requested) - len(say.bodies)  # Others had their numbers before.
+            errors = errors | {old + place: say.errors[place] for place in say.refused}
         if say.is_many:
             record: Record = _partly(errors, len(say.requested)) if errors else {"ok": True}
             record["spans"] = [f"{log.hex()}:{low}-{high}" for log, low, high in say.spans()]
         elif errors:
-            record = {"ok": False, **_told(errors[0])}
+            record = {"ok": False, **told(errors[0])}
         else:
             record = {"ok": True, "dot": str(say.dot)}
         if say.is_many or not errors:
             record["position"] = say.position or None
             if say.known and not say.bodies:
                 record["again"] = True
-        say.finish(compact(record | (more or {}))[:-1])
+        say.finish(record | (more or {}))
 
     # --- Wait -------------------------------------------------------------------------------------
 
@@ -270,29 +244,25 @@ class Says:
         return [f"{peer.row.name} ({node.hex()})" if peer else node.hex() for node, peer in found]
 
 
-def _told(error: FlcError) -> Record:
-    return {"error": str(error), "hint": error.hint}
-
-
-def _partly(errors: dict[int, FlcError], count: int) -> Record:
+def _partly(errors: dict[int, FlcError | StoreFailed], count: int) -> Record:
     """What is told of a say of so many messages, some of which were refused."""
     first = min(errors)
-    which = f"{len(errors)} of {count} messages, number {first + 1} first"
+    which, why = f"{len(errors)} of {count} messages, number {first + 1} first", told(errors[first])
     return {
         "ok": False,
-        "error": f"{which}: {errors[first]}; the others are durable",
-        "hint": errors[first].hint,
+        "error": f"{which}: {why['error']}; the others are durable",
+        "hint": why["hint"],
         "refused": list(errors),
-        "reasons": list(map(_told, errors.values())),
+        "reasons": list(map(told, errors.values())),
     }
 
 
-def _spans(dots: Iterable[Dot]) -> list[tuple[LogId, int, int]]:
-    """Dots as (log, low, high), both seqs included, in the order in which they come."""
-    spans: list[tuple[LogId, int, int]] = []
-    for log, seq in dots:
-        if spans and spans[-1][::2] == (log, seq - 1):
-            spans[-1] = (log, spans[-1][1], seq)
+def _joined(spans: Iterable[Span]) -> list[Span]:
+    """Spans in the order in which they come, as few as can be."""
+    joined: list[Span] = []
+    for log, low, high in spans:
+        if joined and joined[-1][::2] == (log, low - 1):
+            joined[-1] = (log, joined[-1][1], high)
         else:
-            spans.append((log, seq, seq))
-    return spans
+            joined.append((log, low, high))
+    return joined

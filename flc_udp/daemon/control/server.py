@@ -21,12 +21,11 @@ from typing import cast
 from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, unreadable
-from flc_udp.daemon.control.says import Say, Says
+from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, tag_of, tagged, told
+from flc_udp.daemon.control.says import RefusedSay, Say, Says
 from flc_udp.daemon.control.surplus import TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
 
@@ -52,24 +51,21 @@ class ControlConnection(asyncio.Protocol):
 
     def __init__(self, host: "Control") -> None:
         self.own: Own = {}
-        self.is_full = False
-        """Whether the other end does not read what it asked for, or has gone."""
         self.reads = True
         """False until its says are taken, or its answers are read."""
         self.follows: list[Follow] = []
         self._host = host
         self._is_ending = False
-        self._transport: asyncio.Transport | None = None
+        self._transport: asyncio.Transport
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._says: deque[Say | bytes] = deque()
-        """In the order of their answers. Those that were refused at once are answers."""
+        self._says: deque[Say | RefusedSay] = deque()
+        """In the order of their answers."""
         self._unanswered = 0
-        """Messages of the says that wait. One that was refused at once counts as one."""
+        """Messages of the says that wait."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
-        self._output: list[bytes] = []
-        self._output_bytes = 0
+        self._output = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
 
@@ -80,28 +76,23 @@ class ControlConnection(asyncio.Protocol):
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = transport = cast("asyncio.Transport", transport)
         transport.set_write_buffer_limits(high=OUTPUT_BYTES_HIGH)
-        if not self._host.admit(self):
-            self._host.turned_away.add(transport)
+        self._host.admit(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
-        self._transport = None
-        self.is_full = True
+        self._has_room.clear()
         self.follows.clear()
-        self._has_room.set()
         for task in self._tasks:
             task.cancel()
         self._host.dismiss(self)
 
     def pause_writing(self) -> None:
         """The other end does not read."""
-        self.is_full = True
         self._has_room.clear()
         self._read_or_not()
 
     def resume_writing(self) -> None:
         """The other end reads again. Followers that fell behind meanwhile read on."""
-        self.is_full = False
         self._has_room.set()
         self._read_or_not()
         for follow in self.follows:
@@ -111,17 +102,19 @@ class ControlConnection(asyncio.Protocol):
         """Any number of lines and parts of lines came."""
         *lines, rest = data.split(b"\n")
         for line in lines:
-            size = self._partial_bytes + len(line)
-            whole = b"".join((*self._partial, line)) if self._partial else line
-            self._partial.clear()
-            self._line(whole, size)
-            self._partial_bytes = 0
-        self._partial_bytes += len(rest)
-        if self._partial_bytes > LINE_BYTES_MAX:
-            self._partial.clear()  # Its end is still waited for; then the line is refused.
-        elif rest:
-            self._partial.append(rest)
+            self._gather(line)
+            self._line(b"".join(self._partial), self._partial_bytes)
+            self._partial, self._partial_bytes = [], 0
+        self._gather(rest)
         self.settle()
+
+    def _gather(self, part: bytes) -> None:
+        """Take a part of a line. A line that is too long is refused when its end has come."""
+        self._partial_bytes += len(part)
+        if self._partial_bytes > LINE_BYTES_MAX:
+            self._partial.clear()
+        else:
+            self._partial.append(part)
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
@@ -136,66 +129,56 @@ class ControlConnection(asyncio.Protocol):
     def close(self) -> None:
         """Write what has gathered, and end the connection."""
         self.flush()
-        if self._transport is not None:
-            self._transport.close()
+        self._transport.close()
 
     # --- Requests ---------------------------------------------------------------------------------
 
     def _line(self, line: bytes, size: int) -> None:
-        request_id: object = None
+        tag = b""
         try:
             request = parse(line, size)
-            request_id = request.get("id")
-            self._do(request, request_id)
+            tag = tag_of(request)
+            self._do(request, tag)
         except (FlcError, StoreFailed) as error:
-            self._refuse(error, request_id)
+            self._refuse(error, tag)
 
-    def _do(self, request: Record, request_id: object) -> None:
+    def _do(self, request: Record, tag: bytes) -> None:
         op, operations = request.get("op"), self._host.operations
         match op:
             case "say":
-                self._say(request, _tag(request_id))
+                self._say(request, tag)
             case "follow":
-                self._follow(request, request_id)
+                self._follow(request, tag)
             case str() if op in operations.answers:
-                self._answer({"ok": True, **operations.answers[op](request)}, request_id)
+                self._answer({"ok": True, **operations.answers[op](request)}, tag)
             case str() if op in operations.lists:
-                self._start_list(operations.lists[op](request), request_id)
+                self._start_list(operations.lists[op](request), tag)
             case _:
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
     def _say(self, request: Record, tag: bytes) -> None:
+        say: Say | RefusedSay
         try:
             say = self._host.says.begin(self, request, tag)
         except (FlcError, StoreFailed) as error:
-            self._says.append(compact(_refusal(error))[:-1] + tag + b"}")
-            self._unanswered += 1
-        else:
-            self._says.append(say)
-            self._unanswered += len(say.requested)
+            say = RefusedSay(tagged({"ok": False, **told(error)}, tag))
+        self._says.append(say)
+        self._unanswered += len(say.requested)
 
     def _answer_says(self) -> None:
         """Write the answers of says whose turn it is."""
-        says = self._says
-        while says:
-            say = says[0]
-            answer = say if isinstance(say, bytes) else say.answer
-            if answer is None:
-                return
-            self._unanswered -= 1 if isinstance(say, bytes) else len(say.requested)
-            says.popleft()
-            self._output.append(answer)
+        while self._says and (answer := self._says[0].answer) is not None:
+            self._unanswered -= len(self._says.popleft().requested)
+            self._put(answer)
 
     def _read_or_not(self) -> None:
         """Read on only while the client's says are taken, and its answers are read."""
         most = min(SAYS_MAX, self._host.says_max_each)
         # Once it is not read, half of its says must have been taken before it is read again.
         wants = not self.is_full and self._unanswered < (most if self.reads else most // 2 + 1)
-        if wants == self.reads or self._transport is None or self._transport.is_closing():
-            return
-        if self._is_ending:
-            return  # There is nothing more to read.
+        if wants == self.reads or self._transport.is_closing() or self._is_ending:
+            return  # When it is ending, there is nothing more to read.
         self.reads = wants
         if wants:
             self._transport.resume_reading()
@@ -208,14 +191,13 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Follows ----------------------------------------------------------------------------------
 
-    def _follow(self, request: Record, request_id: object) -> None:
+    def _follow(self, request: Record, tag: bytes) -> None:
         if len(self.follows) >= FOLLOWS_MAX:
             raise FlcError("too many follows", f"{FOLLOWS_MAX} a connection are allowed")
         operations = self._host.operations
-        reader, shown = operations.reader, operations.ground.shown
+        reader, ground = operations.reader, operations.ground
         room, position = operations.follow_from(request)
-        tag = _tag(request_id)
-        follow = Follow(self, reader, shown, room, position, tag, catches_up_at=shown.position)
+        follow = Follow(self, reader, ground, room, position, tag, catches_up_at=ground.shown)
         self.follows.append(follow)
         follow.pump()
 
@@ -228,25 +210,20 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Lists ------------------------------------------------------------------------------------
 
-    def _start_list(self, items: AsyncIterator[Record], request_id: object) -> None:
-        task = asyncio.get_running_loop().create_task(self._list(items, request_id))
+    def _start_list(self, items: AsyncIterator[Record], tag: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._list(items, tag))
         self._tasks[task] = None
         task.add_done_callback(self._list_ended)
 
-    async def _list(self, items: AsyncIterator[Record], request_id: object) -> None:
+    async def _list(self, items: AsyncIterator[Record], tag: bytes) -> None:
         async with self._lists:
-            end: Record = {"end": True}
             await self._has_room.wait()
             try:
                 async for item in items:
-                    if "end" in item:
-                        end = item
-                    else:
-                        self._answer({"item": item}, request_id)
+                    self._answer({"ok": True, **item} if "end" in item else {"item": item}, tag)
                     await self._has_room.wait()
-                self._answer({"ok": True, **end}, request_id)
             except (FlcError, StoreFailed) as error:
-                self._refuse(error, request_id)
+                self._refuse(error, tag)
             self.flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
@@ -259,18 +236,19 @@ class ControlConnection(asyncio.Protocol):
 
     def write(self, line: bytes) -> None:
         """Write one line, together with others, at the end of the turn."""
-        self._output.append(line)
-        self._output_bytes += len(line)
-        if self._output_bytes > OUTPUT_BYTES:
+        self._put(line)
+        if len(self._output) > OUTPUT_BYTES:
             self.flush()
 
-    def _answer(self, record: Record, request_id: object) -> None:
-        if request_id is not None:
-            record["id"] = request_id
-        self.write(compact(record))
+    def _put(self, line: bytes) -> None:
+        self._output += line
+        self._output += b"\n"
 
-    def _refuse(self, error: FlcError | StoreFailed, request_id: object) -> None:
-        self._answer(_refusal(error), request_id)
+    def _answer(self, record: Record, tag: bytes) -> None:
+        self.write(tagged(record, tag))
+
+    def _refuse(self, error: FlcError | StoreFailed, tag: bytes) -> None:
+        self._answer({"ok": False, **told(error)}, tag)
 
     def flush_soon(self) -> None:
         """Write what has gathered, once, when this turn of the loop is done."""
@@ -285,26 +263,19 @@ class ControlConnection(asyncio.Protocol):
     def flush(self) -> None:
         """Write what has gathered, in one write."""
         self._answer_says()
-        output, self._output, self._output_bytes = self._output, [], 0
-        if output and self._transport is not None and not self._transport.is_closing():
-            output.append(b"")
-            self._transport.write(b"\n".join(output))
+        output, self._output = self._output, bytearray()
+        if output and not self._transport.is_closing():
+            self._transport.write(output)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether the other end does not read what it asked for, or has gone."""
+        return not self._has_room.is_set()
 
     @property
     def unread_bytes(self) -> int:
         """What was written for the other end, and has not been taken."""
-        return 0 if self._transport is None else self._transport.get_write_buffer_size()
-
-
-def _tag(request_id: object) -> bytes:
-    """What ends a record that answers a request."""
-    return b"" if request_id is None else b',"id":' + compact(request_id)
-
-
-def _refusal(error: FlcError | StoreFailed) -> Record:
-    if isinstance(error, StoreFailed):
-        error = unreadable(error)
-    return {"ok": False, "error": str(error), "hint": error.hint}
+        return self._transport.get_write_buffer_size()
 
 
 @dataclass(eq=False)
@@ -375,19 +346,16 @@ class Control:
 
     def show(self, deliver: Deliver) -> None:
         """Show new messages to all who follow. Without any, followers read on from the log."""
-        following = [connection for connection in self._connections if connection.follows]
-        if not following:
-            return
         new = NewLines(deliver)
-        for connection in following:
+        for connection in self._connections:
             connection.show(new)
 
-    def admit(self, connection: ControlConnection) -> bool:
-        """Whether one more connection is taken."""
+    def admit(self, connection: ControlConnection, transport: asyncio.Transport) -> None:
+        """Take one more connection, or turn it away."""
         if len(self._connections) >= CONNECTIONS_MAX:
-            return False
-        self._connections[connection] = None
-        return True
+            self.turned_away.add(transport)
+        else:
+            self._connections[connection] = None
 
     def dismiss(self, connection: ControlConnection) -> None:
         """A connection ended."""

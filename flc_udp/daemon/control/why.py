@@ -18,6 +18,7 @@ takes 2 ms a message, and this walk takes 10 µs.) The loop has its turn after e
 
 import asyncio
 from collections.abc import AsyncIterator
+from itertools import takewhile
 from typing import NamedTuple
 
 from flc_udp.daemon.records import clock_record
@@ -99,13 +100,8 @@ async def _walk(
 def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Message]:
     """The messages at the positions from `start` to below `end`, without their bodies."""
     page: list[Message] = []
-    while start < end:
-        rows = reader.after(start - 1, None, end - start)
-        if not rows:
-            break
-        for position, message in messages_of(rows, start - 1):
-            if position >= end:
-                return page
+    while start < end and (rows := reader.after(start - 1, None, end - start)):
+        for _, message in takewhile(lambda row: row[0] < end, messages_of(rows, start - 1)):
             if room in (None, message.room):
                 page.append(message._replace(body=""))
         start = rows[-1][0] + 1

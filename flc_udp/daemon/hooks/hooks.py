@@ -184,7 +184,6 @@ class Hooks:
         ground: LoopGround,
         reader: Reader,
         data: Path,
-        broke: Callable[[BaseException | None], None],
     ) -> None:
         kept = {name: os.environ[name] for name in INHERITED if name in os.environ}
         environ = {**kept, "FLC_DATA": str(data.absolute())}
@@ -192,16 +191,14 @@ class Hooks:
         self._members = ChangedMembers(ground)
         self._on_message = Hook("on_message", NewMessages(ground, reader), shell, environ)
         self._on_member = Hook("on_member", self._members, shell, environ)
-        self._processes = settings.hook_processes
-        self._broke = broke
         self.reload(settings)
         ground.on_notice.append(self._told)
         ground.on_show.append(self._shown)
 
-    def start(self) -> None:
+    def start(self, processes: int, broke: Callable[[BaseException | None], None]) -> None:
         """Run the commands for everything that has become news since this object was made."""
-        self._on_message.start(self._processes, self._broke)
-        self._on_member.start(1, self._broke)
+        self._on_message.start(processes, broke)
+        self._on_member.start(1, broke)
 
     def reload(self, settings: Settings) -> None:
         """Use the commands of these settings, from the next run on."""

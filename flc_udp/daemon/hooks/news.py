@@ -12,22 +12,22 @@ class NewMessages:
     def __init__(self, ground: LoopGround, reader: Reader) -> None:
         self._ground = ground
         self._reader = reader
-        self._position = ground.shown.position
+        self._position = ground.shown
         self.passed_over = 0
         """Messages that retention removed before a command ran for them."""
 
     @property
     def waiting(self) -> int:
         """Messages in the log that are shown, and for which no command has begun."""
-        return self._ground.shown.position - self._position
+        return self._ground.shown - self._position
 
     def skip(self) -> None:
         """Treat everything that is shown by now as old."""
-        self._position = self._ground.shown.position
+        self._position = self._ground.shown
 
     def take(self) -> Run | None:
         """The next message that is shown; raises StoreFailed."""
-        shown = self._ground.shown.position
+        shown = self._ground.shown
         if self._position >= shown:
             return None
         page = self._reader.after(self._position, None, 1)

@@ -37,6 +37,13 @@ class Code(Enum):
             "Reading and the others go on meanwhile"
         ),
     )
+    LOG_ROTTEN = (
+        "{blocks} blocks have changed on the disk, that of {dot} first: they are read by nobody",
+        (
+            "they are fetched anew from members that have them. Look at the disk: dmesg, smartctl; "
+            "if no member has them, stop the node and run `flc fsck`"
+        ),
+    )
     CLOCK_DOUBTED = (
         "the clock was far from when messages arrived: their age counts from this start",
         (

@@ -128,6 +128,8 @@ class Status:
                 yield Code.DISK_NEARLY_FULL.because(free_mb=free / 1e6)
         except OSError as error:
             yield Code.DATA_NOT_READABLE.because(why=error.strerror)
+        if rotten := facts.repair.rotten:
+            yield Code.LOG_ROTTEN.because(blocks=len(rotten), dot=rotten[0])
         if self.settings.retention_age_s and not node.knows_ages:
             yield Code.CLOCK_DOUBTED.because()
         if node.drops()[Drop.SEAL_BROKEN]:

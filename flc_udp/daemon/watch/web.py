@@ -51,10 +51,9 @@ class _Exchange(asyncio.Protocol):
         self._web = web
         self._http = h11.Connection(h11.SERVER)
         self._received_bytes = 0
-        self._has_answered = False
         self._wants_body = True
-        self._transport: asyncio.Transport | None = None
-        self._deadline: asyncio.TimerHandle | None = None
+        self._transport: asyncio.Transport
+        self._deadline: asyncio.TimerHandle
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Somebody connected."""
@@ -66,15 +65,11 @@ class _Exchange(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The connection is over, whoever ended it."""
-        self._transport = None
-        if self._deadline is not None:
-            self._deadline.cancel()
+        self._deadline.cancel()
         self._web.dismiss(self)
 
     def data_received(self, data: bytes) -> None:
         """A part of the request arrived. Whatever follows the request is ignored."""
-        if self._has_answered:
-            return
         self._received_bytes += len(data)
         if self._received_bytes > REQUEST_BYTES_MAX:
             self._answer(Page(HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, TOO_LARGE))
@@ -98,8 +93,7 @@ class _Exchange(asyncio.Protocol):
 
     def abort(self) -> None:
         """End the connection at once."""
-        if self._transport is not None:
-            self._transport.abort()
+        self._transport.abort()
 
     def _page(self, request: h11.Request) -> Page:
         if not request.http_version.startswith(b"1."):
@@ -109,8 +103,6 @@ class _Exchange(asyncio.Protocol):
         return self._web.page(request.target.decode().partition("?")[0])
 
     def _answer(self, page: Page) -> None:
-        assert self._transport is not None
-        self._has_answered = True
         body = page.text.encode(errors="backslashreplace")
         headers = [
             ("Content-Type", page.content_type),
@@ -125,7 +117,8 @@ class _Exchange(asyncio.Protocol):
         self._transport.write(self._http.send(response) or b"")
         if self._wants_body:
             self._transport.write(self._http.send(h11.Data(body)) or b"")
-        self._transport.close()  # It closes when all is written. The deadline stays.
+        # It reads no more, and closes when all is written. The deadline stays.
+        self._transport.close()
 
 
 class Web:

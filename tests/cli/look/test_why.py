@@ -22,7 +22,6 @@ from flc_udp.client import Client
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.control.why import Placed, clock_of, order
-from flc_udp.daemon.shown import ShownCursor
 from flc_udp.model.block import Block
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
@@ -93,8 +92,8 @@ async def served(home: Path, story: Story) -> AsyncIterator[Path]:
     log.append(story.said)
     reader = log.reader()
     nobody = cast("Any", None)  # what the op does not ask: status, keys, says
-    shown = ShownCursor(reader.last_position())
-    ground = cast("Any", SimpleNamespace(shown=shown))  # all that is asked of it
+    last = reader.last_position()
+    ground = cast("Any", SimpleNamespace(shown=last))  # all that is asked of it
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
     failures: list[BaseException | None] = []
     control = Control(operations, nobody, 16, failures.append)

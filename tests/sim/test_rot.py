@@ -1,0 +1,113 @@
+"""Blocks that change on a disk: nobody is given them, and others' copies take their place."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import pytest
+
+from flc_udp.core.notices import BlockRotten
+from flc_udp.model.notices import Notice
+from flc_udp.sim.disk import Fate
+from flc_udp.sim.network import Faults
+from flc_udp.sim.world import World
+from flc_udp.store.fsck.database import Fsck
+from flc_udp.store.reader import Reader
+from flc_udp.waist.notices import BlockHealed, HealingFailed
+
+
+def told(world: World) -> Counter[type[Notice]]:
+    """How often each kind of notice is told, from now on."""
+    counts: Counter[type[Notice]] = Counter()
+    world.listeners.append(lambda _number, notice: counts.update([type(notice)]))
+    return counts
+
+
+def read_all(world: World, name: str) -> list[str | bytes]:
+    """What somebody reads at a node, who asks it for everything."""
+    reader: Reader = world.machines[name].running._reader  # type: ignore[assignment]  # noqa: SLF001
+    return [message.body for _, message in reader.history(None)]
+
+
+def findings(world: World, name: str) -> list[str]:
+    """What `flc fsck` finds on a disk."""
+    found = Fsck(world.machines[name].disk.connection).findings()
+    return [f"{finding.check} {finding.dot}: {finding.problem}" for finding in found]
+
+
+def said_by_two(seed: int, sizes: list[int], faults: Faults | None = None) -> World:
+    """Two that said so much in turn and agree, and a third that has not come yet."""
+    world = World("abc", seed, faults or Faults(), late="c")
+    world.settle()
+    for number, size in enumerate(sizes):
+        world.say("ab"[number % 2], "ops", f"{number} {'x' * size}")
+        world.run(10)
+    world.settle()
+    return world
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("rotten", [1, 5, 60])
+def test_a_newcomer_beside_a_rotten_and_a_sound_node(seed: int, rotten: int) -> None:
+    """It ends equal to the sound one, and so does the rotten one, whoever it asked."""
+    with said_by_two(seed, [10] * 60) as world:
+        counts = told(world)
+        whole = world.history("a", "ops")
+        world.machines["b"].rot(rotten)
+        assert findings(world, "b")
+        world.machines["c"].start()
+        world.run(60_000)
+        assert world.history("c", "ops") == whole
+        if counts[BlockRotten]:  # It was asked.
+            assert counts[BlockHealed] == counts[BlockRotten] <= rotten
+        # Whoever reads everything meets the rest.
+        read_all(world, "b")
+        world.run(60_000)
+        assert world.history("b", "ops") == whole
+        assert findings(world, "b") == []
+        assert counts[BlockRotten] == counts[BlockHealed] == rotten
+
+
+@pytest.mark.parametrize("size", [0, 900, 1_500, 9_000, 60_000])
+def test_a_block_of_any_size_heals(size: int) -> None:
+    """The only one, which is a log's first and last, and large ones that travel in pieces."""
+    with said_by_two(1, [size]) as world:
+        whole = world.history("a", "ops")
+        world.machines["a"].rot()
+        assert read_all(world, "a") == []
+        world.run(10_000)
+        assert world.history("a", "ops") == whole
+        assert findings(world, "a") == []
+
+
+def test_what_nobody_has_is_given_to_nobody() -> None:
+    """Both copies are rotten: the newcomer goes without, and it is healed when a copy is back."""
+    with said_by_two(2, [10] * 20) as world:
+        counts = told(world)
+        (copy,) = [world.machines["a"].disk.connection.serialize()]
+        whole = world.history("a", "ops")
+        for name in "ab":
+            world.machines[name].rot(20)
+        world.machines["c"].start()
+        world.run(60_000)
+        assert world.history("c", "ops") == []
+        assert counts[BlockRotten] > 0
+        assert counts[BlockHealed] == 0
+        world.machines["a"].crash()
+        world.machines["a"].disk.connection.deserialize(copy)
+        world.machines["a"].start()
+        world.run(120_000)
+        assert world.history("b", "ops") == world.history("c", "ops") == whole
+        assert findings(world, "b") == findings(world, "c") == []
+
+
+def test_a_disk_that_fails_heals_later() -> None:
+    """The block is fetched again, as often as its writing fails."""
+    with said_by_two(3, [10] * 10) as world:
+        counts = told(world)
+        world.machines["b"].rot()
+        read_all(world, "b")
+        world.fate("b", Fate.FAILED, Fate.FAILED, of="heal")
+        world.run(60_000)
+        assert counts == {BlockRotten: 1, HealingFailed: 2, BlockHealed: 1}
+        assert findings(world, "b") == []
