@@ -27,7 +27,7 @@ from flc_udp.core.liveness.members import Member
 from flc_udp.core.push.window import BUFFER_BYTES, PushWindow, Reading
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, peek_dot
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import BEGINNING, Dot, NodeId
 from flc_udp.model.units import MS_US, SECOND_US, Micros
 from flc_udp.wire.packets import Rumor, Taken
 
@@ -46,8 +46,7 @@ PRUNE_PAUSE_US = PRUNE_PERIOD_MS * MS_US // 2
 """And never sooner after the one before, whatever that clock says."""
 
 LEAD_US = 2 * SECOND_US
-"""So often nodes choose the log that they prune by: the one with the lowest id of those that spoke.
-"""
+"""The lead log is the one with the lowest id of those that spoke within this time."""
 
 GRAFT_WITHIN_US = 300 * MS_US
 """Two misses within this time, on whatever links, graft a link. A single one was a lost datagram.
@@ -71,9 +70,6 @@ LOSS_MOST = 0.99
 
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
-
-HIGHEST = LogId(b"\xff" * ID_BYTES)
-"""No log has a higher id."""
 
 Addresses = tuple[Address, ...]
 
@@ -121,9 +117,9 @@ class Links:
         self._links: dict[NodeId, Link] = {}
         self._rings = Rings(max(1, links_max // 2))
         self._prune_by: Dot | None = None
-        self._lead = self._lowest = HIGHEST
-        """The log by whose blocks all nodes prune, and the lowest that spoke since."""
-        self._next_lead = 0
+        self._lead = BEGINNING
+        """The log by whose blocks all nodes prune."""
+        self._leads_until = 0
         self._period = self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
@@ -247,17 +243,12 @@ class Links:
         """
         if len(block.encoded) > SHARED_BYTES_MAX:
             return
-        log = block.log
-        if now >= self._next_lead:
-            self._next_lead = now + LEAD_US
-            self._lead, self._lowest = self._lowest, HIGHEST
-        if log < self._lowest:
-            self._lowest = log
-            self._lead = min(self._lead, log)
-        if log == self._lead:
-            period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
-            if self._period != period and now >= self._next_prune:
-                self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
+        if block.log > self._lead and now < self._leads_until:
+            return
+        self._lead, self._leads_until = block.log, now + LEAD_US
+        period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
+        if self._period != period and now >= self._next_prune:
+            self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
 
     def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""
