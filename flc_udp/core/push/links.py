@@ -35,9 +35,6 @@ ANNOUNCE_BYTES = 8_192
 """A larger block is announced and pulled. Pushing it in vain would cost more than asking for it.
 """
 
-PRUNE_AFTER = 5
-"""A link is pruned when it brought this many more rumors without anything new than with."""
-
 PRUNE_PERIOD_MS = 300
 """Nodes prune by the first block that the lead log has in each such period of its author's clock.
 The prunes by the one before are done by then."""
@@ -82,8 +79,6 @@ class Link:
     boot: int
     """The run of the member. Another one counts what it pushes, and what came, anew."""
     is_eager: bool = True
-    duplicates: int = 0
-    """Rumors that brought nothing new, less those that did."""
     window: PushWindow = field(default_factory=PushWindow)
     """What this node pushes over it."""
     reading: Reading = field(default_factory=Reading)
@@ -255,12 +250,7 @@ class Links:
         if is_new:
             self._missed -= self._missed / MISSED_OVER
         link = self._links.get(node)
-        if link is None:
-            return False
-        link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
-        if is_new or link.duplicates < PRUNE_AFTER:
-            return False
-        if self._prune_by not in map(peek_dot, blocks):
+        if link is None or is_new or self._prune_by not in map(peek_dot, blocks):
             return False
         if link.is_eager and self._eager <= self._eager_least(now):
             return False
@@ -269,18 +259,16 @@ class Links:
 
     def prune(self, node: NodeId) -> None:
         """This end of the link goes lazy."""
-        self._set_eager(node, eager=False)
+        link = self._links.get(node)
+        if link is not None:
+            link.is_eager = False
+            link.window.drop_waiting()
 
     def graft(self, node: NodeId) -> None:
         """This end of the link goes eager."""
-        self._set_eager(node, eager=True)
-
-    def _set_eager(self, node: NodeId, *, eager: bool) -> None:
         link = self._links.get(node)
         if link is not None:
-            link.is_eager, link.duplicates = eager, 0
-            if not eager:
-                link.window.drop_waiting()
+            link.is_eager = True
 
     def missed(self, node: NodeId, now: Micros) -> bool:
         """What a peer told of did not come by the tree. True: the link to it is grafted.

@@ -13,7 +13,6 @@ from flc_udp.core.push.links import (
     LOSS_BYTES,
     LOSS_FOR_US,
     LOSS_MOST,
-    PRUNE_AFTER,
     PRUNE_PAUSE_US,
     PRUNE_PERIOD_MS,
     Links,
@@ -112,13 +111,13 @@ def test_as_many_stay_eager_as_the_loss_wants(
 
 def test_where_nothing_is_lost_one_link_stays_eager() -> None:
     """Each duplicate costs; the tree has one way to each node."""
-    assert play(links(), 100 * PRUNE_AFTER, missed_of_100=0) == 1
+    assert play(links(), 500, missed_of_100=0) == 1
 
 
 def test_where_much_is_missed_more_stay_or_come_back() -> None:
     """What is lost on one link comes on another."""
     found = links()
-    assert play(found, 100 * PRUNE_AFTER, missed_of_100=0) == 1
+    assert play(found, 500, missed_of_100=0) == 1
     assert play(found, 200, missed_of_100=25) >= 2
 
 
@@ -226,15 +225,13 @@ class TestLead:
         for now_ms, each in said:
             for node in NODES[1:]:
                 found.graft(node)
-                for _ in range(PRUNE_AFTER):
-                    found.brought(node, [], now_ms * MS_US, is_new=False)
             if pruned := bring(found, each, now_ms * MS_US):
                 assert pruned == NODES[1:]
                 moments.append(now_ms)
         return moments
 
     def test_the_first_block_of_each_period(self) -> None:
-        """Every link that brought too little goes lazy by it; by others it only counts."""
+        """Every link that did not bring it first goes lazy by it, and by no other."""
         said = [
             (now, block(1 + now // 100, WALL - WALL % 300 + now)) for now in range(0, 1_000, 100)
         ]
