@@ -56,14 +56,14 @@ MISSED_OVER = 128
 """The share is an average over about this many messages."""
 
 LOSS_BYTES = 65_536
-"""Once peers have acknowledged this many bytes, what was lost of them tells how much is lost on the
-way. A node that is merely slow misses much, too, and more eager links would make it slower."""
+"""How much is lost on the way is an average over about this many bytes that peers acknowledged. A
+node that is merely slow misses much, too, and more eager links would make it slower."""
 
 LOSS_FOR_US = 10 * SECOND_US
 """What windows tell of losses is believed for this long."""
 
 LOSS_MOST = 0.99
-"""More than this is never taken for the loss: no number of links would help."""
+"""The loss where windows tell nothing. More is never believed: no number of links would help."""
 
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
@@ -118,8 +118,8 @@ class Links:
         self._period = self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
-        self._acknowledged = self._lost = 0
-        """Bytes, as windows told lately."""
+        self._loss = LOSS_MOST
+        """The share of bytes that is lost on the way at most, as windows told at `_told_at`."""
         self._told_at = 0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
@@ -183,14 +183,9 @@ class Links:
         link = self._links.get(node)
         if link is not None:
             acknowledged, lost = link.window.taken(*taken, now)
-            if now - self._told_at > LOSS_FOR_US:
-                self._acknowledged = self._lost = 0
-            self._acknowledged += acknowledged
-            self._lost += lost
+            lost_before = self._loss_max(now) * LOSS_BYTES
+            self._loss = (lost_before + lost) / (LOSS_BYTES + acknowledged)
             self._told_at = now
-            if self._acknowledged > 4 * LOSS_BYTES:
-                self._acknowledged //= 2
-                self._lost //= 2
 
     def room(self, now: Micros) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
@@ -288,9 +283,10 @@ class Links:
 
     def _eager_least(self, now: Micros) -> int:
         """How many links must stay eager."""
-        is_known = self._acknowledged >= LOSS_BYTES and now - self._told_at <= LOSS_FOR_US
-        loss_max = self._lost / self._acknowledged if is_known else LOSS_MOST
-        return eager_least(self._missed, self._eager, loss_max)
+        return eager_least(self._missed, self._eager, self._loss_max(now))
+
+    def _loss_max(self, now: Micros) -> float:
+        return self._loss if now - self._told_at <= LOSS_FOR_US else LOSS_MOST
 
     @property
     def _eager(self) -> int:
