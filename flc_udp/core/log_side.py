@@ -112,7 +112,7 @@ class LogSide:
         taken = self._links.came(sender, rumor.at, sum(map(len, rumor.blocks)))
         if taken is not None:
             self._out.send(source, taken)
-        if rumor.blocks and self._links.brought(sender, rumor.blocks, now, is_new=is_new):
+        if self._links.brought(sender, rumor.blocks, now, is_new=is_new):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
@@ -175,7 +175,7 @@ class LogSide:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
             self.repair.not_taken(Dot(block.log, block.last), sender, now)
         elif block is not None:
-            self._links.heard(block, now)
+            self._links.heard(block, sender, now)
             self._take(_new(Arrival, (block, sender, forward, receipt)), now)
         return True
 
@@ -227,7 +227,7 @@ class LogSide:
         for block in blocks:
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
             if block.log == own:
-                self._links.heard(block, now)
+                self._links.heard(block, None, now)
                 asks = block.last in self._own_receipts
                 self._own_receipts.discard(block.last)
                 if is_small:

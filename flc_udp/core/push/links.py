@@ -112,6 +112,8 @@ class Links:
         self._links: dict[NodeId, Link] = {}
         self._rings = Rings(max(1, links_max // 2))
         self._prune_by: Dot | None = None
+        self._brought_by: NodeId | None = None
+        """Who told the block by which all prune first. A copy of it may come after it."""
         self._lead = BEGINNING
         """The log by whose blocks all nodes prune."""
         self._leads_until = 0
@@ -226,7 +228,7 @@ class Links:
 
     # --- The tree ---------------------------------------------------------------------------------
 
-    def heard(self, block: Block, now: Micros) -> None:
+    def heard(self, block: Block, teller: NodeId | None, now: Micros) -> None:
         """A new block came, or one was said here. See whether all nodes prune by it.
 
         A larger block is not known by its rumor everywhere, so no node prunes by it.
@@ -238,14 +240,17 @@ class Links:
         self._lead, self._leads_until = block.log, now + LEAD_US
         period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
         if self._period != period and now >= self._next_prune:
-            self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
+            self._prune_by, self._brought_by = block.dot, teller
+            self._next_prune = now + PRUNE_PAUSE_US
 
     def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""
         if is_new:
             self._missed -= self._missed / MISSED_OVER
         link = self._links.get(node)
-        if link is None or is_new or self._prune_by not in map(peek_dot, blocks):
+        if link is None or is_new or node == self._brought_by:
+            return False
+        if self._prune_by not in map(peek_dot, blocks):
             return False
         if link.is_eager and self._eager <= self._eager_least(now):
             return False

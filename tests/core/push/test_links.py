@@ -60,9 +60,9 @@ def eager(found: Links, now: int) -> list[bytes]:
     return [node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in to]
 
 
-def bring(found: Links, said: Block, now: int, tellers: Iterable[bytes] = NODES) -> list[bytes]:
+def bring(found: Links, said: Block, now: int, tellers: Sequence[bytes] = NODES) -> list[bytes]:
     """Each of these tells it, the first one first. Return those that are pruned for it."""
-    found.heard(said, now)
+    found.heard(said, tellers[0], now)
     return [
         node
         for at, node in enumerate(tellers)
@@ -181,7 +181,7 @@ class Cluster:
             heappush(heap, (late, next(order), what, sender, to))
 
         heard, copies = {author}, 0
-        self.links[author].heard(said, now)
+        self.links[author].heard(said, None, now)
         push(author, None, now)
         while heap:
             at, _, what, sender, node = heappop(heap)
@@ -192,7 +192,7 @@ class Cluster:
             is_new = node not in heard
             heard.add(node)
             if is_new:
-                self.links[node].heard(said, at)
+                self.links[node].heard(said, sender, at)
             if self.links[node].brought(sender, [said.encoded], at, is_new=is_new):
                 send(at, "prune", node, sender)
             if is_new:
@@ -237,6 +237,12 @@ class TestLead:
         ]
 
         assert self.prunes(said) == [0, 300, 600, 900]
+
+    def test_a_datagram_that_comes_twice_prunes_no_link(self) -> None:
+        """The second copy is no sign that another link is quicker."""
+        found, said = links(), block(1, WALL)
+
+        assert bring(found, said, 0, [NODES[0], *NODES[:2]]) == [NODES[1]]
 
     def test_only_the_lowest_log_that_speaks(self) -> None:
         """Once it is silent, another one leads, at the latest after two looks."""
