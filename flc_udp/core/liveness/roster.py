@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros
@@ -42,13 +42,13 @@ DIGEST_HEAD_BYTES = 32
 """The size of a digest's fields without its rows, rounded up."""
 
 
-class Roster:
+class Roster(CoreMachine):
     """The exchanges of one node. Times are in µs."""
 
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
-        settings = shared.settings
+        super().__init__(shared)
+        settings = self._settings
         self._members = members
-        self._out = shared.out
         self._shortest_us = settings.exchange_interval_ms * MS_US
         self._longest_us = settings.exchange_backoff_ms * MS_US
         self._pause_us = self._shortest_us

@@ -18,7 +18,7 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.notices import LogForked
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.repair.wants import Wants
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
@@ -50,24 +50,21 @@ DIGEST_HEAD_BYTES = 64
 """The head of a payload and a digest without its rows take at most this much."""
 
 
-class Exchange:
+class Exchange(CoreMachine):
     """The exchanges of one node. What they find goes to `wants`. Times are in µs."""
 
     def __init__(
         self, shared: Shared, causal: Causal, members: MemberTable, wants: Wants, now: Micros
     ) -> None:
-        settings = shared.settings
+        super().__init__(shared)
+        settings = self._settings
         self.synced: dict[NodeId, bool | None] = {}
         """{member that the last sync asked: whether its latest root was this node's own}.
 
         None: it told none yet."""
-        self._standing = shared.standing
         self._causal = causal
         self._members = members
         self._wants = wants
-        self._random = shared.random
-        self._out = shared.out
-        self._drops = shared.drops
         self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
         payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
