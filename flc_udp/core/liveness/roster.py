@@ -50,7 +50,6 @@ class Roster(CoreMachine):
         settings = self._settings
         self._members = members
         self._shortest_us = settings.exchange_interval_ms * MS_US
-        self._longest_us = settings.exchange_backoff_ms * MS_US
         self._pause_us = self._shortest_us
         self._next_exchange = now
         self._learned = 0
@@ -65,7 +64,7 @@ class Roster(CoreMachine):
         elif now >= self._next_exchange:
             self._next_exchange = Micros(now + self._pause_us)
             self._learned = 0
-            self._pause_us = min(2 * self._pause_us, self._longest_us)
+            self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
             self._out.send(source, *self._range(NodeId(FIRST_ID), 0))
 
     def learned(self, rows: int, now: Micros) -> None:

@@ -57,7 +57,6 @@ class Exchange(CoreMachine):
         self, shared: Shared, causal: Causal, members: MemberTable, wants: Wants, now: Micros
     ) -> None:
         super().__init__(shared)
-        settings = self._settings
         self.synced: dict[NodeId, bool | None] = {}
         """{member that the last sync asked: whether its latest root was this node's own}.
 
@@ -65,11 +64,9 @@ class Exchange(CoreMachine):
         self._causal = causal
         self._members = members
         self._wants = wants
-        self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
-        payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
+        payload_bytes = self._settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
-        self._shortest_us = settings.exchange_interval_ms * MS_US
-        self._longest_us = settings.exchange_backoff_ms * MS_US
+        self._shortest_us = self._settings.exchange_interval_ms * MS_US
         self._pause_us = self._shortest_us
         self._next_at = now
 
@@ -114,7 +111,7 @@ class Exchange(CoreMachine):
             self._pause_us = self._shortest_us
             self._wants.found = False
         self._next_at = Micros(now + self._pause_us)
-        self._pause_us = min(2 * self._pause_us, self._longest_us)
+        self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
         self._out.send(source, *self._range(LogId(FIRST_ID), 0))
 
     # --- What differs -----------------------------------------------------------------------------
@@ -133,7 +130,7 @@ class Exchange(CoreMachine):
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
-        due_at = now + self._grace_us
+        due_at = now + DIGEST_GRACES * self._settings.pull_grace_ms * MS_US
         for row in digest.rows:
             head = self._causal.head(row.log)
             if row.seq > head.seq:
