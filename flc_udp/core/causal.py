@@ -146,7 +146,7 @@ class Causal:
         """The first dot that is missing for this block. None: it can be decided."""
         if head.seq < block.first - 1:
             return Dot(block.log, block.first - 1)
-        if block.parent != head.hash:
+        if (block.first, block.parent) != (head.seq + 1, head.hash):
             return None  # It is refused, and that need not wait for causes.
         heads = self.heads
         for dot in block.causes:
@@ -170,7 +170,7 @@ class Causal:
                 continue
             # A named tuple's own constructor costs four times as much.
             if log in self._held_of:
-                self._refuse_overlapping(block)
+                self._refuse_rival(block.dot)
             self.heads[log] = tuple.__new__(Head, (block.last, block.hash, block.stamp))
             self._begins[log] = block.first
             if block.origin is not None:
@@ -184,13 +184,14 @@ class Causal:
                 ready += self._wake(block)
         return decided
 
-    def _refuse_overlapping(self, block: Block) -> None:
-        """Drop what waits and has some of the numbers of a block that is decided."""
-        if self._held_of[block.log].overlaps(block.first, block.last):
-            for other in [held.block for held in self.held.values() if held.block.log == block.log]:
-                if other.first <= block.last:
-                    self._release(other)
-                    self._drops[Drop.BROKEN_CHAIN] += 1
+    def _refuse_rival(self, dot: Dot) -> None:
+        """Drop another block that waits for its causes under the name of one that is decided.
+
+        Those that begin inside of the decided block wait for its numbers. They are woken, refused.
+        """
+        if dot in self.held:
+            self._release(self.held[dot].block)
+            self._drops[Drop.BROKEN_CHAIN] += 1
             self._forget_released()
 
     def _wake(self, block: Block) -> list[Arrival]:

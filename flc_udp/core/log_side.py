@@ -20,7 +20,7 @@ from flc_udp.core.push.links import ANNOUNCE_BYTES, Links
 from flc_udp.core.push.rumors import Rumors
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, Origin, decode, peek_dot, write
@@ -35,27 +35,22 @@ _new = tuple.__new__
 """A named tuple's own constructor costs two to four times as much."""
 
 
-class LogSide:
+class LogSide(CoreMachine):
     """Decides about messages."""
 
     def __init__(
         self, shared: Shared, history: History, members: MemberTable, links: Links, now: Micros
     ) -> None:
-        settings = shared.settings
-        limits = (settings.holdback_blocks_max, settings.holdback_bytes_max)
-        self.causal = Causal(history, *limits, shared.drops)
+        super().__init__(shared)
+        limits = (self._settings.holdback_blocks_max, self._settings.holdback_bytes_max)
+        self.causal = Causal(history, *limits, self._drops)
         self.repair = AntiEntropy(shared, self.causal, members, links, now)
         self.uncommitted = 0
         """Blocks that are decided and not durable yet."""
         self.is_paused = False
         """Whether no message is taken in, because another node's base is being taken."""
-        self._settings = settings
-        self._standing = shared.standing
         self._members = members
         self._links = links
-        self._random = shared.random
-        self._out = shared.out
-        self._drops = shared.drops
         self.rumors = Rumors()
         self._decided: list[Block] = []
         self._receipts_due: dict[LogId, None] = {}
@@ -113,7 +108,7 @@ class LogSide:
         taken = self._links.came(sender, rumor.at, sum(map(len, rumor.blocks)))
         if taken is not None:
             self._out.send(source, taken)
-        if rumor.blocks and self._links.brought(sender, rumor.blocks, now, is_new=is_new):
+        if self._links.brought(sender, rumor.blocks, now, is_new=is_new):
             self._out.send(source, Prune())
 
     def receive_replay(self, replay: Replay, sender: NodeId, now: Micros) -> None:
@@ -176,7 +171,7 @@ class LogSide:
             self._drops[Drop.WAITING_FOR_THE_DISK] += 1
             self.repair.not_taken(Dot(block.log, block.last), sender, now)
         elif block is not None:
-            self._links.heard(block, now)
+            self._links.heard(block, sender, now)
             self._take(_new(Arrival, (block, sender, forward, receipt)), now)
         return True
 
@@ -228,7 +223,7 @@ class LogSide:
         for block in blocks:
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
             if block.log == own:
-                self._links.heard(block, now)
+                self._links.heard(block, None, now)
                 asks = block.last in self._own_receipts
                 self._own_receipts.discard(block.last)
                 if is_small:

@@ -22,3 +22,14 @@ class Shared:
     """Where the effects of all decisions go."""
     drops: Counter[Drop] = field(default_factory=Counter)
     """What was not taken, by reason."""
+
+
+class CoreMachine:
+    """A machine of a Replica has at hand what all of them share."""
+
+    def __init__(self, shared: Shared) -> None:
+        self._settings = shared.settings
+        self._standing = shared.standing
+        self._random = shared.random
+        self._out = shared.out
+        self._drops = shared.drops

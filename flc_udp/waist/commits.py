@@ -59,9 +59,7 @@ class Commits:
         self._reason = ""
         self._ground = ground
         self._drops = drops
-        self._pause_us = settings.commit_pause_ms * MS_US
-        self._slow_us = settings.slow_commit_ms * MS_US
-        self._blocks_max = settings.commit_blocks_max
+        self._settings = settings
         self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
@@ -120,7 +118,8 @@ class Commits:
         is_free = self._under_way is None and self._refuses_until is None
         if not is_free or not self._decided or now < self._next:
             return
-        self._next = Micros(now + (CATCH_UP_PAUSE_US if catching_up else self._pause_us))
+        pause_us = CATCH_UP_PAUSE_US if catching_up else self._settings.commit_pause_ms * MS_US
+        self._next = Micros(now + pause_us)
         self._began = now
         blocks = self._next_batch()
         self._under_way = Batch(blocks, once_of(blocks), time)
@@ -132,7 +131,7 @@ class Commits:
         """At least one block, and at most what one transaction may hold."""
         blocks: list[Block] = []
         size_bytes = 0
-        while self._decided and len(blocks) < self._blocks_max:
+        while self._decided and len(blocks) < self._settings.commit_blocks_max:
             size_bytes += len(self._decided[0].encoded)
             if blocks and size_bytes > BATCH_BYTES_MAX:
                 break
@@ -149,7 +148,7 @@ class Commits:
         took_us = now - self._began
         if self._is_small:
             self._quick = self._quick + 1 if took_us <= AT_ONCE_US_MAX else -SLOW_COSTS
-        return took_us >= self._slow_us
+        return took_us >= self._settings.slow_commit_ms * MS_US
 
     def failed(self, reason: str, now: Micros) -> FlcError:
         """The commit under way failed: what the log really holds has to be found out.

@@ -13,7 +13,7 @@ from flc_udp.core.liveness.members import LIVE, MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, limits_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.tags import Tags
 from flc_udp.model.units import Micros
@@ -25,21 +25,19 @@ VERIFIERS = 8
 the suspect lives, 3 of 8 accuse it all the same only once in 70 times."""
 
 
-class Claims:
+class Claims(CoreMachine):
     """Decides what one node believes of members."""
 
     def __init__(
         self, shared: Shared, members: MemberTable, detector: Detector, rejoin: Rejoin
     ) -> None:
+        super().__init__(shared)
         self.suspicions = Suspicions()
         self.changed = True
         """Whether there is news that nobody was told yet."""
-        self._settings = shared.settings
         self._members = members
         self._detector = detector
         self._rejoin = rejoin
-        self._random = shared.random
-        self._out = shared.out
         self._me = members.me
         self._started = self._me.row.incarnation
 

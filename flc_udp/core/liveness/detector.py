@@ -15,7 +15,7 @@ from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
 from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
@@ -37,17 +37,15 @@ class Errand(NamedTuple):
     nack_at: int
 
 
-class Detector:
+class Detector(CoreMachine):
     """Both ends of one node's probes. Times are in µs."""
 
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
-        settings = shared.settings
+        super().__init__(shared)
+        settings = self._settings
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
-        self._standing = shared.standing
         self._members = members
-        self._random = shared.random
-        self._out = shared.out
-        self.probes = Probes(shared.random, settings.probe_interval_ms * MS_US, now)
+        self.probes = Probes(self._random, settings.probe_interval_ms * MS_US, now)
         self._errands: dict[int, Errand] = {}
         """The pings for others, by the nonces that this node pings with."""
         self._usual: RoundTrip | None = None

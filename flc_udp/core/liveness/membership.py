@@ -23,7 +23,7 @@ from flc_udp.core.liveness.leaving import Leaving
 from flc_udp.core.liveness.members import MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.roster import Roster
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, NEVER, SECOND_US, Micros, Millis
@@ -53,21 +53,18 @@ ACCUSED_LEAST = 2
 """This many members may always be accused. In a small cluster that is most of it."""
 
 
-class Membership:
+class Membership(CoreMachine):
     """The liveness side of a Replica. Times are in µs."""
 
     def __init__(self, shared: Shared, me: MemberRow, now: Micros) -> None:
-        settings, random = shared.settings, shared.random
-        self.members = MemberTable(me, settings, shared.drops, now)
+        super().__init__(shared)
+        self.members = MemberTable(me, self._settings, self._drops, now)
         self._me = self.members.me
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
-        self._rejoin = Rejoin(settings.rejoin_interval_ms * MS_US, random, now)
+        self._rejoin = Rejoin(self._settings.rejoin_interval_ms * MS_US, self._random, now)
         self.claims = Claims(shared, self.members, self.detector, self._rejoin)
-        self._random = random
-        self._out = shared.out
-        self._settings = settings
-        self._reap_after_us = settings.reap_after_s * SECOND_US
+        self._reap_after_us = self._settings.reap_after_s * SECOND_US
         self._next_reap = self._next_push = now
         self._leaving: Leaving | None = None
 

@@ -15,7 +15,7 @@ from collections.abc import Iterable
 from flc_udp.config import RANGE_LEVELS, SEAL_BYTES
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.ranges import FIRST_ID, after, bounds
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
 from flc_udp.model.units import MS_US, Micros
@@ -42,15 +42,14 @@ DIGEST_HEAD_BYTES = 32
 """The size of a digest's fields without its rows, rounded up."""
 
 
-class Roster:
+class Roster(CoreMachine):
     """The exchanges of one node. Times are in µs."""
 
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
-        settings = shared.settings
+        super().__init__(shared)
+        settings = self._settings
         self._members = members
-        self._out = shared.out
         self._shortest_us = settings.exchange_interval_ms * MS_US
-        self._longest_us = settings.exchange_backoff_ms * MS_US
         self._pause_us = self._shortest_us
         self._next_exchange = now
         self._learned = 0
@@ -65,7 +64,7 @@ class Roster:
         elif now >= self._next_exchange:
             self._next_exchange = Micros(now + self._pause_us)
             self._learned = 0
-            self._pause_us = min(2 * self._pause_us, self._longest_us)
+            self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
             self._out.send(source, *self._range(NodeId(FIRST_ID), 0))
 
     def learned(self, rows: int, now: Micros) -> None:

@@ -27,16 +27,13 @@ from flc_udp.core.liveness.members import Member
 from flc_udp.core.push.window import BUFFER_BYTES, PushWindow, Reading
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, peek_dot
-from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.dots import BEGINNING, Dot, NodeId
 from flc_udp.model.units import MS_US, SECOND_US, Micros
 from flc_udp.wire.packets import Rumor, Taken
 
 ANNOUNCE_BYTES = 8_192
 """A larger block is announced and pulled. Pushing it in vain would cost more than asking for it.
 """
-
-PRUNE_AFTER = 5
-"""A link is pruned when it brought this many more rumors without anything new than with."""
 
 PRUNE_PERIOD_MS = 300
 """Nodes prune by the first block that the lead log has in each such period of its author's clock.
@@ -46,8 +43,7 @@ PRUNE_PAUSE_US = PRUNE_PERIOD_MS * MS_US // 2
 """And never sooner after the one before, whatever that clock says."""
 
 LEAD_US = 2 * SECOND_US
-"""So often nodes choose the log that they prune by: the one with the lowest id of those that spoke.
-"""
+"""The lead log is the one with the lowest id of those that spoke within this time."""
 
 GRAFT_WITHIN_US = 300 * MS_US
 """Two misses within this time, on whatever links, graft a link. A single one was a lost datagram.
@@ -60,20 +56,17 @@ MISSED_OVER = 128
 """The share is an average over about this many messages."""
 
 LOSS_BYTES = 65_536
-"""Once peers have acknowledged this many bytes, what was lost of them tells how much is lost on the
-way. A node that is merely slow misses much, too, and more eager links would make it slower."""
+"""How much is lost on the way is an average over about this many bytes that peers acknowledged. A
+node that is merely slow misses much, too, and more eager links would make it slower."""
 
 LOSS_FOR_US = 10 * SECOND_US
 """What windows tell of losses is believed for this long."""
 
 LOSS_MOST = 0.99
-"""More than this is never taken for the loss: no number of links would help."""
+"""The loss where windows tell nothing. More is never believed: no number of links would help."""
 
 EAGER_LEAST_MOST = 4
 """This many links stay eager however much is lost."""
-
-HIGHEST = LogId(b"\xff" * ID_BYTES)
-"""No log has a higher id."""
 
 Addresses = tuple[Address, ...]
 
@@ -86,8 +79,6 @@ class Link:
     boot: int
     """The run of the member. Another one counts what it pushes, and what came, anew."""
     is_eager: bool = True
-    duplicates: int = 0
-    """Rumors that brought nothing new, less those that did."""
     window: PushWindow = field(default_factory=PushWindow)
     """What this node pushes over it."""
     reading: Reading = field(default_factory=Reading)
@@ -121,14 +112,16 @@ class Links:
         self._links: dict[NodeId, Link] = {}
         self._rings = Rings(max(1, links_max // 2))
         self._prune_by: Dot | None = None
-        self._lead = self._lowest = HIGHEST
-        """The log by whose blocks all nodes prune, and the lowest that spoke since."""
-        self._next_lead = 0
+        self._brought_by: NodeId | None = None
+        """Who told the block by which all prune first. A copy of it may come after it."""
+        self._lead = BEGINNING
+        """The log by whose blocks all nodes prune."""
+        self._leads_until = 0
         self._period = self._next_prune = 0
         self._missed_at = -GRAFT_WITHIN_US
         self._missed = 0.0
-        self._acknowledged = self._lost = 0
-        """Bytes, as windows told lately."""
+        self._loss = LOSS_MOST
+        """The share of bytes that is lost on the way at most, as windows told at `_told_at`."""
         self._told_at = 0
 
     def refill(self, me: NodeId, live: list[Member]) -> None:
@@ -192,14 +185,9 @@ class Links:
         link = self._links.get(node)
         if link is not None:
             acknowledged, lost = link.window.taken(*taken, now)
-            if now - self._told_at > LOSS_FOR_US:
-                self._acknowledged = self._lost = 0
-            self._acknowledged += acknowledged
-            self._lost += lost
+            lost_before = self._loss_max(now) * LOSS_BYTES
+            self._loss = (lost_before + lost) / (LOSS_BYTES + acknowledged)
             self._told_at = now
-            if self._acknowledged > 4 * LOSS_BYTES:
-                self._acknowledged //= 2
-                self._lost //= 2
 
     def room(self, now: Micros) -> int | None:
         """How many bytes may be pushed so that at least half of the peers have room for them.
@@ -240,34 +228,27 @@ class Links:
 
     # --- The tree ---------------------------------------------------------------------------------
 
-    def heard(self, block: Block, now: Micros) -> None:
+    def heard(self, block: Block, teller: NodeId | None, now: Micros) -> None:
         """A new block came, or one was said here. See whether all nodes prune by it.
 
         A larger block is not known by its rumor everywhere, so no node prunes by it.
         """
         if len(block.encoded) > SHARED_BYTES_MAX:
             return
-        log = block.log
-        if now >= self._next_lead:
-            self._next_lead = now + LEAD_US
-            self._lead, self._lowest = self._lowest, HIGHEST
-        if log < self._lowest:
-            self._lowest = log
-            self._lead = min(self._lead, log)
-        if log == self._lead:
-            period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
-            if self._period != period and now >= self._next_prune:
-                self._prune_by, self._next_prune = block.dot, now + PRUNE_PAUSE_US
+        if block.log > self._lead and now < self._leads_until:
+            return
+        self._lead, self._leads_until = block.log, now + LEAD_US
+        period, self._period = self._period, block.wall // PRUNE_PERIOD_MS
+        if self._period != period and now >= self._next_prune:
+            self._prune_by, self._brought_by = block.dot, teller
+            self._next_prune = now + PRUNE_PAUSE_US
 
     def brought(self, node: NodeId, blocks: Sequence[bytes], now: Micros, *, is_new: bool) -> bool:
         """A rumor with these blocks came over a link. True: the link is to be pruned."""
         if is_new:
             self._missed -= self._missed / MISSED_OVER
         link = self._links.get(node)
-        if link is None:
-            return False
-        link.duplicates = max(link.duplicates + (-1 if is_new else 1), 0)
-        if is_new or link.duplicates < PRUNE_AFTER:
+        if link is None or is_new or node == self._brought_by:
             return False
         if self._prune_by not in map(peek_dot, blocks):
             return False
@@ -278,18 +259,16 @@ class Links:
 
     def prune(self, node: NodeId) -> None:
         """This end of the link goes lazy."""
-        self._set_eager(node, eager=False)
+        link = self._links.get(node)
+        if link is not None:
+            link.is_eager = False
+            link.window.drop_waiting()
 
     def graft(self, node: NodeId) -> None:
         """This end of the link goes eager."""
-        self._set_eager(node, eager=True)
-
-    def _set_eager(self, node: NodeId, *, eager: bool) -> None:
         link = self._links.get(node)
         if link is not None:
-            link.is_eager, link.duplicates = eager, 0
-            if not eager:
-                link.window.drop_waiting()
+            link.is_eager = True
 
     def missed(self, node: NodeId, now: Micros) -> bool:
         """What a peer told of did not come by the tree. True: the link to it is grafted.
@@ -309,9 +288,10 @@ class Links:
 
     def _eager_least(self, now: Micros) -> int:
         """How many links must stay eager."""
-        is_known = self._acknowledged >= LOSS_BYTES and now - self._told_at <= LOSS_FOR_US
-        loss_max = self._lost / self._acknowledged if is_known else LOSS_MOST
-        return eager_least(self._missed, self._eager, loss_max)
+        return eager_least(self._missed, self._eager, self._loss_max(now))
+
+    def _loss_max(self, now: Micros) -> float:
+        return self._loss if now - self._told_at <= LOSS_FOR_US else LOSS_MOST
 
     @property
     def _eager(self) -> int:

@@ -24,7 +24,7 @@ from flc_udp.core.repair.pieces import Pieces
 from flc_udp.core.repair.pull_packets import Missing, PullWriter
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
@@ -32,30 +32,25 @@ from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
 
 
-class AntiEntropy:
+class AntiEntropy(CoreMachine):
     """All machines of repair."""
 
     def __init__(
         self, shared: Shared, causal: Causal, members: MemberTable, links: Links, now: Micros
     ) -> None:
-        settings = shared.settings
+        super().__init__(shared)
+        settings = self._settings
         pull_timeout_us = settings.pull_timeout_ms * MS_US
         repair_timeout_us = settings.repair_timeout_ms * MS_US
-        self.pieces = Pieces(shared.drops)
-        self.wants = Wants(causal.gaps, pull_timeout_us, repair_timeout_us, shared.drops)
+        self.pieces = Pieces(self._drops)
+        self.wants = Wants(causal.gaps, pull_timeout_us, repair_timeout_us, self._drops)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
         self.adoption = Adoption(shared, self.wants, members)
         self.exchange = Exchange(shared, causal, members, self.wants, now)
         self._writer = PullWriter(self.pieces, settings.packet_bytes_max)
-        self._standing = shared.standing
         self._links = links
         self._causal = causal
         self._members = members
-        self._random = shared.random
-        self._out = shared.out
-        self._grace_us = settings.pull_grace_ms * MS_US
-        self._have_grace_us = settings.have_grace_ms * MS_US
-        self._credit_bytes = settings.pull_bytes_max
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
         self._ended: dict[LogId, None] = {}
@@ -92,7 +87,8 @@ class AntiEntropy:
 
     def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
         """`teller` holds this message, and there was no room for it, or a part of it is missing."""
-        self.wants.add(dot.log, dot.seq, teller, now + self._grace_us)
+        due_at = now + self._settings.pull_grace_ms * MS_US
+        self.wants.add(dot.log, dot.seq, teller, due_at)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -141,8 +137,8 @@ class AntiEntropy:
         # A few messages are live traffic that the tree did not bring. If that happens again, a
         # branch of the tree is broken.
         graft = messages <= REPAIR_MESSAGES_MAX and self._links.missed(peer, now)
-        pull = Pull(nonce, self._credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants))
-        self._send(peer, pull)
+        credit_bytes = self._settings.pull_bytes_max
+        self._send(peer, Pull(nonce, credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants)))
 
     def _pull_window(self, window: StampWindow, now: Micros) -> None:
         """Ask the window's peer for what is missing in it."""
@@ -163,7 +159,7 @@ class AntiEntropy:
 
     def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
-        due_at = now if have.pull else now + self._have_grace_us
+        due_at = now if have.pull else now + self._settings.have_grace_ms * MS_US
         for dot in have.dots:
             if not self._causal.knows(dot):
                 self.wants.add(dot.log, dot.seq, sender, due_at)

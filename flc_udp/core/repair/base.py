@@ -18,7 +18,7 @@ from flc_udp.core.effects import Adopt
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.notices import HistoryTruncated
 from flc_udp.core.repair.wants import Wants
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
 from flc_udp.model.history import BaseLog, BaseRoom
@@ -128,15 +128,14 @@ def _joined(rows: list[BaseLog]) -> list[BaseLog]:
     return list(logs.values())
 
 
-class Adoption:
+class Adoption(CoreMachine):
     """Decides when a base is taken, and of whom. Times are in µs."""
 
     def __init__(self, shared: Shared, wants: Wants, members: MemberTable) -> None:
-        self.take = BaseTake(shared.settings.pull_timeout_ms * MS_US)
+        super().__init__(shared)
+        self.take = BaseTake(self._settings.pull_timeout_ms * MS_US)
         self._wants = wants
         self._members = members
-        self._random = shared.random
-        self._out = shared.out
         self._given_up: list[LogId] = []
         """The logs for which the base is taken."""
 

@@ -18,7 +18,7 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.notices import LogForked
 from flc_udp.core.ranges import FIRST_ID, after, bounds
 from flc_udp.core.repair.wants import Wants
-from flc_udp.core.shared import Shared
+from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
@@ -50,29 +50,23 @@ DIGEST_HEAD_BYTES = 64
 """The head of a payload and a digest without its rows take at most this much."""
 
 
-class Exchange:
+class Exchange(CoreMachine):
     """The exchanges of one node. What they find goes to `wants`. Times are in µs."""
 
     def __init__(
         self, shared: Shared, causal: Causal, members: MemberTable, wants: Wants, now: Micros
     ) -> None:
-        settings = shared.settings
+        super().__init__(shared)
         self.synced: dict[NodeId, bool | None] = {}
         """{member that the last sync asked: whether its latest root was this node's own}.
 
         None: it told none yet."""
-        self._standing = shared.standing
         self._causal = causal
         self._members = members
         self._wants = wants
-        self._random = shared.random
-        self._out = shared.out
-        self._drops = shared.drops
-        self._grace_us = DIGEST_GRACES * settings.pull_grace_ms * MS_US
-        payload_bytes = settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
+        payload_bytes = self._settings.packet_bytes_max - SEAL_BYTES - DIGEST_HEAD_BYTES
         self._rows_max = payload_bytes // DIGEST_ROW_BYTES
-        self._shortest_us = settings.exchange_interval_ms * MS_US
-        self._longest_us = settings.exchange_backoff_ms * MS_US
+        self._shortest_us = self._settings.exchange_interval_ms * MS_US
         self._pause_us = self._shortest_us
         self._next_at = now
 
@@ -117,7 +111,7 @@ class Exchange:
             self._pause_us = self._shortest_us
             self._wants.found = False
         self._next_at = Micros(now + self._pause_us)
-        self._pause_us = min(2 * self._pause_us, self._longest_us)
+        self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
         self._out.send(source, *self._range(LogId(FIRST_ID), 0))
 
     # --- What differs -----------------------------------------------------------------------------
@@ -136,7 +130,7 @@ class Exchange:
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
-        due_at = now + self._grace_us
+        due_at = now + DIGEST_GRACES * self._settings.pull_grace_ms * MS_US
         for row in digest.rows:
             head = self._causal.head(row.log)
             if row.seq > head.seq:

@@ -13,7 +13,6 @@ from flc_udp.core.push.links import (
     LOSS_BYTES,
     LOSS_FOR_US,
     LOSS_MOST,
-    PRUNE_AFTER,
     PRUNE_PAUSE_US,
     PRUNE_PERIOD_MS,
     Links,
@@ -61,9 +60,9 @@ def eager(found: Links, now: int) -> list[bytes]:
     return [node for node in NODES if Address(f"10.0.0.{node[0]}", 1) in to]
 
 
-def bring(found: Links, said: Block, now: int, tellers: Iterable[bytes] = NODES) -> list[bytes]:
+def bring(found: Links, said: Block, now: int, tellers: Sequence[bytes] = NODES) -> list[bytes]:
     """Each of these tells it, the first one first. Return those that are pruned for it."""
-    found.heard(said, now)
+    found.heard(said, tellers[0], now)
     return [
         node
         for at, node in enumerate(tellers)
@@ -112,13 +111,13 @@ def test_as_many_stay_eager_as_the_loss_wants(
 
 def test_where_nothing_is_lost_one_link_stays_eager() -> None:
     """Each duplicate costs; the tree has one way to each node."""
-    assert play(links(), 100 * PRUNE_AFTER, missed_of_100=0) == 1
+    assert play(links(), 500, missed_of_100=0) == 1
 
 
 def test_where_much_is_missed_more_stay_or_come_back() -> None:
     """What is lost on one link comes on another."""
     found = links()
-    assert play(found, 100 * PRUNE_AFTER, missed_of_100=0) == 1
+    assert play(found, 500, missed_of_100=0) == 1
     assert play(found, 200, missed_of_100=25) >= 2
 
 
@@ -182,7 +181,7 @@ class Cluster:
             heappush(heap, (late, next(order), what, sender, to))
 
         heard, copies = {author}, 0
-        self.links[author].heard(said, now)
+        self.links[author].heard(said, None, now)
         push(author, None, now)
         while heap:
             at, _, what, sender, node = heappop(heap)
@@ -193,7 +192,7 @@ class Cluster:
             is_new = node not in heard
             heard.add(node)
             if is_new:
-                self.links[node].heard(said, at)
+                self.links[node].heard(said, sender, at)
             if self.links[node].brought(sender, [said.encoded], at, is_new=is_new):
                 send(at, "prune", node, sender)
             if is_new:
@@ -226,20 +225,24 @@ class TestLead:
         for now_ms, each in said:
             for node in NODES[1:]:
                 found.graft(node)
-                for _ in range(PRUNE_AFTER):
-                    found.brought(node, [], now_ms * MS_US, is_new=False)
             if pruned := bring(found, each, now_ms * MS_US):
                 assert pruned == NODES[1:]
                 moments.append(now_ms)
         return moments
 
     def test_the_first_block_of_each_period(self) -> None:
-        """Every link that brought too little goes lazy by it; by others it only counts."""
+        """Every link that did not bring it first goes lazy by it, and by no other."""
         said = [
             (now, block(1 + now // 100, WALL - WALL % 300 + now)) for now in range(0, 1_000, 100)
         ]
 
         assert self.prunes(said) == [0, 300, 600, 900]
+
+    def test_a_datagram_that_comes_twice_prunes_no_link(self) -> None:
+        """The second copy is no sign that another link is quicker."""
+        found, said = links(), block(1, WALL)
+
+        assert bring(found, said, 0, [NODES[0], *NODES[:2]]) == [NODES[1]]
 
     def test_only_the_lowest_log_that_speaks(self) -> None:
         """Once it is silent, another one leads, at the latest after two looks."""
