@@ -16,6 +16,7 @@ from typing import TypeVar
 
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
+from flc_udp.daemon.failures import Failures
 from flc_udp.daemon.notices import WriteFailed
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import Datagrams
@@ -52,6 +53,10 @@ class LoopGround:
         """Called with each fact as it is told."""
         self.after_turn: list[Callable[[], None]] = []
         """Called at the end of each turn."""
+        self.failures = Failures()
+        """What failed alone."""
+        self.broke: Callable[[BaseException], None]
+        """Called when the node's own state is broken: the daemon ends."""
         self.datagrams = Datagrams(self.received)
         self.timings = Timings()
         self._log = log
@@ -102,13 +107,24 @@ class LoopGround:
 
     def _turn(self) -> None:
         self._turn_is_due = False
-        self.node.turn()
-        self._end_turn()
+        try:
+            self.node.turn()
+        except BaseException as error:  # noqa: BLE001  # whatever it is, the state is in doubt
+            self.broke(error)
+        else:
+            self._end_turn()
 
     def _end_turn(self) -> None:
-        for look in list(self.after_turn):
-            look()
+        self._call("after a turn", self.after_turn)
         self._set_timer()
+
+    def _call(self, part: str, looks: Sequence[Callable[..., None]], *args: object) -> None:
+        """Call all of these. One that fails stops no other, and not the node."""
+        for look in tuple(looks):
+            try:
+                look(*args)
+            except Exception as error:  # noqa: BLE001  # it fails alone
+                self.failures.of_part(part, error)
 
     def _set_timer(self) -> None:
         at = self.node.wake_at
@@ -146,20 +162,21 @@ class LoopGround:
 
     def answered(self) -> None:
         """Let answers go out."""
-        for look in self.on_answered:
-            look()
+        self._call("answers", self.on_answered)
 
     def show(self, deliver: Deliver) -> None:
         """Let these messages be seen."""
         self.shown = deliver.last
-        for look in self.on_show:
-            look(deliver)
+        self._call("showing", self.on_show, deliver)
 
     def tell(self, notice: Notice) -> None:
         """Put a fact into the log, and tell whom else it concerns."""
         tell(notice)
-        for look in self.on_notice:
-            look(notice)
+        self._call("notices", self.on_notice, notice)
+
+    def failed(self, part: str, error: Exception) -> None:
+        """Count it, and put it into the log."""
+        self.failures.of_part(part, error)
 
     # --- What the writer thread does --------------------------------------------------------------
 
@@ -246,17 +263,26 @@ class LoopGround:
                 return partial(done, write(**how))
             except StoreFailed as error:
                 return None if how and error.is_busy else partial(failed, str(error))
+            except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
+                # What stands on the disk is input, whatever it is.
+                self.failures.of_part("a write", error)
+                return partial(failed, f"{type(error).__name__}: {error}")
 
-        def end(told: Callable[[], None] | None) -> None:
-            assert told is not None, "only an attempt that does not wait comes to nothing"
+        def end(tell_node: Callable[[], Callable[[], None] | None]) -> None:
             self._writes -= 1
             self._wrote.set()
-            told()
-            self._end_turn()
+            try:
+                told = tell_node()
+                assert told is not None, "only an attempt that does not wait comes to nothing"
+                told()
+            except BaseException as error:  # noqa: BLE001  # whatever it is, the state is in doubt
+                self.broke(error)
+            else:
+                self._end_turn()
 
         self._writes += 1
         if here and (told := attempt(waits=False)) is not None:
-            self._loop.call_soon(end, told)
+            self._loop.call_soon(end, lambda: told)
         else:
             written = self._loop.run_in_executor(self._writer, attempt)
-            written.add_done_callback(lambda future: end(future.result()))
+            written.add_done_callback(lambda future: end(future.result))

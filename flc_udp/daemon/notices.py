@@ -94,3 +94,23 @@ class HookFailed(Notice, level=Level.WARNING):
     reason: str
     unlogged: int
     """Failures of this hook since the last line, which were not logged."""
+
+
+class RequestFailed(Notice, level=Level.ERROR):
+    """A request of a client failed in a way that nobody expected. Everything else goes on."""
+
+    kind: str
+    error: str
+    traceback: str
+    unlogged: int = 0
+    """Failures of this kind since the last line, which were not logged."""
+
+
+class PartFailed(Notice, level=Level.ERROR):
+    """A part of the daemon failed in a way that nobody expected. Everything else goes on."""
+
+    kind: str
+    error: str
+    traceback: str
+    unlogged: int = 0
+    """Failures of this kind since the last line, which were not logged."""

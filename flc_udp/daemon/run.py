@@ -116,22 +116,23 @@ class Daemon:
         status = self._status = Status(settings, ground, directory, reader, self.keys, pages)
         operations = Operations(ground, reader, status, self.keys, self.leave)
         says = Says(ground, reader, self.name)
-        self._control = Control(operations, says, settings.post_queue_max, self._broke)
+        self._control = Control(operations, says, settings.post_queue_max)
         ground.on_show.append(self._control.show)
         ground.on_answered.append(self._control.flush_all)
         self._hooks = Hooks(settings, ground, reader, directory.path)
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
-        self._web = Web()
+        self._web = Web(ground.failures)
         self._joining: asyncio.Task[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the node has left, or with what broke it."""
         ground.after_turn.append(self._end_if_left)
+        ground.broke = self._broke
 
     async def start(self, sock: socket.socket, address: Address) -> None:
         """From here on the node can be seen by others."""
         loop, settings, ground = asyncio.get_running_loop(), self.settings, self._ground
-        loop.set_exception_handler(self._loop_broke)
+        loop.set_exception_handler(self._loop_failed)
         # The kernel counts twice the size of full datagrams, and about that of their buffers.
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         ground.buffer_bytes = buffer_bytes // 2
@@ -158,7 +159,7 @@ class Daemon:
 
             self._web.pages = pages_of(self._status, self._control, self._hooks, self._web)
             await self._web.serve(self.watched.sock)
-        self._hooks.start(settings.hook_processes, self._broke)
+        self._hooks.start(settings.hook_processes, ground.failures)
         self._supervisor.ready()
         tell(
             notices.NodeStarted(
@@ -219,8 +220,8 @@ class Daemon:
         self._joining = asyncio.create_task(self._keep_joining())
 
     async def _keep_joining(self) -> None:
-        live, seeds = self._live_addresses, self.settings.join
-        await asyncio.gather(*(keep_joining(seed, self._join, live) for seed in seeds))
+        live, seeds, failures = self._live_addresses, self.settings.join, self._ground.failures
+        await asyncio.gather(*(keep_joining(seed, self._join, live, failures) for seed in seeds))
 
     def _live_addresses(self) -> set[Address]:
         return {row.address for row in self._ground.node.live_rows()}
@@ -254,15 +255,16 @@ class Daemon:
         if not self.ended.done():
             self.ended.set_result(None)
 
-    def _loop_broke(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
+    def _loop_failed(self, _loop: asyncio.AbstractEventLoop, context: dict[str, object]) -> None:
         error = context.get("exception")
         # uvloop tells of what a protocol raised without a message.
         message = str(context.get("message", "the event loop met an error"))
-        self._broke(error if isinstance(error, BaseException) else None, message)
+        failed = error if isinstance(error, BaseException) else RuntimeError(message)
+        self._ground.failures.of_part("the event loop", failed)
 
-    def _broke(self, error: BaseException | None, message: str = "") -> None:
+    def _broke(self, error: BaseException) -> None:
         if not self.ended.done():
-            self.ended.set_exception(error or RuntimeError(message))
+            self.ended.set_exception(error)
 
 
 @contextmanager

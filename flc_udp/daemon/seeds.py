@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Callable, Collection
 from random import SystemRandom
 
+from flc_udp.daemon.failures import Failures
 from flc_udp.daemon.notices import SeedUnresolved
 from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import resolve
@@ -26,7 +27,10 @@ JITTER = 0.25
 
 
 async def keep_joining(
-    seed: str, join: Callable[[list[Address]], None], live: Callable[[], Collection[Address]]
+    seed: str,
+    join: Callable[[list[Address]], None],
+    live: Callable[[], Collection[Address]],
+    failures: Failures,
 ) -> None:
     """Join the addresses of `seed`, until cancelled. `live` tells where members are now."""
     known: set[Address] = set()
@@ -34,7 +38,7 @@ async def keep_joining(
     while True:
         is_silent = known.isdisjoint(live())
         if is_silent:
-            found = await _look_up(seed)
+            found = await _look_up(seed, failures)
             join([address for address in found if address not in known])
             known.update(found)
         wait = pause if is_silent else RETRY_MAX_S
@@ -42,9 +46,11 @@ async def keep_joining(
         await asyncio.sleep(wait * SystemRandom().uniform(1 - JITTER, 1))
 
 
-async def _look_up(seed: str) -> list[Address]:
+async def _look_up(seed: str, failures: Failures) -> list[Address]:
     try:
         return await resolve(seed)
     except FlcError as error:
         tell(SeedUnresolved(seed, str(error)))
-        return []
+    except Exception as error:  # noqa: BLE001  # a library that fails once may work the next time
+        failures.of_part("a look-up", error)
+    return []

@@ -18,6 +18,7 @@ class Drop(StrEnum):
 
     # The envelope of a datagram.
     INBOX_FULL = "inbox full"
+    DATAGRAM_FAILED = "datagram failed"
     DATAGRAM_SIZE = "datagram size"
     WIRE_VERSION_UNKNOWN = "wire version unknown"
     KEY_UNKNOWN = "key or cluster unknown"

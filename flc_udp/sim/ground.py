@@ -220,6 +220,10 @@ class HeapGround:
 
     # --- Small writes, which take a moment --------------------------------------------------------
 
+    def failed(self, part: str, error: Exception) -> None:
+        """Nothing fails in the simulator that nobody expected."""
+        raise Violation(f"{self.name}: {part} failed: {error!r}") from error
+
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
         self._later(self._heap.now + MS_US, self.log.save_self, node, incarnation)

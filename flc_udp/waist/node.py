@@ -168,7 +168,13 @@ class Node:
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
         for packets, sender, source in self._inbox.take():
-            self._replica.receive(packets, sender, source, wall, now)
+            try:
+                self._replica.receive(packets, sender, source, wall, now)
+            except AssertionError:
+                raise  # This node's own state is broken.
+            except Exception as error:  # noqa: BLE001  # a datagram fails alone
+                self._drops[Drop.DATAGRAM_FAILED] += 1
+                self._ground.failed("a datagram", error)
         self._note_reading(is_late=is_late, is_news=is_news)
         if self._posts.waiting and self._adopt is None:
             self._take_posts(wall, now)

@@ -219,3 +219,6 @@ class Ground(Protocol):
 
     def tell(self, notice: Notice) -> None:
         """Tell people a fact."""
+
+    def failed(self, part: str, error: Exception) -> None:
+        """Something failed alone that nobody expected to fail."""

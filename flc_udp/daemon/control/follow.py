@@ -95,6 +95,9 @@ class Outlet(Protocol):
     def is_full(self) -> bool:
         """Whether the reader at the other end does not keep up, or has gone."""
 
+    def failed(self, follow: "Follow", error: Exception) -> None:
+        """This follow came to something that nobody expected: it is over."""
+
     def write(self, line: bytes) -> None:
         """Send one line or more, together with others, at the next flush."""
 
@@ -136,6 +139,8 @@ class Follow:
         except StoreFailed:
             self.is_pumping = True
             loop.call_later(READ_AGAIN_S, self._pump_again)
+        except Exception as error:  # noqa: BLE001  # a follow fails alone
+            self.outlet.failed(self, error)
         self.outlet.flush_soon()
 
     def _pump_again(self) -> None:
@@ -158,6 +163,12 @@ class Follow:
 
     def show(self, new: NewLines) -> None:
         """Take what was just shown. A follower that is behind reads on from the log."""
+        try:
+            self._show(new)
+        except Exception as error:  # noqa: BLE001  # a follow fails alone
+            self.outlet.failed(self, error)
+
+    def _show(self, new: NewLines) -> None:
         if self.position < new.first - 1 or new.last < new.first or self.outlet.is_full:
             self.pump()
             return

@@ -80,7 +80,14 @@ class Say(Post):
 
     def done(self) -> None:
         """Its messages are durable or refused."""
-        self.says.done(self)
+        try:
+            self.says.done(self)
+        except Exception as error:  # noqa: BLE001  # a request fails alone
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """Something that nobody expected happened on the way to its answer."""
+        self.finish({"ok": False, **told(self.says.failed("say", error))})
 
     def spans(self) -> list[Span]:
         """All its durable messages."""
@@ -109,6 +116,7 @@ class Says:
     def __init__(self, ground: LoopGround, reader: Reader, name: str) -> None:
         self.name = name
         """Who speaks where a request does not say."""
+        self.failed = ground.failures.of_request
         self._ground = ground
         self._reader = reader
         self._numbered: dict[str, Numbered] = defaultdict(Numbered)
@@ -232,12 +240,18 @@ class Says:
         self._ground.turn_soon()
 
     def _end_wait(self, say: Say, ended: WaitEnded) -> None:
+        try:
+            self._answer(say, self._holders(say, ended))
+        except Exception as error:  # noqa: BLE001  # a request fails alone
+            say.fail(error)
+
+    def _holders(self, say: Say, ended: WaitEnded) -> Record:
         more: Record = {"held_by": self._titles(ended.held_by)}
         if say.wait == "all" or ended.is_short:
             more["missing"] = self._titles(ended.missing)
         if ended.is_short:
             more["timeout"] = True
-        self._answer(say, more)
+        return more
 
     def _titles(self, nodes: Sequence[NodeId]) -> list[str]:
         found = [(node, self._ground.node.member(node)) for node in nodes]

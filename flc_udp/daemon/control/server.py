@@ -12,7 +12,7 @@ until it does. So what a connection costs is bounded, however it behaves.
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -95,18 +95,28 @@ class ControlConnection(asyncio.Protocol):
         """The other end reads again. Followers that fell behind meanwhile read on."""
         self._has_room.set()
         self._read_or_not()
-        for follow in self.follows:
+        for follow in tuple(self.follows):
             follow.pump()
+
+    def failed(self, follow: Follow, error: Exception) -> None:
+        """A follow came to something that nobody expected: it ends, and its reader is told."""
+        if follow in self.follows:
+            self.follows.remove(follow)
+        self._refuse(self._host.failed("follow", error), follow.tag)
 
     def data_received(self, data: bytes) -> None:
         """Any number of lines and parts of lines came."""
         *lines, rest = data.split(b"\n")
         for line in lines:
             self._gather(line)
-            self._line(b"".join(self._partial), self._partial_bytes)
-            self._partial, self._partial_bytes = [], 0
+            self._end_line()
         self._gather(rest)
         self.settle()
+
+    def _end_line(self) -> None:
+        line, size = b"".join(self._partial), self._partial_bytes
+        self._partial, self._partial_bytes = [], 0
+        self._line(line, size)
 
     def _gather(self, part: bytes) -> None:
         """Take a part of a line. A line that is too long is refused when its end has come."""
@@ -118,13 +128,20 @@ class ControlConnection(asyncio.Protocol):
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
-        self._is_ending = not self.follows
-        self._end_if_done()
-        return self._is_ending
+        if self._partial_bytes:
+            self._end_line()  # The last line needs no newline.
+        self._is_ending = True
+        self.follows.clear()
+        self.settle()
+        return not self._transport.is_closing()
 
     def _end_if_done(self) -> None:
         if self._is_ending and not (self._says or self._tasks):
             self.close()
+
+    def abort(self) -> None:
+        """End the connection at once."""
+        self._transport.abort()
 
     def close(self) -> None:
         """Write what has gathered, and end the connection."""
@@ -134,13 +151,13 @@ class ControlConnection(asyncio.Protocol):
     # --- Requests ---------------------------------------------------------------------------------
 
     def _line(self, line: bytes, size: int) -> None:
-        tag = b""
+        tag, op = b"", "a line"
         try:
             request = parse(line, size)
-            tag = tag_of(request)
+            tag, op = tag_of(request), str(request.get("op"))
             self._do(request, tag)
-        except (FlcError, StoreFailed) as error:
-            self._refuse(error, tag)
+        except Exception as error:  # noqa: BLE001  # a request fails alone
+            self._refuse(self._host.failed(op, error), tag)
 
     def _do(self, request: Record, tag: bytes) -> None:
         op, operations = request.get("op"), self._host.operations
@@ -152,7 +169,7 @@ class ControlConnection(asyncio.Protocol):
             case str() if op in operations.answers:
                 self._answer({"ok": True, **operations.answers[op](request)}, tag)
             case str() if op in operations.lists:
-                self._start_list(operations.lists[op](request), tag)
+                self._start_list(op, operations.lists[op](request), tag)
             case _:
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
@@ -161,8 +178,8 @@ class ControlConnection(asyncio.Protocol):
         say: Say | RefusedSay
         try:
             say = self._host.says.begin(self, request, tag)
-        except (FlcError, StoreFailed) as error:
-            say = RefusedSay(tagged({"ok": False, **told(error)}, tag))
+        except Exception as error:  # noqa: BLE001  # a request fails alone
+            say = RefusedSay(tagged({"ok": False, **told(self._host.failed("say", error))}, tag))
         self._says.append(say)
         self._unanswered += len(say.requested)
 
@@ -203,34 +220,32 @@ class ControlConnection(asyncio.Protocol):
 
     def show(self, new: NewLines) -> None:
         """Show new messages to the follows that have seen all before. The others read on."""
-        for follow in self.follows:
+        for follow in tuple(self.follows):
             follow.show(new)
         if self._output:
             self._host.flush_soon(self)
 
     # --- Lists ------------------------------------------------------------------------------------
 
-    def _start_list(self, items: AsyncIterator[Record], tag: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._list(items, tag))
+    def _start_list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
+        task = asyncio.get_running_loop().create_task(self._list(op, items, tag))
         self._tasks[task] = None
         task.add_done_callback(self._list_ended)
 
-    async def _list(self, items: AsyncIterator[Record], tag: bytes) -> None:
+    async def _list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
         async with self._lists:
             await self._has_room.wait()
             try:
                 async for item in items:
                     self._answer({"ok": True, **item} if "end" in item else {"item": item}, tag)
                     await self._has_room.wait()
-            except (FlcError, StoreFailed) as error:
-                self._refuse(error, tag)
+            except Exception as error:  # noqa: BLE001  # a request fails alone
+                self._refuse(self._host.failed(op, error), tag)
             self.flush()
 
     def _list_ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
         self._end_if_done()
-        if not task.cancelled() and task.exception() is not None:
-            self._host.broke(task.exception())
 
     # --- Output -----------------------------------------------------------------------------------
 
@@ -286,11 +301,10 @@ class Control:
     says: Says
     says_max: int
     """How many messages of all clients may wait for their commit before clients are slowed."""
-    broke: Callable[[BaseException | None], None]
-    """Something happened that must not happen: the daemon ends."""
 
     def __post_init__(self) -> None:
         """Nobody is here yet."""
+        self.failed = self.operations.ground.failures.of_request
         self.turned_away = TurnedAway()
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}
@@ -347,7 +361,7 @@ class Control:
     def show(self, deliver: Deliver) -> None:
         """Show new messages to all who follow. Without any, followers read on from the log."""
         new = NewLines(deliver)
-        for connection in self._connections:
+        for connection in tuple(self._connections):
             connection.show(new)
 
     def admit(self, connection: ControlConnection, transport: asyncio.Transport) -> None:
@@ -372,4 +386,8 @@ class Control:
         """Write what all connections have gathered."""
         connections, self._to_flush = self._to_flush, {}
         for connection in connections:
-            connection.settle()
+            try:
+                connection.settle()
+            except Exception as error:  # noqa: BLE001  # a client fails alone
+                self.operations.ground.failures.of_part("a client", error)
+                connection.abort()

@@ -30,12 +30,12 @@ import asyncio
 import os
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.notices import MemberChanged
+from flc_udp.daemon.failures import Failures
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.environment import Run
 from flc_udp.daemon.hooks.news import ChangedMembers, NewMessages
@@ -87,17 +87,10 @@ class Hook:
         self._quiet_until_s = 0.0
         self._unlogged = 0
 
-    def start(self, workers: int, broke: Callable[[BaseException | None], None]) -> None:
+    def start(self, workers: int, failures: Failures) -> None:
         """Start the workers; at most this many commands run at a time."""
-
-        def ended(worker: asyncio.Task[None]) -> None:
-            if not worker.cancelled() and worker.exception() is not None:
-                broke(worker.exception())
-
-        for _ in range(workers):
-            worker = asyncio.create_task(self._work())
-            worker.add_done_callback(ended)
-            self._workers.append(worker)
+        work = (self._keep_working(failures) for _ in range(workers))
+        self._workers = list(map(asyncio.create_task, work))
 
     def follow(self, command: str, timeout_s: float) -> None:
         """Run this command from now on. An empty command runs nothing."""
@@ -136,6 +129,14 @@ class Hook:
         self._is_finishing = True
         self._has_news.set()
         return self._workers
+
+    async def _keep_working(self, failures: Failures) -> None:
+        while not self._is_finishing:
+            try:
+                await self._work()
+            except Exception as error:  # noqa: BLE001  # a run fails alone
+                failures.of_part("a hook", error)
+                await asyncio.sleep(READ_AGAIN_S)
 
     async def _work(self) -> None:
         while not self._is_finishing:
@@ -195,10 +196,10 @@ class Hooks:
         ground.on_notice.append(self._told)
         ground.on_show.append(self._shown)
 
-    def start(self, processes: int, broke: Callable[[BaseException | None], None]) -> None:
+    def start(self, processes: int, failures: Failures) -> None:
         """Run the commands for everything that has become news since this object was made."""
-        self._on_message.start(processes, broke)
-        self._on_member.start(1, broke)
+        self._on_message.start(processes, failures)
+        self._on_member.start(1, failures)
 
     def reload(self, settings: Settings) -> None:
         """Use the commands of these settings, from the next run on."""

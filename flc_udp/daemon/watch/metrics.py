@@ -151,6 +151,8 @@ class NodeCollector(Collector):
             yield _counter(name, what, ground.node.counts[counted])
         what = "Clients that were refused because there were too many."
         yield _counter("control_connections_turned_away", what, turned_away)
+        what = "What failed alone, and nobody expected it to: `flc status --json` tells the kinds."
+        yield _counter("failures", what, ground.failures.counts.total())
         what = "Connections to these pages that made room for newer ones."
         yield _counter("web_connections_pushed_out", what, self.web.pushed_out)
         what = "Messages from the future, counted as of age 0. Their clock is ahead."

@@ -86,6 +86,7 @@ class Status:
             "queues": node.queued(),
             **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
+            "failures": dict(self.ground.failures.counts),
             "disk": self._disk(),
             "counts": plain(node.counts),
         }

@@ -16,6 +16,7 @@ from typing import NamedTuple, cast
 
 import h11
 
+from flc_udp.daemon.failures import Failures
 from flc_udp.daemon.udp import TCP_BACKLOG
 
 DEADLINE_S = 5.0
@@ -124,7 +125,8 @@ class _Exchange(asyncio.Protocol):
 class Web:
     """The server: its pages by path, and its connections."""
 
-    def __init__(self) -> None:
+    def __init__(self, failures: Failures) -> None:
+        self._failures = failures
         self.pages: Pages = {}
         """How each page is made, by its path."""
         self._exchanges: dict[_Exchange, None] = {}
@@ -152,7 +154,11 @@ class Web:
         if make is None:
             known = ", ".join(self.pages)
             return Page(HTTPStatus.NOT_FOUND, f"no such page; there are {known}\n")
-        return make()
+        try:
+            return make()
+        except Exception as error:  # noqa: BLE001  # a page fails alone
+            self._failures.of_part("a page", error)
+            return Page(HTTPStatus.INTERNAL_SERVER_ERROR, f"{path} failed; see the node's log\n")
 
     def admit(self, exchange: _Exchange) -> None:
         """Count a new connection. If there are too many, end the oldest."""

@@ -30,7 +30,7 @@ from tests.model.stories import Story
 
 COUNTERS = """
 bases_taken blocks_committed blocks_healed blocks_replayed commits control_connections_turned_away
-datagrams_received datagrams_sent drops failed_commits hook_passed_over hook_runs
+datagrams_received datagrams_sent drops failed_commits failures hook_passed_over hook_runs
 local_health_changes message_age_negative messages_committed messages_pruned receive_buffer_drops
 received_bytes sent_bytes stalls web_connections_pushed_out
 """
@@ -39,7 +39,8 @@ build_info catching_up control_connections control_connections_blocked control_c
 control_unread_bytes data_readable database_bytes database_used_bytes disk_free_bytes
 floor_timestamp_seconds follower_lag_messages_max followers followers_lagging healthy
 blocks_rotten holdback_bytes hooks_running hooks_waiting keys leaving
-local_health_score local_health_score_max log_writable logs members messages messages_kept once_clients peer_behind_seconds_max
+local_health_score local_health_score_max log_writable logs members messages messages_kept
+once_clients peer_behind_seconds_max
 peer_lag_messages_max peers_behind peers_catching_up peers_lagging peers_roots_differ pieces_bytes
 push_in_flight_bytes push_windows_full queue_length receive_buffer_size_bytes
 receive_buffer_used_bytes rooms uptime_seconds web_connections
