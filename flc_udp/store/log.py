@@ -57,10 +57,15 @@ class Log(Queries):
         files = DatabaseFiles(Path(path))
         try:
             return cls(open_writer(files), files)
-        except (sqlite3.Error, OSError) as error:
+        except (sqlite3.OperationalError, OSError) as error:
             raise FlcError(
                 f"{path} cannot be opened: {error}",
                 "check free space, and that the directory belongs to the user that runs flc",
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise FlcError(
+                f"{path} is damaged: {error}",
+                f"`flc fsck --data {files.path.parent}` tells what is wrong with it",
             ) from error
 
     @classmethod

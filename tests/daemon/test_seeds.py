@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from flc_udp.daemon import seeds
+from flc_udp.daemon.failures import Failures
 from flc_udp.model.address import Address
 from flc_udp.model.errors import FlcError
 from tests.daemon.process import until
@@ -36,8 +37,12 @@ class Joining:
         self.joined: list[Address] = []
         self.live: set[Address] = set()
         self.resolver = resolver
+        failures = Failures()
         self._task = asyncio.gather(
-            *(seeds.keep_joining(name, self.joined.extend, lambda: self.live) for name in names)
+            *(
+                seeds.keep_joining(name, self.joined.extend, lambda: self.live, failures)
+                for name in names
+            )
         )
 
     async def asked_more(self, times: int) -> None:

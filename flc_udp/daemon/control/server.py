@@ -304,7 +304,9 @@ class Control:
 
     def __post_init__(self) -> None:
         """Nobody is here yet."""
-        self.failed = self.operations.ground.failures.of_request
+        ground = self.operations.ground
+        self.failed = ground.failures.of_request
+        self._part_failed = ground.failures.of_part
         self.turned_away = TurnedAway()
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}
@@ -389,5 +391,5 @@ class Control:
             try:
                 connection.settle()
             except Exception as error:  # noqa: BLE001  # a client fails alone
-                self.operations.ground.failures.of_part("a client", error)
+                self._part_failed("a client", error)
                 connection.abort()

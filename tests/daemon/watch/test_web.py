@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 import pytest
 
+from flc_udp.daemon.failures import Failures
 from flc_udp.daemon.udp import bind
 from flc_udp.daemon.watch import web
 from flc_udp.daemon.watch.web import Page, Web
@@ -53,7 +54,7 @@ async def rest_of(reader: asyncio.StreamReader) -> bytes:
 async def served() -> AsyncIterator[tuple[Web, Address]]:
     """A server of a small page and a large one."""
     door = await bind("127.0.0.1:0", socket.SOCK_STREAM)
-    server = Web()
+    server = Web(Failures())
     server.pages = {
         "/small": lambda: Page(HTTPStatus.OK, "small\n"),
         "/odd": lambda: Page(HTTPStatus.OK, "caf\udce9\n"),
