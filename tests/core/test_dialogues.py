@@ -21,6 +21,7 @@ from flc_udp.wire.packets import (
     Join,
     Leave,
     Members,
+    Packet,
     Piece,
     Ping,
     Pull,
@@ -1123,6 +1124,79 @@ def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
     ann.hear(talk["bob"], Join(row))
 
     assert [talk["bob"].address] == [member.row.address for member in ann.facts.others]
+
+
+def wildcard_row(talk: Talk, incarnation: int = 5) -> MemberRow:
+    """Bob's row, as long as bob does not know where others see it."""
+    wildcard = Address("0.0.0.0", 7352)  # noqa: S104  # nothing is bound
+    return MemberRow(talk["bob"].id, incarnation, State.ALIVE, wildcard, "bob", 1)
+
+
+@pytest.mark.parametrize("packet", [Members, Update])
+def test_whoever_joins_a_node_behind_a_wildcard_sees_where_it_is(packet: type[Packet]) -> None:
+    """Its own row, in whatever it sends, is taken with the address it is sent from."""
+    talk = Talk("ann", "bob")
+    ann = talk["ann"]
+    ann.hear(talk["bob"], packet((wildcard_row(talk),)))
+
+    assert [talk["bob"].address] == [member.row.address for member in ann.facts.others]
+
+
+def test_nobody_else_is_seen_where_its_row_comes_from() -> None:
+    """A row without an address that another node tells says nothing."""
+    talk = Talk("ann", "bob", "cyd")
+    ann = talk["ann"]
+    ann.hear(talk["cyd"], Update((wildcard_row(talk),)))
+
+    assert ann.facts.others == ()
+
+
+def test_a_node_that_is_seen_elsewhere_now_is_told_so() -> None:
+    """It asks by a join without an address, and stays where it is until it says otherwise itself."""
+    talk = Talk("ann", "bob")
+    ann, bob = talk["ann"], talk["bob"]
+    held = wildcard_row(talk)._replace(address=Address("192.0.2.7", 9))
+    ann.hear(bob, Members((held,)))
+    ann.end_turn()
+    ann.hear(bob, Join(wildcard_row(talk)))
+    told = [p for e in ann.end_turn() for p in getattr(e, "packets", ()) if isinstance(p, Members)]
+
+    assert [member.row.address for member in ann.facts.others] == [held.address]
+    seen = wildcard_row(talk)._replace(address=bob.address)
+    assert [row for packet in told for row in packet.rows if row.id == bob.id] == [held, seen]
+
+
+def test_a_node_behind_a_wildcard_follows_what_its_peers_see() -> None:
+    """Suspected, it asks where it is seen, and says so; a claim of the past moves it nowhere."""
+    talk = Talk("ann", "bob")
+    ann, bob = talk["ann"], talk["bob"]
+    bob.address = wildcard_row(talk).address
+    bob.start()
+    bob.hear(ann, Members((ann.me, bob.me._replace(address=Address("192.0.2.7", 9)))))
+    bob.end_turn()
+    assert str(bob.me.address) == "192.0.2.7:9"
+
+    suspect = bob.me._replace(state=State.SUSPECT, accuser=ann.id)
+    bob.hear(ann, Update((suspect,)))
+    asked = [p for e in bob.end_turn() for p in getattr(e, "packets", ()) if isinstance(p, Join)]
+    assert [join.row.address.is_wildcard for join in asked] == [True]
+
+    moved = Address("198.51.100.3", 7)
+    before = bob.me
+    bob.hear(ann, Members((before._replace(incarnation=before.incarnation - 1, address=moved),)))
+    assert bob.me == before
+    bob.hear(ann, Members((before._replace(address=moved),)))
+    assert (bob.me.address, bob.me.incarnation) == (moved, before.incarnation + 1)
+
+
+def test_a_node_that_is_alone_is_well_again_after_a_stall() -> None:
+    """Nobody answers it, and nobody doubts it: its rounds in time are enough."""
+    talk = Talk("ann")
+    ann = talk["ann"]
+    ann.replica.stalled(30_000_000, talk.now)
+    assert ann.facts.health.score > 0
+    talk.run(60_000)
+    assert ann.facts.health.score == 0
 
 
 def test_the_same_seed_gives_the_same_dialogue() -> None:

@@ -40,6 +40,9 @@ class Claims(CoreMachine):
         self._rejoin = rejoin
         self._me = members.me
         self._started = self._me.row.incarnation
+        self.bound = self._me.row.address
+        """The address that this node was born with. A wildcard: it is told by others where it is.
+        """
 
     def doubted(self, row: MemberRow, sender: NodeId, now: Micros) -> MemberRow:
         """Take a member that another node calls dead for a suspect first, with time to refute.
@@ -97,7 +100,10 @@ class Claims(CoreMachine):
             self._meet_clone(row, now)
             if row.id != self._me.row.id:
                 return
-        seen_at = row.address if me.address.is_wildcard else me.address
+        seen_at = me.address
+        is_newest = row.state is State.ALIVE and row.incarnation >= me.incarnation
+        if me.address.is_wildcard or (self.bound.is_wildcard and is_newest):
+            seen_at = row.address
         # Any difference counts, not only the state: with a restored disk a run may begin at the
         # incarnation of a run that was lost with the disk.
         contested = row.incarnation >= me.incarnation and row != me

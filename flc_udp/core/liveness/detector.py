@@ -65,9 +65,13 @@ class Detector(CoreMachine):
         for nonce in [nonce for nonce, errand in self._errands.items() if errand.nack_at <= now]:
             errand = self._errands.pop(nonce)
             self._out.send(errand.asker, Nack(errand.asker_nonce))
-        target = self.probes.take_turn(self._members.live_by_id(), self.health.multiplier, now)
+        live, is_due = self._members.live_by_id(), self.probes.is_due(now)
+        target = self.probes.take_turn(live, self.health.multiplier, now)
         if target is not None:
             self.probe(target, now)
+        elif is_due and self.health.score:
+            # A round in time is all that a node can show for itself when there is nobody to hear.
+            self.health.note(Change.ALONE, now)
         return failed
 
     def probe(self, node: NodeId, now: Micros) -> None:

@@ -8,7 +8,6 @@ others hear this node in time lowers the score again.
 Rules. Nobody is blamed for the time in which this node was not running: `Membership.stalled` moves
 every deadline by it. The score is bounded, and each change of it has a name, so that `flc status`
 can say why it is what it is.
-
 """
 
 from collections import Counter
@@ -20,10 +19,12 @@ from flc_udp.model.units import Micros
 class Change(StrEnum):
     """What moves the score by one. The values are labels of a metric and never change.
 
-    Only an answer to a probe is in favour of this node.
+    An answer to a probe is in favour of this node, or a round in time where there is nobody else.
     """
 
     PROBE_ANSWERED = "probe answered"
+    ALONE = "alone"
+    """A round was due in time, and there is no live member to probe."""
     PROBE_FAILED = "probe failed"
     NACK_MISSING = "nack missing"
     """A relay should have heard this node and answered it, and did not."""
@@ -51,5 +52,5 @@ class Health:
         """Take one piece of evidence into account."""
         self.counts[change] += 1
         self.last[change] = now
-        points = -1 if change is Change.PROBE_ANSWERED else +1
+        points = -1 if change in (Change.PROBE_ANSWERED, Change.ALONE) else +1
         self.score = min(max(self.score + points, 0), self.score_max)

@@ -215,17 +215,22 @@ class Membership(CoreMachine):
 
     def _receive_join(self, join: wire.Join, sender: NodeId, source: Address, now: Micros) -> None:
         """A newcomer came. Tell it this node's row and roots, and what others believe of it."""
-        row = join.row
-        if row.id != sender or sender == self._me.row.id:
+        if join.row.id != sender or sender == self._me.row.id:
             return
-        if row.address.is_wildcard:
-            row = row._replace(address=source)
-        self.claims.hear(row, now)
+        row = _placed(join.row, sender, source)
+        held = self.members.get(row.id)
+        if row is join.row or held is None or held.row.incarnation != row.incarnation:
+            self.claims.hear(row, now)
         self._rejoin.answered(source)
         held = self.members.get(row.id)
-        rows = (self._me.row,) if held is None or held.row == join.row else (self._me.row, held.row)
+        rows = [self._me.row]
+        if held is not None and held.row != join.row:
+            rows.append(held.row)
+        if row is not join.row:
+            rows.append(row)  # It asks where it is seen.
         answer = self.detector.ack(JOINED, 0)
-        self._out.send(source, wire.Members(rows), answer, *self._ghosts((row,)))
+        known = tuple(dict.fromkeys(rows))
+        self._out.send(source, wire.Members(known), answer, *self._ghosts((row,)))
 
     def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
@@ -250,6 +255,7 @@ class Membership(CoreMachine):
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         self._rejoin.answered(source)
         before, claims = self._me.row, self.claims
+        rows = tuple(_placed(row, sender, source) for row in rows)
         believed = sum(
             claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
         )
@@ -257,6 +263,9 @@ class Membership(CoreMachine):
         # nothing but this answer would tell it.
         refuted = () if self._me.row is before else (wire.Update((self._me.row,)),)
         self._out.send(source, *refuted, *self._ghosts(rows))
+        if refuted and claims.bound.is_wildcard and self._me.row.address == before.address:
+            # Perhaps others do not reach it because it is seen at another address now.
+            self._out.send(source, wire.Join(self._me.row._replace(address=claims.bound)))
         return believed
 
     def receive_own(self, packets: Iterable[Packet], source: Address, now: Micros) -> None:
@@ -285,3 +294,10 @@ class Membership(CoreMachine):
             accusations = tuple(row for row in rows if row.state is not State.ALIVE)
             believed = (wire.Update(accusations),) if accusations else ()
             self._out.send(address, wire.Join(self._me.row), *believed)
+
+
+def _placed(row: MemberRow, sender: NodeId, source: Address) -> MemberRow:
+    """A row, with the address that its own node is seen at where it does not know its address."""
+    if row.id == sender and row.address.is_wildcard:
+        return row._replace(address=source)
+    return row

@@ -79,11 +79,15 @@ class Probes:
         """When a round is to start, or a stage ends."""
         return min([self._next_at, *(r.deadline for r in self._rounds.values())])
 
+    def is_due(self, now: Micros) -> bool:
+        """Whether it is time for the next round."""
+        return now >= self._next_at
+
     def take_turn(
         self, targets: Mapping[NodeId, object], multiplier: int, now: Micros
     ) -> NodeId | None:
         """The member whose turn it is. None: no round is due, or there is no member."""
-        if now < self._next_at:
+        if not self.is_due(now):
             return None
         interval_us = self._interval_us * multiplier
         self._next_at = max(self._next_at + interval_us, now + interval_us // 2)

@@ -8,6 +8,7 @@ SCORE_MAX = 8
 
 POINTS = {
     Change.PROBE_ANSWERED: -1,
+    Change.ALONE: -1,
     Change.PROBE_FAILED: +1,
     Change.NACK_MISSING: +1,
     Change.ACCUSED: +1,
