@@ -10,6 +10,7 @@ loop took eight times as long as without it.
 """
 
 import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from typing import Any
@@ -102,10 +103,22 @@ class Queries:
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.connection = connection
+        self.failure: tuple[str, float] | None = None
+        """Why the last read that failed did so, and when by the monotonic clock, in s."""
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise StoreFailed for whatever SQLite reports in the block, and note it."""
+        try:
+            with failing("read"):
+                yield
+        except StoreFailed as error:
+            self.failure = (str(error), time.monotonic())
+            raise
 
     def rows(self, sql: str, values: Values = ()) -> list[Any]:
         """All rows of the answer."""
-        with failing("read"):
+        with self.reading():
             return self.connection.execute(sql, values).fetchall()
 
     def value(self, sql: str, values: Values = ()) -> Any:  # noqa: ANN401  # as SQLite answers
@@ -116,7 +129,7 @@ class Queries:
     def page(self, sql: str, values: Values) -> list[Any]:
         """The first rows, up to `PAGE_BYTES` of encoded blocks in their second column."""
         page, size_bytes = [], 0
-        with failing("read"), closing(self.connection.execute(sql, values)) as cursor:
+        with self.reading(), closing(self.connection.execute(sql, values)) as cursor:
             for row in cursor:
                 page.append(row)
                 size_bytes += len(row[1])

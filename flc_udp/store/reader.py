@@ -205,7 +205,7 @@ class Reader(Queries):
 
         A row begins with the number of its messages. None: there are fewer messages.
         """
-        with failing("read"), closing(self.connection.execute(sql, values)) as cursor:
+        with self.reading(), closing(self.connection.execute(sql, values)) as cursor:
             for row in cursor:
                 n -= row[0]
                 if n <= 0:
@@ -284,7 +284,7 @@ class Reader(Queries):
 
     def used_bytes(self) -> int:
         """The size of the database without its free pages."""
-        with failing("read"):
+        with self.reading():
             return used_bytes(self.connection)
 
     # --- What is left of pruned messages ----------------------------------------------------------
@@ -299,7 +299,7 @@ class Reader(Queries):
 
     def base(self, after: LogId, rooms_max: int) -> list[BaseLog]:
         """The base's logs above `after`, by id: of about `rooms_max` rooms, but whole logs."""
-        with failing("read"):
+        with self.reading():
             return read_base(self.connection, after, rooms_max)
 
     def base_heads(self, logs: Sequence[LogId]) -> dict[LogId, int]:

@@ -1152,7 +1152,7 @@ def test_nobody_else_is_seen_where_its_row_comes_from() -> None:
 
 
 def test_a_node_that_is_seen_elsewhere_now_is_told_so() -> None:
-    """It asks by a join without an address, and stays where it is until it says otherwise itself."""
+    """It asks by a join without an address, and stays known at the old one until it says more."""
     talk = Talk("ann", "bob")
     ann, bob = talk["ann"], talk["bob"]
     held = wildcard_row(talk)._replace(address=Address("192.0.2.7", 9))

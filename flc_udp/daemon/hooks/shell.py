@@ -3,20 +3,32 @@
 Rules. A process is started in a thread, because starting one may take long. Its end is seen by a
 file descriptor that the loop watches (pidfd_open(2)). Until the process is reaped here, no other
 process can have its number, so a kill meets the right group. Its standard input is a file in
-memory, so a command that does not read it holds nobody up.
+memory, so a command that does not read it holds nobody up. Of what it writes, the beginning goes to
+the node's standard error, and the rest is only counted.
 """
 
 import asyncio
 import os
 import signal
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
 STDERR = 2
+
+OUTPUT_BYTES = 65_536
+"""So much of what one command writes goes to the node's standard error."""
+
+READ_BYTES, READ_PAUSE_S = 65_536, 0.01
+"""Beyond that so much is read and dropped at a time, and then nothing for this time: a command that
+writes without end costs little, and one that writes a few megabytes is not held up."""
+
+OUTPUTS_MAX = 64
+"""Processes that a command left behind may still write. So many outputs are read at a time; the
+oldest ends when there are more."""
 
 
 class How(StrEnum):
@@ -35,12 +47,60 @@ class Ended(NamedTuple):
     reason: str = ""
 
 
+class Output:
+    """What one command writes, with all that it started, until the last of them has closed it."""
+
+    def __init__(self, fd: int, ended: Callable[["Output"], None]) -> None:
+        self._fd = fd
+        self._loop = asyncio.get_running_loop()
+        self._ended = ended
+        self._passed = self._dropped = 0
+        os.set_blocking(fd, False)
+        self._loop.add_reader(fd, self._read)
+
+    def _read(self) -> None:
+        try:
+            data = os.read(self._fd, READ_BYTES)
+        except BlockingIOError:
+            return
+        if not data:
+            self.close()
+            return
+        self._take(data)
+        if self._dropped:
+            self._loop.remove_reader(self._fd)
+            self._loop.call_later(READ_PAUSE_S, self._read_on)
+
+    def _take(self, data: bytes) -> None:
+        passed = data[: OUTPUT_BYTES - self._passed]
+        self._passed += len(passed)
+        self._dropped += len(data) - len(passed)
+        _write(passed)
+
+    def _read_on(self) -> None:
+        if self._fd >= 0:
+            self._loop.add_reader(self._fd, self._read)
+
+    def close(self) -> None:
+        """Read no more of it."""
+        if self._fd >= 0:
+            self._loop.remove_reader(self._fd)
+            with suppress(BlockingIOError):
+                self._take(os.read(self._fd, READ_BYTES))
+            os.close(self._fd)
+            self._fd = -1
+            if self._dropped:
+                _write(b"\n... %d bytes more of a command's output\n" % self._dropped)
+            self._ended(self)
+
+
 class Shell:
     """Runs commands by `/bin/sh -c`, as many at a time as it is asked to."""
 
     def __init__(self) -> None:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="flc-shell")
         self._running: dict[subprocess.Popen[bytes], None] = {}
+        self._outputs: dict[Output, None] = {}
         self._is_closed = False
 
     async def run(
@@ -49,12 +109,15 @@ class Shell:
         """Run a command. What it writes goes to the node's standard error."""
         loop = asyncio.get_running_loop()
         try:
-            process, pidfd = await loop.run_in_executor(
+            process, pidfd, output = await loop.run_in_executor(
                 self._starter, _start, command, environ, stdin
             )
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
             return Ended(How.NOT_STARTED, f"cannot be started: {error}")
         self._running[process] = None
+        self._outputs[Output(output, self._outputs.pop)] = None
+        if len(self._outputs) > OUTPUTS_MAX:
+            next(iter(self._outputs)).close()
         if self._is_closed:
             _kill(process)
         try:
@@ -70,12 +133,14 @@ class Shell:
 
     def close(self) -> None:
         """Start nothing any more."""
+        for output in tuple(self._outputs):
+            output.close()
         self._starter.shutdown(wait=False, cancel_futures=True)
 
 
 def _start(
     command: str, environ: Mapping[str, str], stdin: bytes
-) -> tuple[subprocess.Popen[bytes], int]:
+) -> tuple[subprocess.Popen[bytes], int, int]:
     # Names and rooms are UTF-8, whatever the locale is. A path keeps bytes that are none.
     encoded = {
         name.encode(): text.encode(errors="surrogateescape") for name, text in environ.items()
@@ -83,16 +148,24 @@ def _start(
     with os.fdopen(os.memfd_create("flc-record"), "w+b") as file:
         file.write(stdin)
         file.seek(0)
-        # It gets a session of its own: a Ctrl-C in the node's terminal is meant for the node.
-        process = subprocess.Popen(
-            ["/bin/sh", "-c", command],
-            env=encoded, stdin=file, stdout=STDERR, start_new_session=True,
-        )  # fmt: skip
+        output, written = os.pipe()
+        try:
+            # It gets a session of its own: a Ctrl-C in the node's terminal is meant for the node.
+            process = subprocess.Popen(
+                ["/bin/sh", "-c", command],
+                env=encoded, stdin=file, stdout=written, stderr=written, start_new_session=True,
+            )  # fmt: skip
+        except BaseException:
+            os.close(output)
+            raise
+        finally:
+            os.close(written)
     try:
-        return process, os.pidfd_open(process.pid)
+        return process, os.pidfd_open(process.pid), output
     except OSError:
         _kill(process)
         process.wait()
+        os.close(output)
         raise
 
 
@@ -120,3 +193,8 @@ async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
+
+
+def _write(data: bytes) -> None:
+    with suppress(OSError):  # What standard error does not take is lost, as with the node's log.
+        os.write(STDERR, data)

@@ -26,6 +26,14 @@ class Code(Enum):
             "It goes on by itself once a write works; if not, `flc fsck`"
         ),
     )
+    LOG_NOT_READABLE = (
+        "the log cannot be read everywhere: {why}",
+        (
+            "others cannot read it here either. Look at the disk and the kernel's log: dmesg, "
+            "smartctl. `flc fsck` tells what is damaged; a new data directory with --join gets "
+            "everything from the others"
+        ),
+    )
     DATA_NOT_READABLE = (
         "the data directory cannot be looked at: {why}",
         "mount it or mend its rights, then restart",

@@ -21,6 +21,9 @@ from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, rfc3339
 from flc_udp.wire.rows import MemberRow, State
 
+TOLD_S = 600.0
+"""A read that failed is a reason for so long: most of a damaged log is read rarely."""
+
 
 @dataclass(slots=True, eq=False)
 class Status:
@@ -123,6 +126,8 @@ class Status:
         node, health = self.ground.node, facts.health
         if node.failing is not None:
             yield Code.LOG_NOT_WRITABLE.because(why=node.failing)
+        if self.reader.failure is not None and time.monotonic() - self.reader.failure[1] < TOLD_S:
+            yield Code.LOG_NOT_READABLE.because(why=self.reader.failure[0])
         try:
             free = self.directory.free_bytes()
             if free < self.settings.disk_free_bytes_min:

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from flc_udp.daemon.hooks.shell import Ended, How, Shell
+from flc_udp.daemon.hooks import shell as shell_module
+from flc_udp.daemon.hooks.shell import OUTPUT_BYTES, Ended, How, Shell
 from tests.daemon.process import have, lines, runs, until
 
 LONG = b"x" * (1 << 20)
@@ -81,3 +82,55 @@ async def test_a_kill_meets_the_running_and_the_starting(tmp_path: Path) -> None
         return not runs(pid)
 
     await until("the sleep is gone", is_gone)
+
+
+@pytest.fixture
+def written(monkeypatch: pytest.MonkeyPatch) -> bytearray:
+    """What goes to the node's standard error."""
+    found = bytearray()
+    monkeypatch.setattr(shell_module, "_write", found.extend)
+    return found
+
+
+PATH = {"PATH": "/usr/bin:/bin"}
+
+
+async def test_what_it_writes_is_passed_on(written: bytearray) -> None:
+    """Its output and its errors, also of what it left behind."""
+    shell = Shell()
+    assert (await shell.run("echo out; echo err >&2; (sleep 0.2; echo later) &", PATH, b"", 60)).how
+    await until("all came", lambda: _is(written, b"out\nerr\nlater\n"))
+    shell.close()
+
+
+@pytest.mark.parametrize("size", [OUTPUT_BYTES, OUTPUT_BYTES + 1, 5_000_000])
+async def test_of_much_the_beginning_is_passed_on(written: bytearray, size: int) -> None:
+    """The rest is counted, and the command is not held up for long."""
+    ended = await Shell().run(f"head -c {size} /dev/zero; exit 3", PATH, b"", 60)
+    assert ended == Ended(How.FAILED, "exit code 3")
+    more = b"\n... %d bytes more of a command's output\n" % (size - OUTPUT_BYTES)
+    whole = bytes(OUTPUT_BYTES) + more * (size > OUTPUT_BYTES)
+    await until("all came", lambda: _is(written, whole))
+
+
+async def test_of_endless_output_little_is_passed_on(written: bytearray) -> None:
+    """The command is killed when its time is over."""
+    assert (await Shell().run("exec yes", PATH, b"", 0.5)).how is How.TIMED_OUT
+    await until("its end is told", lambda: _is_at_end(written, b"of a command's output\n"))
+    assert len(written) < OUTPUT_BYTES + 100
+
+
+async def test_a_shell_that_closes_drops_nothing_that_came(written: bytearray) -> None:
+    """Of a command whose child still has its output open."""
+    shell = Shell()
+    await shell.run("echo here; sleep 30 &", PATH, b"", 60)
+    shell.close()
+    assert written == b"here\n"
+
+
+async def _is(written: bytearray, wanted: bytes) -> bool:
+    return written == wanted
+
+
+async def _is_at_end(written: bytearray, wanted: bytes) -> bool:
+    return written.endswith(wanted)
