@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from flc_udp.model.errors import FlcError
@@ -13,7 +15,8 @@ async def test_a_log_that_cannot_be_read_is_a_reason(cluster: Cluster) -> None:
     """As soon as anybody meets the damage; the node takes says all the same."""
     (ann,) = await cluster.start(1)
     await say_all(ann.control, "ops", [f"{n} {'x' * 2_000}" for n in range(400)])
-    await ann.stop()
+    ann.process.send_signal(signal.SIGTERM)
+    assert await ann.ended() == 0
     database = ann.data / "flc.db"
     content = bytearray(database.read_bytes())
     begin, end = len(content) // 4096 // 3, len(content) // 4096 // 2
