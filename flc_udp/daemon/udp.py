@@ -12,6 +12,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, cast
 
+from flc_udp.daemon.lookup import look_up_soon
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
 
@@ -114,7 +115,7 @@ async def resolve(text: str) -> list[Address]:
     """All addresses of `host:port`; raises FlcError if it is malformed or has no address."""
     host, port = split_host_port(text)
     try:
-        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_DGRAM)
+        found = await look_up_soon(host, port, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or NO_HOST
         raise FlcError(

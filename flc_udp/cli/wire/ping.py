@@ -104,9 +104,11 @@ def address_of(address: tuple[Any, ...]) -> Address:
 
 def _resolved(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
     """Find the first address of HOST:PORT; raises FlcError where it has none."""
+    from flc_udp.daemon.lookup import look_up  # only here
+
     host, port = split_host_port(text)
     try:
-        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_DGRAM)[0]
+        family, _, _, _, address = look_up(host, port, socket.SOCK_DGRAM)[0]
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or NO_HOST
         hint = "write HOST:PORT of a host that resolves"

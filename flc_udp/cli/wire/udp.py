@@ -9,6 +9,7 @@ junk does not lead them anywhere else. Like nc, the session stays after the end 
 
 import argparse
 import asyncio
+import socket
 import sys
 from collections.abc import Sequence
 from typing import Any, cast
@@ -141,10 +142,13 @@ class UdpSession(asyncio.DatagramProtocol):
         where, (act, hint) = self._args.target, SEND
         if self._listens:
             where, (act, hint) = self._args.listen, LISTEN
-        end = split_host_port(where)
-        local, remote = (end, None) if self._listens else (None, end)
+        from flc_udp.daemon.lookup import look_up_soon  # only here
+
+        host, port = split_host_port(where)
         try:
             loop = asyncio.get_running_loop()
+            end = (await look_up_soon(host, port, socket.SOCK_DGRAM))[0][4]
+            local, remote = (end, None) if self._listens else (None, end)
             await loop.create_datagram_endpoint(lambda: self, local, remote)
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or NO_HOST
