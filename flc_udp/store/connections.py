@@ -24,7 +24,7 @@ LIBRARY_LEAST = (3, 33)
 BUSY_TIMEOUT_MS = 5_000
 """A statement waits this long for another process (a backup, a shell) that holds a lock."""
 
-WAL_BYTES_KEPT = 64 << 20
+WAL_BYTES_KEPT = 16 << 20
 """A WAL file that a batch of large messages has made larger is cut back to this size."""
 
 HEADER_BYTES = 100

@@ -106,7 +106,13 @@ def user_directory(environ: Mapping[str, str]) -> Path:
     state = environ.get("XDG_STATE_HOME", "")
     if Path(state).is_absolute():  # XDG: a relative path is ignored.
         return Path(state, "flc")
-    home = environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    try:
+        home = environ.get("HOME") or pwd.getpwuid(os.getuid()).pw_dir
+    except KeyError as error:
+        raise FlcError(
+            f"user {os.getuid()} has no home directory, and HOME is not set",
+            "name the data directory with --data or FLC_DATA",
+        ) from error
     return Path(home, ".local", "state", "flc")
 
 

@@ -1,8 +1,10 @@
-"""A log with damaged pages: what can be read is read, and what cannot is no secret."""
+"""A disk that does not give back what it was given: what cannot be read is a reason in status."""
 
 from __future__ import annotations
 
 import signal
+import sqlite3
+from contextlib import closing
 
 import pytest
 
@@ -35,3 +37,19 @@ async def test_a_log_that_cannot_be_read_is_a_reason(cluster: Cluster) -> None:
     await until("status says so", is_told)
     assert (await ann.flc("status")).code == 1
     assert (await ann.control.say("dev", "still here")).position == 401
+
+
+async def test_a_reader_that_stands_still_is_a_reason(cluster: Cluster) -> None:
+    """As long as it keeps the WAL from being folded in; afterwards the file shrinks again."""
+    (ann,) = await cluster.start(1)
+    bodies = ["x" * 60_000] * 900
+    with closing(sqlite3.connect(ann.data / "flc.db")) as other:
+        other.execute("BEGIN")
+        other.execute("SELECT count(*) FROM block").fetchall()
+        await say_all(ann.control, "ops", bodies)
+        (reason,) = (await ann.ask("status"))["reasons"]
+        assert "the WAL grows" in reason
+        assert "fuser" in "".join((await ann.ask("status"))["advice"])
+    await say_all(ann.control, "ops", bodies[:200])
+    assert (await ann.ask("status"))["healthy"]
+    assert (ann.data / "flc.db-wal").stat().st_size < 40 << 20

@@ -34,6 +34,10 @@ class Code(Enum):
             "everything from the others"
         ),
     )
+    WAL_PINNED = (
+        "the WAL grows, it has {wal_mb:.0f} MB: a program reads the database and does not end",
+        "`fuser flc.db` in the data directory tells which: end it, or let it read on",
+    )
     DATA_NOT_READABLE = (
         "the data directory cannot be looked at: {why}",
         "mount it or mend its rights, then restart",

@@ -21,6 +21,9 @@ from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, rfc3339
 from flc_udp.wire.rows import MemberRow, State
 
+WAL_BYTES_MOST = 40 << 20
+"""Without a reader that holds on to an old state the WAL is folded in long before this size."""
+
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
 
@@ -120,22 +123,32 @@ class Status:
 
     def reasons(self, facts: Facts) -> list[Reason]:
         """What is wrong. There is nothing here while the node is healthy."""
-        return [*self._own_reasons(facts), *self._reasons_of_others(facts)]
+        return [
+            *self._disk_reasons(facts),
+            *self._own_reasons(facts),
+            *self._reasons_of_others(facts),
+        ]
 
-    def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
-        node, health = self.ground.node, facts.health
-        if node.failing is not None:
-            yield Code.LOG_NOT_WRITABLE.because(why=node.failing)
-        if self.reader.failure is not None and time.monotonic() - self.reader.failure[1] < TOLD_S:
-            yield Code.LOG_NOT_READABLE.because(why=self.reader.failure[0])
+    def _disk_reasons(self, facts: Facts) -> Iterator[Reason]:
+        failing, failure = self.ground.node.failing, self.reader.failure
+        if failing is not None:
+            yield Code.LOG_NOT_WRITABLE.because(why=failing)
+        if failure is not None and time.monotonic() - failure[1] < TOLD_S:
+            yield Code.LOG_NOT_READABLE.because(why=failure[0])
         try:
             free = self.directory.free_bytes()
             if free < self.settings.disk_free_bytes_min:
                 yield Code.DISK_NEARLY_FULL.because(free_mb=free / 1e6)
+            wal_bytes = self.directory.file_bytes().get("wal", 0)
+            if wal_bytes > WAL_BYTES_MOST:
+                yield Code.WAL_PINNED.because(wal_mb=wal_bytes / 1e6)
         except OSError as error:
             yield Code.DATA_NOT_READABLE.because(why=error.strerror)
         if rotten := facts.repair.rotten:
             yield Code.LOG_ROTTEN.because(blocks=len(rotten), dot=rotten[0])
+
+    def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
+        node, health = self.ground.node, facts.health
         if self.settings.retention_age_s and not node.knows_ages:
             yield Code.CLOCK_DOUBTED.because()
         if node.drops()[Drop.SEAL_BROKEN]:
