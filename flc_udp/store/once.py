@@ -2,12 +2,14 @@
 
 A client's numbers rise. Its last `ONCE_REMEMBERED` numbers are kept with their dots, packed in one
 value, the oldest first. So a client costs one row, and a repeat is found after any restart. Those
-clients are remembered that said something last, because every run of `flc nc` is another client.
+clients are remembered so that said something last, because every run of `flc nc` is another client.
+Of many more, only the greatest number is kept: what they repeat is refused, and never said again.
 """
 
 import sqlite3
 import struct
 from collections.abc import Iterable
+from hashlib import blake2b
 from itertools import pairwise
 
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
@@ -15,16 +17,23 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError
 
 CLIENTS_MAX = 4_096
-"""At most this many clients are remembered, with rows of up to 24 kB. A client whose row was
-deleted counts as new."""
+"""At most this many clients are remembered with their dots, in rows of up to 24 kB."""
+
+PAST_CLIENTS_MAX = 1_000_000
+"""Of so many others the greatest number is remembered, by the hash of their names: 30 bytes each. A
+client that is older counts as new."""
 
 PAIR = struct.Struct(f">q{ID_BYTES}sq")
 """(number, log id, seq)."""
 
-FORGET = """
-    DELETE FROM once
-    WHERE rowid <= (SELECT rowid FROM once ORDER BY rowid DESC LIMIT 1 OFFSET ?)
+FORGOTTEN = """
+    rowid <= (SELECT rowid FROM once ORDER BY rowid DESC LIMIT 1 OFFSET ?)
 """
+SELECT_FORGOTTEN = f"SELECT client, said FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
+FORGET = f"DELETE FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
+KEEP_NUMBER = "REPLACE INTO past_client (hash, n) VALUES (?, ?)"
+FORGET_NUMBERS = "DELETE FROM past_client WHERE rowid <= (SELECT max(rowid) FROM past_client) - ?"
+SELECT_NUMBER = "SELECT n FROM past_client WHERE hash = ?"
 
 
 class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed does
@@ -52,13 +61,28 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
         row = connection.execute("SELECT said FROM once WHERE client = ?", (client,)).fetchone()
         is_grown |= row is None
         said = row[0] if row else b""
-        numbers = [newest(said), *(n for n, _ in fresh)]
+        before = newest(said) if row else past_number(connection, client)
+        numbers = [before, *(n for n, _ in fresh)]
         assert all(one < other for one, other in pairwise(numbers)), "a client's numbers rise"
         said += b"".join(PAIR.pack(n, *dot) for n, dot in fresh)
         remembered = said[-ONCE_REMEMBERED * PAIR.size :]
         connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
     if is_grown:
+        past = connection.execute(SELECT_FORGOTTEN, (CLIENTS_MAX,)).fetchall()
+        kept = [(_hash(client), newest(said)) for client, said in past]
+        connection.executemany(KEEP_NUMBER, kept)
         connection.execute(FORGET, (CLIENTS_MAX,))
+        connection.execute(FORGET_NUMBERS, (PAST_CLIENTS_MAX,))
+
+
+def past_number(connection: sqlite3.Connection, client: str) -> int:
+    """The greatest number of a client that has no row any more, or -1."""
+    row = connection.execute(SELECT_NUMBER, (_hash(client),)).fetchone()
+    return int(row[0]) if row else -1
+
+
+def _hash(client: str) -> bytes:
+    return blake2b(client.encode(), digest_size=8).digest()
 
 
 def newest(said: bytes) -> int:

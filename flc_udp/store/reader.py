@@ -23,7 +23,7 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
-from flc_udp.store.once import find
+from flc_udp.store.once import find, past_number
 from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
 from flc_udp.store.read_replay import Span, read_replay
 from flc_udp.store.rot import Rot
@@ -163,7 +163,10 @@ class Reader(Queries):
         None stands for a number that is not remembered.
         """
         said = self.value("SELECT said FROM once WHERE client = ?", (client,))
-        return find(said or b"", n, count)
+        if said is None:
+            with self.reading():
+                return [None] * count, past_number(self.connection, client)
+        return find(said, n, count)
 
     # --- By position ------------------------------------------------------------------------------
 

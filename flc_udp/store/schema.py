@@ -58,6 +58,8 @@ TABLES = (
     "CREATE INDEX clock_base ON clock (log_no) WHERE base_seq > 0",
     # `said` packs a client's last numbers and their dots, the oldest first.
     "CREATE TABLE once (client TEXT PRIMARY KEY, said BLOB NOT NULL)",
+    # The greatest numbers of clients that have no such row any more, by the hashes of their names.
+    "CREATE TABLE past_client (hash BLOB PRIMARY KEY, n INTEGER NOT NULL)",
     "CREATE TABLE peer (id BLOB PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL)",
     # What was appended from `position` on, up to the next row's, did not arrive before `wall_ms`,
     # and none of it that was at or above the floor has a stamp below `least_stamp`.

@@ -28,7 +28,7 @@ Authors = Any  # the class of the fixture: a conftest cannot be imported
 
 UNSEEN = {("node", "key"), ("node", "value")}
 UNSEEN |= {("peer", "id"), ("peer", "name"), ("peer", "address")}
-UNSEEN |= {("once", "client"), ("once", "said")}
+UNSEEN |= {("once", "client"), ("once", "said"), ("past_client", "hash"), ("past_client", "n")}
 UNSEEN |= {("arrival", "position"), ("arrival", "wall_ms"), ("arrival", "least_stamp")}
 """Columns that nothing else tells; of `once.said`, what could have been as well."""
 

@@ -1,5 +1,6 @@
 import sqlite3
 from collections.abc import Callable, Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +382,7 @@ class TestOnce:
     def test_of_clients_the_last_are_remembered(
         self, log: Log, authors: Authors, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        """Whoever said something last; who is forgotten may begin anew."""
+        """Whoever said something last. Of the others it is known how far they had come."""
         monkeypatch.setattr("flc_udp.store.once.CLIENTS_MAX", 3)
         said = [authors.say("ann") for _ in range(7)]
         for n, client in enumerate(("a", "b", "c", "a", "d", "b", "e")):
@@ -392,7 +393,22 @@ class TestOnce:
             for c, n in (("a", 4), ("b", 6), ("c", 3), ("d", 5), ("e", 7))
         }
         assert found == {"a": None, "b": said[5].dot, "c": None, "d": said[4].dot, "e": said[6].dot}
+        assert [reader.once(client, 1, 0)[1] for client in "abcdef"] == [4, 6, 3, 5, 7, -1]
+        log.append([again := authors.say("ann")], once=[("a", 9, again.dot)])
+        assert reader.once("a", 4, 6) == ([None] * 5 + [again.dot], 9)
         reader.close()
+
+    def test_of_many_more_clients_the_numbers_are_remembered(
+        self, log: Log, authors: Authors, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Up to a limit; who is older than all of those may begin anew."""
+        monkeypatch.setattr("flc_udp.store.once.CLIENTS_MAX", 2)
+        monkeypatch.setattr("flc_udp.store.once.PAST_CLIENTS_MAX", 4)
+        for client in "abcdefgh":
+            log.append([block := authors.say("ann")], once=[(client, 7, block.dot)])
+        with closing(log.reader()) as reader:
+            newest = [reader.once(client, 1, 0)[1] for client in "abcdefgh"]
+        assert newest == [-1, -1, 7, 7, 7, 7, 7, 7]
 
 
 class TestFacts:

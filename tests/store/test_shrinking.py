@@ -69,7 +69,7 @@ class TestByBytes:
         """Below the limit nothing goes, though it is above what is pruned to."""
         fill(log, authors, 3 * MIB)
         prune(log, 2 * MIB)
-        fill(log, authors, MIB // 16)
+        fill(log, authors, MIB // 12)
         assert used_bytes(connection_of(log)) > 15 * MIB // 8
         assert prune(log, 2 * MIB) == 0
         fill(log, authors, MIB // 8)
