@@ -38,7 +38,7 @@ from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.core.repair.healing import Healing
 from flc_udp.core.shared import Shared
-from flc_udp.core.standing import Standing
+from flc_udp.core.standing import NO_LOG, Standing
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId, NodeId
@@ -235,13 +235,16 @@ class Replica:
         now: Micros,
     ) -> None:
         self._membership.receive(probe, sender, source, wall, now)
-        if isinstance(probe, Ack) and probe.nonce:  # An answer to a join speaks of no log.
-            self._receive_held(sender, probe.held, now)
+        if isinstance(probe, Ack):
+            asked = self._membership.detector.asked_about(probe.nonce)
+            # An ack that this node did not ask for, or not about this log, may be of a former run.
+            if asked == self._standing.log != NO_LOG:
+                self._receive_held(sender, probe.held, now)
         exchange = self._log_side.repair.exchange
         exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
     def _receive_held(self, sender: NodeId, seq: int, now: Micros) -> None:
-        # An ack may speak of the log of a former run, but never of more than what is durable here.
+        # Nobody is believed to hold more than what is durable here.
         head = self._standing.own_head
         if sender in self._members.live_by_id() and seq <= head:
             self._receipts.receive(sender, seq, head, now)

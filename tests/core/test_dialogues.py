@@ -697,6 +697,32 @@ class TestWaiting:
 
         assert ann.watch(message).is_done
 
+    def test_an_ack_that_nobody_asked_for_does_not_count(self) -> None:
+        """As one that was recorded in a former run: it speaks of another log."""
+        talk = pair()
+        talk.cut("bob")
+        message = talk.say("ann", "hi")
+        ann, bob = talk["ann"], talk["bob"]
+        for nonce in (1, 1 << 40, (1 << 64) - 1):
+            ann.hear(bob, Ack(nonce, bytes(8), bytes(8), False, message.last))
+
+        assert not ann.watch(message).is_done
+
+    def test_an_ack_about_a_former_log_does_not_count(self) -> None:
+        """It was asked for before a failed commit, after which a new log begins."""
+        talk = pair()
+        talk.say("ann", "old")
+        talk.lose(Receipt)
+        ann, acks = talk["ann"], []
+        talk["bob"].reads = lambda packet: acks.append(packet) or packet  # type: ignore[func-returns-value]
+        talk.run(3_000)
+        (ping, *_) = [packet for packet in acks if isinstance(packet, Ping)]
+        ann.replica.rebuild(history_of(ann.disk), talk.now)
+        message = talk.say("ann", "new")
+        ann.hear(talk["bob"], Ack(ping.nonce, bytes(8), bytes(8), False, message.last))
+
+        assert not ann.watch(message).is_done
+
     def test_an_old_message_is_waited_for_too(self) -> None:
         """What others said they hold before the wait began counts."""
         talk = pair()

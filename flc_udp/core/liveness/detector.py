@@ -16,13 +16,17 @@ from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
 from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import CoreMachine, Shared
+from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.dots import VISITOR, LogId, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
+
+ASKED_MAX = 4_096
+"""So many pings are remembered, for the logs that they ask about."""
 
 ERRANDS_MAX = 1_024
 """At most this many pings for others are under way. Another ping-req counts as lost."""
@@ -48,6 +52,8 @@ class Detector(CoreMachine):
         self.probes = Probes(self._random, settings.probe_interval_ms * MS_US, now)
         self._errands: dict[int, Errand] = {}
         """The pings for others, by the nonces that this node pings with."""
+        self._asked: dict[int, LogId] = {}
+        """{nonce: the log that the ping asked about}, the latest pings of this node."""
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -128,6 +134,10 @@ class Detector(CoreMachine):
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(round_, now - round_.sent_at)
 
+    def asked_about(self, nonce: int) -> LogId:
+        """The log that a ping of this node asked about. It is NO_LOG for what nobody asked."""
+        return self._asked.get(nonce, NO_LOG)
+
     def receive_ping_req(self, request: PingReq, source: Address, now: Micros) -> None:
         """Ping a member for another one that got no answer from it."""
         member = self._members.get(request.node)
@@ -149,6 +159,9 @@ class Detector(CoreMachine):
         return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
+        self._asked[nonce] = self._standing.log
+        if len(self._asked) > ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
         ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
         self._out.send(member.row.address, ping, *self._members.news_for(member.row.id))
 
