@@ -22,6 +22,7 @@ from flc_udp.client import Client
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.control.why import Placed, clock_of, order
+from flc_udp.daemon.failures import Failures
 from flc_udp.model.block import Block
 from flc_udp.model.clocks import Order
 from flc_udp.model.dots import Dot
@@ -93,16 +94,16 @@ async def served(home: Path, story: Story) -> AsyncIterator[Path]:
     reader = log.reader()
     nobody = cast("Any", None)  # what the op does not ask: status, keys, says
     last = reader.last_position()
-    ground = cast("Any", SimpleNamespace(shown=last))  # all that is asked of it
+    failures = Failures()
+    ground = cast("Any", SimpleNamespace(shown=last, failures=failures))  # all that is asked of it
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
-    failures: list[BaseException | None] = []
-    control = Control(operations, nobody, 16, failures.append)
+    control = Control(operations, nobody, 16)
     await control.listen(home / "control.sock", "")
     yield home / "control.sock"
     await control.close()
     reader.close()
     log.close()
-    assert failures == []
+    assert not failures.counts
 
 
 # --- One message ------------------------------------------------------------------------------
