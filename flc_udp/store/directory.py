@@ -6,9 +6,9 @@ it ends with the process, however that ends. Only its owner can read what is in 
 
 import errno
 import fcntl
+import grp
 import os
 import pwd
-import shutil
 import stat
 from collections.abc import Mapping
 from contextlib import ExitStack, suppress
@@ -160,9 +160,12 @@ def _short_directory(path: Path) -> Path:
 
 
 def give_to(path: Path, group: str) -> None:
-    """Let a group use the control socket, too; raises FlcError."""
+    """Let a group, by its name or number, use the control socket, too; raises FlcError."""
     try:
-        shutil.chown(path, group=group)
+        number = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
+        # A sandbox may forbid to change a group, also where there is nothing to change.
+        if path.stat().st_gid != number:
+            os.chown(path, -1, number)
         path.chmod(0o660)
     except (LookupError, OSError) as error:
         raise FlcError(

@@ -25,7 +25,7 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.store.directory import write_whole
+from flc_udp.store.directory import FILE_MODE, write_whole
 from flc_udp.store.queries import atomic
 
 MOUNTS = Path("/proc/self/mountinfo")
@@ -45,7 +45,10 @@ class DatabaseFiles:
         self._opened: list[tuple[Path, tuple[int, int]]] = []
 
     def check_before_opening(self) -> None:
-        """Raise FlcError if what lies there is no database that this node may write to."""
+        """Raise FlcError if what lies there is no database that this node may write to.
+
+        A missing file is made. Raises OSError if it cannot be.
+        """
         path = self.path
         if path.is_symlink():
             raise FlcError(
@@ -54,6 +57,8 @@ class DatabaseFiles:
                 "directory with --data",
             )
         if not path.exists():
+            # For its owner alone, whatever the umask is. SQLite gives the WAL the same rights.
+            os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
             return
         found = path.stat()
         if found.st_nlink > 1:

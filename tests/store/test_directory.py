@@ -1,3 +1,4 @@
+import grp
 import os
 import socket
 import stat
@@ -13,6 +14,7 @@ from flc_udp.store.directory import (
     SOCKET_PATH_BYTES_MAX,
     DataDirectory,
     default_directory,
+    give_to,
 )
 
 ROOT = Path(flc_udp.__file__).parents[1]
@@ -146,3 +148,20 @@ class TestSocket:
 def test_a_daemons_directory_by_default(environ: dict[str, str], expected: str) -> None:
     """FLC_DATA, then systemd's STATE_DIRECTORY, then the user's state directory."""
     assert Path(expected) == default_directory(environ)
+
+
+def test_a_socket_that_is_the_groups_already_is_not_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sandbox may forbid it; by name and by number."""
+    path = tmp_path / "control.sock"
+    path.touch(0o600)
+    number = path.stat().st_gid
+    monkeypatch.setattr(os, "chown", lambda *_: pytest.fail("it was changed"))
+    for group in (str(number), grp.getgrgid(number).gr_name):
+        path.chmod(0o600)
+        give_to(path, group)
+        assert path.stat().st_mode & 0o777 == 0o660
+    with pytest.raises(FlcError, match="no-such-group") as refused:
+        give_to(path, "no-such-group")
+    assert refused.value.hint

@@ -263,3 +263,14 @@ def test_a_first_start_that_was_killed_is_begun_again(tmp_path: Path) -> None:
     maker.close()
 
     assert held(left) == 0
+
+
+def test_the_files_are_their_owners_alone(tmp_path: Path) -> None:
+    """Whatever the umask is."""
+    before = os.umask(0)
+    try:
+        with closing(Log.open(tmp_path / "flc.db")), closing(sqlite3.connect(tmp_path / "flc.db")):
+            modes = {path.name: path.stat().st_mode & 0o777 for path in tmp_path.iterdir()}
+    finally:
+        os.umask(before)
+    assert modes == dict.fromkeys(("flc.db", "flc.db-wal", "flc.db-shm", "flc.db-life"), 0o600)
