@@ -11,6 +11,7 @@ until it does. So what a connection costs is bounded, however it behaves.
 
 import asyncio
 import os
+import resource
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -23,7 +24,7 @@ from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, tag_of, tagged, told
 from flc_udp.daemon.control.says import RefusedSay, Say, Says
-from flc_udp.daemon.control.surplus import TurnedAway
+from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store.directory import give_to
@@ -31,6 +32,10 @@ from flc_udp.wire.message_json import Record
 
 CONNECTIONS_MAX = 512
 """At most this many clients are served at a time."""
+
+DESCRIPTORS_KEPT = 32
+"""So many of the descriptors that the process may have are for the node itself, its database, its
+hooks, and clients that are told that there are too many."""
 
 SAYS_MAX = 2_048
 """When this many messages of one connection wait for their commit, the connection is not read."""
@@ -307,7 +312,10 @@ class Control:
         ground = self.operations.ground
         self.failed = ground.failures.of_request
         self._part_failed = ground.failures.of_part
-        self.turned_away = TurnedAway()
+        limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+        spare = CONNECTIONS_MAX if limit == resource.RLIM_INFINITY else limit - DESCRIPTORS_KEPT
+        self._connections_max = max(min(spare, CONNECTIONS_MAX), 1)
+        self.turned_away = TurnedAway(min(self._connections_max // 8, LINGERING_MAX))
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}
         self._server: asyncio.Server | None = None
@@ -368,7 +376,7 @@ class Control:
 
     def admit(self, connection: ControlConnection, transport: asyncio.Transport) -> None:
         """Take one more connection, or turn it away."""
-        if len(self._connections) >= CONNECTIONS_MAX:
+        if len(self._connections) >= self._connections_max:
             self.turned_away.add(transport)
         else:
             self._connections[connection] = None

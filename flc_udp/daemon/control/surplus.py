@@ -21,7 +21,9 @@ LINGERING_MAX = 64
 class TurnedAway:
     """The clients that were told and have not gone yet."""
 
-    def __init__(self) -> None:
+    def __init__(self, lingering_max: int) -> None:
+        """So many may linger at a time."""
+        self._lingering_max = lingering_max
         self._lingering: list[asyncio.Transport] = []
         self.count = 0
         """How many were ever turned away."""
@@ -31,7 +33,7 @@ class TurnedAway:
         self.count += 1
         transport.write(REFUSAL + b"\n")
         self._lingering = [other for other in self._lingering if not other.is_closing()]
-        if len(self._lingering) >= LINGERING_MAX:
+        if len(self._lingering) >= self._lingering_max:
             transport.close()
             return
         self._lingering.append(transport)

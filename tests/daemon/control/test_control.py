@@ -4,13 +4,14 @@ import asyncio
 import base64
 import json
 import shutil
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.daemon.blocks import SAY, many
 from tests.daemon.cluster import Cluster, Node
-from tests.daemon.process import until
+from tests.daemon.process import have, until
 from tests.daemon.wire import Wire
 
 STATUS = {"op": "status", "id": "still here"}
@@ -323,3 +324,20 @@ async def test_a_path_that_is_no_unicode_is_told(cluster: Cluster, wires: list[W
     assert_refused(answer)
     assert r"caf\udce9/keys cannot be written" in answer["error"]
     await assert_goes_on(wire)
+
+
+async def test_with_few_descriptors_some_are_kept_for_the_node(
+    cluster: Cluster, wires: list[Wire], tmp_path: Path
+) -> None:
+    """A crowd of clients is told that there are too many, and hooks, says and peers go on."""
+    out = tmp_path / "out"
+    limited = ("bash", "-c", 'ulimit -n 48 && exec "$@"', "-")
+    ann = cluster.node("--on-message", f'echo "$FLC_DOT" >> {out}', prefix=limited)
+    await ann.start()
+    wire = await Wire.to(ann, wires)
+    assert (await wire.ask(STATUS))["ok"]
+    crowd = [await Wire.to(ann, wires) for _ in range(60)]
+    said = await wire.ask(SAY)
+    assert await have(out, 1) == [said["dot"]]
+    assert "too many connections" in (await crowd[-1].read())["error"]
+    assert (await ann.ask("status"))["failures"] == {}
