@@ -10,9 +10,10 @@ import sys
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 
-from flc_udp.cli import text
+from flc_udp.cli import pipes, text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import whole
+from flc_udp.cli.pipes import STDOUT
 from flc_udp.client import Client, Record, Stream
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
@@ -48,7 +49,9 @@ def log(args: argparse.Namespace) -> int | None:
         await _print_all(history, args)
         if args.follow:
             position = history.end["position"]
-            await _print_all(client.stream("follow", room=args.room, **{"from": position}), args)
+            follow = client.stream("follow", room=args.room, **{"from": position})
+            async with pipes.first_of(_print_all(follow, args), pipes.reader_gone(STDOUT)):
+                return  # The daemon ended the follow.
 
     return with_daemon(args, use)
 
