@@ -213,7 +213,7 @@ class LoopGround:
         """Delete a little."""
 
         def done(step: Retained) -> None:
-            self.node.retained(step.floor, step.pruned, more=step.more)
+            self.node.retained(step.floor, step.pruned, more=step.more, rotten=step.rotten)
 
         step = partial(self._log.retain, arrived_before_ms=arrived_before_ms, bytes_max=bytes_max)
         self._write(step, done, self.node.retention_failed)

@@ -342,7 +342,9 @@ class HeapGround:
             self._trace("P", f"prunes {gone}, and keeps {len(left)}")
         if isinstance(ended, StoreFailed):
             return partial(self.running.retention_failed, str(ended))
-        return partial(self.running.retained, ended.floor, ended.pruned, more=ended.more)
+        return partial(
+            self.running.retained, ended.floor, ended.pruned, more=ended.more, rotten=ended.rotten
+        )
 
     def _heal(self, blocks: Sequence[Block], fate: Fate) -> TellNode:
         ended = self._attempt("heal", fate, partial(self.log.heal, blocks))

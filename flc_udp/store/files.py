@@ -92,9 +92,11 @@ class DatabaseFiles:
 
     def _lives(self) -> list[str]:
         try:
-            return self._life.read_text("ascii").split()
+            lives = self._life.read_text("ascii")
         except (FileNotFoundError, UnicodeDecodeError):
             return []
+        # A database that has no life yet has "" for one, so words would not do here.
+        return lives.rstrip("\n").split(" ") if lives else []
 
     def _life_in_database(self) -> str:
         """The number in the database itself, whatever its WAL has. It is "" where there is none."""

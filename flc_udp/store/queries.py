@@ -132,7 +132,7 @@ class Queries:
         with self.reading(), closing(self.connection.execute(sql, values)) as cursor:
             for row in cursor:
                 page.append(row)
-                size_bytes += len(row[1])
+                size_bytes += len(row[1]) if isinstance(row[1], bytes) else 0  # It may be rotten.
                 if size_bytes >= PAGE_BYTES:
                     break
         return page

@@ -132,6 +132,11 @@ class Reader(Queries):
         self.rot = Rot(self)
         """What was read, and is not what was written."""
 
+    def met_rotten(self, positions: Sequence[int]) -> None:
+        """The blocks at these positions have changed on the disk, as the writer found."""
+        for position in positions:
+            self.rot.met(position)
+
     def take_rotten(self) -> list[RottenBlock]:
         """The rotten blocks that were met since the last call."""
         return self.rot.take() if self.rot else []

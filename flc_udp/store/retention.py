@@ -7,9 +7,14 @@ slice takes longer than another, however much there is to prune.
 Rules. One call does one thing: it prunes a slice; or it gives free pages back, if there is nothing
 to prune; or it does nothing. Its owner calls it again while there is more, and commits in between.
 What came below the floor, from a node that was apart for long, goes first, whatever the limits are.
+A block that has changed on the disk goes as the columns of its row say, and the hash chain tells
+what it was. Its causes are lost. So some of the base's edges may stay that are none any more: they
+cost the next message of a newcomer a few causes too many. If its stamp has changed, its turn is
+unknown, and retention waits until it is healed.
 """
 
 import sqlite3
+from collections.abc import Sequence
 from contextlib import closing
 from itertools import groupby
 from operator import itemgetter
@@ -20,7 +25,8 @@ from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.units import Millis
-from flc_udp.store.queries import atomic, pragma, used_bytes
+from flc_udp.store.queries import Queries, atomic, pragma, used_bytes
+from flc_udp.store.rot import Rot, is_sound
 from flc_udp.store.writer_memory import RoomMemory, WriterMemory
 
 SLICE_BYTES = 1 << 20
@@ -40,8 +46,12 @@ PAGES_KEPT = 256
 """This many free pages are kept: the next messages take them."""
 
 SELECT_OLDEST = """
-    SELECT stamp, encoded FROM block INDEXED BY block_history
+    SELECT stamp, position, encoded, hash FROM block INDEXED BY block_history
     WHERE stamp < ? ORDER BY stamp
+"""
+SELECT_ROTTEN = """
+    SELECT log.id, block.seq - count + 1, block.seq, room.name, block.hash FROM block
+    JOIN log ON log.no = log_no JOIN room ON room.no = room_no WHERE block.position = ?
 """
 DELETE_OLDEST = "DELETE FROM block INDEXED BY block_history WHERE stamp <= ?"
 SELECT_BASE_CLOCK = "SELECT base_seq, base_edge_stamp FROM clock WHERE room_no = ? AND log_no = ?"
@@ -53,11 +63,16 @@ UPDATE_COUNT = "UPDATE room SET messages = ? WHERE no = ?"
 
 
 class Retained(NamedTuple):
-    """What a call did: the floor now, how many messages it pruned, whether to call again."""
+    """What a call did.
+
+    `floor` is the one now, `pruned` counts messages, and `more` says whether to call again.
+    `rotten` has the positions of blocks whose stamps have changed on the disk: it waits for them.
+    """
 
     floor: int
     pruned: int
     more: bool
+    rotten: Sequence[int] = ()
 
 
 def retain(
@@ -79,8 +94,11 @@ def retain(
     if oldest is None or oldest >= below:
         memory.is_shrinking = False
         return Retained(memory.floor, 0, _give_back(memory.connection))
+    blocks, rotten = _oldest(memory.connection, below, messages_max, size_bytes)
+    if not blocks:
+        return Retained(memory.floor, 0, more=False, rotten=rotten)
     with atomic(memory.connection):
-        pruned = _prune(memory, _oldest(memory.connection, below, messages_max, size_bytes))
+        pruned = _prune(memory, blocks)
         if arrived_before_ms is not None:
             memory.arrivals.forget_before(arrived_before_ms)
     return Retained(memory.floor, pruned, more=True)
@@ -97,19 +115,43 @@ def _excess_bytes(memory: WriterMemory, bytes_max: int | None) -> int:
 
 def _oldest(
     connection: sqlite3.Connection, below: int, messages_max: int, bytes_max: int
-) -> list[Block]:
-    """Those with the least stamps. The floor lies between two stamps, so equal ones go together."""
+) -> tuple[list[Block], list[int]]:
+    """Those with the least stamps, and the positions of the rotten ones that come next, if any do.
+
+    The floor lies between two stamps, so equal ones go together.
+    """
     blocks: list[Block] = []
     messages = size_bytes = 0
     with closing(connection.execute(SELECT_OLDEST, (below,))) as found:
-        for _, rows in groupby(found, itemgetter(0)):
-            for _, encoded in rows:
-                blocks.append(decode(encoded))
-                messages += len(blocks[-1].bodies)
-                size_bytes += len(encoded)
+        for stamp, rows in groupby(found, itemgetter(0)):
+            group, rotten = [], []
+            for _, position, encoded, digest in rows:
+                is_read = is_sound(encoded, digest)
+                block = decode(encoded) if is_read else _rotten(connection, position, stamp)
+                if block.stamp != stamp:
+                    rotten.append(position)
+                    continue
+                group.append(block)
+                messages += _count(block)
+                size_bytes += len(block.encoded)
+            if rotten:
+                return blocks, rotten
+            blocks += group
             if messages >= messages_max or size_bytes >= bytes_max:
                 break
-    return blocks
+    return blocks, []
+
+
+def _rotten(connection: sqlite3.Connection, position: int, stamp: int) -> Block:
+    """What is still known of a block that has changed: all that moves the base but its causes."""
+    log, first, last, room, digest = connection.execute(SELECT_ROTTEN, (position,)).fetchone()
+    proven = Rot(Queries(connection)).name(position)
+    digest = proven.proof if proven else digest
+    return Block(log, first, last, room, "", Millis(0), stamp, (), b"", (), None, b"", digest)
+
+
+def _count(block: Block) -> int:
+    return block.last - block.first + 1
 
 
 def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
@@ -128,7 +170,7 @@ def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
     deleted = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
     assert deleted == len(blocks), "what is below a stamp is all of it"
     memory.floor = max(memory.floor, last + 1)
-    messages = sum(len(block.bodies) for block in blocks)
+    messages = sum(map(_count, blocks))
     memory.pruned += messages
     memory.save_facts()
     return messages
@@ -152,7 +194,7 @@ def _move_base(memory: WriterMemory, room: RoomMemory, blocks: list[Block]) -> N
     edges = {log: edge.stamp for log, edge in frontier.items()}
     rows = [(seq, edges.get(log), room.no, memory.logs[log].no) for log, seq in clock.items()]
     memory.connection.executemany(UPDATE_BASE_CLOCK, rows)
-    room.messages -= sum(len(block.bodies) for block in blocks)
+    room.messages -= sum(map(_count, blocks))
     memory.connection.execute(UPDATE_COUNT, (room.messages, room.no))
 
 

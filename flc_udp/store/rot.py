@@ -64,10 +64,11 @@ class Rot:
         One without a proof is met again when the block after it, which is rotten too, is healed.
         """
         met, self._met = self._met, {}
-        found = map(self._name, met)
+        found = map(self.name, met)
         return [block for block in found if block is not None]
 
-    def _name(self, position: int) -> RottenBlock | None:
+    def name(self, position: int) -> RottenBlock | None:
+        """What is known of the row at this position, or None if it has no proof."""
         for log, first, last in self._queries.rows(SELECT_NAME, (position,)):
             proof = self._proof(log, last)
             return None if proof is None else RottenBlock(log, first, last, proof)

@@ -382,9 +382,13 @@ class Node:
         self.counts["bases taken"] += history is not None
         self._replica.adopted(history, self._ground.now())
 
-    def retained(self, floor: int, pruned: int, *, more: bool) -> None:
-        """The log deleted this many messages. `more`: there are others to delete."""
+    def retained(self, floor: int, pruned: int, *, more: bool, rotten: Sequence[int] = ()) -> None:
+        """The log deleted this many messages. `more`: there are others to delete.
+
+        It waits until the blocks at the positions `rotten` are healed.
+        """
         now = self._ground.now()
+        self._reader.met_rotten(rotten)
         self.counts["messages pruned"] += pruned
         self._replica.floor_moved(floor)
         self._pruning.done(now, more=more)

@@ -109,6 +109,9 @@ class Reads(Protocol):
     def block(self, dot: Dot) -> bytes | None:
         """The encoded block with this message, if it is held."""
 
+    def met_rotten(self, positions: Sequence[int]) -> None:
+        """The blocks at these positions have changed on the disk, as the writer found."""
+
     def take_rotten(self) -> list[RottenBlock]:
         """Blocks that were met since the last call, and have changed on the disk."""
 

@@ -53,6 +53,9 @@ class KeptInList:
             chosen.append(block.encoded)
         return chosen, STAMP_LIMIT
 
+    def met_rotten(self, positions: Sequence[int]) -> None:
+        """Nothing changes here."""
+
     def take_rotten(self) -> list[RottenBlock]:
         """Nothing ever changes."""
         return []

@@ -6,6 +6,7 @@ from collections import Counter
 
 import pytest
 
+from flc_udp.config import Settings
 from flc_udp.core.notices import BlockRotten
 from flc_udp.model.notices import Notice
 from flc_udp.sim.disk import Fate
@@ -78,6 +79,50 @@ def test_a_block_of_any_size_heals(size: int) -> None:
         world.run(10_000)
         assert world.history("a", "ops") == whole
         assert findings(world, "a") == []
+
+
+@pytest.mark.parametrize("rotten", [1, 30, 60])
+@pytest.mark.parametrize("seed", range(3))
+def test_rotten_blocks_that_are_pruned_leave_a_true_base(seed: int, rotten: int) -> None:
+    """What comes next is taken from the node whose disk is rotten, and follows in its chain."""
+    with World("abc", seed, settings=Settings(retention_age_s=20), late="c") as world:
+        world.settle()
+        for number in range(60):
+            world.say("ab"[number % 2], "ops", f"{number}")
+            world.run(10)
+        world.settle()
+        world.machines["b"].rot(rotten)
+        world.run(60_000)
+        assert world.history("a", "ops") == world.history("b", "ops") == []
+        world.machines["a"].crash()
+        world.say("b", "ops", "after")
+        world.machines["c"].start()
+        world.run(5_000)
+        assert world.history("c", "ops") == ["after"]
+        # Its frontier may have edges that are none: a message names them, and then they are gone.
+        world.say("c", "ops", "again")
+        world.machines["a"].start()
+        world.settle()
+        assert [world.history(name, "ops") for name in "abc"] == [["after", "again"]] * 3
+        assert [findings(world, name) for name in "abc"] == [[], [], []]
+
+
+def test_retention_waits_for_a_block_whose_stamp_has_changed() -> None:
+    """Its turn is unknown until it is healed."""
+    with World("ab", 1, settings=Settings(retention_age_s=20)) as world:
+        world.settle()
+        for number in range(20):
+            world.say("a", "ops", f"{number}")
+            world.run(1_000)
+        world.settle()
+        counts = told(world)
+        sql = "UPDATE block SET stamp = 1 WHERE position = 15"
+        world.machines["b"].disk.connection.execute(sql)
+        world.run(5_000)
+        assert counts == {BlockRotten: 1, BlockHealed: 1}
+        world.run(60_000)
+        assert world.history("a", "ops") == world.history("b", "ops") == []
+        assert findings(world, "b") == []
 
 
 def test_what_nobody_has_is_given_to_nobody() -> None:

@@ -80,7 +80,7 @@ class Node:
         self.deleted += size(pruned)
         self.held = [b for b in self.held if b not in pruned]
         self.base += [b for b in pruned if b not in self.base]
-        assert (self.floor, size(pruned), bool(pruned)) == ended
+        assert (self.floor, size(pruned), bool(pruned), ()) == ended
 
     def fail(self, instructions: int, act: Callable[[How], None], how: How) -> None:
         """The disk fails after so many of SQLite's instructions, if the act takes as many."""

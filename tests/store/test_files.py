@@ -42,6 +42,20 @@ def killed(home: Path, to: Path) -> Path:
     return to
 
 
+def restored(home: Path, to: Path) -> Path:
+    """A directory with nothing but a backup."""
+    to.mkdir()
+    backed_up(home, to / "flc.db")
+    return to
+
+
+def empty(home: Path, to: Path) -> Path:
+    """A new directory beside it."""
+    assert home.parent == to.parent
+    to.mkdir()
+    return to
+
+
 def held(path: Path) -> int:
     """How many messages a log holds that is opened now."""
     with closing(Log.open(path / "flc.db")) as log, closing(log.reader()) as reader:
@@ -110,12 +124,19 @@ class TestTogether:
         assert held(place) == 2
 
     @pytest.mark.parametrize("step", range(6))
+    @pytest.mark.parametrize(("begin", "messages"), [(killed, 2), (restored, 2), (empty, 0)])
     def test_a_start_that_was_killed_anywhere_harms_no_other(
-        self, home: Path, running: Log, monkeypatch: pytest.MonkeyPatch, step: int
+        self,
+        home: Path,
+        running: Log,
+        monkeypatch: pytest.MonkeyPatch,
+        step: int,
+        begin: Callable[[Path, Path], Path],
+        messages: int,
     ) -> None:
         """Before and after each of its steps the next start finds everything."""
         assert running.load().heads
-        place = killed(home, home.with_name("killed"))
+        place = begin(home, home.with_name("killed"))
         left: list[Path] = []
         steps = [0]
 
@@ -137,9 +158,9 @@ class TestTogether:
 
         monkeypatch.setattr(files, "write_whole", writing)
         monkeypatch.setattr(files, "atomic", beginning)
-        assert held(place) == 2
+        assert held(place) == messages
         monkeypatch.undo()
-        assert held(left[0] if left else place) == 2
+        assert held(left[0] if left else place) == messages
         assert steps == [5]
 
     def test_a_program_that_reads_on_is_named(self, home: Path, running: Log) -> None:

@@ -83,12 +83,12 @@ class TestByBytes:
         assert prune(log, 4_096) == len(said)
         assert used_bytes(connection_of(log)) > 4_096
         ended = log.retain(arrived_before_ms=None, bytes_max=4_096)
-        assert ended == (said[-1].stamp + 1, 0, False)
+        assert ended == (said[-1].stamp + 1, 0, False, ())
 
     def test_no_limit_prunes_nothing(self, log: Log, authors: Authors) -> None:
         """None is no limit; what it ends with is the floor there is."""
         fill(log, authors, MIB)
-        assert log.retain(arrived_before_ms=None, bytes_max=None) == (0, 0, False)
+        assert log.retain(arrived_before_ms=None, bytes_max=None) == (0, 0, False, ())
 
     def test_a_slice_ends_between_two_stamps(self, log: Log, authors: Authors) -> None:
         """Messages of one stamp go together, though it is more of them than were asked for."""
@@ -97,7 +97,7 @@ class TestByBytes:
         later = authors.say("a")
         log.append(authors.said)
         ended = log.retain(arrived_before_ms=None, bytes_max=0, messages_max=2)
-        assert ended == (later.stamp, 6, True)
+        assert ended == (later.stamp, 6, True, ())
 
     def test_a_slice_is_bounded_in_bytes(self, log: Log, authors: Authors) -> None:
         """Of large messages few go at a time."""
@@ -137,12 +137,31 @@ def test_a_disk_that_fails_keeps_what_a_slice_would_have_pruned(
     assert prune(log, 0) == len(said)
 
 
-def test_a_message_that_cannot_be_read_stops_pruning(log: Log, authors: Authors) -> None:
-    """What the base would be is not known: it is said where to look, and nothing goes."""
-    log.append([authors.say("ann"), authors.say("ann")])
-    connection_of(log).execute("UPDATE block SET encoded = x'00' WHERE seq = 2")
-    with pytest.raises(StoreFailed, match="`flc fsck` tells"):
-        log.retain(arrived_before_ms=None, bytes_max=0)
+@pytest.mark.parametrize("column", ["encoded", "hash"])
+@pytest.mark.parametrize("value", ["x'00'", "'text'", "5", "x''"])
+@pytest.mark.parametrize("rotten", [1, 2, 3])
+def test_a_block_that_has_changed_is_pruned_by_what_the_chain_tells(
+    log: Log, authors: Authors, column: str, value: str, rotten: int
+) -> None:
+    """Whichever of the three it is, the base ends as that of a sound disk."""
+    said = [authors.say("ann", body="x"), authors.say("bob", body="y"), authors.say("ann")]
+    log.append(said)
+    sql = f"UPDATE block SET {column} = {value} WHERE position = {rotten}"  # noqa: S608
+    connection_of(log).execute(sql)
+    retained = log.retain(arrived_before_ms=None, bytes_max=0)
+    assert retained.pruned == 3
+    assert retained.floor == said[-1].stamp + 1
+    bases = log.load().bases
+    assert {log: base.hash for log, base in bases.items()} == {b.log: b.hash for b in said}
+    assert log.reader().counts()[0] == 0
+
+
+def test_a_block_whose_stamp_has_changed_is_told(log: Log, authors: Authors) -> None:
+    """Nobody knows when its turn is: what comes before it goes, and it stays."""
+    log.append([authors.say("ann") for _ in range(3)])
+    connection_of(log).execute("UPDATE block SET stamp = stamp + 1 WHERE seq = 2")
+    assert log.retain(arrived_before_ms=None, bytes_max=0)[1:] == (1, True, ())
+    assert log.retain(arrived_before_ms=None, bytes_max=0)[1:] == (0, False, [2])
     assert log.reader().counts() == (2, 1)
 
 
