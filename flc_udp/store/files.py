@@ -95,7 +95,7 @@ class DatabaseFiles:
             lives = self._life.read_text("ascii")
         except (FileNotFoundError, UnicodeDecodeError):
             return []
-        # A database that has no life yet has "" for one, so words would not do here.
+        # One of the numbers may be "", which is that of a database without one.
         return lives.rstrip("\n").split(" ") if lives else []
 
     def _life_in_database(self) -> str:

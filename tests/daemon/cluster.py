@@ -87,6 +87,8 @@ class Cluster(LocalCluster):
 
     make_node = Node
     relay: Relay | None = None
+    may_fail = False
+    """Whether a test puts faults into the nodes' code, so that their logs have tracebacks."""
 
     def node(
         self,

@@ -22,7 +22,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
         yield cluster
     finally:
         await cluster.clear()
-    assert cluster.tracebacks() == []
+    assert cluster.may_fail or cluster.tracebacks() == []
 
 
 @pytest.fixture

@@ -5,7 +5,7 @@ Each test puts one fault into the daemon's own code, as a bug would be there.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -29,22 +29,13 @@ setattr(owner, {path!r}.split(".")[-1], broken)
 """
 
 
-@pytest.fixture
-async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
-    """A cluster whose logs have tracebacks: that is what is tested."""
-    cluster = Cluster(tmp_path)
-    try:
-        yield cluster
-    finally:
-        await cluster.clear()
-
-
 Broken = Callable[..., Node]
 
 
 @pytest.fixture
 def broken(cluster: Cluster, tmp_path: Path) -> Broken:
     """Makes a node in whose code one function is broken, of a class or of a module."""
+    cluster.may_fail = True
 
     def make(module: str, path: str, *options: str) -> Node:
         faults = tmp_path / "faults"

@@ -226,3 +226,19 @@ def test_a_place_that_cannot_be_opened_is_named(tmp_path: Path) -> None:
         with pytest.raises(FlcError, match=str(path)) as caught:
             Log.open(path)
         assert caught.value.hint
+
+
+@pytest.mark.parametrize("value", ["5", "'text'", "x''", "1.5"])
+def test_a_block_of_another_type_is_passed_over(log: Log, authors: Authors, value: str) -> None:
+    """By every way of reading; the others are read, and it is remembered as rotten."""
+    said = [authors.say("ann") for _ in range(3)]
+    log.append(said)
+    log.connection.execute(f"UPDATE block SET encoded = {value} WHERE seq = 2")  # noqa: S608
+    reader = log.reader()
+    whole = [said[0].encoded, said[2].encoded]
+    assert [message.seq for _, message in reader.history(None)] == [1, 3]
+    assert [encoded for _, encoded in reader.blocks(None)] == whole
+    assert reader.block(said[1].dot) is None
+    assert reader.replay([(said[0].log, 1, 3)], 1 << 20)[0] == whole
+    (rotten,) = reader.take_rotten()
+    assert (rotten.dot, rotten.proof) == (said[1].dot, said[1].hash)
