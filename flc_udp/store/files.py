@@ -13,14 +13,16 @@ the WAL belongs to a database with this number. So a backup that was put over `f
 WAL of another database is refused, where SQLite would make one broken history of the two. Folding
 in also settles what a WAL is worth whose last syncs failed: its pages may be in memory alone.
 
-While the writer has the files open, they may be deleted, moved or replaced by others. Whatever was
-written then would be gone with the process, so before each transaction the names are compared with
-the files that are open.
+While the writer has the files open, they may be deleted, moved, replaced or cut short by others.
+Whatever was written then would be gone with the process, so before each transaction the names are
+compared with the files that are open, and their sizes with what SQLite has written to them. How
+much of the WAL that is stands in its index (sqlite.org/walformat.html, section 2.1).
 """
 
 import os
 import secrets
 import sqlite3
+import struct
 from contextlib import closing, suppress
 from pathlib import Path
 
@@ -30,6 +32,12 @@ from flc_udp.store.queries import atomic
 
 MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux tells what is mounted: the fifth word of each line is the place (proc(5))."""
+
+INDEX_HEADER = struct.Struct("=12xxxHII")
+"""How the WAL's index begins: the page size, the frames of the WAL, the pages of the database."""
+
+INDEX_BYTES_LEAST = 1 << 15
+WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 
 SAVE_LIFE = "INSERT OR REPLACE INTO node VALUES ('life', ?)"
 SELECT_LIFE = "SELECT value FROM node WHERE key = 'life'"
@@ -42,7 +50,10 @@ class DatabaseFiles:
         self.path = path
         self.wal = path.with_name(f"{path.name}-wal")
         self._life = path.with_name(f"{path.name}-life")
+        self._index = path.with_name(f"{path.name}-shm")
+        self._index_fd: int | None = None
         self._opened: list[tuple[Path, tuple[int, int]]] = []
+        self._seen_bytes = 0
 
     def check_before_opening(self) -> None:
         """Raise FlcError if what lies there is no database that this node may write to.
@@ -123,26 +134,61 @@ class DatabaseFiles:
                 f"end it first: `fuser {self.path}` tells which it is",
             )
         write_whole(self._life, f"{life}\n")
-        names = (self.path, self.wal, self.path.with_name(f"{self.path.name}-shm"))
-        self._opened = [(name, _identity(name)) for name in names]
+        self._note_opened()
 
-    def closed(self) -> None:
+    def _note_opened(self) -> None:
+        found = [(name, name.stat()) for name in (self.path, self.wal, self._index)]
+        self._opened = [(name, _identity(stat)) for name, stat in found]
+        self._seen_bytes = found[0][1].st_size
+        # This stays open as long as the process has the database open. Closing it would drop the
+        # locks that SQLite has on the file.
+        if self._index_fd is None or _identity(os.fstat(self._index_fd)) != self._opened[-1][1]:
+            self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
+
+    def closed(self, *, for_good: bool = False) -> None:
         """The writer was closed. SQLite may have removed what was beside the database."""
         del self._opened[1:]
+        if for_good and self._index_fd is not None:
+            os.close(self._index_fd)
+            self._index_fd = None
 
     def check(self, operation: str) -> None:
-        """Raise StoreFailed if the files that are open are no longer under their names."""
+        """Raise StoreFailed if the files are not what the writer has opened and written."""
+        sizes = []
         for name, identity in self._opened:
             try:
-                is_there = _identity(name) == identity
+                found = os.stat(name)  # noqa: PTH116  # a path's own method takes twice as long
             except OSError:
-                is_there = False
-            if not is_there:
+                found = None
+            if found is None or _identity(found) != identity:
                 raise StoreFailed(
                     operation,
                     f"{name} was deleted, moved or replaced under the running node: put it back, "
                     "or stop the node once others hold what it has",
                 )
+            sizes.append(found.st_size)
+        if len(sizes) > 1:
+            self._check_sizes(operation, sizes)
+
+    def _check_sizes(self, operation: str, sizes: list[int]) -> None:
+        """Raise StoreFailed if less is in the files than SQLite has written there."""
+        assert self._index_fd is not None
+        header = os.pread(self._index_fd, INDEX_HEADER.size, 0)
+        page, frames, pages = INDEX_HEADER.unpack(header.ljust(INDEX_HEADER.size, b"\0"))
+        page = 1 << 16 if page == 1 else page
+        in_wal = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page) if frames else 0
+        # The database grows when the WAL is folded in. Pages that were given back are cut off then.
+        least = min(self._seen_bytes, pages * page) if pages else self._seen_bytes
+        for (name, _), size, wanted in zip(
+            self._opened, sizes, (least, in_wal, INDEX_BYTES_LEAST), strict=True
+        ):
+            if size < wanted:
+                raise StoreFailed(
+                    operation,
+                    f"{name} was cut short under the running node, to {size} of {wanted} bytes: "
+                    "stop the node once others hold what it has",
+                )
+        self._seen_bytes = sizes[0]
 
 
 def _life_in(connection: sqlite3.Connection) -> str:
@@ -150,8 +196,7 @@ def _life_in(connection: sqlite3.Connection) -> str:
     return str(life)
 
 
-def _identity(path: Path) -> tuple[int, int]:
-    found = os.stat(path)  # noqa: PTH116  # a path's own method takes twice as long
+def _identity(found: os.stat_result) -> tuple[int, int]:
     return found.st_dev, found.st_ino
 
 

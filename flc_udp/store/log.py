@@ -195,6 +195,7 @@ class Log(Queries):
         with suppress(sqlite3.Error):
             self.connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         self.connection.close()
+        self._files.closed(for_good=True)
 
     # --- What the node keeps about itself and its peers -------------------------------------------
 

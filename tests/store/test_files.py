@@ -249,6 +249,40 @@ class TestWhileItRuns:
         with closing(running.reader()) as reader:
             assert reader.counts()[0] == 3
 
+    @pytest.mark.parametrize("name", ["flc.db", "flc.db-wal", "flc.db-shm"])
+    @pytest.mark.parametrize("left_bytes", [0, 4_000, 4_096])
+    def test_files_that_were_cut_short_take_no_more(
+        self, home: Path, running: Log, authors: Authors, name: str, left_bytes: int
+    ) -> None:
+        """What lies in them is not all there, and what is written behind it would be lost, too."""
+        running.append([authors.say("ann", body="x" * 20_000)])
+        whole = (home / name).read_bytes()
+        assert left_bytes < len(whole)
+        os.truncate(home / name, left_bytes)
+        for _ in range(2):
+            with pytest.raises(StoreFailed, match=f"{name} was cut short"):
+                running.append([])
+        with pytest.raises(StoreFailed, match="was cut short"):
+            running.recover()
+        (home / name).write_bytes(whole)
+        running.recover()
+        assert running.append([authors.say("ann", body="again")]) == 4
+
+    def test_what_makes_files_smaller_in_order_is_no_cut(
+        self, home: Path, running: Log, authors: Authors
+    ) -> None:
+        """Pruning gives space back, and another program may fold the WAL in."""
+        for _ in range(4):
+            running.append([authors.say("ann", body="x" * 1_000_000)])
+        sizes_bytes = []
+        while running.retain(arrived_before_ms=None, bytes_max=1).more:
+            with closing(sqlite3.connect(home / "flc.db")) as other:
+                other.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sizes_bytes.append((home / "flc.db").stat().st_size)
+            assert (home / "flc.db-wal").stat().st_size == 0
+        assert running.append([authors.say("ann", body="again")]) == 7
+        assert sizes_bytes[-1] < max(sizes_bytes) // 2
+
     def test_a_directory_that_was_moved_is_back(
         self, home: Path, running: Log, authors: Authors
     ) -> None:
