@@ -9,7 +9,7 @@ from typing import NamedTuple
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import LogId
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.wire.packets import BasePull, Packet, Pull
 
@@ -70,9 +70,9 @@ class Adopt(NamedTuple):
 
 
 class Heal(NamedTuple):
-    """Write these blocks anew, which have changed on the disk."""
+    """Write these blocks anew, whose rows have changed on the disk."""
 
-    blocks: tuple[Block, ...]
+    rows: tuple[PlacedBlock, ...]
 
 
 Effect = Append | Deliver | Send | StreamReplay | StreamBase | Adopt | Heal | Notice

@@ -275,6 +275,7 @@ class Replica:
 
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor)
+        self._healing.floor_moved(history.floor)
         self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     def rotten(self, blocks: list[RottenBlock], now: Micros) -> None:
@@ -292,6 +293,7 @@ class Replica:
     def floor_moved(self, floor: int) -> None:
         """The log deleted old messages: every message from the stamp `floor` on is still kept."""
         self._standing.floor = floor
+        self._healing.floor_moved(floor)
 
     def stalled(self, lag_us: int, now: Micros) -> None:
         """This node did not run for as long as that, at most. It doubts itself first."""

@@ -22,10 +22,9 @@ from flc_udp.daemon.stderr import tell
 from flc_udp.daemon.udp import Datagrams
 from flc_udp.daemon.watch.timings import Timings
 from flc_udp.model.address import Address
-from flc_udp.model.block import Block
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.history import BaseLog, History
+from flc_udp.model.history import BaseLog, History, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import Micros, Millis
 from flc_udp.store.directory import DataDirectory
@@ -223,11 +222,11 @@ class LoopGround:
         adopt = partial(self._log.adopt, floor, base)
         self._write(adopt, self.node.adopted, self.node.adoption_failed)
 
-    def heal(self, blocks: Sequence[Block]) -> None:
+    def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these anew."""
-        node = self.node
+        node, blocks = self.node, [row.block for row in rows]
         self._write(
-            partial(self._log.heal, blocks),
+            partial(self._log.heal, rows),
             lambda _: node.healed(blocks),
             partial(node.healing_failed, blocks),
         )

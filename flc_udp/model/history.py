@@ -75,11 +75,22 @@ class RottenBlock(NamedTuple):
     last: int
     proof: bytes
     """The hash that it must have."""
+    position: int
+    """Where its row stands: the position of its last message."""
+    stamp: int
+    """What its row says of its stamp."""
 
     @property
     def dot(self) -> Dot:
         """The name of its first message, which names the block, too."""
         return Dot(self.log, self.first)
+
+
+class PlacedBlock(NamedTuple):
+    """A sound block, and where its row stands or has to: the position of its last message."""
+
+    position: int
+    block: Block
 
 
 @dataclass(slots=True)

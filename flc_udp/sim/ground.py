@@ -15,10 +15,9 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
-from flc_udp.model.block import Block
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, StoreFailed
-from flc_udp.model.history import BaseLog
+from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.sim.checks import Violation
@@ -265,9 +264,9 @@ class HeapGround:
         """Delete a little."""
         self._write_later("retain", partial(self._retain, arrived_before_ms, bytes_max))
 
-    def heal(self, blocks: Sequence[Block]) -> None:
+    def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these anew."""
-        self._write_later("heal", partial(self._heal, blocks))
+        self._write_later("heal", partial(self._heal, rows))
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:
         """Take another node's base."""
@@ -346,8 +345,9 @@ class HeapGround:
             self.running.retained, ended.floor, ended.pruned, more=ended.more, rotten=ended.rotten
         )
 
-    def _heal(self, blocks: Sequence[Block], fate: Fate) -> TellNode:
-        ended = self._attempt("heal", fate, partial(self.log.heal, blocks))
+    def _heal(self, rows: Sequence[PlacedBlock], fate: Fate) -> TellNode:
+        ended = self._attempt("heal", fate, partial(self.log.heal, rows))
+        blocks = [row.block for row in rows]
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
         self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")

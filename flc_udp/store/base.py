@@ -17,16 +17,19 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from flc_udp.model.block import Origin, hash_of
+from flc_udp.model.block import Origin, stamp_of
 from flc_udp.model.dots import LogId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.store.rot import Rot, is_sound
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
 
 # The logs are read in the order of their ids. So a page reads only what it gives, and the logs
 # without a base that lie between.
 SELECT_BASE = """
     SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
-        room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.encoded
+        room.name, clock.base_seq, clock.base_edge_stamp,
+        held.position, held.encoded, held.hash
     FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
         CROSS JOIN room ON room.no = clock.room_no
         LEFT JOIN block AS held
@@ -53,25 +56,34 @@ JOIN_CLOCK = """
 """
 
 
-def read_base(connection: sqlite3.Connection, after: LogId, rooms_max: int) -> list[BaseLog]:
-    """The base's logs above `after`, by id, until they have `rooms_max` rooms or more."""
+def read_base(
+    connection: sqlite3.Connection, rot: Rot, after: LogId, rooms_max: int
+) -> list[BaseLog]:
+    """The base's logs above `after`, by id, until they have `rooms_max` rooms or more.
+
+    Raises StoreFailed where it ends at a block that is not sound.
+    """
     logs: list[BaseLog] = []
     rooms = 0
     with closing(connection.execute(SELECT_BASE, (after,))) as rows:
         for _, rows_of_log in groupby(rows, itemgetter(0)):
             if rooms >= rooms_max and logs:
                 break
-            logs.append(_base_log(list(rows_of_log)))
+            logs.append(_base_log(rot, list(rows_of_log)))
             rooms += len(logs[-1].rooms)
     return logs
 
 
-def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
+def _base_log(rot: Rot, rows: list[tuple[Any, ...]]) -> BaseLog:
     log, node, name, *pruned = rows[0][:6]
     head = Head(*pruned)
-    for *_, seq, _, stamp, encoded in rows:
-        if encoded is not None and seq > head.seq:
-            head = Head(seq, hash_of(encoded), stamp)
+    for *_, seq, _, position, encoded, digest in rows:
+        if position is None or seq <= head.seq:
+            continue
+        if not is_sound(encoded, digest):
+            rot.met(position)
+            raise StoreFailed("read", f"the block at position {position} has changed on the disk")
+        head = Head(seq, digest, stamp_of(encoded))
     rooms = sorted(BaseRoom(*row[6:9]) for row in rows)
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 

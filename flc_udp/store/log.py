@@ -18,7 +18,7 @@ from pathlib import Path
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.model.history import BaseLog, History
+from flc_udp.model.history import BaseLog, History, PlacedBlock
 from flc_udp.model.units import EPOCH, Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
@@ -27,7 +27,8 @@ from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
 from flc_udp.store.retention import Retained, retain
-from flc_udp.store.schema import migrate
+from flc_udp.store.rot import stands
+from flc_udp.store.schema import BLOCK_INDEXES, migrate
 from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
@@ -38,8 +39,8 @@ RAISE_FACT = """
 
 
 HEAL = """
-    UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?
-    WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?
+    UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
+    WHERE position = ?
 """
 
 
@@ -143,16 +144,22 @@ class Log(Queries):
         self._memory = joined
         return history
 
-    def heal(self, blocks: Sequence[Block]) -> None:
+    def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
         Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("heal") as memory, atomic(self.connection):
-            for block in blocks:
-                room = memory.room(block.room).no
-                row = (block.hash, block.encoded, len(block.bodies), block.stamp, room)
-                self.connection.execute(HEAL, (*row, block.log, block.last))
+            # SQLite changes no row that it does not find in its indexes.
+            indexes = {} if all(stands(self, *row) for row in rows) else BLOCK_INDEXES
+            for name in indexes:
+                self.connection.execute(f"DROP INDEX {name}")
+            for position, block in rows:
+                row = (block.hash, block.encoded, len(block.bodies), block.stamp)
+                room, log = memory.room(block.room).no, memory.logs[block.log].no
+                self.connection.execute(HEAL, (*row, room, log, block.last, position))
+            for statement in indexes.values():
+                self.connection.execute(statement)
 
     @contextmanager
     def _writing(self, operation: str) -> Iterator[WriterMemory]:

@@ -16,11 +16,11 @@ from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
 from flc_udp.config import STAMP_LIMIT
-from flc_udp.model.block import Block, decode
+from flc_udp.model.block import decode
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, VectorClock
 from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.errors import StoreFailed
-from flc_udp.model.history import BaseLog, RottenBlock
+from flc_udp.model.history import BaseLog, PlacedBlock, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
 from flc_udp.store.once import find, past_number
@@ -137,14 +137,16 @@ class Reader(Queries):
         for position in positions:
             self.rot.met(position)
 
-    def take_rotten(self) -> list[RottenBlock]:
-        """The rotten blocks that were met since the last call."""
-        return self.rot.take() if self.rot else []
+    def take_rotten(self) -> tuple[list[RottenBlock], list[PlacedBlock]]:
+        """The rotten blocks that were met since the last call, and sound ones with wrong rows."""
+        return self.rot.take() if self.rot else ([], [])
 
-    def rotten_before(self, block: Block) -> list[RottenBlock]:
-        """The block before this one in its log, which proves it, if that is rotten."""
-        self.block(Dot(block.log, block.first - 1))
-        return self.take_rotten()
+    def look_through(self, after: int) -> int:
+        """Compare the next rows after a position with their blocks, as far as one look goes.
+
+        Return the position of the last one; 0 at the end. `take_rotten` tells what was found.
+        """
+        return self.rot.look_through(after)
 
     def close(self) -> None:
         """Close the connection, unless it was lent."""
@@ -308,7 +310,7 @@ class Reader(Queries):
     def base(self, after: LogId, rooms_max: int) -> list[BaseLog]:
         """The base's logs above `after`, by id: of about `rooms_max` rooms, but whole logs."""
         with self.reading():
-            return read_base(self.connection, after, rooms_max)
+            return read_base(self.connection, self.rot, after, rooms_max)
 
     def base_heads(self, logs: Sequence[LogId]) -> dict[LogId, int]:
         """{log: seq of its last message that was pruned}, for those of `logs` that lost any."""

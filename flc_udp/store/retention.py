@@ -145,8 +145,7 @@ def _oldest(
 def _rotten(connection: sqlite3.Connection, position: int, stamp: int) -> Block:
     """What is still known of a block that has changed: all that moves the base but its causes."""
     log, first, last, room, digest = connection.execute(SELECT_ROTTEN, (position,)).fetchone()
-    proven = Rot(Queries(connection)).name(position)
-    digest = proven.proof if proven else digest
+    digest = Rot(Queries(connection)).proof(log, last) or digest
     return Block(log, first, last, room, "", Millis(0), stamp, (), b"", (), None, b"", digest)
 
 

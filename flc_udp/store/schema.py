@@ -22,6 +22,11 @@ APPLICATION_ID = 0x666C_6375
 AUTO_VACUUM = "PRAGMA auto_vacuum = INCREMENTAL"
 """A file can shrink: free pages are given back when we ask for it, and not at each commit."""
 
+BLOCK_INDEXES = {
+    "block_dot": "CREATE UNIQUE INDEX block_dot ON block (log_no, seq)",
+    "block_history": "CREATE INDEX block_history ON block (stamp, room_no)",
+}
+
 TABLES = (
     # The node's own facts, and three of its base: the floor, how many messages were pruned, and a
     # version that changes whenever the base does.
@@ -46,8 +51,7 @@ TABLES = (
         position INTEGER PRIMARY KEY, log_no INTEGER NOT NULL, seq INTEGER NOT NULL,
         count INTEGER NOT NULL, stamp INTEGER NOT NULL, room_no INTEGER NOT NULL,
         hash BLOB NOT NULL, encoded BLOB NOT NULL)""",
-    "CREATE UNIQUE INDEX block_dot ON block (log_no, seq)",
-    "CREATE INDEX block_history ON block (stamp, room_no)",
+    *BLOCK_INDEXES.values(),
     # The rows of a room are its vector clock. An edge of its frontier is always the last message of
     # a log in the room, so the frontier is those rows that have an `edge_stamp`. The base columns
     # are the same clock and frontier as of the floor.

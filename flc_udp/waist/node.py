@@ -15,6 +15,7 @@ Both run this same file.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import assert_never
@@ -35,7 +36,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.errors import Drop, FlcError
+from flc_udp.model.errors import Drop, FlcError, StoreFailed
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
@@ -48,6 +49,7 @@ from flc_udp.waist.ports import Batch, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import AgeClock, PruningClock
 from flc_udp.waist.replays import Replays
+from flc_udp.waist.scrub import Scrub
 from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.packing import pack
@@ -94,6 +96,7 @@ class Node:
         self._reader = reader
         self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
         self._pruning = PruningClock(settings, now)
+        self._scrub = Scrub(reader, now)
         self._ages = AgeClock(latest_arrival, ground.wall(), now)
         self._peers = PeerMemory(now)
         self.waits: list[Waiting] = []
@@ -230,6 +233,7 @@ class Node:
         if self._replays or self._inbox:
             return now
         times = [self._replica.wake_at, self._commits.wake_at, self._pruning.wake_at]
+        times.append(self._scrub.wake_at)
         # A wait that is late already ends with the next turn, and is no sign of a stall.
         times += [max(wait.deadline, now) for wait in self.waits]
         if self._posts.waiting and self._adopt is None:
@@ -253,8 +257,8 @@ class Node:
         for wait in take_ended(self.waits, self._read_until):
             self._replica.stop_watching(wait.watched)
             wait.done(wait.outcome())
-        if rotten := self._reader.take_rotten():
-            self._replica.rotten(rotten, now)
+        self._scrub.wake(now)
+        self._tell_rotten(now)
         self._save_self()
         self._save_peers(now)
         self.wake_at = Micros(self._next_wake(now))
@@ -267,8 +271,8 @@ class Node:
                 self._send(to, packets)
             case StreamReplay() | StreamBase():
                 self._replays.add(effect)
-            case Heal(blocks):
-                self._ground.heal(blocks)
+            case Heal(rows):
+                self._ground.heal(rows)
             case Adopt():
                 # No message is taken in until the base is: what was decided before is kept.
                 self._adopt = effect
@@ -297,6 +301,14 @@ class Node:
         limits = self._pruning.take_due(now, self._ages.time(now))
         if limits is not None:
             self._ground.retain(*limits)
+
+    def _tell_rotten(self, now: Micros) -> None:
+        with suppress(StoreFailed):
+            rotten, crooked = self._reader.take_rotten()
+            if rotten:
+                self._replica.rotten(rotten, now)
+            if crooked:
+                self._ground.heal(crooked)
 
     def _save_self(self) -> None:
         me, saved = self.me, self._saved
@@ -401,7 +413,8 @@ class Node:
         self._replica.healed(blocks)
         for block in blocks:
             self._ground.tell(BlockHealed(block.dot))
-            self._replica.rotten(self._reader.rotten_before(block), now)
+            with suppress(StoreFailed):
+                self._reader.block(Dot(block.log, block.first - 1))
         self._carry_out(now)
 
     def healing_failed(self, blocks: Sequence[Block], reason: str) -> None:

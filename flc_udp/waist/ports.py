@@ -14,7 +14,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError
-from flc_udp.model.history import BaseLog, History, RottenBlock
+from flc_udp.model.history import BaseLog, History, PlacedBlock, RottenBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import EPOCH, Micros, Millis
 
@@ -112,11 +112,14 @@ class Reads(Protocol):
     def met_rotten(self, positions: Sequence[int]) -> None:
         """The blocks at these positions have changed on the disk, as the writer found."""
 
-    def take_rotten(self) -> list[RottenBlock]:
-        """Blocks that were met since the last call, and have changed on the disk."""
+    def take_rotten(self) -> tuple[list[RottenBlock], list[PlacedBlock]]:
+        """Blocks that were met since the last call and have changed on the disk.
 
-    def rotten_before(self, block: Block) -> list[RottenBlock]:
-        """The block before this one in its log, which proves it, if that is rotten."""
+        The second list has sound blocks whose rows have changed.
+        """
+
+    def look_through(self, after: int) -> int:
+        """Look for such blocks after a position; return how far that went, 0 at the end."""
 
     def floor(self) -> int:
         """The stamp from which every message is kept. 0 where nothing was ever pruned."""
@@ -199,7 +202,7 @@ class Ground(Protocol):
         It ends in `Node.adopted` or `Node.adoption_failed`.
         """
 
-    def heal(self, blocks: Sequence[Block]) -> None:
+    def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these blocks in the places of those that have changed on the disk.
 
         It ends in `Node.healed` or `Node.healing_failed`.

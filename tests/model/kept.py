@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.history import BaseLog, Head, History, RottenBlock, advance
+from flc_udp.model.history import BaseLog, Head, History, PlacedBlock, RottenBlock, advance
 
 
 def history_of(blocks: Iterable[Block]) -> History:
@@ -56,13 +56,13 @@ class KeptInList:
     def met_rotten(self, positions: Sequence[int]) -> None:
         """Nothing changes here."""
 
-    def take_rotten(self) -> list[RottenBlock]:
+    def take_rotten(self) -> tuple[list[RottenBlock], list[PlacedBlock]]:
         """Nothing ever changes."""
-        return []
+        return [], []
 
-    def rotten_before(self, block: Block) -> list[RottenBlock]:
+    def look_through(self, after: int) -> int:
         """Nothing ever changes."""
-        return []
+        return 0
 
     def floor(self) -> int:
         """Nothing is ever pruned."""

@@ -240,5 +240,5 @@ def test_a_block_of_another_type_is_passed_over(log: Log, authors: Authors, valu
     assert [encoded for _, encoded in reader.blocks(None)] == whole
     assert reader.block(said[1].dot) is None
     assert reader.replay([(said[0].log, 1, 3)], 1 << 20)[0] == whole
-    (rotten,) = reader.take_rotten()
+    (rotten,), _ = reader.take_rotten()
     assert (rotten.dot, rotten.proof) == (said[1].dot, said[1].hash)

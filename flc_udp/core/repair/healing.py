@@ -18,7 +18,7 @@ from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, PullWriter
 from flc_udp.core.shared import Shared
 from flc_udp.model.block import Block, decode, hash_of, peek_dot
 from flc_udp.model.dots import Dot, Spans
-from flc_udp.model.history import RottenBlock
+from flc_udp.model.history import PlacedBlock, RottenBlock
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 from flc_udp.wire.packets import Piece, Pull, Replay
 
@@ -112,7 +112,7 @@ class Healing:
         if rotten is None or rotten.dot in self._came or hash_of(encoded) != rotten.proof:
             return
         # The hash is the author's, whose bytes every node has read before it took them.
-        self._out.append(Heal((decode(encoded),)))
+        self._out.append(Heal((PlacedBlock(rotten.position, decode(encoded)),)))
         self._came[rotten.dot] = None
         self._go_on(now)
 
@@ -123,6 +123,12 @@ class Healing:
         for block in blocks:
             self.rotten.pop(block.dot, None)
             self._came.pop(block.dot, None)
+
+    def floor_moved(self, floor: int) -> None:
+        """What lies below this stamp was pruned, sound or not."""
+        for dot in [dot for dot, block in self.rotten.items() if block.stamp < floor]:
+            del self.rotten[dot]
+            self._came.pop(dot, None)
 
     def failed(self, blocks: Sequence[Block], now: Micros) -> None:
         """These could not be written: fetch them again."""

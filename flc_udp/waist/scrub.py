@@ -1,0 +1,36 @@
+"""The scrub: the whole log is looked through for rows that have changed, again and again.
+
+Promise. What nobody reads is found all the same: of a million blocks within a day. A look
+takes less than a millisecond, and two seconds lie between two.
+
+Rules. What cannot be read is tried again, and the reader notes why. The name is that of ZFS and
+Ceph for the same.
+"""
+
+from contextlib import suppress
+
+from flc_udp.model.errors import StoreFailed
+from flc_udp.model.units import SECOND_US, Micros
+from flc_udp.waist.ports import Reads
+
+LOOK_PAUSE_US = 2 * SECOND_US
+PASS_PAUSE_US = 60 * SECOND_US
+"""The pause between the end of the log and the next look at its beginning."""
+
+
+class Scrub:
+    """How far the log was looked through."""
+
+    def __init__(self, reader: Reads, now: Micros) -> None:
+        self.wake_at = now + LOOK_PAUSE_US
+        """When the next look is due, in µs."""
+        self._reader = reader
+        self._position = 0
+
+    def wake(self, now: Micros) -> None:
+        """Look through a few more rows, if that is due."""
+        if now < self.wake_at:
+            return
+        with suppress(StoreFailed):
+            self._position = self._reader.look_through(self._position)
+        self.wake_at = now + (LOOK_PAUSE_US if self._position else PASS_PAUSE_US)
