@@ -295,5 +295,10 @@ async def _advertised(settings: Settings, bound: Address) -> Address:
     """The address that others reach this node by. A wildcard bind learns it from its seeds."""
     if not settings.advertise:
         return bound
-    address = (await resolve(settings.advertise))[0]
+
+    def misfit(address: Address) -> tuple[bool, bool]:
+        is_other = (":" in address.host) != (":" in bound.host)
+        return is_other and bound.host != "::", address.is_loopback and not bound.is_loopback
+
+    address = min(await resolve(settings.advertise), key=misfit)  # The first of those that fit.
     return address if address.port else Address(address.host, bound.port)

@@ -9,8 +9,8 @@ import socket
 import struct
 import sys
 from collections.abc import Callable
-from contextlib import suppress
-from typing import NamedTuple, cast
+from contextlib import ExitStack, suppress
+from typing import Any, NamedTuple, cast
 
 from flc_udp.daemon.lookup import look_up_soon
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
@@ -30,6 +30,14 @@ BIND_HINTS = {
     errno.EADDRNOTAVAIL: "this machine does not have that address: give one of its own with {flag}",
     errno.EACCES: "ports below 1024 are the system's: give a higher one with {flag}",
 }
+
+SCOPES_MAX = 4_096
+scopes: dict[str, int] = {}
+"""The interface that leads to a link-local host (RFC 4007): the one that it was named or heard by.
+It means nothing on other machines, so no Address has it. At most SCOPES_MAX are remembered."""
+
+NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
+"""Why an address cannot be bound that this machine does not have."""
 
 TCP_BACKLOG = 16
 """This many clients of the pages may wait until they are let in."""
@@ -68,9 +76,9 @@ class Datagrams(asyncio.DatagramProtocol):
         self._transport = cast("asyncio.DatagramTransport", transport)
         self._maps_v4 = transport.get_extra_info("socket").family == socket.AF_INET6
 
-    def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
+    def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """A datagram arrived."""
-        self._receive(data, fold(addr[0].partition("%")[0], addr[1]))
+        self._receive(data, _folded(addr))
 
     def error_received(self, exc: Exception) -> None:
         """An earlier send was refused, for example by ICMP. Probes find out what that means."""
@@ -82,7 +90,8 @@ class Datagrams(asyncio.DatagramProtocol):
             return
         host = f"::ffff:{to.host}" if self._maps_v4 and ":" not in to.host else to.host
         try:
-            self._transport.sendto(datagram, (host, to.port))
+            scope = scopes.get(host)
+            self._transport.sendto(datagram, (host, to.port, *((0, scope) if scope else ())))
         except (OSError, ValueError):
             self.errors += 1
 
@@ -121,35 +130,59 @@ async def resolve(text: str) -> list[Address]:
         raise FlcError(
             f"{text!r} has no address: {reason}", "write HOST:PORT of a host that resolves"
         ) from error
-    return list(dict.fromkeys(fold(str(at[4][0]).partition("%")[0], int(at[4][1])) for at in found))
+    return list(dict.fromkeys(_folded(end) for *_, end in found))
+
+
+def _folded(end: tuple[Any, ...]) -> Address:
+    """The Address of a socket's; what leads to a link-local one is remembered."""
+    host, port, *more = end
+    host = host.partition("%")[0]
+    if more and more[1] and (host in scopes or len(scopes) < SCOPES_MAX):
+        scopes[host] = more[1]
+    return fold(host, port)
 
 
 async def bind(text: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Bound:
-    """Bind a socket for datagrams, or one that listens for TCP connections; raises FlcError."""
-    address = (await resolve(text))[0]
-    is_v6, is_tcp = ":" in address.host, kind is socket.SOCK_STREAM
-    sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, kind)
-    try:
+    """Bind a socket for datagrams, or one that listens for TCP connections; raises FlcError.
+
+    Of a name, the first address is taken that this machine has.
+    """
+    problems: list[tuple[Address, OSError]] = []
+    for address in await resolve(text):
+        try:
+            return _bind(address, kind)
+        except OSError as error:
+            problems.append((address, error))
+            if error.errno not in NOT_HERE:
+                break
+    address, problem = problems[0]
+    is_tcp = kind is socket.SOCK_STREAM
+    what, flag = ("serve metrics", "--metrics") if is_tcp else ("listen", "--bind")
+    hint = BIND_HINTS.get(problem.errno or 0, "give another address with {flag}")
+    raise FlcError(
+        f"cannot {what} on {address}: {problem.strerror}", hint.format(flag=flag)
+    ) from problem
+
+
+def _bind(address: Address, kind: socket.SocketKind) -> Bound:
+    end = (*address, 0, scopes[address.host]) if address.host in scopes else address
+    is_v6 = ":" in address.host
+    with ExitStack() as on_failure:
+        sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, kind)
+        on_failure.enter_context(sock)
         sock.setblocking(False)
         if is_v6:
             # A socket that is bound to every address serves both families.
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not address.is_wildcard)
-        if is_tcp:
+        if kind is socket.SOCK_STREAM:
             # So a restart need not wait until the old connections are forgotten by the system.
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind(address)
+            sock.bind(end)
             # Listen at once: the system refuses a second node here, and not when it binds.
             sock.listen(TCP_BACKLOG)
         else:
             with suppress(OSError):
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, RECEIVE_BUFFER_BYTES)
-            sock.bind(address)
-    except OSError as error:
-        sock.close()
-        what, flag = ("serve metrics", "--metrics") if is_tcp else ("listen", "--bind")
-        hint = BIND_HINTS.get(error.errno or 0, "give another address with {flag}")
-        raise FlcError(
-            f"cannot {what} on {address}: {error.strerror}", hint.format(flag=flag)
-        ) from error
-    host, port = sock.getsockname()[:2]
-    return Bound(sock, fold(host, port))
+            sock.bind(end)
+        on_failure.pop_all()
+    return Bound(sock, _folded(sock.getsockname()))

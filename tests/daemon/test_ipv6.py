@@ -1,4 +1,7 @@
 import socket
+from contextlib import suppress
+from ipaddress import IPv6Address
+from pathlib import Path
 
 import pytest
 
@@ -40,3 +43,33 @@ async def test_one_socket_serves_both_families(cluster: Cluster) -> None:
     members = await (await ann.client()).members()
     addresses = {member["name"]: member["address"] for member in members}
     assert addresses[both.name].startswith("127.0.0.1:")
+
+
+def link_local() -> str:
+    """A link-local address of this machine with its interface, or nothing."""
+    with suppress(OSError):
+        for line in Path("/proc/net/if_inet6").read_text().splitlines():
+            host, _, _, _, _, interface = line.split()
+            address = IPv6Address(bytes.fromhex(host))
+            if address.is_link_local:
+                return f"{address}%{interface}"
+    return ""
+
+
+@pytest.mark.skipif(not link_local(), reason="no interface has a link-local address")
+@pytest.mark.parametrize("bind", ["[::]:0", f"[{link_local()}]:0"])
+async def test_a_link_local_address_is_reached_by_its_interface(
+    cluster: Cluster, bind: str
+) -> None:
+    """As a seed, as an address to bind, and by the commands that speak to one node."""
+    ann, ben = (cluster.node("--bind", bind, "--insecure") for _ in range(2))
+    await ann.start()
+    seed = f"[{link_local()}]:{ann.address.rpartition(':')[2]}"
+    await ben.start(seed)
+    await cluster.all_alive(ann, ben)
+    assert (await ann.flc("say", "ops", "hi", "--wait", "all", "--timeout", "30")).code == 0
+    assert (await ben.flc("say", "ops", "hello", "--wait", "all", "--timeout", "30")).code == 0
+    assert (await ben.flc("ping", seed, "-c", "1")).code == 0
+    assert (await ben.flc("udp", "-z", seed)).code == 0
+    members = await (await ann.client()).members()
+    assert not any("%" in member["address"] for member in members)

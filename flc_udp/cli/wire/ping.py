@@ -8,11 +8,14 @@ a node answers it and takes it for nobody's member. `flc udp` and `flc doctor` a
 """
 
 import argparse
+import errno
 import secrets
+import select
 import socket
 import statistics
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -43,35 +46,70 @@ class VisitorAnswer(NamedTuple):
     """Its wall clock is ahead of this one by this much, give or take half of `took_ms`."""
 
 
+class Way(NamedTuple):
+    """A socket, and one address of whom it speaks to. IPv6 has two more numbers there."""
+
+    socket: socket.socket
+    target: tuple[Any, ...]
+
+
 class Visitor:
-    """One socket and one session, to ping one address."""
+    """One session, to ping one name. Until an address of it answers, all of them are pinged."""
 
     def __init__(self, address: str, ring: Keyring) -> None:
-        family, self.target = _resolved(address)
-        self.socket = socket.socket(family, socket.SOCK_DGRAM)
+        self.ways: list[Way] = []
+        for family, target in _resolved(address):
+            with suppress(OSError):  # A machine may know IPv6 addresses and have no IPv6.
+                self.ways.append(Way(socket.socket(family, socket.SOCK_DGRAM), target))
         self._seal = visitors_seal(ring)
 
-    def ping(self, patience_s: float, padding: Sequence[Packet] = ()) -> VisitorAnswer | None:
-        """Send one datagram with a ping and the padding, and wait for the answer; raises OSError.
+    def close(self) -> None:
+        """Close the sockets."""
+        for way in self.ways:
+            way.socket.close()
 
-        Everything else that comes is ignored.
+    def ping(self, patience_s: float, padding: Sequence[Packet] = ()) -> VisitorAnswer | None:
+        """Send one datagram with a ping and the padding, and wait for the answer.
+
+        Everything else that comes is ignored. Raises OSError if it can be sent nowhere.
         """
         ping, began_s = visitors_ping(), time.perf_counter()
-        self.socket.sendto(self._seal.close(payload_of(VISITOR, [ping, *padding])), self.target)
+        self._send(payload_of(VISITOR, [ping, *padding]))
         while (left_s := began_s + patience_s - time.perf_counter()) > 0:
-            self.socket.settimeout(left_s)
-            try:
-                datagram, source = self.socket.recvfrom(DATAGRAM_BYTES_MAX)
-                sender, packets, _ = codec.read(self._seal.open(datagram))
-            except (OSError, Malformed):
-                continue
-            for packet in packets:
-                if isinstance(packet, Ack) and packet.nonce == ping.nonce:
-                    took_ms = (time.perf_counter() - began_s) * 1e3
-                    # Both directions are assumed to take the same time (RFC 5905, section 8).
-                    ahead_ms = packet.wall - (time.time() * 1e3 - took_ms / 2)
-                    return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
+            for way in self._readable(left_s):
+                try:
+                    datagram, source = way.socket.recvfrom(DATAGRAM_BYTES_MAX)
+                    sender, packets, _ = codec.read(self._seal.open(datagram))
+                except (OSError, Malformed):
+                    continue
+                for packet in packets:
+                    if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                        self._settle_on(way)
+                        took_ms = (time.perf_counter() - began_s) * 1e3
+                        # Both directions are assumed to take the same time (RFC 5905, section 8).
+                        ahead_ms = packet.wall - (time.time() * 1e3 - took_ms / 2)
+                        return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
         return None
+
+    def _send(self, payload: bytes) -> None:
+        problems = []
+        for way in self.ways:
+            try:
+                way.socket.sendto(self._seal.close(payload), way.target)
+            except OSError as error:
+                problems.append(error)
+        if len(problems) == len(self.ways):
+            raise problems[0] if problems else OSError(errno.EAFNOSUPPORT, "no socket for it")
+
+    def _readable(self, patience_s: float) -> list[Way]:
+        readable = select.select([way.socket for way in self.ways], [], [], patience_s)[0]
+        return [way for way in self.ways if way.socket in readable]
+
+    def _settle_on(self, way: Way) -> None:
+        for other in self.ways:
+            if other is not way:
+                other.socket.close()
+        self.ways = [way]
 
 
 def add_key_flags(parser: argparse.ArgumentParser) -> None:
@@ -102,18 +140,18 @@ def address_of(address: tuple[Any, ...]) -> Address:
     return fold(address[0].partition("%")[0], address[1])
 
 
-def _resolved(text: str) -> tuple[socket.AddressFamily, tuple[str, int]]:
-    """Find the first address of HOST:PORT; raises FlcError where it has none."""
+def _resolved(text: str) -> list[tuple[socket.AddressFamily, tuple[Any, ...]]]:
+    """Find the addresses of HOST:PORT, each with its family; raises FlcError where it has none."""
     from flc_udp.daemon.lookup import look_up  # only here
 
     host, port = split_host_port(text)
     try:
-        family, _, _, _, address = look_up(host, port, socket.SOCK_DGRAM)[0]
+        found = look_up(host, port, socket.SOCK_DGRAM)
     except (OSError, UnicodeError) as error:
         reason = getattr(error, "strerror", None) or NO_HOST
         hint = "write HOST:PORT of a host that resolves"
         raise FlcError(f"{text!r} has no address: {reason}", hint) from error
-    return family, (str(address[0]), int(address[1]))
+    return list(dict.fromkeys((family, target) for family, *_, target in found))
 
 
 # --- The command ----------------------------------------------------------------------------------
@@ -150,6 +188,8 @@ def ping(args: argparse.Namespace) -> int:
                 time.sleep(max(due_s - time.perf_counter(), 0))
     except KeyboardInterrupt:
         code = INTERRUPTED
+    finally:
+        visitor.close()
     print(_summary(sent, trips_ms, as_json=args.json))
     if trips_ms or code:
         return code

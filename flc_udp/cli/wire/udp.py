@@ -3,8 +3,9 @@
 `wire/packet_json.py` says how packets are typed, `datagram_lines.py` what a line and a record are.
 
 Rules of a session. One line is one datagram, and one datagram that came is one line. What is sent
-is a visitor's. In listen mode lines go to the peer that last sent a datagram that could be read, so
-junk does not lead them anywhere else. Like nc, the session stays after the end of input.
+is a visitor's. It goes to all addresses of a name until one of them answers. In listen mode lines
+go to the peer that last sent a datagram that could be read, so junk does not lead them anywhere
+else. Like nc, the session stays after the end of input.
 """
 
 import argparse
@@ -12,13 +13,14 @@ import asyncio
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import Any, cast
 
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.wire import datagram_lines, hexdump, ping
-from flc_udp.model.address import NO_HOST, split_host_port
+from flc_udp.model.address import NO_HOST, Address, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
 from flc_udp.wire.packets import Packet
@@ -112,8 +114,9 @@ class UdpSession(asyncio.DatagramProtocol):
         self._writable.set()
         self._peer: SocketAddress | None = None
         """The peer that last spoke, in listen mode; otherwise the socket knows its only one."""
-        self._sent = self._answered = self._refused = 0
-        self._is_unreachable = False
+        self._ways: list[asyncio.DatagramTransport] = []
+        """One to each address of the name; the first of those that have answered alone."""
+        self._sent = self._answered = self._refused = self._undelivered = 0
 
     async def run(self) -> int:
         """Go on until there is a reason to quit, and return the exit code."""
@@ -128,7 +131,8 @@ class UdpSession(asyncio.DatagramProtocol):
             async with pipes.first_of(*reasons):
                 pass
         finally:
-            self._transport.close()
+            for way in self._ways:
+                way.close()
         if self._refused:
             return FAILED
         if self._answered or not self._sent:
@@ -146,23 +150,39 @@ class UdpSession(asyncio.DatagramProtocol):
 
         host, port = split_host_port(where)
         try:
-            loop = asyncio.get_running_loop()
-            end = (await look_up_soon(host, port, socket.SOCK_DGRAM))[0][4]
-            local, remote = (end, None) if self._listens else (None, end)
-            await loop.create_datagram_endpoint(lambda: self, local, remote)
+            found = await look_up_soon(host, port, socket.SOCK_DGRAM)
+            await self._open_ways([(family, end) for family, *_, end in found])
         except (OSError, UnicodeError) as error:
             reason = getattr(error, "strerror", None) or NO_HOST
             raise FlcError(f"cannot {act} {where}: {reason}", hint) from error
         if self._listens:
-            name = self._transport.get_extra_info("sockname")
+            name = self._ways[0].get_extra_info("sockname")
             self._note(f"listening at {ping.address_of(name)}")
         else:
             self._has_peer.set()
         self._silence.broken()
 
+    async def _open_ways(self, ends: Sequence[tuple[socket.AddressFamily, SocketAddress]]) -> None:
+        """Listen on the first of these addresses, or connect to as many of them as possible."""
+        loop, problems = asyncio.get_running_loop(), []
+        for family, end in dict.fromkeys(ends[:1] if self._listens else ends):
+            with ExitStack() as on_failure:
+                try:
+                    sock = on_failure.enter_context(socket.socket(family, socket.SOCK_DGRAM))
+                    sock.setblocking(False)
+                    # The loop itself would leave out the interface of a link-local address.
+                    (sock.bind if self._listens else sock.connect)(end)
+                except OSError as error:
+                    problems.append(error)
+                    continue
+                await loop.create_datagram_endpoint(lambda: self, sock=sock)
+                on_failure.pop_all()
+        if not self._ways:
+            raise problems[0]
+
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         """Keep the transport: the socket is ready."""
-        self._transport = cast("asyncio.DatagramTransport", transport)
+        self._ways.append(cast("asyncio.DatagramTransport", transport))
 
     def datagram_received(self, data: bytes, addr: SocketAddress) -> None:
         """Decode one datagram, and keep its line until it can be printed."""
@@ -177,7 +197,7 @@ class UdpSession(asyncio.DatagramProtocol):
     def error_received(self, exc: Exception) -> None:
         """Note what the system says about a datagram that was sent (by ICMP, for example)."""
         self._note(f"not delivered to {self._far()}: {getattr(exc, 'strerror', exc)}")
-        self._is_unreachable = True
+        self._undelivered += 1
         self._woken.set()
 
     def pause_writing(self) -> None:
@@ -202,7 +222,7 @@ class UdpSession(asyncio.DatagramProtocol):
 
     async def _show(self) -> None:
         """Print what comes; a probe prints nothing, and quits at the first datagram of ours."""
-        while not (self._args.probe and (self._answered or self._is_unreachable)):
+        while not (self._args.probe and (self._answered or self._undelivered >= len(self._ways))):
             await self._woken.wait()
             self._woken.clear()
             count = len(self._lines)
@@ -221,12 +241,14 @@ class UdpSession(asyncio.DatagramProtocol):
             complain(f"line {number}: {error}", error.hint)
 
     def _send(self, packets: Sequence[Packet]) -> None:
-        datagram = datagram_lines.seal_packets(packets, self._seal)
         self._silence.broken()
         self._sent += 1
-        self._transport.sendto(datagram, self._peer)
-        summary = datagram_lines.summary_of(packets)
-        self._note(f"sent {len(datagram)} bytes to {self._far()}: {summary}", datagram)
+        for way in self._ways:
+            datagram = datagram_lines.seal_packets(packets, self._seal)
+            way.sendto(datagram, self._peer)
+            far = ping.address_of(self._peer or way.get_extra_info("peername"))
+            summary = datagram_lines.summary_of(packets)
+            self._note(f"sent {len(datagram)} bytes to {far}: {summary}", datagram)
 
     def _read(self, datagram: bytes, source: SocketAddress) -> bytes:
         record, summary = datagram_lines.read_datagram(datagram, self._seal, self._args.hex)
@@ -239,7 +261,19 @@ class UdpSession(asyncio.DatagramProtocol):
             if self._listens:
                 self._peer = source
                 self._has_peer.set()
+            else:
+                self._settle_on(whence)
         return compact({"from": str(whence), **record}) + b"\n"
+
+    def _settle_on(self, source: Address) -> None:
+        """Speak only with the address that has answered."""
+        if len(self._ways) > 1:
+            mine = [
+                w for w in self._ways if ping.address_of(w.get_extra_info("peername")) == source
+            ]
+            for other in set(self._ways) - set(mine[:1]):
+                other.close()
+            self._ways = mine[:1]
 
     def _far(self) -> str:
         return str(self._args.target if self._peer is None else ping.address_of(self._peer))

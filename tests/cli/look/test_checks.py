@@ -6,6 +6,7 @@ import os
 import socket
 import threading
 import time
+from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,9 +16,9 @@ import pytest
 from flc_udp.cli.look.checks import directory, machine, node, peer
 from flc_udp.cli.look.checks.directory import Entry
 from flc_udp.cli.look.checks.machine import read
-from flc_udp.cli.look.checks.peer import NOTHING, WAYS
+from flc_udp.cli.look.checks.peer import FAMILIES, NOTHING
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
-from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
+from flc_udp.cli.wire.ping import Visitor, VisitorAnswer, address_of
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -420,7 +421,7 @@ def test_a_full_datagram_fits_or_does_not(
     mtu: int | None, is_answered: bool, packet_bytes_max: int, level: str, words: str
 ) -> None:
     """What the kernel knows counts, and what came through where it knows too little."""
-    headers_bytes = WAYS[socket.AF_INET].headers_bytes
+    headers_bytes = FAMILIES[socket.AF_INET].headers_bytes
     verdict = peer.path_verdict(mtu, headers_bytes, packet_bytes_max, is_answered)
 
     assert verdict.level == level
@@ -442,8 +443,9 @@ def test_who_answers_and_is_held_for_dead_is_behind_a_firewall(
     """The probe and the node speak from different ports."""
     ack = Ack(1, bytes(8), bytes(8), catching_up=False, held=0)
     source = Visitor("127.0.0.1:7353", keyring((), "flc"))
-    source.socket.close()
-    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), source.target, 1.0, 0.0)  # type: ignore[arg-type]
+    source.close()
+    target = address_of(source.ways[0].target)
+    answer = VisitorAnswer(ack, bytes.fromhex(MEMBERS[1]["id"]), target, 1.0, 0.0)
 
     assert peer.answered(answer, members).level == level
 
@@ -457,7 +459,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
         shown = f"[{host}]" if ":" in host else host
         ring = keyring((), "flc")
         probe = Visitor(f"{shown}:{target.getsockname()[1]}", ring)
-        with probe.socket:
+        with closing(probe):
             for size in (60, 1_200, 1_355, 1_356, 1_357):
                 assert probe.ping(0, peer.filling(size)) is None
                 datagram = target.recv(65_535)
@@ -466,7 +468,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
                 assert size - 6 < len(payload) <= size
                 assert isinstance(packets[0], Ping)
                 assert all(packet == NOTHING for packet in packets[1:])
-            mtu = peer.path_mtu(probe, WAYS[family])
+            mtu = peer.path_mtu(probe.ways[0], FAMILIES[family])
     assert mtu is not None
     assert mtu > 1_500
 

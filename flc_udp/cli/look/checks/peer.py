@@ -9,11 +9,12 @@ import errno
 import socket
 import sys
 from collections.abc import Sequence
+from contextlib import closing
 from typing import NamedTuple
 
 from flc_udp.cli.look.checks.node import SKEW_S
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.cli.wire.ping import Visitor, VisitorAnswer
+from flc_udp.cli.wire.ping import Visitor, VisitorAnswer, Way
 from flc_udp.client import Record
 from flc_udp.config import SEAL_BYTES, SETTINGS
 from flc_udp.model.errors import FlcError
@@ -36,7 +37,7 @@ NOTHING = Nack(0)
 """This nack belongs to no ping, because no ping has nonce 0. So the peer ignores it."""
 
 
-class Ways(NamedTuple):
+class Family(NamedTuple):
     """The socket options of one family on Linux (ip(7), ipv6(7)), and the size of its headers."""
 
     level: int
@@ -45,9 +46,9 @@ class Ways(NamedTuple):
     headers_bytes: int
 
 
-WAYS = {
-    socket.AF_INET: Ways(socket.IPPROTO_IP, 10, 14, 20 + 8),
-    socket.AF_INET6: Ways(socket.IPPROTO_IPV6, 23, 24, 40 + 8),
+FAMILIES = {
+    socket.AF_INET: Family(socket.IPPROTO_IP, 10, 14, 20 + 8),
+    socket.AF_INET6: Family(socket.IPPROTO_IPV6, 23, 24, 40 + 8),
 }
 DO_NOT_FRAGMENT = 2
 """Linux calls this IP_PMTUDISC_DO; it has the same value for IPv6."""
@@ -61,18 +62,21 @@ def peer(
         probe = Visitor(address, ring)
     except FlcError as error:
         return [fail(PEER, str(error), error.hint)]
-    with probe.socket:
-        ways = WAYS[probe.socket.family]
+    with closing(probe):
         if sys.platform == "linux":
-            probe.socket.setsockopt(ways.level, ways.mtu_discover, DO_NOT_FRAGMENT)
+            for way in probe.ways:
+                family = FAMILIES[way.socket.family]
+                way.socket.setsockopt(family.level, family.mtu_discover, DO_NOT_FRAGMENT)
         answer, problem = reach(probe, PING_BYTES_MAX + HEAD_BYTES)
         if answer is None:
             advice = "does the node run (flc status there), and does UDP get in?"
             found = f"{address} did not answer{problem and f': {problem}'}"
             return [fail(PEER, found, f"key or cluster name? else: {advice}")]
         full, _ = reach(probe, packet_bytes_max - SEAL_BYTES)
-        mtu_bytes = path_mtu(probe, ways)
-    path = path_verdict(mtu_bytes, ways.headers_bytes, packet_bytes_max, full is not None)
+        (way,) = probe.ways
+        family = FAMILIES[way.socket.family]
+        mtu_bytes = path_mtu(way, family)
+    path = path_verdict(mtu_bytes, family.headers_bytes, packet_bytes_max, full is not None)
     return [answered(answer, members), clock_verdict(answer.ahead_ms, answer.took_ms), path]
 
 
@@ -98,12 +102,12 @@ def reach(probe: Visitor, payload_bytes: int) -> tuple[VisitorAnswer | None, str
     return None, problem
 
 
-def path_mtu(probe: Visitor, ways: Ways) -> int | None:
+def path_mtu(way: Way, family: Family) -> int | None:
     """Return the MTU that the kernel now knows; it tells it only to a connected socket."""
     if sys.platform != "linux":
         return None
-    probe.socket.connect(probe.target)
-    return probe.socket.getsockopt(ways.level, ways.mtu)
+    way.socket.connect(way.target)
+    return way.socket.getsockopt(family.level, family.mtu)
 
 
 def answered(answer: VisitorAnswer, members: Sequence[Record]) -> Verdict:
