@@ -51,6 +51,10 @@ SHARED_BYTES_MAX = 1_100
 """A block with more than one message has at most this many bytes. So it goes as a whole into each
 datagram, even if `packet_bytes_max` is the least that is allowed."""
 
+PULL_BYTES_LEAST = 16_384
+"""A pull asks for at least this much, and is given it. With less a large message takes dozens of
+round trips, and where datagrams are lost each of them takes several tries."""
+
 SEQ_LIMIT = 1 << 53
 """Sequence numbers are lower than this. They stay exact in a double, so any JSON reader can read
 them."""
@@ -236,7 +240,7 @@ class Settings:
     pull_bytes_max: int = setting(
         131_072,
         "the most bytes that one pull asks for; the default fits a usual receive buffer",
-        (2_048, 16 << 20),
+        (PULL_BYTES_LEAST, 16 << 20),
     )
     exchange_interval_ms: int = setting(
         2_000, "unequal roots start at most one exchange of digests in this time", (50, 60_000)

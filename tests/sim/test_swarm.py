@@ -6,6 +6,7 @@ import sys
 
 import pytest
 
+from flc_udp.config import PULL_BYTES_LEAST, Settings
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 
@@ -20,6 +21,27 @@ def test_every_promise_is_kept_under_every_fault(seed: int) -> None:
 def test_clusters_of_other_sizes_keep_them_too(nodes: int) -> None:
     """One node alone, two, and more than have links to each other."""
     Play(Plan(nodes=nodes, loss=25, duplicate=10, seconds=4, seed=nodes, faults="all")).run()
+
+
+@pytest.mark.parametrize("seed", [16, 20, 25, 47])
+def test_bad_parameters_end_equal_soon_after_healing(
+    monkeypatch: pytest.MonkeyPatch, seed: int
+) -> None:
+    """Four of ten datagrams lost, small pulls, commits of a block, one link: within 30 s.
+
+    Each of these seeds once took longer, one of them a minute.
+    """
+    settings = Settings(
+        packet_bytes_max=1_200,
+        links_max=1,
+        pull_bytes_max=PULL_BYTES_LEAST,
+        holdback_blocks_max=16,
+        commit_blocks_max=1,
+    )
+    monkeypatch.setattr(Plan, "draw_settings", lambda _: settings)
+    figures = Play(Plan(nodes=5, loss=40, duplicate=10, seed=seed, faults="all")).run()
+
+    assert figures.converged_after_ms <= 30_000
 
 
 def test_one_seed_has_one_trace() -> None:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import msgpack
 import pytest
 
-from flc_udp.config import SEAL_BYTES, STAMP_LIMIT
+from flc_udp.config import PULL_BYTES_LEAST, SEAL_BYTES, STAMP_LIMIT
 from flc_udp.core.push.window import ANSWERS_WITHIN_US
 from flc_udp.model.block import decode
 from flc_udp.model.dots import BEGINNING, Dot
@@ -488,9 +488,9 @@ class TestReplays:
 
     def test_a_greedy_credit_is_bounded_by_our_own(self) -> None:
         """A puller cannot ask for everything at once."""
-        ann = stage(pull_bytes_max=2_048)
+        ann = stage(pull_bytes_max=PULL_BYTES_LEAST)
         for _ in range(50):
-            ann.say("x" * 400)
+            ann.say("x" * 4_000)
         ann.turn()
         ann.finish_all()
         ann.packets.clear()

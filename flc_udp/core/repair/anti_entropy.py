@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, PULL_BYTES_LEAST, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -137,7 +137,7 @@ class AntiEntropy(CoreMachine):
         # A few messages are live traffic that the tree did not bring. If that happens again, a
         # branch of the tree is broken.
         graft = messages <= REPAIR_MESSAGES_MAX and self._links.missed(peer, now)
-        credit_bytes = self._settings.pull_bytes_max
+        credit_bytes = max(self._settings.pull_bytes_max, PULL_BYTES_LEAST)
         self._send(peer, Pull(nonce, credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants)))
 
     def _pull_window(self, window: StampWindow, now: Micros) -> None:

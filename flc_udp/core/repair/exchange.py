@@ -69,6 +69,8 @@ class Exchange(CoreMachine):
         self._shortest_us = self._settings.exchange_interval_ms * MS_US
         self._pause_us = self._shortest_us
         self._next_at = now
+        self._was_answered = False
+        """Whether a peer told what it holds since the last exchange began."""
 
     # --- When -------------------------------------------------------------------------------------
 
@@ -111,13 +113,16 @@ class Exchange(CoreMachine):
             self._pause_us = self._shortest_us
             self._wants.found = False
         self._next_at = Micros(now + self._pause_us)
-        self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
+        if self._was_answered:  # What was lost on the way has found nothing out.
+            self._pause_us = min(2 * self._pause_us, self._settings.exchange_backoff_ms * MS_US)
+        self._was_answered = False
         self._out.send(source, *self._range(LogId(FIRST_ID), 0))
 
     # --- What differs -----------------------------------------------------------------------------
 
     def receive_ranges(self, ranges: Ranges, source: Address) -> None:
         """Go on where a peer's hashes differ: split the range further, or tell its rows."""
+        self._was_answered = True
         table = self._standing.table
         answer: list[Packet] = []
         splits = 0
@@ -130,6 +135,7 @@ class Exchange(CoreMachine):
 
     def receive_digest(self, digest: Digest, sender: NodeId, source: Address, now: Micros) -> None:
         """Want what the sender is ahead in, and tell it what it is behind in."""
+        self._was_answered = True
         due_at = now + DIGEST_GRACES * self._settings.pull_grace_ms * MS_US
         for row in digest.rows:
             head = self._causal.head(row.log)

@@ -6,7 +6,8 @@
 
 Rules. A log is asked of one peer at a time: of its tellers first, then of anybody. At most
 PULLS_MAX peers are asked at once, each by one pull. A pull has a nonce, and only the peer that was
-asked can answer it. Every part of an answer gives it more time. Long stretches of history are left
+asked can answer it. Every part of an answer gives it more time, and what comes too late is taken
+all the same. Long stretches of history are left
 to catch-up (`catch_up`).
 
 A log of which an answer brought something is ready again at once. The first failures are followed
@@ -48,6 +49,9 @@ WANTS_MAX = 65_536
 
 PULLS_MAX = 8
 """At most this many peers are asked at once."""
+
+LATE_MAX = 64
+"""The answers to this many pulls that were given up are still taken, where they come late."""
 
 LOOKS_MAX = 512
 """At most this many ready logs are looked at in one go. All pulls together cannot name more."""
@@ -97,6 +101,8 @@ class Wants:
         last looked at."""
         self.pulls: dict[int, PullUnderWay] = {}
         """The pulls under way, by nonce."""
+        self._late: dict[int, PullUnderWay] = {}
+        """The last ones that were given up, because nothing came for too long."""
         self._gaps = gaps
         self._pull_timeout_us = pull_timeout_us
         """A pull has ended when nothing came for this long."""
@@ -235,8 +241,7 @@ class Wants:
     ) -> int:
         """A pull for what is missing of these logs is being sent: it asks for so many messages."""
         messages = sum(missing.count() for _, missing in named)
-        is_repair = messages <= REPAIR_MESSAGES_MAX
-        deadline = now + (self._repair_timeout_us if is_repair else self._pull_timeout_us)
+        deadline = now + self._silence_us(messages)
         logs = tuple(log for log, _ in named)
         self.pulls[nonce] = PullUnderWay(peer, logs, messages, deadline, for_pieces)
         for log in logs:
@@ -244,14 +249,19 @@ class Wants:
             self._ready.pop(log, None)
         return messages
 
+    def _silence_us(self, messages: int) -> int:
+        """After how much silence a pull for so many messages has ended."""
+        is_repair = messages <= REPAIR_MESSAGES_MAX
+        return self._repair_timeout_us if is_repair else self._pull_timeout_us
+
     # --- Answers ----------------------------------------------------------------------------------
 
     def heard(self, nonce: int, peer: NodeId, now: Micros) -> int | None:
         """A part of an answer came: how many messages were asked for. None: nobody asked for it."""
-        pull = self.pulls.get(nonce)
+        pull = self.pulls.get(nonce) or self._late.get(nonce)
         if pull is None or pull.peer != peer:
             return None
-        pull.deadline = now + self._pull_timeout_us
+        pull.deadline = now + self._silence_us(pull.messages)
         return pull.messages
 
     def heard_piece(self, peer: NodeId, now: Micros) -> int:
@@ -261,7 +271,7 @@ class Wants:
         """
         pulls = [pull for pull in self.pulls.values() if pull.peer == peer]
         for pull in pulls:
-            pull.deadline = now + self._pull_timeout_us
+            pull.deadline = now + self._silence_us(pull.messages)
             pull.has_pieces = True
         return sum(pull.messages for pull in pulls)
 
@@ -277,7 +287,10 @@ class Wants:
     def close_silent(self, now: Micros) -> None:
         """Give up the pulls for which nothing came for too long."""
         for nonce in [nonce for nonce, pull in self.pulls.items() if pull.deadline <= now]:
+            self._late[nonce] = self.pulls[nonce]
             self._close(nonce, SILENT, now)
+        while len(self._late) > LATE_MAX:
+            del self._late[next(iter(self._late))]
 
     def _close(self, nonce: int, doubt: int, now: Micros) -> None:
         """A pull is over. `doubt` is what follows for its peer if nothing came."""

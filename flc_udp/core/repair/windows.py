@@ -16,7 +16,7 @@ wide the next stretch has to be for answers as large as the credit.
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from flc_udp.config import STAMP_LIMIT
+from flc_udp.config import PULL_BYTES_LEAST, STAMP_LIMIT
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
 from flc_udp.model.clocks import STAMP_WALL_SHIFT
 from flc_udp.model.dots import VISITOR, LogId, NodeId
@@ -25,9 +25,6 @@ from flc_udp.wire.packets import ReplayEnd
 TRIES_MAX = 256
 """After this many answers of one peer without progress another peer is asked for the same. A
 largest message, in pieces of the least credit, takes a quarter of that."""
-
-CREDIT_LEAST_BYTES = 16_384
-"""The credit is at least this, however much is lost."""
 
 CREDIT_STEP_BYTES = 8_192
 """A window that came whole adds this to the credit."""
@@ -153,14 +150,14 @@ class Pace:
     """The credit, and the width of the next stretch."""
 
     credit_bytes_max: int
-    credit_bytes: int = 4 * CREDIT_LEAST_BYTES
+    credit_bytes: int = 4 * PULL_BYTES_LEAST
     """An answer goes at most one block beyond it."""
     width: int = 0
     """Stamps. 0: no answer has told yet how dense the messages are."""
 
     def lost_some(self) -> None:
         """A datagram of an answer was lost."""
-        self.credit_bytes = max(self.credit_bytes // 2, CREDIT_LEAST_BYTES)
+        self.credit_bytes = max(self.credit_bytes // 2, PULL_BYTES_LEAST)
 
     def came_whole(self) -> None:
         """All of an answer came."""

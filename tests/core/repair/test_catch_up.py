@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flc_udp.config import BLOCK_BYTES_MAX, STAMP_LIMIT
+from flc_udp.config import BLOCK_BYTES_MAX, PULL_BYTES_LEAST, STAMP_LIMIT
 from flc_udp.core.repair import catch_up as module
 from flc_udp.core.repair.catch_up import PEERS_MAX, WINDOWS_PER_PEER, CatchUp
 from flc_udp.core.repair.pull_packets import LOGS_PER_PULL
-from flc_udp.core.repair.windows import CREDIT_LEAST_BYTES, TRIES_MAX, StampWindow
+from flc_udp.core.repair.windows import TRIES_MAX, StampWindow
 from flc_udp.model.block import NO_PARENT, Block, Origin, decode, pack_body, write
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Spans
@@ -198,7 +198,7 @@ def test_the_credit_follows_what_is_lost() -> None:
         puller.run()
 
     assert lossless.catch_up.pace.credit_bytes == CREDIT_BYTES_MAX
-    assert lossy.catch_up.pace.credit_bytes < 4 * CREDIT_LEAST_BYTES
+    assert lossy.catch_up.pace.credit_bytes < 4 * PULL_BYTES_LEAST
 
 
 def test_it_survives_the_death_of_any_peer() -> None:

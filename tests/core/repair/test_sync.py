@@ -243,3 +243,16 @@ def test_who_is_not_known_is_not_asked() -> None:
     assert talk["ann"].replica.sync([b"nobody.."], talk.now) == []
     assert sync(talk["ann"]) == []
     assert talk.sent == Counter()
+
+
+def test_exchanges_that_are_lost_do_not_become_rare() -> None:
+    """What was lost on the way has not found that nothing differs."""
+    talk = Talk("ann", "bob", exchange_interval_ms=1_000, exchange_backoff_ms=SELDOM)
+    talk.meet()
+    talk.lose(Rumor, Have, Digest)
+    talk.say("ann", "missed")
+    talk.run(40_000)
+    talk.heal()
+    talk.lose(Rumor, Have)
+    talk.run(5_000)
+    assert [len(party.disk) for party in talk.parties] == [1, 1]

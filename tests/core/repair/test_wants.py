@@ -14,7 +14,7 @@ from flc_udp.core.repair.wanted_log import (
     FLOWS_US,
     TELLERS_MAX,
 )
-from flc_udp.core.repair.wants import PULLS_MAX, WANTS_MAX, Wants
+from flc_udp.core.repair.wants import LATE_MAX, PULLS_MAX, WANTS_MAX, Wants
 from flc_udp.model.dots import Spans
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import NEVER
@@ -509,3 +509,28 @@ def test_many_logs_cost_each_a_few_looks() -> None:
 
     assert rounds == 10_000 // LOGS_PER_PULL
     assert puller.looks <= 20 * 10_000
+
+
+def test_an_answer_that_comes_too_late_is_taken_all_the_same() -> None:
+    """Else a peer whose way takes longer than the timeout could never bring anything."""
+    puller = Puller()
+    puller.wants.add(log(1), 5, ANN, 0)
+    nonce, _ = puller.ask()[ANN]
+    puller.sleep()
+
+    assert puller.nonces == []
+    assert puller.wants.heard(nonce, ANN, puller.now) == 5
+    assert puller.wants.heard(nonce, BOB, puller.now) is None
+    assert puller.wants.heard(77, ANN, puller.now) is None
+
+
+def test_the_pulls_that_were_given_up_are_not_remembered_for_ever() -> None:
+    """The first of many is answered in vain."""
+    puller = Puller()
+    puller.wants.add(log(1), 5, ANN, 0)
+    nonce, _ = puller.ask()[ANN]
+    for number in range(4 * LATE_MAX):
+        puller.sleep()
+        puller.wants.add(log(2 + number), 5, ANN, puller.now)
+        puller.ask()
+    assert puller.wants.heard(nonce, ANN, puller.now) is None
