@@ -18,7 +18,7 @@ from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from functools import partial
 from random import Random
-from typing import assert_never
+from typing import NamedTuple, assert_never
 
 from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import (
@@ -43,7 +43,13 @@ from flc_udp.model.tags import parse_tags
 from flc_udp.model.units import EPOCH, MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.commits import Commits
 from flc_udp.waist.inbox import Inbox
-from flc_udp.waist.notices import BaseFailed, BlockHealed, HealingFailed, RetentionFailed
+from flc_udp.waist.notices import (
+    BaseFailed,
+    BlockHealed,
+    HealingFailed,
+    RetentionFailed,
+    StoodStill,
+)
 from flc_udp.waist.peer_memory import PEERS_MAX, PeerMemory
 from flc_udp.waist.ports import Batch, Ground, Post, Reads
 from flc_udp.waist.posts import PAUSE_US, Posts
@@ -63,6 +69,17 @@ for longer takes in more than it held when the first of these turns began."""
 DISK_LOOK_US = SECOND_US
 """A node that takes posts looks this often how much of the disk is free. One that refuses them for
 lack of space looks each time."""
+
+
+PAUSE_LEAST_US = SECOND_US
+"""A stall of this length is told to people."""
+
+
+class Pause(NamedTuple):
+    """The node stood still for so long, up to that moment."""
+
+    ended_at: Micros
+    ms: Millis
 
 
 class Node:
@@ -107,6 +124,7 @@ class Node:
         self._turned_at = self._read_until = now
         self._unread_turns = 0
         self._stood_still = False
+        self.last_pause: Pause | None = None
         self._look_at, self._free_bytes = 0, 0
         self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
@@ -191,6 +209,9 @@ class Node:
         if now - self.wake_at < self._settings.stall_ms * MS_US:
             return False
         self.counts["stalls"] += 1
+        if now - self.wake_at >= PAUSE_LEAST_US:
+            self.last_pause = Pause(now, Millis((now - self.wake_at) // MS_US))
+            self._ground.tell(StoodStill(self.last_pause.ms))
         # It may have begun right after the last turn, long before anything was due.
         self._replica.stalled(now - self._turned_at, now)
         return True
@@ -233,7 +254,8 @@ class Node:
         if self._replays or self._inbox:
             return now
         times = [self._replica.wake_at, self._commits.wake_at, self._pruning.wake_at]
-        times.append(self._scrub.wake_at)
+        # A turn a second, so that a node that has nothing to do can tell that it stood still.
+        times += [self._scrub.wake_at, now + PAUSE_LEAST_US]
         # A wait that is late already ends with the next turn, and is no sign of a stall.
         times += [max(wait.deadline, now) for wait in self.waits]
         if self._posts.waiting and self._adopt is None:

@@ -30,6 +30,15 @@ class ClockDoubted(Notice, level=Level.WARNING):
     wall_ms: Millis
 
 
+class StoodStill(Notice, level=Level.WARNING):
+    """This node did not run: its process was stopped, or its machine suspended or overloaded.
+
+    It blames nobody for that time. What others said of it meanwhile it refutes.
+    """
+
+    ms: Millis
+
+
 class BlockHealed(Notice):
     """A block that had changed on the disk was written anew."""
 

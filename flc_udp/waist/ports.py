@@ -167,7 +167,7 @@ class Ground(Protocol):
         """How many bytes of datagrams may wait until the node takes them."""
 
     def now(self) -> Micros:
-        """The monotonic clock, in µs."""
+        """A clock that only goes forward, in µs."""
 
     def wall(self) -> Millis:
         """The wall clock, in ms since 1970."""

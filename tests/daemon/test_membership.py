@@ -83,14 +83,16 @@ async def test_a_killed_node_is_missed_and_comes_back(cluster: Cluster) -> None:
 
 
 async def test_a_paused_node_goes_on_by_itself(cluster: Cluster) -> None:
-    """Stopped until the others miss it, a node refutes that and has what was said meanwhile."""
+    """Stopped until it counts as dead, a node refutes that, and has what was said meanwhile."""
     ann, ben, cho = await cluster.start(3)
     cho.stop()
     for node in (ann, ben):
-        await sees(node, "cho", "suspect", "dead")
+        await sees(node, "cho", "dead")
         await node.flc("say", "ops", "are you there?")
     cho.cont()
     await cho.flc("say", "ops", "I am")
+    assert "stood still for " in (await cho.flc("status")).out.decode()
+    assert (await (await cho.client()).status())["stood_still"]["ms"] >= 1_000
 
     await cluster.all_alive(ann, ben, cho)
     await cluster.converged(ann, ben, cho, messages=3)

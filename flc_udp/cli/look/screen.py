@@ -30,6 +30,10 @@ Fact = tuple[str, Iterable[str]]
 """A label, and parts that stand behind it in one line. Empty parts are left out."""
 
 
+PAUSE_TOLD_S = 600
+"""So long after it stood still a node still says so."""
+
+
 def status_text(
     record: Record, figures: CatchUpFigures | None = None, rates: str = "", width: int | None = None
 ) -> str:
@@ -51,11 +55,20 @@ def _folded(line: str, width: int | None) -> str:
 
 def _title(record: Record) -> str:
     node, reasons = record.get("node", {}), record.get("reasons", ())
+    pause = _pause(record)
     title = f"{node.get('name', 'node')} ({node.get('id', '?')}) is "
     if not record["healthy"]:
         more = f" (and {len(reasons) - 1} more)" if len(reasons) > 1 else ""
-        return f"{title}NOT HEALTHY" + (f": {reasons[0]}{more}" if reasons else "")
-    return title + "; ".join(("healthy", *_notes(record)))
+        title += "NOT HEALTHY" + (f": {reasons[0]}{more}" if reasons else "")
+        return "; ".join((title, *pause))
+    return title + "; ".join(("healthy", *pause, *_notes(record)))
+
+
+def _pause(record: Record) -> Iterator[str]:
+    """Say that the node stood still lately, which may explain everything else."""
+    if (pause := record.get("stood_still")) and pause["s_ago"] < PAUSE_TOLD_S:
+        stood, ago = (text.duration_text(s) for s in (pause["ms"] / 1_000, pause["s_ago"]))
+        yield f"stood still for {stood}, {ago} ago"
 
 
 def _notes(record: Record) -> Iterator[str]:

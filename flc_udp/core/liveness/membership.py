@@ -150,9 +150,8 @@ class Membership(CoreMachine):
             return
         self.detector.probes.move(lag_us)
         self.claims.suspicions.move(lag_us)
-        intervals = lag_us // (self._settings.probe_interval_ms * MS_US)
-        for _ in range(min(1 + intervals, self._settings.local_health_max)):
-            self.detector.health.note(Change.STALLED, now)
+        # A long stall is no more evidence than a short one, because no deadline counts its time.
+        self.detector.health.note(Change.STALLED, now)
 
     def push_news(self, now: Micros) -> None:
         """Tell a few members what changed, at once after a quiet moment, else after a pause."""

@@ -16,8 +16,10 @@ from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
+from flc_udp.model.units import Micros
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
+from flc_udp.waist.node import Pause
 from flc_udp.wire.message_json import Record, rfc3339
 from flc_udp.wire.rows import MemberRow, State
 
@@ -71,6 +73,7 @@ class Status:
             "members": members_by_state(facts),
             "peers": peers_record(facts),
             "health": _health(facts.health),
+            "stood_still": _pause(node.last_pause, self.ground.now()),
             "messages": facts.messages,
             "logs": facts.logs,
             "rooms": facts.rooms,
@@ -200,6 +203,13 @@ def members_by_state(facts: Facts) -> dict[str, int]:
     """How many members there are in each state."""
     states = Counter(member.row.state for member in facts.members)
     return {state.name.lower(): states[state] for state in State}
+
+
+def _pause(pause: Pause | None, now: Micros) -> Record | None:
+    """The last time that the node stood still for a second or more."""
+    if pause is None:
+        return None
+    return {"ms": pause.ms, "s_ago": round((now - pause.ended_at) / 1e6, 1)}
 
 
 def _health(health: HealthFacts) -> Record:
