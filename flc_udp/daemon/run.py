@@ -63,7 +63,8 @@ def main(load: Callable[[], Settings]) -> int:
         tell(notices.VariableUnknown(variable, hint))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    directory = DataDirectory(settings.data or default_directory(os.environ))
+    path = settings.data or default_directory(os.environ)
+    directory = DataDirectory(path, settings.control_group)
     try:
         uvloop.run(_run(settings, load, directory))
     finally:
@@ -149,7 +150,7 @@ class Daemon:
         )
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
-        await self._control.listen(self.directory.socket_path(), settings.control_group)
+        await self._control.listen(self.directory.bind_control())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload)

@@ -231,6 +231,7 @@ def test_a_disk_that_refuses_is_not_measured(tmp_path: Path) -> None:
     ("mode", "owner", "user", "level"),
     [
         (0o700, 1000, 1000, "ok"),
+        (0o710, 1000, 1000, "ok"),
         (0o750, 1000, 1000, "fail"),
         (0o701, 1000, 1000, "fail"),
         (0o700, 1000, 1001, "fail"),
