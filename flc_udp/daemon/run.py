@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import Settings
@@ -28,6 +27,7 @@ from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.loop import choose
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
@@ -61,12 +61,16 @@ def main(load: Callable[[], Settings]) -> int:
     log_to_stderr(settings)
     for variable, hint in unknown_variables(os.environ):
         tell(notices.VariableUnknown(variable, hint))
+    loop_factory, problem = choose()
+    if problem:
+        tell(notices.LoopReplaced(problem))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
     path = settings.data or default_directory(os.environ)
     directory = DataDirectory(path, settings.control_group)
     try:
-        uvloop.run(_run(settings, load, directory))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_run(settings, load, directory))
     finally:
         directory.release()
     return 0
