@@ -166,8 +166,8 @@ class Operations:
 
     async def _log(self, request: Record) -> AsyncIterator[Record]:
         room = room_of(request)
-        n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
+        n = number_of("n", request.get("n", LOG_LINES if since is None else 0))
         last_position = self.ground.shown
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
