@@ -98,6 +98,32 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
     return "\n".join(line.rstrip() for line in lines)
 
 
+def fitted(picture: str, columns: int, rows: int) -> str:
+    """Return as many of the first lines as there are rows for, and in the last row what is left.
+
+    A line that the terminal folds takes several rows. The first line is cut if it takes too many.
+    """
+    from wcwidth import width
+
+    lines = picture.splitlines()
+    heights = [max(-(-width(line) // columns), 1) for line in lines]
+    if sum(heights) <= rows:
+        return picture
+    kept = next(n for n in range(len(lines), -1, -1) if not n or sum(heights[:n]) < rows)
+    if not kept:
+        return _cut(lines[0], columns * rows)
+    return "\n".join((*lines[:kept], _cut(f"... {len(lines) - kept} more lines", columns)))
+
+
+def _cut(line: str, cells: int) -> str:
+    from wcwidth import width
+
+    end = min(len(line), cells)
+    while width(line[:end]) > cells:
+        end -= 1
+    return line[:end]
+
+
 def count_text(count: int, noun: str) -> str:
     """Return `1 message` or `2 messages`."""
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
