@@ -87,8 +87,7 @@ class Node:
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
         self._inbox = Inbox(seal, self._drops, self.counts)
-        self.heard_under = self._inbox.heard_under
-        """The id of the key that each node's last datagram about liveness was sealed under."""
+        self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
         self._reader = reader
@@ -167,7 +166,7 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
-        for packets, sender, source in self._inbox.take():
+        for packets, sender, source in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
             except AssertionError:
@@ -458,6 +457,15 @@ class Node:
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""
         return self._replica.live_rows()
+
+    def apart_by_key(self) -> list[tuple[MemberRow, bytes | None]]:
+        """The members that are lost for want of a key, and the one each seals under, if known."""
+        now = self._ground.now()
+        return self.hearing.apart(self._replica.facts(now).others, self._seal.key_id, now)
+
+    def strangers(self) -> list[Address]:
+        """The addresses that go on sending under a key or cluster name that this node has not."""
+        return self.hearing.strangers(self._ground.now())
 
     def member(self, node: NodeId) -> MemberFacts | None:
         """What is known of one other member."""

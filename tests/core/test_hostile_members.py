@@ -124,7 +124,7 @@ def tables(node: Node) -> dict[str, int]:
         "silent addresses": len(membership._rejoin._silent),  # noqa: SLF001
         "errands": len(probing._errands),  # noqa: SLF001
         "rounds": len(probing.probes._rounds),  # noqa: SLF001
-        "heard under": len(node.heard_under),
+        "heard under": len(node.hearing),
     }
 
 

@@ -95,6 +95,8 @@ def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[Fact]:
     for name, hook in record.get("hooks", {}).items():
         yield name.replace("_", "-"), _hook(hook)
     yield "dropped", [_quiet(record.get("drops", {}))]
+    if strangers := record.get("strangers"):
+        yield "not opened", [f"of another key or cluster: {text.some_of(strangers, PEERS_SHOWN)}"]
     yield "own health", [_health(record.get("health", {}))]
 
 
