@@ -39,7 +39,7 @@ class Hearing:
         """In how many seconds each of these sent, and when last."""
 
     def __len__(self) -> int:
-        return len(self._keys) + len(self._strangers)
+        return len(self._keys)
 
     def heard(self, node: NodeId, key: bytes, now: Micros) -> None:
         """A datagram about liveness came and was opened with this key."""

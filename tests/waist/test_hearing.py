@@ -77,7 +77,9 @@ def test_what_is_known_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(2 * ENOUGH):
         for name in ("a", "b", "a", "c"):
             found.heard(NodeId(name.encode() * 8), OURS, at(number))
-            found.not_opened(Address(f"10.0.0.{ord(name)}", 1), at(number))
-    assert len(found) == 4
+        for last in range(2 + number):
+            found.not_opened(Address(f"10.0.0.{last}", 1), at(number))
+    assert len(found) == 2
+    assert len(found.strangers(at(2 * ENOUGH))) <= 2
     assert found.key_of(NodeId(b"b" * 8)) is None
     assert found.key_of(NodeId(b"c" * 8)) == OURS
