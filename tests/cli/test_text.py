@@ -10,22 +10,6 @@ from wcwidth import width
 from flc_udp.cli import text
 
 
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("plain\ttext é 漢 🙂", "plain\ttext é 漢 🙂"),
-        ("\x00\n\r\x1b", "␀␊␍␛"),
-        ("\x7f", "␡"),
-        ("\x85\x9b", "\\x85\\x9b"),
-        ("\u202e\u2066\u200f", "\\u202e\\u2066\\u200f"),
-        ("\u2028", "\\u2028"),
-    ],
-)
-def test_control_characters_are_visible(said: str, shown: str) -> None:
-    """What could drive a terminal or reorder a line is shown as what it is; tab passes."""
-    assert text.visible(said) == shown
-
-
 def test_bytes_are_shown_as_text_where_they_are() -> None:
     """A body of bytes keeps what is UTF-8 and escapes the rest."""
     assert text.body_text({"body": {"base64": "YcOp/w=="}}) == "aé\\xff"

@@ -17,7 +17,6 @@ from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 
 STDIN = "-"
 
@@ -63,7 +62,7 @@ def keys(args: argparse.Namespace) -> int | None:
         stream = client.stream("keys", **change)
         ring = [record["item"] async for record in stream]
         if args.json:
-            print(b"\n".join(map(compact, ring)).decode())
+            print(b"\n".join(map(text.json_line, ring)).decode())
         elif args.action == "list":
             print(ring_table(ring))
         elif args.action == "add":

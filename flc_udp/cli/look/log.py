@@ -15,7 +15,7 @@ from flc_udp.cli.pipes import STDOUT
 from flc_udp.cli.times import FORMS, let_begin_with_minus, moment
 from flc_udp.client import Client, Record, Stream
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 
 JSON_KEYS = ("dot", "log", "seq", "room", "author", "body", "said_at", "stamp", "causes")
 """A message as JSON has these keys, in this order."""
@@ -82,7 +82,7 @@ def _mark_floor(time: str) -> None:
 def json_line(message: Record, **beside: object) -> bytes:
     """Return the message's own keys as a line of JSON; the keys of `beside` stand behind them."""
     own = {key: message[key] for key in JSON_KEYS if key in message}
-    return compact({**own, **beside}) + b"\n"
+    return text.json_line({**own, **beside}) + b"\n"
 
 
 def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
@@ -98,7 +98,7 @@ def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
         if position:
             head = f"{message['position']:>8}  {head}"
         if args.room is None:
-            head += f"  {text.visible(message['room'])}"
+            head += f"  {visible(message['room'])}"
         author = text.author_text(message["author"], colour=colour)
         # A pipe gets one line, too: a body with a newline must not look like two messages.
         lines = f"{head}  {author}: {text.body_text(message)}\n"

@@ -19,8 +19,8 @@ from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 from flc_udp.model.tags import parse_tag
+from flc_udp.model.visible import visible
 
 WATCH_S = 1.0
 """The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
@@ -76,7 +76,7 @@ def _draw(shown: str) -> None:
 def json_lines(answer: Record | list[Record]) -> str:
     """Write each record as a line of JSON."""
     records = answer if isinstance(answer, list) else [answer]
-    return b"\n".join(map(compact, records)).decode()
+    return b"\n".join(map(text.json_line, records)).decode()
 
 
 def rooms(args: argparse.Namespace) -> int | None:
@@ -182,6 +182,6 @@ def forget(args: argparse.Namespace) -> int | None:
 
     async def use(client: Client) -> None:
         answer = await client.request("forget", member=args.member)
-        print(text.visible(f"{answer['name']} ({answer['member']}) counts as left now"))
+        print(visible(f"{answer['name']} ({answer['member']}) counts as left now"))
 
     return with_daemon(args, use)

@@ -17,10 +17,11 @@ from typing import Any, cast
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
+from flc_udp.cli.text import json_line
 from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, split_host_port
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
@@ -93,7 +94,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
         record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
-        print(compact({**known, **record}).decode(), flush=True)
+        print(json_line({**known, **record}).decode(), flush=True)
         code = FAILED if "error" in record else code
     return code
 
@@ -239,7 +240,7 @@ class UdpSession(asyncio.DatagramProtocol):
             if self._listens:
                 self._peer = source
                 self._has_peer.set()
-        return compact({"from": str(whence), **record}) + b"\n"
+        return json_line({"from": str(whence), **record}) + b"\n"
 
     def _far(self) -> str:
         return str(self._args.target if self._peer is None else ping.address_of(self._peer))
@@ -248,4 +249,4 @@ class UdpSession(asyncio.DatagramProtocol):
         """With -v, tell a fact on stderr, and with -x too the bytes of its datagram."""
         if self._args.verbose:
             shown = f"\n  {datagram.hex()}" if self._args.hex and datagram else ""
-            print(f"{fact}{shown}", file=sys.stderr, flush=True)
+            print(f"{visible(fact)}{shown}", file=sys.stderr, flush=True)

@@ -7,6 +7,8 @@ and a test compares it with this table.
 from enum import Enum
 from typing import NamedTuple
 
+from flc_udp.model.visible import visible
+
 
 class Reason(NamedTuple):
     """One reason, as it is told."""
@@ -112,4 +114,4 @@ class Code(Enum):
 
     def because(self, **figures: object) -> Reason:
         """This reason, with its figures."""
-        return Reason(self, self.template.format(**figures), self.advice)
+        return Reason(self, visible(self.template.format(**figures)), self.advice)

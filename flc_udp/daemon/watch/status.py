@@ -16,6 +16,7 @@ from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
+from flc_udp.model.visible import visible
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, rfc3339
@@ -116,7 +117,7 @@ class Status:
         """The first line of `flc status`, with all that is wrong in it."""
         facts = self.ground.node.facts()
         me, reasons = facts.me, self.reasons(facts)
-        title = f"{me.name} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
+        title = f"{visible(me.name)} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
         texts = "; ".join(reason.text for reason in reasons)
         return f"{title}: {texts}" if reasons else title
 
