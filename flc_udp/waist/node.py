@@ -19,7 +19,7 @@ from functools import partial
 from random import Random
 from typing import assert_never
 
-from flc_udp.config import SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, WALL_MS_LIMIT, Settings
 from flc_udp.core.effects import (
     Adopt,
     Append,
@@ -206,13 +206,18 @@ class Node:
             self._read_until = self._turned_at
 
     def _take_posts(self, wall: Millis, now: Micros) -> None:
-        say = partial(self._replica.post, wall=wall)
+        say = partial(self._replica.post, wall=self._replica.held_wall(wall, now))
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
-        self._posts.take(now, room_bytes, behind, self._refusal(now), say)
+        self._posts.take(now, room_bytes, behind, self._refusal(wall, now), say)
 
-    def _refusal(self, now: Micros) -> FlcError | None:
+    def _refusal(self, wall: Millis, now: Micros) -> FlcError | None:
         """Why no post can be taken now."""
+        if wall >= WALL_MS_LIMIT:
+            return FlcError(
+                "not said: the clock of this node shows the year 2200 or a later one",
+                "set the clock of its machine: `timedatectl`",
+            )
         if (refusal := self._commits.refusal) is not None:
             return refusal
         least = self._settings.disk_free_bytes_min
