@@ -62,6 +62,10 @@ them."""
 STAMP_LIMIT = 1 << 62
 """Stamps are lower than this, so they fit into SQLite's signed 64 bits."""
 
+WALL_MS_LIMIT = 7_258_118_400_000
+"""A node whose clock shows the year 2200 or a later one says nothing. So between the stamps that
+clocks make and STAMP_LIMIT there are more than anybody can use up."""
+
 INCARNATION_LIMIT = 1 << 48
 """Incarnations are lower than this. They start at the seconds of the wall clock."""
 

@@ -32,7 +32,7 @@ NUMBER_MAX = 10**15 - 1
 
 def complain(problem: str, hint: str) -> None:
     """Print one `error:` and one `hint:` line."""
-    from flc_udp.cli.text import visible
+    from flc_udp.model.visible import visible
 
     with suppress(OSError):
         print(f"error: {visible(problem)}\nhint: {visible(hint)}", file=sys.stderr, flush=True)

@@ -62,7 +62,7 @@ class Progress:
 
     def look(self, status: Record, at_s: float) -> CatchUpFigures:
         """Take a status that was read at `at_s` (of any clock), and return the new figures."""
-        to_go, messages = status["catching_up"], status["messages"]
+        to_go, messages = status.get("catching_up", 0), status.get("messages", 0)
         looks = self._looks
         looks.append((at_s, messages))
         while at_s - looks[0][0] > WINDOW_S and at_s - looks[1][0] >= WINDOW_LEAST_S:

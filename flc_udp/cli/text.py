@@ -12,28 +12,24 @@ from datetime import UTC, datetime
 from zlib import crc32
 
 from flc_udp.client import Record
+from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible, visible_body, visible_json
 
 AUTHOR_COLOURS = (31, 32, 33, 34, 35, 36, 91, 92, 93, 94, 95, 96)
 """These SGR foregrounds can be told apart on black and on white; grey and white are left out."""
 
-LINE_CONTROLS = (0x061C, 0x200E, 0x200F, *range(0x2028, 0x202F), *range(0x2066, 0x206A))
-"""These characters can reorder what others wrote in the same line, or end it (0x2028, 0x2029)."""
-
 SIZE_UNITS = ("bytes", "kB", "MB", "GB", "TB")
 """Each unit is a thousand times the one before it."""
 
-VISIBLE_FORMS = {
-    **{code: chr(0x2400 + code) for code in range(0x20) if code != ord("\t")},
-    0x7F: "\u2421",
-    **{code: f"\\x{code:02x}" for code in range(0x80, 0xA0)},
-    **{code: f"\\u{code:04x}" for code in LINE_CONTROLS},
-}
-"""A character that could drive the terminal or reorder a line is shown in this form."""
+
+def json_line(value: object) -> bytes:
+    """Write a line of JSON for stdout."""
+    return for_stdout(compact(value))
 
 
-def visible(text: str) -> str:
-    r"""Make all control characters but tab visible: ESC as ␛, a C1 byte as \x9b."""
-    return text.translate(VISIBLE_FORMS)
+def for_stdout(line: bytes) -> bytes:
+    """Return a line of JSON; on a terminal what is not seen in it is escaped, as JSON allows."""
+    return visible_json(line.decode()).encode() if sys.stdout.isatty() else line
 
 
 def body_bytes(message: Record) -> bytes:
@@ -44,7 +40,7 @@ def body_bytes(message: Record) -> bytes:
 
 def body_text(message: Record) -> str:
     r"""Return the body for people: bytes that are no text look like \xff."""
-    return visible(body_bytes(message).decode(errors="backslashreplace"))
+    return visible_body(body_bytes(message).decode(errors="backslashreplace"))
 
 
 def wants_colour(environ: Mapping[str, str] = os.environ) -> bool:
@@ -96,6 +92,32 @@ def table(heads: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
         for row in (heads, *cells)
     ]
     return "\n".join(line.rstrip() for line in lines)
+
+
+def fitted(picture: str, columns: int, rows: int) -> str:
+    """Return as many of the first lines as there are rows for, and in the last row what is left.
+
+    A line that the terminal folds takes several rows. The first line is cut if it takes too many.
+    """
+    from wcwidth import width
+
+    lines = picture.splitlines()
+    heights = [max(-(-width(line) // columns), 1) for line in lines]
+    if sum(heights) <= rows:
+        return picture
+    kept = next(n for n in range(len(lines), -1, -1) if not n or sum(heights[:n]) < rows)
+    if not kept:
+        return _cut(lines[0], columns * rows)
+    return "\n".join((*lines[:kept], _cut(f"... {len(lines) - kept} more lines", columns)))
+
+
+def _cut(line: str, cells: int) -> str:
+    from wcwidth import width
+
+    end = min(len(line), cells)
+    while width(line[:end]) > cells:
+        end -= 1
+    return line[:end]
 
 
 def count_text(count: int, noun: str) -> str:

@@ -105,6 +105,10 @@ class Replica:
         """This node has these tags from now on."""
         self._membership.claims.retag(tags, now)
 
+    def held_wall(self, wall: Millis, now: Micros) -> Millis:
+        """The wall that posts go by: this node's, held to those of the members it hears."""
+        return self._membership.walls.held(wall, now)
+
     def post(
         self,
         room: str,

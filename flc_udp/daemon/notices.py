@@ -37,6 +37,12 @@ class VariableUnknown(Notice, level=Level.WARNING):
     hint: str
 
 
+class LoopReplaced(Notice, level=Level.WARNING):
+    """The event loop uvloop cannot be used, so the node runs on Python's own, which is slower."""
+
+    error: str
+
+
 class SettingsReloaded(Notice):
     """The settings were read again after a SIGHUP."""
 

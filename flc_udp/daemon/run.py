@@ -17,7 +17,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-import uvloop
 
 from flc_udp import __version__
 from flc_udp.config import Settings
@@ -28,6 +27,7 @@ from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.loop import choose
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
@@ -61,11 +61,16 @@ def main(load: Callable[[], Settings]) -> int:
     log_to_stderr(settings)
     for variable, hint in unknown_variables(os.environ):
         tell(notices.VariableUnknown(variable, hint))
+    loop_factory, problem = choose()
+    if problem:
+        tell(notices.LoopReplaced(problem))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    directory = DataDirectory(settings.data or default_directory(os.environ))
+    path = settings.data or default_directory(os.environ)
+    directory = DataDirectory(path, settings.control_group)
     try:
-        uvloop.run(_run(settings, load, directory))
+        with asyncio.Runner(loop_factory=loop_factory) as runner:
+            runner.run(_run(settings, load, directory))
     finally:
         directory.release()
     return 0
@@ -149,7 +154,7 @@ class Daemon:
         )
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
-        await self._control.listen(self.directory.socket_path(), settings.control_group)
+        await self._control.listen(self.directory.bind_control())
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload)

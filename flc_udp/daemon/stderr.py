@@ -14,6 +14,7 @@ import structlog
 
 from flc_udp.config import Settings
 from flc_udp.model.notices import Notice
+from flc_udp.model.visible import visible
 
 
 def _event_first(
@@ -22,6 +23,13 @@ def _event_first(
     """Put time, level, event and node first, because a line is read from its left end."""
     first = {key: record[key] for key in ("timestamp", "level", "event", "node") if key in record}
     return {**first, **record}
+
+
+def _visible(
+    _logger: object, _method: str, record: structlog.typing.EventDict
+) -> dict[str, object]:
+    """Let no name of another node drive the terminal, or hide in it."""
+    return {k: visible(v) if isinstance(v, str) else v for k, v in record.items()}
 
 
 class _Stderr:
@@ -46,10 +54,11 @@ def log_to_stderr(settings: Settings) -> None:
     is_console = settings.log_format == "console" or (
         settings.log_format == "auto" and sys.stderr.isatty()
     )
-    renderer: structlog.typing.Processor = (
-        structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty() and "NO_COLOR" not in os.environ)
+    has_colours = sys.stderr.isatty() and "NO_COLOR" not in os.environ
+    renderers: list[structlog.typing.Processor] = (
+        [_visible, structlog.dev.ConsoleRenderer(colors=has_colours)]
         if is_console
-        else structlog.processors.JSONRenderer()
+        else [structlog.processors.JSONRenderer()]
     )
     structlog.configure(
         processors=[
@@ -57,7 +66,7 @@ def log_to_stderr(settings: Settings) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
             _event_first,
-            renderer,
+            *renderers,
         ],
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level.upper()]

@@ -6,41 +6,48 @@ it ends with the process, however that ends. Only its owner can read what is in 
 
 import errno
 import fcntl
-import grp
 import os
 import pwd
-import stat
+import socket
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
-from hashlib import blake2b
+from contextlib import ExitStack
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.rights import (
+    DIRECTORY_MODE,
+    FILE_MODE,
+    close_files,
+    give_socket,
+    let_pass,
+    number_of,
+)
 
 DATABASE = "flc.db"
 """The name of the log's file in a data directory."""
-
-FULL_HINT = "make room on its disk (see `df`), or give another directory with --data"
-
-DIRECTORY_MODE = 0o700
-FILE_MODE = 0o600
 
 SOCKET_PATH_BYTES_MAX = 103
 """A socket's path has at most this many bytes: `sun_path` holds 108 on Linux and 104 on macOS and
 BSD, and ends with a zero."""
 
+FULL_HINT = "make room on its disk (see `df`), or give another directory with --data"
+
 
 class DataDirectory:
     """A directory that is locked for this process until `release`, or until the process ends."""
 
-    def __init__(self, path: str | Path) -> None:
-        """Lock the directory, which is made if there is none; raises FlcError, which names it."""
+    def __init__(self, path: str | Path, group: str = "") -> None:
+        """Lock the directory, which is made if there is none; raises FlcError, which names it.
+
+        A group that is given, by its name or number, can pass to the control socket.
+        """
+        self._group = number_of(group)
         self.path = path = Path(path).absolute()
         self.database = path / DATABASE
         self.keys = path / "keys"
         self._control = path / "control.sock"
         try:
-            _make(path)
+            made = _make(path)
             self._lock = _lock(path)
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -48,6 +55,14 @@ class DataDirectory:
                 f"data directory {path} cannot be used: {error.strerror}",
                 FULL_HINT if is_full else "give one that you can write to, with --data",
             ) from error
+        try:
+            close_files(path)
+            # Parents that were there before are somebody else's business.
+            for place in made or [path]:
+                let_pass(place, self._group)
+        except OSError as error:
+            self.release()
+            raise self._not_given(path, error) from error
 
     def release(self) -> None:
         """Unlock. The lock file stays, so that two processes never lock two different files."""
@@ -67,27 +82,36 @@ class DataDirectory:
         """Write `keys` whole and durable, or leave it as it was; raises OSError."""
         write_whole(self.keys, text)
 
-    def socket_path(self) -> Path:
-        """Where to bind the control socket. What an earlier run left there is removed.
+    def bind_control(self) -> socket.socket:
+        """A socket at `control.sock`, for its owner and perhaps a group; raises FlcError.
 
-        If the path is too long for a socket, it becomes a symbolic link to a short path, in a
-        directory of this user's own. Raises FlcError if that directory is another user's.
+        What an earlier run left there is removed.
         """
-        self._control.unlink(missing_ok=True)
-        if len(os.fsencode(self._control)) <= SOCKET_PATH_BYTES_MAX:
-            return self._control
-        short = _short_directory(self.path) / "control.sock"
-        short.unlink(missing_ok=True)
-        self._control.symlink_to(short)
-        return short
+        # It is made without rights for others: a moment between bind and chmod would be enough.
+        before = os.umask(0o177)
+        bound = socket.socket(socket.AF_UNIX)
+        try:
+            self._control.unlink(missing_ok=True)
+            _bind(bound, self._control)
+            if self._group is not None:
+                give_socket(self._control, self._group)
+        except OSError as error:
+            bound.close()
+            raise self._not_given(self._control, error) from error
+        finally:
+            os.umask(before)
+        return bound
+
+    def _not_given(self, path: Path, error: OSError) -> FlcError:
+        if self._group is None:
+            whom, hint = "its owner", "be the owner of the data directory"
+        else:
+            whom = f"group {self._group}"
+            hint = "name a group that this user is in; in a sandbox, the one that it runs as"
+        return FlcError(f"{path} cannot be given to {whom}: {error.strerror}", hint)
 
     def remove_socket(self) -> None:
-        """Remove the socket at the path that `socket_path` gave: the daemon listens no more."""
-        if self._control.is_symlink():
-            short = self._control.readlink()
-            short.unlink(missing_ok=True)
-            with suppress(OSError):
-                short.parent.rmdir()
+        """Remove the control socket: the daemon listens no more."""
         self._control.unlink(missing_ok=True)
 
 
@@ -116,10 +140,11 @@ def user_directory(environ: Mapping[str, str]) -> Path:
     return Path(home, ".local", "state", "flc")
 
 
-def _make(path: Path) -> None:
+def _make(path: Path) -> list[Path]:
     missing = [place for place in (path, *path.parents) if not place.exists()]
     for place in reversed(missing):
         place.mkdir(mode=DIRECTORY_MODE, exist_ok=True)
+    return missing
 
 
 def _lock(path: Path) -> int:
@@ -141,37 +166,20 @@ def _lock(path: Path) -> int:
     return lock
 
 
-def _short_directory(path: Path) -> Path:
-    run = Path(f"/run/user/{os.getuid()}")
-    base = run if os.access(run, os.W_OK | os.X_OK) else Path("/tmp")  # noqa: S108  # checked below
-    name = blake2b(os.fsencode(path.resolve()), digest_size=8).hexdigest()
-    short = base / f"flc-{os.getuid()}-{name}"
-    with suppress(FileExistsError):
-        short.mkdir(mode=DIRECTORY_MODE)
-    # Everybody may write to /tmp, so this must be a real directory, and ours.
-    found = short.lstat()
-    ours = stat.S_ISDIR(found.st_mode) and found.st_uid == os.getuid()
-    if not ours or stat.S_IMODE(found.st_mode) & 0o077:
-        raise FlcError(
-            f"{short}, where the control socket would be, is not this user's alone",
-            "give a data directory with a shorter path, with --data",
-        )
-    return short
+def _bind(sock: socket.socket, path: Path) -> None:
+    """Bind a socket at a path of any length; raises OSError.
 
-
-def give_to(path: Path, group: str) -> None:
-    """Let a group, by its name or number, use the control socket, too; raises FlcError."""
+    A long path is spelled by a descriptor of its directory. So nothing of the socket has to lie in
+    a directory that others can write to, or that a service may have for itself alone, as /tmp.
+    """
+    if len(os.fsencode(path)) <= SOCKET_PATH_BYTES_MAX:
+        sock.bind(os.fspath(path))
+        return
+    directory = os.open(path.parent, os.O_PATH | os.O_CLOEXEC)
     try:
-        number = int(group) if group.isdecimal() else grp.getgrnam(group).gr_gid
-        # A sandbox may forbid to change a group, also where there is nothing to change.
-        if path.stat().st_gid != number:
-            os.chown(path, -1, number)
-        path.chmod(0o660)
-    except (LookupError, OSError) as error:
-        raise FlcError(
-            f"control socket cannot be given to group {group!r}: {error}",
-            "name a group that exists and that this user is in",
-        ) from error
+        sock.bind(f"/proc/self/fd/{directory}/{path.name}")
+    finally:
+        os.close(directory)
 
 
 def write_whole(path: Path, text: str) -> None:

@@ -27,8 +27,9 @@ from contextlib import closing, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.store.directory import FILE_MODE, write_whole
+from flc_udp.store.directory import write_whole
 from flc_udp.store.queries import atomic
+from flc_udp.store.rights import FILE_MODE
 
 MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux tells what is mounted: the fifth word of each line is the place (proc(5))."""

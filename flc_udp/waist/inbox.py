@@ -13,6 +13,8 @@ from typing import NamedTuple
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, Malformed
+from flc_udp.model.units import Micros
+from flc_udp.waist.hearing import Hearing
 from flc_udp.wire import codec
 from flc_udp.wire.packets import LIVENESS_KINDS, Packet, Replay, Rumor
 from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal
@@ -27,10 +29,6 @@ BLOCKS_A_TURN = 1_024
 """A turn takes about this many blocks. Deciding one takes about 13 µs. A datagram without any block
 counts as one."""
 
-HEARD_MAX = 16_384
-"""This many nodes are remembered with the key they seal under. Beyond it the node that was silent
-for the longest time is forgotten."""
-
 
 class Received(NamedTuple):
     """One datagram that was opened and read."""
@@ -44,9 +42,7 @@ class Inbox:
     """The datagrams that wait to be taken."""
 
     def __init__(self, seal: Seal, drops: Counter[Drop], counts: Counter[str]) -> None:
-        self.heard_under: dict[NodeId, bytes] = {}
-        """The id of the key that each node's last datagram about liveness was sealed under. Every
-        node sends such datagrams, and none sends them often."""
+        self.hearing = Hearing()
         self._seal = seal
         self._drops = drops
         self._counts = counts
@@ -63,17 +59,18 @@ class Inbox:
         else:
             self._drops[Drop.INBOX_FULL] += 1
 
-    def take(self) -> Iterator[Received]:
+    def take(self, now: Micros) -> Iterator[Received]:
         """What this turn takes: everything about liveness, and as much of the rest as it may."""
         for _ in range(min(len(self._sealed), OPENED_A_TURN)):
             datagram, source = self._sealed.popleft()
-            received = self._open(datagram, source)
+            received = self._open(datagram, source, now)
             if received is None:
                 continue
             if LIVENESS_KINDS.isdisjoint(map(type, received.packets)):
                 self._waiting.append(received)
             else:
-                self._hear(received.sender, datagram[KEY_ID_AT : KEY_ID_AT + KEY_ID_BYTES])
+                key = datagram[KEY_ID_AT : KEY_ID_AT + KEY_ID_BYTES]
+                self.hearing.heard(received.sender, key, now)
                 yield received
         blocks = 0
         while self._waiting and blocks < BLOCKS_A_TURN:
@@ -81,20 +78,15 @@ class Inbox:
             blocks += sum(map(_blocks, received.packets))
             yield received
 
-    def _hear(self, sender: NodeId, key_id: bytes) -> None:
-        # A holder of the key can make up ids, which push a member out until it is heard again.
-        self.heard_under.pop(sender, None)
-        self.heard_under[sender] = key_id
-        if len(self.heard_under) > HEARD_MAX:
-            del self.heard_under[next(iter(self.heard_under))]
-
-    def _open(self, datagram: bytes, source: Address) -> Received | None:
+    def _open(self, datagram: bytes, source: Address, now: Micros) -> Received | None:
         self._counts["datagrams received"] += 1
         self._counts["bytes received"] += len(datagram)
         try:
             sender, packets, unknown = codec.read(self._seal.open(datagram))
         except Malformed as error:
             self._drops[error.reason] += 1
+            if error.reason is Drop.KEY_UNKNOWN:
+                self.hearing.not_opened(source, now)
             return None
         if unknown:
             self._drops[Drop.KIND_UNKNOWN] += unknown

@@ -20,7 +20,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, assert_never
 
-from flc_udp.config import SEAL_BYTES, Settings
+from flc_udp.config import SEAL_BYTES, WALL_MS_LIMIT, Settings
 from flc_udp.core.effects import (
     Adopt,
     Append,
@@ -106,8 +106,7 @@ class Node:
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
         self._inbox = Inbox(seal, self._drops, self.counts)
-        self.heard_under = self._inbox.heard_under
-        """The id of the key that each node's last datagram about liveness was sealed under."""
+        self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
         self._reader = reader
@@ -188,7 +187,7 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
-        for packets, sender, source in self._inbox.take():
+        for packets, sender, source in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
             except AssertionError:
@@ -231,13 +230,18 @@ class Node:
             self._read_until = self._turned_at
 
     def _take_posts(self, wall: Millis, now: Micros) -> None:
-        say = partial(self._replica.post, wall=wall)
+        say = partial(self._replica.post, wall=self._replica.held_wall(wall, now))
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
-        self._posts.take(now, room_bytes, behind, self._refusal(now), say)
+        self._posts.take(now, room_bytes, behind, self._refusal(wall, now), say)
 
-    def _refusal(self, now: Micros) -> FlcError | None:
+    def _refusal(self, wall: Millis, now: Micros) -> FlcError | None:
         """Why no post can be taken now."""
+        if wall >= WALL_MS_LIMIT:
+            return FlcError(
+                "not said: the clock of this node shows the year 2200 or a later one",
+                "set the clock of its machine: `timedatectl`",
+            )
         if (refusal := self._commits.refusal) is not None:
             return refusal
         least = self._settings.disk_free_bytes_min
@@ -493,6 +497,15 @@ class Node:
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""
         return self._replica.live_rows()
+
+    def apart_by_key(self) -> list[tuple[MemberRow, bytes | None]]:
+        """The members that are lost for want of a key, and the one each seals under, if known."""
+        now = self._ground.now()
+        return self.hearing.apart(self._replica.facts(now).others, self._seal.key_id, now)
+
+    def strangers(self) -> list[Address]:
+        """The addresses that go on sending under a key or cluster name that this node has not."""
+        return self.hearing.strangers(self._ground.now())
 
     def member(self, node: NodeId) -> MemberFacts | None:
         """What is known of one other member."""

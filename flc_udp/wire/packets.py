@@ -67,8 +67,8 @@ class Ack(NamedTuple):
     """Answers a ping or a leave, with its nonce, or a join, with nonce 0, which no ping has.
 
     `held` is the number of the last message of the asker's log that the answering node durably
-    holds. `wall` is the clock of the answering node, in ms since 1970. Only visitors are told it,
-    because only visitors compare clocks; for all others it is 0.
+    holds. `wall` is the clock of the answering node, in ms since 1970; 0 where it tells none. Who
+    asked holds its own stamps to it, and a visitor compares clocks.
     """
 
     nonce: Number

@@ -169,6 +169,11 @@ class Seal:
         for who in gone:
             del self._sessions[who]
 
+    @property
+    def key_id(self) -> bytes:
+        """The id of the key that seals."""
+        return self._ring.keys[0].id
+
     def close(self, payload: bytes) -> bytes:
         """Seal one payload; the datagram is longer by SEAL_BYTES."""
         self._counter += 1

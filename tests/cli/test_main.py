@@ -61,7 +61,7 @@ def test_version(capsys: pytest.CaptureFixture[str]) -> None:
         ["nc", "--from", "1", "--last", "1"],
         ["nc", "-c", "0"],
         ["nc", "-w", "-1"],
-        ["log", "--since", "yesterday"],
+        ["log", "--since", "last year"],
         ["log", "--pos"],
         ["run", "--profile", "moon"],
         ["demo", "--nodes", "2"],

@@ -3,24 +3,11 @@
 from __future__ import annotations
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from wcwidth import width
 
 from flc_udp.cli import text
-
-
-@pytest.mark.parametrize(
-    ("said", "shown"),
-    [
-        ("plain\ttext é 漢 🙂", "plain\ttext é 漢 🙂"),
-        ("\x00\n\r\x1b", "␀␊␍␛"),
-        ("\x7f", "␡"),
-        ("\x85\x9b", "\\x85\\x9b"),
-        ("\u202e\u2066\u200f", "\\u202e\\u2066\\u200f"),
-        ("\u2028", "\\u2028"),
-    ],
-)
-def test_control_characters_are_visible(said: str, shown: str) -> None:
-    """What could drive a terminal or reorder a line is shown as what it is; tab passes."""
-    assert text.visible(said) == shown
 
 
 def test_bytes_are_shown_as_text_where_they_are() -> None:
@@ -80,3 +67,38 @@ def test_sizes(size: int, shown: str) -> None:
 def test_durations(seconds: float, shown: str) -> None:
     """A span in its two largest units."""
     assert text.duration_text(seconds) == shown
+
+
+def rows_of(line: str, columns: int) -> int:
+    """How many rows a terminal takes for a line."""
+    return max(-(-width(line) // columns), 1)
+
+
+@given(
+    st.lists(st.text("ab 漢🙂", min_size=1, max_size=100), min_size=1, max_size=30),
+    st.integers(2, 90),
+    st.integers(1, 30),
+)
+def test_a_picture_fits_its_terminal(lines: list[str], columns: int, rows: int) -> None:
+    """However small that is: what comes first is seen, and the last row says what is not."""
+    shown = text.fitted("\n".join(lines), columns, rows).split("\n")
+    heights = [rows_of(line, columns) for line in shown]
+
+    assert shown[0] == lines[0][: len(shown[0])] != ""
+    if shown != lines:
+        assert sum(heights) <= rows
+        left_out = len(lines) - len(shown) + 1
+        says = f"... {left_out} more lines"[:columns]
+        assert shown[-1] == says or len(shown) == 1
+    else:
+        assert sum(heights) <= rows
+
+
+def test_what_does_not_fit_is_counted() -> None:
+    """A line that is folded takes several rows."""
+    assert text.fitted("one\ntwo\nthree", 80, 3) == "one\ntwo\nthree"
+    assert text.fitted("one\ntwo\nthree", 80, 2) == "one\n... 2 more lines"
+    assert text.fitted("one\n" + "x" * 81 + "\nthree", 80, 3) == "one\n... 2 more lines"
+    assert text.fitted("one\ntwo", 80, 1) == "one"
+    assert text.fitted("x" * 81, 40, 2) == "x" * 80
+    assert text.fitted("", 80, 1) == ""

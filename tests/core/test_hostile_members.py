@@ -38,7 +38,7 @@ from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US
 from flc_udp.sim.world import World
-from flc_udp.waist import inbox
+from flc_udp.waist import hearing
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch
 from flc_udp.wire import codec
@@ -124,7 +124,7 @@ def tables(node: Node) -> dict[str, int]:
         "silent addresses": len(membership._rejoin._silent),  # noqa: SLF001
         "errands": len(probing._errands),  # noqa: SLF001
         "rounds": len(probing.probes._rounds),  # noqa: SLF001
-        "heard under": len(node.heard_under),
+        "heard under": len(node.hearing),
     }
 
 
@@ -564,7 +564,7 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
     """100,000 datagrams of a hostile holder: no crash, and the last 50,000 cost no memory."""
     monkeypatch.setattr(rejoin, "REMEMBERED_MAX", BOUNDS["silent addresses"])
     monkeypatch.setattr(detector, "ERRANDS_MAX", BOUNDS["errands"])
-    monkeypatch.setattr(inbox, "HEARD_MAX", BOUNDS["heard under"])
+    monkeypatch.setattr(hearing, "HEARD_MAX", BOUNDS["heard under"])
     hall = Hall(2, members_max=MEMBERS_MAX, reap_after_s=1, exchange_interval_ms=1_000)
     stands = hall.stands.values()
     peak: Counter[str] = Counter()

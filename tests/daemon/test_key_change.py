@@ -164,6 +164,7 @@ async def test_a_restart_in_the_middle_of_each_step(
     ]
     said, before = 0, [old]
     for words, after in steps:
+        await all_heard_under(before[0], *nodes)
         await keys(nodes[0], *words)
         for node in nodes[:2]:  # One that did it, and one that did not.
             await node.restart(nodes[2].address)
@@ -171,6 +172,8 @@ async def test_a_restart_in_the_middle_of_each_step(
             await cluster.all_alive(*nodes)
             assert (await node.flc("say", "ops", words[0], "--wait", "all")).code == 0
             said += 1
+        if words[0] == "remove":
+            await all_heard_under(new, *nodes)
         for node in nodes[1:]:
             await keys(node, *words)
         before = after
@@ -203,11 +206,49 @@ async def test_the_page_s_lines_close_a_cluster(cluster: Cluster, tmp_path: Path
         out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
     await cluster.converged(*nodes, messages=len(dots))
 
-    assert (process.returncode, err) == (0, b"")
+    assert process.returncode == 0
+    # Until all were heard under the new key `remove` was refused, and tried again.
+    assert all(
+        re.match("error: key open may be in use|hint: ", line) for line in err.decode().splitlines()
+    )
     new = id_of(only_key(tmp_path / "new.key"))
     assert [line.split()[0] for line in out.decode().splitlines()] == ["ID", new, "open"]
     assert [await ring(node) for node in nodes] == [[new]] * 3
     await assert_nothing_missed(nodes)
+
+
+async def test_a_key_that_a_member_seals_under_is_not_removed(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """It would be cut off. By force it is, and then status says why on both sides."""
+    nodes, old = await starts(cluster, tmp_path, is_sealed=True)
+    ann, ben, cho = nodes
+    new_key = make_key()
+    new = id_of(new_key)
+    for node in nodes:
+        await keys(node, "add", stdin=new_key)
+    await all_heard_under(old, *nodes)
+    for node in (ann, ben):
+        await keys(node, "use", new)
+
+    assert_refused(await refused(ann, "remove", old), f"key {old} may be in use", "cho", "--force")
+    for node in (ann, ben):
+        await keys(node, "remove", old, "--force")
+
+    async def says(node: Node, words: str) -> bool:
+        return words in " ".join((await node.ask("status"))["reasons"])
+
+    theirs = f"seals under key {new}, this node under {old}"
+    await until("ann says why", lambda: says(ann, f"does not have come from cho at {cho.address}"))
+    await until("cho says why", lambda: says(cho, theirs))
+
+    await keys(cho, "use", new)
+    await cluster.all_alive(*nodes)
+
+    async def healthy() -> bool:
+        return all([(await node.ask("status"))["healthy"] for node in nodes])
+
+    await until("the reasons are gone", healthy)
 
 
 # --- The key file, restarts and SIGHUP ------------------------------------------------------------

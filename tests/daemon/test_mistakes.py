@@ -79,7 +79,7 @@ COMMAND_LINE = [
     Mistake("log -n -1", MISTYPED, "-n", "flc log --help"),
     Mistake("log -n 1.5", MISTYPED, "'1.5'", "flc log --help"),
     Mistake(f"log -n {'9' * 5_000}", MISTYPED, "-n", "flc log --help"),
-    Mistake("log --since yesterday", MISTYPED, "'yesterday'", "flc log --help"),
+    Mistake("log --since lately", MISTYPED, "'lately'", "flc log --help"),
     Mistake("log --since 2026-13-01", MISTYPED, "'2026-13-01'", "flc log --help"),
     Mistake("log caf\udce9", MISTYPED, r"ROOM: caf\xe9", "flc log --help"),
     Mistake("why nothing", MISTYPED, "'nothing'", "flc why --help"),

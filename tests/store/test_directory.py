@@ -1,21 +1,20 @@
+import errno
 import grp
 import os
 import socket
 import stat
 import subprocess
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import flc_udp
 from flc_udp.model.errors import FlcError
-from flc_udp.store.directory import (
-    SOCKET_PATH_BYTES_MAX,
-    DataDirectory,
-    default_directory,
-    give_to,
-)
+from flc_udp.store.directory import SOCKET_PATH_BYTES_MAX, DataDirectory, default_directory
+from flc_udp.store.rights import OWN_FILES
 
 ROOT = Path(flc_udp.__file__).parents[1]
 
@@ -97,41 +96,180 @@ def test_a_kernels_directory_is_refused() -> None:
         DataDirectory("/proc/flc")
 
 
+def umasks() -> Iterator[int]:
+    """Set each of these as the umask of this process, for one turn of a loop."""
+    before = os.umask(0)
+    try:
+        for umask in (0, 0o022, 0o077):
+            os.umask(umask)
+            yield umask
+    finally:
+        os.umask(before)
+
+
+def modes(path: Path) -> dict[str, int]:
+    """The rights of what lies in a directory."""
+    return {p.name: stat.S_IMODE(p.lstat().st_mode) for p in path.iterdir()}
+
+
 class TestSocket:
-    def test_a_short_path_is_used_as_it_is(self, tmp_path: Path) -> None:
-        """The socket is in the data directory, and what an earlier run left is cleared."""
-        directory = DataDirectory(tmp_path)
-        assert len(bytes(tmp_path)) < SOCKET_PATH_BYTES_MAX - 13
-        (tmp_path / "control.sock").touch()
-        path = directory.socket_path()
-        assert path == tmp_path / "control.sock"
-        assert not path.exists()
-        directory.release()
+    def test_it_is_its_owners_alone_whatever_the_umask(self, tmp_path: Path) -> None:
+        """What an earlier run left there is cleared."""
+        for umask in umasks():
+            directory = DataDirectory(tmp_path / "d" / str(umask))
+            (directory.path / "control.sock").touch()
+            directory.bind_control().close()
+            assert modes(directory.path) == {"lock": 0o600, "control.sock": 0o600}
+            assert modes(tmp_path) == {"d": 0o700}
+            directory.remove_socket()
+            assert modes(directory.path) == {"lock": 0o600}
+            directory.release()
 
-    def test_a_long_path_is_reached_by_a_short_one(self, tmp_path: Path) -> None:
-        """Server and client meet at a path a socket can have, in a directory of the user's own."""
-        long = tmp_path / ("d" * 100)
-        directory = DataDirectory(long)
-        for _ in range(2):  # the second time over what the first left
-            path = directory.socket_path()
-            with socket.socket(socket.AF_UNIX) as server, socket.socket(socket.AF_UNIX) as client:
-                server.bind(str(path))
+    @pytest.mark.parametrize("more", [-1, 0, 1, 100])
+    def test_it_lies_in_the_directory_however_long_its_path_is(
+        self, tmp_path: Path, more: int
+    ) -> None:
+        """So nothing of it is where a private /tmp hides it, or where others could make it."""
+        length = SOCKET_PATH_BYTES_MAX + more - len(os.fsencode(tmp_path)) - len("//control.sock")
+        directory = DataDirectory(tmp_path / ("d" * length))
+        for _ in range(2):  # The second time over what the first left.
+            with directory.bind_control() as server, socket.socket(socket.AF_UNIX) as client:
                 server.listen()
-                client.connect(os.path.realpath(long / "control.sock"))
-        assert stat.S_IMODE(path.parent.stat().st_mode) == 0o700
-        directory.remove_socket()
-        assert not path.parent.exists()
-        assert not (long / "control.sock").is_symlink()
+                inside = os.open(directory.path, os.O_PATH)
+                client.connect(f"/proc/self/fd/{inside}/control.sock")
+                os.close(inside)
+        assert modes(directory.path) == {"lock": 0o600, "control.sock": 0o600}
         directory.release()
 
-    def test_a_short_path_others_can_reach_is_refused(self, tmp_path: Path) -> None:
-        """A directory that stands there with open doors is no place for the control socket."""
-        directory = DataDirectory(tmp_path / ("d" * 100))
-        path = directory.socket_path()
-        path.parent.chmod(0o777)
-        with pytest.raises(FlcError, match=f"{path.parent}, .* is not this user's alone"):
-            directory.socket_path()
-        path.parent.rmdir()
+    def test_a_place_that_is_taken_is_named(self, tmp_path: Path) -> None:
+        """A directory under the socket's name is an FlcError, and no traceback."""
+        directory = DataDirectory(tmp_path)
+        (tmp_path / "control.sock").mkdir()
+        with pytest.raises(FlcError, match=f"{tmp_path}/control.sock cannot be given to") as caught:
+            directory.bind_control()
+        assert caught.value.hint
+        directory.release()
+
+
+def as_member(group: int, act: Callable[[], object]) -> str:
+    """What comes of an act of a user who is nobody here but a member of this group."""
+    child = os.fork()
+    if child == 0:
+        code = 1
+        try:
+            os.setgroups([group])
+            os.setgid(65_533)
+            os.setuid(65_533)
+            act()
+            code = 0
+        except OSError as error:
+            code = error.errno or 1
+        finally:
+            os._exit(code)
+    code = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return errno.errorcode.get(code, "") if code else "done"
+
+
+def connect(path: str) -> None:
+    """Connect to a Unix socket."""
+    with socket.socket(socket.AF_UNIX) as client:
+        client.connect(path)
+
+
+OUR_GROUP, OTHER_GROUP = 12_345, 54_321
+
+
+class TestGroup:
+    """--control-group: others can pass to the socket, and use nothing else."""
+
+    def test_the_directory_lets_the_group_pass(self, tmp_path: Path) -> None:
+        """Parents that the node made let it pass, too, and parents that were there do not change.
+
+        A run without a group takes it back.
+        """
+        tmp_path.chmod(0o700)
+        group = grp.getgrgid(tmp_path.stat().st_gid).gr_name
+        for umask in umasks():
+            directory = DataDirectory(tmp_path / str(umask) / "d", group)
+            directory.bind_control().close()
+            made = {"lock": 0o600, "control.sock": 0o660}
+            assert modes(directory.path) == made
+            assert modes(directory.path.parent) == {"d": 0o710}
+            assert modes(tmp_path)[str(umask)] == 0o710
+            assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o700
+            directory.release()
+            DataDirectory(directory.path).release()
+            assert modes(directory.path.parent) == {"d": 0o700}
+
+    def test_what_an_earlier_release_left_open_is_closed(self, tmp_path: Path) -> None:
+        """The node's files alone: what an operator put there is not touched."""
+        for name in (*OWN_FILES, "notes"):
+            (tmp_path / name).touch()
+            (tmp_path / name).chmod(0o644)
+        (tmp_path / "flc.db").unlink()
+        (tmp_path / "flc.db").symlink_to(tmp_path / "notes")
+        DataDirectory(tmp_path).release()
+        closed = modes(tmp_path)
+        assert closed.pop("notes") == 0o644
+        del closed["flc.db"]
+        assert set(closed.values()) == {0o600}
+
+    @pytest.mark.parametrize("group", ["no-such-group", "-1", "games "])
+    def test_an_unknown_group_is_refused_before_anything_is_made(
+        self, tmp_path: Path, group: str
+    ) -> None:
+        """The error names it, with a hint."""
+        with pytest.raises(FlcError, match=group) as refused:
+            DataDirectory(tmp_path / "d", group)
+        assert refused.value.hint
+        assert modes(tmp_path) == {}
+
+    def test_what_fits_already_is_not_changed(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """A sandbox may forbid to change a group; by name and by number."""
+        number = tmp_path.stat().st_gid
+        monkeypatch.setattr(os, "chown", lambda *_: pytest.fail("it was changed"))
+        for group in (str(number), grp.getgrgid(number).gr_name):
+            directory = DataDirectory(tmp_path, group)
+            directory.bind_control().close()
+            assert modes(tmp_path)["control.sock"] == 0o660
+            directory.release()
+
+    def test_a_directory_that_others_pass_anyway_stays_as_it_is(self, tmp_path: Path) -> None:
+        """A mount may belong to somebody else, and could not be changed."""
+        tmp_path.chmod(0o755)
+        DataDirectory(tmp_path, "4321").release()
+        assert stat.S_IMODE(tmp_path.stat().st_mode) == 0o755
+
+    @pytest.mark.skipif(os.geteuid() == 0, reason="root may give to any group")
+    def test_a_group_that_cannot_be_given_is_refused(self, tmp_path: Path) -> None:
+        """The directory is free afterwards."""
+        tmp_path.chmod(0o700)
+        foreign = next(g for g in range(60_000, 61_000) if g not in os.getgroups())
+        with pytest.raises(FlcError, match=f"cannot be given to group {foreign}"):
+            DataDirectory(tmp_path, str(foreign))
+        DataDirectory(tmp_path).release()
+
+    @pytest.mark.skipif(os.geteuid() != 0, reason="only root can become somebody else")
+    @pytest.mark.parametrize("name", ["d", "d" * 150])
+    def test_its_members_reach_the_socket_and_nothing_else(self, tmp_path: Path, name: str) -> None:
+        """Through a long path, too; others do not reach it at all."""
+        above = os.open(tmp_path, os.O_PATH)
+        directory = DataDirectory(tmp_path / name, str(OUR_GROUP))
+        directory.database.touch(0o600)
+        place = f"/proc/self/fd/{above}/{name}"
+        inside = os.open(place, os.O_PATH)
+        with directory.bind_control() as server:
+            server.listen()
+            reach = partial(connect, f"/proc/self/fd/{inside}/control.sock")
+            assert as_member(OUR_GROUP, reach) == "done"
+            assert as_member(OTHER_GROUP, reach) == "EACCES"
+            assert as_member(OUR_GROUP, partial(os.listdir, place)) == "EACCES"
+            read = partial(os.open, f"{place}/flc.db", os.O_RDONLY)
+            assert as_member(OUR_GROUP, read) == "EACCES"
+        for descriptor in (above, inside):
+            os.close(descriptor)
         directory.release()
 
 
@@ -148,20 +286,3 @@ class TestSocket:
 def test_a_daemons_directory_by_default(environ: dict[str, str], expected: str) -> None:
     """FLC_DATA, then systemd's STATE_DIRECTORY, then the user's state directory."""
     assert Path(expected) == default_directory(environ)
-
-
-def test_a_socket_that_is_the_groups_already_is_not_changed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """A sandbox may forbid it; by name and by number."""
-    path = tmp_path / "control.sock"
-    path.touch(0o600)
-    number = path.stat().st_gid
-    monkeypatch.setattr(os, "chown", lambda *_: pytest.fail("it was changed"))
-    for group in (str(number), grp.getgrgid(number).gr_name):
-        path.chmod(0o600)
-        give_to(path, group)
-        assert path.stat().st_mode & 0o777 == 0o660
-    with pytest.raises(FlcError, match="no-such-group") as refused:
-        give_to(path, "no-such-group")
-    assert refused.value.hint

@@ -2,10 +2,9 @@
 
 from collections import Counter
 
-import pytest
-
 from flc_udp.model.address import Address
-from flc_udp.waist import inbox
+from flc_udp.model.dots import NodeId
+from flc_udp.model.units import Micros
 from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_MAX, Inbox, Received
 from flc_udp.wire.packets import Nack, Ping, Replay, ReplayEnd
 from flc_udp.wire.packing import pack
@@ -31,7 +30,7 @@ class Box:
 
     def take(self) -> list[Received]:
         """A turn's worth."""
-        return list(self.inbox.take())
+        return list(self.inbox.take(Micros(0)))
 
 
 def replay(number: int) -> Replay:
@@ -84,22 +83,8 @@ def test_it_is_known_who_was_last_heard_under_which_key() -> None:
     """By what is about liveness alone: it comes from all and is cheap to look at."""
     box = Box()
     box.send(Nack(7))
-    box.send(replay(1))
-    box.take()
-    assert box.inbox.heard_under == {b"bob-----": RING.keys[0].id}
-
-    box = Box()
-    box.send(replay(1))
-    box.take()
-    assert box.inbox.heard_under == {}
-
-
-def test_what_is_known_of_keys_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Who was heard longest ago is forgotten first."""
-    monkeypatch.setattr(inbox, "HEARD_MAX", 2)
-    box = Box()
-    for name in (b"a", b"b", b"a", b"c"):
-        box.send(Nack(7), sender=name * 8)
+    box.send(replay(1), sender=b"cyd-----")
     box.take()
 
-    assert list(box.inbox.heard_under) == [b"a" * 8, b"c" * 8]
+    assert box.inbox.hearing.key_of(NodeId(b"bob-----")) == RING.keys[0].id
+    assert box.inbox.hearing.key_of(NodeId(b"cyd-----")) is None

@@ -23,7 +23,7 @@ from flc_udp.waist import admission
 from flc_udp.waist.commits import RETRY_US
 from flc_udp.waist.ports import Batch, Once
 from flc_udp.waist.posts import OVERHEAD_BYTES, PAUSE_US, Posts
-from flc_udp.wire.packets import Rumor, Taken
+from flc_udp.wire.packets import Ack, Ping, Rumor, Taken
 from tests.model.stories import Story
 from tests.waist.ground import WALL, Said
 from tests.waist.stage import ANN, Stage, bodies_of, stage
@@ -569,3 +569,38 @@ def test_a_post_that_was_cut_by_a_failure_is_said_in_part() -> None:
     assert rest.is_durable
     assert rest.log != post.log
     assert ann.bodies() == list(post.bodies)
+
+
+# --- The clock --------------------------------------------------------------------------------
+
+
+def test_a_clock_beyond_2200_says_nothing() -> None:
+    """Until it is set: a stamp that it made would stay in the room for ever."""
+    ann = Stage()
+    year_ms = 31_556_952_000
+    ann.time = 400 * year_ms * MS_US
+    post = ann.say("from the future")
+    ann.turn()
+    assert post.is_refused
+    assert "2200" in str(post.error)
+
+    ann.time = 0
+    post = ann.say("from today")
+    ann.turn()
+    ann.finish_all()
+    assert post.is_durable
+
+
+def test_a_clock_that_is_far_ahead_is_held_to_the_others() -> None:
+    """A member told its own: what is said goes by that, and an hour at most above it."""
+    ann, ahead_ms = stage(), 10**11
+    ann.turn(10_000_000)  # It asks the other how it is.
+    for ping in ann.of_kind(Ping):
+        ann.receive(Ack(ping.nonce, bytes(8), bytes(8), False, 0, 0, ann.wall() - ahead_ms))
+    ann.turn()
+    ann.say("hi")
+    ann.turn()
+    ann.finish_all()
+
+    (block,) = ann.disk.blocks
+    assert block.wall <= ann.wall() - ahead_ms + 3_600_000

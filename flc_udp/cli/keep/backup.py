@@ -13,9 +13,9 @@ the `flc.db` of a node that was killed is refused, because the WAL beside it bel
 import argparse
 from pathlib import Path
 
+from flc_udp.cli import text
 from flc_udp.core.standing import Standing
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 from flc_udp.store.backup import back_up
 from flc_udp.store.directory import DATABASE, default_directory
 
@@ -49,4 +49,4 @@ def backup(args: argparse.Namespace) -> None:
         "path": args.file,
     }
     line = "{messages} messages, {bytes} bytes, root {root}"
-    print(compact(record).decode() if args.json else line.format_map(record))
+    print(text.json_line(record).decode() if args.json else line.format_map(record))

@@ -33,6 +33,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flc_udp.cli.text import for_stdout
 from flc_udp.client import Record
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.core.standing import Standing
@@ -79,7 +80,7 @@ def export(args: argparse.Namespace) -> None:
     with snapshot(path) as connection:
         try:
             for line in lines(connection, args.room):
-                sys.stdout.buffer.write(line + b"\n")
+                sys.stdout.buffer.write(for_stdout(line) + b"\n")
         except (StoreFailed, Malformed, UnicodeError, sqlite3.DatabaseError) as error:
             hint = f"flc fsck --data {path.parent} tells what is wrong; the output is incomplete"
             raise FlcError(f"{path} cannot be read to its end: {error}", hint) from error

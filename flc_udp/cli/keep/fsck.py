@@ -14,7 +14,7 @@ from flc_udp.client import Record
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
@@ -38,11 +38,11 @@ def fsck(args: argparse.Namespace) -> None:
             counts[finding.check] += 1
             record = finding_record(finding)
             if args.json:
-                print(compact(record).decode(), flush=True)
+                print(text.json_line(record).decode(), flush=True)
             elif counts[finding.check] <= FINDINGS_SHOWN:
                 shown.append(record)
         if args.json:
-            print(compact(_summary(path, check, counts)).decode())
+            print(text.json_line(_summary(path, check, counts)).decode())
         else:
             print(_table(path, check, counts))
             print("".join(f"{_line(record)}\n" for record in shown), end="")
@@ -125,4 +125,4 @@ def _claims(check: Fsck) -> dict[str, str]:
 def _line(record: Record) -> str:
     places = (record["dot"] or record["log"], record["room"])
     named = [place for place in places if place is not None]
-    return text.visible("  ".join((f"{record['check']:<8}", *named, record["problem"])))
+    return visible("  ".join((f"{record['check']:<8}", *named, record["problem"])))

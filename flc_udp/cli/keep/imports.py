@@ -29,7 +29,6 @@ from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
-from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
 from flc_udp.store.directory import DataDirectory, default_directory
@@ -66,7 +65,7 @@ def import_(args: argparse.Namespace) -> None:
         finally:
             directory.release()
     line = "{imported} imported, {held} held already; now {messages} messages, root {root}"
-    print(compact(record).decode() if args.json else line.format_map(record))
+    print(text.json_line(record).decode() if args.json else line.format_map(record))
 
 
 def _opened(name: str) -> AbstractContextManager[BinaryIO]:

@@ -17,7 +17,6 @@ from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 
 STDIN = "-"
 
@@ -41,6 +40,8 @@ def add_keys(parser: argparse.ArgumentParser) -> None:
     flag("action", metavar="ACTION", choices=("list", "add", "use", "remove"), help=what)
     which = "for add, a file with the key (default: stdin); for use and remove, its id or open"
     flag("key", metavar="KEY", nargs="?", help=which)
+    what = "remove a key although members may still seal under it: they are cut off"
+    flag("--force", action="store_true", help=what)
     parser.set_defaults(misused=parser.error)
 
 
@@ -50,14 +51,18 @@ def keys(args: argparse.Namespace) -> int | None:
         args.misused(f"{args.action} takes the id of a key: see `flc keys list`")
     if args.action == "list" and args.key is not None:
         args.misused("list takes no key")
+    if args.force and args.action != "remove":
+        args.misused("--force is for remove")
     key = read_line(args.key or STDIN) if args.action == "add" else args.key
     change = {} if args.action == "list" else {args.action: key}
+    if args.force:
+        change["force"] = True
 
     async def use(client: Client) -> None:
         stream = client.stream("keys", **change)
         ring = [record["item"] async for record in stream]
         if args.json:
-            print(b"\n".join(map(compact, ring)).decode())
+            print(b"\n".join(map(text.json_line, ring)).decode())
         elif args.action == "list":
             print(ring_table(ring))
         elif args.action == "add":

@@ -16,11 +16,11 @@ from flc_udp.cli.connect import SOCKET, choose_socket
 from flc_udp.cli.conventions import DONE, FAILED
 from flc_udp.cli.look.checks import directory, machine, node, peer
 from flc_udp.cli.look.checks.verdict import FAIL, Verdict, verdict_text
+from flc_udp.cli.text import json_line
 from flc_udp.client import Client, Record
 from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 from flc_udp.store.directory import default_directory
 from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
@@ -51,7 +51,7 @@ def doctor(args: argparse.Namespace) -> int:
     """Print each check as it is done; exit 1 if any failed."""
     code = DONE
     for verdict in verdicts(args):
-        line = compact(verdict._asdict()).decode() if args.json else verdict_text(verdict)
+        line = json_line(verdict._asdict()).decode() if args.json else verdict_text(verdict)
         print(line, flush=True)
         code = FAILED if verdict.level == FAIL else code
     return code

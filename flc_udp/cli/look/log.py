@@ -5,34 +5,34 @@ depends on the message alone: its keys stand in the order of `JSON_KEYS`.
 """
 
 import argparse
-import re
 import sys
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 from flc_udp.cli import pipes, text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import whole
 from flc_udp.cli.pipes import STDOUT
+from flc_udp.cli.times import FORMS, let_begin_with_minus, moment
 from flc_udp.client import Client, Record, Stream
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 
 JSON_KEYS = ("dot", "log", "seq", "room", "author", "body", "said_at", "stamp", "causes")
 """A message as JSON has these keys, in this order."""
 
-AGO_UNITS_S = {"s": 1, "m": 60, "h": 3_600, "d": 86_400}
+LAST = 20
+"""So many messages are printed where nothing else is said."""
 
 
 def add_log(parser: argparse.ArgumentParser) -> None:
     """Add the arguments of `flc log [ROOM]`."""
     flag = parser.add_argument
     flag("room", metavar="ROOM", nargs="?", help="print only this room (default: all rooms)")
-    last = "print the last N messages (default 20); 0 prints all"
-    flag("-n", metavar="N", type=whole, default=20, help=last)
+    last = f"print the last N messages (default {LAST}, with --since all); 0 prints all"
+    flag("-n", metavar="N", type=whole, help=last)
     flag("-f", "--follow", action="store_true", help="then print new messages as they come")
-    forms = "print what was said since then: 2026-01-31, 2026-01-31T12:00Z, or 2h (two hours ago)"
-    flag("--since", metavar="TIME", type=since, help=forms)
+    flag("--since", metavar="TIME", type=moment, help=f"print what was said since then: {FORMS}")
+    let_begin_with_minus(parser)
     flag("--clock", action="store_true", help="add the vector clock of each message")
     flag("--positions", action="store_true", help="add the position of each message on this node")
 
@@ -45,7 +45,8 @@ def log(args: argparse.Namespace) -> int | None:
 
     async def use(client: Client) -> None:
         options = {"since": args.since, "clock": args.clock, "positions": args.positions}
-        history = client.stream("log", room=args.room, n=args.n, **options)
+        last = (0 if args.since else LAST) if args.n is None else args.n
+        history = client.stream("log", room=args.room, n=last, **options)
         await _print_all(history, args)
         if args.follow:
             position = history.end["position"]
@@ -81,7 +82,7 @@ def _mark_floor(time: str) -> None:
 def json_line(message: Record, **beside: object) -> bytes:
     """Return the message's own keys as a line of JSON; the keys of `beside` stand behind them."""
     own = {key: message[key] for key in JSON_KEYS if key in message}
-    return compact({**own, **beside}) + b"\n"
+    return text.json_line({**own, **beside}) + b"\n"
 
 
 def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
@@ -97,7 +98,7 @@ def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
         if position:
             head = f"{message['position']:>8}  {head}"
         if args.room is None:
-            head += f"  {text.visible(message['room'])}"
+            head += f"  {visible(message['room'])}"
         author = text.author_text(message["author"], colour=colour)
         # A pipe gets one line, too: a body with a newline must not look like two messages.
         lines = f"{head}  {author}: {text.body_text(message)}\n"
@@ -106,16 +107,3 @@ def _renderer(args: argparse.Namespace) -> Callable[[Record], bytes]:
         return lines.encode()
 
     return line
-
-
-def since(words: str) -> str:
-    """Read a date, a time (local if it has no zone) or an age as 2h; return RFC 3339 in UTC."""
-    if ago := re.fullmatch(r"(\d{1,9})([smhd])", words):
-        now = datetime.now(UTC)
-        ago_s = min(int(ago[1]) * AGO_UNITS_S[ago[2]], now.timestamp())
-        return text.rfc3339(now - timedelta(seconds=ago_s))
-    try:
-        return text.rfc3339(datetime.fromisoformat(words))
-    except (ValueError, OverflowError) as error:
-        problem = f"{words!r} is not a time as 2h, 2026-11-23 or 2026-11-23T03:22"
-        raise argparse.ArgumentTypeError(problem) from error

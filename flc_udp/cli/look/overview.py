@@ -19,8 +19,8 @@ from flc_udp.cli.look.screen import Rates, status_text
 from flc_udp.cli.progress import Progress
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 from flc_udp.model.tags import parse_tag
+from flc_udp.model.visible import visible
 
 WATCH_S = 1.0
 """The pause between two pictures. It is as long as a probe interval: nothing changes sooner."""
@@ -29,6 +29,9 @@ LEAVE_S = 15.0
 """An orderly departure, with its own deadline and a last commit, takes less time than this."""
 
 MEMBER_HEADS = ("NAME", "ID", "STATE", "ADDRESS", "RTT", "HEALTH", "INCARNATION", "SINCE", "TAGS")
+
+LOOK_FIRST = {"dead": 0, "suspect": 1, "alive": 2, "left": 3}
+"""The states of a member, the one to look at first with the lowest number."""
 
 Answer = TypeVar("Answer", Record, list[Record])
 
@@ -45,15 +48,16 @@ def show(
     An empty picture prints nothing. `code` makes the exit code of an answer.
     """
     watch = "watch" in args and args.watch
+    is_screen = watch and not args.json and sys.stdout.isatty()
 
     async def use(client: Client) -> int:
         while True:
             answer = await ask(client)
             shown = json_lines(answer) if args.json else words(answer)
-            if watch and not args.json:
-                print("\x1b[H\x1b[J" if sys.stdout.isatty() else "\n", end="")
-            if shown:
-                print(shown, flush=True)
+            if is_screen:
+                _draw(shown)
+            elif shown:
+                print("\n" if watch and not args.json else "", shown, sep="", flush=True)
             if not watch:
                 return code(answer)
             await asyncio.sleep(WATCH_S)
@@ -61,10 +65,18 @@ def show(
     return with_daemon(args, use)
 
 
+def _draw(shown: str) -> None:
+    """Replace the picture on the terminal. The first lines say most: they must not scroll away."""
+    columns, rows = shutil.get_terminal_size()
+    # The cursor ends in a row of its own, if there are several.
+    picture = text.fitted(shown, columns, max(rows - 1, 1))
+    print(f"\x1b[H\x1b[J{picture}", end="\n" if rows > 1 else "", flush=True)
+
+
 def json_lines(answer: Record | list[Record]) -> str:
     """Write each record as a line of JSON."""
     records = answer if isinstance(answer, list) else [answer]
-    return b"\n".join(map(compact, records)).decode()
+    return b"\n".join(map(text.json_line, records)).decode()
 
 
 def rooms(args: argparse.Namespace) -> int | None:
@@ -91,7 +103,17 @@ def members(args: argparse.Namespace) -> int | None:
     async def ask(client: Client) -> list[Record]:
         return [item for item in await client.members() if tags <= set(item["tags"].items())]
 
-    return show(args, ask, lambda items: text.table(MEMBER_HEADS, list(map(_member_row, items))))
+    def table(items: list[Record]) -> str:
+        if args.watch:  # Not all may have room on the terminal.
+            items = sorted(items, key=_wellness)
+        return text.table(MEMBER_HEADS, list(map(_member_row, items)))
+
+    return show(args, ask, table)
+
+
+def _wellness(item: Record) -> tuple[int, int]:
+    """Order members by how well they are, the worst first."""
+    return LOOK_FIRST.get(item["state"], 0), -item["health"]
 
 
 def _member_row(item: Record) -> tuple[object, ...]:
@@ -119,12 +141,10 @@ def status(args: argparse.Namespace) -> int | None:
 
     def screen(record: Record) -> str:
         now_s = time.monotonic()
-        # What goes into a pipe is neither folded nor cut.
-        columns, rows = shutil.get_terminal_size() if sys.stdout.isatty() else (None, None)
+        # What goes into a pipe is not folded.
+        columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else None
         figures, moved = progress.look(record, now_s), rates.look(record, now_s)
-        shown = status_text(record, figures if args.watch else None, moved, columns)
-        # The first lines are the most important, so they must not scroll off a terminal.
-        return "\n".join(shown.splitlines()[: rows - 1]) if args.watch and rows else shown
+        return status_text(record, figures if args.watch else None, moved, columns)
 
     return show(args, Client.status, screen, lambda record: DONE if record["healthy"] else FAILED)
 
@@ -162,6 +182,6 @@ def forget(args: argparse.Namespace) -> int | None:
 
     async def use(client: Client) -> None:
         answer = await client.request("forget", member=args.member)
-        print(text.visible(f"{answer['name']} ({answer['member']}) counts as left now"))
+        print(visible(f"{answer['name']} ({answer['member']}) counts as left now"))
 
     return with_daemon(args, use)

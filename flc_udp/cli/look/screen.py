@@ -13,6 +13,7 @@ from operator import itemgetter
 from flc_udp.cli import text
 from flc_udp.cli.progress import CatchUpFigures, to_go_text
 from flc_udp.client import Record
+from flc_udp.model.visible import visible
 
 PEERS_SHOWN = 5
 """At most this many ill peers are listed, the worst first. The others are only counted."""
@@ -42,7 +43,7 @@ def status_text(
     for label, parts in (*_facts(record, figures), ("rates", [rates]), *_about(record)):
         if words := ", ".join(filter(None, parts)):
             lines.append(f"  {label:<12}{words}")
-    return "\n".join(_folded(text.visible(line), width) for line in lines)
+    return "\n".join(_folded(visible(line), width) for line in lines)
 
 
 def _folded(line: str, width: int | None) -> str:
@@ -108,6 +109,8 @@ def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[Fact]:
     for name, hook in record.get("hooks", {}).items():
         yield name.replace("_", "-"), _hook(hook)
     yield "dropped", [_quiet(record.get("drops", {}))]
+    if strangers := record.get("strangers"):
+        yield "not opened", [f"of another key or cluster: {text.some_of(strangers, PEERS_SHOWN)}"]
     yield "own health", [_health(record.get("health", {}))]
 
 

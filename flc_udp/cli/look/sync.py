@@ -17,7 +17,7 @@ from flc_udp.cli.conventions import DONE, SILENT, complain, seconds
 from flc_udp.cli.look.overview import show
 from flc_udp.cli.progress import CatchUpFigures, Progress
 from flc_udp.client import Client, Record
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 
 LOOK_S = 0.25
 """The pause between two looks at the status."""
@@ -53,7 +53,7 @@ def sync(args: argparse.Namespace) -> int | None:
 def _asked_text(answer: Record) -> str:
     lines = [f"asked {m['name']} ({m['id']}) at {m['address']}" for m in answer["asked"]]
     lines.append(f"{text.count_text(answer['to_go'], 'message')} known to be missing so far")
-    return "\n".join(map(text.visible, lines))
+    return "\n".join(map(visible, lines))
 
 
 class Watch:
@@ -111,7 +111,7 @@ class Watch:
         words, now_s = figures.text(), self._now_s()
         if self._args.json:
             record = figures.record() | ({"caught_up": True} if caught_up else {})
-            words = compact(record).decode()
+            words = text.json_line(record).decode()
         elif caught_up:
             words = f"caught up: {text.count_text(figures.messages, 'message')}"
         if self._is_terminal:

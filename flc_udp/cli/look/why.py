@@ -12,6 +12,7 @@ from flc_udp.cli.look.overview import show
 from flc_udp.client import Client, Record
 from flc_udp.model.dots import parse_dot
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import visible
 
 RELATIONS = {
     "before": "comes before {other}",
@@ -75,7 +76,7 @@ def _together_text(answer: Record) -> str:
 
 def _named(message: Record) -> str:
     said_at = text.time_text(message["said_at"], local=sys.stdout.isatty())
-    place = f"{text.visible(message['room'])}  {text.visible(message['author'])}"
+    place = f"{visible(message['room'])}  {visible(message['author'])}"
     return f"{message['dot']}  {said_at}  {place}"
 
 

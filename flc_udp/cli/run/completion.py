@@ -24,9 +24,9 @@ from argcomplete.shell_integration import shellcode
 
 from flc_udp.cli.commands import COMMANDS, add_arguments
 from flc_udp.cli.connect import choose_socket
-from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import visible
 
 SHELLS = ("bash", "zsh", "fish")
 

@@ -16,6 +16,7 @@ from flc_udp.cli import text
 from flc_udp.cli.conventions import number_from
 from flc_udp.cli.run.cluster import LocalCluster, LocalNode, broken, temporary_cluster, until
 from flc_udp.client import DaemonGoneError, Shown
+from flc_udp.model.visible import visible
 
 ROOM = "lobby"
 
@@ -183,7 +184,7 @@ class Story:
 
     def _sample(self, node: LocalNode, lines: int) -> None:
         for shown in self._shown[node][-lines:]:
-            author = text.visible(shown.message["author"])
+            author = visible(shown.message["author"])
             _fact(node, f"shows  {author}: {text.body_text(shown.message)}")
 
 

@@ -7,10 +7,10 @@ from typing import Literal
 
 from flc_udp.cli.connect import with_daemon
 from flc_udp.cli.conventions import DONE, SILENT, complain, seconds, whole
-from flc_udp.cli.text import visible
 from flc_udp.client import Client
 from flc_udp.config import BODY_BYTES_MAX
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import visible
 
 
 def add_say(parser: argparse.ArgumentParser) -> None:

@@ -20,12 +20,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from flc_udp.cli.conventions import DONE, INTERRUPTED, SILENT, complain, positive, seconds
-from flc_udp.cli.text import visible
+from flc_udp.cli.text import json_line
 from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR, LogId
 from flc_udp.model.errors import FlcError, Malformed
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
 from flc_udp.wire.packets import Ack, Packet, Ping
@@ -209,7 +209,7 @@ def _answer_text(answer: VisitorAnswer, seq: int, *, as_json: bool) -> str:
     ack, source, node = answer.ack, str(answer.source), answer.node.hex()
     if as_json:
         whence = {"seq": seq, "id": node, "address": source, "rtt_ms": round(answer.took_ms, 3)}
-        return compact({**whence, "health": ack.health, "catching_up": ack.catching_up}).decode()
+        return json_line({**whence, "health": ack.health, "catching_up": ack.catching_up}).decode()
     state = ", catching up" if ack.catching_up else ""
     line = f"ack from {node} at {source}: seq={seq} time={answer.took_ms:.2f} ms"
     return visible(f"{line} health={ack.health}{state}")
@@ -221,7 +221,7 @@ def _summary(sent: int, trips_ms: list[float], *, as_json: bool) -> str:
     loss = 100 * (1 - answered / sent) if sent else 0.0
     if as_json:
         total = {"sent": sent, "answered": answered, "loss_percent": round(loss, 1)}
-        return compact({**total, "rtt_ms": figures or None}).decode()
+        return json_line({**total, "rtt_ms": figures or None}).decode()
     line = f"{sent} sent, {answered} answered, {loss:.0f}% loss"
     trips = ", ".join(f"{name} {ms} ms" for name, ms in figures.items())
     return f"{line}\nround trip {trips}" if trips else line

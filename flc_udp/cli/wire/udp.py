@@ -19,10 +19,11 @@ from typing import Any, cast
 from flc_udp.cli import pipes
 from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, seconds
 from flc_udp.cli.pipes import STDIN, STDOUT
+from flc_udp.cli.text import json_line
 from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, Address, split_host_port
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.seal import Seal
 
@@ -95,7 +96,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
         record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
-        print(compact({**known, **record}).decode(), flush=True)
+        print(json_line({**known, **record}).decode(), flush=True)
         code = FAILED if "error" in record else code
     return code
 
@@ -263,7 +264,7 @@ class UdpSession(asyncio.DatagramProtocol):
                 self._has_peer.set()
             else:
                 self._settle_on(whence)
-        return compact({"from": str(whence), **record}) + b"\n"
+        return json_line({"from": str(whence), **record}) + b"\n"
 
     def _settle_on(self, source: Address) -> None:
         """Speak only with the address that has answered."""
@@ -282,4 +283,4 @@ class UdpSession(asyncio.DatagramProtocol):
         """With -v, tell a fact on stderr, and with -x too the bytes of its datagram."""
         if self._args.verbose:
             shown = f"\n  {datagram.hex()}" if self._args.hex and datagram else ""
-            print(f"{fact}{shown}", file=sys.stderr, flush=True)
+            print(f"{visible(fact)}{shown}", file=sys.stderr, flush=True)

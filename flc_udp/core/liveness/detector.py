@@ -14,11 +14,12 @@ from typing import NamedTuple
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
+from flc_udp.core.liveness.peer_walls import PeerWalls
 from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
-from flc_udp.model.dots import VISITOR, LogId, NodeId
+from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
 
@@ -47,6 +48,7 @@ class Detector(CoreMachine):
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
         super().__init__(shared)
         settings = self._settings
+        self.walls = PeerWalls(now)
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self._members = members
         self.probes = Probes(self._random, settings.probe_interval_ms * MS_US, now)
@@ -111,13 +113,11 @@ class Detector(CoreMachine):
     # --- The network ------------------------------------------------------------------------
 
     def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: Millis) -> None:
-        """Answer with news. What comes first is this node's doubt about the prober, if it has any.
+        """Answer with news, and with `wall`, this node's clock.
 
-        Only a visitor is told `wall`, this node's clock, because only a visitor compares clocks.
+        What comes first is this node's doubt about the prober, if it has any.
         """
-        ack = self.ack(ping.nonce, self._standing.held(ping.log))
-        if sender == VISITOR:
-            ack = ack._replace(wall=wall)
+        ack = self.ack(ping.nonce, self._standing.held(ping.log))._replace(wall=wall)
         self._out.send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
@@ -133,6 +133,8 @@ class Detector(CoreMachine):
         if round_ is not None:
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(round_, now - round_.sent_at)
+            if ack.wall:
+                self.walls.heard(ack.wall, now)
 
     def asked_about(self, nonce: int) -> LogId:
         """The log that a ping of this node asked about. It is NO_LOG for what nobody asked."""

@@ -15,7 +15,7 @@ from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import clock_record, member_record
+from flc_udp.daemon.records import clock_record, member_record, some_of
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import Dot, parse_dot
@@ -24,6 +24,7 @@ from flc_udp.model.message import Message
 from flc_udp.model.past import Past
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, message_record, rfc3339
+from flc_udp.wire.ring import find
 from flc_udp.wire.rows import State
 
 SLICE_S = 0.005
@@ -155,19 +156,37 @@ class Operations:
 
     async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
         """The ring, after the change that is asked for, and who was last heard under which key."""
+        if not request.get("force"):
+            self._check_unused(request.get("remove"))
         about = await self.keys.change(request)
         node = self.ground.node
         live = node.live_rows()
         for key in self.keys.ring.keys:
-            heard = [row.name for row in live if node.heard_under.get(row.id) == key.id]
+            heard = [row.name for row in live if node.hearing.key_of(row.id) == key.id]
             seals = key == self.keys.ring.keys[0]
             yield {"id": key.name, "seals": seals, "heard": sorted(heard)}
         yield {"end": True} if about is None else {"end": True, "key": about}
 
+    def _check_unused(self, name: object) -> None:
+        """Refuse to remove a key that a live member may seal under: it would be cut off."""
+        ring, node = self.keys.ring, self.ground.node
+        if not isinstance(name, str) or (gone := find(ring, name.strip())) == ring.keys[0]:
+            return  # The change itself refuses that.
+        heard = [(row.name, node.hearing.key_of(row.id)) for row in node.live_rows()]
+        users = [who for who, key in heard if key == gone.id]
+        silent = [who for who, key in heard if key is None]
+        if users or silent:
+            raise FlcError(
+                f"key {gone.name} may be in use: last heard under it: {some_of(users)}; "
+                f"not heard since the start: {some_of(silent)}",
+                "`flc keys use` another one there, and wait until `flc keys list` has nobody under "
+                "this one; `--force` cuts them off",
+            )
+
     async def _log(self, request: Record) -> AsyncIterator[Record]:
         room = room_of(request)
-        n = number_of("n", request.get("n", LOG_LINES))
         since = wall_ms_of(request.get("since"))
+        n = number_of("n", request.get("n", LOG_LINES if since is None else 0))
         last_position = self.ground.shown
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position

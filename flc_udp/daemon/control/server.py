@@ -10,13 +10,12 @@ until it does. So what a connection costs is bounded, however it behaves.
 """
 
 import asyncio
-import os
 import resource
+import socket
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 from typing import cast
 
 from flc_udp.core.effects import Deliver
@@ -27,7 +26,6 @@ from flc_udp.daemon.control.says import RefusedSay, Say, Says
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
-from flc_udp.store.directory import give_to
 from flc_udp.wire.message_json import Record
 
 CONNECTIONS_MAX = 512
@@ -320,18 +318,10 @@ class Control:
         self._to_flush: dict[ControlConnection, None] = {}
         self._server: asyncio.Server | None = None
 
-    async def listen(self, path: Path, group: str) -> None:
-        """Serve on a Unix socket that only its owner may use, and `group` if it is given."""
-        loop = asyncio.get_running_loop()
-        # It is made without rights for others: a moment between bind and chmod would be enough.
-        before = os.umask(0o177)
-        try:
-            make = partial(ControlConnection, self)
-            self._server = await loop.create_unix_server(make, str(path), backlog=CONNECTIONS_MAX)
-        finally:
-            os.umask(before)
-        if group:
-            give_to(path, group)
+    async def listen(self, bound: socket.socket) -> None:
+        """Serve on a Unix socket."""
+        loop, make = asyncio.get_running_loop(), partial(ControlConnection, self)
+        self._server = await loop.create_unix_server(make, sock=bound, backlog=CONNECTIONS_MAX)
 
     async def close(self) -> None:
         """Take no more clients. Those that are here see the end of their stream."""

@@ -7,6 +7,8 @@ and a test compares it with this table.
 from enum import Enum
 from typing import NamedTuple
 
+from flc_udp.model.visible import visible
+
 
 class Reason(NamedTuple):
     """One reason, as it is told."""
@@ -84,6 +86,14 @@ class Code(Enum):
         ),
         "`flc doctor` here: CPU, disk, receive buffer. Others do not suffer",
     )
+    KEY_UNKNOWN = (
+        "datagrams under a key or cluster name that this node does not have come from {who}",
+        "compare `flc keys list` and --cluster here and there: `flc keys add` what is missing",
+    )
+    KEY_NOT_SHARED = (
+        "{who} seals under key {theirs}, this node under {ours}, and no answer comes",
+        "it has not this node's key: `flc keys add` that there, or `flc keys use` here what it has",
+    )
     NO_MEMBER_ALIVE = (
         "no other member is alive, of {known} known",
         "are they up? `flc ping HOST:PORT` of one from here: network, firewall, key",
@@ -104,4 +114,4 @@ class Code(Enum):
 
     def because(self, **figures: object) -> Reason:
         """This reason, with its figures."""
-        return Reason(self, self.template.format(**figures), self.advice)
+        return Reason(self, visible(self.template.format(**figures)), self.advice)

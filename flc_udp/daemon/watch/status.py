@@ -10,13 +10,14 @@ from flc_udp.config import Settings
 from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import plain
+from flc_udp.daemon.records import plain, some_of
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import Micros
+from flc_udp.model.visible import visible
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Pause
@@ -25,6 +26,10 @@ from flc_udp.wire.rows import MemberRow, State
 
 WAL_BYTES_MOST = 40 << 20
 """Without a reader that holds on to an old state the WAL is folded in long before this size."""
+
+OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED)
+"""These reasons wake people, and send nobody elsewhere: else one member without a key would take
+all others out of their balancer."""
 
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
@@ -95,6 +100,7 @@ class Status:
             "queues": node.queued(),
             **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
+            "strangers": list(map(str, node.strangers())),
             "failures": dict(self.ground.failures.counts),
             "disk": self._disk(),
             "counts": plain(node.counts),
@@ -103,7 +109,7 @@ class Status:
     def unready(self) -> list[Reason]:
         """Why nobody should be sent here now. Empty: this node is as good as any."""
         facts = self.ground.node.facts()
-        reasons = self.reasons(facts)
+        reasons = [reason for reason in self.reasons(facts) if reason.code not in OF_OTHERS]
         if facts.catching_up:
             reasons.append(Code.CATCHING_UP.because(to_go=facts.repair.to_go))
         if facts.is_leaving:
@@ -114,7 +120,7 @@ class Status:
         """The first line of `flc status`, with all that is wrong in it."""
         facts = self.ground.node.facts()
         me, reasons = facts.me, self.reasons(facts)
-        title = f"{me.name} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
+        title = f"{visible(me.name)} ({me.id.hex()}) is {'NOT HEALTHY' if reasons else 'healthy'}"
         texts = "; ".join(reason.text for reason in reasons)
         return f"{title}: {texts}" if reasons else title
 
@@ -129,6 +135,7 @@ class Status:
         return [
             *self._disk_reasons(facts),
             *self._own_reasons(facts),
+            *self._key_reasons(),
             *self._reasons_of_others(facts),
         ]
 
@@ -160,6 +167,19 @@ class Status:
             yield Code.LOG_FORKED.because()
         if health.score and 2 * health.score >= health.score_max:
             yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
+
+    def _key_reasons(self) -> Iterator[Reason]:
+        names = {key.id: key.name for key in self.keys.ring.keys}
+        by_key: dict[bytes | None, list[str]] = {}
+        for row, key in self.ground.node.apart_by_key():
+            by_key.setdefault(key, []).append(f"{row.name} at {row.address}")
+        for found, them in by_key.items():
+            who = some_of(them)
+            if found is None:
+                yield Code.KEY_UNKNOWN.because(who=who)
+            else:
+                theirs, ours = names.get(found, found.hex()), self.keys.ring.keys[0].name
+                yield Code.KEY_NOT_SHARED.because(who=who, theirs=theirs, ours=ours)
 
     def _reasons_of_others(self, facts: Facts) -> Iterator[Reason]:
         gone = [m for m in facts.others if m.row.state in (State.SUSPECT, State.DEAD)]

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import socket
+import sys
 import threading
 import time
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -19,6 +22,7 @@ from flc_udp.cli.look.checks.machine import read
 from flc_udp.cli.look.checks.peer import FAMILIES, NOTHING
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
 from flc_udp.cli.wire.ping import Visitor, VisitorAnswer, address_of
+from flc_udp.daemon.loop import choose
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -82,11 +86,19 @@ def test_versions_have_a_least(found: tuple[int, ...], level: str) -> None:
     assert machine.at_least("sqlite", found, (3, 33)).level == level
 
 
-def test_no_event_loop_no_node(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The daemon cannot do without."""
+@pytest.mark.parametrize(
+    "module", [None, SimpleNamespace(), SimpleNamespace(new_event_loop=lambda: 1 // 0)]
+)
+def test_without_uvloop_a_node_is_slower(
+    monkeypatch: pytest.MonkeyPatch, module: SimpleNamespace | None
+) -> None:
+    """It is not there, has not what is needed, or makes no loop: a warning, since nodes run."""
     assert machine.event_loop().level == "ok"
-    monkeypatch.setattr(machine, "EVENT_LOOP", "no-such-package")
-    assert machine.event_loop().level == "fail"
+    monkeypatch.setitem(sys.modules, "uvloop", module)
+    assert machine.event_loop().level == "warn"
+    factory, problem = choose()
+    assert factory is asyncio.new_event_loop
+    assert problem
 
 
 # --- The kernel -----------------------------------------------------------------------------------
@@ -232,6 +244,7 @@ def test_a_disk_that_refuses_is_not_measured(tmp_path: Path) -> None:
     ("mode", "owner", "user", "level"),
     [
         (0o700, 1000, 1000, "ok"),
+        (0o710, 1000, 1000, "ok"),
         (0o750, 1000, 1000, "fail"),
         (0o701, 1000, 1000, "fail"),
         (0o700, 1000, 1001, "fail"),

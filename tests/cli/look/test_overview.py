@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
+import os
+import pty
+import struct
+import termios
 
 import pytest
 
+from tests.cli import fake
 from tests.cli.fake import MEMBERS, Ended, FakeDaemon, Flc, Spawn
 
 
@@ -94,3 +100,51 @@ async def test_watch_asks_again(daemon: FakeDaemon, spawn: Spawn) -> None:
     await spawn("members", "--watch", "--json")
 
     await daemon.until(lambda: len(daemon.asked("members")) == 2)
+
+
+async def on_terminal(daemon: FakeDaemon, spawn: Spawn, looks: int, *words: str) -> str:
+    """What a terminal of 6 rows got, when the daemon was asked so often for the members."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 6, 200, 0, 0))
+    # Readline sets LINES behind Python's back.
+    environ = {name: value for name, value in os.environ.items() if name not in SIZES}
+    process = await spawn("members", *words, stdin=theirs, stdout=theirs, env=environ)
+    os.close(theirs)
+    await daemon.until(lambda: len(daemon.asked("members")) >= looks)
+    if looks == 1:
+        await process.wait()
+    shown = os.read(ours, 10_000).decode()
+    os.close(ours)
+    return shown
+
+
+SIZES = ("COLUMNS", "LINES")
+
+
+async def test_the_worst_members_are_seen_on_a_small_terminal(
+    daemon: FakeDaemon, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With --watch they come first, and what has no room is left out: nothing scrolls away."""
+    ann, ben = MEMBERS
+    many = [ann, *[ben | {"name": f"n{number}"} for number in range(30)]]
+    many[20] = ben | {"name": "gone", "state": "dead"}
+    monkeypatch.setattr(fake, "MEMBERS", many)
+
+    shown = await on_terminal(daemon, spawn, 2, "--watch")
+
+    picture = shown.split("\x1b[H\x1b[J")[1].splitlines()
+    assert [line.split()[0] for line in picture] == ["NAME", "gone", "n0", "n1", "..."]
+    assert picture[-1] == "... 28 more lines"
+
+
+async def test_nothing_hides_on_a_terminal_in_json_either(
+    daemon: FakeDaemon, spawn: Spawn, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is escaped there, as JSON allows; a program reads the same."""
+    named = [MEMBERS[0] | {"name": "ann\u202e\u200b\x9b"}]
+    monkeypatch.setattr(fake, "MEMBERS", named)
+
+    shown = await on_terminal(daemon, spawn, 1, "--json")
+
+    assert "ann\\u202e\\u200b\\u009b" in shown
+    assert json.loads(shown) == named[0]

@@ -29,6 +29,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.model.past import Past
+from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log, Reader
 from flc_udp.wire.message_json import message_record
 from tests.cli.fake import Ended, Flc
@@ -98,9 +99,11 @@ async def served(home: Path, story: Story) -> AsyncIterator[Path]:
     ground = cast("Any", SimpleNamespace(shown=last, failures=failures))  # all that is asked of it
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
     control = Control(operations, nobody, 16)
-    await control.listen(home / "control.sock", "")
+    directory = DataDirectory(home)
+    await control.listen(directory.bind_control())
     yield home / "control.sock"
     await control.close()
+    directory.release()
     reader.close()
     log.close()
     assert not failures.counts

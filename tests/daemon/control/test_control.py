@@ -75,6 +75,16 @@ async def test_two_lists_at_once_do_not_mix(wire: Wire) -> None:
     assert [record.get("end") for record in records] == [None, None, None, True, None, True]
 
 
+async def test_a_log_since_a_time_is_all_of_it(wire: Wire) -> None:
+    """Without `n` too, where a log is its last 20 messages."""
+    for _ in range(23):
+        await wire.ask(SAY)
+    await wire.send({"op": "log"}, {"op": "log", "since": "2026-01-01T00:00Z"})
+    records = [await wire.read() for _ in range(20 + 1 + 23 + 1)]
+
+    assert [number for number, record in enumerate(records) if "end" in record] == [20, 44]
+
+
 DEEP = b"[" * 1_000 + b"]" * 1_000
 """A value that can be read, and that neither JSON nor Python writes again."""
 

@@ -14,10 +14,10 @@ from typing import NamedTuple
 from flc_udp.cli.connect import SOCKET
 from flc_udp.cli.look.checks.machine import read
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.store.directory import DIRECTORY_MODE, FILE_MODE
+from flc_udp.store.rights import DIRECTORY_MODE, FILE_MODE, GROUPS_DIRECTORY_MODE, OTHERS
 
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
-OTHERS, ROOT = 0o077, 0
+ROOT = 0
 KEYS = "keys"
 OWN = ("flc.db", "flc.db-wal", "flc.db-shm", KEYS, "lock", SOCKET)
 """The files of a node. Other files in the directory are not checked."""
@@ -66,7 +66,8 @@ def rights(found: Entry, user: int) -> Verdict:
     if user not in (found.owner, ROOT):
         problem = f"{found.path} belongs to {owner}, and you are {_name(user)}"
         return fail(DIRECTORY, problem, f"run flc as {owner}, or chown it")
-    if found.mode & OTHERS:
+    # A group may pass to the socket (--control-group).
+    if found.mode & OTHERS and found.mode != GROUPS_DIRECTORY_MODE:
         advice = f"chmod {DIRECTORY_MODE:o} {found.path}: it holds the keys and all messages"
         return fail(DIRECTORY, f"{found.path} is open to others, mode {found.mode:04o}", advice)
     return ok(DIRECTORY, f"{found.path} has mode {found.mode:04o} and belongs to {owner}")

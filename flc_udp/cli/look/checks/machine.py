@@ -13,7 +13,6 @@ import sys
 import tempfile
 import timeit
 from contextlib import suppress
-from importlib import metadata
 from pathlib import Path
 
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
@@ -71,11 +70,14 @@ def at_least(name: str, found: tuple[int, ...], least: tuple[int, ...]) -> Verdi
 
 
 def event_loop() -> Verdict:
-    """Check that uvloop is there, without which no daemon starts."""
-    try:
-        return ok(EVENT_LOOP, metadata.version(EVENT_LOOP))
-    except metadata.PackageNotFoundError:
-        return fail(EVENT_LOOP, "it is not installed, so no node can run", "reinstall flc-udp")
+    """Try uvloop, without which a node runs on Python's own loop, and more slowly."""
+    from flc_udp.daemon.loop import choose
+
+    _, problem = choose()
+    if problem:
+        found = f"it cannot be used, so a node runs on Python's own loop, more slowly: {problem}"
+        return warn(EVENT_LOOP, found, "reinstall flc-udp, or uvloop alone, for this machine")
+    return ok(EVENT_LOOP, "it works")
 
 
 def _dotted(version: tuple[int, ...]) -> str:

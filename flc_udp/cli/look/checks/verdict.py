@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from flc_udp.cli.text import visible
+from flc_udp.model.visible import visible
 
 OK, WARN, FAIL = "ok", "warn", "fail"
 
