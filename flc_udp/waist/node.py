@@ -441,6 +441,11 @@ class Node:
         return self._commits.failing
 
     @property
+    def commit_lasts_us(self) -> int:
+        """How long the commit under way has lasted, or one that ended lately, if that is more."""
+        return self._commits.lasts_us(self._ground.now())
+
+    @property
     def knows_ages(self) -> bool:
         """Whether the wall clock was believed at the start, so that ages are what they seem."""
         return self._ages.is_sure

@@ -12,6 +12,7 @@ until it does. So what a connection costs is bounded, however it behaves.
 import asyncio
 import os
 import resource
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -59,6 +60,8 @@ class ControlConnection(asyncio.Protocol):
         self.own: Own = {}
         self.reads = True
         """False until its says are taken, or its answers are read."""
+        self.paused_at_s = 0.0
+        """When that began."""
         self.follows: list[Follow] = []
         self._host = host
         self._is_ending = False
@@ -198,6 +201,7 @@ class ControlConnection(asyncio.Protocol):
         if wants:
             self._transport.resume_reading()
         else:
+            self.paused_at_s = time.monotonic()
             self._transport.pause_reading()
 
     def remember(self, log: LogId, low: int, high: int) -> None:
@@ -342,6 +346,12 @@ class Control:
         return messages <= min(SAYS_MAX // part, self.says_max // share) and (
             size_bytes <= max(HELD_BYTES_MAX // share, LINE_BYTES_FREE)
         )
+
+    def slowed_s(self) -> float:
+        """For how long a client has not been read because its says wait; 0 where there is none."""
+        waiting = (client for client in self._connections if not (client.reads or client.is_full))
+        began_s = min((client.paused_at_s for client in waiting), default=None)
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def figures(self) -> dict[str, int]:
         """What the clients cost, and what they wait for, added up over all of them."""
