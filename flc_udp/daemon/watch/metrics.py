@@ -24,6 +24,7 @@ from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.hooks.shell import How
+from flc_udp.daemon.stderr import LINES
 from flc_udp.daemon.watch.peers import peer_sums
 from flc_udp.daemon.watch.status import Status, members_by_state
 from flc_udp.daemon.watch.timings import Histogram
@@ -157,6 +158,8 @@ class NodeCollector(Collector):
         yield _counter("control_requests_refused", what, clients["held_refused"])
         what = "What failed alone, and nobody expected it to: `flc status --json` tells the kinds."
         yield _counter("failures", what, ground.failures.counts.total())
+        what = "Lines of this node's log that were left out because there were too many."
+        yield _counter("log_lines_left_out", what, LINES.left_out)
         what = "Connections to these pages that made room for newer ones."
         yield _counter("web_connections_pushed_out", what, self.web.pushed_out)
         what = "Messages from the future, counted as of age 0. Their clock is ahead."

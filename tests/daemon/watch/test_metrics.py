@@ -32,7 +32,8 @@ COUNTERS = """
 bases_taken blocks_committed blocks_healed blocks_replayed commits control_connections_turned_away
 control_requests_refused
 datagrams_received datagrams_sent drops failed_commits failures hook_passed_over hook_runs
-local_health_changes message_age_negative messages_committed messages_pruned receive_buffer_drops
+local_health_changes log_lines_left_out message_age_negative messages_committed messages_pruned
+receive_buffer_drops
 received_bytes sent_bytes stalls web_connections_pushed_out
 """
 GAUGES = """
