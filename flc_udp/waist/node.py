@@ -167,7 +167,7 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
-        for packets, sender, source in self._inbox.take():
+        for packets, sender, source, _ in self._inbox.take():
             try:
                 self._replica.receive(packets, sender, source, wall, now)
             except AssertionError:
