@@ -162,6 +162,10 @@ class LoopGround:
         except OSError:
             return 0
 
+    def missing(self) -> str | None:
+        """Say which file of the log is no longer under its name; None where all are."""
+        return self._log.missing()
+
     def answered(self) -> None:
         """Let answers go out."""
         self._call("answers", self.on_answered)

@@ -102,6 +102,13 @@ class HookFailed(Notice, level=Level.WARNING):
     """Failures of this hook since the last line, which were not logged."""
 
 
+class LinesLeftOut(Notice, level=Level.WARNING):
+    """So many lines of one event were left out of the log, because there were too many of them."""
+
+    of: str
+    lines: int
+
+
 class RequestFailed(Notice, level=Level.ERROR):
     """A request of a client failed in a way that nobody expected. Everything else goes on."""
 

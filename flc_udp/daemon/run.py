@@ -125,6 +125,7 @@ class Daemon:
         ground.on_show.append(self._control.show)
         ground.on_answered.append(self._control.flush_all)
         self._hooks = Hooks(settings, ground, reader, directory.path)
+        status.slowed_s = self._control.slowed_s
         status.more |= {"clients": self._control.figures, "hooks": self._hooks.record}
         self._supervisor = Supervisor(os.environ, ground, status.line)
         self._web = Web(ground.failures)

@@ -1,20 +1,28 @@
 """The node's own log on standard error, by structlog: for a terminal, or as JSON lines.
 
-Rules. Logging never stops the node: a line that standard error does not take is lost. A new log
-level counts from the next line on.
+Rules. Logging never stops the node: a line that standard error does not take is lost. However much
+happens, each event has a bounded number of lines a minute; the others are counted, and the next
+line of that event tells how many were left out. A new log level counts from the next line on.
 """
 
 import logging
 import os
 import sys
+import time
+from collections import Counter
 from contextlib import suppress
 from typing import TextIO, cast
 
 import structlog
 
 from flc_udp.config import Settings
+from flc_udp.daemon.notices import LinesLeftOut
 from flc_udp.model.notices import Notice
 from flc_udp.model.visible import visible
+
+LINES_MAX, LINES_S = 600, 60.0
+"""Each event has at most this many lines in this time. A cluster of hundreds that starts at once
+stays below, and somebody who makes up members by the thousand does not fill the disk."""
 
 
 def _event_first(
@@ -43,8 +51,45 @@ class _Stderr:
         """There is nothing to flush."""
 
 
+class Lines:
+    """How many lines each event had in its present minute, and how many were left out."""
+
+    def __init__(self) -> None:
+        self.left_out = 0
+        """Of all events, since the process began."""
+        self._began_s: dict[str, float] = {}
+        self._told: Counter[str] = Counter()
+        """More than LINES_MAX where some were left out."""
+
+    def take(self, event: str, now_s: float) -> tuple[bool, int]:
+        """Whether a line of this event is logged, and how many of its lines were left out before.
+
+        They are told once, with the first line of the next minute.
+        """
+        untold = 0
+        if now_s >= self._began_s.get(event, -LINES_S) + LINES_S:
+            untold = max(self._told[event] - LINES_MAX, 0)
+            self._began_s[event], self._told[event] = now_s, 0
+        self._told[event] += 1
+        is_logged = self._told[event] <= LINES_MAX
+        self.left_out += not is_logged
+        return is_logged, untold
+
+
+LINES = Lines()
+"""Those of this process, which has one standard error."""
+
+
 def tell(notice: Notice) -> None:
     """Log one fact, as an event with fields."""
+    is_logged, untold = LINES.take(notice.event(), time.monotonic())
+    if untold:
+        _log(LinesLeftOut(notice.event(), untold))
+    if is_logged:
+        _log(notice)
+
+
+def _log(notice: Notice) -> None:
     log = getattr(structlog.get_logger(), notice.level.value)
     log(notice.event(), **notice.record())
 

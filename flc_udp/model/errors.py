@@ -122,5 +122,6 @@ class StoreFailed(Exception):  # noqa: N818  # says what happened, as Malformed 
 
     def __init__(self, operation: str, problem: str, *, is_busy: bool = False) -> None:
         super().__init__(f"{operation}: {problem}")
+        self.problem = problem
         self.is_busy = is_busy
         """Whether another process was writing, so that nothing was even begun."""

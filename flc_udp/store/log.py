@@ -188,6 +188,15 @@ class Log(Queries):
         except (sqlite3.Error, OSError, FlcError) as error:
             raise StoreFailed("recover", str(error)) from error
 
+    def missing(self) -> str | None:
+        """Say which file is no longer under its name; None where all are."""
+        try:
+            if self._files is not None:
+                self._files.check("look")
+        except StoreFailed as gone:
+            return gone.problem
+        return None
+
     def reader(self) -> Reader:
         """One more connection, for another thread; of a lent connection, that one itself."""
         if self._files is None:

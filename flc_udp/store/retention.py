@@ -181,9 +181,8 @@ def _move_base(memory: WriterMemory, room: RoomMemory, blocks: list[Block]) -> N
     frontier: Frontier = {}
     for block in blocks:
         for log in (block.log, *(log for log, _ in block.causes)):
-            if log not in clock:
-                row = memory.connection.execute(SELECT_BASE_CLOCK, (room.no, memory.logs[log].no))
-                clock[log], edge_stamp = row.fetchone()
+            if log not in clock and (base := _base_in(memory, room, log)) is not None:
+                clock[log], edge_stamp = base
                 if edge_stamp is not None:
                     frontier[log] = Edge(clock[log], edge_stamp)
         # A base that was adopted reaches further than what was pruned, and knows what follows.
@@ -195,6 +194,18 @@ def _move_base(memory: WriterMemory, room: RoomMemory, blocks: list[Block]) -> N
     memory.connection.executemany(UPDATE_BASE_CLOCK, rows)
     room.messages -= sum(map(_count, blocks))
     memory.connection.execute(UPDATE_COUNT, (room.messages, room.no))
+
+
+def _base_in(memory: WriterMemory, room: RoomMemory, log: LogId) -> tuple[int, int | None] | None:
+    """Where the base of a room ends in a log; None where the log has said nothing in the room.
+
+    A member may name causes of another room. They are no part of this room's clock.
+    """
+    if log not in memory.logs:
+        return None
+    row = memory.connection.execute(SELECT_BASE_CLOCK, (room.no, memory.logs[log].no))
+    found: tuple[int, int | None] | None = row.fetchone()
+    return found
 
 
 def _give_back(connection: sqlite3.Connection) -> bool:

@@ -46,6 +46,10 @@ QUICK_COMMITS = 16
 SLOW_COSTS = 240
 """After a small commit that was slow, so many more have to be quick first."""
 
+TOLD_US = 10 * SECOND_US
+"""How long the last commit took is told for so long: on a slow disk the next one is under way then.
+"""
+
 OnceOf = Callable[[Sequence[Block]], tuple[tuple[str, int, Dot], ...]]
 """Gives the once-keys of messages in these blocks, as a Batch has them."""
 
@@ -63,6 +67,7 @@ class Commits:
         self._decided: deque[Block] = deque()
         self._under_way: Batch | None = None
         self._began = self._next = ground.now()
+        self._took_us, self._ended = 0, self._began
         self._is_small = False
         self._quick = 0
         """How many small commits were quick, less what a slow one costs."""
@@ -74,6 +79,11 @@ class Commits:
     def is_idle(self) -> bool:
         """Whether nothing is decided, under way or left alone after a failure."""
         return self._under_way is None and not self._decided and self._refuses_until is None
+
+    def lasts_us(self, now: Micros) -> int:
+        """How long the commit under way has lasted, or the last one took, if that is more."""
+        took_us = self._took_us if now - self._ended < TOLD_US else 0
+        return took_us if self._under_way is None else max(took_us, now - self._began)
 
     @property
     def refusal(self) -> FlcError | None:
@@ -145,10 +155,10 @@ class Commits:
         assert batch is self._under_way
         self._under_way = None
         self.failing = None
-        took_us = now - self._began
+        self._took_us, self._ended = now - self._began, now
         if self._is_small:
-            self._quick = self._quick + 1 if took_us <= AT_ONCE_US_MAX else -SLOW_COSTS
-        return took_us >= self._settings.slow_commit_ms * MS_US
+            self._quick = self._quick + 1 if self._took_us <= AT_ONCE_US_MAX else -SLOW_COSTS
+        return self._took_us >= self._settings.slow_commit_ms * MS_US
 
     def failed(self, reason: str, now: Micros) -> FlcError:
         """The commit under way failed: what the log really holds has to be found out.

@@ -187,7 +187,7 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
-        for packets, sender, source in self._inbox.take(now):
+        for packets, sender, source, _ in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
             except AssertionError:
@@ -478,6 +478,11 @@ class Node:
     def failing(self) -> str | None:
         """Why the log cannot be written; None while it can."""
         return self._commits.failing
+
+    @property
+    def commit_lasts_us(self) -> int:
+        """How long the commit under way has lasted, or one that ended lately, if that is more."""
+        return self._commits.lasts_us(self._ground.now())
 
     @property
     def knows_ages(self) -> bool:

@@ -1,20 +1,17 @@
-"""The plays of scenarios, liveness, halves and bodies at length; scripts/soak runs this."""
+"""The plays of scenarios, liveness, halves, bodies and fuzz at length; scripts/soak runs this."""
 
 from __future__ import annotations
 
 import argparse
 import asyncio
 import sys
-import tempfile
 import time
-import traceback
 from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
-from pathlib import Path
-from typing import NamedTuple
 
 from tests.daemon.bodies import say_large_bodies
 from tests.daemon.cluster import NAMES, Cluster
+from tests.daemon.fuzz import fuzz
 from tests.daemon.halves import talk_in_halves
 from tests.daemon.liveness import (
     cores,
@@ -25,6 +22,7 @@ from tests.daemon.liveness import (
     stop_again_and_again,
 )
 from tests.daemon.namespaces import Namespaces, unavailable
+from tests.daemon.plays import Play, SkippedError, performed
 from tests.daemon.scenarios import kill_under_load, pipe_lines, random_faults
 
 LONG_S = 600.0
@@ -38,24 +36,7 @@ MERGED_S_MAX = 10.0
 HALVES_CUT_S = 60.0
 HALVES_S_MAX = 15.0
 
-LOG_CHARS = 4_000
-
-Play = Callable[[Cluster], Coroutine[object, object, object]]
-"""If it returns words, they are figures for the report."""
-
 ApartPlay = Callable[[Cluster, Namespaces], Coroutine[object, object, object]]
-
-
-class SkippedError(Exception):
-    """This machine has no stage for the play."""
-
-
-class Outcome(NamedTuple):
-    """How a play went: a mark, its figures (or why it was skipped), what went wrong."""
-
-    mark: str
-    figures: str
-    problem: str = ""
 
 
 def arguments() -> argparse.Namespace:
@@ -71,7 +52,9 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--one-way", type=int, default=60, help="seconds, so cut (default 60)")
     parser.add_argument("--halves", type=int, default=50_000, help="lines each (default 50,000)")
     parser.add_argument("--bodies", type=int, default=100, help="of 1 MiB (default 100)")
-    parser.add_argument("--seed", type=int, default=1, help="of kills and faults (default 1)")
+    parser.add_argument("--datagrams", type=int, default=20_000, help="odd ones (default 20,000)")
+    parser.add_argument("--odd-lines", type=int, default=5_000, help="of control (default 5,000)")
+    parser.add_argument("--seed", type=int, default=1, help="of what is random (default 1)")
     return parser.parse_args()
 
 
@@ -96,6 +79,10 @@ def plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
     if args.bodies:
         title = f"{args.bodies} bodies of 1 MiB, a quarter of it lost"
         yield title, partial(say_large_bodies, count=args.bodies, seed=args.seed, seconds=LONG_S)
+    if args.datagrams or args.odd_lines:
+        title = f"{args.datagrams} odd datagrams, {args.odd_lines} odd lines, seed {args.seed}"
+        play = partial(fuzz, datagrams=args.datagrams, lines=args.odd_lines, seed=args.seed)
+        yield title, play
 
 
 def liveness_plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
@@ -140,32 +127,6 @@ def apart(play: ApartPlay) -> Play:
             return await play(cluster, hosts)
 
     return play_apart
-
-
-async def performed(play: Play) -> Outcome:
-    """Play it on a cluster of its own."""
-    with tempfile.TemporaryDirectory(prefix="flc-soak-") as home:
-        cluster = Cluster(Path(home))
-        figures, problem = "", ""
-        try:
-            result = await play(cluster)
-            figures = result if isinstance(result, str) else ""
-        except SkippedError as skipped:
-            return Outcome("skipped", str(skipped))
-        except Exception:  # noqa: BLE001  # all of them are the report's
-            problem = traceback.format_exc()
-        finally:
-            await cluster.clear()
-        problem += "".join(cluster.tracebacks())
-        if problem:
-            return Outcome("FAILED", figures, problem + last_words(cluster))
-        return Outcome("ok", figures)
-
-
-def last_words(cluster: Cluster) -> str:
-    """The end of what each daemon logged."""
-    logs = {node.name: node.log.read_text(errors="replace") for node in cluster.nodes}
-    return "".join(f"--- stderr of {name}\n{log[-LOG_CHARS:]}" for name, log in logs.items())
 
 
 def main() -> int:

@@ -1,8 +1,9 @@
-"""The node's log on standard error, as people and machines read it."""
+"""The node's log on standard error: as people and machines read it, and how many lines it has."""
 
 from __future__ import annotations
 
 import json
+from collections import Counter
 from collections.abc import Iterator
 
 import pytest
@@ -10,7 +11,9 @@ import structlog
 
 from flc_udp.config import Settings
 from flc_udp.core.notices import MemberAlive
-from flc_udp.daemon.stderr import log_to_stderr, tell
+from flc_udp.daemon import stderr
+from flc_udp.daemon.notices import SeedUnresolved, WriteFailed
+from flc_udp.daemon.stderr import LINES_MAX, LINES_S, Lines, log_to_stderr, tell
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 
@@ -37,3 +40,42 @@ def test_a_name_cannot_drive_the_terminal(
         assert json.loads(line)["member"] == NAME
     else:
         assert "ann\\u202e\\u200b\\u3164\\x9b" in line
+
+
+def test_an_event_has_so_many_lines_a_minute() -> None:
+    """The rest are counted, and told once with the next line that is logged."""
+    lines = Lines()
+    taken = [lines.take("died", 5.0 + n / 1_000) for n in range(LINES_MAX + 7)]
+    assert taken == [(True, 0)] * LINES_MAX + [(False, 0)] * 7
+    assert lines.left_out == 7
+    assert [lines.take("died", 5.0 + LINES_S + n) for n in range(2)] == [(True, 7), (True, 0)]
+
+
+def test_one_event_takes_no_line_of_another() -> None:
+    """So an error is seen however many members come and go."""
+    lines = Lines()
+    for _ in range(2 * LINES_MAX):
+        lines.take("alive", 0.0)
+    assert lines.take("failed", 0.0) == (True, 0)
+
+
+def test_what_was_left_out_is_a_line(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """It says of which event, and how many."""
+    now_s = [0.0]
+    monkeypatch.setattr(stderr, "LINES", Lines())
+    monkeypatch.setattr(stderr.time, "monotonic", lambda: now_s[0])
+    stderr.log_to_stderr(Settings(log_format="json"))
+    for _ in range(LINES_MAX + 3):
+        stderr.tell(WriteFailed("disk full"))
+    stderr.tell(SeedUnresolved("ann:1", "no address"))
+    now_s[0] = LINES_S
+    stderr.tell(WriteFailed("disk full"))
+    records = [json.loads(line) for line in capfd.readouterr().err.splitlines()]
+    assert Counter(record["event"] for record in records) == {
+        "write_failed": LINES_MAX + 1,
+        "seed_unresolved": 1,
+        "lines_left_out": 1,
+    }
+    assert (records[-2]["of"], records[-2]["lines"]) == ("write_failed", 3)

@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.model.dots import Dot
+from flc_udp.model.history import Edge
+from flc_udp.store.log import Log
 from tests.model import stories
-from tests.model.stories import Story
+from tests.model.stories import Story, variant
 from tests.store.nodes import Node
 
 NODES = range(3)
@@ -97,6 +100,24 @@ def test_a_long_story_of_three_nodes(seed: int) -> None:
     ]
     story = Story(steps, chance.choices([1, 1, 2, 5], k=len(steps)))
     play(story, [draw(chance) for _ in range(40)])
+
+
+@pytest.mark.parametrize("cause", [Dot(stories.log_of("bob"), 1), Dot(b"nowhere!", 7)])
+def test_a_cause_that_is_not_of_the_room_holds_nothing_up(log: Log, cause: Dot) -> None:
+    """A member may name a message of another room, or one that lies below an adopted base."""
+    story = Story()
+    said = [story.say("bob", "ops"), story.say("ann", "lobby"), story.say("ann", "lobby")]
+    odd = variant(said[2], causes=(cause,))
+    log.append([*said[:2], odd])
+    while log.retain(arrived_before_ms=None, bytes_max=0, messages_max=1).more:
+        pass
+    assert log.load().frontiers["lobby"] == {odd.log: Edge(2, odd.stamp)}
+    assert [
+        (base.log, [room.room for room in base.rooms]) for base in log.reader().base(b"", 9)
+    ] == [
+        (odd.log, ["lobby"]),
+        (said[0].log, ["ops"]),
+    ]
 
 
 def draw(chance: Random) -> tuple[int, int, tuple[str, Any]]:

@@ -139,6 +139,10 @@ class ListGround:
         """Add it to the list."""
         self.shown.append(deliver)
 
+    def failed(self, part: str, error: Exception) -> None:
+        """Nothing that a test does may lead here."""
+        raise AssertionError(part) from error
+
     def tell(self, notice: Notice) -> None:
         """Add it to the list."""
         self.notices.append(notice)

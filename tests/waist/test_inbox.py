@@ -2,11 +2,13 @@
 
 from collections import Counter
 
+import pytest
+
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.units import Micros
-from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_MAX, Inbox, Received
-from flc_udp.wire.packets import Nack, Ping, Replay, ReplayEnd
+from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_BYTES_MAX, INBOX_MAX, Inbox, Received
+from flc_udp.wire.packets import Have, Nack, Packet, Ping, Prune, Replay, ReplayEnd
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
 
@@ -23,9 +25,9 @@ class Box:
         self.inbox = Inbox(Seal(RING, b"r" * 16), self.drops, Counter())
         self._seal = Seal(RING, b"s" * 16)
 
-    def send(self, *packets: Ping | Nack | Replay | ReplayEnd, sender: bytes = b"bob-----") -> None:
+    def send(self, *packets: Packet, sender: bytes = b"bob-----") -> None:
         """One datagram."""
-        (payload,) = pack(sender, packets, 1_355)
+        (payload,) = pack(sender, packets, 65_400)
         self.inbox.add(self._seal.close(payload), BOB)
 
     def take(self) -> list[Received]:
@@ -77,6 +79,32 @@ def test_what_waits_opened_counts_too() -> None:
 
     assert len(box.inbox) == INBOX_MAX
     assert box.drops["inbox full"] == 5
+
+
+def test_the_bytes_that_wait_are_bounded_too() -> None:
+    """Datagrams may be 40 times as long as usual ones; all that is taken is given back."""
+    box = Box()
+    large = Replay(1, (b"x" * 1_000,) * 60)
+    for _ in range(2):
+        for _ in range(2 * INBOX_BYTES_MAX // 60_000):
+            box.send(large)
+        assert INBOX_BYTES_MAX - 70_000 < box.inbox.waiting_bytes <= INBOX_BYTES_MAX
+        assert box.drops["inbox full"] > INBOX_BYTES_MAX // 70_000
+        box.take()
+        assert box.inbox.waiting_bytes > 0
+    while len(box.inbox):
+        box.take()
+    assert box.inbox.waiting_bytes == 0
+
+
+@pytest.mark.parametrize("packet", [Have(False, (Dot(b"eight by", 1),) * 3_000), Prune()])
+def test_a_packet_counts_by_what_is_in_it(packet: Have | Prune) -> None:
+    """One datagram may name 3,000 messages, and then it is enough for a turn."""
+    box = Box()
+    for _ in range(3):
+        box.send(packet)
+    turns = [len(box.take()) for _ in range(3)]
+    assert turns == ([1, 1, 1] if isinstance(packet, Have) else [3, 0, 0])
 
 
 def test_it_is_known_who_was_last_heard_under_which_key() -> None:

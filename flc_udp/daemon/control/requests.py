@@ -35,10 +35,8 @@ EXAMPLE = 'a request is one line: {"op":"status"}'
 SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
 
 
-def parse(line: bytes, size: int) -> Record:
-    """Read one request. `size` is that of the line, a part of which is gone if it is too long."""
-    if size > LINE_BYTES_MAX:
-        raise FlcError(f"a line of {size} bytes", f"{LINE_BYTES_MAX} bytes are allowed")
+def parse(line: bytes) -> Record:
+    """Read one request."""
     try:
         request = read_json(line)
     except ValueError as error:

@@ -14,6 +14,7 @@ from functools import partial
 from typing import NamedTuple
 
 from flc_udp.daemon.control.follow import Outlet
+from flc_udp.daemon.control.held import Held
 from flc_udp.daemon.control.requests import bodies_of, once_of, tagged, timeout_s_of, told
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.model.dots import LogId, NodeId
@@ -36,14 +37,16 @@ class RefusedSay(NamedTuple):
     answer: bytes
     requested: Sequence[str | bytes] = ("",)
     """It counts as one message."""
+    size_bytes: int = 0
+    """Only its answer is held."""
 
 
 class Say(Post):
     """One say of one connection. Only what was not said before is among its `bodies`."""
 
     __slots__ = (
-        "answer", "is_many", "known", "n", "requested", "says", "speaker", "tag", "timeout_s",
-        "unknown", "wait",
+        "answer", "is_many", "known", "n", "requested", "says", "size_bytes", "speaker", "tag",
+        "timeout_s", "unknown", "wait",
     )  # fmt: skip
 
     def __init__(self, says: "Says", speaker: Outlet, request: Record, tag: bytes) -> None:
@@ -63,6 +66,8 @@ class Say(Post):
         self.says, self.speaker, self.tag = says, speaker, tag
         self.n = 0 if once is None else once[1]
         """The number of the first message that is requested."""
+        self.size_bytes = 0
+        """What it takes in memory until it is answered."""
         self.answer: bytes | None = None
         self.known: list[Span] = []
         """Messages that were said before."""
@@ -96,6 +101,8 @@ class Say(Post):
 
     def finish(self, record: Record) -> None:
         """Write its answer when its turn has come."""
+        if self.answer is None:
+            self.says.held.used_bytes -= self.size_bytes
         self.answer = tagged(record, self.tag)
         self.speaker.flush_soon()
 
@@ -117,14 +124,16 @@ class Says:
         self.name = name
         """Who speaks where a request does not say."""
         self.failed = ground.failures.of_request
+        self.held = Held()
         self._ground = ground
         self._reader = reader
         self._numbered: dict[str, Numbered] = defaultdict(Numbered)
 
-    def begin(self, speaker: Outlet, request: Record, tag: bytes) -> Say:
+    def begin(self, speaker: Outlet, request: Record, tag: bytes, line_bytes: int) -> Say:
         """Start a say; raises FlcError where the request cannot be one."""
         say = Say(self, speaker, request, tag)
         self._check_wait(say.wait)
+        say.size_bytes = self.held.take_say(line_bytes)
         if say.once is None:
             self._post(say)
         else:

@@ -12,6 +12,7 @@ until it does. So what a connection costs is bounded, however it behaves.
 import asyncio
 import resource
 import socket
+import time
 from collections import deque
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
@@ -20,8 +21,9 @@ from typing import cast
 
 from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, NewLines, Own
+from flc_udp.daemon.control.held import HELD_BYTES_MAX, LINE_BYTES_FREE, PartialLine
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, tag_of, tagged, told
+from flc_udp.daemon.control.requests import parse, tag_of, tagged, told
 from flc_udp.daemon.control.says import RefusedSay, Say, Says
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
 from flc_udp.model.dots import LogId, Spans
@@ -56,16 +58,17 @@ class ControlConnection(asyncio.Protocol):
         self.own: Own = {}
         self.reads = True
         """False until its says are taken, or its answers are read."""
+        self.paused_at_s = 0.0
+        """When that began."""
         self.follows: list[Follow] = []
         self._host = host
         self._is_ending = False
         self._transport: asyncio.Transport
-        self._partial: list[bytes] = []
-        self._partial_bytes = 0
+        self._partial = PartialLine(host.says.held)
         self._says: deque[Say | RefusedSay] = deque()
         """In the order of their answers."""
-        self._unanswered = 0
-        """Messages of the says that wait."""
+        self._unanswered = self._unanswered_bytes = 0
+        """Messages of the says that wait, and what they take in memory."""
         self._lists = asyncio.Lock()
         self._tasks: dict[asyncio.Task[None], None] = {}
         self._output = bytearray()
@@ -84,6 +87,7 @@ class ControlConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
         self._has_room.clear()
+        self._partial.drop()
         self.follows.clear()
         for task in self._tasks:
             task.cancel()
@@ -111,28 +115,15 @@ class ControlConnection(asyncio.Protocol):
         """Any number of lines and parts of lines came."""
         *lines, rest = data.split(b"\n")
         for line in lines:
-            self._gather(line)
-            self._end_line()
-        self._gather(rest)
+            self._partial.add(line)
+            self._line()
+        self._partial.add(rest)
         self.settle()
-
-    def _end_line(self) -> None:
-        line, size = b"".join(self._partial), self._partial_bytes
-        self._partial, self._partial_bytes = [], 0
-        self._line(line, size)
-
-    def _gather(self, part: bytes) -> None:
-        """Take a part of a line. A line that is too long is refused when its end has come."""
-        self._partial_bytes += len(part)
-        if self._partial_bytes > LINE_BYTES_MAX:
-            self._partial.clear()
-        else:
-            self._partial.append(part)
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
-        if self._partial_bytes:
-            self._end_line()  # The last line needs no newline.
+        if self._partial.size_bytes:
+            self._line()  # The last line needs no newline.
         self._is_ending = True
         self.follows.clear()
         self.settle()
@@ -153,20 +144,21 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Requests ---------------------------------------------------------------------------------
 
-    def _line(self, line: bytes, size: int) -> None:
+    def _line(self) -> None:
         tag, op = b"", "a line"
         try:
-            request = parse(line, size)
+            line = self._partial.end()
+            request = parse(line)
             tag, op = tag_of(request), str(request.get("op"))
-            self._do(request, tag)
+            self._do(request, tag, len(line))
         except Exception as error:  # noqa: BLE001  # a request fails alone
             self._refuse(self._host.failed(op, error), tag)
 
-    def _do(self, request: Record, tag: bytes) -> None:
+    def _do(self, request: Record, tag: bytes, size_bytes: int) -> None:
         op, operations = request.get("op"), self._host.operations
         match op:
             case "say":
-                self._say(request, tag)
+                self._say(request, tag, size_bytes)
             case "follow":
                 self._follow(request, tag)
             case str() if op in operations.answers:
@@ -177,32 +169,37 @@ class ControlConnection(asyncio.Protocol):
                 known = ", ".join(("say", "follow", *operations.answers, *operations.lists))
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
-    def _say(self, request: Record, tag: bytes) -> None:
+    def _say(self, request: Record, tag: bytes, size_bytes: int) -> None:
         say: Say | RefusedSay
         try:
-            say = self._host.says.begin(self, request, tag)
+            say = self._host.says.begin(self, request, tag, size_bytes)
         except Exception as error:  # noqa: BLE001  # a request fails alone
             say = RefusedSay(tagged({"ok": False, **told(self._host.failed("say", error))}, tag))
         self._says.append(say)
         self._unanswered += len(say.requested)
+        self._unanswered_bytes += say.size_bytes
 
     def _answer_says(self) -> None:
         """Write the answers of says whose turn it is."""
         while self._says and (answer := self._says[0].answer) is not None:
-            self._unanswered -= len(self._says.popleft().requested)
+            say = self._says.popleft()
+            self._unanswered -= len(say.requested)
+            self._unanswered_bytes -= say.size_bytes
             self._put(answer)
 
     def _read_or_not(self) -> None:
         """Read on only while the client's says are taken, and its answers are read."""
-        most = min(SAYS_MAX, self._host.says_max_each)
         # Once it is not read, half of its says must have been taken before it is read again.
-        wants = not self.is_full and self._unanswered < (most if self.reads else most // 2 + 1)
+        wants = not self.is_full and self._host.says_few(
+            self._unanswered, self._unanswered_bytes, 1 if self.reads else 2
+        )
         if wants == self.reads or self._transport.is_closing() or self._is_ending:
             return  # When it is ending, there is nothing more to read.
         self.reads = wants
         if wants:
             self._transport.resume_reading()
         else:
+            self.paused_at_s = time.monotonic()
             self._transport.pause_reading()
 
     def remember(self, log: LogId, low: int, high: int) -> None:
@@ -330,10 +327,21 @@ class Control:
         for connection in tuple(self._connections):
             connection.close()
 
-    @property
-    def says_max_each(self) -> int:
-        """How many messages of one connection may wait, so that many are slowed as one is."""
-        return self.says_max // max(len(self._connections), 1)
+    def says_few(self, messages: int, size_bytes: int, part: int) -> bool:
+        """Whether so much of one connection may wait, so that many are slowed as one is.
+
+        It may be as much as its share, or a `part` of that.
+        """
+        share = max(len(self._connections), 1) * part
+        return messages <= min(SAYS_MAX // part, self.says_max // share) and (
+            size_bytes <= max(HELD_BYTES_MAX // share, LINE_BYTES_FREE)
+        )
+
+    def slowed_s(self) -> float:
+        """For how long a client has not been read because its says wait; 0 where there is none."""
+        waiting = (client for client in self._connections if not (client.reads or client.is_full))
+        began_s = min((client.paused_at_s for client in waiting), default=None)
+        return 0.0 if began_s is None else time.monotonic() - began_s
 
     def figures(self) -> dict[str, int]:
         """What the clients cost, and what they wait for, added up over all of them."""
@@ -347,6 +355,10 @@ class Control:
             "paused": sum(not client.reads for client in here),
             # Bytes of answers and messages in memory that clients have not read yet.
             "unread_bytes": sum(client.unread_bytes for client in here),
+            # Bytes of requests in memory: parts of lines, and says that are not answered.
+            "held_bytes": self.says.held.used_bytes,
+            # Lines and says that were refused because too much was held, since the daemon began.
+            "held_refused": self.says.held.refused,
             "follows": len(lags),
             # Follows that have not seen everything that is shown. They read on from the log.
             "lagging": sum(lag > 0 for lag in lags),

@@ -24,6 +24,7 @@ from flc_udp.core.liveness.health import Change
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.hooks.shell import How
+from flc_udp.daemon.stderr import LINES
 from flc_udp.daemon.watch.peers import peer_sums
 from flc_udp.daemon.watch.status import Status, members_by_state
 from flc_udp.daemon.watch.timings import Histogram
@@ -54,6 +55,7 @@ GAUGES = {
     "control_connections_blocked": "Clients that do not read what they asked for.",
     "control_connections_paused": "Clients that wait until the node has done what they asked.",
     "control_unread_bytes": "Bytes in memory that clients have not read yet.",
+    "control_held_bytes": "Bytes in memory of requests that are not whole or not answered yet.",
     "followers": "Rooms that are followed, over all clients.",
     "followers_lagging": "Followers that have not seen everything. They read on from the log.",
     "follower_lag_messages_max": "Messages, of all rooms, that the furthest of them is behind.",
@@ -102,7 +104,7 @@ class NodeCollector(Collector):
         facts = node.facts()
         for name, value in self._gauges(facts, clients).items():
             yield _gauge(name, GAUGES[name], value)
-        yield from self._counters(clients["turned_away"])
+        yield from self._counters(clients)
         yield from self._labelled_gauges(facts)
         yield from self._labelled_counters(facts)
         yield from self._histograms()
@@ -131,6 +133,7 @@ class NodeCollector(Collector):
             "control_connections_blocked": clients["blocked"],
             "control_connections_paused": clients["paused"],
             "control_unread_bytes": clients["unread_bytes"],
+            "control_held_bytes": clients["held_bytes"],
             "followers": clients["follows"],
             "followers_lagging": clients["lagging"],
             "follower_lag_messages_max": clients["lag_max"],
@@ -145,14 +148,18 @@ class NodeCollector(Collector):
             "push_windows_full": peers["windows_full"],
         }
 
-    def _counters(self, turned_away: int) -> Iterator[Metric]:
+    def _counters(self, clients: Mapping[str, int]) -> Iterator[Metric]:
         ground = self.status.ground
         for counted, (name, what) in COUNTS.items():
             yield _counter(name, what, ground.node.counts[counted])
         what = "Clients that were refused because there were too many."
-        yield _counter("control_connections_turned_away", what, turned_away)
+        yield _counter("control_connections_turned_away", what, clients["turned_away"])
+        what = "Requests that were refused because too many bytes of others were held."
+        yield _counter("control_requests_refused", what, clients["held_refused"])
         what = "What failed alone, and nobody expected it to: `flc status --json` tells the kinds."
         yield _counter("failures", what, ground.failures.counts.total())
+        what = "Lines of this node's log that were left out because there were too many."
+        yield _counter("log_lines_left_out", what, LINES.left_out)
         what = "Connections to these pages that made room for newer ones."
         yield _counter("web_connections_pushed_out", what, self.web.pushed_out)
         what = "Messages from the future, counted as of age 0. Their clock is ahead."

@@ -40,6 +40,21 @@ class Code(Enum):
         "the WAL grows, it has {wal_mb:.0f} MB: a program reads the database and does not end",
         "`fuser flc.db` in the data directory tells which: end it, or let it read on",
     )
+    FILE_MISSING = (
+        "a file of the log is not where it was: {why}",
+        "until then posts are refused. What this node alone holds is gone when it ends",
+    )
+    DISK_SLOW = (
+        "the disk is slow: a commit takes {seconds:.0f} s, and what is said is answered so late",
+        "look at what else uses the disk: iostat, dmesg, smartctl. `flc doctor` measures it",
+    )
+    QUEUE_FULL = (
+        "says wait: for {seconds:.0f} s a client is not read because so many of its says do",
+        (
+            "`queues` in `flc status --json` tells what they wait for: `uncommitted` for the disk, "
+            "`wanted` and `inbox` for what others said, else for peers that do not keep up"
+        ),
+    )
     DATA_NOT_READABLE = (
         "the data directory cannot be looked at: {why}",
         "mount it or mend its rights, then restart",

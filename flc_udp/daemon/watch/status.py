@@ -30,6 +30,8 @@ WAL_BYTES_MOST = 40 << 20
 OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED)
 """These reasons wake people, and send nobody elsewhere: else one member without a key would take
 all others out of their balancer."""
+SLOW_S = 2.0
+"""A commit that takes so long is a reason, and so is a client that is not read for so long."""
 
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
@@ -48,6 +50,8 @@ class Status:
     """Where the pages for monitors are, if there are any."""
     more: dict[str, Callable[[], Mapping[str, object]]] = field(default_factory=dict)
     """What other parts of the daemon tell of themselves, by the key they have in the record."""
+    slowed_s: Callable[[], float] = lambda: 0.0
+    """For how long a client has not been read because its says wait."""
     started_s: float = field(default_factory=time.monotonic)
 
     @property
@@ -134,6 +138,7 @@ class Status:
         """What is wrong. There is nothing here while the node is healthy."""
         return [
             *self._disk_reasons(facts),
+            *self._slow_reasons(),
             *self._own_reasons(facts),
             *self._key_reasons(),
             *self._reasons_of_others(facts),
@@ -152,10 +157,19 @@ class Status:
             wal_bytes = self.directory.file_bytes().get("wal", 0)
             if wal_bytes > WAL_BYTES_MOST:
                 yield Code.WAL_PINNED.because(wal_mb=wal_bytes / 1e6)
+            if failing is None and (missing := self.ground.missing()) is not None:
+                yield Code.FILE_MISSING.because(why=missing)
         except OSError as error:
             yield Code.DATA_NOT_READABLE.because(why=error.strerror)
         if rotten := facts.repair.rotten:
             yield Code.LOG_ROTTEN.because(blocks=len(rotten), dot=rotten[0])
+
+    def _slow_reasons(self) -> Iterator[Reason]:
+        commit_s, slowed_s = self.ground.node.commit_lasts_us / 1e6, self.slowed_s()
+        if commit_s >= SLOW_S:
+            yield Code.DISK_SLOW.because(seconds=commit_s)
+        if slowed_s >= SLOW_S:
+            yield Code.QUEUE_FULL.because(seconds=slowed_s)
 
     def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
         node, health = self.ground.node, facts.health

@@ -30,13 +30,16 @@ from tests.model.stories import Story
 
 COUNTERS = """
 bases_taken blocks_committed blocks_healed blocks_replayed commits control_connections_turned_away
+control_requests_refused
 datagrams_received datagrams_sent drops failed_commits failures hook_passed_over hook_runs
-local_health_changes message_age_negative messages_committed messages_pruned receive_buffer_drops
+local_health_changes log_lines_left_out message_age_negative messages_committed messages_pruned
+receive_buffer_drops
 received_bytes sent_bytes stalls web_connections_pushed_out
 """
 GAUGES = """
 build_info catching_up control_connections control_connections_blocked control_connections_paused
-control_unread_bytes data_readable database_bytes database_used_bytes disk_free_bytes
+control_held_bytes control_unread_bytes data_readable database_bytes database_used_bytes
+disk_free_bytes
 floor_timestamp_seconds follower_lag_messages_max followers followers_lagging healthy
 blocks_rotten holdback_bytes hooks_running hooks_waiting keys leaving
 local_health_score local_health_score_max log_writable logs members messages messages_kept
