@@ -137,7 +137,8 @@ def check_once(before: Dump, after: Dump, filled: Filled) -> None:
         if client in known:
             assert max(number for number, _, _ in PAIR.iter_unpack(known[client])) == newest
         else:
-            assert any(repr(client.decode()) in words for words in filled.forgotten)
+            name = repr(client.decode())
+            assert any(name in words or "some clients" in words for words in filled.forgotten)
 
 
 def try_one(database: Database, at: int, bit: int, directory: Path) -> str:
@@ -173,7 +174,7 @@ def main(count: int, seed: int) -> None:
             except Exception as error:
                 error.add_note(f"seed {seed}, number {number}: byte {at}")
                 raise
-    print(dict(outcomes))
+    print(dict(outcomes))  # noqa: T201  # a script
 
 
 if __name__ == "__main__":

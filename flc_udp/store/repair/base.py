@@ -68,8 +68,9 @@ class Told:
         """The floor and the base."""
         limit = floor if is_count(floor) and 0 < floor <= STAMP_LIMIT else STAMP_LIMIT
         base = [log for log in map(self._base_log, self.clocks, [limit] * len(self.clocks)) if log]
-        stamps = [log.head.stamp + 1 for log in base]
-        return (limit if limit < STAMP_LIMIT else max(stamps, default=0)), _with_edges(base)
+        stamps = [room.edge or 0 for log in base for room in log.rooms]
+        stamps += [log.head.stamp for log in base]
+        return (limit if limit < STAMP_LIMIT else max(stamps, default=-1) + 1), _with_edges(base)
 
     def _base_log(self, log: LogId, limit: int) -> BaseLog | None:
         rooms = {room: row for room, row in self.clocks[log].items() if row.base_seq != 0}
@@ -112,7 +113,7 @@ class Told:
             if not heads:
                 return None
             told = heads[0]
-        stamp = told.stamp if is_count(told.stamp) and told.stamp < limit else limit - 1
+        stamp = told.stamp if is_count(told.stamp) and 0 < told.stamp < limit else limit - 1
         return told._replace(stamp=stamp)
 
 

@@ -7,7 +7,7 @@ blocks that lack what they come after.
 import sqlite3
 import time
 from collections.abc import Iterator, Sequence
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, BaseLog
@@ -68,12 +68,11 @@ def fill(old: sqlite3.Connection, new: sqlite3.Connection, pages: Pages) -> Fill
     return Filled(list(_gone(new, told, rebuild)), rebuild.waiting, forgotten)
 
 
-def _pruned(new: sqlite3.Connection, told: Any, rooms: dict[str, int]) -> int:  # noqa: ANN401  # as read
+def _pruned(new: sqlite3.Connection, told: object, rooms: dict[str, int]) -> int:
     """How many messages were pruned: as the node noted, or as the positions tell."""
-    last = max([new.execute(LAST_CHOSEN).fetchone()[0], *rooms.values()])
-    if is_count(told) and told <= last:
-        count: int = told
-        return count
+    last: int = max([new.execute(LAST_CHOSEN).fetchone()[0], *rooms.values()])
+    if isinstance(told, int) and 0 <= told <= last:
+        return told
     return max(last - int(new.execute(COUNT_CHOSEN).fetchone()[0]), 0)
 
 

@@ -15,11 +15,12 @@ from flc_udp.config import ONCE_REMEMBERED, STAMP_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.units import Millis
-from flc_udp.store.connections import UNREADABLE
 from flc_udp.store.once import KEEP_NUMBER, PAIR, hash_of_client, newest
-from flc_udp.store.repair.tables import is_count, is_log, salvaged
+from flc_udp.store.repair.tables import is_count, is_log, is_whole, salvaged
 
 INSERT_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
+SELECT_ONCE = "SELECT client, said FROM once"
+SELECT_PAST = "SELECT hash, n FROM past_client"
 SELECT_ARRIVALS = "SELECT position, wall_ms, least_stamp FROM arrival"
 LEAST_STAMP = f"""
     SELECT ifnull(min(stamp), {STAMP_LIMIT}) FROM block
@@ -49,10 +50,10 @@ def keep_once(
     old: sqlite3.Connection, new: sqlite3.Connection, heads: dict[LogId, Head]
 ) -> Iterator[str]:
     """Write what clients numbered; yields the clients of which not all is known any more."""
-    past = salvaged(old, "SELECT hash, n FROM past_client", "rowid")
+    past = salvaged(old, SELECT_PAST, "rowid")
     numbers = [row for row in past if is_log(row[0]) and is_count(row[1])]
     clients: set[object] = set()
-    for client, said in salvaged(old, "SELECT client, said FROM once", "rowid"):
+    for client, said in salvaged(old, SELECT_ONCE, "rowid"):
         if client in clients or not isinstance(client, str):
             continue
         pairs = _pairs(said)
@@ -67,6 +68,8 @@ def keep_once(
             numbers.append((hash_of_client(client), newest(said)))
             yield f"client {client!r}: its numbers up to {newest(said)} are refused from now on"
     new.executemany(KEEP_NUMBER, numbers)
+    if not (is_whole(old, SELECT_ONCE) and is_whole(old, SELECT_PAST)):
+        yield "what some clients numbered cannot be read: a repeat of theirs would be said again"
     named = {client for (client,) in salvaged(old, "SELECT client FROM once", "client")}
     for client in sorted(map(repr, named - clients)):
         yield f"client {client}: its numbers are not known any more, a repeat would be said again"
@@ -88,17 +91,16 @@ def keep_arrivals(
     """Write when what is held arrived; `moved` tells where a position is now."""
     rows = dict.fromkeys(salvaged(old, SELECT_ARRIVALS, "position"))
     good = _rising([row for row in rows if all(map(is_count, row))])
-    try:
-        is_whole = old.execute(SELECT_ARRIVALS).fetchall() == good
-    except UNREADABLE:
-        is_whole = False
+    is_good = len(good) == len(rows)
+    if not is_whole(old, SELECT_ARRIVALS):
+        is_good = False
         good.append((STAMP_LIMIT, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
     (floor,) = new.execute("SELECT ifnull(max(value), 0) FROM node WHERE key = 'floor'").fetchone()
     new.execute("DELETE FROM arrival")
     before = 0
     for position, wall, least in good:
         place = max(moved(position), before + 1)
-        if not is_whole:  # What stood under a row that is missing counts as arrived later.
+        if not is_good:  # What stood under a row that is missing counts as arrived later.
             (least_before,) = new.execute(LEAST_STAMP, (before, place, floor)).fetchone()
             least = min(least, least_before)  # noqa: PLW2901
         new.execute("INSERT INTO arrival VALUES (?, ?, ?)", (place, wall, least))

@@ -149,10 +149,13 @@ def _fresh() -> sqlite3.Connection:
 def _write_first_page(path: Path) -> None:
     """Put the first page of a new database in the place of one that cannot be read."""
     with closing(_fresh()) as fresh:
-        page = bytearray(fresh.serialize()[: pragma(fresh, "page_size")])
+        page_bytes = pragma(fresh, "page_size")
+        pages = max(path.stat().st_size // page_bytes, pragma(fresh, "page_count"))
+        page = bytearray(fresh.serialize()[:page_bytes])
     with path.open("r+b") as file:
+        file.truncate(pages * page_bytes)  # SQLite reads none that ends before its tables begin.
         page[18:20] = b"\2\2"  # A WAL that is there counts.
-        page[28:32] = (path.stat().st_size // len(page)).to_bytes(4)
+        page[28:32] = pages.to_bytes(4)
         file.write(page)
         file.flush()
         os.fsync(file.fileno())

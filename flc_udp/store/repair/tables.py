@@ -54,6 +54,14 @@ def salvaged(old: sqlite3.Connection, select: str, order: str) -> Iterator[tuple
         return
 
 
+def is_whole(old: sqlite3.Connection, select: str) -> bool:
+    """Whether all rows can be read."""
+    try:
+        return all(map(bool, old.execute(select)))
+    except UNREADABLE:
+        return False
+
+
 def find_blocks(old: sqlite3.Connection, pages: Pages, new: sqlite3.Connection) -> None:
     """Write all that may be a block into the tables of CREATE, which `new` has attached."""
     for statement in CREATE:
