@@ -69,7 +69,7 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
         connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
     if is_grown:
         past = connection.execute(SELECT_FORGOTTEN, (CLIENTS_MAX,)).fetchall()
-        kept = [(_hash(client), newest(said)) for client, said in past]
+        kept = [(hash_of_client(client), newest(said)) for client, said in past]
         connection.executemany(KEEP_NUMBER, kept)
         connection.execute(FORGET, (CLIENTS_MAX,))
         connection.execute(FORGET_NUMBERS, (PAST_CLIENTS_MAX,))
@@ -77,11 +77,12 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
 
 def past_number(connection: sqlite3.Connection, client: str) -> int:
     """The greatest number of a client that has no row any more, or -1."""
-    row = connection.execute(SELECT_NUMBER, (_hash(client),)).fetchone()
+    row = connection.execute(SELECT_NUMBER, (hash_of_client(client),)).fetchone()
     return int(row[0]) if row else -1
 
 
-def _hash(client: str) -> bytes:
+def hash_of_client(client: str) -> bytes:
+    """What stands for a client that has no row any more."""
     return blake2b(client.encode(), digest_size=8).digest()
 
 

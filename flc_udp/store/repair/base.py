@@ -1,0 +1,144 @@
+"""What is left of pruned messages, as far as the tables and the blocks that are held tell it.
+
+Rules. What can be read and fits is kept. Where a log's base does not fit with the first block that
+is held of it, the hash chain decides. Of the other columns, those that cannot be true are
+replaced by what is true in any case: a stamp below the floor, an edge that is the log's last. A log
+of whose base nothing is known is cut: others have it. Blocks that are held and are in the base,
+which retention would prune next, are pruned.
+"""
+
+import sqlite3
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from flc_udp.config import HASH_BYTES, STAMP_LIMIT
+from flc_udp.model.block import NO_PARENT, Origin
+from flc_udp.model.dots import LogId
+from flc_udp.model.history import NO_HEAD, BaseLog, BaseRoom, Head
+from flc_udp.store.repair.tables import is_count, is_log, is_name, salvaged
+
+SELECT_LOGS = """
+    SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp, no FROM log
+"""
+SELECT_CLOCKS = "SELECT room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp FROM clock"
+SELECT_BY_PARENT = (
+    "SELECT first - 1, parent, stamp FROM scratch.chosen WHERE log = ? AND parent = ?"
+)
+SELECT_FOLLOWER = "SELECT first - 1, parent, stamp FROM scratch.chosen WHERE log = ?"
+SELECT_AT = (
+    "SELECT last, hash, stamp FROM scratch.chosen WHERE log = ? AND last = ? AND hash != x''"
+)
+
+
+class ClockRow(NamedTuple):
+    """A row of a clock, with whatever is in it."""
+
+    seq: Any
+    edge: Any
+    base_seq: Any
+    base_edge: Any
+
+
+class Told:
+    """What the tables tell of logs and rooms, but for what follows from blocks."""
+
+    def __init__(self, old: sqlite3.Connection, new: sqlite3.Connection) -> None:
+        self._new = new
+        logs = dict(new.execute("SELECT no, id FROM scratch.log"))
+        rooms = dict(new.execute("SELECT no, name FROM scratch.room"))
+        self.heads: dict[LogId, Head] = {}
+        self.origins: dict[LogId, Origin] = {}
+        self.clocks: defaultdict[LogId, dict[str, ClockRow]] = defaultdict(dict)
+        self._ends: dict[LogId, Head] = {}
+        for _, *row, no in salvaged(old, SELECT_LOGS, "no"):
+            if no in logs:
+                self._take_log(logs[no], row)
+        for room_no, log_no, *row in salvaged(old, SELECT_CLOCKS, "room_no, log_no"):
+            if log_no in logs and room_no in rooms:
+                self.clocks[logs[log_no]][rooms[room_no]] = ClockRow(*row)
+
+    def _take_log(self, log: LogId, row: Sequence[Any]) -> None:
+        node, name, *numbers = row
+        if is_log(node) and is_name(name):
+            self.origins[log] = Origin(node, name)
+        self.heads[log], self._ends[log] = Head(*numbers[:3]), Head(*numbers[3:])
+
+    def base(self, floor: Any) -> tuple[int, list[BaseLog]]:  # noqa: ANN401  # as it was read
+        """The floor and the base."""
+        limit = floor if is_count(floor) and 0 < floor <= STAMP_LIMIT else STAMP_LIMIT
+        base = [log for log in map(self._base_log, self.clocks, [limit] * len(self.clocks)) if log]
+        stamps = [room.edge or 0 for log in base for room in log.rooms]
+        stamps += [log.head.stamp for log in base]
+        return (limit if limit < STAMP_LIMIT else max(stamps, default=-1) + 1), _with_edges(base)
+
+    def _base_log(self, log: LogId, limit: int) -> BaseLog | None:
+        rooms = {room: row for room, row in self.clocks[log].items() if row.base_seq != 0}
+        head = self._base_head(log, limit, rooms)
+        if head is None:
+            return None
+        ends = [row.base_seq for row in rooms.values() if is_count(row.base_seq)]
+        ahead = self._new.execute(SELECT_AT, (log, max(ends, default=0))).fetchone()
+        if ahead is not None and ahead[0] > head.seq:
+            head = Head(*ahead)
+        told = [_base_room(room, row, head, limit) for room, row in rooms.items()]
+        if all(room.seq != head.seq for room in told):
+            # One of them ends the log's base. The one that ends last is taken for it.
+            *told, last = sorted(told, key=lambda room: room.seq)
+            told.append(last._replace(seq=head.seq))
+        return BaseLog(log, head, self.origins.get(log), tuple(sorted(told)))
+
+    def _follower(self, condition: str, log: LogId, value: object) -> Any:  # noqa: ANN401  # a row
+        return self._new.execute(f"{SELECT_FOLLOWER} AND {condition}", (log, value)).fetchone()
+
+    def _base_head(self, log: LogId, limit: int, rooms: dict[str, ClockRow]) -> Head | None:
+        """The last message of a log that was pruned, if any was."""
+        told = self._ends.get(log, NO_HEAD)
+        ends = [row.base_seq for row in rooms.values() if is_count(row.base_seq)]
+        follower = None
+        if told.hash != NO_PARENT:
+            follower = self._follower("parent = ?", log, told.hash)
+        for seq in (told.seq, max(ends, default=0)):
+            if follower is None and is_count(seq) and seq:
+                follower = self._follower("first = ? + 1", log, seq)
+        if not rooms or (told == NO_HEAD and follower is None):
+            return None
+        if follower is not None:
+            seq, digest, below = follower
+            limit = min(limit, below)
+            told = Head(seq, digest, told.stamp)
+        else:  # It may have been pruned as a whole, and then its head is the same.
+            heads = [head for head in (told, self.heads.get(log, NO_HEAD)) if _is_head(head)]
+            heads.sort(key=lambda head: head.seq not in ends)
+            if not heads:
+                return None
+            told = heads[0]
+        stamp = told.stamp if is_count(told.stamp) and 0 < told.stamp < limit else limit - 1
+        return told._replace(stamp=stamp)
+
+
+def _is_head(head: Head) -> bool:
+    is_hash = isinstance(head.hash, bytes) and len(head.hash) == HASH_BYTES
+    return is_hash and is_count(head.seq) and head.seq > 0
+
+
+def _base_room(name: str, row: ClockRow, head: Head, limit: int) -> BaseRoom:
+    seq = row.base_seq if is_count(row.base_seq) else row.seq
+    seq = min(seq, head.seq) if is_count(seq) and seq else head.seq
+    if row.base_edge is None or seq == head.seq:
+        return BaseRoom(name, seq, None if row.base_edge is None else head.stamp)
+    is_stamp = is_count(row.base_edge) and row.base_edge < limit
+    return BaseRoom(name, seq, row.base_edge if is_stamp else None)
+
+
+def _with_edges(base: list[BaseLog]) -> list[BaseLog]:
+    """The base, in which each room has an edge: one that has none gets the latest that can be."""
+    rooms = {room.room for log in base for room in log.rooms}
+    rooms -= {room.room for log in base for room in log.rooms if room.edge is not None}
+    for number, log in sorted(enumerate(base), key=lambda pair: -pair[1].head.stamp):
+        fixed = [
+            room._replace(edge=log.head.stamp) if room.room in rooms else room for room in log.rooms
+        ]
+        rooms -= {room.room for room in log.rooms}
+        base[number] = log._replace(rooms=tuple(fixed))
+    return base

@@ -1,0 +1,118 @@
+"""What is kept beside blocks: the node's own facts, peers, clients' numbers, and times of arrival.
+
+Rules. Nothing is kept that cannot be true. A node whose incarnation cannot be read becomes another
+node, because others may know a greater one than it would begin with. Where a client's last message
+is gone, all its numbers up to that are refused from now on, so nothing is said twice. If a row of
+the times of arrival is missing or wrong, what it told of counts as arrived with the next row.
+"""
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from itertools import pairwise
+from typing import Any
+
+from flc_udp.config import ONCE_REMEMBERED, STAMP_LIMIT
+from flc_udp.model.dots import LogId
+from flc_udp.model.history import NO_HEAD, Head
+from flc_udp.model.units import Millis
+from flc_udp.store.once import KEEP_NUMBER, PAIR, hash_of_client, newest
+from flc_udp.store.repair.tables import is_count, is_log, is_whole, salvaged
+
+INSERT_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
+SELECT_ONCE = "SELECT client, said FROM once"
+SELECT_PAST = "SELECT hash, n FROM past_client"
+SELECT_ARRIVALS = "SELECT position, wall_ms, least_stamp FROM arrival"
+LEAST_STAMP = f"""
+    SELECT ifnull(min(stamp), {STAMP_LIMIT}) FROM block
+    WHERE position >= ? AND position < ? AND stamp >= ?
+"""  # noqa: S608  # a number of ours
+
+
+def facts(old: sqlite3.Connection) -> dict[object, Any]:
+    """What the node keeps about itself, by keys."""
+    return dict(salvaged(old, "SELECT key, value FROM node", "key"))
+
+
+def keep_node(
+    old: sqlite3.Connection, new: sqlite3.Connection, known: dict[object, Any]
+) -> Iterator[str]:
+    """Write identity and peers; yields what is gone of them."""
+    if is_log(known.get("id")) and is_count(known.get("incarnation")):
+        new.executemany(INSERT_FACT, [(key, known[key]) for key in ("id", "incarnation")])
+    elif known:
+        yield "the node's id or incarnation cannot be read: it will start as a new member"
+    peers = salvaged(old, "SELECT id, name, address FROM peer", "id")
+    good = [row for row in peers if is_log(row[0]) and all(isinstance(x, str) for x in row[1:])]
+    new.executemany("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", good)
+
+
+def keep_once(
+    old: sqlite3.Connection, new: sqlite3.Connection, heads: dict[LogId, Head]
+) -> Iterator[str]:
+    """Write what clients numbered; yields the clients of which not all is known any more."""
+    past = salvaged(old, SELECT_PAST, "rowid")
+    numbers = [row for row in past if is_log(row[0]) and is_count(row[1])]
+    clients: set[object] = set()
+    for client, said in salvaged(old, SELECT_ONCE, "rowid"):
+        if client in clients or not isinstance(client, str):
+            continue
+        pairs = _pairs(said)
+        kept = [p for p in pairs if 0 < p[2] <= heads.get(LogId(p[1]), NO_HEAD).seq]
+        if not pairs:
+            continue
+        clients.add(client)
+        if kept[-1:] == pairs[-1:]:
+            packed = b"".join(PAIR.pack(*pair) for pair in kept)
+            new.execute("INSERT INTO once (client, said) VALUES (?, ?)", (client, packed))
+        else:
+            numbers.append((hash_of_client(client), newest(said)))
+            yield f"client {client!r}: its numbers up to {newest(said)} are refused from now on"
+    new.executemany(KEEP_NUMBER, numbers)
+    if not (is_whole(old, SELECT_ONCE) and is_whole(old, SELECT_PAST)):
+        yield "what some clients numbered cannot be read: a repeat of theirs would be said again"
+    named = {client for (client,) in salvaged(old, "SELECT client FROM once", "client")}
+    for client in sorted(map(repr, named - clients)):
+        yield f"client {client}: its numbers are not known any more, a repeat would be said again"
+
+
+def _pairs(said: object) -> list[tuple[int, bytes, int]]:
+    """What a client said, or nothing if that cannot be."""
+    if not isinstance(said, bytes) or not said or len(said) % PAIR.size:
+        return []
+    pairs = list(PAIR.iter_unpack(said))
+    numbers = [-1, *(number for number, _, _ in pairs)]
+    rise = all(low < high for low, high in pairwise(numbers))
+    return pairs if rise and len(pairs) <= ONCE_REMEMBERED else []
+
+
+def keep_arrivals(
+    old: sqlite3.Connection, new: sqlite3.Connection, moved: Callable[[int], int], now: Millis
+) -> None:
+    """Write when what is held arrived; `moved` tells where a position is now."""
+    rows = dict.fromkeys(salvaged(old, SELECT_ARRIVALS, "position"))
+    good = _rising([row for row in rows if all(map(is_count, row))])
+    is_good = len(good) == len(rows)
+    if not is_whole(old, SELECT_ARRIVALS):
+        is_good = False
+        good.append((STAMP_LIMIT, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
+    (floor,) = new.execute("SELECT ifnull(max(value), 0) FROM node WHERE key = 'floor'").fetchone()
+    new.execute("DELETE FROM arrival")
+    before = 0
+    for position, wall, least in good:
+        place = max(moved(position), before + 1)
+        if not is_good:  # What stood under a row that is missing counts as arrived later.
+            (least_before,) = new.execute(LEAST_STAMP, (before, place, floor)).fetchone()
+            least = min(least, least_before)  # noqa: PLW2901
+        new.execute("INSERT INTO arrival VALUES (?, ?, ?)", (place, wall, least))
+        before = place
+
+
+def _rising(rows: Sequence[Any]) -> list[Any]:
+    """The rows without those whose time does not fit between the others'."""
+    kept: list[Any] = []
+    for row in sorted(rows):
+        if len(kept) > 1 and kept[-2][1] < row[1] <= kept[-1][1]:
+            kept.pop()
+        if not kept or kept[-1][1] < row[1]:
+            kept.append(row)
+    return kept

@@ -1,0 +1,205 @@
+"""`flc fsck --repair`: a damaged database is copied, and one that is sound takes its place.
+
+    copy ─▶ fold the WAL in ─▶ write a new database ─▶ check it ─▶ put it in the old one's place
+
+Promise. The copy has all files of the database, byte for byte, and is durable before anything is
+changed. The new database is complete, checked and durable before it takes the name, which is one
+step. So a process that is killed leaves the old database or the new one, which can be started or
+repaired again; and of what it had not finished, a directory that the next repair removes.
+
+Rules. The caller has the directory's lock. Nothing is mended in place but the first page, which is
+the same in all our databases: without it SQLite reads nothing. Folding in the WAL changes nothing
+that could be read.
+"""
+
+import os
+import shutil
+import sqlite3
+import stat
+import time
+from collections.abc import Iterator
+from contextlib import closing, contextmanager, suppress
+from pathlib import Path
+from typing import NamedTuple
+
+from flc_udp.model.dots import Dot
+from flc_udp.model.errors import FlcError
+from flc_udp.store.connections import IMMUTABLE, PRIVATE, UNREADABLE, connect, snapshot
+from flc_udp.store.directory import FULL_HINT, DataDirectory, flush_directory
+from flc_udp.store.files import DatabaseFiles
+from flc_udp.store.fsck.database import Fsck
+from flc_udp.store.queries import atomic, pragma
+from flc_udp.store.repair.fill import Filled, fill
+from flc_udp.store.repair.pages import Pages
+from flc_udp.store.repair.tables import text_or_bytes
+from flc_udp.store.schema import check_ours, migrate
+
+WORK = "repair.part"
+"""The directory of what is not finished. Whoever repairs next removes it."""
+
+COPY = "before-repair-%Y%m%dT%H%M%SZ"
+
+SELECT_SCHEMA = "SELECT name, rootpage, sql FROM sqlite_schema"
+
+
+class Repaired(NamedTuple):
+    """What a repair did."""
+
+    copy: Path
+    filled: Filled
+
+
+def is_sound(path: Path) -> bool:
+    """Whether fsck finds nothing."""
+    try:
+        with snapshot(path) as connection:
+            return next(Fsck(connection).findings(), None) is None
+    except FlcError:
+        return False
+
+
+def repair(directory: DataDirectory) -> Repaired:
+    """Mend the database of a directory, which is damaged; raises FlcError if that cannot be."""
+    path, work = directory.database, directory.path / WORK
+    files = DatabaseFiles(path)
+    files.check_before_opening()
+    is_readable = _is_first_page_sound(path)
+    with _removed_afterwards(work):
+        try:
+            copy = _copy(directory, work)
+        except OSError as error:
+            problem = f"{path} cannot be copied, and was not changed: {error.strerror}"
+            raise FlcError(problem, FULL_HINT) from error
+        hint = f"the database as it was is in {copy}; nothing else was changed"
+        try:
+            if not is_readable:
+                _write_first_page(path)
+            _fold(path)
+            filled = _rebuild(path, work / path.name)
+        except (OSError, *UNREADABLE) as error:
+            raise FlcError(f"{path} could not be repaired: {error}", hint) from error
+        (work / path.name).replace(path)
+        flush_directory(path.parent)
+    return Repaired(copy, filled)
+
+
+@contextmanager
+def _removed_afterwards(work: Path) -> Iterator[None]:
+    shutil.rmtree(work, ignore_errors=True)
+    try:
+        yield
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+
+
+# --- The copy -------------------------------------------------------------------------------------
+
+
+def _copy(directory: DataDirectory, work: Path) -> Path:
+    """Copy all files of the database into a directory of their own, durable; return that."""
+    names = sorted(directory.path.glob(f"{directory.database.name}*"))
+    size_bytes = sum(name.stat().st_size for name in names)
+    if directory.free_bytes() < 2 * size_bytes:
+        problem = f"{directory.path} has no room for a copy and a new database: {2 * size_bytes}"
+        raise FlcError(f"{problem} bytes; nothing was changed", FULL_HINT)
+    work.mkdir(mode=0o700)
+    for name in names:
+        shutil.copy2(name, work)
+        with (work / name.name).open("rb") as file:
+            os.fsync(file.fileno())
+    flush_directory(work)
+    copy = directory.path / time.strftime(COPY, time.gmtime())
+    work.rename(copy)
+    flush_directory(directory.path)
+    work.mkdir(mode=0o700)
+    return copy
+
+
+# --- The file -------------------------------------------------------------------------------------
+
+
+def _is_first_page_sound(path: Path) -> bool:
+    """Whether the file can be read with the first page that it has; raises FlcError if not ours."""
+    with closing(_fresh()) as fresh:
+        promised = set(fresh.execute(SELECT_SCHEMA))
+    wal = path.with_name(f"{path.name}-wal")
+    way = PRIVATE if wal.exists() and wal.stat().st_size else IMMUTABLE
+    try:
+        with closing(connect(path, way)) as connection:
+            connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+            connection.text_factory = text_or_bytes
+            found = set(connection.execute(SELECT_SCHEMA))
+            if found != promised and len(found & promised) < len(promised) - 1:
+                check_ours(connection, str(path))
+                return True
+            # Each migration changes the schema. So this is ours, whatever the header says.
+            with suppress(FlcError):
+                return found == promised and check_ours(connection, str(path)) > 0
+            return False
+    except UNREADABLE:
+        return False
+
+
+def _fresh() -> sqlite3.Connection:
+    fresh = sqlite3.connect(":memory:", isolation_level=None)
+    migrate(fresh, "the schema")
+    return fresh
+
+
+def _write_first_page(path: Path) -> None:
+    """Put the first page of a new database in the place of one that cannot be read."""
+    with closing(_fresh()) as fresh:
+        page_bytes = pragma(fresh, "page_size")
+        pages = max(path.stat().st_size // page_bytes, pragma(fresh, "page_count"))
+        page = bytearray(fresh.serialize()[:page_bytes])
+    with path.open("r+b") as file:
+        file.truncate(pages * page_bytes)  # SQLite reads none that ends before its tables begin.
+        page[18:20] = b"\2\2"  # A WAL that is there counts.
+        page[28:32] = pages.to_bytes(4)
+        file.write(page)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _fold(path: Path) -> None:
+    """Make the file whole without a WAL, so that its name alone is to be exchanged."""
+    with closing(connect(path, "mode=rw")) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE").fetchone()
+    if path.with_name(f"{path.name}-wal").exists():
+        raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
+
+
+# --- The new database -----------------------------------------------------------------------------
+
+
+def _rebuild(path: Path, target: Path) -> Filled:
+    with path.open("rb") as file, closing(connect(path, IMMUTABLE)) as old:
+        old.text_factory = text_or_bytes
+        with closing(sqlite3.connect(target, isolation_level=None)) as new:
+            new.execute("ATTACH ? AS scratch", (str(target.with_name("scratch.db")),))
+            for name in ("main", "scratch"):  # It is synced once, when it is whole.
+                new.execute(f"PRAGMA {name}.journal_mode = OFF").fetchone()
+                new.execute(f"PRAGMA {name}.synchronous = OFF")
+            migrate(new, str(target))
+            pages = Pages(file.fileno(), pragma(old, "page_size"))
+            with atomic(new):
+                filled = fill(old, new, pages)
+            new.execute("DETACH scratch")
+            _check(new, filled)
+        was = os.fstat(file.fileno())
+    target.chmod(stat.S_IMODE(was.st_mode))
+    os.chown(target, was.st_uid, was.st_gid)
+    with target.open("rb") as file:
+        os.fsync(file.fileno())
+    return filled
+
+
+def _check(new: sqlite3.Connection, filled: Filled) -> None:
+    """Raise an error if fsck finds what should not be there.
+
+    What an author wrote with a wrong stamp stays: these are the bytes that were said.
+    """
+    waiting = {Dot(lost.log, lost.first) for lost in filled.waiting}
+    for check, problem, dot, *_ in Fsck(new).findings():
+        if check != "stamp" and not (check == "message" and dot in waiting):
+            raise sqlite3.DatabaseError(f"the new one has a fault, {check} {dot}: {problem}")
