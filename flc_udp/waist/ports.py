@@ -131,6 +131,19 @@ class Reads(Protocol):
         """A number that changes whenever the base does."""
 
 
+class RemembersSays(Protocol):
+    """What is known of says that had a number. `store.reader.Reader` is one."""
+
+    def once(self, client: str, n: int, count: int) -> tuple[list[Dot | None], int]:
+        """The dots that a client said under `count` numbers from `n` on, and its greatest number.
+
+        None stands for a number that is not remembered. Raises StoreFailed.
+        """
+
+    def position_of(self, dot: Dot) -> int | None:
+        """The position of a message, if it is held."""
+
+
 class Keeps(Protocol):
     """What a node finds at its start, and what it keeps for the next one.
 

@@ -23,7 +23,7 @@ from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX, parse, tag_of, tagged, told
-from flc_udp.daemon.control.says import RefusedSay, Say, Says
+from flc_udp.daemon.control.says import RefusedSay, SayRequest, SayRequests
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
@@ -64,7 +64,7 @@ class ControlConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._partial: list[bytes] = []
         self._partial_bytes = 0
-        self._says: deque[Say | RefusedSay] = deque()
+        self._says: deque[SayRequest | RefusedSay] = deque()
         """In the order of their answers."""
         self._unanswered = 0
         """Messages of the says that wait."""
@@ -180,9 +180,9 @@ class ControlConnection(asyncio.Protocol):
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
     def _say(self, request: Record, tag: bytes) -> None:
-        say: Say | RefusedSay
+        say: SayRequest | RefusedSay
         try:
-            say = self._host.says.begin(self, request, tag)
+            say = self._host.says.request(self, request, tag)
         except Exception as error:  # noqa: BLE001  # a request fails alone
             say = RefusedSay(tagged({"ok": False, **told(self._host.failed("say", error))}, tag))
         self._says.append(say)
@@ -303,7 +303,7 @@ class Control:
     """The server and its connections."""
 
     operations: Operations
-    says: Says
+    says: SayRequests
     says_max: int
     """How many messages of all clients may wait for their commit before clients are slowed."""
 
