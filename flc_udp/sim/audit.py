@@ -16,7 +16,8 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
 from flc_udp.model.message import history_key
 from flc_udp.model.past import Past
-from flc_udp.sim.checks import Checks, Violation
+from flc_udp.sim.checks import Checks
+from flc_udp.sim.violation import Violation
 from flc_udp.store.log import Log, Reader
 
 

@@ -23,22 +23,21 @@ from typing import NamedTuple
 
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.errors import FlcError
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.sim.disk import by_position
+from flc_udp.sim.numbers import Numbers
+from flc_udp.sim.violation import Violation
 from flc_udp.store.log import Log
 from flc_udp.store.retention import SLICE_BYTES_MIN
+from flc_udp.waist.ports import Once
 
 Clock = dict[LogId, int]
 
 ASKED_WITHIN = 10_000 * MS_US
 """A node that takes a base has asked every other node for what that has had for this long."""
-
-
-class Violation(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """A promise was broken."""
 
 
 @dataclass(slots=True)
@@ -50,12 +49,19 @@ class Utterance:
     at: int
     seen: Clock
     """{log: last seq} that its author had been shown in the room."""
+    once: Once | None = None
+    """The client that says it, and its number."""
     dot: Dot | None = None
     """The message, once it is on its author's disk."""
     is_doubted: bool = False
     """Whether the commit was reported as failed."""
-    answer: Dot | FlcError | None = None
+    answer: Dot | FlcError | StoreFailed | None = None
     """What somebody was told: that it is said, or why it is refused."""
+
+    def may_be(self, message: Message) -> bool:
+        """Whether this message may be it. Where nothing is repeated, the first to wait is next."""
+        is_same = (self.room, self.body) == (message.room, message.body)
+        return self.dot is None and (self.once is None or is_same)
 
 
 class Minted(NamedTuple):
@@ -73,6 +79,8 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
+        self.acknowledged: set[Dot] = set()
+        """Messages of which somebody was told that they are said."""
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
@@ -92,10 +100,9 @@ class Checks:
         """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
             follower.demand_rest()
-        for dot, minted in self.minted.items():
-            is_acknowledged = isinstance(minted.utterance.answer, Dot)
+        for dot in self.minted:
             is_held = any(dot in follower.kept for follower in self.followers)
-            if is_acknowledged and not is_held and dot not in self.let_go:
+            if dot in self.acknowledged and not is_held and dot not in self.let_go:
                 raise Violation(f"{dot} acknowledged and lost")
 
 
@@ -119,25 +126,34 @@ class Follower:
         self._shown: Clock = {}
         self._rooms: dict[str, Clock] = {}
         self._unanswered: list[Utterance] = []
+        self._numbers = Numbers(name)
 
     # --- What is said -----------------------------------------------------------------------------
 
-    def utters(self, room: str, body: str | bytes, at: int) -> Utterance:
+    def utters(self, room: str, body: str | bytes, at: int, once: Once | None = None) -> Utterance:
         """Somebody speaks, who has seen what this node has shown."""
-        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})))
+        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})), once)
         self._unanswered.append(utterance)
         return utterance
 
-    def answered(self, utterance: Utterance, answer: Dot | FlcError) -> None:
-        """Somebody was told what became of it. It is told once, and after it is durable."""
+    def answered(self, utterance: Utterance, answer: Dot | FlcError | StoreFailed) -> None:
+        """Somebody was told what became of it. It is told once, and after it is durable.
+
+        What is repeated under a number has the dot under which it was said.
+        """
         self._demand(utterance.answer is None, f"{utterance.body!r} was answered twice")
         utterance.answer = answer
         self._unanswered = [other for other in self._unanswered if other is not utterance]
-        if isinstance(answer, FlcError):
+        if not isinstance(answer, Dot):
             is_refused = utterance.dot is None or utterance.is_doubted
             self._demand(is_refused, "refused and on its disk", utterance.dot)
+            self._numbers.refused(utterance.once, answer)
             return
-        self._demand(utterance.dot == answer, "acknowledged and not on its disk", answer)
+        known = self._numbers.dot(utterance.once) or utterance.dot
+        self._demand(known == answer, "acknowledged and not on its disk", answer)
+        same = self._minted[answer].utterance.body == utterance.body
+        self._demand(same, "acknowledged, and is another message", answer)
+        self._checks.acknowledged.add(answer)
 
     def demand_rest(self) -> None:
         """Nobody waits for an answer, and everything that was written is shown."""
@@ -162,10 +178,11 @@ class Follower:
 
     def _mint(self, message: Message, block: Block) -> None:
         dot = message.dot
-        utterance = next((said for said in self._unanswered if said.dot is None), None)
+        utterance = next((said for said in self._unanswered if said.may_be(message)), None)
         if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
             raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
         utterance.dot = dot
+        self._numbers.said(utterance.once, dot)
         for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
             before = self._minted[past]
             rises = before.block is block or before.message.stamp < message.stamp
@@ -344,6 +361,7 @@ class Follower:
         """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
         kept = self.kept
         self._reread(log)
+        self._numbers.put_back(self.knows)
         how = f"its last copy went when the disk of {self._name} was put back"
         self._checks.note_gone(kept, how)
 

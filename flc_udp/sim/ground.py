@@ -21,9 +21,9 @@ from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
+from flc_udp.sim.violation import Violation
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, PeerRow
 

@@ -4,16 +4,19 @@ It is the ground of its node (`ground`), and beyond that it only breaks. It can 
 its disk can fail, it can stand still for a while, and its disk can be put back to an earlier state.
 """
 
+from collections.abc import Callable
 from functools import partial
 
 from flc_udp.model.dots import Dot
+from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.disk import DiskLog
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
 from flc_udp.waist.birth import give_birth, remembered_addresses
-from flc_udp.waist.ports import Post
+from flc_udp.waist.ports import Once
+from flc_udp.waist.says import Say, Says, WaitFor
 from flc_udp.waist.waits import WaitEnded
 from flc_udp.wire.seal import Seal
 
@@ -33,6 +36,7 @@ class Machine(HeapGround):
         random = self._stage.random(f"{self.name}/{self._life}")
         seal_of = partial(Seal, self._stage.ring)
         reader = self.log.reader()
+        self.says = Says(lambda: self.running, reader, self._turn_soon)
         self.node = give_birth(
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
@@ -77,22 +81,44 @@ class Machine(HeapGround):
 
     # --- Its people -------------------------------------------------------------------------------
 
-    def say(self, room: str, *bodies: str | bytes, receipt: bool = False) -> list[Utterance]:
-        """Say these things at once, under the machine's name. What is returned tells their fate."""
+    def say(
+        self,
+        room: str,
+        *bodies: str | bytes,
+        receipt: bool = False,
+        once: Once | None = None,
+        wait: WaitFor | None = None,
+        timeout_ms: int = 10_000,
+        then: Callable[["Uttered"], object] = lambda _: None,
+    ) -> list[Utterance]:
+        """Say these things at once, under the machine's name. What is returned tells their fate.
+
+        `then` is called when they have their answer.
+        """
         now = self.now()
-        utterances = [self._follower.utters(room, body, now) for body in bodies]
-        self._trace("S", f"says in {room}: {', '.join(repr(body[:24]) for body in bodies)}")
-        self.running.post(Uttered(self, utterances, receipt=receipt))
-        self._turn_soon()
+        numbers = [once and (once[0], once[1] + place) for place in range(len(bodies))]
+        pairs = zip(bodies, numbers, strict=True)
+        utterances = [self._follower.utters(room, body, now, number) for body, number in pairs]
+        under = f" under {once[0]} {once[1]}" if once else ""
+        self._trace("S", f"says in {room}{under}: {', '.join(repr(b[:24]) for b in bodies)}")
+        say = Uttered(self, utterances, once, wait, timeout_ms * MS_US, then)
+        say.receipt |= receipt
+        try:
+            self.says.begin(say)
+        except FlcError as refusal:
+            say.unknown = dict.fromkeys(range(len(bodies)), refusal)
+            say.answered()
         return utterances
 
-    def told(self, post: "Uttered") -> None:
+    def told(self, say: "Uttered") -> None:
         """Somebody is told what became of what was said."""
-        self._trace("A", f"is told {post.error or post.dot}")
-        seqs = dict(zip(post.places, range(post.low, post.durable + 1), strict=False))
-        for place, utterance in enumerate(post.utterances):
-            answer = Dot(post.log, seqs[place]) if place in seqs else post.errors[place]
+        reasons = say.reasons()
+        self._trace("A", f"is told {reasons[min(reasons)] if reasons else say.dot}")
+        dots = (Dot(log, seq) for log, low, high in say.spans() for seq in range(low, high + 1))
+        for place, utterance in enumerate(say.utterances):
+            answer = reasons[place] if place in reasons else next(dots)
             self._follower.answered(utterance, answer)
+        self._heap.after(0, say.then, say)  # Nobody says anything in the middle of a turn.
 
     def wait(
         self, dot: Dot, needed: int | None = None, timeout_ms: int = 10_000
@@ -104,16 +130,25 @@ class Machine(HeapGround):
         return ended
 
 
-class Uttered(Post):
+class Uttered(Say):
     """What somebody says at a machine."""
 
-    __slots__ = ("_machine", "utterances")
+    __slots__ = ("_machine", "then", "utterances")
 
-    def __init__(self, machine: Machine, utterances: list[Utterance], *, receipt: bool) -> None:
-        bodies = [utterance.body for utterance in utterances]
-        super().__init__(utterances[0].room, machine.name, bodies, receipt=receipt)
-        self._machine, self.utterances = machine, utterances
+    def __init__(
+        self,
+        machine: Machine,
+        utterances: list[Utterance],
+        once: Once | None,
+        wait: WaitFor | None,
+        timeout_us: int,
+        then: Callable[["Uttered"], object],
+    ) -> None:
+        room, bodies = utterances[0].room, [utterance.body for utterance in utterances]
+        says, name = machine.says, machine.name
+        super().__init__(says, room, name, bodies, once=once, wait=wait, timeout_us=timeout_us)
+        self._machine, self.utterances, self.then = machine, utterances, then
 
-    def done(self) -> None:
+    def answered(self) -> None:
         """It has its answer."""
         self._machine.told(self)

@@ -13,8 +13,9 @@ from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
 from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
+from flc_udp.sim.people import Repeater, draw_wait
 from flc_udp.sim.plan import Plan
-from flc_udp.sim.world import World, names_of
+from flc_udp.sim.world import NotConverged, World, names_of
 
 ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
 """Half of all messages are said in one room."""
@@ -31,6 +32,9 @@ LARGE_SHARE = 0.03
 
 GATHER_MS = 20_000
 """Nodes may get to know each other for at most this time before somebody speaks."""
+
+ANSWERED_MS = 60_000
+"""Once nothing fails any more, clients have an answer within this time."""
 
 CONVERGE_MS = 120_000
 """The nodes must agree within this time."""
@@ -52,8 +56,15 @@ class Play:
         self.world.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
         self._chaos = Random(f"{plan.seed}/chaos")
+        self._clients = self._draw_clients() if plan.faults == "all" else {}
         self._is_on = False
         self._said = 0
+
+    def _draw_clients(self) -> dict[Machine, Repeater]:
+        """Whoever speaks at about half of the machines numbers what is said."""
+        random, heap = Random(f"{self.plan.seed}/clients"), self.world.heap
+        at = [machine for machine in self._authors if random.random() < 1 / 2]
+        return {m: Repeater(f"client of {m.name}", m, heap, random) for m in at}
 
     def run(self, tell: Callable[[str], object] = lambda _: None) -> SimFigures:
         """Play it, and report progress to `tell`. An error says how to play the seed again."""
@@ -76,6 +87,7 @@ class Play:
             tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
         self._is_on = False
         self._heal()
+        self._wait_for_clients()
         tell("converging")
         took = world.run_until_quiet(CONVERGE_MS, members_too=False)
         figures = meter.read(took)
@@ -124,6 +136,14 @@ class Play:
             if machine.node is None:
                 machine.start()
 
+    def _wait_for_clients(self) -> None:
+        """Everybody who repeats what has no answer gets one."""
+        world, end = self.world, self.world.now_ms + ANSWERED_MS
+        while waiting := [client.name for client in self._clients.values() if client.open]:
+            if world.now_ms >= end:
+                raise NotConverged(f"no answer within {ANSWERED_MS} ms: {', '.join(waiting)}")
+            world.run(100)
+
     def _every(self, random: Random, mean_ms: float, action: Callable[[], object]) -> None:
         """Do something again and again, at random times, while the play is on."""
 
@@ -153,8 +173,12 @@ class Play:
         if machine.node is None or not self._is_on:
             return
         is_burst = self.plan.faults != "none" and self._talk.random() < BURST_SHARE
-        count = self._talk.randint(1, BURST_MAX) if is_burst else 1
-        machine.say(room, *(self._body() for _ in range(count)))
+        bodies = [self._body() for _ in range(self._talk.randint(1, BURST_MAX) if is_burst else 1)]
+        if machine in self._clients:
+            self._clients[machine].speak(room, bodies)
+        else:
+            wait, timeout_ms = draw_wait(self._talk) if self.plan.faults == "all" else (None, 0)
+            machine.say(room, *bodies, wait=wait, timeout_ms=timeout_ms)
 
     def _body(self) -> str:
         """What nobody has said before."""

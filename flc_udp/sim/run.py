@@ -13,10 +13,10 @@ from typing import get_type_hints
 
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
 from flc_udp.sim.plan import FAULTS, Plan
 from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import TAIL_LINES
 
 

@@ -14,17 +14,23 @@ from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block, pack_body
 from flc_udp.model.dots import Dot
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
-from flc_udp.sim.checks import Violation
+from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
+from flc_udp.store.once import find
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
+from flc_udp.waist.says import Says
 
 Patch = pytest.MonkeyPatch
+
+WORDS = ("", "one", "two", "three")
 
 
 def converse(faults: Faults = CALM) -> None:
@@ -82,6 +88,7 @@ def test_the_unbroken_code_passes() -> None:
     converse(Faults(wall_offset_ms_max=3_600_000))
     speak_once_restored()
     crash_and_return()
+    repeat_after_a_crash()
 
 
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
@@ -169,6 +176,59 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Posts, "take", rashly)
     with pytest.raises(Violation, match="not on its disk"):
         converse()
+
+
+def repeat_after_a_crash() -> None:
+    """A client whose node crashes before it answers says the same again, and then more."""
+    with World("ab", 1) as world:
+        world.settle()
+        world.fate("a", Fate.CRASH_AFTER)
+        a = world.machines["a"]
+        a.say("ops", "one", "two", once=("ann", 1))
+        world.run(100)
+        world.restart("a")
+        for numbers in ((1, 2, 3), (2,)):
+            said = a.say("ops", *(WORDS[n] for n in numbers), once=("ann", numbers[0]))
+            world.settle()
+            assert all(isinstance(utterance.answer, Dot) for utterance in said)
+        assert world.history("b", "ops") == ["one", "two", "three"]
+
+
+def test_a_client_that_is_forgotten(monkeypatch: Patch) -> None:
+    """A number whose dot is not kept in the message's transaction is said twice."""
+    monkeypatch.setattr("flc_udp.store.log.write_once", lambda *_: None)
+    with pytest.raises(Violation, match="says number 1 of ann again"):
+        repeat_after_a_crash()
+
+
+def test_a_number_that_is_forgotten_too_early(monkeypatch: Patch) -> None:
+    """A number that was said lately is answered with its dot."""
+    monkeypatch.setattr("flc_udp.store.reader.find", lambda _said, _n, count: ([None] * count, 2))
+    with pytest.raises(Violation, match="number 1 of ann is called forgotten"):
+        repeat_after_a_crash()
+
+
+def test_a_number_that_is_answered_with_another_dot(monkeypatch: Patch) -> None:
+    """The dot that is answered to a repeat is that of the first time."""
+
+    def off_by_one(said: bytes, n: int, count: int) -> tuple[list[Dot | None], int]:
+        return find(said, n + 1, count)
+
+    monkeypatch.setattr("flc_udp.store.reader.find", off_by_one)
+    with pytest.raises(Violation, match="acknowledged and not on its disk"):
+        repeat_after_a_crash()
+
+
+def test_a_client_that_never_gets_an_answer(monkeypatch: Patch) -> None:
+    """Once nothing fails any more, whoever repeats what has no answer gets one."""
+    monkeypatch.setattr(Says, "_look_up", lambda *_: raise_forever())
+    with pytest.raises(NotConverged, match="no answer within"):
+        Play(Plan(nodes=3, seconds=2, seed=2, faults="all")).run()
+
+
+def raise_forever() -> None:
+    """A read that fails."""
+    raise StoreFailed("read", "the disk is away")
 
 
 def test_minting_a_dot_twice(monkeypatch: Patch) -> None:
