@@ -3,7 +3,7 @@
 The checkers see what was said, what a disk was given, what was answered and what was shown. They
 never ask a node what it thinks, and trust no clock, frontier or cause of the code under test. When
 an author speaks, they write down what it had been shown, and demand that whoever is shown its
-message has been shown that, too.
+message has been shown that, too. What nodes claim to hold is looked at as it is sent (`claims`).
 
 A log grows without gaps, and after the causes of each message. Messages are deleted only as the
 operator allowed, because of their age or for lack of space, the lowest stamps first. A log jumps
@@ -21,8 +21,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flc_udp.core.standing import log_hash
 from flc_udp.model.block import Block
-from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
@@ -79,6 +80,8 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
+        self.holders: dict[NodeId, list[Follower]] = {}
+        """The nodes that ever had an id."""
         self.acknowledged: set[Dot] = set()
         """Messages of which somebody was told that they are said."""
         self.let_go: dict[Dot, str] = {}
@@ -89,6 +92,21 @@ class Checks:
         follower = Follower(self, name, len(self.followers))
         self.followers.append(follower)
         return follower
+
+    def named(self, follower: "Follower", node: NodeId) -> None:
+        """A node has this id."""
+        of_id = self.holders.setdefault(node, [])
+        if follower not in of_id:
+            of_id.append(follower)
+
+    def demand_held(self, dot: Dot, held_by: Iterable[NodeId]) -> None:
+        """Somebody is told that these nodes durably hold a message.
+
+        They do, or did before their disk was put back.
+        """
+        for node in held_by:
+            if not any(follower.has_known(dot) for follower in self.holders[node]):
+                raise Violation(f"{dot} is said to be held by {node.hex()}, and is not")
 
     def note_gone(self, dots: Iterable[Dot], how: str) -> None:
         """A disk does not hold these messages any more, and that is right."""
@@ -112,11 +130,16 @@ class Follower:
     def __init__(self, checks: Checks, name: str, number: int) -> None:
         self._heads: dict[LogId, Head] = {}
         """Every message up to the head of its log is kept, was deleted, or is covered by a base."""
+        self.roots = {0}
+        """Of all that the disk has held since the node started: what it may claim to hold."""
+        self._root = 0
+        self._lost: Clock = {}
+        """{log: last seq} of what was known before the disk was put back."""
         self.kept: dict[Dot, int] = {}
         """{dot: position} of what the disk holds."""
         self.position = 0
         self._checks = checks
-        self._name = name
+        self.name = name
         self._number = number
         self._minted = checks.minted
         self._floor = 0
@@ -180,7 +203,7 @@ class Follower:
         dot = message.dot
         utterance = next((said for said in self._unanswered if said.may_be(message)), None)
         if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
-            raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
+            raise Violation(f"{self.name}: {dot} came from a node that has not committed it")
         utterance.dot = dot
         self._numbers.said(utterance.once, dot)
         for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
@@ -196,7 +219,7 @@ class Follower:
         self._demand(block.parent == head.hash, "written on another parent", dot)
         self._demand(all(map(self.knows, block.causes)), "written before its causes", dot)
         self._demand(position == self.position + 1, f"written at position {position}", dot)
-        self._heads[block.log] = Head(block.last, block.hash, block.stamp)
+        self._move_head(block.log, Head(block.last, block.hash, block.stamp))
         for message in block.messages():
             self.position += 1
             self.kept[message.dot] = self.position
@@ -228,9 +251,19 @@ class Follower:
         for log, seq in self._minted[dot].utterance.seen.items():
             if self._shown.get(log, 0) < seq:
                 problem = f"shown before {Dot(log, seq)}, which its author had been shown"
-                raise Violation(f"{self._name}: {dot} {problem}")
+                raise Violation(f"{self.name}: {dot} {problem}")
         self._shown[message.log] = message.seq
         self._rooms.setdefault(message.room, {})[message.log] = message.seq
+
+    def _move_head(self, log: LogId, head: Head) -> None:
+        before = self._heads.get(log)
+        self._root ^= log_hash(log, head) ^ (0 if before is None else log_hash(log, before))
+        self.roots.add(self._root)
+        self._heads[log] = head
+
+    def has_known(self, dot: Dot) -> bool:
+        """Whether the disk has the message, or had it before it was put back."""
+        return self.knows(dot) or self._lost.get(dot.log, 0) >= dot.seq
 
     def knows(self, dot: Dot) -> bool:
         """Whether the disk has the message, or a base that covers it."""
@@ -239,7 +272,7 @@ class Follower:
     def _demand(self, holds: bool, problem: str, dot: Dot | None = None) -> None:
         """Raise Violation unless it holds, of this node or of one message."""
         if not holds:
-            raise Violation(f"{self._name}: {problem if dot is None else f'{dot} {problem}'}")
+            raise Violation(f"{self.name}: {problem if dot is None else f'{dot} {problem}'}")
 
     # --- What is deleted --------------------------------------------------------------------------
 
@@ -262,7 +295,7 @@ class Follower:
         self._demand(is_first, "what is older than what is pruned is left")
         self._demand_allowed(gone, before, excess)
         self._floor = floor
-        self._checks.note_gone(dots, f"{self._name} kept it no longer")
+        self._checks.note_gone(dots, f"{self.name} kept it no longer")
         return len(gone)
 
     def _demand_allowed(self, gone: list[Message], before: int | None, excess: int) -> None:
@@ -290,7 +323,7 @@ class Follower:
         lacking = [Dot(log, seq + 1) for log, (seq, head) in heads.items() if seq < head]
         since = now - ASKED_WITHIN
         if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
-            raise Violation(f"{self._name}: took a base for {lacking[0]}, which it could have")
+            raise Violation(f"{self.name}: took a base for {lacking[0]}, which it could have")
 
     def has_kept(self, dot: Dot, since: int) -> bool:
         """Whether the disk has the message, and had it at that moment."""
@@ -317,7 +350,7 @@ class Follower:
         self._demand(is_joined, "its heads are not those of what it has and of the base")
         holds = left == set(self.kept.values())
         self._demand(holds, "took a base, and holds what it should not, or lost")
-        self._checks.note_gone(gone, f"{self._name} took a base for it")
+        self._checks.note_gone(gone, f"{self.name} took a base for it")
 
     def _skip(self, heads: Mapping[LogId, Head]) -> list[Message]:
         """A base covers everything up to these heads. Return the messages that it stands for."""
@@ -331,7 +364,7 @@ class Follower:
             block = self._minted[skipped[-1].dot].block
             is_said = Head(block.last, block.hash, block.stamp) == head
             self._demand(is_said, "is another in a base", skipped[-1].dot)
-            self._heads[log] = head
+            self._move_head(log, head)
             self._shown[log] = head.seq
         for message in skipped:
             self._rooms.setdefault(message.room, {})[message.log] = message.seq
@@ -359,16 +392,19 @@ class Follower:
 
     def put_back(self, log: Log) -> None:
         """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
-        kept = self.kept
+        kept, heads = self.kept, self._heads
         self._reread(log)
+        for log_id, head in heads.items():
+            self._lost[log_id] = max(head.seq, self._lost.get(log_id, 0))
         self._numbers.put_back(self.knows)
-        how = f"its last copy went when the disk of {self._name} was put back"
+        how = f"its last copy went when the disk of {self.name} was put back"
         self._checks.note_gone(kept, how)
 
     def _reread(self, log: Log) -> None:
         """Be as this disk. A follower reads from the beginning, which may be a base."""
         history, reader = log.load(), log.reader()
         self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
+        self._root = 0
         self._unshown.clear()
         self._floor = history.floor
         skipped = self._skip(history.bases)
@@ -385,3 +421,4 @@ class Follower:
         self.position = reader.last_position()
         is_whole = history.heads == self._heads
         self._demand(is_whole, "its heads are not those of its base and messages")
+        self.roots = {self._root}

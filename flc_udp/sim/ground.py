@@ -226,6 +226,7 @@ class HeapGround:
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
+        self._stage.checks.named(self._follower, node)
         self._later(self._heap.now + MS_US, self.log.save_self, node, incarnation)
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:

@@ -11,6 +11,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
+from flc_udp.sim.claims import WatchedSeal
 from flc_udp.sim.disk import DiskLog
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
@@ -18,7 +19,6 @@ from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Once
 from flc_udp.waist.says import Say, Says, WaitFor
 from flc_udp.waist.waits import WaitEnded
-from flc_udp.wire.seal import Seal
 
 YEAR_MS = 31_557_600_000
 
@@ -34,12 +34,14 @@ class Machine(HeapGround):
         self._begin_life()
         self._stage.trace.running |= 1 << self.number
         random = self._stage.random(f"{self.name}/{self._life}")
-        seal_of = partial(Seal, self._stage.ring)
+        look = partial(self._stage.claims.look, self._follower)
+        seal_of = partial(WatchedSeal, self._stage.ring, look)
         reader = self.log.reader()
         self.says = Says(lambda: self.running, reader, self._turn_soon)
         self.node = give_birth(
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
+        self._stage.checks.named(self._follower, self.node.me.id)
         self._trace("^", f"starts, life {self._life}")
         self._follower.started(self.log)
         if not alone:
@@ -118,6 +120,8 @@ class Machine(HeapGround):
         for place, utterance in enumerate(say.utterances):
             answer = reasons[place] if place in reasons else next(dots)
             self._follower.answered(utterance, answer)
+        if say.ended is not None:
+            self._stage.checks.demand_held(say.dot, say.ended.held_by)
         self._heap.after(0, say.then, say)  # Nobody says anything in the middle of a turn.
 
     def wait(

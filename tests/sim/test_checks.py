@@ -6,16 +6,21 @@ import pytest
 
 from flc_udp.core.causal import Arrival, Causal
 from flc_udp.core.effects import Deliver, Effect
+from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.log_side import LogSide
+from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.repair.anti_entropy import AntiEntropy
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block, pack_body
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
+from flc_udp.model.units import Micros
+from flc_udp.sim.checks import Follower
+from flc_udp.sim.claims import ClaimChecks
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
@@ -27,6 +32,7 @@ from flc_udp.store.once import find
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
 from flc_udp.waist.says import Says
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Ranges, Receipt
 
 Patch = pytest.MonkeyPatch
 
@@ -89,6 +95,7 @@ def test_the_unbroken_code_passes() -> None:
     speak_once_restored()
     crash_and_return()
     repeat_after_a_crash()
+    talk_to_a_slow_disk()
 
 
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
@@ -157,6 +164,87 @@ def test_sending_before_the_commit(monkeypatch: Patch) -> None:
     monkeypatch.setattr(LogSide, "_keep", hastily)
     with pytest.raises(Violation, match="has not committed it"):
         converse(Faults(commit_us_min=1_000, commit_us_max=60_000))
+
+
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        (Ping, "tells a root of what it does not hold"),
+        (Ack, "tells a root of what it does not hold"),
+        (Ranges, "tells ranges of what it does not hold"),
+        (Digest, "tells a digest of what it does not hold"),
+        (Have, "which it does not hold"),
+        (Receipt, "gives a receipt for"),
+    ],
+)
+def test_claiming_before_the_commit(monkeypatch: Patch, kind: type[Packet], problem: str) -> None:
+    """Whatever says that a node holds something is sent after the commit."""
+    keep, look = LogSide._keep, ClaimChecks._problem  # noqa: SLF001  # the bug is put where it would be
+
+    def boastfully(log_side: LogSide, decided: list[Arrival]) -> None:
+        keep(log_side, decided)
+        blocks = [arrival.block for arrival in decided]
+        log_side._standing.commit(blocks)  # noqa: SLF001
+        log_side._send_receipts()  # noqa: SLF001
+        for block in blocks:
+            log_side.rumors.have(block, None, Micros(0))
+
+    def look_at_one_kind(claims: ClaimChecks, follower: Follower, packet: Packet) -> str | None:
+        return look(claims, follower, packet) if type(packet) is kind else None
+
+    monkeypatch.setattr(LogSide, "_keep", boastfully)
+    monkeypatch.setattr(ClaimChecks, "_problem", look_at_one_kind)
+    monkeypatch.setattr("flc_udp.core.repair.exchange.DIGEST_ROWS_FEW", 0)
+    with pytest.raises(Violation, match=problem):
+        talk_to_a_slow_disk()
+
+
+def talk_to_a_slow_disk() -> None:
+    """People talk faster than the disks write, so that something is always decided only."""
+    with World("abcd", 1, Faults(commit_us_min=20_000, commit_us_max=60_000, loss=0.3)) as world:
+        for number in range(400):
+            world.say("abc"[number % 3], "ops", str(number), receipt=True)
+            world.run(25)
+
+
+def test_acking_more_than_there_is(monkeypatch: Patch) -> None:
+    """An ack speaks of the log that was asked about, as far as the disk has it."""
+    ack = Detector.ack
+    monkeypatch.setattr(Detector, "ack", lambda own, nonce, held: ack(own, nonce, held + 1))
+    with World("ab", 1) as world:
+        world.say("a", "ops", "hi")
+        with pytest.raises(Violation, match=r"acks .* which it does not hold"):
+            world.run(5_000)
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_sending_what_has_changed_on_the_disk(monkeypatch: Patch, size: int) -> None:
+    """What is read for others is what was said."""
+    for module in ("rot", "read_replay"):
+        monkeypatch.setattr(f"flc_udp.store.{module}.is_sound", lambda *_: True)
+    with World("ab", 1, late="b") as world:
+        world.say("a", "ops", "x" * size)
+        world.run(100)
+        world.machines["a"].rot()
+        world.start("b")
+        with pytest.raises(Violation, match="which has changed|has not committed it"):
+            world.run(20_000)
+
+
+def test_naming_holders_that_are_none(monkeypatch: Patch) -> None:
+    """Who is told that others hold it can rely on that."""
+
+    def trustingly(_: Receipts, wait: Wait, node: NodeId) -> None:
+        if wait.waited_for.pop(node, 0) is None:
+            wait.held_by.append(node)
+
+    monkeypatch.setattr(Receipts, "_tell", trustingly)
+    with World("abc", 1) as world:
+        world.settle()
+        world.partition("a")
+        world.machines["a"].say("ops", "hi", wait="all")
+        with pytest.raises(Violation, match="is said to be held by"):
+            world.run(1_000)
 
 
 def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
