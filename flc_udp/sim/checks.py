@@ -19,16 +19,17 @@ taken, may delete the last copy of a message. That is noted, and excused only be
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
 from flc_udp.core.standing import log_hash
-from flc_udp.model.block import Block
+from flc_udp.model.block import Block, peek_dot
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
-from flc_udp.sim.disk import by_position
+from flc_udp.sim.disk import stored
 from flc_udp.sim.numbers import Numbers
 from flc_udp.sim.violation import Violation
 from flc_udp.store.log import Log
@@ -84,6 +85,8 @@ class Checks:
         """The nodes that ever had an id."""
         self.acknowledged: set[Dot] = set()
         """Messages of which somebody was told that they are said."""
+        self.has_pruned_rotten = False
+        """Whether a block was pruned that had changed, so that nobody knows its causes any more."""
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
@@ -145,6 +148,9 @@ class Follower:
         self._floor = 0
         self._arrived: dict[Dot, int] = {}
         """The first time, where a disk was put back in between."""
+        self._sound_since: dict[Dot, float] = {}
+        """When blocks that had changed on the disk were healed; until then never. By their last
+        messages."""
         self._unshown: deque[tuple[int, Dot]] = deque()
         self._shown: Clock = {}
         self._rooms: dict[str, Clock] = {}
@@ -285,6 +291,7 @@ class Follower:
         dots = [dot for dot, position in self.kept.items() if position not in left]
         for dot in dots:
             del self.kept[dot]
+            self._checks.has_pruned_rotten |= self._sound_since.get(dot, 0) == inf
         count = len(self.kept)
         self._demand(len(left) == count, f"{len(left)} messages are left, not {count}")
         gone = [self._minted[dot].message for dot in dots]
@@ -326,8 +333,10 @@ class Follower:
             raise Violation(f"{self.name}: took a base for {lacking[0]}, which it could have")
 
     def has_kept(self, dot: Dot, since: int) -> bool:
-        """Whether the disk has the message, and had it at that moment."""
-        return dot in self.kept and self._arrived[dot] <= since
+        """Whether the disk has the message, and had it at that moment, as it was said."""
+        block = self._minted[dot].block
+        sound_since = self._sound_since.get(Dot(block.log, block.last), 0)
+        return dot in self.kept and self._arrived[dot] <= since >= sound_since
 
     def adopted(
         self, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
@@ -376,6 +385,23 @@ class Follower:
             is_closed = all(map(self.knows, message.causes))
             self._demand(is_closed, "is in a base without its causes", message.dot)
 
+    # --- Bits that flip ---------------------------------------------------------------------------
+
+    def rotted(self, blocks: Iterable[Dot]) -> None:
+        """These blocks, by their last messages, are not any more what was written."""
+        self._sound_since.update(dict.fromkeys(blocks, inf))
+
+    def healed(self, blocks: Iterable[Dot], now: Micros) -> None:
+        """These were written anew."""
+        self._sound_since.update(dict.fromkeys(blocks, now))
+
+    def read(self, encoded: bytes) -> None:
+        """Somebody was shown a block from the disk."""
+        dot = peek_dot(encoded)
+        minted = None if dot is None else self._minted.get(dot)
+        is_same = minted is not None and minted.block.encoded == encoded
+        self._demand(is_same, "is shown, and has changed on the disk", dot)
+
     # --- What becomes of the node and its disk ----------------------------------------------------
 
     def crashed(self) -> None:
@@ -409,7 +435,12 @@ class Follower:
         self._floor = history.floor
         skipped = self._skip(history.bases)
         last = 0
-        for position, block in by_position(reader):
+        for dot, end, encoded in stored(log.connection):
+            self._demand(dot in self._minted, "is on its disk, and nobody said it", dot)
+            block = self._minted[dot].block
+            if encoded != block.encoded:
+                self.rotted([dot])
+            position = end - len(block.bodies) + 1
             problem = f"stands at position {position} after {last}"
             self._demand(position > last, problem, block.dot)
             self.position = position - 1

@@ -11,7 +11,6 @@ from functools import reduce
 from operator import xor
 
 from flc_udp.config import HASH_BYTES, PIECE_BYTES
-from flc_udp.core.standing import NO_LOG
 from flc_udp.model.block import peek_dot
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.sim.checks import Checks, Follower
@@ -37,8 +36,8 @@ class ClaimChecks:
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
-        self._asked: dict[int, LogId] = {}
-        """The log that each ping asks about, by its nonce."""
+        self._asked: dict[int, dict[LogId, None]] = {}
+        """The logs that pings asked about, by their nonce: a ping may be repeated."""
 
     def look(self, follower: Follower, payload: bytes) -> None:
         """A node is about to send this. Raises Violation."""
@@ -77,10 +76,11 @@ class ClaimChecks:
         if _number(probe.root) not in follower.roots:
             return "tells a root of what it does not hold"
         if isinstance(probe, Ping):
-            self._asked[probe.nonce] = probe.log
-        elif (log := self._asked.get(probe.nonce, NO_LOG)) != NO_LOG and probe.held:
-            return self._unheld(follower, [Dot(log, probe.held)], "acks")
-        return None
+            self._asked.setdefault(probe.nonce, {})[probe.log] = None
+            return None
+        dots = [Dot(log, probe.held) for log in self._asked.get(probe.nonce, ()) if probe.held]
+        is_held = not dots or any(map(follower.knows, dots))
+        return None if is_held else f"acks {dots[0]}, which it does not hold"
 
     def _unheld(self, follower: Follower, dots: Sequence[Dot], verb: str) -> str | None:
         lacking = (dot for dot in dots if not follower.knows(dot))

@@ -16,7 +16,7 @@ from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
@@ -352,6 +352,7 @@ class HeapGround:
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
         self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
+        self._follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
         return partial(self.running.healed, blocks)
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:

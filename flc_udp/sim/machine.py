@@ -4,7 +4,7 @@ It is the ground of its node (`ground`), and beyond that it only breaks. It can 
 its disk can fail, it can stand still for a while, and its disk can be put back to an earlier state.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 
 from flc_udp.model.dots import Dot
@@ -12,7 +12,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.claims import WatchedSeal
-from flc_udp.sim.disk import DiskLog
+from flc_udp.sim.disk import DiskLog, DiskReader, stored
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
 from flc_udp.waist.birth import give_birth, remembered_addresses
@@ -36,7 +36,7 @@ class Machine(HeapGround):
         random = self._stage.random(f"{self.name}/{self._life}")
         look = partial(self._stage.claims.look, self._follower)
         seal_of = partial(WatchedSeal, self._stage.ring, look)
-        reader = self.log.reader()
+        reader = self._reader = DiskReader(self.disk)
         self.says = Says(lambda: self.running, reader, self._turn_soon)
         self.node = give_birth(
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
@@ -70,8 +70,39 @@ class Machine(HeapGround):
     def rot(self, blocks: int = 1) -> list[Dot]:
         """Flip a bit of so many blocks on the disk."""
         dots = self.disk.rot(blocks)
+        self._follower.rotted(dots)
         self._trace("R", f"has bits flipped on its disk, of {', '.join(map(str, dots))}")
         return dots
+
+    def bring(self, dots: Sequence[Dot]) -> None:
+        """Write these blocks as they were, from copies that are kept elsewhere."""
+        assert self.node is None, "blocks are brought while nothing runs on the disk"
+        for dot in dots:
+            self.disk.bring(self._stage.checks.minted[dot].block)
+        self._follower.healed(dots, self.now())
+        self._trace("R", f"has {', '.join(map(str, dots))} brought from elsewhere")
+
+    def soundness(self) -> dict[Dot, bool]:
+        """{last message: whether it is as it was said} of all blocks on the disk."""
+        minted = self._stage.checks.minted
+        blocks = stored(self.disk.connection)
+        return {dot: minted[dot].block.encoded == encoded for dot, _, encoded in blocks}
+
+    def cannot_read(self, duration_us: int) -> None:
+        """Every read of the node fails for a while."""
+        self.disk.is_readable = False
+        self._trace("R", f"cannot read its disk for {duration_us // MS_US} ms")
+
+        def end() -> None:
+            self.disk.is_readable = True
+
+        self._heap.after(duration_us, end)
+
+    def read_all(self) -> None:
+        """Somebody reads everything: it is what was said, and what has changed is met."""
+        for _, encoded in self._reader.blocks(None):
+            self._follower.read(encoded)
+        self._turn_soon()
 
     def put_back(self) -> None:
         """Put the disk of a machine that is down back to the oldest snapshot that is kept."""

@@ -143,4 +143,6 @@ def _draw_machines(faults: Faults, random: Random) -> Faults:
         snapshot_interval_ms=1_000,
         put_back=_sometimes(random, 0.1, 0.7),
         wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
+        rot_interval_ms=int(_sometimes(random, 500, 5_000)),
+        unreadable_interval_ms=int(_sometimes(random, 1_000, 8_000)),
     )

@@ -11,6 +11,7 @@ from random import Random
 
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
+from flc_udp.sim.chaos import Chaos
 from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.people import Repeater, draw_wait
@@ -36,6 +37,9 @@ GATHER_MS = 20_000
 ANSWERED_MS = 60_000
 """Once nothing fails any more, clients have an answer within this time."""
 
+HEALED_MS = 120_000
+"""What has changed on the disks is healed within this time."""
+
 CONVERGE_MS = 120_000
 """The nodes must agree within this time."""
 
@@ -49,15 +53,12 @@ class Play:
         late = plan.draw_late(names)
         faults, settings, own = plan.draw_faults(), plan.draw_settings(), plan.draw_own(names)
         self.world = World(names, plan.seed, faults, settings, own=own, late=late)
-        self._network = self.world.network
         self._machines = list(self.world.machines.values())
         self._authors = self._machines[: plan.authors or None]
-        self._late = {self.world.machines[name]: at for name, at in late.items()}
+        self._chaos = Chaos(plan, self.world, late)
         self.world.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
-        self._chaos = Random(f"{plan.seed}/chaos")
         self._clients = self._draw_clients() if plan.faults == "all" else {}
-        self._is_on = False
         self._said = 0
 
     def _draw_clients(self) -> dict[Machine, Repeater]:
@@ -85,13 +86,14 @@ class Play:
         while world.now_ms < end:
             world.run(min(1_000, end - world.now_ms))
             tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
-        self._is_on = False
-        self._heal()
+        self._chaos.heal()
         self._wait_for_clients()
         tell("converging")
         took = world.run_until_quiet(CONVERGE_MS, members_too=False)
         figures = meter.read(took)
         world.calm()
+        tell("healing disks")
+        self._heal_disks()
         tell("agreeing on who is alive")
         world.settle(CONVERGE_MS)
         return figures._replace(trace=world.trace.hash())
@@ -107,34 +109,12 @@ class Play:
 
     def _start(self) -> None:
         """Let people talk from now on, and let things go wrong."""
-        self._is_on = True
+        self._chaos.start()
         if self.plan.rate > 0:
             pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
             if self.plan.faults != "none":
                 pause_ms *= 1 + BURST_SHARE * (BURST_MAX - 1) / 2
-            self._every(self._talk, pause_ms, self._somebody_speaks)
-        faults = self._network.faults
-        for mean_ms, action in (
-            (faults.cut_interval_ms, self._cut),
-            (faults.partition_interval_ms, self._split),
-            (faults.crash_interval_ms, self._crash),
-            (faults.pause_interval_ms, self._pause),
-            (faults.snapshot_interval_ms, self._snapshot),
-            # Machines also crash by themselves, at a commit. Somebody comes and starts them.
-            (faults.restart_ms_max / 2, self._start_one),
-        ):
-            self._every(self._chaos, mean_ms, action)
-        for machine, at in self._late.items():
-            self.world.heap.at(at * MS_US, self._start_late, machine)
-
-    def _heal(self) -> None:
-        self.world.heal()
-        self._network.faults = self._network.faults.of_datagrams()
-        for machine in self._machines:
-            if machine.node is not None and machine.node.facts().is_leaving:
-                machine.crash("while it leaves")
-            if machine.node is None:
-                machine.start()
+            self._chaos.every(self._talk, pause_ms, self._somebody_speaks)
 
     def _wait_for_clients(self) -> None:
         """Everybody who repeats what has no answer gets one."""
@@ -144,16 +124,16 @@ class Play:
                 raise NotConverged(f"no answer within {ANSWERED_MS} ms: {', '.join(waiting)}")
             world.run(100)
 
-    def _every(self, random: Random, mean_ms: float, action: Callable[[], object]) -> None:
-        """Do something again and again, at random times, while the play is on."""
-
-        def act() -> None:
-            if self._is_on:
-                action()
-                self._every(random, mean_ms, action)
-
-        if mean_ms > 0:
-            self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS_US), act)
+    def _heal_disks(self) -> None:
+        """Somebody reads everything everywhere: what has changed is found, and healed."""
+        world, end = self.world, self.world.now_ms + HEALED_MS
+        while rotten := self._chaos.rotten():
+            if world.now_ms >= end:
+                raise NotConverged(f"not healed within {HEALED_MS} ms: {', '.join(rotten)}")
+            self._chaos.start_all()
+            for machine in self._machines:
+                machine.read_all()
+            world.run(1_000)
 
     # --- People -----------------------------------------------------------------------------
 
@@ -163,14 +143,14 @@ class Play:
             self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
 
     def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
-        for message in messages if self._is_on else ():
+        for message in messages if self._chaos.is_on else ():
             authors = self._authors
             if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):
                 pause = int(self._talk.expovariate(1 / 20) * MS_US)
                 self.world.heap.after(pause, self._speak, authors[number], message.room)
 
     def _speak(self, machine: Machine, room: str) -> None:
-        if machine.node is None or not self._is_on:
+        if machine.node is None or not self._chaos.is_on:
             return
         is_burst = self.plan.faults != "none" and self._talk.random() < BURST_SHARE
         bodies = [self._body() for _ in range(self._talk.randint(1, BURST_MAX) if is_burst else 1)]
@@ -187,51 +167,3 @@ class Play:
             size = int(self._talk.uniform(1_000, 60_000))
         self._said += 1
         return f"{self._said} ".ljust(size, ".")
-
-    # --- Misfortune -------------------------------------------------------------------------
-
-    def _cut(self) -> None:
-        random, network = self._chaos, self._network
-        if self.plan.nodes < 2:  # noqa: PLR2004  # a way has two ends
-            return
-        one, other = random.sample(range(self.plan.nodes), 2)
-        ways = [(one, other)] if random.random() < 1 / 2 else [(one, other), (other, one)]
-        duration = random.randint(1, network.faults.cut_ms_max) * MS_US
-        for way in ways:
-            network.cut(*way)
-            self.world.heap.after(duration, network.mend, *way)
-
-    def _split(self) -> None:
-        random, network = self._chaos, self._network
-        network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
-        duration = random.randint(1, network.faults.partition_ms_max) * MS_US
-        self.world.heap.after(duration, network.split, ())
-
-    def _crash(self) -> None:
-        machine = self._chaos.choice(self._machines)
-        if self._chaos.random() < self._network.faults.leave:
-            machine.leave()
-        else:
-            machine.crash()
-
-    def _pause(self) -> None:
-        machine = self._chaos.choice(self._machines)
-        if machine.node is not None:
-            machine.pause(self._chaos.randint(1, self._network.faults.pause_ms_max) * MS_US)
-
-    def _snapshot(self) -> None:
-        self._chaos.choice(self._machines).disk.keep_snapshot()
-
-    def _start_one(self) -> None:
-        down = [m for m in self._machines if m.node is None and m not in self._late]
-        if not down:
-            return
-        machine = self._chaos.choice(down)
-        if machine.disk.snapshots and self._chaos.random() < self._network.faults.put_back:
-            machine.put_back()
-        machine.start()
-
-    def _start_late(self, machine: Machine) -> None:
-        if self._is_on:  # Else it was started with all others.
-            del self._late[machine]
-            machine.start()

@@ -214,6 +214,8 @@ class World(Stage):
         for name, node in running.items():
             if {row.id: row for row in (node.me, *node.live_rows())} != expected:
                 return f"{name} does not see exactly the running nodes as alive"
+            if rotten := node.facts().repair.rotten:
+                return f"{name} still heals {rotten[0]} and {len(rotten) - 1} other blocks"
         roots = {node.facts().members_root for node in running.values()}
         return "member roots differ" if len(roots) > 1 else None
 

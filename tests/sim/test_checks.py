@@ -11,6 +11,7 @@ from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.log_side import LogSide
 from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.repair.anti_entropy import AntiEntropy
+from flc_udp.core.repair.healing import Healing
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
@@ -29,6 +30,7 @@ from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
 from flc_udp.store.once import find
+from flc_udp.store.rot import Rot
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
 from flc_udp.waist.says import Says
@@ -96,6 +98,7 @@ def test_the_unbroken_code_passes() -> None:
     crash_and_return()
     repeat_after_a_crash()
     talk_to_a_slow_disk()
+    rot_and_heal()
 
 
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
@@ -227,7 +230,7 @@ def test_sending_what_has_changed_on_the_disk(monkeypatch: Patch, size: int) -> 
         world.run(100)
         world.machines["a"].rot()
         world.start("b")
-        with pytest.raises(Violation, match="which has changed|has not committed it"):
+        with pytest.raises(Violation, match=r"which has changed|has not committed it"):
             world.run(20_000)
 
 
@@ -357,6 +360,38 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Log, "append", forgetfully)
     with pytest.raises(Violation, match="not as it was left"):
         crash_and_return()
+
+
+def rot_and_heal() -> None:
+    """Bits flip on a disk, and somebody reads all that is on it."""
+    with World("ab", 1) as world:
+        for number in range(10):
+            world.say("a", "ops", str(number))
+        world.settle()
+        world.machines["b"].rot(3)
+        world.machines["b"].read_all()
+        world.settle(20_000)
+
+
+def test_showing_what_has_changed(monkeypatch: Patch) -> None:
+    """Whoever reads is shown what was said, or nothing."""
+    monkeypatch.setattr("flc_udp.store.rot.is_sound", lambda *_: True)
+    with pytest.raises(Violation, match="is shown, and has changed on the disk"):
+        rot_and_heal()
+
+
+def test_healing_that_does_nothing(monkeypatch: Patch) -> None:
+    """What has changed is healed once somebody has met it and others have it."""
+    monkeypatch.setattr(Healing, "wake", lambda *_: None)
+    with pytest.raises(NotConverged, match="still heals"):
+        rot_and_heal()
+
+
+def test_rot_that_nobody_notices(monkeypatch: Patch) -> None:
+    """At the end of a play no block is changed on any disk."""
+    monkeypatch.setattr(Rot, "met", lambda *_: None)
+    with pytest.raises(NotConverged, match="not healed within"):
+        Play(Plan(nodes=3, seconds=2, rate=50, seed=2, faults="all")).run()
 
 
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
