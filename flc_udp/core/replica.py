@@ -41,7 +41,7 @@ from flc_udp.core.shared import Shared
 from flc_udp.core.standing import NO_LOG, Standing
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
-from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import History, RottenBlock
 from flc_udp.model.tags import Tags
@@ -283,7 +283,11 @@ class Replica:
 
     def healed(self, blocks: Sequence[Block]) -> None:
         """These blocks were written anew."""
-        self._healing.healed(blocks)
+        self._healing.over([block.dot for block in blocks])
+
+    def not_kept(self, blocks: Sequence[Dot]) -> None:
+        """These blocks, by their first messages, are not on the disk any more."""
+        self._healing.over(blocks)
 
     def healing_failed(self, blocks: Sequence[Block], now: Micros) -> None:
         """These blocks could not be written anew."""

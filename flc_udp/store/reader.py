@@ -11,7 +11,7 @@ whatever has a position up to the last one of that moment belongs to it.
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from itertools import islice, zip_longest
 from typing import Any, NamedTuple
 
@@ -142,8 +142,12 @@ class Reader(Queries):
         return self.rot.take() if self.rot else []
 
     def rotten_before(self, block: Block) -> list[RottenBlock]:
-        """The block before this one in its log, which proves it, if that is rotten."""
-        self.block(Dot(block.log, block.first - 1))
+        """The block before this one in its log, which proves it, if that is rotten.
+
+        Where it cannot be read now, it is met again by whoever reads it later.
+        """
+        with suppress(StoreFailed):
+            self.block(Dot(block.log, block.first - 1))
         return self.take_rotten()
 
     def close(self) -> None:

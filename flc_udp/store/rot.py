@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 
 from flc_udp.model.block import decode, hash_of
 from flc_udp.model.dots import LogId
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import RottenBlock
 from flc_udp.store.queries import Queries
 
@@ -62,9 +62,13 @@ class Rot:
         """The blocks of the rows that were met since the last call, as far as they have a proof.
 
         One without a proof is met again when the block after it, which is rotten too, is healed.
+        While the disk cannot be read, they wait for a later call.
         """
-        met, self._met = self._met, {}
-        found = map(self.name, met)
+        try:
+            found = [self.name(position) for position in self._met]
+        except StoreFailed:
+            return []
+        self._met = {}
         return [block for block in found if block is not None]
 
     def name(self, position: int) -> RottenBlock | None:

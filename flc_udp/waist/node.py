@@ -15,6 +15,7 @@ Both run this same file.
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import assert_never
@@ -35,7 +36,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
-from flc_udp.model.errors import Drop, FlcError
+from flc_udp.model.errors import Drop, FlcError, StoreFailed
 from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
@@ -381,6 +382,7 @@ class Node:
         self._adopt, self._is_adopting = None, False
         self.counts["bases taken"] += history is not None
         self._replica.adopted(history, self._ground.now())
+        self._forget_pruned()
 
     def retained(self, floor: int, pruned: int, *, more: bool, rotten: Sequence[int] = ()) -> None:
         """The log deleted this many messages. `more`: there are others to delete.
@@ -391,8 +393,16 @@ class Node:
         self._reader.met_rotten(rotten)
         self.counts["messages pruned"] += pruned
         self._replica.floor_moved(floor)
+        self._forget_pruned()
         self._pruning.done(now, more=more)
         self._carry_out(now)
+
+    def _forget_pruned(self) -> None:
+        """What was deleted is not healed any more."""
+        rotten = self._replica.repair_facts().rotten
+        with suppress(StoreFailed):  # They are looked at again when more is deleted.
+            gone = [dot for dot in rotten if self._reader.position_of(dot) is None]
+            self._replica.not_kept(gone)
 
     def healed(self, blocks: Sequence[Block]) -> None:
         """These blocks were written anew. The one before each may wait for the proof it gives."""

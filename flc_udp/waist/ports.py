@@ -109,6 +109,9 @@ class Reads(Protocol):
     def block(self, dot: Dot) -> bytes | None:
         """The encoded block with this message, if it is held."""
 
+    def position_of(self, dot: Dot) -> int | None:
+        """The position of a message, if it is held, whether its block is sound or not."""
+
     def met_rotten(self, positions: Sequence[int]) -> None:
         """The blocks at these positions have changed on the disk, as the writer found."""
 

@@ -118,11 +118,11 @@ class Healing:
 
     # --- What became of it ------------------------------------------------------------------------
 
-    def healed(self, blocks: Sequence[Block]) -> None:
-        """These were written."""
-        for block in blocks:
-            self.rotten.pop(block.dot, None)
-            self._came.pop(block.dot, None)
+    def over(self, blocks: Sequence[Dot]) -> None:
+        """These were written, or deleted."""
+        for dot in blocks:
+            self.rotten.pop(dot, None)
+            self._came.pop(dot, None)
 
     def failed(self, blocks: Sequence[Block], now: Micros) -> None:
         """These could not be written: fetch them again."""
