@@ -3,13 +3,13 @@
 Rules. How often each thing goes wrong stands in the faults of the plan (`network.Faults`), and what
 it hits is drawn from the seed. When the play heals, every way is open again, every machine runs and
 every disk works. What no disk has a sound copy of any more, somebody brings from elsewhere: nodes
-can give to each other only what they have.
+can give to each other only what they have. A copy on a disk that prunes counts as none, because it
+may go before it is asked for.
 """
 
 from collections.abc import Callable, Mapping
 from random import Random
 
-from flc_udp.model.dots import Dot
 from flc_udp.model.units import MS_US
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.plan import Plan
@@ -85,9 +85,10 @@ class Chaos:
 
     def _bring_copies(self) -> None:
         disks = [(machine, machine.soundness()) for machine in self._machines]
-        whole = {dot for _, blocks in disks for dot, is_sound in blocks.items() if is_sound}
+        kept = [blocks for machine, blocks in disks if not machine.prunes]
+        whole = {dot for blocks in kept for dot, is_sound in blocks.items() if is_sound}
         for machine, blocks in disks:
-            gone: list[Dot] = [dot for dot in blocks if dot not in whole]
+            gone = [dot for dot, is_sound in blocks.items() if dot not in whole and not is_sound]
             whole.update(gone)
             if gone:
                 machine.crash("for its blocks that nobody else has")

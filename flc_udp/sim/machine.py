@@ -82,6 +82,11 @@ class Machine(HeapGround):
         self._follower.healed(dots, self.now())
         self._trace("R", f"has {', '.join(map(str, dots))} brought from elsewhere")
 
+    @property
+    def prunes(self) -> bool:
+        """Whether it deletes old messages."""
+        return bool(self.settings.retention_age_s or self.settings.retention_bytes)
+
     def soundness(self) -> dict[Dot, bool]:
         """{last message: whether it is as it was said} of all blocks on the disk."""
         minted = self._stage.checks.minted

@@ -370,6 +370,7 @@ def rot_and_heal() -> None:
         world.settle()
         world.machines["b"].rot(3)
         world.machines["b"].read_all()
+        world.run(1)
         world.settle(20_000)
 
 
@@ -391,7 +392,7 @@ def test_rot_that_nobody_notices(monkeypatch: Patch) -> None:
     """At the end of a play no block is changed on any disk."""
     monkeypatch.setattr(Rot, "met", lambda *_: None)
     with pytest.raises(NotConverged, match="not healed within"):
-        Play(Plan(nodes=3, seconds=2, rate=50, seed=2, faults="all")).run()
+        Play(Plan(nodes=3, seconds=2, rate=50, seed=6, faults="all")).run()
 
 
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
