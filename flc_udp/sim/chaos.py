@@ -19,6 +19,10 @@ ROT_MAX = 4
 """So many blocks of a disk change at a time, at most."""
 
 
+CLOCK_LEAST, CLOCK_MOST = -5.7, 1.7
+"""Clocks are set by 10 to the power of this, in years: from a minute to fifty years."""
+
+
 class Chaos:
     """What goes wrong in one play."""
 
@@ -43,6 +47,7 @@ class Chaos:
             (faults.snapshot_interval_ms, self._snapshot),
             (faults.rot_interval_ms, self._rot),
             (faults.unreadable_interval_ms, self._unreadable),
+            (faults.clock_interval_ms, self._change_clock),
             # Machines also crash by themselves, at a commit. Somebody comes and starts them.
             (faults.restart_ms_max / 2, self._start_one),
         ):
@@ -68,6 +73,7 @@ class Chaos:
         self._network.faults = self._network.faults.of_datagrams()
         for machine in self._machines:
             machine.disk.is_readable = True
+            machine.set_clock()
             if machine.node is not None and machine.node.facts().is_leaving:
                 machine.crash("while it leaves")
         self.start_all()
@@ -135,6 +141,18 @@ class Chaos:
         machine = self._random.choice(self._machines)
         duration_ms = self._random.randint(1, self._network.faults.unreadable_ms_max)
         machine.cannot_read(duration_ms * MS_US)
+
+    def _change_clock(self) -> None:
+        """A clock is set by minutes or by decades, forwards or backwards; or it stands, or goes."""
+        random, machine = self._random, self._random.choice(self._machines)
+        match random.randrange(4):
+            case 0:
+                machine.stop_clock()
+            case 1:
+                machine.set_clock()
+            case _:
+                years = 10 ** random.uniform(CLOCK_LEAST, CLOCK_MOST)
+                machine.jump_clock(random.choice((years, -years)))
 
     def _start_one(self) -> None:
         down = [m for m in self._machines if m.node is None and m not in self._late]

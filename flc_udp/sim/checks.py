@@ -332,6 +332,17 @@ class Follower:
         if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
             raise Violation(f"{self.name}: took a base for {lacking[0]}, which it could have")
 
+    def aged(self, by_us: int) -> None:
+        """What arrived until now is older by so much, as far as the node can know."""
+        for dot in self._arrived:
+            self._arrived[dot] -= by_us
+
+    def outlasted(self, age_us: int, now: Micros) -> None:
+        """Nothing arrives any more, and nothing that is as old as this may be left."""
+        young = now - age_us
+        old = next((dot for dot in self.kept if self._arrived[dot] < young), None)
+        self._demand(old is None, "is kept for longer than it should be", old)
+
     def has_kept(self, dot: Dot, since: int) -> bool:
         """Whether the disk has the message, and had it at that moment, as it was said."""
         block = self._minted[dot].block

@@ -9,7 +9,7 @@ from functools import partial
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.units import MS_US
+from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.claims import WatchedSeal
 from flc_udp.sim.disk import DiskLog, DiskReader, stored
@@ -32,6 +32,7 @@ class Machine(HeapGround):
         """Run a node from what the disk holds. With `alone` it asks nobody to be let in."""
         assert self.node is None, f"{self.name} runs already"
         self._begin_life()
+        self._note_ages()
         self._stage.trace.running |= 1 << self.number
         random = self._stage.random(f"{self.name}/{self._life}")
         look = partial(self._stage.claims.look, self._follower)
@@ -67,6 +68,15 @@ class Machine(HeapGround):
         self._wall_offset_ms += round(years * YEAR_MS)
         self._trace("T", f"has its clock moved by {years} years")
 
+    def stop_clock(self) -> None:
+        """The wall clock of the machine stands from now on."""
+        self._stands_at = self._heap.now
+        self._trace("T", "has its clock stand still")
+
+    def set_clock(self) -> None:
+        """The wall clock of the machine goes, and is as right as it ever was."""
+        self._stands_at, self._wall_offset_ms = None, self._right_ms
+
     def rot(self, blocks: int = 1) -> list[Dot]:
         """Flip a bit of so many blocks on the disk."""
         dots = self.disk.rot(blocks)
@@ -86,6 +96,11 @@ class Machine(HeapGround):
     def prunes(self) -> bool:
         """Whether it deletes old messages."""
         return bool(self.settings.retention_age_s or self.settings.retention_bytes)
+
+    def outlast(self, age_s: int) -> None:
+        """Nothing is left that is so old. 0 is no limit."""
+        if age_s:
+            self._follower.outlasted(age_s * SECOND_US, self.now())
 
     def soundness(self) -> dict[Dot, bool]:
         """{last message: whether it is as it was said} of all blocks on the disk."""

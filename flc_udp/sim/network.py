@@ -74,6 +74,8 @@ class Faults(DatagramFaults):
     # For the clocks that people set.
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100
+    clock_interval_ms: int = 0
+    """Somebody sets a clock this often, over the whole cluster."""
 
     def of_datagrams(self) -> "Faults":
         """The faults of datagrams alone: machines, disks and ways work."""

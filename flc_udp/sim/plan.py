@@ -175,4 +175,5 @@ def _draw_machines(faults: Faults, random: Random) -> Faults:
         wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
         rot_interval_ms=int(_sometimes(random, 500, 5_000)),
         unreadable_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        clock_interval_ms=int(_sometimes(random, 500, 8_000)) if random.random() < 1 / 2 else 0,
     )

@@ -40,6 +40,9 @@ ANSWERED_MS = 60_000
 HEALED_MS = 120_000
 """What has changed on the disks is healed within this time."""
 
+RETENTION_SLACK_S = 3
+"""What is too old is gone within this time."""
+
 CONVERGE_MS = 120_000
 """The nodes must agree within this time."""
 
@@ -96,6 +99,7 @@ class Play:
         self._heal_disks()
         tell("agreeing on who is alive")
         world.settle(CONVERGE_MS)
+        self._outlast_retention()
         return figures._replace(trace=world.trace.hash())
 
     def _gather(self) -> None:
@@ -134,6 +138,14 @@ class Play:
             for machine in self._machines:
                 machine.read_all()
             world.run(1_000)
+
+    def _outlast_retention(self) -> None:
+        """Wait until everything is gone that is kept for a limited time."""
+        ages_s = {machine: machine.settings.retention_age_s for machine in self._machines}
+        if any(ages_s.values()):
+            self.world.run((max(ages_s.values()) + RETENTION_SLACK_S) * 1_000)
+        for machine, age_s in ages_s.items():
+            machine.outlast(age_s)
 
     # --- People -----------------------------------------------------------------------------
 

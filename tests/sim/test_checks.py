@@ -4,6 +4,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from flc_udp.config import Settings
 from flc_udp.core.causal import Arrival, Causal
 from flc_udp.core.effects import Deliver, Effect
 from flc_udp.core.liveness.detector import Detector
@@ -33,6 +34,7 @@ from flc_udp.store.once import find
 from flc_udp.store.rot import Rot
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
+from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.says import Says
 from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Ranges, Receipt
 
@@ -99,6 +101,7 @@ def test_the_unbroken_code_passes() -> None:
     repeat_after_a_crash()
     talk_to_a_slow_disk()
     rot_and_heal()
+    outlast_a_jump()
 
 
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
@@ -393,6 +396,35 @@ def test_rot_that_nobody_notices(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Rot, "met", lambda *_: None)
     with pytest.raises(NotConverged, match="not healed within"):
         Play(Plan(nodes=3, seconds=2, rate=50, seed=6, faults="all")).run()
+
+
+def outlast_a_jump() -> None:
+    """A clock is set by two years while its node is off, and much later everything is gone."""
+    with World("ab", 1, settings=Settings(retention_age_s=20)) as world:
+        world.say("a", "ops", "hi")
+        world.settle()
+        world.crash("a")
+        world.machines["a"].jump_clock(2)
+        world.restart("a")
+        world.run(10_000)
+        assert world.history("a", "ops") == ["hi"]
+        world.run(20_000)
+        for name in "ab":
+            world.machines[name].outlast(20)
+
+
+def test_a_clock_that_makes_messages_old(monkeypatch: Patch) -> None:
+    """Whatever clocks show, nothing is deleted before its time."""
+    monkeypatch.setattr("flc_udp.waist.pruning.APART_MAX_MS", 1 << 60)
+    with pytest.raises(Violation, match="pruned too early"):
+        outlast_a_jump()
+
+
+def test_keeping_what_is_too_old(monkeypatch: Patch) -> None:
+    """What is to be kept for a while only is gone in the end."""
+    monkeypatch.setattr(PruningClock, "take_due", lambda *_: None)
+    with pytest.raises(Violation, match="is kept for longer than it should be"):
+        outlast_a_jump()
 
 
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
