@@ -22,7 +22,7 @@ from flc_udp import __version__
 from flc_udp.config import Settings
 from flc_udp.daemon import notices
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.says import Says
+from flc_udp.daemon.control.says import SayRequests
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
@@ -120,7 +120,7 @@ class Daemon:
         pages = None if self.watched is None else self.watched.address
         status = self._status = Status(settings, ground, directory, reader, self.keys, pages)
         operations = Operations(ground, reader, status, self.keys, self.leave)
-        says = Says(ground, reader, self.name)
+        says = SayRequests(ground, reader, self.name)
         self._control = Control(operations, says, settings.post_queue_max)
         ground.on_show.append(self._control.show)
         ground.on_answered.append(self._control.flush_all)

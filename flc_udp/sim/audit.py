@@ -16,7 +16,8 @@ from flc_udp.model.dots import Dot, LogId
 from flc_udp.model.history import NO_HEAD, Edge, Head, History
 from flc_udp.model.message import history_key
 from flc_udp.model.past import Past
-from flc_udp.sim.checks import Checks, Violation
+from flc_udp.sim.checks import Checks
+from flc_udp.sim.violation import Violation
 from flc_udp.store.log import Log, Reader
 
 
@@ -28,7 +29,7 @@ def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
         if said is None:
             blocks = {minted.block.dot: minted.block for minted in checks.minted.values()}
             known = (b for b in blocks.values() if b.last <= kept.heads.get(b.log, NO_HEAD).seq)
-            said = Canon(list(known))
+            said = Canon(list(known), has_pruned_rotten=checks.has_pruned_rotten)
             said.demand_causal()
         if (problem := said.problem(log.reader(), kept)) is not None:
             raise Violation(f"{name}: {problem}")
@@ -38,7 +39,7 @@ def audit(checks: Checks, logs: Iterable[tuple[str, Log]]) -> None:
 class Canon:
     """All blocks that some disk ever took and the nodes know, and what follows from them."""
 
-    def __init__(self, blocks: list[Block]) -> None:
+    def __init__(self, blocks: list[Block], *, has_pruned_rotten: bool) -> None:
         self.blocks = sorted(blocks, key=lambda block: (block.stamp, block.log, block.first))
         self.messages = [message for block in self.blocks for message in block.messages()]
         assert self.messages == sorted(self.messages, key=history_key)
@@ -47,6 +48,7 @@ class Canon:
         for message in self.messages:
             self.clocks.setdefault(message.room, {})[message.log] = message.seq
         self.frontiers = self._frontiers()
+        self._has_pruned_rotten = has_pruned_rotten
 
     def demand_causal(self) -> None:
         """In printed order no log has a gap, and nothing stands before its causes."""
@@ -64,7 +66,7 @@ class Canon:
         for room, clock in self.clocks.items():
             if reader.clock(room) != VectorClock(clock):
                 return f"the clock of {room} is not that of its messages"
-        if kept.frontiers != self.frontiers:
+        if kept.frontiers != self.frontiers and not self._may_be(kept.frontiers):
             return "frontiers are not those of the messages"
         # Everything from the floor on is held, and below it what is above the base of its log.
         held: list[bytes] = []
@@ -75,6 +77,17 @@ class Canon:
                 return f"{block.dot} is not kept, and above the floor {kept.floor}"
         history = [encoded for _, encoded in reader.blocks(None)]
         return None if history == held else _difference(history, held)
+
+    def _may_be(self, frontiers: dict[str, dict[LogId, Edge]]) -> bool:
+        """Whether these have more edges than they must, where blocks were pruned as they rotted.
+
+        The causes of such a block are not known any more, so an edge that it had seen stays until
+        a message names it. Whoever takes the base of such a node has these edges, too.
+        """
+        edges = {(room, *edge) for room, of in frontiers.items() for edge in of.items()}
+        least = {(room, *edge) for room, of in self.frontiers.items() for edge in of.items()}
+        said = {(m.room, m.log, Edge(m.seq, m.stamp)) for m in self.messages}
+        return self._has_pruned_rotten and least <= edges <= said
 
     def _frontiers(self) -> dict[str, dict[LogId, Edge]]:
         """{room: {log: edge}}, from whole vector clocks: what no other message has seen."""

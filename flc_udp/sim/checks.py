@@ -3,7 +3,7 @@
 The checkers see what was said, what a disk was given, what was answered and what was shown. They
 never ask a node what it thinks, and trust no clock, frontier or cause of the code under test. When
 an author speaks, they write down what it had been shown, and demand that whoever is shown its
-message has been shown that, too.
+message has been shown that, too. What nodes claim to hold is looked at as it is sent (`claims`).
 
 A log grows without gaps, and after the causes of each message. Messages are deleted only as the
 operator allowed, because of their age or for lack of space, the lowest stamps first. A log jumps
@@ -19,26 +19,27 @@ taken, may delete the last copy of a message. That is noted, and excused only be
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from math import inf
 from typing import NamedTuple
 
-from flc_udp.model.block import Block
-from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.errors import FlcError
+from flc_udp.core.standing import log_hash
+from flc_udp.model.block import Block, peek_dot
+from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import NO_HEAD, BaseLog, Head, History
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US, Micros
-from flc_udp.sim.disk import by_position
+from flc_udp.sim.disk import stored
+from flc_udp.sim.numbers import Numbers
+from flc_udp.sim.violation import Violation
 from flc_udp.store.log import Log
 from flc_udp.store.retention import SLICE_BYTES_MIN
+from flc_udp.waist.ports import Once
 
 Clock = dict[LogId, int]
 
 ASKED_WITHIN = 10_000 * MS_US
 """A node that takes a base has asked every other node for what that has had for this long."""
-
-
-class Violation(Exception):  # noqa: N818  # says what happened, as Malformed does
-    """A promise was broken."""
 
 
 @dataclass(slots=True)
@@ -50,12 +51,19 @@ class Utterance:
     at: int
     seen: Clock
     """{log: last seq} that its author had been shown in the room."""
+    once: Once | None = None
+    """The client that says it, and its number."""
     dot: Dot | None = None
     """The message, once it is on its author's disk."""
     is_doubted: bool = False
     """Whether the commit was reported as failed."""
-    answer: Dot | FlcError | None = None
+    answer: Dot | FlcError | StoreFailed | None = None
     """What somebody was told: that it is said, or why it is refused."""
+
+    def may_be(self, message: Message) -> bool:
+        """Whether this message may be it. Where nothing is repeated, the first to wait is next."""
+        is_same = (self.room, self.body) == (message.room, message.body)
+        return self.dot is None and (self.once is None or is_same)
 
 
 class Minted(NamedTuple):
@@ -73,6 +81,12 @@ class Checks:
     def __init__(self) -> None:
         self.followers: list[Follower] = []
         self.minted: dict[Dot, Minted] = {}
+        self.holders: dict[NodeId, list[Follower]] = {}
+        """The nodes that ever had an id."""
+        self.acknowledged: set[Dot] = set()
+        """Messages of which somebody was told that they are said."""
+        self.has_pruned_rotten = False
+        """Whether a block was pruned that had changed, so that nobody knows its causes any more."""
         self.let_go: dict[Dot, str] = {}
         """Messages whose last copy was rightly deleted, and how."""
 
@@ -81,6 +95,21 @@ class Checks:
         follower = Follower(self, name, len(self.followers))
         self.followers.append(follower)
         return follower
+
+    def named(self, follower: "Follower", node: NodeId) -> None:
+        """A node has this id."""
+        of_id = self.holders.setdefault(node, [])
+        if follower not in of_id:
+            of_id.append(follower)
+
+    def demand_held(self, dot: Dot, held_by: Iterable[NodeId]) -> None:
+        """Somebody is told that these nodes durably hold a message.
+
+        They do, or did before their disk was put back.
+        """
+        for node in held_by:
+            if not any(follower.has_known(dot) for follower in self.holders[node]):
+                raise Violation(f"{dot} is said to be held by {node.hex()}, and is not")
 
     def note_gone(self, dots: Iterable[Dot], how: str) -> None:
         """A disk does not hold these messages any more, and that is right."""
@@ -92,10 +121,9 @@ class Checks:
         """After the play everything is shown and answered, and no acknowledged message is lost."""
         for follower in self.followers:
             follower.demand_rest()
-        for dot, minted in self.minted.items():
-            is_acknowledged = isinstance(minted.utterance.answer, Dot)
+        for dot in self.minted:
             is_held = any(dot in follower.kept for follower in self.followers)
-            if is_acknowledged and not is_held and dot not in self.let_go:
+            if dot in self.acknowledged and not is_held and dot not in self.let_go:
                 raise Violation(f"{dot} acknowledged and lost")
 
 
@@ -105,39 +133,56 @@ class Follower:
     def __init__(self, checks: Checks, name: str, number: int) -> None:
         self._heads: dict[LogId, Head] = {}
         """Every message up to the head of its log is kept, was deleted, or is covered by a base."""
+        self.roots = {0}
+        """Of all that the disk has held since the node started: what it may claim to hold."""
+        self._root = 0
+        self._lost: Clock = {}
+        """{log: last seq} of what was known before the disk was put back."""
         self.kept: dict[Dot, int] = {}
         """{dot: position} of what the disk holds."""
         self.position = 0
         self._checks = checks
-        self._name = name
+        self.name = name
         self._number = number
         self._minted = checks.minted
         self._floor = 0
         self._arrived: dict[Dot, int] = {}
         """The first time, where a disk was put back in between."""
+        self._sound_since: dict[Dot, float] = {}
+        """When blocks that had changed on the disk were healed; until then never. By their last
+        messages."""
         self._unshown: deque[tuple[int, Dot]] = deque()
         self._shown: Clock = {}
         self._rooms: dict[str, Clock] = {}
         self._unanswered: list[Utterance] = []
+        self._numbers = Numbers(name)
 
     # --- What is said -----------------------------------------------------------------------------
 
-    def utters(self, room: str, body: str | bytes, at: int) -> Utterance:
+    def utters(self, room: str, body: str | bytes, at: int, once: Once | None = None) -> Utterance:
         """Somebody speaks, who has seen what this node has shown."""
-        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})))
+        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})), once)
         self._unanswered.append(utterance)
         return utterance
 
-    def answered(self, utterance: Utterance, answer: Dot | FlcError) -> None:
-        """Somebody was told what became of it. It is told once, and after it is durable."""
+    def answered(self, utterance: Utterance, answer: Dot | FlcError | StoreFailed) -> None:
+        """Somebody was told what became of it. It is told once, and after it is durable.
+
+        What is repeated under a number has the dot under which it was said.
+        """
         self._demand(utterance.answer is None, f"{utterance.body!r} was answered twice")
         utterance.answer = answer
         self._unanswered = [other for other in self._unanswered if other is not utterance]
-        if isinstance(answer, FlcError):
+        if not isinstance(answer, Dot):
             is_refused = utterance.dot is None or utterance.is_doubted
             self._demand(is_refused, "refused and on its disk", utterance.dot)
+            self._numbers.refused(utterance.once, answer)
             return
-        self._demand(utterance.dot == answer, "acknowledged and not on its disk", answer)
+        known = self._numbers.dot(utterance.once) or utterance.dot
+        self._demand(known == answer, "acknowledged and not on its disk", answer)
+        same = self._minted[answer].utterance.body == utterance.body
+        self._demand(same, "acknowledged, and is another message", answer)
+        self._checks.acknowledged.add(answer)
 
     def demand_rest(self) -> None:
         """Nobody waits for an answer, and everything that was written is shown."""
@@ -162,10 +207,11 @@ class Follower:
 
     def _mint(self, message: Message, block: Block) -> None:
         dot = message.dot
-        utterance = next((said for said in self._unanswered if said.dot is None), None)
+        utterance = next((said for said in self._unanswered if said.may_be(message)), None)
         if utterance is None or (utterance.room, utterance.body) != (message.room, message.body):
-            raise Violation(f"{self._name}: {dot} came from a node that has not committed it")
+            raise Violation(f"{self.name}: {dot} came from a node that has not committed it")
         utterance.dot = dot
+        self._numbers.said(utterance.once, dot)
         for past in [*message.causes, *([Dot(message.log, message.seq - 1)][: message.seq - 1])]:
             before = self._minted[past]
             rises = before.block is block or before.message.stamp < message.stamp
@@ -179,7 +225,7 @@ class Follower:
         self._demand(block.parent == head.hash, "written on another parent", dot)
         self._demand(all(map(self.knows, block.causes)), "written before its causes", dot)
         self._demand(position == self.position + 1, f"written at position {position}", dot)
-        self._heads[block.log] = Head(block.last, block.hash, block.stamp)
+        self._move_head(block.log, Head(block.last, block.hash, block.stamp))
         for message in block.messages():
             self.position += 1
             self.kept[message.dot] = self.position
@@ -211,9 +257,19 @@ class Follower:
         for log, seq in self._minted[dot].utterance.seen.items():
             if self._shown.get(log, 0) < seq:
                 problem = f"shown before {Dot(log, seq)}, which its author had been shown"
-                raise Violation(f"{self._name}: {dot} {problem}")
+                raise Violation(f"{self.name}: {dot} {problem}")
         self._shown[message.log] = message.seq
         self._rooms.setdefault(message.room, {})[message.log] = message.seq
+
+    def _move_head(self, log: LogId, head: Head) -> None:
+        before = self._heads.get(log)
+        self._root ^= log_hash(log, head) ^ (0 if before is None else log_hash(log, before))
+        self.roots.add(self._root)
+        self._heads[log] = head
+
+    def has_known(self, dot: Dot) -> bool:
+        """Whether the disk has the message, or had it before it was put back."""
+        return self.knows(dot) or self._lost.get(dot.log, 0) >= dot.seq
 
     def knows(self, dot: Dot) -> bool:
         """Whether the disk has the message, or a base that covers it."""
@@ -222,7 +278,7 @@ class Follower:
     def _demand(self, holds: bool, problem: str, dot: Dot | None = None) -> None:
         """Raise Violation unless it holds, of this node or of one message."""
         if not holds:
-            raise Violation(f"{self._name}: {problem if dot is None else f'{dot} {problem}'}")
+            raise Violation(f"{self.name}: {problem if dot is None else f'{dot} {problem}'}")
 
     # --- What is deleted --------------------------------------------------------------------------
 
@@ -235,6 +291,7 @@ class Follower:
         dots = [dot for dot, position in self.kept.items() if position not in left]
         for dot in dots:
             del self.kept[dot]
+            self._checks.has_pruned_rotten |= self._sound_since.get(dot, 0) == inf
         count = len(self.kept)
         self._demand(len(left) == count, f"{len(left)} messages are left, not {count}")
         gone = [self._minted[dot].message for dot in dots]
@@ -245,7 +302,7 @@ class Follower:
         self._demand(is_first, "what is older than what is pruned is left")
         self._demand_allowed(gone, before, excess)
         self._floor = floor
-        self._checks.note_gone(dots, f"{self._name} kept it no longer")
+        self._checks.note_gone(dots, f"{self.name} kept it no longer")
         return len(gone)
 
     def _demand_allowed(self, gone: list[Message], before: int | None, excess: int) -> None:
@@ -273,11 +330,24 @@ class Follower:
         lacking = [Dot(log, seq + 1) for log, (seq, head) in heads.items() if seq < head]
         since = now - ASKED_WITHIN
         if lacking and all(any(other.has_kept(dot, since) for other in others) for dot in lacking):
-            raise Violation(f"{self._name}: took a base for {lacking[0]}, which it could have")
+            raise Violation(f"{self.name}: took a base for {lacking[0]}, which it could have")
+
+    def aged(self, by_us: int) -> None:
+        """What arrived until now is older by so much, as far as the node can know."""
+        for dot in self._arrived:
+            self._arrived[dot] -= by_us
+
+    def outlasted(self, age_us: int, now: Micros) -> None:
+        """Nothing arrives any more, and nothing that is as old as this may be left."""
+        young = now - age_us
+        old = next((dot for dot in self.kept if self._arrived[dot] < young), None)
+        self._demand(old is None, "is kept for longer than it should be", old)
 
     def has_kept(self, dot: Dot, since: int) -> bool:
-        """Whether the disk has the message, and had it at that moment."""
-        return dot in self.kept and self._arrived[dot] <= since
+        """Whether the disk has the message, and had it at that moment, as it was said."""
+        block = self._minted[dot].block
+        sound_since = self._sound_since.get(Dot(block.log, block.last), 0)
+        return dot in self.kept and self._arrived[dot] <= since >= sound_since
 
     def adopted(
         self, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
@@ -300,7 +370,7 @@ class Follower:
         self._demand(is_joined, "its heads are not those of what it has and of the base")
         holds = left == set(self.kept.values())
         self._demand(holds, "took a base, and holds what it should not, or lost")
-        self._checks.note_gone(gone, f"{self._name} took a base for it")
+        self._checks.note_gone(gone, f"{self.name} took a base for it")
 
     def _skip(self, heads: Mapping[LogId, Head]) -> list[Message]:
         """A base covers everything up to these heads. Return the messages that it stands for."""
@@ -314,7 +384,7 @@ class Follower:
             block = self._minted[skipped[-1].dot].block
             is_said = Head(block.last, block.hash, block.stamp) == head
             self._demand(is_said, "is another in a base", skipped[-1].dot)
-            self._heads[log] = head
+            self._move_head(log, head)
             self._shown[log] = head.seq
         for message in skipped:
             self._rooms.setdefault(message.room, {})[message.log] = message.seq
@@ -325,6 +395,23 @@ class Follower:
         for message in skipped:
             is_closed = all(map(self.knows, message.causes))
             self._demand(is_closed, "is in a base without its causes", message.dot)
+
+    # --- Bits that flip ---------------------------------------------------------------------------
+
+    def rotted(self, blocks: Iterable[Dot]) -> None:
+        """These blocks, by their last messages, are not any more what was written."""
+        self._sound_since.update(dict.fromkeys(blocks, inf))
+
+    def healed(self, blocks: Iterable[Dot], now: Micros) -> None:
+        """These were written anew."""
+        self._sound_since.update(dict.fromkeys(blocks, now))
+
+    def read(self, encoded: bytes) -> None:
+        """Somebody was shown a block from the disk."""
+        dot = peek_dot(encoded)
+        minted = None if dot is None else self._minted.get(dot)
+        is_same = minted is not None and minted.block.encoded == encoded
+        self._demand(is_same, "is shown, and has changed on the disk", dot)
 
     # --- What becomes of the node and its disk ----------------------------------------------------
 
@@ -342,20 +429,29 @@ class Follower:
 
     def put_back(self, log: Log) -> None:
         """The disk is as it was earlier. Excuse what it lost, if no other disk holds it."""
-        kept = self.kept
+        kept, heads = self.kept, self._heads
         self._reread(log)
-        how = f"its last copy went when the disk of {self._name} was put back"
+        for log_id, head in heads.items():
+            self._lost[log_id] = max(head.seq, self._lost.get(log_id, 0))
+        self._numbers.put_back(self.knows)
+        how = f"its last copy went when the disk of {self.name} was put back"
         self._checks.note_gone(kept, how)
 
     def _reread(self, log: Log) -> None:
         """Be as this disk. A follower reads from the beginning, which may be a base."""
         history, reader = log.load(), log.reader()
         self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
+        self._root = 0
         self._unshown.clear()
         self._floor = history.floor
         skipped = self._skip(history.bases)
         last = 0
-        for position, block in by_position(reader):
+        for dot, end, encoded in stored(log.connection):
+            self._demand(dot in self._minted, "is on its disk, and nobody said it", dot)
+            block = self._minted[dot].block
+            if encoded != block.encoded:
+                self.rotted([dot])
+            position = end - len(block.bodies) + 1
             problem = f"stands at position {position} after {last}"
             self._demand(position > last, problem, block.dot)
             self.position = position - 1
@@ -367,3 +463,4 @@ class Follower:
         self.position = reader.last_position()
         is_whole = history.heads == self._heads
         self._demand(is_whole, "its heads are not those of its base and messages")
+        self.roots = {self._root}

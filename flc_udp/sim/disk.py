@@ -8,6 +8,7 @@ can crash before the write or right after it. A disk can be put back to an earli
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from enum import Enum
 from itertools import chain, repeat
 from random import Random
@@ -76,12 +77,30 @@ class DiskLog(Log):
         return Millis(super().latest_arrival() // WALL_STRETCH)
 
 
+class DiskReader(Reader):
+    """What a node reads by."""
+
+    def __init__(self, disk: "Disk") -> None:
+        super().__init__(disk.connection, lent=True)
+        self._disk = disk
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise StoreFailed while the disk cannot be read."""
+        if not self._disk.is_readable:
+            raise StoreFailed("read", "disk I/O error")
+        with super().reading():
+            yield
+
+
 class Disk:
     """The connection is the disk. A `DiskLog` stands on it, for one run of a node after another."""
 
     def __init__(self, random: Random) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.free_bytes = 1 << 40
+        self.is_readable = True
+        """Whether a node that runs can read. Writing is another matter: see `fates`."""
         self.snapshots: deque[bytes] = deque(maxlen=SNAPSHOTS_KEPT)
         self.fates: defaultdict[str, deque[Fate]] = defaultdict(deque)
         """The fates of the next writes of each kind, where a play wants them. Else chance decides.
@@ -91,15 +110,20 @@ class Disk:
 
     def rot(self, blocks: int) -> list[Dot]:
         """Flip a bit of so many blocks, or of all; return the dots of their last messages."""
-        sql = "SELECT position, log.id, block.seq, encoded FROM block JOIN log ON log.no = log_no"
-        rows = self.connection.execute(f"{sql} ORDER BY position").fetchall()
+        rows = list(stored(self.connection))
         chosen = self._random.sample(rows, min(blocks, len(rows)))
-        for position, _, _, encoded in chosen:
+        for _, position, encoded in chosen:
             changed = bytearray(encoded)
             changed[self._random.randrange(len(changed))] ^= 1 << self._random.randrange(8)
             row = (bytes(changed), position)
             self.connection.execute("UPDATE block SET encoded = ? WHERE position = ?", row)
-        return [Dot(log, seq) for _, log, seq, _ in chosen]
+        return [dot for dot, _, _ in chosen]
+
+    def bring(self, block: Block) -> None:
+        """Write a block as it was, from a copy that is kept elsewhere."""
+        sql = """UPDATE block SET encoded = ?
+            WHERE log_no = (SELECT no FROM log WHERE id = ?) AND seq = ?"""
+        self.connection.execute(sql, (block.encoded, block.log, block.last))
 
     def keep_snapshot(self) -> None:
         """Remember the disk as it is now. Only the latest snapshots are kept."""
@@ -171,6 +195,13 @@ class Disk:
         finally:
             self.connection.set_progress_handler(None, 0)
         return StoreFailed(operation, "the last sync failed") if fate is Fate.DOUBTED else result
+
+
+def stored(connection: sqlite3.Connection) -> Iterator[tuple[Dot, int, bytes]]:
+    """(last message, its position, encoded) of all blocks on a disk, whatever has changed."""
+    sql = "SELECT log.id, block.seq, position, encoded FROM block JOIN log ON log.no = log_no"
+    for log, seq, position, encoded in connection.execute(f"{sql} ORDER BY position"):
+        yield Dot(log, seq), position, encoded
 
 
 def by_position(reader: Reader, position: int = 0) -> Iterator[tuple[int, Block]]:

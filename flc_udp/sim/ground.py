@@ -15,16 +15,17 @@ from flc_udp.config import Settings
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.model.address import Address
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
+from flc_udp.sim.violation import Violation
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, PeerRow
+from flc_udp.waist.pruning import APART_MAX_MS
 
 CLOCKS_DIFFER = 0.001
 """A machine's clock is wrong by at most this part of the time that passes."""
@@ -63,7 +64,12 @@ class HeapGround:
         self._counted: Counter[str] = Counter()
         """What the nodes of former lives counted."""
         faults, random = stage.network.faults, stage.random(f"{name}/clock")
-        self._wall_offset_ms = random.randint(-faults.wall_offset_ms_max, faults.wall_offset_ms_max)
+        offset_ms_max = faults.wall_offset_ms_max
+        self._wall_offset_ms = self._right_ms = random.randint(-offset_ms_max, offset_ms_max)
+        self._stands_at: int | None = None
+        """The µs at which the wall clock stands, while it does."""
+        self._ages_ms: int | None = None
+        """What must be added to virtual time to get what its last node dated arrivals by."""
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._turns = self._turns_since = 0
         self._life = 0
@@ -186,8 +192,21 @@ class HeapGround:
 
     def wall(self) -> Millis:
         """Milliseconds since 1970, as wrong as this machine's clock is."""
-        true_ms = self._heap.now / MS_US
+        true_ms = (self._heap.now if self._stands_at is None else self._stands_at) / MS_US
         return Millis(EPOCH_MS + self._wall_offset_ms + int(true_ms * (1 + self._wall_ppm / 1e6)))
+
+    def _note_ages(self) -> None:
+        """A node starts, and believes a wall clock that is within a year after the latest arrival.
+
+        If somebody set that clock forwards while nothing ran, what arrived before is older now, as
+        far as anybody there can know.
+        """
+        latest, wall, now_ms = self.log.latest_arrival(), self.wall(), self._heap.now // MS_US
+        is_believed = not latest or 0 <= wall - latest <= APART_MAX_MS
+        ages_ms = (wall if is_believed else latest) - now_ms
+        if self._ages_ms is not None and ages_ms > self._ages_ms:
+            self._follower.aged((ages_ms - self._ages_ms) * MS_US)
+        self._ages_ms = ages_ms
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
@@ -225,6 +244,7 @@ class HeapGround:
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
+        self._stage.checks.named(self._follower, node)
         self._later(self._heap.now + MS_US, self.log.save_self, node, incarnation)
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
@@ -351,6 +371,7 @@ class HeapGround:
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
         self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
+        self._follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
         return partial(self.running.healed, blocks)
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:

@@ -62,6 +62,11 @@ class Faults(DatagramFaults):
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 
+    # For the disks, over the whole cluster: bits that flip in blocks, and reads that fail a while.
+    rot_interval_ms: int = 0
+    unreadable_interval_ms: int = 0
+    unreadable_ms_max: int = 3_000
+
     # For the processors: each block that becomes durable keeps one busy for so long, and each
     # datagram and each block that was known already keeps it busy for a tenth of that.
     block_us: int = 0
@@ -69,6 +74,8 @@ class Faults(DatagramFaults):
     # For the clocks that people set.
     wall_offset_ms_max: int = 500
     wall_drift_ppm_max: int = 100
+    clock_interval_ms: int = 0
+    """Somebody sets a clock this often, over the whole cluster."""
 
     def of_datagrams(self) -> "Faults":
         """The faults of datagrams alone: machines, disks and ways work."""

@@ -1,5 +1,6 @@
 """Plans: what a play depends on, and what its seed adds to it."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from random import Random
@@ -16,6 +17,10 @@ SEEDS = 2
 RETENTION_BYTES = (90_000, 250_000)
 """Limits are drawn from this range. An empty database takes 70 kB, and the talk of ten seconds
 about as much again."""
+
+COPIES = 1_500
+COPIES_A_SECOND = 2_500
+"""So many messages times nodes a drawn play has, about, and in a second at most."""
 
 NODES_MAX = 1_000
 SEED_LIMIT = 1 << 64
@@ -49,6 +54,26 @@ class Plan:
     ] = 0
     faults: str = "none"
     seed: Annotated[int, Within(0, SEED_LIMIT - 1, "everything by chance comes from it")] = 0
+
+    @classmethod
+    def draw(cls, seed: int) -> "Plan":
+        """Draw a play with every fault: of 2 to 30 nodes, and 1 to 500 messages a second.
+
+        The more nodes there are, the fewer messages, and the shorter the talk. So a play takes some
+        seconds.
+        """
+        random = Random(f"{seed}/plan")
+        nodes = round(_drawn(random, 2, 30))
+        rate = round(_drawn(random, 1, min(500, COPIES_A_SECOND / nodes)))
+        return cls(
+            nodes=nodes,
+            loss=random.choice((0, 2, 10, 25, 40)),
+            duplicate=random.choice((0, 10)),
+            seconds=round(min(max(COPIES / nodes / (rate + 10), 1), 10), 1),
+            rate=rate,
+            faults="all",
+            seed=seed,
+        )
 
     def command(self) -> str:
         """Return the command that plays it again."""
@@ -112,6 +137,11 @@ def _draw_retention(settings: Settings, kind: str, random: Random) -> Settings:
     return settings
 
 
+def _drawn(random: Random, low: float, high: float) -> float:
+    """A number from a range, and as likely below as above the middle of its orders of magnitude."""
+    return math.exp(random.uniform(math.log(low), math.log(high)))
+
+
 def _sometimes(random: Random, low: float, high: float) -> float:
     value = random.uniform(low, high)
     return value if random.random() < 2 / 3 else 0
@@ -143,4 +173,7 @@ def _draw_machines(faults: Faults, random: Random) -> Faults:
         snapshot_interval_ms=1_000,
         put_back=_sometimes(random, 0.1, 0.7),
         wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
+        rot_interval_ms=int(_sometimes(random, 500, 5_000)),
+        unreadable_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        clock_interval_ms=int(_sometimes(random, 500, 8_000)) if random.random() < 1 / 2 else 0,
     )

@@ -11,10 +11,12 @@ from random import Random
 
 from flc_udp.model.message import Message
 from flc_udp.model.units import MS_US
+from flc_udp.sim.chaos import Chaos
 from flc_udp.sim.figures import Meter, SimFigures
 from flc_udp.sim.machine import Machine
+from flc_udp.sim.people import Repeater, draw_wait
 from flc_udp.sim.plan import Plan
-from flc_udp.sim.world import World, names_of
+from flc_udp.sim.world import NotConverged, World, names_of
 
 ROOMS = ("lobby", "lobby", "ops", "Kaffee & Küche")
 """Half of all messages are said in one room."""
@@ -32,6 +34,15 @@ LARGE_SHARE = 0.03
 GATHER_MS = 20_000
 """Nodes may get to know each other for at most this time before somebody speaks."""
 
+ANSWERED_MS = 60_000
+"""Once nothing fails any more, clients have an answer within this time."""
+
+HEALED_MS = 120_000
+"""What has changed on the disks is healed within this time."""
+
+RETENTION_SLACK_S = 3
+"""What is too old is gone within this time."""
+
 CONVERGE_MS = 120_000
 """The nodes must agree within this time."""
 
@@ -45,15 +56,19 @@ class Play:
         late = plan.draw_late(names)
         faults, settings, own = plan.draw_faults(), plan.draw_settings(), plan.draw_own(names)
         self.world = World(names, plan.seed, faults, settings, own=own, late=late)
-        self._network = self.world.network
         self._machines = list(self.world.machines.values())
         self._authors = self._machines[: plan.authors or None]
-        self._late = {self.world.machines[name]: at for name, at in late.items()}
+        self._chaos = Chaos(plan, self.world, late)
         self.world.watchers.append(self._think_of_a_reply)
         self._talk = Random(f"{plan.seed}/talk")
-        self._chaos = Random(f"{plan.seed}/chaos")
-        self._is_on = False
+        self._clients = self._draw_clients() if plan.faults == "all" else {}
         self._said = 0
+
+    def _draw_clients(self) -> dict[Machine, Repeater]:
+        """Whoever speaks at about half of the machines numbers what is said."""
+        random, heap = Random(f"{self.plan.seed}/clients"), self.world.heap
+        at = [machine for machine in self._authors if random.random() < 1 / 2]
+        return {m: Repeater(f"client of {m.name}", m, heap, random) for m in at}
 
     def run(self, tell: Callable[[str], object] = lambda _: None) -> SimFigures:
         """Play it, and report progress to `tell`. An error says how to play the seed again."""
@@ -74,14 +89,17 @@ class Play:
         while world.now_ms < end:
             world.run(min(1_000, end - world.now_ms))
             tell(f"{world.now_ms // 1000} s, {meter.messages} messages")
-        self._is_on = False
-        self._heal()
+        self._chaos.heal()
+        self._wait_for_clients()
         tell("converging")
         took = world.run_until_quiet(CONVERGE_MS, members_too=False)
         figures = meter.read(took)
         world.calm()
+        tell("healing disks")
+        self._heal_disks()
         tell("agreeing on who is alive")
         world.settle(CONVERGE_MS)
+        self._outlast_retention()
         return figures._replace(trace=world.trace.hash())
 
     def _gather(self) -> None:
@@ -95,45 +113,39 @@ class Play:
 
     def _start(self) -> None:
         """Let people talk from now on, and let things go wrong."""
-        self._is_on = True
+        self._chaos.start()
         if self.plan.rate > 0:
             pause_ms = 1000 / self.plan.rate / (1 - REPLY_SHARE)
             if self.plan.faults != "none":
                 pause_ms *= 1 + BURST_SHARE * (BURST_MAX - 1) / 2
-            self._every(self._talk, pause_ms, self._somebody_speaks)
-        faults = self._network.faults
-        for mean_ms, action in (
-            (faults.cut_interval_ms, self._cut),
-            (faults.partition_interval_ms, self._split),
-            (faults.crash_interval_ms, self._crash),
-            (faults.pause_interval_ms, self._pause),
-            (faults.snapshot_interval_ms, self._snapshot),
-            # Machines also crash by themselves, at a commit. Somebody comes and starts them.
-            (faults.restart_ms_max / 2, self._start_one),
-        ):
-            self._every(self._chaos, mean_ms, action)
-        for machine, at in self._late.items():
-            self.world.heap.at(at * MS_US, self._start_late, machine)
+            self._chaos.every(self._talk, pause_ms, self._somebody_speaks)
 
-    def _heal(self) -> None:
-        self.world.heal()
-        self._network.faults = self._network.faults.of_datagrams()
-        for machine in self._machines:
-            if machine.node is not None and machine.node.facts().is_leaving:
-                machine.crash("while it leaves")
-            if machine.node is None:
-                machine.start()
+    def _wait_for_clients(self) -> None:
+        """Everybody who repeats what has no answer gets one."""
+        world, end = self.world, self.world.now_ms + ANSWERED_MS
+        while waiting := [client.name for client in self._clients.values() if client.open]:
+            if world.now_ms >= end:
+                raise NotConverged(f"no answer within {ANSWERED_MS} ms: {', '.join(waiting)}")
+            world.run(100)
 
-    def _every(self, random: Random, mean_ms: float, action: Callable[[], object]) -> None:
-        """Do something again and again, at random times, while the play is on."""
+    def _heal_disks(self) -> None:
+        """Somebody reads everything everywhere: what has changed is found, and healed."""
+        world, end = self.world, self.world.now_ms + HEALED_MS
+        while rotten := self._chaos.rotten():
+            if world.now_ms >= end:
+                raise NotConverged(f"not healed within {HEALED_MS} ms: {', '.join(rotten)}")
+            self._chaos.start_all()
+            for machine in self._machines:
+                machine.read_all()
+            world.run(1_000)
 
-        def act() -> None:
-            if self._is_on:
-                action()
-                self._every(random, mean_ms, action)
-
-        if mean_ms > 0:
-            self.world.heap.after(int(random.expovariate(1 / mean_ms) * MS_US), act)
+    def _outlast_retention(self) -> None:
+        """Wait until everything is gone that is kept for a limited time."""
+        ages_s = {machine: machine.settings.retention_age_s for machine in self._machines}
+        if any(ages_s.values()):
+            self.world.run((max(ages_s.values()) + RETENTION_SLACK_S) * 1_000)
+        for machine, age_s in ages_s.items():
+            machine.outlast(age_s)
 
     # --- People -----------------------------------------------------------------------------
 
@@ -143,18 +155,22 @@ class Play:
             self._speak(self._talk.choice(running), self._talk.choice(ROOMS))
 
     def _think_of_a_reply(self, number: int, messages: Sequence[Message]) -> None:
-        for message in messages if self._is_on else ():
+        for message in messages if self._chaos.is_on else ():
             authors = self._authors
             if number < len(authors) and self._talk.random() < REPLY_SHARE / len(authors):
                 pause = int(self._talk.expovariate(1 / 20) * MS_US)
                 self.world.heap.after(pause, self._speak, authors[number], message.room)
 
     def _speak(self, machine: Machine, room: str) -> None:
-        if machine.node is None or not self._is_on:
+        if machine.node is None or not self._chaos.is_on:
             return
         is_burst = self.plan.faults != "none" and self._talk.random() < BURST_SHARE
-        count = self._talk.randint(1, BURST_MAX) if is_burst else 1
-        machine.say(room, *(self._body() for _ in range(count)))
+        bodies = [self._body() for _ in range(self._talk.randint(1, BURST_MAX) if is_burst else 1)]
+        if machine in self._clients:
+            self._clients[machine].speak(room, bodies)
+        else:
+            wait, timeout_ms = draw_wait(self._talk) if self.plan.faults == "all" else (None, 0)
+            machine.say(room, *bodies, wait=wait, timeout_ms=timeout_ms)
 
     def _body(self) -> str:
         """What nobody has said before."""
@@ -163,51 +179,3 @@ class Play:
             size = int(self._talk.uniform(1_000, 60_000))
         self._said += 1
         return f"{self._said} ".ljust(size, ".")
-
-    # --- Misfortune -------------------------------------------------------------------------
-
-    def _cut(self) -> None:
-        random, network = self._chaos, self._network
-        if self.plan.nodes < 2:  # noqa: PLR2004  # a way has two ends
-            return
-        one, other = random.sample(range(self.plan.nodes), 2)
-        ways = [(one, other)] if random.random() < 1 / 2 else [(one, other), (other, one)]
-        duration = random.randint(1, network.faults.cut_ms_max) * MS_US
-        for way in ways:
-            network.cut(*way)
-            self.world.heap.after(duration, network.mend, *way)
-
-    def _split(self) -> None:
-        random, network = self._chaos, self._network
-        network.split([[n for n in range(self.plan.nodes) if random.random() < 1 / 2]])
-        duration = random.randint(1, network.faults.partition_ms_max) * MS_US
-        self.world.heap.after(duration, network.split, ())
-
-    def _crash(self) -> None:
-        machine = self._chaos.choice(self._machines)
-        if self._chaos.random() < self._network.faults.leave:
-            machine.leave()
-        else:
-            machine.crash()
-
-    def _pause(self) -> None:
-        machine = self._chaos.choice(self._machines)
-        if machine.node is not None:
-            machine.pause(self._chaos.randint(1, self._network.faults.pause_ms_max) * MS_US)
-
-    def _snapshot(self) -> None:
-        self._chaos.choice(self._machines).disk.keep_snapshot()
-
-    def _start_one(self) -> None:
-        down = [m for m in self._machines if m.node is None and m not in self._late]
-        if not down:
-            return
-        machine = self._chaos.choice(down)
-        if machine.disk.snapshots and self._chaos.random() < self._network.faults.put_back:
-            machine.put_back()
-        machine.start()
-
-    def _start_late(self, machine: Machine) -> None:
-        if self._is_on:  # Else it was started with all others.
-            del self._late[machine]
-            machine.start()

@@ -7,16 +7,16 @@ play that breaks a promise ends with its last lines, and with the command that p
 import argparse
 import sys
 from collections.abc import Callable
-from dataclasses import fields
+from dataclasses import fields, replace
 from traceback import format_exception
 from typing import get_type_hints
 
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.figures import SimFigures
 from flc_udp.sim.plan import FAULTS, Plan
 from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import TAIL_LINES
 
 
@@ -29,17 +29,17 @@ def add_sim(parser: argparse.ArgumentParser) -> None:
             parser.add_argument(
                 f"--{name.replace('_', '-')}",
                 type=_number(kind.__origin__, low, high),
-                default=default,
                 metavar="N",
                 help=f"{what} ({default})",
             )
     parser.add_argument(
         "--faults",
         choices=FAULTS,
-        default=plan.faults,
         help="beyond loss and duplicates: network (damage, lateness, cuts, islands), all (also "
-        f"crashes, failing and restored disks, pauses) ({plan.faults})",
+        f"crashes, disks that fail, rot or are restored, pauses, repeats) ({plan.faults})",
     )
+    drawn = "draw nodes, rate, loss and seconds from the seed, and play with all faults"
+    parser.add_argument("--draw", action="store_true", help=drawn)
     parser.add_argument("--trace", action="store_true", help="print what happens, on stderr")
     parser.add_argument("--json", action="store_true", help="print the figures as one JSON object")
 
@@ -59,7 +59,9 @@ def _number(kind: type[int | float], low: float, high: float) -> Callable[[str],
 
 def sim(args: argparse.Namespace) -> None:
     """Play it and print what it measured; raises FlcError if a promise was broken."""
-    plan = Plan(**{field.name: getattr(args, field.name) for field in fields(Plan)})
+    values = {field.name: getattr(args, field.name) for field in fields(Plan)}
+    given = {name: value for name, value in values.items() if value is not None}
+    plan = replace(Plan.draw(given.get("seed", 0)) if args.draw else Plan(), **given)
     play = Play(plan)
     if args.trace:
         _print_error(play.world.trace.heading())

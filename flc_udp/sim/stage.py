@@ -7,6 +7,7 @@ from flc_udp.config import Settings
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
 from flc_udp.sim.checks import Checks
+from flc_udp.sim.claims import ClaimChecks
 from flc_udp.sim.heap import Heap
 from flc_udp.sim.network import Faults, Network
 from flc_udp.sim.trace import Trace
@@ -22,6 +23,7 @@ class Stage:
         self.ring = keyring((seed.to_bytes(KEY_BYTES, "big"),), "sim")
         self.heap = Heap()
         self.checks = Checks()
+        self.claims = ClaimChecks(self.checks)
         self.trace = Trace(self.heap, self.ring)
         self.network = Network(self.heap, self.trace, self.random("network"), faults)
         self.watchers: list[Callable[[int, Sequence[Message]], object]] = []

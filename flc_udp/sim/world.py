@@ -21,11 +21,12 @@ from typing import Self
 from flc_udp.config import Settings
 from flc_udp.model.units import MS_US
 from flc_udp.sim.audit import audit
-from flc_udp.sim.checks import Utterance, Violation
+from flc_udp.sim.checks import Utterance
 from flc_udp.sim.disk import Fate, by_position
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.stage import Stage
+from flc_udp.sim.violation import Violation
 from flc_udp.waist.node import Node
 from flc_udp.wire.rows import State
 
@@ -200,6 +201,8 @@ class World(Stage):
             for what in ("posts", "uncommitted", "wanted", "pulls"):
                 if queued[what]:
                     return f"{name} has {queued[what]} {what}"
+            if node.waits:
+                return f"{name} waits for others"
             roots.setdefault(node.root, name)
         if len(roots) > 1:
             return f"histories differ between {' and '.join(roots.values())}"
@@ -211,6 +214,8 @@ class World(Stage):
         for name, node in running.items():
             if {row.id: row for row in (node.me, *node.live_rows())} != expected:
                 return f"{name} does not see exactly the running nodes as alive"
+            if rotten := node.facts().repair.rotten:
+                return f"{name} still heals {rotten[0]} and {len(rotten) - 1} other blocks"
         roots = {node.facts().members_root for node in running.values()}
         return "member roots differ" if len(roots) > 1 else None
 

@@ -14,7 +14,6 @@ from itertools import pairwise
 
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.errors import FlcError
 
 CLIENTS_MAX = 4_096
 """At most this many clients are remembered with their dots, in rows of up to 24 kB."""
@@ -34,16 +33,6 @@ FORGET = f"DELETE FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
 KEEP_NUMBER = "REPLACE INTO past_client (hash, n) VALUES (?, ?)"
 FORGET_NUMBERS = "DELETE FROM past_client WHERE rowid <= (SELECT max(rowid) FROM past_client) - ?"
 SELECT_NUMBER = "SELECT n FROM past_client WHERE hash = ?"
-
-
-class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed does
-    """A client's number that is older than what is remembered: whether it was said is unknown."""
-
-    def __init__(self, client: str, n: int) -> None:
-        super().__init__(
-            f"number {n} of client {client!r} is too old, or was refused: no message is remembered",
-            f"a client's numbers rise, and only its last {ONCE_REMEMBERED} are remembered",
-        )
 
 
 def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Dot]]) -> None:

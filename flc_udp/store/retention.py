@@ -133,7 +133,8 @@ def _oldest(
                     continue
                 group.append(block)
                 messages += _count(block)
-                size_bytes += len(block.encoded)
+                # What it takes on the disk is known, whatever it has become.
+                size_bytes += len(encoded) if isinstance(encoded, bytes) else 0
             if rotten:
                 return blocks, rotten
             blocks += group

@@ -15,7 +15,7 @@ from collections.abc import Iterable, Iterator
 
 from flc_udp.model.block import Block, decode, hash_of
 from flc_udp.model.dots import LogId
-from flc_udp.model.errors import Malformed
+from flc_udp.model.errors import Malformed, StoreFailed
 from flc_udp.model.history import PlacedBlock, RottenBlock
 from flc_udp.store.queries import Queries
 
@@ -106,10 +106,13 @@ class Rot:
         """The rotten blocks that were met since the last call, and sound ones with wrong rows.
 
         A rotten one without a proof is met again when the block after it, which is rotten too, is
-        healed.
+        healed. While the disk cannot be read, they wait for a later call.
         """
-        met, self._met = self._met, {}
-        rotten = [block for block in map(self.name, met) if block is not None]
+        try:
+            rotten = [block for block in map(self.name, self._met) if block is not None]
+        except StoreFailed:
+            return [], []
+        self._met = {}
         crooked, self._crooked = self._crooked, {}
         return rotten, list(map(PlacedBlock, crooked, crooked.values()))
 

@@ -329,12 +329,11 @@ class Node:
             self._ground.retain(*limits)
 
     def _tell_rotten(self, now: Micros) -> None:
-        with suppress(StoreFailed):
-            rotten, crooked = self._reader.take_rotten()
-            if rotten:
-                self._replica.rotten(rotten, now)
-            if crooked:
-                self._ground.heal(crooked)
+        rotten, crooked = self._reader.take_rotten()
+        if rotten:
+            self._replica.rotten(rotten, now)
+        if crooked:
+            self._ground.heal(crooked)
 
     def _save_self(self) -> None:
         me, saved = self.me, self._saved

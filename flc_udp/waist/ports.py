@@ -109,6 +109,9 @@ class Reads(Protocol):
     def block(self, dot: Dot) -> bytes | None:
         """The encoded block with this message, if it is held."""
 
+    def position_of(self, dot: Dot) -> int | None:
+        """The position of a message, if it is held, whether its block is sound or not."""
+
     def met_rotten(self, positions: Sequence[int]) -> None:
         """The blocks at these positions have changed on the disk, as the writer found."""
 
@@ -132,6 +135,19 @@ class Reads(Protocol):
 
     def base_version(self) -> int:
         """A number that changes whenever the base does."""
+
+
+class RemembersSays(Protocol):
+    """What is known of says that had a number. `store.reader.Reader` is one."""
+
+    def once(self, client: str, n: int, count: int) -> tuple[list[Dot | None], int]:
+        """The dots that a client said under `count` numbers from `n` on, and its greatest number.
+
+        None stands for a number that is not remembered. Raises StoreFailed.
+        """
+
+    def position_of(self, dot: Dot) -> int | None:
+        """The position of a message, if it is held."""
 
 
 class Keeps(Protocol):

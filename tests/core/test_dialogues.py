@@ -723,6 +723,31 @@ class TestWaiting:
 
         assert not ann.watch(message).is_done
 
+    def test_an_ack_of_a_repeated_ping_counts_only_where_both_asked_about_one_log(self) -> None:
+        """Where a new log began in between, nobody knows which of the two it speaks of."""
+        talk = pair()
+        talk.say("ann", "old")
+        talk.lose(Receipt)
+        talk.lose(Ack)
+        ann, pings = talk["ann"], list[Ping]()
+
+        def listen(packet: Packet) -> Packet:
+            pings.extend([packet] if isinstance(packet, Ping) else [])
+            return packet
+
+        talk["bob"].reads = listen
+        while not pings:
+            talk.run(1)
+        ann.replica.rebuild(history_of(ann.disk), talk.now)
+        message = talk.say("ann", "new")
+        while pings[-1] is pings[0]:
+            talk.run(1)
+        assert [ping.nonce for ping in pings] == [pings[0].nonce] * 2
+        assert pings[0].log != pings[1].log == message.log
+        ann.hear(talk["bob"], Ack(pings[0].nonce, bytes(8), bytes(8), False, message.last))
+
+        assert not ann.watch(message).is_done
+
     def test_an_old_message_is_waited_for_too(self) -> None:
         """What others said they hold before the wait began counts."""
         talk = pair()

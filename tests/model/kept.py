@@ -53,6 +53,11 @@ class KeptInList:
             chosen.append(block.encoded)
         return chosen, STAMP_LIMIT
 
+    def position_of(self, dot: Dot) -> int | None:
+        """Positions are those in the list."""
+        of_log = ((at, block) for at, block in enumerate(self.blocks, 1) if block.log == dot.log)
+        return next((at for at, block in of_log if block.last >= dot.seq), None)
+
     def met_rotten(self, positions: Sequence[int]) -> None:
         """Nothing changes here."""
 

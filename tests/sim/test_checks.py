@@ -4,27 +4,43 @@ from collections.abc import Callable, Sequence
 
 import pytest
 
+from flc_udp.config import Settings
 from flc_udp.core.causal import Arrival, Causal
 from flc_udp.core.effects import Deliver, Effect
+from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.log_side import LogSide
+from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.repair.anti_entropy import AntiEntropy
+from flc_udp.core.repair.healing import Healing
 from flc_udp.core.repair.wants import Wants
 from flc_udp.core.replica import Replica
 from flc_udp.core.standing import Standing
 from flc_udp.model.block import Block, pack_body
-from flc_udp.model.dots import Dot
+from flc_udp.model.dots import Dot, NodeId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Head
-from flc_udp.sim.checks import Violation
+from flc_udp.model.units import Micros
+from flc_udp.sim.checks import Follower
+from flc_udp.sim.claims import ClaimChecks
+from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import NotConverged, World
 from flc_udp.store.log import Log
+from flc_udp.store.once import find
+from flc_udp.store.rot import Rot
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
+from flc_udp.waist.pruning import PruningClock
+from flc_udp.waist.says import Says
+from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Ranges, Receipt
 
 Patch = pytest.MonkeyPatch
+
+WORDS = ("", "one", "two", "three")
 
 
 def converse(faults: Faults = CALM) -> None:
@@ -82,6 +98,10 @@ def test_the_unbroken_code_passes() -> None:
     converse(Faults(wall_offset_ms_max=3_600_000))
     speak_once_restored()
     crash_and_return()
+    repeat_after_a_crash()
+    talk_to_a_slow_disk()
+    rot_and_heal()
+    outlast_a_jump()
 
 
 def test_causes_that_are_not_waited_for(monkeypatch: Patch) -> None:
@@ -152,6 +172,87 @@ def test_sending_before_the_commit(monkeypatch: Patch) -> None:
         converse(Faults(commit_us_min=1_000, commit_us_max=60_000))
 
 
+@pytest.mark.parametrize(
+    ("kind", "problem"),
+    [
+        (Ping, "tells a root of what it does not hold"),
+        (Ack, "tells a root of what it does not hold"),
+        (Ranges, "tells ranges of what it does not hold"),
+        (Digest, "tells a digest of what it does not hold"),
+        (Have, "which it does not hold"),
+        (Receipt, "gives a receipt for"),
+    ],
+)
+def test_claiming_before_the_commit(monkeypatch: Patch, kind: type[Packet], problem: str) -> None:
+    """Whatever says that a node holds something is sent after the commit."""
+    keep, look = LogSide._keep, ClaimChecks._problem  # noqa: SLF001  # the bug is put where it would be
+
+    def boastfully(log_side: LogSide, decided: list[Arrival]) -> None:
+        keep(log_side, decided)
+        blocks = [arrival.block for arrival in decided]
+        log_side._standing.commit(blocks)  # noqa: SLF001
+        log_side._send_receipts()  # noqa: SLF001
+        for block in blocks:
+            log_side.rumors.have(block, None, Micros(0))
+
+    def look_at_one_kind(claims: ClaimChecks, follower: Follower, packet: Packet) -> str | None:
+        return look(claims, follower, packet) if type(packet) is kind else None
+
+    monkeypatch.setattr(LogSide, "_keep", boastfully)
+    monkeypatch.setattr(ClaimChecks, "_problem", look_at_one_kind)
+    monkeypatch.setattr("flc_udp.core.repair.exchange.DIGEST_ROWS_FEW", 0)
+    with pytest.raises(Violation, match=problem):
+        talk_to_a_slow_disk()
+
+
+def talk_to_a_slow_disk() -> None:
+    """People talk faster than the disks write, so that something is always decided only."""
+    with World("abcd", 1, Faults(commit_us_min=20_000, commit_us_max=60_000, loss=0.3)) as world:
+        for number in range(400):
+            world.say("abc"[number % 3], "ops", str(number), receipt=True)
+            world.run(25)
+
+
+def test_acking_more_than_there_is(monkeypatch: Patch) -> None:
+    """An ack speaks of the log that was asked about, as far as the disk has it."""
+    ack = Detector.ack
+    monkeypatch.setattr(Detector, "ack", lambda own, nonce, held: ack(own, nonce, held + 1))
+    with World("ab", 1) as world:
+        world.say("a", "ops", "hi")
+        with pytest.raises(Violation, match=r"acks .* which it does not hold"):
+            world.run(5_000)
+
+
+@pytest.mark.parametrize("size", [10, 5_000])
+def test_sending_what_has_changed_on_the_disk(monkeypatch: Patch, size: int) -> None:
+    """What is read for others is what was said."""
+    for module in ("rot", "read_replay"):
+        monkeypatch.setattr(f"flc_udp.store.{module}.is_sound", lambda *_: True)
+    with World("ab", 1, late="b") as world:
+        world.say("a", "ops", "x" * size)
+        world.run(100)
+        world.machines["a"].rot()
+        world.start("b")
+        with pytest.raises(Violation, match=r"which has changed|has not committed it"):
+            world.run(20_000)
+
+
+def test_naming_holders_that_are_none(monkeypatch: Patch) -> None:
+    """Who is told that others hold it can rely on that."""
+
+    def trustingly(_: Receipts, wait: Wait, node: NodeId) -> None:
+        if wait.waited_for.pop(node, 0) is None:
+            wait.held_by.append(node)
+
+    monkeypatch.setattr(Receipts, "_tell", trustingly)
+    with World("abc", 1) as world:
+        world.settle()
+        world.partition("a")
+        world.machines["a"].say("ops", "hi", wait="all")
+        with pytest.raises(Violation, match="is said to be held by"):
+            world.run(1_000)
+
+
 def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     """What is answered as said is on the disk."""
 
@@ -169,6 +270,59 @@ def test_acknowledging_before_the_commit(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Posts, "take", rashly)
     with pytest.raises(Violation, match="not on its disk"):
         converse()
+
+
+def repeat_after_a_crash() -> None:
+    """A client whose node crashes before it answers says the same again, and then more."""
+    with World("ab", 1) as world:
+        world.settle()
+        world.fate("a", Fate.CRASH_AFTER)
+        a = world.machines["a"]
+        a.say("ops", "one", "two", once=("ann", 1))
+        world.run(100)
+        world.restart("a")
+        for numbers in ((1, 2, 3), (2,)):
+            said = a.say("ops", *(WORDS[n] for n in numbers), once=("ann", numbers[0]))
+            world.settle()
+            assert all(isinstance(utterance.answer, Dot) for utterance in said)
+        assert world.history("b", "ops") == ["one", "two", "three"]
+
+
+def test_a_client_that_is_forgotten(monkeypatch: Patch) -> None:
+    """A number whose dot is not kept in the message's transaction is said twice."""
+    monkeypatch.setattr("flc_udp.store.log.write_once", lambda *_: None)
+    with pytest.raises(Violation, match="says number 1 of ann again"):
+        repeat_after_a_crash()
+
+
+def test_a_number_that_is_forgotten_too_early(monkeypatch: Patch) -> None:
+    """A number that was said lately is answered with its dot."""
+    monkeypatch.setattr("flc_udp.store.reader.find", lambda _said, _n, count: ([None] * count, 2))
+    with pytest.raises(Violation, match="number 1 of ann is called forgotten"):
+        repeat_after_a_crash()
+
+
+def test_a_number_that_is_answered_with_another_dot(monkeypatch: Patch) -> None:
+    """The dot that is answered to a repeat is that of the first time."""
+
+    def off_by_one(said: bytes, n: int, count: int) -> tuple[list[Dot | None], int]:
+        return find(said, n + 1, count)
+
+    monkeypatch.setattr("flc_udp.store.reader.find", off_by_one)
+    with pytest.raises(Violation, match="acknowledged and not on its disk"):
+        repeat_after_a_crash()
+
+
+def test_a_client_that_never_gets_an_answer(monkeypatch: Patch) -> None:
+    """Once nothing fails any more, whoever repeats what has no answer gets one."""
+    monkeypatch.setattr(Says, "_look_up", lambda *_: raise_forever())
+    with pytest.raises(NotConverged, match="no answer within"):
+        Play(Plan(nodes=3, seconds=2, seed=2, faults="all")).run()
+
+
+def raise_forever() -> None:
+    """A read that fails."""
+    raise StoreFailed("read", "the disk is away")
 
 
 def test_minting_a_dot_twice(monkeypatch: Patch) -> None:
@@ -209,6 +363,68 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
     monkeypatch.setattr(Log, "append", forgetfully)
     with pytest.raises(Violation, match="not as it was left"):
         crash_and_return()
+
+
+def rot_and_heal() -> None:
+    """Bits flip on a disk, and somebody reads all that is on it."""
+    with World("ab", 1) as world:
+        for number in range(10):
+            world.say("a", "ops", str(number))
+        world.settle()
+        world.machines["b"].rot(3)
+        world.machines["b"].read_all()
+        world.run(1)
+        world.settle(20_000)
+
+
+def test_showing_what_has_changed(monkeypatch: Patch) -> None:
+    """Whoever reads is shown what was said, or nothing."""
+    monkeypatch.setattr("flc_udp.store.rot.is_sound", lambda *_: True)
+    with pytest.raises(Violation, match="is shown, and has changed on the disk"):
+        rot_and_heal()
+
+
+def test_healing_that_does_nothing(monkeypatch: Patch) -> None:
+    """What has changed is healed once somebody has met it and others have it."""
+    monkeypatch.setattr(Healing, "wake", lambda *_: None)
+    with pytest.raises(NotConverged, match="still heals"):
+        rot_and_heal()
+
+
+def test_rot_that_nobody_notices(monkeypatch: Patch) -> None:
+    """At the end of a play no block is changed on any disk."""
+    monkeypatch.setattr(Rot, "met", lambda *_: None)
+    with pytest.raises(NotConverged, match="not healed within"):
+        Play(Plan(nodes=3, seconds=2, rate=50, seed=6, faults="all")).run()
+
+
+def outlast_a_jump() -> None:
+    """A clock is set by two years while its node is off, and much later everything is gone."""
+    with World("ab", 1, settings=Settings(retention_age_s=20)) as world:
+        world.say("a", "ops", "hi")
+        world.settle()
+        world.crash("a")
+        world.machines["a"].jump_clock(2)
+        world.restart("a")
+        world.run(10_000)
+        assert world.history("a", "ops") == ["hi"]
+        world.run(20_000)
+        for name in "ab":
+            world.machines[name].outlast(20)
+
+
+def test_a_clock_that_makes_messages_old(monkeypatch: Patch) -> None:
+    """Whatever clocks show, nothing is deleted before its time."""
+    monkeypatch.setattr("flc_udp.waist.pruning.APART_MAX_MS", 1 << 60)
+    with pytest.raises(Violation, match="pruned too early"):
+        outlast_a_jump()
+
+
+def test_keeping_what_is_too_old(monkeypatch: Patch) -> None:
+    """What is to be kept for a while only is gone in the end."""
+    monkeypatch.setattr(PruningClock, "take_due", lambda *_: None)
+    with pytest.raises(Violation, match="is kept for longer than it should be"):
+        outlast_a_jump()
 
 
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:

@@ -13,11 +13,11 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, History
 from flc_udp.model.message import Message
 from flc_udp.model.notices import Notice
-from flc_udp.sim.checks import Violation
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import World
 from flc_udp.store.log import Log
 from flc_udp.waist.pruning import PruningClock

@@ -9,6 +9,7 @@ import pytest
 from flc_udp.config import Settings
 from flc_udp.core.notices import BlockRotten
 from flc_udp.model.notices import Notice
+from flc_udp.model.units import MS_US
 from flc_udp.sim.disk import Fate
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
@@ -102,6 +103,50 @@ def test_rotten_blocks_that_are_pruned_leave_a_true_base(seed: int, rotten: int)
         world.settle()
         assert [world.history(name, "ops") for name in "abc"] == [["after", "again"]] * 3
         assert [findings(world, name) for name in "abc"] == [[], [], []]
+
+
+def test_what_is_deleted_is_not_healed_any_more() -> None:
+    """A rotten block that nobody else kept goes with the others, and is asked for no more."""
+    with World("ab", 1, settings=Settings(retention_age_s=20)) as world:
+        world.say("a", "ops", "hi")
+        world.settle()
+        world.crash("b")
+        world.machines["a"].rot()
+        read_all(world, "a")
+        world.run(1_000)
+        assert len(world.machines["a"].running.facts().repair.rotten) == 1
+        world.run(30_000)
+        assert world.history("a", "ops") == []
+        assert world.machines["a"].running.facts().repair.rotten == ()
+
+
+def test_a_disk_that_cannot_be_read_for_a_while_heals_later() -> None:
+    """Reads fail while a block is written anew: the one before it is met again, and healed then."""
+    with said_by_two(3, [10] * 10) as world:
+        b = world.machines["b"]
+        b.rot(10)
+        read_all(world, "b")
+        world.run(1)
+        b.cannot_read(5_000 * MS_US)
+        world.run(10_000)
+        assert b.node is not None
+        for _ in range(10):
+            read_all(world, "b")
+            world.run(10_000)
+        assert findings(world, "b") == []
+
+
+def test_rotten_blocks_take_as_much_space_as_sound_ones() -> None:
+    """Retention by bytes deletes no more than it must, where what it deletes has changed."""
+    with World("ab", 1, own={"a": Settings(retention_bytes=250_000)}) as world:
+        for number in range(200):
+            world.say("a", "ops", f"{number} {'x' * 1_000}")
+            world.run(10)
+            if number == 100:
+                world.machines["a"].rot(100)
+        world.run(10_000)
+        # The checks of the world say when too much is deleted.
+        assert len(world.history("a", "ops")) > 50
 
 
 def test_retention_waits_for_a_block_whose_stamp_has_changed() -> None:

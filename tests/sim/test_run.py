@@ -1,10 +1,14 @@
 import json
+from dataclasses import replace
 
 import pytest
 
 from flc_udp.cli.main import main
 from flc_udp.core.causal import Causal
 from flc_udp.sim.figures import SimFigures
+from flc_udp.sim.plan import Plan
+from flc_udp.sim.play import Play
+from flc_udp.sim.violation import Violation
 
 
 def flc_sim(*words: str) -> int:
@@ -67,6 +71,33 @@ def test_a_broken_promise_prints_how_to_play_it_again(
         "hint: replay with flc sim --nodes 5 --loss 25 --duplicate 0 --seconds 5 --rate 100"
         " --authors 0 --warm-up 0 --delay 2 --busy 0 --faults none --seed 1"
     )
+
+
+def test_what_is_drawn_is_replaced_by_what_is_given(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command that plays it again names all that was drawn, and needs no --draw."""
+    monkeypatch.setattr(Play, "run", lambda play: raise_plan(play.plan))
+    assert flc_sim("--draw", "--seed", "7", "--loss", "3") == 1
+    hint = capsys.readouterr().err.splitlines()[-1]
+    assert hint == f"hint: replay with {replace(Plan.draw(7), loss=3).command()}"
+    assert flc_sim(*hint.split()[5:]) == 1
+    assert capsys.readouterr().err.splitlines()[-1] == hint
+
+
+def raise_plan(plan: Plan) -> None:
+    """Break off before anything is played."""
+    raise Violation(plan.command())
+
+
+def test_plans_are_drawn_within_their_bounds() -> None:
+    """Two to thirty nodes and one to five hundred messages a second, not both at once."""
+    plans = [Plan.draw(seed) for seed in range(500)]
+    assert {plan.faults for plan in plans} == {"all"}
+    assert (min(plan.nodes for plan in plans), max(plan.nodes for plan in plans)) == (2, 30)
+    assert min(plan.rate for plan in plans) == 1
+    assert 400 < max(plan.rate for plan in plans) <= 500
+    assert max(plan.rate * plan.nodes for plan in plans) < 3_000
 
 
 def test_one_author_is_one_log(capsys: pytest.CaptureFixture[str]) -> None:

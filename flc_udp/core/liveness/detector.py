@@ -161,7 +161,10 @@ class Detector(CoreMachine):
         return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
-        self._asked[nonce] = self._standing.log
+        # A ping may be repeated under its nonce. Where another log began in between, its ack may
+        # speak of either, so it is believed of none.
+        log = self._standing.log
+        self._asked[nonce] = log if self._asked.get(nonce, log) == log else NO_LOG
         if len(self._asked) > ASKED_MAX:
             del self._asked[next(iter(self._asked))]
         ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)

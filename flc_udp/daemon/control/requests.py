@@ -13,6 +13,7 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.json_lines import compact, read_json
 from flc_udp.model.labels import check_label
 from flc_udp.waist.ports import Once
+from flc_udp.waist.says import WaitFor
 from flc_udp.wire.message_json import Record
 
 LINE_BYTES_MAX = 8 << 20
@@ -112,6 +113,16 @@ def timeout_s_of(timeout: object) -> float:
                 return float(seconds)
     hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
     raise FlcError(f"timeout is {timeout!r}", hint)
+
+
+def wait_of(wait: object) -> WaitFor | None:
+    """How many other nodes a say waits for."""
+    match wait:
+        case None | "all":
+            return wait
+        case int(count) if type(count) is int and count >= 0:
+            return count
+    raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
 
 
 def once_of(once: object, count: int) -> Once | None:

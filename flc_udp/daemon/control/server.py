@@ -24,7 +24,7 @@ from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.held import HELD_BYTES_MAX, LINE_BYTES_FREE, PartialLine
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import parse, tag_of, tagged, told
-from flc_udp.daemon.control.says import RefusedSay, Say, Says
+from flc_udp.daemon.control.says import RefusedSay, SayRequest, SayRequests
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
@@ -65,7 +65,7 @@ class ControlConnection(asyncio.Protocol):
         self._is_ending = False
         self._transport: asyncio.Transport
         self._partial = PartialLine(host.says.held)
-        self._says: deque[Say | RefusedSay] = deque()
+        self._says: deque[SayRequest | RefusedSay] = deque()
         """In the order of their answers."""
         self._unanswered = self._unanswered_bytes = 0
         """Messages of the says that wait, and what they take in memory."""
@@ -170,9 +170,9 @@ class ControlConnection(asyncio.Protocol):
                 raise FlcError(f"unknown op {op!r}", f"known are: {known}")
 
     def _say(self, request: Record, tag: bytes, size_bytes: int) -> None:
-        say: Say | RefusedSay
+        say: SayRequest | RefusedSay
         try:
-            say = self._host.says.begin(self, request, tag, size_bytes)
+            say = self._host.says.request(self, request, tag, size_bytes)
         except Exception as error:  # noqa: BLE001  # a request fails alone
             say = RefusedSay(tagged({"ok": False, **told(self._host.failed("say", error))}, tag))
         self._says.append(say)
@@ -298,7 +298,7 @@ class Control:
     """The server and its connections."""
 
     operations: Operations
-    says: Says
+    says: SayRequests
     says_max: int
     """How many messages of all clients may wait for their commit before clients are slowed."""
 
