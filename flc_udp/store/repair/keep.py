@@ -68,7 +68,7 @@ def keep_once(
             numbers.append((hash_of_client(client), newest(said)))
             yield f"client {client!r}: its numbers up to {newest(said)} are refused from now on"
     new.executemany(KEEP_NUMBER, numbers)
-    if not (is_whole(old, SELECT_ONCE) and is_whole(old, SELECT_PAST)):
+    if not (is_whole(old, "once") and is_whole(old, "past_client")):
         yield "what some clients numbered cannot be read: a repeat of theirs would be said again"
     named = {client for (client,) in salvaged(old, "SELECT client FROM once", "client")}
     for client in sorted(map(repr, named - clients)):
@@ -92,7 +92,7 @@ def keep_arrivals(
     rows = dict.fromkeys(salvaged(old, SELECT_ARRIVALS, "position"))
     good = _rising([row for row in rows if all(map(is_count, row))])
     is_good = len(good) == len(rows)
-    if not is_whole(old, SELECT_ARRIVALS):
+    if not is_whole(old, "arrival"):
         is_good = False
         good.append((STAMP_LIMIT, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
     (floor,) = new.execute("SELECT ifnull(max(value), 0) FROM node WHERE key = 'floor'").fetchone()

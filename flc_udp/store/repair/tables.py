@@ -54,10 +54,10 @@ def salvaged(old: sqlite3.Connection, select: str, order: str) -> Iterator[tuple
         return
 
 
-def is_whole(old: sqlite3.Connection, select: str) -> bool:
-    """Whether all rows can be read."""
+def is_whole(old: sqlite3.Connection, table: str) -> bool:
+    """Whether all rows can be read, and the table's index has the same."""
     try:
-        return all(map(bool, old.execute(select)))
+        return old.execute(f"PRAGMA integrity_check({table})").fetchall() == [("ok",)]
     except UNREADABLE:
         return False
 
