@@ -61,8 +61,8 @@ def fsck(args: argparse.Namespace) -> None:
         raise waits(counts.total(), path)
     if counts:
         way_out = (
-            f"stop the node and run `flc fsck --repair --data {path.parent}`: it keeps a copy, mends"
-            " what follows from sound messages, and names what is gone; members give that again"
+            f"stop the node and run `flc fsck --repair --data {path.parent}`: it keeps a copy, "
+            "mends what follows from sound messages, and names what is gone; members give it again"
         )
         raise FlcError(f"{text.count_text(counts.total(), 'finding')} in {path}", way_out)
 

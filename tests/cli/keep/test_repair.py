@@ -30,6 +30,11 @@ def content(data: Path) -> dict[str, bytes]:
     return {p.name: p.read_bytes() for p in data.iterdir() if p.is_file() and p.name != "lock"}
 
 
+def copies(data: Path) -> list[Path]:
+    """What repairs have copied."""
+    return list(data.glob("before-repair-*"))
+
+
 async def test_a_clean_database_is_not_touched(flc: Flc, data: Path) -> None:
     """It is said that nothing is to be mended, and no copy is made."""
     before = content(data)
@@ -46,7 +51,7 @@ async def test_rows_that_follow_from_messages(flc: Flc, data: Path) -> None:
     spoil(data, "UPDATE log SET stamp = 5")
     before = content(data)
     ended = await flc("fsck", "--repair", "--data", str(data))
-    (copy,) = data.glob("before-repair-*")
+    (copy,) = copies(data)
     assert (ended.code, ended.err) == (0, "")
     assert ended.out == f"mended: 0 messages gone; as it was, it is in {copy}\n"
     assert content(copy) == before
@@ -70,7 +75,7 @@ async def test_a_block_that_others_have(flc: Flc, data: Path) -> None:
     assert f"error: 1 block in {data / 'flc.db'} waits for its bytes\n" in ended.err
     again = await flc("fsck", "--repair", "--data", str(data))
     assert again.code == 0
-    assert len(list(data.glob("before-repair-*"))) == 1
+    assert len(copies(data)) == 1
 
 
 async def test_messages_that_are_gone(flc: Flc, data: Path) -> None:
@@ -103,4 +108,4 @@ async def test_where_there_is_no_log(flc: Flc, tmp_path: Path) -> None:
     ended = await flc("fsck", "--repair", "--data", str(tmp_path / "none"))
     assert ended.code == 1
     assert "there is no log at" in ended.err
-    assert list(tmp_path.iterdir()) == []
+    assert content(tmp_path) == {}
