@@ -106,10 +106,10 @@ def keep_arrivals(
         place = max(end if position == END else moved(position), before)
         if not 0 < place <= end:
             continue  # Of what arrived then nothing is held.
-        if not is_good:  # What stood under a row that is missing counts as arrived later.
-            (least_before,) = new.execute(LEAST_STAMP, (before, place, floor)).fetchone()
-            least = min(least, least_before)  # noqa: PLW2901
-        kept[place] = (wall, min(least, kept.get(place, (0, STAMP_LIMIT))[1]))
+        # What stood under a row that is missing counts as arrived later.
+        since = place if is_good else before
+        under = new.execute(LEAST_STAMP, (since, place, floor)).fetchone()
+        kept[place] = (wall, min(least, *under, kept.get(place, (0, STAMP_LIMIT))[1]))
         before = place
     new.execute("DELETE FROM arrival")
     told = [(place, *row) for place, row in kept.items()]
