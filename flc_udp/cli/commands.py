@@ -66,6 +66,7 @@ why {} (look.why): print the causes and clock of a message, or which of two came
 fsck {} (keep.fsck): check a node's database, also while the node runs; exit 1 if anything is wrong
   flc fsck
   flc fsck --data /tmp/ann --json | jq -r '.problem // empty'
+  flc fsck --repair --data /tmp/ben
 
 backup {} (keep.backup): copy a node's log into one checked file, also while the node runs
   flc backup /backup/ann.db

@@ -6,6 +6,6 @@
 - `retention` deletes what is old. `base` is what stays of it, told to others and taken from them.
 - `schema` has the tables, and `queries` are reads and transactions.
 - `connections` opens the file, also to read one moment beside a running node, as `backup` and
-  `fsck/` do.
+  `fsck/` do. `repair/` mends the file of a node that is down.
 - `directory` is the data directory: its lock, its files and who may read them.
 """

@@ -95,7 +95,7 @@ class DatabaseFiles:
     def _check_life(self) -> None:
         lives = self._lives()
         with suppress(FileNotFoundError):
-            if self.wal.stat().st_size and lives and self._life_in_database() not in lives:
+            if self.wal.stat().st_size and lives and self._life_in_database() not in (*lives, None):
                 raise FlcError(
                     f"{self.path} was replaced, and {self.wal.name} belongs to the one before",
                     f"to go on from the file that is there now, remove {self.wal}; to go on from "
@@ -110,12 +110,19 @@ class DatabaseFiles:
         # One of the numbers may be "", which is that of a database without one.
         return lives.rstrip("\n").split(" ") if lives else []
 
-    def _life_in_database(self) -> str:
-        """The number in the database itself, whatever its WAL has. It is "" where there is none."""
+    def _life_in_database(self) -> str | None:
+        """The number in the database itself, whatever its WAL has. It is "" where there is none.
+
+        None: the file is damaged, so nothing tells that it was replaced.
+        """
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
-        with suppress(sqlite3.Error), closing(sqlite3.connect(uri, uri=True)) as connection:
-            return _life_in(connection)
-        return ""
+        try:
+            with closing(sqlite3.connect(uri, uri=True)) as connection:
+                return _life_in(connection)
+        except sqlite3.OperationalError:
+            return ""
+        except sqlite3.DatabaseError:
+            return None
 
     def begin_life(self, connection: sqlite3.Connection) -> None:
         """Fold in the WAL, and note which files are open; raises FlcError, OSError, sqlite3.Error.

@@ -10,7 +10,7 @@ What came below the floor, from a node that was apart for long, goes first, what
 A block that has changed on the disk goes as the columns of its row say, and the hash chain tells
 what it was. Its causes are lost. So some of the base's edges may stay that are none any more: they
 cost the next message of a newcomer a few causes too many. If its stamp has changed, its turn is
-unknown, and retention waits until it is healed.
+unknown, and retention waits until it is healed, as it does if nothing proves what the block was.
 """
 
 import sqlite3
@@ -128,7 +128,7 @@ def _oldest(
             for _, position, encoded, digest in rows:
                 is_read = is_sound(encoded, digest)
                 block = decode(encoded) if is_read else _rotten(connection, position, stamp)
-                if block.stamp != stamp:
+                if block.stamp != stamp or not block.hash:
                     rotten.append(position)
                     continue
                 group.append(block)

@@ -27,6 +27,7 @@ NOT_ALONE = {
     "flc nc ops": "stays until it is interrupted: test_readme.py",
     "flc nc -d": "stays until it is interrupted: test_readme.py",
     "flc members --watch": "stays until it is interrupted: test_overview.py",
+    "flc fsck --repair": "needs a node that is down: tests/cli/keep/test_repair.py",
     "flc ping --key-file": "needs a node with a key: test_ping.py",
     "(umask 077; flc keygen": "ends in `flc run`: test_readme.py",
     "echo '{": "needs a node at that port: tests/daemon/test_udp.py",

@@ -10,6 +10,7 @@ from collections import Counter
 from pathlib import Path
 
 from flc_udp.cli import text
+from flc_udp.cli.keep.repair import mend, waits
 from flc_udp.client import Record
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.clocks import wall_of
@@ -27,8 +28,16 @@ would hide the cause: a room's row with a wrong name is one finding, and each me
 is another."""
 
 
+def add_fsck(parser: argparse.ArgumentParser) -> None:
+    """Add the arguments of `flc fsck`."""
+    parser.add_argument("--repair", action="store_true", help="mend it, after a copy; node is down")
+
+
 def fsck(args: argparse.Namespace) -> None:
     """Walk the log and print the findings; raises FlcError if there are any."""
+    if args.repair:
+        mend(args)
+        return
     path = Path(args.data or default_directory()) / DATABASE
     counts: Counter[str] = Counter()
     shown: list[Record] = []
@@ -48,10 +57,12 @@ def fsck(args: argparse.Namespace) -> None:
             print("".join(f"{_line(record)}\n" for record in shown), end="")
             if (more := counts.total() - len(shown)) > 0:
                 print(f"and {more} more, which --json prints")
+    if counts and counts.total() == check.walk.waiting:
+        raise waits(counts.total(), path)
     if counts:
         way_out = (
-            f"stop the node, move {path.parent} aside and start a new node with the keys and "
-            "--join: it catches up; what only this node held is then only in the moved directory"
+            f"stop the node and run `flc fsck --repair --data {path.parent}`: it keeps a copy, "
+            "mends what follows from sound messages, and names what is gone; members give it again"
         )
         raise FlcError(f"{text.count_text(counts.total(), 'finding')} in {path}", way_out)
 

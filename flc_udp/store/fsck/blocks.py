@@ -60,6 +60,8 @@ class Walk:
         self.rooms: defaultdict[str, WalkedRoom] = defaultdict(WalkedRoom)
         self.messages = 0
         self.causes = 0
+        self.waiting = 0
+        """How many blocks have no bytes: a repair found them rotten, and other nodes are asked."""
         self._connection = connection
         self._greatest: dict[LogId, int] = {}
         """The greatest stamp of each log, which is not its head's if its stamps do not rise."""
@@ -105,7 +107,10 @@ class Walk:
             block = decode(_bytes(encoded))
         except Malformed as error:
             stand_in = _stand_in(*told)
-            self._note("message", f"at position {position} cannot be read: {error}", stand_in)
+            waits = encoded == b"" and stand_in is not None  # So a repair leaves it.
+            self.waiting += waits
+            why = "other nodes are asked for its bytes" if waits else error
+            self._note("message", f"at position {position} cannot be read: {why}", stand_in)
             return stand_in
         said = [block.log, block.last, len(block.bodies), block.stamp, block.room, block.hash]
         if told != said:

@@ -2,9 +2,9 @@
 
 Rules. What can be read and fits is kept. Where a log's base does not fit with the first block that
 is held of it, the hash chain decides. Of the other columns, those that cannot be true are
-replaced by what is true in any case: a stamp below the floor, an edge that is the log's last. A log
-of whose base nothing is known is cut: others have it. Blocks that are held and are in the base,
-which retention would prune next, are pruned.
+replaced by what is true in any case: a low stamp, an edge that is the log's last. A log of whose
+base nothing is known is cut: others have it. The base of another node, which was taken, may reach
+further than what was pruned here. It ends there then, and what is held beyond it stays.
 """
 
 import sqlite3
@@ -25,10 +25,7 @@ SELECT_CLOCKS = "SELECT room_no, log_no, seq, edge_stamp, base_seq, base_edge_st
 SELECT_BY_PARENT = (
     "SELECT first - 1, parent, stamp FROM scratch.chosen WHERE log = ? AND parent = ?"
 )
-SELECT_FOLLOWER = "SELECT first - 1, parent, stamp FROM scratch.chosen WHERE log = ?"
-SELECT_AT = (
-    "SELECT last, hash, stamp FROM scratch.chosen WHERE log = ? AND last = ? AND hash != x''"
-)
+SELECT_FOLLOWER = "SELECT first - 1, parent, stamp, room FROM scratch.chosen WHERE log = ?"
 
 
 class ClockRow(NamedTuple):
@@ -47,10 +44,13 @@ class Told:
         self._new = new
         logs = dict(new.execute("SELECT no, id FROM scratch.log"))
         rooms = dict(new.execute("SELECT no, name FROM scratch.room"))
+        self._rooms = sorted(rooms.values())
         self.heads: dict[LogId, Head] = {}
         self.origins: dict[LogId, Origin] = {}
         self.clocks: defaultdict[LogId, dict[str, ClockRow]] = defaultdict(dict)
         self._ends: dict[LogId, Head] = {}
+        self._firsts: list[int] = []
+        """The stamps of those blocks that follow the base."""
         for _, *row, no in salvaged(old, SELECT_LOGS, "no"):
             if no in logs:
                 self._take_log(logs[no], row)
@@ -66,21 +66,23 @@ class Told:
 
     def base(self, floor: Any) -> tuple[int, list[BaseLog]]:  # noqa: ANN401  # as it was read
         """The floor and the base."""
-        limit = floor if is_count(floor) and 0 < floor <= STAMP_LIMIT else STAMP_LIMIT
-        base = [log for log in map(self._base_log, self.clocks, [limit] * len(self.clocks)) if log]
-        stamps = [room.edge or 0 for log in base for room in log.rooms]
-        stamps += [log.head.stamp for log in base]
-        return (limit if limit < STAMP_LIMIT else max(stamps, default=-1) + 1), _with_edges(base)
+        is_known = is_count(floor) and 0 < floor < STAMP_LIMIT
+        limit: int = floor if is_known else STAMP_LIMIT
+        told = (self._base_log(log, limit) for log in sorted({*self.clocks, *self._ends}))
+        base = [log for log in told if log is not None]
+        if not is_known:
+            stamps = [room.edge or 0 for log in base for room in log.rooms]
+            limit = max([*stamps, *(log.head.stamp for log in base)], default=-1) + 1
+            # All that is held has a stamp from the floor on.
+            limit = max(limit, min(self._firsts, default=0))
+        return limit, _with_edges(base)
 
     def _base_log(self, log: LogId, limit: int) -> BaseLog | None:
         rooms = {room: row for room, row in self.clocks[log].items() if row.base_seq != 0}
-        head = self._base_head(log, limit, rooms)
+        head, room = self._base_head(log, limit, rooms)
         if head is None:
             return None
-        ends = [row.base_seq for row in rooms.values() if is_count(row.base_seq)]
-        ahead = self._new.execute(SELECT_AT, (log, max(ends, default=0))).fetchone()
-        if ahead is not None and ahead[0] > head.seq:
-            head = Head(*ahead)
+        rooms = rooms or {room: ClockRow(None, None, head.seq, None)}
         told = [_base_room(room, row, head, limit) for room, row in rooms.items()]
         if all(room.seq != head.seq for room in told):
             # One of them ends the log's base. The one that ends last is taken for it.
@@ -91,35 +93,40 @@ class Told:
     def _follower(self, condition: str, log: LogId, value: object) -> Any:  # noqa: ANN401  # a row
         return self._new.execute(f"{SELECT_FOLLOWER} AND {condition}", (log, value)).fetchone()
 
-    def _base_head(self, log: LogId, limit: int, rooms: dict[str, ClockRow]) -> Head | None:
-        """The last message of a log that was pruned, if any was."""
-        told = self._ends.get(log, NO_HEAD)
+    def _base_head(
+        self, log: LogId, limit: int, rooms: dict[str, ClockRow]
+    ) -> tuple[Head | None, str]:
+        """The last message of a log that was pruned, if any was, and a room for it."""
+        told, room = self._ends.get(log, NO_HEAD), next(iter(self._rooms), "")
         ends = [row.base_seq for row in rooms.values() if is_count(row.base_seq)]
+        if log in self._ends and told.hash == NO_PARENT and told.seq not in ends:
+            return None, room
         follower = None
         if told.hash != NO_PARENT:
             follower = self._follower("parent = ?", log, told.hash)
         for seq in (told.seq, max(ends, default=0)):
             if follower is None and is_count(seq) and seq:
                 follower = self._follower("first = ? + 1", log, seq)
-        if not rooms or (told == NO_HEAD and follower is None):
-            return None
         if follower is not None:
-            seq, digest, below = follower
+            seq, digest, below, room = follower
             limit = min(limit, below)
+            self._firsts.append(below)
             told = Head(seq, digest, told.stamp)
         else:  # It may have been pruned as a whole, and then its head is the same.
-            heads = [head for head in (told, self.heads.get(log, NO_HEAD)) if _is_head(head)]
-            heads.sort(key=lambda head: head.seq not in ends)
-            if not heads:
-                return None
+            head = self.heads.get(log, NO_HEAD)
+            heads = [told, head] if head.seq in ends else [told]
+            heads = sorted(filter(_is_head, heads), key=lambda head: head.seq not in ends)
+            if not (heads and room):
+                return None, room
             told = heads[0]
-        stamp = told.stamp if is_count(told.stamp) and 0 < told.stamp < limit else limit - 1
-        return told._replace(stamp=stamp)
+        edges = [row.base_edge for row in rooms.values() if row.base_seq == told.seq]
+        stamps = [x for x in (told.stamp, *edges) if is_count(x) and 0 < x < limit]
+        return told._replace(stamp=stamps[0] if stamps else 1), room
 
 
 def _is_head(head: Head) -> bool:
     is_hash = isinstance(head.hash, bytes) and len(head.hash) == HASH_BYTES
-    return is_hash and is_count(head.seq) and head.seq > 0
+    return is_hash and head.hash != NO_PARENT and is_count(head.seq) and head.seq > 0
 
 
 def _base_room(name: str, row: ClockRow, head: Head, limit: int) -> BaseRoom:

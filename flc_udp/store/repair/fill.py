@@ -18,10 +18,12 @@ from flc_udp.store.repair.keep import INSERT_FACT, facts, keep_arrivals, keep_no
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.proof import choose
 from flc_udp.store.repair.rebuild import Lost, Rebuild
-from flc_udp.store.repair.tables import find_blocks, is_count, salvaged
+from flc_udp.store.repair.tables import find_blocks, is_count, is_whole, salvaged
 from flc_udp.store.writer_memory import WriterMemory
 
 UNREAD = "it cannot be read, and nothing proves what it was"
+
+UNTOLD = "where logs ended cannot be read: messages at their ends may be gone that nothing names"
 
 COUNT_CHOSEN = "SELECT ifnull(sum(last - ifnull(first, last) + 1), 0) FROM scratch.chosen"
 LAST_CHOSEN = "SELECT ifnull(max(position), 0) FROM scratch.chosen"
@@ -63,8 +65,10 @@ def fill(old: sqlite3.Connection, new: sqlite3.Connection, pages: Pages) -> Fill
     rebuild.end(_last_room(base, rooms))
     forgotten = [*keep_node(old, new, known), *keep_once(old, new, rebuild.heads)]
     keep_arrivals(old, new, rebuild.moved, Millis(time.time_ns() // 1_000_000))
+    if not is_whole(old, "block") and not is_whole(old, "log"):
+        forgotten.append(UNTOLD)
     if not (rebuild.heads or is_count(known.get("incarnation"))):
-        raise sqlite3.DatabaseError("nothing of it can be read; begin anew with --join")
+        raise sqlite3.DatabaseError("nothing of it can be read")
     return Filled(list(_gone(new, told, rebuild)), rebuild.waiting, forgotten)
 
 

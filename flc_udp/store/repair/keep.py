@@ -18,6 +18,9 @@ from flc_udp.model.units import Millis
 from flc_udp.store.once import KEEP_NUMBER, PAIR, hash_of_client, newest
 from flc_udp.store.repair.tables import is_count, is_log, is_whole, salvaged
 
+END = STAMP_LIMIT
+"""The position of a row that stands for whatever may have come after all others."""
+
 INSERT_FACT = "INSERT OR REPLACE INTO node VALUES (?, ?)"
 SELECT_ONCE = "SELECT client, said FROM once"
 SELECT_PAST = "SELECT hash, n FROM past_client"
@@ -39,7 +42,7 @@ def keep_node(
     """Write identity and peers; yields what is gone of them."""
     if is_log(known.get("id")) and is_count(known.get("incarnation")):
         new.executemany(INSERT_FACT, [(key, known[key]) for key in ("id", "incarnation")])
-    elif known:
+    elif {"id", "incarnation"} & known.keys() or not is_whole(old, "node"):
         yield "the node's id or incarnation cannot be read: it will start as a new member"
     peers = salvaged(old, "SELECT id, name, address FROM peer", "id")
     good = [row for row in peers if is_log(row[0]) and all(isinstance(x, str) for x in row[1:])]
@@ -68,7 +71,7 @@ def keep_once(
             numbers.append((hash_of_client(client), newest(said)))
             yield f"client {client!r}: its numbers up to {newest(said)} are refused from now on"
     new.executemany(KEEP_NUMBER, numbers)
-    if not (is_whole(old, SELECT_ONCE) and is_whole(old, SELECT_PAST)):
+    if not (is_whole(old, "once") and is_whole(old, "past_client")):
         yield "what some clients numbered cannot be read: a repeat of theirs would be said again"
     named = {client for (client,) in salvaged(old, "SELECT client FROM once", "client")}
     for client in sorted(map(repr, named - clients)):
@@ -89,22 +92,28 @@ def keep_arrivals(
     old: sqlite3.Connection, new: sqlite3.Connection, moved: Callable[[int], int], now: Millis
 ) -> None:
     """Write when what is held arrived; `moved` tells where a position is now."""
+    end = new.execute("SELECT ifnull(max(position), 0) FROM room").fetchone()[0]
     rows = dict.fromkeys(salvaged(old, SELECT_ARRIVALS, "position"))
     good = _rising([row for row in rows if all(map(is_count, row))])
     is_good = len(good) == len(rows)
-    if not is_whole(old, SELECT_ARRIVALS):
+    if not is_whole(old, "arrival"):
         is_good = False
-        good.append((STAMP_LIMIT, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
+        good.append((END, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
     (floor,) = new.execute("SELECT ifnull(max(value), 0) FROM node WHERE key = 'floor'").fetchone()
-    new.execute("DELETE FROM arrival")
+    kept: dict[int, tuple[int, int]] = {}
     before = 0
     for position, wall, least in good:
-        place = max(moved(position), before + 1)
-        if not is_good:  # What stood under a row that is missing counts as arrived later.
-            (least_before,) = new.execute(LEAST_STAMP, (before, place, floor)).fetchone()
-            least = min(least, least_before)  # noqa: PLW2901
-        new.execute("INSERT INTO arrival VALUES (?, ?, ?)", (place, wall, least))
+        place = max(end if position == END else moved(position), before)
+        if not 0 < place <= end:
+            continue  # Of what arrived then nothing is held.
+        # What stood under a row that is missing counts as arrived later.
+        since = place if is_good else before
+        under = new.execute(LEAST_STAMP, (since, place, floor)).fetchone()
+        kept[place] = (wall, min(least, *under, kept.get(place, (0, STAMP_LIMIT))[1]))
         before = place
+    new.execute("DELETE FROM arrival")
+    told = [(place, *row) for place, row in kept.items()]
+    new.executemany("INSERT INTO arrival VALUES (?, ?, ?)", told)
 
 
 def _rising(rows: Sequence[Any]) -> list[Any]:

@@ -22,7 +22,7 @@ from flc_udp.store.writer_memory import WriterMemory
 
 SELECT_CHOSEN = """
     SELECT log, last, position, stamp, room, hash, at,
-        ifnull(lag(last) OVER of_log, 0), ifnull(lead(stamp) OVER of_log, 1 << 62)
+        coalesce(first - 1, lag(last) OVER of_log, 0), ifnull(lead(stamp) OVER of_log, 1 << 62)
     FROM scratch.chosen WINDOW of_log AS (PARTITION BY log ORDER BY last) ORDER BY position
 """
 FORGET_EDGE = "UPDATE clock SET edge_stamp = NULL WHERE room_no = ? AND log_no = ?"
@@ -107,7 +107,7 @@ class Rebuild:
     def moved(self, position: int) -> int:
         """Where that stands now which stood at a position."""
         index = bisect(self._shifts, (position, 1 << 62)) - 1
-        return min(position - self._shifts[max(index, 0)][1], self._position + 1)
+        return position - self._shifts[max(index, 0)][1]
 
     def end(self, room: str | None) -> None:
         """Count the pruned messages that stood after all others, the last one in this room."""

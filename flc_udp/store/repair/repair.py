@@ -16,9 +16,9 @@ import os
 import shutil
 import sqlite3
 import stat
-import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
@@ -37,7 +37,7 @@ from flc_udp.store.schema import check_ours, migrate
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""
 
-COPY = "before-repair-%Y%m%dT%H%M%SZ"
+COPY = "before-repair-%Y%m%dT%H%M%S.%fZ"
 
 SELECT_SCHEMA = "SELECT name, rootpage, sql FROM sqlite_schema"
 
@@ -49,13 +49,15 @@ class Repaired(NamedTuple):
     filled: Filled
 
 
-def is_sound(path: Path) -> bool:
-    """Whether fsck finds nothing."""
+def needs_repair(path: Path) -> bool:
+    """Whether fsck finds anything but blocks that wait for their bytes already."""
     try:
         with snapshot(path) as connection:
-            return next(Fsck(connection).findings(), None) is None
+            check = Fsck(connection)
+            count = sum(1 for _ in check.findings())
+            return count > check.walk.waiting
     except FlcError:
-        return False
+        return True
 
 
 def repair(directory: DataDirectory) -> Repaired:
@@ -70,7 +72,10 @@ def repair(directory: DataDirectory) -> Repaired:
         except OSError as error:
             problem = f"{path} cannot be copied, and was not changed: {error.strerror}"
             raise FlcError(problem, FULL_HINT) from error
-        hint = f"the database as it was is in {copy}; nothing else was changed"
+        hint = (
+            f"what is there was copied to {copy}, and nothing else was changed; to begin anew, "
+            f"move {path.parent} aside and start with --join"
+        )
         try:
             if not is_readable:
                 _write_first_page(path)
@@ -108,7 +113,7 @@ def _copy(directory: DataDirectory, work: Path) -> Path:
         with (work / name.name).open("rb") as file:
             os.fsync(file.fileno())
     flush_directory(work)
-    copy = directory.path / time.strftime(COPY, time.gmtime())
+    copy = directory.path / datetime.now(UTC).strftime(COPY)
     work.rename(copy)
     flush_directory(directory.path)
     work.mkdir(mode=0o700)

@@ -54,10 +54,10 @@ def salvaged(old: sqlite3.Connection, select: str, order: str) -> Iterator[tuple
         return
 
 
-def is_whole(old: sqlite3.Connection, select: str) -> bool:
-    """Whether all rows can be read."""
+def is_whole(old: sqlite3.Connection, table: str) -> bool:
+    """Whether all rows can be read, and the table's index has the same."""
     try:
-        return all(map(bool, old.execute(select)))
+        return old.execute(f"PRAGMA integrity_check({table})").fetchall() == [("ok",)]
     except UNREADABLE:
         return False
 
@@ -76,7 +76,7 @@ def find_blocks(old: sqlite3.Connection, pages: Pages, new: sqlite3.Connection) 
         for order in (column, "no"):  # First by the index, then by the table.
             rows = salvaged(old, f"SELECT no, {column} FROM {table}", order)  # noqa: S608  # ours
             named = ((no, name) for no, name in rows if is_log(name) or is_name(name))
-            new.executemany(f"INSERT OR IGNORE INTO scratch.{table} VALUES (?, ?)", named)  # noqa: S608
+            new.executemany(f"INSERT OR IGNORE INTO scratch.{table} VALUES (?, ?)", named)  # noqa: S608  # ours
     for statement in (*LEARN_NUMBERS, STAND_IN):
         new.execute(statement)
 

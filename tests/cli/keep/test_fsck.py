@@ -105,7 +105,7 @@ async def test_findings_for_people(flc: Flc, data: Path) -> None:
     assert "\nhead      1 WRONG   2 rows of logs" in ended.out
     error, hint = ended.err.splitlines()
     assert error == f"error: 2 findings in {data / 'flc.db'}"
-    assert hint.startswith(f"hint: stop the node, move {data} aside")
+    assert hint.startswith(f"hint: stop the node and run `flc fsck --repair --data {data}`")
 
 
 async def test_many_findings(flc: Flc, data: Path) -> None:
