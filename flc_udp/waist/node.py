@@ -136,7 +136,7 @@ class Node:
 
     def wait(
         self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
-    ) -> None:
+    ) -> Waiting:
         """Wait until `needed` other nodes durably hold a message of this run.
 
         None means all that are alive or suspect now. `done` is called once, with how it ended.
@@ -144,6 +144,7 @@ class Node:
         now = self._ground.now()
         watched = self._replica.watch(dot.seq, needed, now)
         self.waits.append(Waiting(watched, needed is None, now + timeout_us, done))
+        return self.waits[-1]
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
         """Know all these members already: a simulated cluster begins grown up."""

@@ -11,11 +11,13 @@ several times as much.
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from pathlib import Path
 
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.disks import StandingDisk
 from tests.daemon.process import until
+from tests.daemon.test_full_disk import fill_disk
 from tests.daemon.wire import Wire
 
 GROWTH_BYTES_MAX = 160 << 20
@@ -72,3 +74,23 @@ async def test_says_that_wait_for_the_disk_are_bounded(
     for sending in says:
         sending.cancel()
     await asyncio.gather(*says, return_exceptions=True)
+
+
+async def test_who_waits_for_others_and_goes_leaves_nothing(
+    cluster: Cluster, wires: list[Wire]
+) -> None:
+    """A wait may last a day, but not longer than whoever wants to know its end."""
+    ann, ben = await cluster.start(2)
+    fill_disk(ben, wholly=True)
+    say = {"op": "say", "room": "ops", "body": "hi", "wait": 1, "timeout": 86_400}
+
+    async def wait_together(count: int) -> bool:
+        return (await ann.ask("status"))["clients"]["waiting_for_others"] == count
+
+    for _ in range(2):
+        wire = await Wire.to(ann, wires)
+        await wire.send(*[say] * 1_000)
+        await until("they wait", partial(wait_together, 1_000))
+        await wire.close()
+        await until("nobody waits", partial(wait_together, 0))
+    assert (await ann.ask("status"))["clients"]["held_bytes"] == 0

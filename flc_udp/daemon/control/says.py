@@ -24,7 +24,7 @@ from flc_udp.model.units import SECOND_US
 from flc_udp.store.log import Reader
 from flc_udp.store.once import Forgotten
 from flc_udp.waist.ports import Post
-from flc_udp.waist.waits import WaitEnded
+from flc_udp.waist.waits import WaitEnded, Waiting
 from flc_udp.wire.message_json import Record
 
 Span = tuple[LogId, int, int]
@@ -46,7 +46,7 @@ class Say(Post):
 
     __slots__ = (
         "answer", "is_many", "known", "n", "requested", "says", "size_bytes", "speaker", "tag",
-        "timeout_s", "unknown", "wait",
+        "timeout_s", "unknown", "wait", "waiting",
     )  # fmt: skip
 
     def __init__(self, says: "Says", speaker: Outlet, request: Record, tag: bytes) -> None:
@@ -66,6 +66,7 @@ class Say(Post):
         self.says, self.speaker, self.tag = says, speaker, tag
         self.n = 0 if once is None else once[1]
         """The number of the first message that is requested."""
+        self.waiting: Waiting | None = None
         self.size_bytes = 0
         """What it takes in memory until it is answered."""
         self.answer: bytes | None = None
@@ -245,8 +246,15 @@ class Says:
             return
         needed = say.wait if isinstance(say.wait, int) else None
         done = partial(self._end_wait, say)
-        node.wait(say.dot, needed, round(say.timeout_s * SECOND_US), done)
+        say.waiting = node.wait(say.dot, needed, round(say.timeout_s * SECOND_US), done)
         self._ground.turn_soon()
+
+    def gone(self, say: Say) -> None:
+        """Whoever said it is gone: it goes its way, and nobody waits for others."""
+        say.wait = None
+        if say.waiting is not None:
+            say.waiting.give_up()
+            self._ground.turn_soon()
 
     def _end_wait(self, say: Say, ended: WaitEnded) -> None:
         try:
