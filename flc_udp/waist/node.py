@@ -452,6 +452,11 @@ class Node:
         return self._ages.is_sure
 
     @property
+    def sessions(self) -> int:
+        """How many sessions of others are remembered with their keys."""
+        return self._seal.sessions
+
+    @property
     def catching_up(self) -> bool:
         """Whether so much is missing that nobody should be sent here to read."""
         return self._replica.catching_up

@@ -169,6 +169,11 @@ class Seal:
         for who in gone:
             del self._sessions[who]
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions of others are remembered with their keys."""
+        return len(self._sessions)
+
     def close(self, payload: bytes) -> bytes:
         """Seal one payload; the datagram is longer by SEAL_BYTES."""
         self._counter += 1

@@ -50,10 +50,12 @@ class Ended(NamedTuple):
 class Output:
     """What one command writes, with all that it started, until the last of them has closed it."""
 
-    def __init__(self, fd: int, ended: Callable[["Output"], None]) -> None:
+    def __init__(
+        self, fd: int, ended: Callable[["Output"], None], dropped: Callable[[int], None]
+    ) -> None:
         self._fd = fd
         self._loop = asyncio.get_running_loop()
-        self._ended = ended
+        self._ended, self._note_dropped = ended, dropped
         self._passed = self._dropped = 0
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
@@ -75,6 +77,7 @@ class Output:
         passed = data[: OUTPUT_BYTES - self._passed]
         self._passed += len(passed)
         self._dropped += len(data) - len(passed)
+        self._note_dropped(len(data) - len(passed))
         _write(passed)
 
     def _read_on(self) -> None:
@@ -102,6 +105,8 @@ class Shell:
         self._running: dict[subprocess.Popen[bytes], None] = {}
         self._outputs: dict[Output, None] = {}
         self._is_closed = False
+        self.dropped_bytes = 0
+        """What commands wrote beyond what is passed on."""
 
     async def run(
         self, command: str, environ: Mapping[str, str], stdin: bytes, timeout_s: float
@@ -115,7 +120,7 @@ class Shell:
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
             return Ended(How.NOT_STARTED, f"cannot be started: {error}")
         self._running[process] = None
-        self._outputs[Output(output, self._outputs.pop)] = None
+        self._outputs[Output(output, self._outputs.pop, self._drop)] = None
         if len(self._outputs) > OUTPUTS_MAX:
             next(iter(self._outputs)).close()
         if self._is_closed:
@@ -124,6 +129,9 @@ class Shell:
             return await _end_of(process, pidfd, timeout_s)
         finally:
             del self._running[process]
+
+    def _drop(self, size_bytes: int) -> None:
+        self.dropped_bytes += size_bytes
 
     def kill(self) -> None:
         """Kill what runs and what is about to run, with everything that it started."""
