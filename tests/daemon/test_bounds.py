@@ -4,6 +4,7 @@
 |---|---|---|---|
 | clients | CONNECTIONS_MAX | control_connections, …_turned_away | control/test_control |
 | parts of lines, says | HELD_BYTES_MAX | control_held_bytes, …_requests_refused | here |
+| what a client said itself | OWN_RANGES_MAX | | here |
 | says that wait for others | their clients | queue_length{waiting_for_others} | here |
 | answers not read | OUTPUT_BYTES_HIGH | control_unread_bytes, …_blocked | control/test_unread |
 | hooks' output | OUTPUT_BYTES | hook_output_dropped_bytes | hooks/test_shell |
@@ -28,10 +29,14 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterable
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
 from flc_udp.core.liveness.members import alive_row
+from flc_udp.daemon.control.held import Held
+from flc_udp.daemon.control.server import OWN_RANGES_MAX, ControlConnection
 from flc_udp.daemon.stderr import LINES_MAX
 from flc_udp.model.address import Address, split_host_port
 from flc_udp.model.block import NO_PARENT, Block, Origin, pack_body, write
@@ -134,6 +139,17 @@ async def test_who_waits_for_others_and_goes_leaves_nothing(
         await wire.close()
         await until("nobody waits", partial(wait_together, 0))
     assert (await ann.ask("status"))["clients"]["held_bytes"] == 0
+
+
+def test_what_a_client_said_itself_is_bounded() -> None:
+    """Of two clients that speak in turn, each message of each is a stretch of its own."""
+    host: Any = SimpleNamespace(says=SimpleNamespace(held=Held()))
+    connection = ControlConnection(host)
+    for number in range(3 * OWN_RANGES_MAX):
+        connection.remember(LogId(b"said own"), 2 * number, 2 * number)
+    (spans,) = connection.own.values()
+    assert len(list(spans)) == OWN_RANGES_MAX
+    assert 6 * OWN_RANGES_MAX - 2 in spans
 
 
 class Insider:

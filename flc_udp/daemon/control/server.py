@@ -53,6 +53,10 @@ whether the other end takes it."""
 LOOK_S = 1.0
 """While answers wait for a client that asks no more, it is looked for this often."""
 
+OWN_RANGES_MAX = 4_096
+"""Of what was said over a connection so many stretches of the log are remembered, the last ones.
+Where others speak in between, each say is a stretch."""
+
 FOLLOWS_MAX = 1_024
 """One connection may have this many follows."""
 
@@ -223,7 +227,9 @@ class ControlConnection(asyncio.Protocol):
 
     def remember(self, log: LogId, low: int, high: int) -> None:
         """These messages were said over this connection."""
-        self.own.setdefault(log, Spans()).add(low, high)
+        spans = self.own.setdefault(log, Spans())
+        spans.add(low, high)
+        spans.keep_last(OWN_RANGES_MAX)
 
     # --- Follows ----------------------------------------------------------------------------------
 
