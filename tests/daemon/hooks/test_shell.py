@@ -115,6 +115,21 @@ async def test_of_much_the_beginning_is_passed_on(written: bytearray, size: int)
     assert shell.dropped_bytes == size - OUTPUT_BYTES
 
 
+async def test_of_many_commands_little_is_passed_on(
+    written: bytearray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may write as much as one; in a minute all together may write less."""
+    monkeypatch.setattr(shell_module, "OUTPUT_BYTES_A_MINUTE", 100_000)
+    shell = Shell()
+    for _ in range(3):
+        await shell.run("head -c 60000 /dev/zero", PATH, b"", 60)
+    await until(
+        "all came", lambda: _is_at_end(written, b" 60000 bytes more of a command's output\n")
+    )
+    assert written.count(0) == 100_000
+    assert shell.dropped_bytes == 80_000
+
+
 async def test_of_endless_output_little_is_passed_on(written: bytearray) -> None:
     """The command is killed when its time is over."""
     assert (await Shell().run("exec yes", PATH, b"", 0.5)).how is How.TIMED_OUT
