@@ -92,6 +92,10 @@ class Spans:
         self._lows[first:last] = [*below, *(high + 1 for _ in above)]
         self._highs[first:last] = [*(low - 1 for _ in below), *above]
 
+    def keep_last(self, ranges: int) -> None:
+        """Remove all but the last ranges, so many."""
+        del self._lows[:-ranges], self._highs[:-ranges]
+
     def overlaps(self, low: int, high: int) -> bool:
         """Whether any integer from `low` to `high`, both included, is in the set."""
         at = bisect_left(self._highs, low)

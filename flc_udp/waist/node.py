@@ -156,7 +156,7 @@ class Node:
 
     def wait(
         self, dot: Dot, needed: int | None, timeout_us: int, done: Callable[[WaitEnded], None]
-    ) -> None:
+    ) -> Waiting:
         """Wait until `needed` other nodes durably hold a message of this run.
 
         None means all that are alive or suspect now. `done` is called once, with how it ended.
@@ -164,6 +164,7 @@ class Node:
         now = self._ground.now()
         watched = self._replica.watch(dot.seq, needed, now)
         self.waits.append(Waiting(watched, needed is None, now + timeout_us, done))
+        return self.waits[-1]
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
         """Know all these members already: a simulated cluster begins grown up."""
@@ -487,6 +488,11 @@ class Node:
     def knows_ages(self) -> bool:
         """Whether the wall clock was believed at the start, so that ages are what they seem."""
         return self._ages.is_sure
+
+    @property
+    def sessions(self) -> int:
+        """How many sessions of others are remembered with their keys."""
+        return self._seal.sessions
 
     @property
     def catching_up(self) -> bool:

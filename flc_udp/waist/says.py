@@ -17,7 +17,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Once, Post, RemembersSays
-from flc_udp.waist.waits import WaitEnded
+from flc_udp.waist.waits import WaitEnded, Waiting
 
 Span = tuple[LogId, int, int]
 """(log, low, high), both seqs included."""
@@ -39,7 +39,9 @@ class Forgotten(FlcError):  # noqa: N818  # says what happened, as Malformed doe
 class Say(Post):
     """One say. Only what was not said before is among its `bodies`."""
 
-    __slots__ = ("ended", "known", "n", "requested", "says", "timeout_us", "unknown", "wait")
+    __slots__ = (
+        "ended", "known", "n", "requested", "says", "timeout_us", "unknown", "wait", "waiting",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -61,6 +63,8 @@ class Say(Post):
         """Messages that were said before."""
         self.unknown: dict[int, FlcError | StoreFailed] = {}
         """The places of messages of which nobody knows whether they were said, and why."""
+        self.waiting: Waiting | None = None
+        """Its wait for others, once that has begun."""
         self.ended: WaitEnded | None = None
         """How its wait for others ended."""
 
@@ -207,8 +211,16 @@ class Says:
             live = tuple(row.id for row in node.live_rows())
             end(WaitEnded((), live, is_short=say.wait != 0))
             return
-        node.wait(say.dot, say.wait if isinstance(say.wait, int) else None, say.timeout_us, end)
+        needed = say.wait if isinstance(say.wait, int) else None
+        say.waiting = node.wait(say.dot, needed, say.timeout_us, end)
         self._turn_soon()
+
+    def gone(self, say: Say) -> None:
+        """Whoever said it is gone: it goes its way, and nobody waits for others."""
+        say.wait = None
+        if say.waiting is not None:
+            say.waiting.give_up()
+            self._turn_soon()
 
 
 def joined(spans: Iterable[Span]) -> list[Span]:

@@ -34,6 +34,10 @@ class Waiting(NamedTuple):
         """Whether it is over once everything was read that came in until then."""
         return self.watched.is_done or self.deadline <= read_until
 
+    def give_up(self) -> None:
+        """Nobody wants to know any more: it ends with the next turn."""
+        self.watched.is_wanted = False
+
     def outcome(self) -> WaitEnded:
         """How it ended, or stands by now."""
         wait = self.watched

@@ -174,6 +174,11 @@ class Seal:
         """The id of the key that seals."""
         return self._ring.keys[0].id
 
+    @property
+    def sessions(self) -> int:
+        """How many sessions of others are remembered with their keys."""
+        return len(self._sessions)
+
     def close(self, payload: bytes) -> bytes:
         """Seal one payload; the datagram is longer by SEAL_BYTES."""
         self._counter += 1

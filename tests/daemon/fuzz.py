@@ -234,10 +234,16 @@ async def agree(nodes: list[Node]) -> bool:
 
 
 async def nothing_failed(nodes: list[Node]) -> None:
-    """Each of them takes a say, and none met anything that nobody expected."""
+    """Each of them takes a say, none met anything that nobody expected or holds a request."""
     for node in nodes:
         await node.control.say("ops", "still here")
         assert (await node.ask("status"))["failures"] == {}, node.name
+        await until(f"{node.name} holds no request", partial(holds_nothing, node))
+
+
+async def holds_nothing(node: Node) -> bool:
+    """Whether all that clients asked was answered, or nobody waits for it."""
+    return (await node.ask("status"))["clients"]["held_bytes"] == 0
 
 
 # --- The play -------------------------------------------------------------------------------------

@@ -106,6 +106,13 @@ class TestSpans:
 
         assert list(spans) == [(1, 7)]
 
+    def test_the_last_ranges_may_be_kept(self) -> None:
+        """However many numbers they have; fewer ranges stay as they are."""
+        spans = Spans([(1, 1), (3, 9), (11, 12)])
+        for most, kept in ((4, [(1, 1), (3, 9), (11, 12)]), (2, [(3, 9), (11, 12)])):
+            spans.keep_last(most)
+            assert list(spans) == kept
+
     def test_unequal_to_what_is_no_spans(self) -> None:
         """A set of pairs is not one, and a mutable thing has no hash."""
         assert Spans() != set()

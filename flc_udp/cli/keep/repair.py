@@ -16,6 +16,7 @@ from flc_udp.config import BODIES_MAX
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
+from flc_udp.model.visible import visible
 from flc_udp.store.directory import DATABASE, DataDirectory, default_directory
 from flc_udp.store.repair.fill import Filled
 from flc_udp.store.repair.rebuild import Lost
@@ -90,4 +91,4 @@ def _line(record: Record) -> str:
     if dot is not None and not dot.endswith(f":{last}"):
         dot = f"{dot} to {last}"
     named = [word for word in (record["fate"], dot, record["room"], record["problem"]) if word]
-    return text.visible("  ".join(named))
+    return visible("  ".join(named))

@@ -37,18 +37,23 @@ class Mark(NamedTuple):
 
 @dataclass(slots=True)
 class Wait:
-    """A wait for one message. It is done when `needed` members hold it or nobody is left."""
+    """A wait for one message. It is done when `needed` members hold it or nobody is left.
+
+    It is done, too, when nobody wants to know any more.
+    """
 
     seq: int
     needed: int
     waited_for: dict[NodeId, None]
     held_by: list[NodeId] = field(default_factory=list)
     gone: list[NodeId] = field(default_factory=list)
+    is_wanted: bool = True
 
     @property
     def is_done(self) -> bool:
         """Whether there is nothing more to wait for."""
-        return len(self.held_by) >= self.needed or not self.waited_for
+        is_held = len(self.held_by) >= self.needed
+        return is_held or not self.waited_for or not self.is_wanted
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ until it does. So what a connection costs is bounded, however it behaves.
 
 import asyncio
 import resource
+import select
 import socket
 import time
 from collections import deque
@@ -46,6 +47,13 @@ OUTPUT_BYTES_HIGH = 1 << 20
 OUTPUT_BYTES = 1 << 16
 """When this much has gathered it is written, even in the middle of a turn: only then is it known
 whether the other end takes it."""
+
+LOOK_S = 1.0
+"""While answers wait for a client that asks no more, it is looked for this often."""
+
+OWN_RANGES_MAX = 4_096
+"""Of what was said over a connection so many stretches of the log are remembered, the last ones.
+Where others speak in between, each say is a stretch."""
 
 FOLLOWS_MAX = 1_024
 """One connection may have this many follows."""
@@ -91,6 +99,9 @@ class ControlConnection(asyncio.Protocol):
         self.follows.clear()
         for task in self._tasks:
             task.cancel()
+        for say in self._says:
+            if isinstance(say, SayRequest):
+                self._host.says.gone(say)
         self._host.dismiss(self)
 
     def pause_writing(self) -> None:
@@ -127,7 +138,17 @@ class ControlConnection(asyncio.Protocol):
         self._is_ending = True
         self.follows.clear()
         self.settle()
+        self._end_if_gone()
         return not self._transport.is_closing()
+
+    def _end_if_gone(self) -> None:
+        """Look now and then whether anybody is there for the answers: no event would tell."""
+        if self._transport.is_closing():
+            return
+        if is_hung_up(self._transport.get_extra_info("socket").fileno()):
+            self.abort()
+        else:
+            asyncio.get_running_loop().call_later(LOOK_S, self._end_if_gone)
 
     def _end_if_done(self) -> None:
         if self._is_ending and not (self._says or self._tasks):
@@ -204,7 +225,9 @@ class ControlConnection(asyncio.Protocol):
 
     def remember(self, log: LogId, low: int, high: int) -> None:
         """These messages were said over this connection."""
-        self.own.setdefault(log, Spans()).add(low, high)
+        spans = self.own.setdefault(log, Spans())
+        spans.add(low, high)
+        spans.keep_last(OWN_RANGES_MAX)
 
     # --- Follows ----------------------------------------------------------------------------------
 
@@ -291,6 +314,13 @@ class ControlConnection(asyncio.Protocol):
     def unread_bytes(self) -> int:
         """What was written for the other end, and has not been taken."""
         return self._transport.get_write_buffer_size()
+
+
+def is_hung_up(descriptor: int) -> bool:
+    """Whether the other end of a socket is closed, and not only its way to us."""
+    look = select.poll()
+    look.register(descriptor, 0)  # POLLHUP is always told.
+    return any(events & select.POLLHUP for _, events in look.poll(0))
 
 
 @dataclass(eq=False)

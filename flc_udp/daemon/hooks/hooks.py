@@ -206,6 +206,11 @@ class Hooks:
         self._on_message.follow(settings.on_message, settings.hook_timeout_s)
         self._on_member.follow(settings.on_member, settings.hook_timeout_s)
 
+    @property
+    def dropped_bytes(self) -> int:
+        """What commands wrote beyond what is passed on."""
+        return self._shell.dropped_bytes
+
     def used(self) -> list[Hook]:
         """The hooks that have a command or have run one."""
         return [hook for hook in (self._on_message, self._on_member) if hook.is_used]

@@ -5,6 +5,10 @@ from flc_udp.daemon.hooks.environment import Run, run_for_member, run_for_messag
 from flc_udp.model.dots import NodeId
 from flc_udp.store.reader import Reader, messages_of
 
+CHANGED_MAX = 65_536
+"""So many members may have changed while a command runs. Beyond it the first is passed over: only
+somebody who makes up members comes to this."""
+
 
 class NewMessages:
     """A position in the log. A worker that is free moves it on by one message."""
@@ -63,6 +67,9 @@ class ChangedMembers:
         """The state of this member has changed."""
         self.passed_over += node in self._changed
         self._changed[node] = None
+        if len(self._changed) > CHANGED_MAX:
+            del self._changed[next(iter(self._changed))]
+            self.passed_over += 1
 
     def take(self) -> Run | None:
         """The next member as it is now. A member that has left the table is passed over."""

@@ -11,6 +11,7 @@ import asyncio
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
@@ -21,6 +22,9 @@ STDERR = 2
 
 OUTPUT_BYTES = 65_536
 """So much of what one command writes goes to the node's standard error."""
+
+OUTPUT_BYTES_A_MINUTE = 4 << 20
+"""And so much of what all commands write. A command may run for each message."""
 
 READ_BYTES, READ_PAUSE_S = 65_536, 0.01
 """Beyond that so much is read and dropped at a time, and then nothing for this time: a command that
@@ -50,10 +54,13 @@ class Ended(NamedTuple):
 class Output:
     """What one command writes, with all that it started, until the last of them has closed it."""
 
-    def __init__(self, fd: int, ended: Callable[["Output"], None]) -> None:
+    def __init__(
+        self, fd: int, ended: Callable[["Output"], None], take: Callable[[int, int], int]
+    ) -> None:
+        """`take` tells how much of what was written is passed on."""
         self._fd = fd
         self._loop = asyncio.get_running_loop()
-        self._ended = ended
+        self._ended, self._how_much = ended, take
         self._passed = self._dropped = 0
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
@@ -72,7 +79,7 @@ class Output:
             self._loop.call_later(READ_PAUSE_S, self._read_on)
 
     def _take(self, data: bytes) -> None:
-        passed = data[: OUTPUT_BYTES - self._passed]
+        passed = data[: self._how_much(len(data), OUTPUT_BYTES - self._passed)]
         self._passed += len(passed)
         self._dropped += len(data) - len(passed)
         _write(passed)
@@ -102,6 +109,10 @@ class Shell:
         self._running: dict[subprocess.Popen[bytes], None] = {}
         self._outputs: dict[Output, None] = {}
         self._is_closed = False
+        self._minute_s, self._minute_bytes = time.monotonic(), 0
+        """When the present minute began, and what was passed on in it."""
+        self.dropped_bytes = 0
+        """What commands wrote beyond what is passed on."""
 
     async def run(
         self, command: str, environ: Mapping[str, str], stdin: bytes, timeout_s: float
@@ -115,7 +126,7 @@ class Shell:
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
             return Ended(How.NOT_STARTED, f"cannot be started: {error}")
         self._running[process] = None
-        self._outputs[Output(output, self._outputs.pop)] = None
+        self._outputs[Output(output, self._outputs.pop, self._take)] = None
         if len(self._outputs) > OUTPUTS_MAX:
             next(iter(self._outputs)).close()
         if self._is_closed:
@@ -124,6 +135,16 @@ class Shell:
             return await _end_of(process, pidfd, timeout_s)
         finally:
             del self._running[process]
+
+    def _take(self, written_bytes: int, most: int) -> int:
+        """How much of what a command wrote is passed on, `most` at most."""
+        now_s = time.monotonic()
+        if now_s >= self._minute_s + 60.0:
+            self._minute_s, self._minute_bytes = now_s, 0
+        passed = min(written_bytes, most, OUTPUT_BYTES_A_MINUTE - self._minute_bytes)
+        self._minute_bytes += passed
+        self.dropped_bytes += written_bytes - passed
+        return passed
 
     def kill(self) -> None:
         """Kill what runs and what is about to run, with everything that it started."""

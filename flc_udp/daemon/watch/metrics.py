@@ -39,6 +39,7 @@ GAUGES = {
     "uptime_seconds": "Since this daemon started.",
     "healthy": "1 if `flc status` says so.",
     "keys": "Keys that open datagrams. More than 1 while the cluster changes its key.",
+    "sessions": "Runs of nodes and programs whose keys are remembered, to open their datagrams.",
     "local_health_score": "How little this node trusts its own view of others. 0 is well.",
     "local_health_score_max": "The worst local health there can be. Half of it is unhealthy.",
     "catching_up": "1 while so much is missing that nobody should be sent here to read.",
@@ -117,6 +118,7 @@ class NodeCollector(Collector):
             "uptime_seconds": status.uptime_s,
             "healthy": not status.reasons(facts),
             "keys": len(status.keys.ring.keys),
+            "sessions": status.ground.node.sessions,
             "local_health_score": facts.health.score,
             "local_health_score_max": facts.health.score_max,
             "catching_up": facts.catching_up,
@@ -187,6 +189,8 @@ class NodeCollector(Collector):
         yield _counter("local_health_changes", what, changes, "change")
         runs = {(hook.name, how): hook.ended[how] for hook in hooks for how in How}
         yield _counter("hook_runs", "Commands that ended, by how.", runs, "hook", "outcome")
+        what = "Bytes that commands wrote and that were not passed on to the log."
+        yield _counter("hook_output_dropped_bytes", what, self.hooks.dropped_bytes if hooks else {})
         what = "Messages that retention removed first, and changes that a later one replaced."
         passed_over = {hook.name: hook.news.passed_over for hook in hooks}
         yield _counter("hook_passed_over", what, passed_over, "hook")

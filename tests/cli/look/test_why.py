@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 import flc_udp.daemon.control.why as whys
 from flc_udp.client import Client
 from flc_udp.daemon.control.operations import Operations
+from flc_udp.daemon.control.says import SayRequests
 from flc_udp.daemon.control.server import Control
 from flc_udp.daemon.control.why import Placed, clock_of, order
 from flc_udp.daemon.failures import Failures
@@ -93,12 +94,12 @@ async def served(home: Path, story: Story) -> AsyncIterator[Path]:
     log = Log.open(home / "flc.db")
     log.append(story.said)
     reader = log.reader()
-    nobody = cast("Any", None)  # what the op does not ask: status, keys, says
+    nobody = cast("Any", None)  # what the op does not ask: status and keys
     last = reader.last_position()
     failures = Failures()
     ground = cast("Any", SimpleNamespace(shown=last, failures=failures))  # all that is asked of it
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
-    control = Control(operations, nobody, 16)
+    control = Control(operations, SayRequests(ground, reader, "ann"), 16)
     directory = DataDirectory(home)
     await control.listen(directory.bind_control())
     yield home / "control.sock"

@@ -106,11 +106,28 @@ async def test_what_it_writes_is_passed_on(written: bytearray) -> None:
 @pytest.mark.parametrize("size", [OUTPUT_BYTES, OUTPUT_BYTES + 1, 5_000_000])
 async def test_of_much_the_beginning_is_passed_on(written: bytearray, size: int) -> None:
     """The rest is counted, and the command is not held up for long."""
-    ended = await Shell().run(f"head -c {size} /dev/zero; exit 3", PATH, b"", 60)
+    shell = Shell()
+    ended = await shell.run(f"head -c {size} /dev/zero; exit 3", PATH, b"", 60)
     assert ended == Ended(How.FAILED, "exit code 3")
     more = b"\n... %d bytes more of a command's output\n" % (size - OUTPUT_BYTES)
     whole = bytes(OUTPUT_BYTES) + more * (size > OUTPUT_BYTES)
     await until("all came", lambda: _is(written, whole))
+    assert shell.dropped_bytes == size - OUTPUT_BYTES
+
+
+async def test_of_many_commands_little_is_passed_on(
+    written: bytearray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each of them may write as much as one; in a minute all together may write less."""
+    monkeypatch.setattr(shell_module, "OUTPUT_BYTES_A_MINUTE", 100_000)
+    shell = Shell()
+    for _ in range(3):
+        await shell.run("head -c 60000 /dev/zero", PATH, b"", 60)
+    await until(
+        "all came", lambda: _is_at_end(written, b" 60000 bytes more of a command's output\n")
+    )
+    assert written.count(0) == 100_000
+    assert shell.dropped_bytes == 80_000
 
 
 async def test_of_endless_output_little_is_passed_on(written: bytearray) -> None:

@@ -31,7 +31,8 @@ from tests.model.stories import Story
 COUNTERS = """
 bases_taken blocks_committed blocks_healed blocks_replayed commits control_connections_turned_away
 control_requests_refused
-datagrams_received datagrams_sent drops failed_commits failures hook_passed_over hook_runs
+datagrams_received datagrams_sent drops failed_commits failures hook_output_dropped_bytes
+hook_passed_over hook_runs
 local_health_changes log_lines_left_out message_age_negative messages_committed messages_pruned
 receive_buffer_drops
 received_bytes sent_bytes stalls web_connections_pushed_out
@@ -46,7 +47,7 @@ local_health_score local_health_score_max log_writable logs members messages mes
 once_clients peer_behind_seconds_max
 peer_lag_messages_max peers_behind peers_catching_up peers_lagging peers_roots_differ pieces_bytes
 push_in_flight_bytes push_windows_full queue_length receive_buffer_size_bytes
-receive_buffer_used_bytes rooms uptime_seconds web_connections
+receive_buffer_used_bytes rooms sessions uptime_seconds web_connections
 """
 HISTOGRAMS = "commit_seconds message_age_seconds"
 
