@@ -21,6 +21,7 @@ from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.sim.bounds import Bounds
 from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.violation import Violation
@@ -74,6 +75,7 @@ class HeapGround:
         """What must be added to virtual time to get what its last node dated arrivals by."""
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._turns = self._turns_since = 0
+        self._bounds = Bounds(name)
         self._life = 0
 
     def _begin_life(self) -> None:
@@ -164,6 +166,7 @@ class HeapGround:
         node = self.node
         if node is None:
             return
+        self._bounds.look(node, self.settings)
         if node.has_left:
             self._trace("L", "has left")
             node.stop()
