@@ -91,6 +91,7 @@ class RepairFacts(NamedTuple):
     """Whether nothing is wanted of anybody, held back, or on its way to the disk."""
     synced: Mapping[NodeId, bool | None]
     """For each member that the last sync asked: whether its root agreed. None: it is silent."""
+    holdback_blocks: int
     holdback_messages: int
     """Messages that came before their causes, and wait."""
     holdback_bytes: int
@@ -187,6 +188,7 @@ def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
         pulls=repair.pulls,
         is_idle=repair.is_idle and not (causal.held or log_side.uncommitted),
         synced=dict(repair.exchange.synced),
+        holdback_blocks=len(causal.held),
         holdback_messages=causal.held_messages,
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,

@@ -7,13 +7,16 @@ can give to each other only what they have. A copy on a disk that prunes counts 
 may go before it is asked for.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from random import Random
 
 from flc_udp.model.units import MS_US
 from flc_udp.sim.machine import Machine
-from flc_udp.sim.plan import Plan
+from flc_udp.sim.plan import Plan, draw_retention
 from flc_udp.sim.world import World
+from flc_udp.wire.ring import add, remove, use
+from flc_udp.wire.seal import KEY_BYTES, Keyring
 
 ROT_MAX = 4
 """So many blocks of a disk change at a time, at most."""
@@ -21,6 +24,15 @@ ROT_MAX = 4
 
 CLOCK_LEAST, CLOCK_MOST = -5.7, 1.7
 """Clocks are set by 10 to the power of this, in years: from a minute to fifty years."""
+
+
+FREE_BYTES = 1 << 40
+
+KEY_PAUSE_MS = 20
+"""The time between two nodes' steps in a change of keys."""
+
+CLONES_MAX = 2
+"""So many disks are copied in a play, at most."""
 
 
 class Chaos:
@@ -32,6 +44,9 @@ class Chaos:
         self._world = world
         self._network = world.network
         self._machines = list(world.machines.values())
+        self._plan = plan
+        self._rings = self._key_change()
+        """The rings of a change of keys that are still to come."""
         self._late = {world.machines[name]: at for name, at in late.items()}
         self._random = Random(f"{plan.seed}/chaos")
 
@@ -48,6 +63,11 @@ class Chaos:
             (faults.rot_interval_ms, self._rot),
             (faults.unreadable_interval_ms, self._unreadable),
             (faults.clock_interval_ms, self._change_clock),
+            (faults.away_interval_ms, self._move_away),
+            (faults.full_interval_ms, self._fill),
+            (faults.reload_interval_ms, self._reload),
+            (faults.rekey_interval_ms, self._rekey),
+            (faults.clone_interval_ms, self._clone),
             # Machines also crash by themselves, at a commit. Somebody comes and starts them.
             (faults.restart_ms_max / 2, self._start_one),
         ):
@@ -72,8 +92,10 @@ class Chaos:
         self._world.heal()
         self._network.faults = self._network.faults.of_datagrams()
         for machine in self._machines:
-            machine.disk.is_readable = True
+            disk = machine.disk
+            disk.is_readable, disk.is_away, disk.free_bytes = True, False, FREE_BYTES
             machine.set_clock()
+            machine.rekey(self._machines[0].ring)
             if machine.node is not None and machine.node.facts().is_leaving:
                 machine.crash("while it leaves")
         self.start_all()
@@ -153,6 +175,65 @@ class Chaos:
             case _:
                 years = 10 ** random.uniform(CLOCK_LEAST, CLOCK_MOST)
                 machine.jump_clock(random.choice((years, -years)))
+
+    def _move_away(self) -> None:
+        """The directory of a disk is away for a while. What is open can still be read."""
+        disk, most = self._random.choice(self._machines).disk, self._network.faults.away_ms_max
+        disk.is_away = True
+
+        def come_back() -> None:
+            disk.is_away = False
+
+        self._world.heap.after(self._random.randint(1, most) * MS_US, come_back)
+
+    def _fill(self) -> None:
+        """A disk is full for a while, but for a little."""
+        disk, most = self._random.choice(self._machines).disk, self._network.faults.full_ms_max
+        disk.free_bytes = self._random.randint(0, 1 << 20)
+
+        def make_room() -> None:
+            disk.free_bytes = FREE_BYTES
+
+        self._world.heap.after(self._random.randint(1, most) * MS_US, make_room)
+
+    def _reload(self) -> None:
+        """An operator changes the tags of a node, and where some nodes prune, how much it keeps."""
+        random, machine = self._random, self._random.choice(self._machines)
+        settings = replace(machine.settings, tags=(f"rack={random.randint(1, 9)}",))
+        if self._plan.draw_own([machine.name]):
+            settings = draw_retention(settings, random.choice(("all", "age", "bytes")), random)
+        machine.reload(settings)
+
+    def _key_change(self) -> Iterator[Keyring]:
+        """One key is added everywhere, then used, then the former one is removed, and so on."""
+        ring, random = self._world.ring, Random(f"{self._plan.seed}/keys")
+        while True:
+            yield (ring := add(ring, random.randbytes(KEY_BYTES)))
+            yield (ring := use(ring, ring.keys[1].name))
+            yield (ring := remove(ring, ring.keys[1].name))
+
+    def _rekey(self) -> None:
+        """Take one step of the change on all nodes, one after another."""
+        ring = next(self._rings)
+        self._world.trace.learn(ring)
+
+        def step(machine: Machine) -> None:
+            if self.is_on:  # Else all have the same by now.
+                machine.rekey(ring)
+
+        for number, machine in enumerate(self._machines):
+            self._world.heap.after(number * KEY_PAUSE_MS * MS_US, step, machine)
+
+    def _clone(self) -> None:
+        """Somebody copies a disk to another machine, and runs it there, too."""
+        if len(self._machines) < self._plan.nodes + CLONES_MAX:
+            other = self._random.choice(self._machines)
+            self._world.add(f"{other.name}{len(self._machines)}", other.settings)
+            machine = list(self._world.machines.values())[-1]
+            self._machines.append(machine)
+            machine.rekey(other.ring)
+            machine.copy_of(other)
+            machine.start()
 
     def _start_one(self) -> None:
         down = [m for m in self._machines if m.node is None and m not in self._late]

@@ -146,7 +146,7 @@ class Follower:
         self._number = number
         self._minted = checks.minted
         self._floor = 0
-        self._arrived: dict[Dot, int] = {}
+        self.arrived: dict[Dot, int] = {}
         """The first time, where a disk was put back in between."""
         self._sound_since: dict[Dot, float] = {}
         """When blocks that had changed on the disk were healed; until then never. By their last
@@ -200,7 +200,7 @@ class Follower:
                     self._mint(message, block)
                 minted = self._minted[message.dot].block
                 self._demand(minted.encoded == block.encoded, "has two contents", message.dot)
-                self._arrived.setdefault(message.dot, arrived)
+                self.arrived.setdefault(message.dot, arrived)
                 self._unshown.append((position, message.dot))
                 position += 1
             self._write(position - len(block.bodies), block)
@@ -308,7 +308,7 @@ class Follower:
     def _demand_allowed(self, gone: list[Message], before: int | None, excess: int) -> None:
         size, last = 0, max((message.stamp for message in gone), default=0)
         for message in gone:
-            is_old = before is not None and self._arrived[message.dot] < before
+            is_old = before is not None and self.arrived[message.dot] < before
             if is_old or message.stamp < self._floor:
                 continue
             self._demand(excess > 0, "pruned too early", message.dot)
@@ -334,20 +334,20 @@ class Follower:
 
     def aged(self, by_us: int) -> None:
         """What arrived until now is older by so much, as far as the node can know."""
-        for dot in self._arrived:
-            self._arrived[dot] -= by_us
+        for dot in self.arrived:
+            self.arrived[dot] -= by_us
 
     def outlasted(self, age_us: int, now: Micros) -> None:
         """Nothing arrives any more, and nothing that is as old as this may be left."""
         young = now - age_us
-        old = next((dot for dot in self.kept if self._arrived[dot] < young), None)
+        old = next((dot for dot in self.kept if self.arrived[dot] < young), None)
         self._demand(old is None, "is kept for longer than it should be", old)
 
     def has_kept(self, dot: Dot, since: int) -> bool:
         """Whether the disk has the message, and had it at that moment, as it was said."""
         block = self._minted[dot].block
         sound_since = self._sound_since.get(Dot(block.log, block.last), 0)
-        return dot in self.kept and self._arrived[dot] <= since >= sound_since
+        return dot in self.kept and self.arrived[dot] <= since >= sound_since
 
     def adopted(
         self, floor: int, base: Sequence[BaseLog], history: History, left: set[int]
@@ -419,6 +419,10 @@ class Follower:
         """Nobody will be told any more what became of the open posts."""
         self._unanswered.clear()
         self._unshown.clear()
+
+    def copied(self, other: "Follower") -> None:
+        """The disk is a copy of another one: what is on it arrived when it did there."""
+        self.arrived = dict(other.arrived)
 
     def started(self, log: Log) -> None:
         """A node started from this disk, which must be as it was left."""

@@ -99,6 +99,8 @@ class Disk:
     def __init__(self, random: Random) -> None:
         self.connection = sqlite3.connect(":memory:", isolation_level=None)
         self.free_bytes = 1 << 40
+        self.is_away = False
+        """Whether its directory has moved away, so that everything that is written fails."""
         self.is_readable = True
         """Whether a node that runs can read. Writing is another matter: see `fates`."""
         self.snapshots: deque[bytes] = deque(maxlen=SNAPSHOTS_KEPT)
@@ -175,14 +177,20 @@ class Disk:
         return Fate.DONE
 
     def fails(self, operation: str) -> bool:
-        """Whether a play wants the next attempt of this kind to fail. Chance fails none of them."""
+        """Whether the next attempt of this kind fails: a play wants it, or the disk is away."""
         fates = self.fates[operation]
-        return bool(fates) and fates.popleft() is Fate.FAILED
+        return self.is_away or (bool(fates) and fates.popleft() is Fate.FAILED)
+
+    def save_fails(self, faults: Faults) -> bool:
+        """Whether a small write fails."""
+        return self.is_away or self._random.random() < faults.save_failure
 
     def write(
         self, operation: str, fate: Fate, write: Callable[[], Result]
     ) -> Result | StoreFailed:
         """Let what the log writes have this fate. Return its result, or why it failed."""
+        if self.is_away:
+            return StoreFailed(operation, "the directory is not where it was")
         if fate is Fate.FAILED:
             # SQLite is told to stop when it first asks, and to go on from then on.
             answers = chain((1,), repeat(0))

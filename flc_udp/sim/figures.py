@@ -97,7 +97,8 @@ class Meter:
             seen_by = self._seen_by.get(dot, 0)
             is_first_of_block = dot == minted[dot].block.dot
             self._firsts += is_first_of_block and minted[dot].author != number
-            self._seen_by[dot] = after = seen_by | 1 << number
+            # A machine that came later than this counts for none of them.
+            self._seen_by[dot] = after = (seen_by | 1 << number) & self._everybody
             if after == self._everybody != seen_by:
                 self._latencies.append(now - said_at)
 

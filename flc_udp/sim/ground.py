@@ -20,6 +20,7 @@ from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
+from flc_udp.sim.bounds import Bounds
 from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.violation import Violation
@@ -49,6 +50,7 @@ class HeapGround:
     def __init__(self, stage: Stage, name: str, settings: Settings) -> None:
         self.name = name
         self.settings = settings
+        self.ring = stage.ring
         self.disk = Disk(stage.random(f"{name}/disk"))
         self.log = DiskLog.over(self.disk.connection)
         self.node: Node | None = None
@@ -56,7 +58,7 @@ class HeapGround:
         self._stage = stage
         self._heap = stage.heap
         self._network = stage.network
-        self._follower = stage.checks.add(name)
+        self.follower = stage.checks.add(name)
         self.buffer_bytes = BUFFER_BYTES
         """How many bytes of datagrams may wait while this machine stands still."""
         self.busy_factor = 1
@@ -68,10 +70,11 @@ class HeapGround:
         self._wall_offset_ms = self._right_ms = random.randint(-offset_ms_max, offset_ms_max)
         self._stands_at: int | None = None
         """The µs at which the wall clock stands, while it does."""
-        self._ages_ms: int | None = None
+        self.ages_ms: int | None = None
         """What must be added to virtual time to get what its last node dated arrivals by."""
         self._wall_ppm = random.uniform(-1, 1) * faults.wall_drift_ppm_max
         self._turns = self._turns_since = 0
+        self._bounds = Bounds(name)
         self._life = 0
 
     def _begin_life(self) -> None:
@@ -100,7 +103,7 @@ class HeapGround:
         self._counted = self.counted()
         self.node = None
         self._stage.trace.running &= ~(1 << self.number)
-        self._follower.crashed()
+        self.follower.crashed()
 
     @property
     def running(self) -> Node:
@@ -162,6 +165,7 @@ class HeapGround:
         node = self.node
         if node is None:
             return
+        self._bounds.look(node, self.settings)
         if node.has_left:
             self._trace("L", "has left")
             node.stop()
@@ -204,9 +208,9 @@ class HeapGround:
         latest, wall, now_ms = self.log.latest_arrival(), self.wall(), self._heap.now // MS_US
         is_believed = not latest or 0 <= wall - latest <= APART_MAX_MS
         ages_ms = (wall if is_believed else latest) - now_ms
-        if self._ages_ms is not None and ages_ms > self._ages_ms:
-            self._follower.aged((ages_ms - self._ages_ms) * MS_US)
-        self._ages_ms = ages_ms
+        if self.ages_ms is not None and ages_ms > self.ages_ms:
+            self.follower.aged((ages_ms - self.ages_ms) * MS_US)
+        self.ages_ms = ages_ms
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
@@ -225,7 +229,7 @@ class HeapGround:
             return
         self._trace("*", f"shows {deliver.position} to {deliver.last}")
         messages = [message for block in deliver.blocks for message in block.messages()]
-        self._follower.showed(deliver.position, messages)
+        self.follower.showed(deliver.position, messages)
         for watch in self._stage.watchers:
             watch(self.number, messages)
 
@@ -244,12 +248,18 @@ class HeapGround:
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember it, soon: a crash may come first."""
-        self._stage.checks.named(self._follower, node)
-        self._later(self._heap.now + MS_US, self.log.save_self, node, incarnation)
+        self._stage.checks.named(self.follower, node)
+        self._later(self._heap.now + MS_US, self._save, self.log.save_self, node, incarnation)
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members."""
-        self.log.save_peers(rows)
+        self._save(self.log.save_peers, rows)
+
+    def _save(self, save: Callable[..., None], *what: object) -> None:
+        if self.disk.save_fails(self._network.faults):
+            self._trace("F", f"fails to {save.__name__}")
+        else:
+            save(*what)
 
     def try_disk(self) -> None:
         """Write a little, soon."""
@@ -282,7 +292,8 @@ class HeapGround:
 
     def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
         """Delete a little."""
-        self._write_later("retain", partial(self._retain, arrived_before_ms, bytes_max))
+        retain = partial(self._retain, self.settings, arrived_before_ms, bytes_max)
+        self._write_later("retain", retain)
 
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these anew."""
@@ -292,7 +303,7 @@ class HeapGround:
         """Take another node's base."""
         live = [row.address for row in self.running.live_rows()]
         reachable = self._network.reachable(self.number, live)
-        self._follower.adopts(base, reachable, self.now())
+        self.follower.adopts(base, reachable, self.now())
         self._write_later("adopt", partial(self._adopt, floor, base))
 
     def _write_later(self, operation: str, write: Callable[[Fate], TellNode]) -> None:
@@ -336,27 +347,29 @@ class HeapGround:
             self._find(arrived)
             return partial(self.running.commit_failed, str(first))
         self._trace("C", f"commits {len(batch.blocks)} blocks from position {first}")
-        self._follower.wrote(first, batch.blocks, arrived)
+        self.follower.wrote(first, batch.blocks, arrived)
         return partial(self.running.committed, batch, first)
 
     def _find(self, arrived: int) -> None:
         """Look what stands on the disk after a failure. Whoever follows the node reads on there."""
-        known = self._follower.position
+        known = self.follower.position
         written = [block for _, block in by_position(self.log.reader(), known)]
         if written:
             self._trace("C", f"finds {len(written)} blocks written from position {known + 1}")
-            self._follower.found(written, arrived)
+            self.follower.found(written, arrived)
 
-    def _retain(self, before_ms: int | None, bytes_max: int | None, fate: Fate) -> TellNode:
-        # Judged by what its operator set, not by what it asks for.
-        age_us, most = self.settings.retention_age_s * SECOND_US, self.settings.retention_bytes
+    def _retain(
+        self, settings: Settings, before_ms: int | None, bytes_max: int | None, fate: Fate
+    ) -> TellNode:
+        # Judged by what its operator had set, not by what it asks for.
+        age_us, most = settings.retention_age_s * SECOND_US, settings.retention_bytes
         kept_us = age_us - int(age_us * CLOCKS_DIFFER)
         allowed = self._heap.now - kept_us if age_us else None, self.disk.excess(most)
         before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
         retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
         ended = self._attempt("retain", fate, retain)
         left = self.disk.positions()
-        gone = self._follower.pruned(left, self.log.reader().floor(), *allowed)
+        gone = self.follower.pruned(left, self.log.reader().floor(), *allowed)
         if gone:
             self._trace("P", f"prunes {gone}, and keeps {len(left)}")
         if isinstance(ended, StoreFailed):
@@ -371,14 +384,14 @@ class HeapGround:
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
         self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
-        self._follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
+        self.follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
         return partial(self.running.healed, blocks)
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))
         if fate is Fate.DOUBTED or not isinstance(history, StoreFailed):
             self._trace("B", f"takes a base of {len(base)} logs below {floor}")
-            self._follower.adopted(floor, base, self.log.load(), self.disk.positions())
+            self.follower.adopted(floor, base, self.log.load(), self.disk.positions())
         if isinstance(history, StoreFailed):
             return partial(self.running.adoption_failed, str(history))
         return partial(self.running.adopted, history)

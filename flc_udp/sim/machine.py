@@ -7,6 +7,7 @@ its disk can fail, it can stand still for a while, and its disk can be put back 
 from collections.abc import Callable, Sequence
 from functools import partial
 
+from flc_udp.config import Settings
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US, SECOND_US
@@ -19,6 +20,7 @@ from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.ports import Once
 from flc_udp.waist.says import Say, Says, WaitFor
 from flc_udp.waist.waits import WaitEnded
+from flc_udp.wire.seal import Keyring, Seal
 
 YEAR_MS = 31_557_600_000
 
@@ -33,18 +35,25 @@ class Machine(HeapGround):
         assert self.node is None, f"{self.name} runs already"
         self._begin_life()
         self._note_ages()
-        self._stage.trace.running |= 1 << self.number
         random = self._stage.random(f"{self.name}/{self._life}")
-        look = partial(self._stage.claims.look, self._follower)
-        seal_of = partial(WatchedSeal, self._stage.ring, look)
+        look = partial(self._stage.claims.look, self.follower)
+        if self.disk.is_away:
+            self._trace("F", "cannot start without its directory")
+            return
+
+        def seal_of(session: bytes) -> Seal:
+            self._seal = WatchedSeal(self.ring, look, session)
+            return self._seal
+
         reader = self._reader = DiskReader(self.disk)
         self.says = Says(lambda: self.running, reader, self._turn_soon)
         self.node = give_birth(
             self.settings, self.name, self.address, self.log, reader, seal_of, self, random
         )
-        self._stage.checks.named(self._follower, self.node.me.id)
+        self._stage.trace.running |= 1 << self.number
+        self._stage.checks.named(self.follower, self.node.me.id)
         self._trace("^", f"starts, life {self._life}")
-        self._follower.started(self.log)
+        self.follower.started(self.log)
         if not alone:
             seeds = list(self._network.numbers)[: min(self.number, SEEDS)]
             self.node.join([*seeds, *remembered_addresses(self.log)])
@@ -68,6 +77,30 @@ class Machine(HeapGround):
         self._wall_offset_ms += round(years * YEAR_MS)
         self._trace("T", f"has its clock moved by {years} years")
 
+    def reload(self, settings: Settings) -> None:
+        """Its operator sets something else."""
+        self.settings = settings
+        kept = f"{settings.retention_age_s} s, {settings.retention_bytes} bytes"
+        self._trace("O", f"is told to keep {kept}, with tags {', '.join(settings.tags)}")
+        if self.node is not None:
+            self.node.reload(settings)
+            self._turn_soon()
+
+    def rekey(self, ring: Keyring) -> None:
+        """Its operator changes its keys."""
+        self.ring = ring
+        self._trace("O", f"has {len(ring.keys)} keys, of which {ring.keys[0].name} seals")
+        if self.node is not None:
+            self._seal.rekey(ring)
+
+    def copy_of(self, other: "Machine") -> None:
+        """Its disk becomes a copy of another one's."""
+        self.disk.snapshots.append(other.disk.connection.serialize())
+        self._trace("O", f"gets a copy of the disk of {other.name}")
+        self.ages_ms = other.ages_ms
+        self.follower.copied(other.follower)
+        self.put_back()
+
     def stop_clock(self) -> None:
         """The wall clock of the machine stands from now on."""
         self._stands_at = self._heap.now
@@ -80,7 +113,7 @@ class Machine(HeapGround):
     def rot(self, blocks: int = 1) -> list[Dot]:
         """Flip a bit of so many blocks on the disk."""
         dots = self.disk.rot(blocks)
-        self._follower.rotted(dots)
+        self.follower.rotted(dots)
         self._trace("R", f"has bits flipped on its disk, of {', '.join(map(str, dots))}")
         return dots
 
@@ -89,7 +122,7 @@ class Machine(HeapGround):
         assert self.node is None, "blocks are brought while nothing runs on the disk"
         for dot in dots:
             self.disk.bring(self._stage.checks.minted[dot].block)
-        self._follower.healed(dots, self.now())
+        self.follower.healed(dots, self.now())
         self._trace("R", f"has {', '.join(map(str, dots))} brought from elsewhere")
 
     @property
@@ -100,7 +133,7 @@ class Machine(HeapGround):
     def outlast(self, age_s: int) -> None:
         """Nothing is left that is so old. 0 is no limit."""
         if age_s:
-            self._follower.outlasted(age_s * SECOND_US, self.now())
+            self.follower.outlasted(age_s * SECOND_US, self.now())
 
     def soundness(self) -> dict[Dot, bool]:
         """{last message: whether it is as it was said} of all blocks on the disk."""
@@ -121,7 +154,7 @@ class Machine(HeapGround):
     def read_all(self) -> None:
         """Somebody reads everything: it is what was said, and what has changed is met."""
         for _, encoded in self._reader.blocks(None):
-            self._follower.read(encoded)
+            self.follower.read(encoded)
         self._turn_soon()
 
     def put_back(self) -> None:
@@ -130,7 +163,7 @@ class Machine(HeapGround):
         self.disk.put_back()
         self.log = DiskLog.over(self.disk.connection)
         self._trace("R", "has its disk put back")
-        self._follower.put_back(self.log)
+        self.follower.put_back(self.log)
 
     # --- Its people -------------------------------------------------------------------------------
 
@@ -151,7 +184,7 @@ class Machine(HeapGround):
         now = self.now()
         numbers = [once and (once[0], once[1] + place) for place in range(len(bodies))]
         pairs = zip(bodies, numbers, strict=True)
-        utterances = [self._follower.utters(room, body, now, number) for body, number in pairs]
+        utterances = [self.follower.utters(room, body, now, number) for body, number in pairs]
         under = f" under {once[0]} {once[1]}" if once else ""
         self._trace("S", f"says in {room}{under}: {', '.join(repr(b[:24]) for b in bodies)}")
         say = Uttered(self, utterances, once, wait, timeout_ms * MS_US, then)
@@ -171,7 +204,7 @@ class Machine(HeapGround):
         dots = (Dot(log, seq) for log, low, high in say.spans() for seq in range(low, high + 1))
         for place, utterance in enumerate(say.utterances):
             answer = reasons[place] if place in reasons else next(dots)
-            self._follower.answered(utterance, answer)
+            self.follower.answered(utterance, answer)
         if say.ended is not None:
             self._stage.checks.demand_held(say.dot, say.ended.held_by)
         self._heap.after(0, say.then, say)  # Nobody says anything in the middle of a turn.

@@ -62,10 +62,24 @@ class Faults(DatagramFaults):
     snapshot_interval_ms: int = 0
     put_back: float = 0.0
 
-    # For the disks, over the whole cluster: bits that flip in blocks, and reads that fail a while.
+    save_failure: float = 0.0
+    """The chance that a node's id, its incarnation or its peers cannot be saved."""
+
+    # For the disks, over the whole cluster: bits that flip in blocks, reads that fail for a while,
+    # directories that are away for a while, and disks that are full for a while.
     rot_interval_ms: int = 0
     unreadable_interval_ms: int = 0
     unreadable_ms_max: int = 3_000
+    away_interval_ms: int = 0
+    away_ms_max: int = 3_000
+    full_interval_ms: int = 0
+    full_ms_max: int = 3_000
+
+    # For whoever operates the nodes: other settings, other keys, and disks that are copied and run
+    # twice.
+    reload_interval_ms: int = 0
+    rekey_interval_ms: int = 0
+    clone_interval_ms: int = 0
 
     # For the processors: each block that becomes durable keeps one busy for so long, and each
     # datagram and each block that was known already keeps it busy for a tenth of that.

@@ -118,7 +118,7 @@ class Plan:
         # Where nobody keeps everything, a node that comes late has to take a base.
         kinds = random.choice((("all", "age", "bytes"), ("age", "bytes"), ("age",), ("bytes",)))
         settings = self.draw_settings()
-        return {name: _draw_retention(settings, random.choice(kinds), random) for name in names}
+        return {name: draw_retention(settings, random.choice(kinds), random) for name in names}
 
     def draw_late(self, names: Sequence[str]) -> dict[str, int]:
         """Draw {name: ms} of nodes that start only then, when much is pruned already."""
@@ -129,7 +129,9 @@ class Plan:
         return {name: int(random.uniform(0.3, 1) * self.seconds * 1_000) for name in later}
 
 
-def _draw_retention(settings: Settings, kind: str, random: Random) -> Settings:
+def draw_retention(settings: Settings, kind: str, random: Random) -> Settings:
+    """Draw how much is kept: everything, up to an age, or a number of bytes."""
+    settings = replace(settings, retention_age_s=0, retention_bytes=0)
     if kind == "age":
         return replace(settings, retention_age_s=random.randint(1, 4))
     if kind == "bytes":
@@ -175,5 +177,11 @@ def _draw_machines(faults: Faults, random: Random) -> Faults:
         wall_offset_ms_max=random.choice((0, 500, 3_600_000)),
         rot_interval_ms=int(_sometimes(random, 500, 5_000)),
         unreadable_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        save_failure=_sometimes(random, 0, 0.5),
+        away_interval_ms=int(_sometimes(random, 2_000, 10_000)),
+        full_interval_ms=int(_sometimes(random, 2_000, 10_000)),
+        reload_interval_ms=int(_sometimes(random, 500, 5_000)),
+        rekey_interval_ms=int(_sometimes(random, 1_000, 8_000)),
+        clone_interval_ms=int(_sometimes(random, 5_000, 40_000)),
         clock_interval_ms=int(_sometimes(random, 500, 8_000)) if random.random() < 1 / 2 else 0,
     )

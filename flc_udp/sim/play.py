@@ -135,13 +135,14 @@ class Play:
             if world.now_ms >= end:
                 raise NotConverged(f"not healed within {HEALED_MS} ms: {', '.join(rotten)}")
             self._chaos.start_all()
-            for machine in self._machines:
+            for machine in self.world.machines.values():
                 machine.read_all()
             world.run(1_000)
 
     def _outlast_retention(self) -> None:
         """Wait until everything is gone that is kept for a limited time."""
-        ages_s = {machine: machine.settings.retention_age_s for machine in self._machines}
+        machines = self.world.machines.values()
+        ages_s = {machine: machine.settings.retention_age_s for machine in machines}
         if any(ages_s.values()):
             self.world.run((max(ages_s.values()) + RETENTION_SLACK_S) * 1_000)
         for machine, age_s in ages_s.items():

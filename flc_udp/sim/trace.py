@@ -51,6 +51,10 @@ class Trace:
         self._kept: deque[TraceLine] = deque(maxlen=LINES_KEPT)
         self._opener = Seal(ring, bytes(SESSION_BYTES))
 
+    def learn(self, ring: Keyring) -> None:
+        """Open what is sealed under these keys, too, from now on."""
+        self._opener.rekey(ring)
+
     def add(self, node: int, mark: str, text: str) -> None:
         """Something happened at a node."""
         at = self._heap.now

@@ -427,6 +427,32 @@ def test_keeping_what_is_too_old(monkeypatch: Patch) -> None:
         outlast_a_jump()
 
 
+def test_holding_back_without_a_limit(monkeypatch: Patch) -> None:
+    """What waits for its causes is bounded."""
+    monkeypatch.setattr(Causal, "_drop_latest", lambda *_: None)
+    with pytest.raises(Violation, match=r"holdback: .*, and the limit is 16"):
+        Play(
+            Plan(nodes=4, loss=60, seconds=4, rate=300, seed=23, faults="all")
+        ).run()  # Low limits.
+
+
+@pytest.mark.parametrize(
+    ("limit", "what"),
+    [
+        ("INBOX_MAX", "inbox"),
+        ("WAITING_MAX", "replays"),
+        ("PULLS_MAX", "pulls"),
+        ("PARTIAL_BYTES_MAX", "bytes of pieces"),
+        ("ROTTEN_MAX", "rotten blocks"),
+    ],
+)
+def test_keeping_more_than_is_allowed(monkeypatch: Patch, limit: str, what: str) -> None:
+    """Each queue is looked at. No play fills them, so here the limit is wrong, and not the code."""
+    monkeypatch.setattr(f"flc_udp.sim.bounds.{limit}", -9)
+    with pytest.raises(Violation, match=rf"{what}: .*, and the limit is -"):
+        converse()
+
+
 def test_clocks_that_are_not_kept(monkeypatch: Patch) -> None:
     """A room's vector clock in the store is compared with its messages."""
     monkeypatch.setattr(UPSERT_CLOCKS, "write", lambda *_: None)

@@ -239,6 +239,18 @@ def test_what_nobody_has_is_given_to_nobody() -> None:
         assert findings(world, "b") == findings(world, "c") == []
 
 
+def test_a_large_block_heals_soon_though_one_of_the_others_has_no_copy() -> None:
+    """Pulls are small, and every second one asks the peer that has nothing: pauses do not grow."""
+    with World("abc", 1, settings=Settings(pull_bytes_max=2_048)) as world:
+        world.say("a", "ops", "x" * 60_000)
+        world.settle()
+        for name in "ab":
+            world.machines[name].rot()
+            world.machines[name].read_all()
+        world.run(60_000)
+        assert world.history("a", "ops") == world.history("b", "ops") == world.history("c", "ops")
+
+
 def test_a_disk_that_fails_heals_later() -> None:
     """The block is fetched again, as often as its writing fails."""
     with said_by_two(3, [10] * 10) as world:

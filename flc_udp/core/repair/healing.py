@@ -100,6 +100,7 @@ class Healing:
         if rotten is None or piece.hash != rotten.proof:
             return False
         whole = self._pieces.add(piece)
+        self._pause_us = PAUSE_FIRST_US  # Somebody has it, so pauses need not grow.
         if whole is None:
             self.wake_at = min(self.wake_at, now + PIECES_PAUSE_US)
         else:
