@@ -97,7 +97,9 @@ async def served(home: Path, story: Story) -> AsyncIterator[Path]:
     nobody = cast("Any", None)  # what the op does not ask: status and keys
     last = reader.last_position()
     failures = Failures()
-    ground = cast("Any", SimpleNamespace(shown=last, failures=failures))  # all that is asked of it
+    ground = cast(
+        "Any", SimpleNamespace(shown=last, failures=failures, turn_soon=None)
+    )  # all asked
     operations = Operations(ground, reader, nobody, nobody, lambda: None)
     control = Control(operations, SayRequests(ground, reader, "ann"), 16)
     directory = DataDirectory(home)
