@@ -44,7 +44,10 @@ IMMUTABLE = "mode=ro&immutable=1"
 PRIVATE = "mode=ro&vfs=unix-none"
 """With the WAL's index in our own memory: for a WAL in a directory that we cannot write to."""
 
-REPLACE = "move the data directory aside, and begin from a copy by `flc backup` or with --join"
+REPLACE = (
+    "`flc fsck --repair` keeps what can be read of it; or move the data directory aside, and begin "
+    "from a copy by `flc backup` or with --join"
+)
 
 
 def open_writer(files: DatabaseFiles, *, again: bool = False) -> sqlite3.Connection:

@@ -47,6 +47,8 @@ def keep_node(
     peers = salvaged(old, "SELECT id, name, address FROM peer", "id")
     good = [row for row in peers if is_log(row[0]) and all(isinstance(x, str) for x in row[1:])]
     new.executemany("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", good)
+    if not is_whole(old, "peer"):
+        yield "some remembered members cannot be read: start with --join"
 
 
 def keep_once(
