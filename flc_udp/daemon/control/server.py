@@ -38,6 +38,9 @@ hooks, and clients that are told that there are too many."""
 SAYS_MAX = 2_048
 """When this many messages of one connection wait for their commit, the connection is not read."""
 
+LISTS_MAX = 64
+"""When this many lists of one connection wait for their turn, the connection is not read."""
+
 OUTPUT_BYTES_HIGH = 1 << 20
 """When the other end has not taken this much, followers and lists wait."""
 
@@ -66,8 +69,9 @@ class ControlConnection(asyncio.Protocol):
         """In the order of their answers."""
         self._unanswered = 0
         """Messages of the says that wait."""
-        self._lists = asyncio.Lock()
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._lists: deque[tuple[str, AsyncIterator[Record], bytes]] = deque()
+        """Those that wait for their turn: (op, items, tag)."""
+        self._listing: asyncio.Task[None] | None = None
         self._output = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -85,8 +89,9 @@ class ControlConnection(asyncio.Protocol):
         """The client went. What it said goes its way all the same."""
         self._has_room.clear()
         self.follows.clear()
-        for task in self._tasks:
-            task.cancel()
+        self._lists.clear()
+        if self._listing is not None:
+            self._listing.cancel()
         self._host.dismiss(self)
 
     def pause_writing(self) -> None:
@@ -139,7 +144,7 @@ class ControlConnection(asyncio.Protocol):
         return not self._transport.is_closing()
 
     def _end_if_done(self) -> None:
-        if self._is_ending and not (self._says or self._tasks):
+        if self._is_ending and not (self._says or self._listing):
             self.close()
 
     def abort(self) -> None:
@@ -197,6 +202,7 @@ class ControlConnection(asyncio.Protocol):
         most = min(SAYS_MAX, self._host.says_max_each)
         # Once it is not read, half of its says must have been taken before it is read again.
         wants = not self.is_full and self._unanswered < (most if self.reads else most // 2 + 1)
+        wants &= len(self._lists) < LISTS_MAX
         if wants == self.reads or self._transport.is_closing() or self._is_ending:
             return  # When it is ending, there is nothing more to read.
         self.reads = wants
@@ -231,12 +237,14 @@ class ControlConnection(asyncio.Protocol):
     # --- Lists ------------------------------------------------------------------------------------
 
     def _start_list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._list(op, items, tag))
-        self._tasks[task] = None
-        task.add_done_callback(self._list_ended)
+        self._lists.append((op, items, tag))
+        if self._listing is None:
+            self._listing = asyncio.get_running_loop().create_task(self._list_all())
 
-    async def _list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
-        async with self._lists:
+    async def _list_all(self) -> None:
+        """Write one list after another."""
+        while self._lists:
+            op, items, tag = self._lists.popleft()
             await self._has_room.wait()
             try:
                 async for item in items:
@@ -245,9 +253,9 @@ class ControlConnection(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001  # a request fails alone
                 self._refuse(self._host.failed(op, error), tag)
             self.flush()
-
-    def _list_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+            self._read_or_not()
+            await asyncio.sleep(0)  # Other work has a turn, however many lists wait.
+        self._listing = None  # Here and not later: a list that comes now begins another task.
         self._end_if_done()
 
     # --- Output -----------------------------------------------------------------------------------
