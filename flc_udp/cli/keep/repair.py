@@ -55,8 +55,7 @@ def waits(count: int, path: Path) -> FlcError:
     verb = "waits for its" if count == 1 else "wait for their"
     return FlcError(
         f"{text.count_text(count, 'block')} in {path} {verb} bytes",
-        "start the node: it asks members for each of them that is read, as by `flc log`; all else "
-        "is sound",
+        "start the node: it asks other members for them; all else is sound",
     )
 
 

@@ -41,6 +41,9 @@ hooks, and clients that are told that there are too many."""
 SAYS_MAX = 2_048
 """When this many messages of one connection wait for their commit, the connection is not read."""
 
+LISTS_MAX = 64
+"""When this many lists of one connection wait for their turn, the connection is not read."""
+
 OUTPUT_BYTES_HIGH = 1 << 20
 """When the other end has not taken this much, followers and lists wait."""
 
@@ -77,8 +80,9 @@ class ControlConnection(asyncio.Protocol):
         """In the order of their answers."""
         self._unanswered = self._unanswered_bytes = 0
         """Messages of the says that wait, and what they take in memory."""
-        self._lists = asyncio.Lock()
-        self._tasks: dict[asyncio.Task[None], None] = {}
+        self._lists: deque[tuple[str, AsyncIterator[Record], bytes]] = deque()
+        """Those that wait for their turn: (op, items, tag)."""
+        self._listing: asyncio.Task[None] | None = None
         self._output = bytearray()
         self._has_room = asyncio.Event()
         self._has_room.set()
@@ -97,8 +101,9 @@ class ControlConnection(asyncio.Protocol):
         self._has_room.clear()
         self._partial.drop()
         self.follows.clear()
-        for task in self._tasks:
-            task.cancel()
+        self._lists.clear()
+        if self._listing is not None:
+            self._listing.cancel()
         for say in self._says:
             if isinstance(say, SayRequest):
                 self._host.says.gone(say)
@@ -151,7 +156,7 @@ class ControlConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(LOOK_S, self._end_if_gone)
 
     def _end_if_done(self) -> None:
-        if self._is_ending and not (self._says or self._tasks):
+        if self._is_ending and not (self._says or self._listing):
             self.close()
 
     def abort(self) -> None:
@@ -214,6 +219,7 @@ class ControlConnection(asyncio.Protocol):
         wants = not self.is_full and self._host.says_few(
             self._unanswered, self._unanswered_bytes, 1 if self.reads else 2
         )
+        wants &= len(self._lists) < LISTS_MAX
         if wants == self.reads or self._transport.is_closing() or self._is_ending:
             return  # When it is ending, there is nothing more to read.
         self.reads = wants
@@ -251,12 +257,14 @@ class ControlConnection(asyncio.Protocol):
     # --- Lists ------------------------------------------------------------------------------------
 
     def _start_list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
-        task = asyncio.get_running_loop().create_task(self._list(op, items, tag))
-        self._tasks[task] = None
-        task.add_done_callback(self._list_ended)
+        self._lists.append((op, items, tag))
+        if self._listing is None:
+            self._listing = asyncio.get_running_loop().create_task(self._list_all())
 
-    async def _list(self, op: str, items: AsyncIterator[Record], tag: bytes) -> None:
-        async with self._lists:
+    async def _list_all(self) -> None:
+        """Write one list after another."""
+        while self._lists:
+            op, items, tag = self._lists.popleft()
             await self._has_room.wait()
             try:
                 async for item in items:
@@ -265,9 +273,9 @@ class ControlConnection(asyncio.Protocol):
             except Exception as error:  # noqa: BLE001  # a request fails alone
                 self._refuse(self._host.failed(op, error), tag)
             self.flush()
-
-    def _list_ended(self, task: asyncio.Task[None]) -> None:
-        self._tasks.pop(task, None)
+            self._read_or_not()
+            await asyncio.sleep(0)  # Other work has a turn, however many lists wait.
+        self._listing = None  # Here and not later: a list that comes now begins another task.
         self._end_if_done()
 
     # --- Output -----------------------------------------------------------------------------------

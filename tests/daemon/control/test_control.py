@@ -4,6 +4,8 @@ import asyncio
 import base64
 import json
 import shutil
+import socket
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +75,26 @@ async def test_two_lists_at_once_do_not_mix(wire: Wire) -> None:
 
     assert [record["id"] for record in records] == [1, 1, 1, 1, 2, 2]
     assert [record.get("end") for record in records] == [None, None, None, True, None, True]
+
+
+async def test_lists_that_nobody_reads_cost_little(ann: Node, wire: Wire) -> None:
+    """Their connection is not read any more, so they do not gather in the node."""
+    await wire.ask(many(*["x" * 500] * 1_000))
+    lines = b'{"op":"log","n":1000}\n' * 10_000
+    before_bytes = ann.resident_bytes()
+    with socket.socket(socket.AF_UNIX) as mute:
+        mute.connect(str(ann.data / "control.sock"))
+        mute.setblocking(False)
+
+        async def stuck() -> bool:
+            with suppress(BlockingIOError):
+                mute.send(lines)
+            clients = (await wire.ask({"op": "status"}))["clients"]
+            return bool(clients["blocked"] and clients["paused"])
+
+        await until("it is not read", stuck)
+        assert ann.resident_bytes() - before_bytes < 48 << 20
+    assert (await wire.ask(SAY))["ok"]
 
 
 async def test_a_log_since_a_time_is_all_of_it(wire: Wire) -> None:
