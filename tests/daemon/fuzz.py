@@ -47,7 +47,7 @@ MEMBERS = 4
 
 LINES_A_CONNECTION, LINES_AT_ONCE = 250, 25
 
-GROWTH_BYTES_MAX = 64 << 20
+GROWTH_BYTES_MAX = 48 << 20
 """By so much may the memory of a node grow after a quarter of everything was sent: hold-back and
 wait buffers are full at some times, and not at others."""
 
