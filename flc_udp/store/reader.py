@@ -181,27 +181,35 @@ class Reader(Queries):
         """The dot of the message at a position."""
         return next((Dot(*row) for row in self.rows(SELECT_BY_POSITION, (position,))), None)
 
-    def after(self, position: int, room: str | None, limit: int) -> list[tuple[int, bytes]]:
+    def after(
+        self, position: int, room: str | None, limit: int, *, leaves_out: bool = False
+    ) -> list[tuple[int, bytes]]:
         """(position, encoded) of the blocks that end after `position`, of one room or of all.
 
         The position is that of the block's last message. At most `limit`, and fewer where blocks
         are large. It is empty only if there is nothing. It ends before a block that is not sound;
-        where that comes first, StoreFailed is raised until the block is healed.
+        where that comes first, StoreFailed is raised until the block is healed. Or it `leaves_out`
+        all blocks that are not sound.
         """
-        values = {"after": position, "limit": limit}
-        if room is None:
-            page = self.page(SELECT_AFTER, values)
-        else:
-            room_no = self.value("SELECT no FROM room WHERE name = ?", (room,))
-            page = self.page(SELECT_AFTER_IN_ROOM, {**values, "room_no": room_no})
+        page = self._page_after(position, room, limit)
         sound = list(self.rot.sound(page))
-        if len(sound) == len(page):
+        while leaves_out and page and not sound:
+            page = self._page_after(page[-1][0], room, limit)
+            sound = list(self.rot.sound(page))
+        if leaves_out or len(sound) == len(page):
             return sound
         rotten = next(row[0] for row, good in zip_longest(page, sound) if row[:2] != good)
         before = [row for row in sound if row[0] < rotten]
         if not before:
             raise StoreFailed("read", f"the block at position {rotten} has changed on the disk")
         return before
+
+    def _page_after(self, position: int, room: str | None, limit: int) -> list[Any]:
+        values = {"after": position, "limit": limit}
+        if room is None:
+            return self.page(SELECT_AFTER, values)
+        room_no = self.value("SELECT no FROM room WHERE name = ?", (room,))
+        return self.page(SELECT_AFTER_IN_ROOM, {**values, "room_no": room_no})
 
     def before_last(self, room: str | None, n: int) -> int:
         """The position after which the last `n` messages of the room, or of all, were appended."""

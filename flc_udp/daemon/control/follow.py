@@ -16,11 +16,12 @@ from typing import NamedTuple, Protocol
 
 from flc_udp.core.effects import Deliver
 from flc_udp.daemon.ground import LoopGround
+from flc_udp.daemon.patient import PatientReader
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.json_lines import compact
 from flc_udp.model.message import Message
-from flc_udp.store.reader import Reader, messages_of
+from flc_udp.store.reader import messages_of
 from flc_udp.wire.message_json import message_record
 
 PAGE_BLOCKS, PAGE_MESSAGES = 64, 256
@@ -110,7 +111,7 @@ class Follow:
     """One follower of one room, or of all."""
 
     outlet: Outlet
-    reader: Reader
+    reader: PatientReader
     ground: LoopGround
     room: str | None
     position: int

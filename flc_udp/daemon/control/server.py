@@ -27,6 +27,7 @@ from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import parse, tag_of, tagged, told
 from flc_udp.daemon.control.says import RefusedSay, SayRequest, SayRequests
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
+from flc_udp.daemon.patient import PatientReader
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.wire.message_json import Record
@@ -243,7 +244,9 @@ class ControlConnection(asyncio.Protocol):
         operations = self._host.operations
         reader, ground = operations.reader, operations.ground
         room, position = operations.follow_from(request)
-        follow = Follow(self, reader, ground, room, position, tag, catches_up_at=ground.shown)
+        follow = Follow(
+            self, PatientReader(reader), ground, room, position, tag, catches_up_at=ground.shown
+        )
         self.follows.append(follow)
         follow.pump()
 

@@ -2,6 +2,7 @@
 
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.environment import Run, run_for_member, run_for_message
+from flc_udp.daemon.patient import PatientReader
 from flc_udp.model.dots import NodeId
 from flc_udp.store.reader import Reader, messages_of
 
@@ -15,7 +16,7 @@ class NewMessages:
 
     def __init__(self, ground: LoopGround, reader: Reader) -> None:
         self._ground = ground
-        self._reader = reader
+        self._reader = PatientReader(reader)
         self._position = ground.shown
         self.passed_over = 0
         """Messages that retention removed before a command ran for them."""

@@ -69,8 +69,8 @@ class Code(Enum):
     LOG_ROTTEN = (
         "{blocks} blocks have changed on the disk, that of {dot} first: they are read by nobody",
         (
-            "they are fetched anew from members that have them. Look at the disk: dmesg, smartctl; "
-            "if no member has them, stop the node and run `flc fsck`"
+            "they are fetched anew from members that have them; whoever follows waits a minute for "
+            "each, and then passes over it. Look at the disk: dmesg, smartctl"
         ),
     )
     CLOCK_DOUBTED = (
