@@ -17,7 +17,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import Any
 
-from flc_udp.model.block import Origin, hash_of
+from flc_udp.model.block import Origin
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
@@ -26,7 +26,7 @@ from flc_udp.store.writer_memory import LogMemory, WriterMemory
 # without a base that lie between.
 SELECT_BASE = """
     SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
-        room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.encoded
+        room.name, clock.base_seq, clock.base_edge_stamp, held.stamp, held.hash
     FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
         CROSS JOIN room ON room.no = clock.room_no
         LEFT JOIN block AS held
@@ -69,9 +69,10 @@ def read_base(connection: sqlite3.Connection, after: LogId, rooms_max: int) -> l
 def _base_log(rows: list[tuple[Any, ...]]) -> BaseLog:
     log, node, name, *pruned = rows[0][:6]
     head = Head(*pruned)
-    for *_, seq, _, stamp, encoded in rows:
-        if encoded is not None and seq > head.seq:
-            head = Head(seq, hash_of(encoded), stamp)
+    # The row's hash, because the block itself may have changed on the disk.
+    for *_, seq, _, stamp, digest in rows:
+        if digest is not None and seq > head.seq:
+            head = Head(seq, digest, stamp)
     rooms = sorted(BaseRoom(*row[6:9]) for row in rows)
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 
