@@ -274,7 +274,7 @@ class TestBase:
     def test_it_is_true_where_a_block_that_it_ends_at_has_changed(
         self, copy: Path, tmp_path: Path
     ) -> None:
-        """A log that is ahead of a base that it took tells that on, whatever became of the block."""
+        """A log ahead of a base that it took tells that on, whatever became of the block."""
         ahead, behind = Log.open(tmp_path / "ahead.db"), Log.open(copy)
         ahead.append(tell().said)
         of_behind, of_ahead = behind.reader(), ahead.reader()
