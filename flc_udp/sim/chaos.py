@@ -3,8 +3,7 @@
 Rules. How often each thing goes wrong stands in the faults of the plan (`network.Faults`), and what
 it hits is drawn from the seed. When the play heals, every way is open again, every machine runs and
 every disk works. What no disk has a sound copy of any more, somebody brings from elsewhere: nodes
-can give to each other only what they have. A copy on a disk that prunes counts as none, because it
-may go before it is asked for.
+can give to each other only what they have.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -113,8 +112,7 @@ class Chaos:
 
     def _bring_copies(self) -> None:
         disks = [(machine, machine.soundness()) for machine in self._machines]
-        kept = [blocks for machine, blocks in disks if not machine.prunes]
-        whole = {dot for blocks in kept for dot, is_sound in blocks.items() if is_sound}
+        whole = {dot for _, blocks in disks for dot, is_sound in blocks.items() if is_sound}
         for machine, blocks in disks:
             gone = [dot for dot, is_sound in blocks.items() if dot not in whole and not is_sound]
             whole.update(gone)

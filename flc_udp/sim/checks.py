@@ -53,6 +53,8 @@ class Utterance:
     """{log: last seq} that its author had been shown in the room."""
     once: Once | None = None
     """The client that says it, and its number."""
+    may_be_passed: bool = False
+    """Whether what is said after it may come first."""
     dot: Dot | None = None
     """The message, once it is on its author's disk."""
     is_doubted: bool = False
@@ -61,9 +63,13 @@ class Utterance:
     """What somebody was told: that it is said, or why it is refused."""
 
     def may_be(self, message: Message) -> bool:
-        """Whether this message may be it. Where nothing is repeated, the first to wait is next."""
+        """Whether this message may be it.
+
+        The first that is open is next, but for what may be said under its number already, or is
+        refused and not answered yet, because others are waited for.
+        """
         is_same = (self.room, self.body) == (message.room, message.body)
-        return self.dot is None and (self.once is None or is_same)
+        return self.dot is None and (not self.may_be_passed or is_same)
 
 
 class Minted(NamedTuple):
@@ -159,9 +165,18 @@ class Follower:
 
     # --- What is said -----------------------------------------------------------------------------
 
-    def utters(self, room: str, body: str | bytes, at: int, once: Once | None = None) -> Utterance:
+    def utters(
+        self,
+        room: str,
+        body: str | bytes,
+        at: int,
+        once: Once | None = None,
+        *,
+        may_be_passed: bool = False,
+    ) -> Utterance:
         """Somebody speaks, who has seen what this node has shown."""
-        utterance = Utterance(room, body, at, dict(self._rooms.get(room, {})), once)
+        seen = dict(self._rooms.get(room, {}))
+        utterance = Utterance(room, body, at, seen, once, may_be_passed=may_be_passed)
         self._unanswered.append(utterance)
         return utterance
 

@@ -125,11 +125,6 @@ class Machine(HeapGround):
         self.follower.healed(dots, self.now())
         self._trace("R", f"has {', '.join(map(str, dots))} brought from elsewhere")
 
-    @property
-    def prunes(self) -> bool:
-        """Whether it deletes old messages."""
-        return bool(self.settings.retention_age_s or self.settings.retention_bytes)
-
     def outlast(self, age_s: int) -> None:
         """Nothing is left that is so old. 0 is no limit."""
         if age_s:
@@ -183,8 +178,11 @@ class Machine(HeapGround):
         """
         now = self.now()
         numbers = [once and (once[0], once[1] + place) for place in range(len(bodies))]
-        pairs = zip(bodies, numbers, strict=True)
-        utterances = [self.follower.utters(room, body, now, number) for body, number in pairs]
+        passed = once is not None or wait is not None
+        utterances = [
+            self.follower.utters(room, body, now, number, may_be_passed=passed)
+            for body, number in zip(bodies, numbers, strict=True)
+        ]
         under = f" under {once[0]} {once[1]}" if once else ""
         self._trace("S", f"says in {room}{under}: {', '.join(repr(b[:24]) for b in bodies)}")
         say = Uttered(self, utterances, once, wait, timeout_ms * MS_US, then)

@@ -29,7 +29,7 @@ from flc_udp.store.writer_memory import LogMemory, WriterMemory
 SELECT_BASE = """
     SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
         room.name, clock.base_seq, clock.base_edge_stamp,
-        held.position, held.encoded, held.hash
+        held.position, held.stamp, held.encoded, held.hash
     FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
         CROSS JOIN room ON room.no = clock.room_no
         LEFT JOIN block AS held
@@ -61,7 +61,7 @@ def read_base(
 ) -> list[BaseLog]:
     """The base's logs above `after`, by id, until they have `rooms_max` rooms or more.
 
-    Raises StoreFailed where it ends at a block that is not sound.
+    Raises StoreFailed where it ends at a block that is not sound, and nothing proves what it was.
     """
     logs: list[BaseLog] = []
     rooms = 0
@@ -77,13 +77,17 @@ def read_base(
 def _base_log(rot: Rot, rows: list[tuple[Any, ...]]) -> BaseLog:
     log, node, name, *pruned = rows[0][:6]
     head = Head(*pruned)
-    for *_, seq, _, position, encoded, digest in rows:
+    for *_, seq, _, position, stamp, encoded, digest in rows:
         if position is None or seq <= head.seq:
             continue
-        if not is_sound(encoded, digest):
-            rot.met(position)
+        if is_sound(encoded, digest):
+            head = Head(seq, digest, stamp_of(encoded))
+            continue
+        rot.met(position)
+        proof = rot.proof(log, seq)
+        if proof is None:
             raise StoreFailed("read", f"the block at position {position} has changed on the disk")
-        head = Head(seq, digest, stamp_of(encoded))
+        head = Head(seq, proof, stamp)
     rooms = sorted(BaseRoom(*row[6:9]) for row in rows)
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 

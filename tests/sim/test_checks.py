@@ -29,12 +29,11 @@ from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 from flc_udp.sim.violation import Violation
 from flc_udp.sim.world import NotConverged, World
-from flc_udp.store.log import Log
+from flc_udp.store.log import Log, Retained
 from flc_udp.store.once import find
 from flc_udp.store.rot import Rot
 from flc_udp.store.writer_memory import UPSERT_CLOCKS
 from flc_udp.waist.posts import Posts, Say
-from flc_udp.waist.pruning import PruningClock
 from flc_udp.waist.says import Says
 from flc_udp.wire.packets import Ack, Digest, Have, Packet, Ping, Ranges, Receipt
 
@@ -386,7 +385,7 @@ def test_showing_what_has_changed(monkeypatch: Patch) -> None:
 
 def test_healing_that_does_nothing(monkeypatch: Patch) -> None:
     """What has changed is healed once somebody has met it and others have it."""
-    monkeypatch.setattr(Healing, "wake", lambda *_: None)
+    monkeypatch.setattr(Healing, "_take", lambda *_: None)
     with pytest.raises(NotConverged, match="still heals"):
         rot_and_heal()
 
@@ -422,7 +421,7 @@ def test_a_clock_that_makes_messages_old(monkeypatch: Patch) -> None:
 
 def test_keeping_what_is_too_old(monkeypatch: Patch) -> None:
     """What is to be kept for a while only is gone in the end."""
-    monkeypatch.setattr(PruningClock, "take_due", lambda *_: None)
+    monkeypatch.setattr(Log, "retain", lambda *_, **_how: Retained(0, 0, more=False))
     with pytest.raises(Violation, match="is kept for longer than it should be"):
         outlast_a_jump()
 

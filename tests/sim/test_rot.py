@@ -105,6 +105,30 @@ def test_rotten_blocks_that_are_pruned_leave_a_true_base(seed: int, rotten: int)
         assert [findings(world, name) for name in "abc"] == [[], [], []]
 
 
+@pytest.mark.parametrize("holdback", [16, 16_384])
+def test_what_one_has_rotten_and_all_others_have_pruned_is_taken_from_their_base(
+    holdback: int,
+) -> None:
+    """A newcomer asks for it in vain, and does not ask for ever for what comes after it.
+
+    Where more comes after it than can be held back, that is dropped, and would come again.
+    """
+    keeps = Settings(holdback_blocks_max=holdback)
+    own = {"a": keeps, "b": Settings(retention_age_s=20), "c": keeps}
+    with World("abc", 1, own=own, late="c") as world:
+        world.say("a", "ops", "rotten")
+        world.settle()
+        world.machines["a"].rot()
+        for number in range(100):
+            world.say("a", "ops", f"{number} {'x' * 300}")
+            world.run(10)
+        world.run(40_000)
+        assert world.history("b", "ops") == []
+        world.machines["c"].start()
+        world.run(60_000)
+        assert world.machines["c"].running.root == world.machines["a"].running.root
+
+
 def test_what_is_deleted_is_not_healed_any_more() -> None:
     """A rotten block that nobody else kept goes with the others, and is asked for no more."""
     with World("ab", 1, settings=Settings(retention_age_s=20)) as world:

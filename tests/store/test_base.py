@@ -271,6 +271,20 @@ class TestBase:
         assert versions == [0, 1, 1, 2, 3]
         reader.close()
 
+    def test_it_is_true_where_a_block_that_it_ends_at_has_changed(
+        self, copy: Path, tmp_path: Path
+    ) -> None:
+        """A log ahead of a base that it took tells that on, whatever became of the block."""
+        ahead, behind = Log.open(tmp_path / "ahead.db"), Log.open(copy)
+        ahead.append(tell().said)
+        of_behind, of_ahead = behind.reader(), ahead.reader()
+        base = of_behind.base(b"", EVERYTHING)
+        ahead.adopt(of_behind.floor(), base)
+        ahead.connection.execute("UPDATE block SET encoded = x'00'")
+        assert of_ahead.base(b"", EVERYTHING) == base
+        for closable in (of_behind, of_ahead, ahead, behind):
+            closable.close()
+
     def test_a_newcomer_begins_from_it(self, log: Log, tmp_path: Path) -> None:
         """An empty log that adopts has the heads and frontiers, and what follows is appended."""
         said = tell().said

@@ -100,8 +100,10 @@ def test_a_sound_log_is_looked_through_to_its_end(tmp_path: Path, said: list[Blo
         assert reader.take_rotten() == ([], [])
 
 
-def test_a_base_that_ends_at_a_rotten_block_is_given_to_nobody(log: Log, authors: Authors) -> None:
-    """Else its hash would be that of what the disk made of it. It is remembered as rotten."""
+def test_a_base_that_ends_at_a_rotten_block_tells_what_is_proven(
+    log: Log, authors: Authors
+) -> None:
+    """The next block proves its hash; without that it is given to nobody. It is remembered."""
     blocks = [authors.say("ann") for _ in range(5)]
     log.append(blocks)
     end = blocks[2]
@@ -110,8 +112,11 @@ def test_a_base_that_ends_at_a_rotten_block_is_given_to_nobody(log: Log, authors
     log.adopt(end.stamp + 1, [base])
     reader = log.reader()
     assert reader.base(BEGINNING, 10) == [base]
-    log.connection.execute("UPDATE block SET encoded = x'00' WHERE seq = 3")
-    with pytest.raises(StoreFailed, match="at position 3 has changed"):
-        reader.base(BEGINNING, 10)
+    change = "UPDATE block SET encoded = x'00', hash = x'00' WHERE seq = ?"
+    log.connection.execute(change, (3,))
+    assert reader.base(BEGINNING, 10) == [base]
     ((rotten,), _) = reader.take_rotten()
     assert (rotten.dot, rotten.proof) == (end.dot, end.hash)
+    log.connection.execute(change, (4,))
+    with pytest.raises(StoreFailed, match="at position 3 has changed"):
+        reader.base(BEGINNING, 10)

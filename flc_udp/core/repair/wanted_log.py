@@ -45,9 +45,16 @@ class Floors:
     """Whether all were asked. A base may be taken then; after a while all are asked anew."""
     doubts: Counter[NodeId] = field(default_factory=Counter)
 
-    def has_some(self, peer: NodeId) -> None:
-        """It said that it holds some, or it brought some. If it had nothing before, it has now."""
+    def has_brought(self, peer: NodeId) -> None:
+        """It brought some. If it had nothing before, it has now."""
         self.doubts.pop(peer, None)
+        self.tells(peer)
+
+    def tells(self, peer: NodeId) -> None:
+        """It says that it holds some: it is asked again, and doubted as before.
+
+        What it holds may have changed on its disk, and then it says so and brings nothing.
+        """
         if self.asked.get(peer) == 0:
             del self.asked[peer]
 
@@ -91,6 +98,10 @@ class WantedLog:
     mark: int = 0
     """The tree is to bring this seq of it."""
     marked_at: int = 0
+    first: int = 0
+    """The greatest seq that was ever the first to be missing."""
+    most: int = 0
+    """How many messages of it were here at most, those included that wait for the first."""
     floors: Floors | None = None
     """It exists once some member told that it has deleted what is wanted."""
 
@@ -104,6 +115,17 @@ class WantedLog:
         if missing.first > self.mark:
             self.mark, self.marked_at = self.upper, now
         return now < self.marked_at + FLOWS_MAX_US
+
+    def gained(self, missing: Spans) -> bool:
+        """Whether more of it is here than ever before.
+
+        What waits for the first that is missing may be dropped for lack of room, and asked for and
+        sent again. Where nobody has the first one, that would go on for ever, as if it were gain.
+        """
+        first, here = missing.first if missing else self.upper + 1, self.upper - missing.count()
+        is_more = first > self.first or here > self.most
+        self.first, self.most = max(first, self.first), max(here, self.most)
+        return is_more
 
     def tell(self, upper: int, teller: NodeId) -> bool:
         """`teller` holds the log up to `upper`. Return whether that is more than was known."""

@@ -152,7 +152,7 @@ class Wants:
             wanted = self._wanted[log] = WantedLog(due_at, by_digest)
             self._wait(log, wanted, due_at)
         elif wanted.floors is not None:
-            wanted.floors.has_some(teller)
+            wanted.floors.tells(teller)
         elif due_at < wanted.due_at and wanted.asker is None and log not in self._ready:
             self._wait(log, wanted, due_at)  # A digest leaves more time than other tellings.
         if wanted.tell(upper, teller):
@@ -295,11 +295,16 @@ class Wants:
     def _close(self, nonce: int, doubt: int, now: Micros) -> None:
         """A pull is over. `doubt` is what follows for its peer if nothing came."""
         pull = self.pulls.pop(nonce)
-        self._note_floors(pull, doubt)
+        gained = [log for log in pull.logs if self._gained(log, self._wanted[log])]
+        self._note_floors(pull, doubt, brought=pull.has_pieces or bool(gained))
         for log in pull.logs:
-            wanted = self._wanted[log]
-            self._settle(log, wanted, wanted.missing + pull.has_pieces, pull.peer, now)
+            is_more = pull.has_pieces or log in gained
+            self._settle(log, self._wanted[log], pull.peer, now, is_more=is_more)
         self.look_again(now)
+
+    def _gained(self, log: LogId, wanted: WantedLog) -> bool:
+        missing = self._gaps(log, wanted.upper)
+        return missing.count() < wanted.missing and wanted.gained(missing)
 
     # --- Catch-up ---------------------------------------------------------------------------------
 
@@ -335,7 +340,8 @@ class Wants:
         """Catch-up is done with a log of which `before` messages were missing at first."""
         wanted = self._wanted.get(log)
         if wanted is not None and wanted.asker is Asker.CATCH_UP:
-            self._settle(log, wanted, before, wanted.tellers[0], now)
+            is_more = self._gaps(log, wanted.upper).count() < before
+            self._settle(log, wanted, wanted.tellers[0], now, is_more=is_more)
 
     # --- What members have deleted ----------------------------------------------------------------
 
@@ -375,33 +381,27 @@ class Wants:
         del self._ready[log]
         self._wait(log, wanted, now + ASKED_ANEW_US)
 
-    def _note_floors(self, pull: PullUnderWay, doubt: int) -> None:
+    def _note_floors(self, pull: PullUnderWay, doubt: int, *, brought: bool) -> None:
         """Note how a peer answered for logs of which some member has deleted what is wanted.
 
         If it brought anything it is not doubted. What it brought may be of other logs, because
         messages come in the order of stamps, and only as many as the credit allows.
         """
-        noted = [it for log in pull.logs if (it := self._wanted[log].floors)]
-        if not noted:
-            return
-        brought = pull.has_pieces or any(
-            self.missing(log).count() < self._wanted[log].missing for log in pull.logs
-        )
-        for floors in noted:
+        for floors in [it for log in pull.logs if (it := self._wanted[log].floors)]:
             if brought:
-                floors.has_some(pull.peer)
+                floors.has_brought(pull.peer)
             else:
                 floors.doubt(pull.peer, doubt)
 
     # --- One want ---------------------------------------------------------------------------------
 
     def _settle(
-        self, log: LogId, wanted: WantedLog, before: int, peer: NodeId, now: Micros
+        self, log: LogId, wanted: WantedLog, peer: NodeId, now: Micros, *, is_more: bool
     ) -> None:
-        """Nobody is asked for this log any more. `before` was missing when `peer` was asked."""
+        """Nobody is asked for this log any more. `is_more`: some of it came since `peer` was."""
         wanted.asker = None
         self._count(log, wanted)
-        if 0 < wanted.missing < before:
+        if wanted.missing and is_more:
             wanted.failures = 0
             self._ready[log] = None
         elif wanted.missing:
