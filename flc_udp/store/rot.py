@@ -20,7 +20,7 @@ from flc_udp.model.history import PlacedBlock, RottenBlock
 from flc_udp.store.queries import Queries
 
 SELECT_NAME = """
-    SELECT log.id, block.seq - count + 1, block.seq, block.stamp, encoded
+    SELECT log.id, block.seq - count + 1, block.seq, block.stamp, encoded, block.hash
     FROM block JOIN log ON log.no = log_no WHERE position = ?
 """
 SELECT_NEXT = """
@@ -105,8 +105,7 @@ class Rot:
     def take(self) -> tuple[list[RottenBlock], list[PlacedBlock]]:
         """The rotten blocks that were met since the last call, and sound ones with wrong rows.
 
-        A rotten one without a proof is met again when the block after it, which is rotten too, is
-        healed. While the disk cannot be read, they wait for a later call.
+        While the disk cannot be read, they wait for a later call.
         """
         try:
             rotten = [block for block in map(self.name, self._met) if block is not None]
@@ -117,15 +116,16 @@ class Rot:
         return rotten, list(map(PlacedBlock, crooked, crooked.values()))
 
     def name(self, position: int) -> RottenBlock | None:
-        """What is known of the row at this position, or None if it has no proof."""
-        for log, first, last, stamp, encoded in self._queries.rows(SELECT_NAME, (position,)):
+        """What is known of the row at this position, or None if it needs nobody's help."""
+        for log, first, last, stamp, encoded, digest in self._queries.rows(
+            SELECT_NAME, (position,)
+        ):
             proof = self.proof(log, last)
-            if proof is None:
-                return None
-            if is_sound(encoded, proof):  # Only the row's hash has changed.
+            if proof is not None and is_sound(encoded, proof):  # Only the row's hash has changed.
                 self._crooked[position] = decode(encoded)
                 return None
-            return RottenBlock(log, first, last, proof, position, stamp)
+            # Where the next block is rotten, too, others' copies have to fit the row's own hash.
+            return RottenBlock(log, first, last, proof or digest, position, stamp)
         return None
 
     def proof(self, log: LogId, last: int) -> bytes | None:

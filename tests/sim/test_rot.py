@@ -242,6 +242,23 @@ def test_rotten_blocks_that_were_pruned_are_asked_for_no_more() -> None:
         assert not any(world.machines[name].running.facts().repair.rotten for name in "ab")
 
 
+@pytest.mark.parametrize("names", ["ab", "abd"])
+def test_blocks_that_nobody_has_keep_no_others_from_healing(names: str) -> None:
+    """There are more of them than one pull names."""
+    with World(names, 4) as world:
+        world.settle()
+        for number in range(150):
+            world.say("a", "ops", f"{number}")
+            world.run(10)
+        world.settle()
+        gone = {name: set(world.machines[name].rot(130 if name != "b" else 150)) for name in names}
+        nobody = set.intersection(*gone.values())
+        assert len(nobody) > 90
+        world.run(600_000)
+        assert len(world.machines["b"].running.facts().repair.rotten) <= len(nobody)
+        assert len(read_all(world, "b")) == 150 - len(nobody)
+
+
 def test_what_nobody_has_is_given_to_nobody() -> None:
     """Both copies are rotten: the newcomer goes without, and it is healed when a copy is back."""
     with said_by_two(2, [10] * 20) as world:

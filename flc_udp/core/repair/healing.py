@@ -38,7 +38,7 @@ class Healing:
 
     def __init__(self, shared: Shared, members: MemberTable) -> None:
         self.rotten: dict[Dot, RottenBlock] = {}
-        """By the dots of their first messages, those that were found first in front."""
+        """By the dots of their first messages, those in front that are asked for next."""
         self.wake_at: int = NEVER
         """When the next peer is asked, in µs."""
         self._came: dict[Dot, None] = {}
@@ -56,7 +56,9 @@ class Healing:
     def found(self, blocks: list[RottenBlock], now: Micros) -> None:
         """The reader met these."""
         for block in blocks:
-            if block.dot not in self.rotten and len(self.rotten) < ROTTEN_MAX:
+            if block.dot in self.rotten:
+                self.rotten[block.dot] = block  # Its proof may be known only now.
+            elif len(self.rotten) < ROTTEN_MAX:
                 self.rotten[block.dot] = block
                 self._out.append(BlockRotten(block.dot, block.last))
                 self._go_on(now)
@@ -75,8 +77,12 @@ class Healing:
         to_ask = [block for dot, block in self.rotten.items() if dot not in self._came]
         if not to_ask or not live:
             return
+        # Each round of the peers begins with another one. Else, where there are more blocks than
+        # one pull names, some would meet some of the peers only.
+        peer = live[(self._asked + self._asked // len(live)) % len(live)]
         self._asked += 1
-        peer = live[self._asked % len(live)]
+        for block in to_ask[:LOGS_PER_PULL]:
+            self.rotten[block.dot] = self.rotten.pop(block.dot)
         missing = [(b.log, Spans([(b.first, b.last)])) for b in to_ask[:LOGS_PER_PULL]]
         wants, _ = self._writer.name_some(missing)
         self._nonce = self._random.getrandbits(64)
