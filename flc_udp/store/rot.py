@@ -5,7 +5,8 @@ was said. Reading goes on without it.
 
 Rules. A row keeps the hash of its block, and whoever reads the block compares the two. Which of
 them has changed is told by the hash chain: the next block of the log names the hash of this one,
-and the log's row names that of its last block. Other nodes are asked for a block with that hash.
+and the log's row names that of its last block. Where neither is known, it is what the row says.
+Other nodes are asked for a block with that hash.
 
 The other columns of a row, and the two indexes, follow from the block. `look_through` compares
 them. So does it find what nobody reads, if it is called again and again.
@@ -117,9 +118,8 @@ class Rot:
 
     def name(self, position: int) -> RottenBlock | None:
         """What is known of the row at this position, or None if it needs nobody's help."""
-        for log, first, last, stamp, encoded, digest in self._queries.rows(
-            SELECT_NAME, (position,)
-        ):
+        for *told, encoded, digest in self._queries.rows(SELECT_NAME, (position,)):
+            log, first, last, stamp = told
             proof = self.proof(log, last)
             if proof is not None and is_sound(encoded, proof):  # Only the row's hash has changed.
                 self._crooked[position] = decode(encoded)
