@@ -161,6 +161,8 @@ class Follower:
         self._shown: Clock = {}
         self._rooms: dict[str, Clock] = {}
         self._unanswered: list[Utterance] = []
+        self._latest: dict[Once | None, Utterance] = {}
+        """Who said a number last."""
         self._numbers = Numbers(name)
 
     # --- What is said -----------------------------------------------------------------------------
@@ -178,6 +180,8 @@ class Follower:
         seen = dict(self._rooms.get(room, {}))
         utterance = Utterance(room, body, at, seen, once, may_be_passed=may_be_passed)
         self._unanswered.append(utterance)
+        if once is not None:
+            self._latest[once] = utterance
         return utterance
 
     def answered(self, utterance: Utterance, answer: Dot | FlcError | StoreFailed) -> None:
@@ -189,7 +193,9 @@ class Follower:
         utterance.answer = answer
         self._unanswered = [other for other in self._unanswered if other is not utterance]
         if not isinstance(answer, Dot):
-            is_refused = utterance.dot is None or utterance.is_doubted
+            # Whoever repeats a number before its answer may be told only later that it was refused.
+            is_repeated = self._latest.get(utterance.once, utterance) is not utterance
+            is_refused = utterance.dot is None or utterance.is_doubted or is_repeated
             self._demand(is_refused, "refused and on its disk", utterance.dot)
             self._numbers.refused(utterance.once, answer)
             return

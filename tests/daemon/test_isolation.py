@@ -53,8 +53,8 @@ REQUESTS = {
     "one record": ("watch.status", "Status.digest", {"op": "digest"}),
     "a say": ("control.says", "check_label", SAY),
     "a say of many": ("control.says", "bodies_of", many("a", "b")),
-    "the answer to a say": ("control.says", "Says._answer", {**SAY, "id": 1}),
-    "a say that waits": ("control.says", "Says._titles", {**SAY, "wait": 0}),
+    "the answer to a say": ("control.says", "SayRequest._record", {**SAY, "id": 1}),
+    "a say that waits": ("control.says", "SayRequest._titles", {**SAY, "wait": 0}),
     "a follow": ("control.follow", "message_record", {"op": "follow", "from": 0}),
 }
 

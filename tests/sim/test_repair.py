@@ -49,7 +49,7 @@ def test_beside_a_sound_node(seed: int, tmp_path: Path, monkeypatch: pytest.Monk
         filled = repaired(machine, tmp_path, without(content, torn))
         assert filled.gone == []
         # The check at a start reads all blocks, and takes those that wait for lost.
-        monkeypatch.setattr(machine._follower, "started", lambda _: None)  # noqa: SLF001
+        monkeypatch.setattr(machine.follower, "started", lambda _: None)
         machine.start()
         world.machines["c"].start()
         world.run(10_000)
@@ -77,7 +77,7 @@ def test_what_went_comes_back(lost: int, tmp_path: Path) -> None:
         filled = repaired(machine, tmp_path, machine.disk.connection.serialize())
         assert len(filled.gone) == lost
         machine.log = DiskLog.over(machine.disk.connection)
-        machine._follower.put_back(machine.log)  # noqa: SLF001  # as from a backup
+        machine.follower.put_back(machine.log)  # as from a backup
         machine.start()
         world.settle()
         assert world.history("b", "ops") == whole
