@@ -269,8 +269,7 @@ class LoopGround:
                 return partial(done, write(**how))
             except StoreFailed as error:
                 return None if how and error.is_busy else partial(failed, str(error))
-            except (OSError, ValueError, ArithmeticError, LookupError, TypeError) as error:
-                # What stands on the disk is input, whatever it is.
+            except Exception as error:  # noqa: BLE001  # what stands on the disk is input
                 self.failures.of_part("a write", error)
                 return partial(failed, f"{type(error).__name__}: {error}")
 

@@ -78,14 +78,20 @@ def open_writer(files: DatabaseFiles, *, again: bool = False) -> sqlite3.Connect
 
 
 def connect(path: Path, parameters: str) -> sqlite3.Connection:
-    """Connect to a file, with these parameters of its URI (sqlite.org/uri.html)."""
-    return sqlite3.connect(
+    """Connect to a file, with these parameters of its URI (sqlite.org/uri.html).
+
+    Text that is not UTF-8 comes as surrogates and raises nothing: it is found out like any other
+    change on the disk.
+    """
+    connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{parameters}",
         uri=True,
         timeout=BUSY_TIMEOUT_MS / 1_000,
         isolation_level=None,  # Transactions are begun and ended by `atomic` alone.
         check_same_thread=False,  # One thread at a time, but not always the one that opened it.
     )
+    connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    return connection
 
 
 @contextmanager
@@ -184,7 +190,6 @@ def _begin(path: Path, way: str) -> sqlite3.Connection:
     with ExitStack() as on_failure:
         connection = connect(path, way)
         on_failure.callback(connection.close)
-        connection.text_factory = lambda text: text.decode(errors="surrogateescape")
         if way == PRIVATE:  # SQLite keeps the index in memory only if nobody else may have one.
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute("BEGIN")

@@ -162,6 +162,12 @@ class DatabaseFiles:
 
     def check(self, operation: str) -> None:
         """Raise StoreFailed if the files are not what the writer has opened and written."""
+        sizes = self.check_names(operation)
+        if len(sizes) > 1:
+            self._check_sizes(operation, sizes)
+
+    def check_names(self, operation: str) -> list[int]:
+        """Raise StoreFailed if a file is no longer under its name; return their sizes, in bytes."""
         sizes = []
         for name, identity in self._opened:
             try:
@@ -175,8 +181,7 @@ class DatabaseFiles:
                     "or stop the node once others hold what it has",
                 )
             sizes.append(found.st_size)
-        if len(sizes) > 1:
-            self._check_sizes(operation, sizes)
+        return sizes
 
     def _check_sizes(self, operation: str, sizes: list[int]) -> None:
         """Raise StoreFailed if less is in the files than SQLite has written there."""

@@ -28,6 +28,7 @@ from flc_udp.store.queries import Queries, atomic, failing
 from flc_udp.store.reader import Reader, RoomRow
 from flc_udp.store.retention import Retained, retain
 from flc_udp.store.rot import stands
+from flc_udp.store.sanity import check_rows, is_peer
 from flc_udp.store.schema import BLOCK_INDEXES, migrate
 from flc_udp.store.writer_memory import WriterMemory
 
@@ -82,10 +83,16 @@ class Log(Queries):
         return cls(connection, None)
 
     def load(self) -> History:
-        """Read heads, origins, frontiers and the base's heads: a restart needs this, no message."""
+        """Read heads, origins, frontiers and the base's heads: a restart needs this, no message.
+
+        Raises StoreFailed, also where these are not what the blocks say.
+        """
         with failing("load"):
-            self._memory = WriterMemory(self.connection)
-            return self._memory.history()
+            check_rows(self.connection)
+            memory = WriterMemory(self.connection)
+            memory.check()
+            self._memory = memory
+            return memory.history()
 
     def latest_arrival(self) -> Millis:
         """When the latest messages arrived, as `append` was told. 0 where there are none."""
@@ -150,16 +157,22 @@ class Log(Queries):
         Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("heal") as memory, atomic(self.connection):
+            for _, block in rows:
+                if block.room not in memory.rooms or block.log not in memory.logs:
+                    raise StoreFailed("heal", f"no row names the room or the log of {block.dot}")
             # SQLite changes no row that it does not find in its indexes.
             indexes = {} if all(stands(self, *row) for row in rows) else BLOCK_INDEXES
             for name in indexes:
                 self.connection.execute(f"DROP INDEX {name}")
             for position, block in rows:
                 row = (block.hash, block.encoded, len(block.bodies), block.stamp)
-                room, log = memory.room(block.room).no, memory.logs[block.log].no
+                room, log = memory.rooms[block.room].no, memory.logs[block.log].no
                 self.connection.execute(HEAL, (*row, room, log, block.last, position))
             for statement in indexes.values():
                 self.connection.execute(statement)
+            for position, block in rows:
+                if not stands(self, position, block):
+                    raise StoreFailed("heal", f"the row of {block.dot} cannot be set right")
 
     @contextmanager
     def _writing(self, operation: str) -> Iterator[WriterMemory]:
@@ -192,7 +205,7 @@ class Log(Queries):
         """Say which file is no longer under its name; None where all are."""
         try:
             if self._files is not None:
-                self._files.check("look")
+                self._files.check_names("look")
         except StoreFailed as gone:
             return gone.problem
         return None
@@ -232,8 +245,9 @@ class Log(Queries):
             self.connection.execute(RAISE_FACT, ("incarnation", incarnation))
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
-        """Remembered members: (node id, name, address), by id."""
-        return self.rows("SELECT id, name, address FROM peer ORDER BY id")
+        """Remembered members: (node id, name, address), by id. What cannot be one is left out."""
+        rows = self.rows("SELECT id, name, address FROM peer ORDER BY id")
+        return [row for row in rows if is_peer(*row)]
 
     def save_peers(self, rows: Sequence[tuple[NodeId, str, str]]) -> None:
         """Replace the remembered members, as a whole. The caller limits their number."""

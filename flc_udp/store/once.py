@@ -8,12 +8,13 @@ Of many more, only the greatest number is kept: what they repeat is refused, and
 
 import sqlite3
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from hashlib import blake2b
 from itertools import pairwise
 
-from flc_udp.config import ID_BYTES, ONCE_REMEMBERED
+from flc_udp.config import ID_BYTES, ONCE_REMEMBERED, SEQ_LIMIT
 from flc_udp.model.dots import Dot, LogId
+from flc_udp.model.errors import StoreFailed
 
 CLIENTS_MAX = 4_096
 """At most this many clients are remembered with their dots, in rows of up to 24 kB."""
@@ -58,10 +59,20 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
         connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
     if is_grown:
         past = connection.execute(SELECT_FORGOTTEN, (CLIENTS_MAX,)).fetchall()
-        kept = [(hash_of_client(client), newest(said)) for client, said in past]
-        connection.executemany(KEEP_NUMBER, kept)
+        connection.executemany(KEEP_NUMBER, _numbers(past))
         connection.execute(FORGET, (CLIENTS_MAX,))
         connection.execute(FORGET_NUMBERS, (PAST_CLIENTS_MAX,))
+
+
+def _numbers(past: Iterable[tuple[object, object]]) -> Iterator[tuple[bytes, int]]:
+    """What stays of clients that are forgotten: their greatest numbers.
+
+    Where a row has changed on the disk, all numbers are taken for said.
+    """
+    for client, said in past:
+        if isinstance(client, str):
+            whole = said if isinstance(said, bytes) and len(said) % PAIR.size == 0 else None
+            yield hash_of_client(client), SEQ_LIMIT if whole is None else newest(whole)
 
 
 def past_number(connection: sqlite3.Connection, client: str) -> int:
@@ -76,7 +87,9 @@ def hash_of_client(client: str) -> bytes:
 
 
 def newest(said: bytes) -> int:
-    """The greatest number that was said, or -1."""
+    """The greatest number that was said, or -1; raises StoreFailed if the row has changed."""
+    if not isinstance(said, bytes) or len(said) % PAIR.size:
+        raise StoreFailed("read", "what a client said under its numbers has changed on the disk")
     return int(PAIR.unpack_from(said, len(said) - PAIR.size)[0]) if said else -1
 
 

@@ -10,6 +10,7 @@ loop took eight times as long as without it.
 """
 
 import sqlite3
+import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
@@ -37,7 +38,7 @@ Values = Sequence[Any] | Mapping[str, Any]
 def failing(operation: str) -> Iterator[None]:
     """Raise whatever SQLite reports in the block as `StoreFailed` of that operation.
 
-    A stored block that cannot be read is such a failure, too.
+    So is whatever cannot be done with what is stored, because that is input, like a datagram.
     """
     try:
         yield
@@ -46,6 +47,9 @@ def failing(operation: str) -> Iterator[None]:
         raise StoreFailed(operation, str(error), is_busy=is_busy) from error
     except Malformed as error:
         problem = f"a block cannot be read, and `flc fsck` tells which: {error}"
+        raise StoreFailed(operation, problem) from error
+    except (TypeError, ValueError, ArithmeticError, LookupError, struct.error) as error:
+        problem = f"what is stored makes no sense, and `flc fsck` tells where: {error!r}"
         raise StoreFailed(operation, problem) from error
 
 

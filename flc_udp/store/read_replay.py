@@ -53,7 +53,7 @@ def read_replay(
     size_bytes = 0
     following = STAMP_LIMIT
     for stamp, _, _, position, length, digest, encoded in _merged(queries, spans, after):
-        if encoded is not None and not is_sound(encoded, digest):
+        if length is None or (encoded is not None and not is_sound(encoded, digest)):
             rot.met(position)
             continue
         size_bytes += length

@@ -279,7 +279,8 @@ class Reader(Queries):
         below: int = STAMP_LIMIT,
     ) -> tuple[list[bytes], int]:
         """What a replay sends: see `read_replay`."""
-        return read_replay(self, self.rot, spans, bytes_max, after, below)
+        with self.reading():
+            return read_replay(self, self.rot, spans, bytes_max, after, below)
 
     # --- What there is ----------------------------------------------------------------------------
 

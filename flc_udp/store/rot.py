@@ -13,6 +13,7 @@ them. So does it find what nobody reads, if it is called again and again.
 """
 
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from flc_udp.model.block import Block, decode, hash_of
 from flc_udp.model.dots import LogId
@@ -95,7 +96,10 @@ class Rot:
             self._met[position] = None
 
     def look_through(self, after: int) -> int:
-        """Look at the next rows after a position; return the last one's position, 0 at the end."""
+        """Look at the next rows after a position; return the last one's position, 0 at the end.
+
+        Raises StoreFailed.
+        """
         page = self._queries.page(SELECT_ROWS, (after, ROWS_A_LOOK))
         for position, encoded in self.sound(page):
             block = decode(encoded)
@@ -104,15 +108,13 @@ class Rot:
         return page[-1][0] if page else 0
 
     def take(self) -> tuple[list[RottenBlock], list[PlacedBlock]]:
-        """The rotten blocks that were met since the last call, and sound ones with wrong rows.
-
-        While the disk cannot be read, they wait for a later call.
-        """
-        try:
-            rotten = [block for block in map(self.name, self._met) if block is not None]
-        except StoreFailed:
-            return [], []
-        self._met = {}
+        """The rotten blocks that were met since the last call, and sound ones with wrong rows."""
+        met, self._met = self._met, {}
+        rotten: list[RottenBlock] = []
+        for position in met:
+            with suppress(StoreFailed):  # It is met again.
+                if (block := self.name(position)) is not None:
+                    rotten.append(block)
         crooked, self._crooked = self._crooked, {}
         return rotten, list(map(PlacedBlock, crooked, crooked.values()))
 
@@ -120,6 +122,8 @@ class Rot:
         """What is known of the row at this position, or None if it needs nobody's help."""
         for *told, encoded, digest in self._queries.rows(SELECT_NAME, (position,)):
             log, first, last, stamp = told
+            if not (type(first) is type(last) is int and 0 < first <= last):
+                return None
             proof = self.proof(log, last)
             if proof is not None and is_sound(encoded, proof):  # Only the row's hash has changed.
                 self._crooked[position] = decode(encoded)

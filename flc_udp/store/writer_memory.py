@@ -18,6 +18,7 @@ from typing import Any
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.block import Block, Origin
 from flc_udp.model.dots import LogId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Edge, Frontier, Head, History, advance
 from flc_udp.model.units import Millis
 from flc_udp.store.arrivals import Arrivals
@@ -106,6 +107,14 @@ class WriterMemory:
         self.is_shrinking = False
         """Whether the limit in bytes was exceeded, and the database is not yet small enough."""
         self._base_version: int = facts.get("base", 0)
+
+    def check(self) -> None:
+        """Raise StoreFailed if a frontier names what is not held: others would wait for it."""
+        for room in self.rooms.values():
+            for log, edge in room.frontier.items():
+                if edge.seq > self.logs[log].seq:
+                    problem = f"a clock names {log.hex()}:{edge.seq}, which is not held"
+                    raise StoreFailed("load", f"{problem}: `flc fsck --repair` mends it")
 
     def save_facts(self) -> None:
         """Write the floor and how many messages were pruned, and that the base has changed."""

@@ -124,6 +124,8 @@ class Node:
         self._unread_turns = 0
         self._stood_still = False
         self.last_pause: Pause | None = None
+        self.unhealed: tuple[str, Micros] | None = None
+        """Why rows that had changed on the disk could not be written anew, and when, in µs."""
         self._look_at, self._free_bytes = 0, 0
         self.wake_at = now
         """When a turn is due even if nothing comes in, as of the last one, in µs."""
@@ -446,6 +448,7 @@ class Node:
     def healing_failed(self, blocks: Sequence[Block], reason: str) -> None:
         """These blocks could not be written anew: fetch them again."""
         now = self._ground.now()
+        self.unhealed = reason, now
         self._ground.tell(HealingFailed(reason))
         self._replica.healing_failed(blocks, now)
         self._carry_out(now)

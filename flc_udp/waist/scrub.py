@@ -3,17 +3,18 @@
 Promise. What nobody reads is found all the same: of a million blocks within a day. A look
 takes less than a millisecond, and two seconds lie between two.
 
-Rules. What cannot be read is tried again, and the reader notes why. The name is that of ZFS and
-Ceph for the same.
+Rules. What cannot be read is passed over, step by step, until the next pass, and the reader notes
+why. The name is that of ZFS and Ceph for the same.
 """
-
-from contextlib import suppress
 
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.waist.ports import Reads
 
 LOOK_PAUSE_US = 2 * SECOND_US
+BLIND_STEP = 32
+"""What cannot be read is passed over by so many positions."""
+
 PASS_PAUSE_US = 60 * SECOND_US
 """The pause between the end of the log and the next look at its beginning."""
 
@@ -31,6 +32,8 @@ class Scrub:
         """Look through a few more rows, if that is due."""
         if now < self.wake_at:
             return
-        with suppress(StoreFailed):
+        try:
             self._position = self._reader.look_through(self._position)
+        except StoreFailed:
+            self._position += BLIND_STEP
         self.wake_at = now + (LOOK_PAUSE_US if self._position else PASS_PAUSE_US)

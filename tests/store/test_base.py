@@ -99,7 +99,7 @@ def test_a_pruned_database_has_no_finding(good: Path) -> None:
     ("change", "found"),
     [
         ("UPDATE node SET value = 5 WHERE key = 'floor'", {"floor"}),
-        ("UPDATE node SET value = 'high' WHERE key = 'floor'", {"floor"}),
+        ("UPDATE node SET value = 'high' WHERE key = 'floor'", {"floor", "node"}),
         ("DELETE FROM node WHERE key = 'floor'", {"floor"}),
         ("UPDATE node SET value = value + 1 WHERE key = 'pruned'", {"position"}),
         ("UPDATE node SET value = value - 1 WHERE key = 'pruned'", {"position"}),

@@ -130,6 +130,7 @@ def _claims(check: Fsck) -> dict[str, str]:
         "room": f"{count(rows['room'], 'row')} of rooms follow from the messages",
         "clock": f"{count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
         "once": f"{count(rows['once'], 'client')} numbered their messages",
+        "node": f"{count(rows['node'], 'row')} of the node's own facts and of peers can be",
     }
 
 

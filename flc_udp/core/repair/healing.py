@@ -141,4 +141,4 @@ class Healing:
         """These could not be written: fetch them again."""
         for block in blocks:
             self._came.pop(block.dot, None)
-        self._go_on(now)
+        self.wake_at = now + PAUSE_FIRST_US  # The disk fails: what comes could not be written.

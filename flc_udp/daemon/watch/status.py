@@ -16,7 +16,7 @@ from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
-from flc_udp.model.units import Micros
+from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.model.visible import visible
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
@@ -150,6 +150,9 @@ class Status:
             yield Code.LOG_NOT_WRITABLE.because(why=failing)
         if failure is not None and time.monotonic() - failure[1] < TOLD_S:
             yield Code.LOG_NOT_READABLE.because(why=failure[0])
+        unhealed = self.ground.node.unhealed
+        if unhealed is not None and self.ground.now() - unhealed[1] < TOLD_S * SECOND_US:
+            yield Code.LOG_NOT_READABLE.because(why=unhealed[0])
         try:
             free = self.directory.free_bytes()
             if free < self.settings.disk_free_bytes_min:

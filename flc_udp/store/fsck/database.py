@@ -9,7 +9,7 @@ the messages. A fault is told where it shows, and again where something else tha
 fit with it.
 
 These things cannot be seen here:
-- the node's own facts and its remembered peers (`node`, `peer`), because nothing else tells them;
+- another fact of the node's own or another remembered peer (`node`, `peer`) that could have been;
 - in `once`, another client's name, and another number or dot that could have been as well;
 - two messages that changed places, if neither comes after the other nor ends its room;
 - of pruned messages, what nothing that is held follows from: a log's last stamp, who was an edge,
@@ -31,11 +31,12 @@ from flc_udp.store.connections import UNREADABLE
 from flc_udp.store.fsck.blocks import Walk
 from flc_udp.store.fsck.findings import UNKNOWN, Finding, difference
 from flc_udp.store.once import PAIR
+from flc_udp.store.sanity import is_fact, is_peer
 from flc_udp.store.schema import migrate
 
 CHECKS = (
     *("file", "message", "position", "log", "chain", "cause", "stamp", "floor"),
-    *("head", "room", "clock", "once"),
+    *("head", "room", "clock", "once", "node"),
 )
 """What a finding's `check` may be, in the order in which they are told."""
 
@@ -73,7 +74,7 @@ class Fsck:
     def __init__(self, connection: sqlite3.Connection) -> None:
         self.walk = Walk(connection)
         """The pass over the messages, as far as it has come."""
-        self.rows = dict.fromkeys(("head", "room", "clock", "once"), 0)
+        self.rows = dict.fromkeys(("head", "room", "clock", "once", "node"), 0)
         """{check: how many rows it looked at}."""
         self.is_complete = False
         """Whether everything was looked at, and not only what came before a torn page."""
@@ -91,6 +92,7 @@ class Fsck:
             yield from self._room_rows()
             yield from self._clock_rows()
             yield from self._once_rows()
+            yield from self._own_rows()
             self.is_complete = True
         except UNREADABLE as error:
             yield Finding("file", f"cannot be read any further: {error}")
@@ -173,6 +175,16 @@ class Fsck:
             self.rows["once"] += 1
             if not _could_be_said(self.walk, said):
                 yield Finding("once", f"what client {client!r} said is not as it was remembered")
+
+    def _own_rows(self) -> Iterator[Finding]:
+        for key, value in self._connection.execute("SELECT key, value FROM node"):
+            self.rows["node"] += 1
+            if not is_fact(key, value):
+                yield Finding("node", f"what the node keeps as {key!r} cannot be {value!r}")
+        for row in self._connection.execute("SELECT id, name, address FROM peer"):
+            self.rows["node"] += 1
+            if not is_peer(*row):
+                yield Finding("node", f"no remembered member can be {row!r}")
 
 
 def _could_be_said(walk: Walk, said: object) -> bool:

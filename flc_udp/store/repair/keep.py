@@ -17,6 +17,7 @@ from flc_udp.model.history import NO_HEAD, Head
 from flc_udp.model.units import Millis
 from flc_udp.store.once import KEEP_NUMBER, PAIR, hash_of_client, newest
 from flc_udp.store.repair.tables import is_count, is_log, is_whole, salvaged
+from flc_udp.store.sanity import is_fact, is_peer
 
 END = STAMP_LIMIT
 """The position of a row that stands for whatever may have come after all others."""
@@ -40,12 +41,12 @@ def keep_node(
     old: sqlite3.Connection, new: sqlite3.Connection, known: dict[object, Any]
 ) -> Iterator[str]:
     """Write identity and peers; yields what is gone of them."""
-    if is_log(known.get("id")) and is_count(known.get("incarnation")):
+    if all(is_fact(key, known.get(key)) for key in ("id", "incarnation")):
         new.executemany(INSERT_FACT, [(key, known[key]) for key in ("id", "incarnation")])
     elif {"id", "incarnation"} & known.keys() or not is_whole(old, "node"):
         yield "the node's id or incarnation cannot be read: it will start as a new member"
     peers = salvaged(old, "SELECT id, name, address FROM peer", "id")
-    good = [row for row in peers if is_log(row[0]) and all(isinstance(x, str) for x in row[1:])]
+    good = [row for row in peers if is_peer(*row)]
     new.executemany("INSERT OR REPLACE INTO peer VALUES (?, ?, ?)", good)
     if not is_whole(old, "peer"):
         yield "some remembered members cannot be read: start with --join"
