@@ -128,6 +128,20 @@ def test_a_flipped_bit(crashed: Crashed, tmp_path: Path, seed: int) -> None:
     assert filled.waiting == [] or seed % 3 == 2  # a bit that others explain, too
 
 
+@pytest.mark.parametrize("at", range(HEADER_BYTES))
+def test_a_bit_of_the_header(tmp_path: Path, authors: Authors, at: int) -> None:
+    """It hides even a single commit, which is found and kept."""
+    (tmp_path / "running").mkdir()
+    with closing(Log.open(tmp_path / "running" / "flc.db")) as log:
+        log.append([authors.say("ann")])
+        shutil.copytree(tmp_path / "running", tmp_path / "bad")
+    path = tmp_path / "bad" / "flc.db"
+    flip(wal_of(path), at, at % 8)
+    assert "1 commit in it is not read" in refused(path)
+    assert mend(path) == Filled([], [], [])
+    assert blocks(path) == 1
+
+
 @pytest.mark.parametrize("is_last", [False, True], ids=["first", "last"])
 @pytest.mark.parametrize("at", [*range(1, PAGE_AT, 2), PAGE_AT, PAGE_AT + 2_000])
 def test_a_bit_of_the_last_transaction_but_one(

@@ -9,7 +9,8 @@ repaired again; and of what it had not finished, a directory that the next repai
 
 Rules. The caller has the directory's lock. Nothing is mended in place but the first page, which is
 the same in all our databases: without it SQLite reads nothing. Folding in the WAL changes nothing
-that could be read.
+that could be read. One that has changed on the disk is folded in by `store/wal`, because SQLite
+would leave out what is behind the change.
 """
 
 import os
