@@ -22,11 +22,12 @@ import sys
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
-from functools import cache
+from functools import cache, partial
 from itertools import islice
+from operator import eq
 from pathlib import Path
 from statistics import mode
-from typing import Literal, NamedTuple
+from typing import BinaryIO, Literal, NamedTuple
 
 from flc_udp.model.errors import FlcError
 
@@ -51,7 +52,8 @@ Sums = tuple[int, int]
 class Frame(NamedTuple):
     """A frame, as far as it could be set right."""
 
-    page: int
+    places: tuple[int, ...]
+    """The number of its page. There are two if its sums leave open whether it has changed."""
     pages: int
     """So many the database has, if this ends a transaction."""
     content: bytes
@@ -110,12 +112,15 @@ class Wal:
             # Of those that are left over only the first can be one of ours with wrong salts.
             found = [self._sums(summed, start) for start in starts] if is_ours or is_sound else []
             is_sound = is_ours and stored in found and page > 0
+            readings = [summed]
             if is_ours and len(found) == 1 and not is_sound:
-                summed = self._corrected(summed, found[0], stored)
-                page, pages = SUMMED_FRAME.unpack_from(summed)
+                readings = self._readings(summed, found[0], stored)
+            numbers = [SUMMED_FRAME.unpack_from(reading) for reading in readings]
             # Either may have changed: what the sums are of, or the sums.
             starts = [stored] if is_sound else [stored, *found[:1]]
-            yield Frame(page, pages, summed[SUMMED_FRAME.size :], is_sound)
+            places = tuple(dict.fromkeys(page for page, _ in numbers))
+            pages = max(pages for _, pages in numbers)
+            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound)
 
     def _words(self, content: bytes) -> "array[int]":
         words = array("I", content)
@@ -131,8 +136,11 @@ class Wal:
             high = high + two + low & MASK
         return low, high
 
-    def _corrected(self, summed: bytes, found: Sums, stored: Sums) -> bytes:
-        """The bytes with that bit flipped back which explains their sums, if one alone does."""
+    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> list[bytes]:
+        """What was there, if one bit alone explains the sums; else what is there.
+
+        If several do, so does a bit of the numbers at the beginning, perhaps; that comes second.
+        """
         words = self._words(summed)
         # What is added to a word is in the sums as often as a Fibonacci number tells.
         often = _fibonacci(len(words))
@@ -144,14 +152,19 @@ class Wal:
             for change in (-(1 << bit) if word >> bit & 1 else 1 << bit,)
             if not (in_high * change - high & MASK or in_low * change - low & MASK)
         ]
-        if not _is_plausible(*SUMMED_FRAME.unpack_from(summed)):
-            bits = [(at, bit) for at, bit in bits if at < SUMMED_FRAME.size // words.itemsize]
-        if len(bits) == 1:
-            ((at, bit),) = bits
+        in_numbers = [(at, bit) for at, bit in bits if at < SUMMED_FRAME.size // words.itemsize]
+        if in_numbers and not _is_plausible(*SUMMED_FRAME.unpack_from(summed)):
+            bits = in_numbers
+        readings = [] if len(bits) == 1 else [summed]
+        for at, bit in bits if len(bits) == 1 else in_numbers:
             words[at] ^= bit
-        if self._order != sys.byteorder:
-            words.byteswap()
-        return words.tobytes()
+            reading = array("I", words)
+            words[at] ^= bit
+            if self._order != sys.byteorder:
+                reading.byteswap()
+            if _is_plausible(*SUMMED_FRAME.unpack_from(reading)):
+                readings.append(reading.tobytes())
+        return readings or [summed]
 
 
 @cache
@@ -221,10 +234,17 @@ def fold_in(database: Path, damage: Damage) -> None:
     with wal_of(database).open("rb") as file, database.open("r+b") as target:
         wal = Wal(file.fileno())
         for frame in islice(wal.frames(), damage.frames):
-            if 0 < frame.page <= damage.pages:
-                target.seek((frame.page - 1) * wal.page_bytes)
+            page = max(frame.places, key=partial(_likeness, target, frame.content))
+            if 0 < page <= damage.pages:
+                target.seek((page - 1) * wal.page_bytes)
                 target.write(frame.content)
         target.truncate(damage.pages * wal.page_bytes)
         target.flush()
         os.fsync(target.fileno())
     os.truncate(wal_of(database), 0)
+
+
+def _likeness(file: BinaryIO, content: bytes, page: int) -> int:
+    """How many bytes of a page stand in a file already."""
+    file.seek(max(page - 1, 0) * len(content))
+    return sum(map(eq, file.read(len(content)), content))
