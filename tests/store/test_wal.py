@@ -149,9 +149,8 @@ def test_a_bit_of_the_last_transaction_but_one(
 ) -> None:
     """The one after it is proof enough, and nothing waits: the sums tell which bit it was."""
     path = crashed.copy(tmp_path / "bad")
-    flip(
-        wal_of(path), at + (crashed.ends[-2] - FRAME_BYTES if is_last else crashed.ends[-3]), at % 8
-    )
+    frame = crashed.ends[-2] - FRAME_BYTES if is_last else crashed.ends[-3]
+    flip(wal_of(path), frame + at, at % 8)
     assert "commits in it are not read" in refused(path)
     filled = mended(crashed, path)
     assert filled == Filled([], [], [])
