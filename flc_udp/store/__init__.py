@@ -7,5 +7,6 @@
 - `schema` has the tables, and `queries` are reads and transactions.
 - `connections` opens the file, also to read one moment beside a running node, as `backup` and
   `fsck/` do. `repair/` mends the file of a node that is down.
+- `wal` finds commits in a changed WAL that SQLite would pass over.
 - `directory` is the data directory: its lock, its files and who may read them.
 """

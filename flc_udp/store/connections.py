@@ -17,6 +17,7 @@ from pathlib import Path
 from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
+from flc_udp.store.wal import check_wal
 
 LIBRARY_LEAST = (3, 33)
 """The oldest SQLite that will do, of 2020: it has `UPDATE … FROM`."""
@@ -59,6 +60,7 @@ def open_writer(files: DatabaseFiles, *, again: bool = False) -> sqlite3.Connect
     if not again:
         _check_library()
         files.check_before_opening()
+        check_wal(path)
         _look_before_writing(path)
     with ExitStack() as on_failure:
         connection = connect(path, "mode=rw" if again else "mode=rwc")
@@ -141,14 +143,18 @@ def _look_before_writing(path: Path) -> None:
 
 
 @contextmanager
-def snapshot(path: Path) -> Iterator[sqlite3.Connection]:
+def snapshot(path: Path, *, also_damaged: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the database at `path`, of the present schema; raises FlcError for anything else.
+
+    What SQLite does not read of a damaged WAL is missing, if it is to be opened `also_damaged`.
 
     Text that is not UTF-8 comes as surrogates and raises nothing. The end of the block raises
     FlcError, too, if a node was started meanwhile: then what was read is not of one moment.
     """
     path = path.absolute().resolve()  # SQLite puts the WAL beside the file, not beside a link to it
     ways, before = _look(path)
+    if not also_damaged:
+        check_wal(path)
     hint = "be a user who may read it, or copy it and its -wal to where you may write"
     with refusing(path, hint):
         connection = _open(path, ways)

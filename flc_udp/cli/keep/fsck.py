@@ -41,7 +41,7 @@ def fsck(args: argparse.Namespace) -> None:
     path = Path(args.data or default_directory()) / DATABASE
     counts: Counter[str] = Counter()
     shown: list[Record] = []
-    with snapshot(path) as connection:
+    with snapshot(path, also_damaged=True) as connection:
         check = Fsck(connection)
         for finding in check.findings():
             counts[finding.check] += 1

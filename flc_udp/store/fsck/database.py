@@ -23,6 +23,7 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import closing
 from itertools import pairwise
+from pathlib import Path
 
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.dots import LogId
@@ -33,6 +34,7 @@ from flc_udp.store.fsck.findings import UNKNOWN, Finding, difference
 from flc_udp.store.once import PAIR
 from flc_udp.store.sanity import is_fact, is_peer
 from flc_udp.store.schema import migrate
+from flc_udp.store.wal import find_damage, wal_of
 
 CHECKS = (
     *("file", "message", "position", "log", "chain", "cause", "stamp", "floor"),
@@ -94,10 +96,13 @@ class Fsck:
             yield from self._once_rows()
             yield from self._own_rows()
             self.is_complete = True
-        except UNREADABLE as error:
+        except (OSError, *UNREADABLE) as error:
             yield Finding("file", f"cannot be read any further: {error}")
 
     def _file(self) -> Iterator[Finding]:
+        (_, _, path), *_ = self._connection.execute("PRAGMA database_list")
+        if path and (damage := find_damage(Path(path))):
+            yield Finding("file", f"{wal_of(Path(path)).name} {damage.words}")
         found, promised = _schema(self._connection), _promised_schema()
         for name in sorted(found.keys() | promised.keys(), key=str):
             if found.get(name) != promised.get(name):

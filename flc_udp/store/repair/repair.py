@@ -9,7 +9,8 @@ repaired again; and of what it had not finished, a directory that the next repai
 
 Rules. The caller has the directory's lock. Nothing is mended in place but the first page, which is
 the same in all our databases: without it SQLite reads nothing. Folding in the WAL changes nothing
-that could be read.
+that could be read. One that has changed on the disk is folded in by `store/wal`, because SQLite
+would leave out what is behind the change.
 """
 
 import os
@@ -33,6 +34,7 @@ from flc_udp.store.repair.fill import Filled, fill
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
+from flc_udp.store.wal import find_damage, fold_in, wal_of
 
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""
@@ -65,9 +67,10 @@ def repair(directory: DataDirectory) -> Repaired:
     path, work = directory.database, directory.path / WORK
     files = DatabaseFiles(path)
     files.check_before_opening()
-    is_readable = _is_first_page_sound(path)
     with _removed_afterwards(work):
         try:
+            damage = find_damage(path)
+            is_readable = _is_first_page_sound(path, has_wal=damage is None)
             copy = _copy(directory, work)
         except OSError as error:
             problem = f"{path} cannot be copied, and was not changed: {error.strerror}"
@@ -77,6 +80,9 @@ def repair(directory: DataDirectory) -> Repaired:
             f"move {path.parent} aside and start with --join"
         )
         try:
+            if damage is not None:
+                fold_in(path, damage)
+                is_readable = _is_first_page_sound(path, has_wal=False)
             if not is_readable:
                 _write_first_page(path)
             _fold(path)
@@ -123,12 +129,15 @@ def _copy(directory: DataDirectory, work: Path) -> Path:
 # --- The file -------------------------------------------------------------------------------------
 
 
-def _is_first_page_sound(path: Path) -> bool:
-    """Whether the file can be read with the first page that it has; raises FlcError if not ours."""
+def _is_first_page_sound(path: Path, *, has_wal: bool) -> bool:
+    """Whether the file can be read with the first page that it has; raises FlcError if not ours.
+
+    A damaged WAL is kept away: one in which SQLite finds nothing it would delete.
+    """
     with closing(_fresh()) as fresh:
         promised = set(fresh.execute(SELECT_SCHEMA))
-    wal = path.with_name(f"{path.name}-wal")
-    way = PRIVATE if wal.exists() and wal.stat().st_size else IMMUTABLE
+    wal = wal_of(path)
+    way = PRIVATE if has_wal and wal.exists() and wal.stat().st_size else IMMUTABLE
     try:
         with closing(connect(path, way)) as connection:
             connection.execute("PRAGMA locking_mode = EXCLUSIVE")
@@ -170,7 +179,7 @@ def _fold(path: Path) -> None:
     """Make the file whole without a WAL, so that its name alone is to be exchanged."""
     with closing(connect(path, "mode=rw")) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-    if path.with_name(f"{path.name}-wal").exists():
+    if wal_of(path).exists():
         raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
 
 

@@ -1,0 +1,250 @@
+"""A WAL read without SQLite: whether more was committed than SQLite will read (walformat.html).
+
+    header | frame | frame …      a frame: its page's number, the pages of the database if it ends a
+                                  transaction, salts, sums over all up to here; then the page
+
+Promise. What a power cut leaves is no damage, nor is what a running node writes meanwhile. Whatever
+else has changed in the WAL before its last transaction is found.
+
+Rules. SQLite reads up to the first frame whose sums are wrong, and takes all from there on for what
+is left of a transaction that was never committed. But each transaction is synced before the next
+one is written. So a whole one behind such a frame proves that those before it were committed. It is
+whole if its frames have the salts of this WAL, and the sums of each follow from the frame before.
+What stood there earlier, and was written over in part, has other salts or other sums.
+
+A single bit that flipped is found by the sums, and set right unless another bit would explain them
+as well. Otherwise the page is taken as it is: what has changed in it is the database's damage then.
+"""
+
+import os
+import struct
+import sys
+from array import array
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import cache, partial
+from itertools import islice
+from operator import eq
+from pathlib import Path
+from statistics import mode
+from typing import BinaryIO, Literal, NamedTuple
+
+from flc_udp.model.errors import FlcError
+
+HEADER, FRAME = struct.Struct(">LLL4x8sLL"), struct.Struct(">LL8sLL")
+SUMMED_HEADER_BYTES, SUMMED_FRAME = 24, struct.Struct(">LL")
+"""The sums are over so much of the header, and over the beginning and the page of each frame."""
+
+MAGIC, VERSION = 0x377F0682, 3_007_000
+"""How a WAL begins. The magic number is one more if the sums are those of big-endian words."""
+
+PAGE_BYTES = 4_096
+"""SQLite makes pages of this size, unless it is asked for another one, which flc never does."""
+
+PAGES_MAX = 1 << 23
+"""No log has so many pages, so whatever says so is wrong."""
+
+MASK = (1 << 32) - 1
+
+Sums = tuple[int, int]
+
+
+class Frame(NamedTuple):
+    """A frame, as far as it could be set right."""
+
+    places: tuple[int, ...]
+    """The number of its page. There are two if its sums leave open whether it has changed."""
+    pages: int
+    """So many the database has, if this ends a transaction."""
+    content: bytes
+    is_sound: bool
+    """Whether nothing had to be set right, and its sums follow from the frame before."""
+
+
+class Damage(NamedTuple):
+    """What SQLite does not read of a WAL."""
+
+    commits: int
+    frames: int
+    """So many frames has the WAL up to the last commit that is proven."""
+    pages: int
+    """So many pages has the database then."""
+
+    @property
+    def words(self) -> str:
+        """What is to be said of the WAL."""
+        verb = "commit in it is" if self.commits == 1 else "commits in it are"
+        return f"has changed on the disk: {self.commits} {verb} not read by SQLite"
+
+
+class Wal:
+    """An open WAL."""
+
+    def __init__(self, file: int) -> None:
+        self._file = file
+        header = os.pread(file, HEADER.size, 0).ljust(HEADER.size, b"\0")
+        magic, version, self.page_bytes, self._salts, *told = HEADER.unpack(header)
+        self._order: Literal["big", "little"] = sys.byteorder
+        if magic in (MAGIC, MAGIC + 1):
+            self._order = "big" if magic & 1 else "little"
+        stored, found = (told[0], told[1]), self._sums(header[:SUMMED_HEADER_BYTES], (0, 0))
+        self.is_sound = magic in (MAGIC, MAGIC + 1) and version == VERSION and stored == found
+        self._starts = [stored] if self.is_sound else [stored, found]
+        if not self.is_sound:
+            self.page_bytes = PAGE_BYTES
+            first = [FRAME.unpack_from(raw)[2] for raw in islice(self._raw(), 3)]
+            self._salts = mode(first or [b""])
+
+    def _raw(self) -> Iterator[bytes]:
+        size = FRAME.size + self.page_bytes
+        at = HEADER.size
+        while len(raw := os.pread(self._file, size, at)) == size:
+            yield raw
+            at += size
+
+    def frames(self) -> Iterator[Frame]:
+        """All frames, also what is left of earlier transactions."""
+        starts, is_sound = self._starts, True
+        for raw in self._raw():
+            page, pages, salts, *told = FRAME.unpack_from(raw)
+            stored, is_ours = (told[0], told[1]), salts == self._salts
+            summed = raw[: SUMMED_FRAME.size] + raw[FRAME.size :]
+            # Of those that are left over only the first can be one of ours with wrong salts.
+            found = [self._sums(summed, start) for start in starts] if is_ours or is_sound else []
+            is_sound = is_ours and stored in found and page > 0
+            readings = [summed]
+            if is_ours and len(found) == 1 and not is_sound:
+                readings = self._readings(summed, found[0], stored)
+            numbers = [SUMMED_FRAME.unpack_from(reading) for reading in readings]
+            # Either may have changed: what the sums are of, or the sums.
+            starts = [stored] if is_sound else [stored, *found[:1]]
+            places = tuple(dict.fromkeys(page for page, _ in numbers))
+            pages = max(pages for _, pages in numbers)
+            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound)
+
+    def _words(self, content: bytes) -> "array[int]":
+        words = array("I", content)
+        if self._order != sys.byteorder:
+            words.byteswap()
+        return words
+
+    def _sums(self, content: bytes, start: Sums) -> Sums:
+        words = iter(self._words(content))
+        low, high = start
+        for one, two in zip(words, words, strict=True):
+            low = low + one + high & MASK
+            high = high + two + low & MASK
+        return low, high
+
+    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> list[bytes]:
+        """What was there, if one bit alone explains the sums; else what is there.
+
+        If several do, so does a bit of the numbers at the beginning, perhaps; that comes second.
+        """
+        words = self._words(summed)
+        # What is added to a word is in the sums as often as a Fibonacci number tells.
+        often = _fibonacci(len(words))
+        low, high = stored[0] - found[0], stored[1] - found[1]
+        bits = [
+            (at, 1 << bit)
+            for at, (word, in_high, in_low) in enumerate(zip(words, often, often[1:], strict=False))
+            for bit in range(32)
+            for change in (-(1 << bit) if word >> bit & 1 else 1 << bit,)
+            if not (in_high * change - high & MASK or in_low * change - low & MASK)
+        ]
+        in_numbers = [(at, bit) for at, bit in bits if at < SUMMED_FRAME.size // words.itemsize]
+        if in_numbers and not _is_plausible(*SUMMED_FRAME.unpack_from(summed)):
+            bits = in_numbers
+        readings = [] if len(bits) == 1 else [summed]
+        for at, bit in bits if len(bits) == 1 else in_numbers:
+            words[at] ^= bit
+            reading = array("I", words)
+            words[at] ^= bit
+            if self._order != sys.byteorder:
+                reading.byteswap()
+            if _is_plausible(*SUMMED_FRAME.unpack_from(reading)):
+                readings.append(reading.tobytes())
+        return readings or [summed]
+
+
+@cache
+def _fibonacci(count: int) -> list[int]:
+    """So many Fibonacci numbers as the sums have them, the greatest first, and then 0."""
+    numbers = [0, 1]
+    while len(numbers) <= count:
+        numbers.append(numbers[-1] + numbers[-2] & MASK)
+    return numbers[::-1]
+
+
+def _is_plausible(page: int, pages: int) -> bool:
+    return 0 < page <= PAGES_MAX and pages <= PAGES_MAX
+
+
+def find_damage(database: Path) -> Damage | None:
+    """What SQLite will not read of a database's WAL, though it was committed; raises OSError."""
+    with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
+        before = os.fstat(file.fileno())
+        # Twice, because what is written within a tick of the clock does not show in the time.
+        found = _damage(Wal(file.fileno())) and _damage(Wal(file.fileno()))
+        after = os.fstat(file.fileno())
+        # What changed meanwhile was not read as it was at any moment, and has a running node.
+        is_same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
+        return found if is_same else None
+    return None
+
+
+def _damage(wal: Wal) -> Damage | None:
+    damage, commits = None, 0
+    is_read, is_whole = wal.is_sound, True
+    for number, frame in enumerate(wal.frames(), 1):
+        is_read &= frame.is_sound
+        is_whole &= frame.is_sound
+        if frame.pages:
+            commits += not is_read
+            if is_whole and not is_read:
+                damage = Damage(commits, number, frame.pages)
+            is_whole = True
+    return damage
+
+
+def check_wal(database: Path) -> None:
+    """Raise FlcError if SQLite would lose what is committed in a database's WAL."""
+    try:
+        damage = find_damage(database)
+    except OSError as error:
+        problem = f"{wal_of(database)} cannot be read: {error.strerror}"
+        raise FlcError(problem, "look at the disk, and be a user who may read it") from error
+    if damage is not None:
+        raise FlcError(
+            f"{wal_of(database)} {damage.words}",
+            f"`flc fsck --repair --data {database.parent}` reads them, after a copy",
+        )
+
+
+def wal_of(database: Path) -> Path:
+    """The WAL of a database."""
+    return database.with_name(f"{database.name}-wal")
+
+
+def fold_in(database: Path, damage: Damage) -> None:
+    """Write all that was committed into the database, and empty the WAL; raises OSError.
+
+    Nobody has the two open. This may end at any moment and be done again.
+    """
+    with wal_of(database).open("rb") as file, database.open("r+b") as target:
+        wal = Wal(file.fileno())
+        for frame in islice(wal.frames(), damage.frames):
+            page = max(frame.places, key=partial(_likeness, target, frame.content))
+            if 0 < page <= damage.pages:
+                target.seek((page - 1) * wal.page_bytes)
+                target.write(frame.content)
+        target.truncate(damage.pages * wal.page_bytes)
+        target.flush()
+        os.fsync(target.fileno())
+    os.truncate(wal_of(database), 0)
+
+
+def _likeness(file: BinaryIO, content: bytes, page: int) -> int:
+    """How many bytes of a page stand in a file already."""
+    file.seek(max(page - 1, 0) * len(content))
+    return sum(map(eq, file.read(len(content)), content))
