@@ -339,6 +339,11 @@ class Wants:
 
     # --- What members have deleted ----------------------------------------------------------------
 
+    def asked_of(self, nonce: int, peer: NodeId) -> tuple[LogId, ...]:
+        """The logs that this peer was asked for under this nonce."""
+        pull = self.pulls.get(nonce) or self._late.get(nonce)
+        return () if pull is None or pull.peer != peer else pull.logs
+
     def below_floor(self, logs: Iterable[LogId], peer: NodeId, floor: int) -> None:
         """A member has deleted what is wanted of these logs. Now each member is asked once."""
         for log in logs:
@@ -363,6 +368,14 @@ class Wants:
                 is_through = wanted.floors.is_through = False
                 self._wait(log, wanted, now)
         return is_through
+
+    def base_refused(self, logs: Iterable[LogId], peer: NodeId) -> None:
+        """A member told of a floor for these and has no base of them: another one's is due."""
+        for log in logs:
+            wanted = self._wanted.get(log)
+            if wanted is not None and wanted.floors is not None:
+                wanted.floors.asked[peer] = 0
+                self._truncated[log] = None
 
     def _note_truncated(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
         """No reachable member keeps what is wanted of a log.
