@@ -4,6 +4,7 @@ import shutil
 import sqlite3
 from collections.abc import Sequence
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -279,7 +280,9 @@ class TestBase:
             pass
         reader, newcomer = log.reader(), Log.open(tmp_path / "new.db")
         history = newcomer.adopt(reader.floor(), reader.base(b"", EVERYTHING))
-        assert history == log.load()
+        pruned = log.load()
+        assert pruned.pruned_below == pruned.floor
+        assert history == replace(pruned, pruned_below=0)
         assert {base.origin for base in reader.base(b"", 99)} == set(history.origins.values())
         assert newcomer.append(said[9:]) == 1
         assert newcomer.load().heads[ANN].seq == 6

@@ -10,7 +10,7 @@ from flc_udp.core.repair.base import TRIES_MAX
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.dots import BEGINNING, Dot, LogId
 from flc_udp.model.errors import Drop
-from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.model.history import BaseLog, BaseRoom, Head, History
 from flc_udp.wire.packets import Base, BaseEnd, BasePull, Have, Packet, Pull, ReplayEnd
 from tests.core.dialogue import MS, WALL, Talk
 
@@ -148,6 +148,17 @@ def test_one_that_stays_silent_about_its_base_keeps_nobody_from_another() -> Non
             break
 
     assert name == "cyd"
+
+
+def test_a_floor_that_was_taken_lifts_no_stamp() -> None:
+    """Only what was deleted here has to lie below a post, or the post would be deleted, too."""
+    talk = Talk("ann")
+    for pruned_below, stamp in ((0, FLOOR), (FLOOR + 7, FLOOR + 8)):
+        history = History(floor=FLOOR_LIMIT - 1, pruned_below=pruned_below)
+        talk["ann"].replica.adopted(history, talk.now)
+        talk["ann"].replica.rebuild(history, talk.now)
+        talk["ann"].disk.clear()
+        assert talk.say("ann", "hi").stamp == stamp
 
 
 def test_no_base_is_ahead_in_a_log_of_ones_own() -> None:
