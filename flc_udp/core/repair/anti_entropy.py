@@ -54,8 +54,10 @@ class AntiEntropy(CoreMachine):
         self._members = members
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
-        self._ended: dict[LogId, None] = {}
-        """Logs of windows that came to their end. What is missing of them is to be counted."""
+        self._ended: dict[LogId, bool] = {}
+        """Logs of windows that came to their end, and whether who answered holds them as wanted.
+
+        What is missing of them is to be counted."""
 
     @property
     def wake_at(self) -> int:
@@ -107,7 +109,7 @@ class AntiEntropy(CoreMachine):
         for peer, logs in self.wants.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
-        self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
+        self._standing.catching_up = self.wants.backed >= CATCHING_UP_MESSAGES
 
     def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:
         """Begin catch-up or go on with it."""
@@ -209,6 +211,6 @@ class AntiEntropy(CoreMachine):
             self.wants.below_floor(deleted, sender, end.floor)
         if window is None:
             is_empty = not end.sent and end.next >= STAMP_LIMIT
-            self.wants.ended(end.nonce, sender, now, is_empty=is_empty)
+            self.wants.ended(end.nonce, sender, now, is_empty=is_empty, lacks=end.lacks)
         else:
-            self._ended.update(dict.fromkeys(window.logs))
+            self._ended.update((log, log not in end.lacks) for log in window.logs)
