@@ -66,6 +66,9 @@ WALL_MS_LIMIT = 7_258_118_400_000
 """A node whose clock shows the year 2200 or a later one says nothing. So between the stamps that
 clocks make and STAMP_LIMIT there are more than anybody can use up."""
 
+FLOOR_LIMIT = WALL_MS_LIMIT << 16
+"""Nobody deletes a message with a stamp that no clock makes, so no floor is above this."""
+
 INCARNATION_LIMIT = 1 << 48
 """Incarnations are lower than this. They start at the seconds of the wall clock."""
 

@@ -64,7 +64,7 @@ class LogSide(CoreMachine):
         """Decide a block of this node's own. Raises FlcError; a refusal leaves no gap.
 
         It follows the head of this run's log. Its causes are the frontier of its room, and its
-        stamp is higher than theirs and than the floor, below which it would be deleted.
+        stamp is higher than theirs and than those that were deleted here, or it would be, too.
         """
         log = self._standing.log
         if log == NO_LOG:
@@ -78,7 +78,7 @@ class LogSide(CoreMachine):
             room=room,
             author=author,
             wall=wall,
-            stamp=next_stamp(wall, head.stamp, max(least, self._standing.floor)),
+            stamp=next_stamp(wall, head.stamp, max(least, self._standing.pruned_below)),
             causes=tuple(causes),
             parent=head.hash,
             bodies=bodies,

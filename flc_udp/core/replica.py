@@ -64,7 +64,7 @@ class Replica:
         buffer_bytes: int = BUFFER_BYTES,
     ) -> None:
         """So many `buffer_bytes` of datagrams may wait for this node."""
-        self._standing = Standing(history.heads, history.floor)
+        self._standing = Standing(history.heads, history.floor, history.pruned_below)
         self._shared = Shared(settings, self._standing, random)
         self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
@@ -278,8 +278,8 @@ class Replica:
             self._rebuild_log_side(history, now)
 
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
-        self._standing.reset(history.heads, history.floor)
-        self._healing.floor_moved(history.floor)
+        self._standing.reset(history.heads, history.floor, history.pruned_below)
+        self._healing.floor_moved(history.pruned_below)
         self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     def rotten(self, blocks: list[RottenBlock], now: Micros) -> None:
@@ -295,8 +295,9 @@ class Replica:
         self._healing.failed(blocks, now)
 
     def floor_moved(self, floor: int) -> None:
-        """The log deleted old messages: every message from the stamp `floor` on is still kept."""
-        self._standing.floor = floor
+        """The log deleted all messages below the stamp `floor`."""
+        self._standing.pruned_below = floor
+        self._standing.floor = max(self._standing.floor, floor)
         self._healing.floor_moved(floor)
 
     def stalled(self, lag_us: int, now: Micros) -> None:

@@ -26,14 +26,16 @@ def log_hash(log: LogId, head: Head) -> int:
 class Standing:
     """The durable heads and their table, this run's log, and whether the node is catching up."""
 
-    def __init__(self, heads: Mapping[LogId, Head], floor: int = 0) -> None:
+    def __init__(self, heads: Mapping[LogId, Head], floor: int = 0, pruned_below: int = 0) -> None:
         self.log = NO_LOG
-        self.reset(heads, floor)
+        self.reset(heads, floor, pruned_below)
 
-    def reset(self, heads: Mapping[LogId, Head], floor: int) -> None:
+    def reset(self, heads: Mapping[LogId, Head], floor: int, pruned_below: int) -> None:
         """Hold exactly what the log holds, as after a start."""
         self.floor = floor
         """The stamp from which every message is kept."""
+        self.pruned_below = pruned_below
+        """What comes below this stamp is deleted at once."""
         self.catching_up = False
         self.messages = sum(head.seq for head in heads.values())
         self.table = Table({log: log_hash(log, head) for log, head in heads.items()})

@@ -86,6 +86,8 @@ class Drop(StrEnum):
     PIECES_OVERFLOW = "pieces overflow"
     MEMBER_TABLE_FULL = "member table full"
     WANT_GIVEN_UP = "want given up"
+    FLOOR_BEYOND_CLOCKS = "floor beyond every clock"
+    BASE_OF_NO_USE = "base without what was asked for"
     PULL_TOO_MANY = "pull too many"
     LOG_UNREADABLE = "log could not be read"
     NOT_SENT = "not sent"

@@ -98,13 +98,15 @@ class History:
     """What a node holds, in a few small tables; `frontiers` is {room: frontier}.
 
     Blocks with a stamp of at least `floor` are all kept. If blocks of a log were deleted, `bases`
-    has the last one of them.
+    has the last one of them. The floor may be another node's, and then blocks below it are held,
+    too: what this node itself deleted, and goes on deleting, has stamps below `pruned_below`.
     """
 
     heads: dict[LogId, Head] = field(default_factory=dict)
     origins: dict[LogId, Origin] = field(default_factory=dict)
     frontiers: dict[str, Frontier] = field(default_factory=dict)
     floor: int = 0
+    pruned_below: int = 0
     bases: dict[LogId, Head] = field(default_factory=dict)
 
 

@@ -151,7 +151,7 @@ class Follower:
         self.name = name
         self._number = number
         self._minted = checks.minted
-        self._floor = 0
+        self._floor = self._pruned_below = 0
         self.arrived: dict[Dot, int] = {}
         """The first time, where a disk was put back in between."""
         self._sound_since: dict[Dot, float] = {}
@@ -323,6 +323,7 @@ class Follower:
         self._demand(is_first, "what is older than what is pruned is left")
         self._demand_allowed(gone, before, excess)
         self._floor = floor
+        self._pruned_below = max(self._pruned_below, above)
         self._checks.note_gone(dots, f"{self.name} kept it no longer")
         return len(gone)
 
@@ -330,7 +331,7 @@ class Follower:
         size, last = 0, max((message.stamp for message in gone), default=0)
         for message in gone:
             is_old = before is not None and self.arrived[message.dot] < before
-            if is_old or message.stamp < self._floor:
+            if is_old or message.stamp < self._pruned_below:
                 continue
             self._demand(excess > 0, "pruned too early", message.dot)
             block = self._minted[message.dot].block
@@ -468,7 +469,7 @@ class Follower:
         self._heads, self.kept, self._shown, self._rooms = {}, {}, {}, {}
         self._root = 0
         self._unshown.clear()
-        self._floor = history.floor
+        self._floor, self._pruned_below = history.floor, history.pruned_below
         skipped = self._skip(history.bases)
         last = 0
         for dot, end, encoded in stored(log.connection):

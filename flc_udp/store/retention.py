@@ -6,7 +6,11 @@ slice takes longer than another, however much there is to prune.
 
 Rules. One call does one thing: it prunes a slice; or it gives free pages back, if there is nothing
 to prune; or it does nothing. Its owner calls it again while there is more, and commits in between.
-What came below the floor, from a node that was apart for long, goes first, whatever the limits are.
+What came below stamps that were pruned here, from a node that was apart for long, goes first,
+whatever the limits are. A floor that was taken from another member deletes nothing: by fault or by
+will it may be any. A block with a stamp that no clock makes is never pruned: what was pruned would
+reach above all that can be said.
+
 A block that has changed on the disk goes as the columns of its row say, and the hash chain tells
 what it was. Its causes are lost. So some of the base's edges may stay that are none any more: they
 cost the next message of a newcomer a few causes too many. If its stamp has changed, its turn is
@@ -20,7 +24,7 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from flc_udp.config import STAMP_LIMIT
+from flc_udp.config import FLOOR_LIMIT, STAMP_LIMIT
 from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import LogId
 from flc_udp.model.errors import StoreFailed
@@ -66,8 +70,9 @@ UPDATE_COUNT = "UPDATE room SET messages = ? WHERE no = ?"
 class Retained(NamedTuple):
     """What a call did.
 
-    `floor` is the one now, `pruned` counts messages, and `more` says whether to call again.
-    `rotten` has the positions of blocks whose stamps have changed on the disk: it waits for them.
+    All below the stamp `floor` was pruned here, `pruned` counts messages, and `more` says whether
+    to call again. `rotten` has the positions of blocks whose stamps have changed on the disk: it
+    waits for them.
     """
 
     floor: int
@@ -83,7 +88,7 @@ def retain(
     messages_max: int,
 ) -> Retained:
     """Do one thing, in one transaction."""
-    below, size_bytes = memory.floor, SLICE_BYTES
+    below, size_bytes = memory.pruned_below, SLICE_BYTES
     if arrived_before_ms is not None:
         below = max(below, memory.arrivals.least_since(arrived_before_ms))
     excess = _excess_bytes(memory, bytes_max)
@@ -92,17 +97,18 @@ def retain(
         # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
         size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
         below = STAMP_LIMIT
+    below = min(below, FLOOR_LIMIT)
     if oldest is None or oldest >= below:
         memory.is_shrinking = False
-        return Retained(memory.floor, 0, _give_back(memory.connection))
+        return Retained(memory.pruned_below, 0, _give_back(memory.connection))
     blocks, rotten = _oldest(memory.connection, below, messages_max, size_bytes)
     if not blocks:
-        return Retained(memory.floor, 0, more=False, rotten=rotten)
+        return Retained(memory.pruned_below, 0, more=False, rotten=rotten)
     with atomic(memory.connection):
         pruned = _prune(memory, blocks)
         if arrived_before_ms is not None:
             memory.arrivals.forget_before(arrived_before_ms)
-    return Retained(memory.floor, pruned, more=True)
+    return Retained(memory.pruned_below, pruned, more=True)
 
 
 def _excess_bytes(memory: WriterMemory, bytes_max: int | None) -> int:
@@ -171,7 +177,8 @@ def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
     deleted = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
     if deleted != len(blocks):  # The index has others than the table.
         raise StoreFailed("retain", f"{deleted} blocks lie below a stamp, and {len(blocks)} do")
-    memory.floor = max(memory.floor, last + 1)
+    memory.pruned_below = max(memory.pruned_below, last + 1)
+    memory.floor = max(memory.floor, memory.pruned_below)
     messages = sum(map(_count, blocks))
     memory.pruned += messages
     memory.save_facts()

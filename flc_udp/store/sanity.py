@@ -15,6 +15,7 @@ NUMBER_LIMIT = 1 << 61
 COUNTS = {
     "incarnation": INCARNATION_LIMIT,
     "floor": STAMP_LIMIT,
+    "pruned_below": STAMP_LIMIT,
     "pruned": NUMBER_LIMIT,
     "base": NUMBER_LIMIT,
 }

@@ -28,8 +28,8 @@ BLOCK_INDEXES = {
 }
 
 TABLES = (
-    # The node's own facts, and three of its base: the floor, how many messages were pruned, and a
-    # version that changes whenever the base does.
+    # The node's own facts, and four of its base: the floor, the stamp below which this node
+    # itself prunes, how many messages were pruned, and a version that changes when the base does.
     "CREATE TABLE node (key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID",
     # A log's head is (seq, hash, stamp). Its origin (node, name) is told by its first block. Its
     # base is the last block that was pruned. Where none was, the log chains to NO_PARENT.

@@ -24,7 +24,9 @@ from flc_udp.model.units import Millis
 from flc_udp.store.arrivals import Arrivals
 from flc_udp.store.queries import ManyRows
 
-SELECT_FACTS = "SELECT key, value FROM node WHERE key IN ('floor', 'pruned', 'base')"
+SELECT_FACTS = (
+    "SELECT key, value FROM node WHERE key IN ('floor', 'pruned_below', 'pruned', 'base')"
+)
 SELECT_FRONTIERS = """
     SELECT room.name, log.id, clock.seq, edge_stamp
     FROM clock JOIN room ON room.no = room_no JOIN log ON log.no = log_no
@@ -101,7 +103,9 @@ class WriterMemory:
         self.arrivals = Arrivals(connection)
         facts = dict(connection.execute(SELECT_FACTS))
         self.floor: int = facts.get("floor", 0)
-        """Of messages with a stamp from here on, none was pruned. All others were or will be."""
+        """Of messages with a stamp from here on, none was pruned here or by who gave the base."""
+        self.pruned_below: int = facts.get("pruned_below", self.floor)
+        """What comes below this stamp is pruned next. It follows from what was pruned here."""
         self.pruned: int = facts.get("pruned", 0)
         """How many messages were ever pruned here."""
         self.is_shrinking = False
@@ -119,13 +123,18 @@ class WriterMemory:
     def save_facts(self) -> None:
         """Write the floor and how many messages were pruned, and that the base has changed."""
         self._base_version += 1
-        facts = {"floor": self.floor, "pruned": self.pruned, "base": self._base_version}
+        facts = {
+            "floor": self.floor,
+            "pruned_below": self.pruned_below,
+            "pruned": self.pruned,
+            "base": self._base_version,
+        }
         self.connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""
         frontiers = {name: dict(room.frontier) for name, room in self.rooms.items()}
-        history = History(frontiers=frontiers, floor=self.floor)
+        history = History(frontiers=frontiers, floor=self.floor, pruned_below=self.pruned_below)
         for log, node, name, *numbers in self.connection.execute(SELECT_HISTORY):
             history.heads[log] = Head(*numbers[:3])
             base = Head(*numbers[3:])
@@ -193,8 +202,8 @@ class WriterMemory:
 
     def _note_arrival(self, blocks: Sequence[Block], wall: Millis) -> None:
         least = min(map(STAMP, blocks), default=STAMP_LIMIT)
-        if least < self.floor:
-            # What came below the floor is pruned next, so the floor does not wait for it.
-            least = min((b.stamp for b in blocks if b.stamp >= self.floor), default=STAMP_LIMIT)
+        if least < self.pruned_below:  # That is pruned next, so nothing else waits for it.
+            stamps = (b.stamp for b in blocks if b.stamp >= self.pruned_below)
+            least = min(stamps, default=STAMP_LIMIT)
         if least < STAMP_LIMIT:
             self.arrivals.add(self.position + 1, wall, least)

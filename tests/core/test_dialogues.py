@@ -27,11 +27,12 @@ from flc_udp.wire.packets import (
     Pull,
     Receipt,
     Replay,
+    ReplayEnd,
     Rumor,
     Update,
 )
 from flc_udp.wire.rows import DigestRow, MemberRow, State, Want
-from tests.core.dialogue import WALL, Talk
+from tests.core.dialogue import WALL, Party, Talk
 from tests.model.kept import history_of
 from tests.model.stories import Story, variant
 
@@ -1374,12 +1375,17 @@ class TestDigests:
     def test_who_lacks_much_says_so_until_it_has_it(self) -> None:
         """A node that is catching up tells it in its probes, and nobody starts an exchange."""
         talk = Talk("ann", "bob")
-        for number in range(1_000):
-            talk.say("ann", f"{number}", "lobby", *"abcd")
-        talk.lose(Replay)
+        for number in range(2_000):
+            talk.say("ann", f"{number}".ljust(100), "lobby", *"abcd")
+
+        def after_an_answer(_sender: Party, _to: Party, packets: list[Packet]) -> bool:
+            answered = any(isinstance(packet, ReplayEnd) for *_, packet in talk.heard)
+            return answered and any(isinstance(packet, Replay) for packet in packets)
+
+        talk.drop(after_an_answer)
         for name in ("ann", "bob"):
             talk.restart(name, "ann")
-        talk.run(5_000)
+        talk.run(2_000)
         probes = [p for a, _, p in talk.heard if isinstance(p, Ping | Ack) and a == "bob"]
 
         assert talk["bob"].facts.catching_up
@@ -1389,7 +1395,7 @@ class TestDigests:
         talk.settle()
 
         assert not talk["bob"].facts.catching_up
-        assert len(talk["bob"].disk) == 1_000
+        assert len(talk["bob"].disk) == 2_000
 
 
 class TestForks:

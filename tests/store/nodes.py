@@ -43,7 +43,7 @@ class Node:
         """Where each message was appended."""
         self.base: list[Block] = []
         """All that the base covers: what is pruned, and what another's covered that was taken."""
-        self.floor = 0
+        self.floor = self.pruned_below = 0
         self.deleted = 0
 
     def waiting(self) -> list[Block]:
@@ -69,18 +69,19 @@ class Node:
     def retain(self, count: int) -> None:
         """Prune about so many."""
         ended = self.log.retain(arrived_before_ms=None, bytes_max=0, messages_max=count)
-        late = [b for b in self.held if b.stamp < self.floor]
+        late = [b for b in self.held if b.stamp < self.pruned_below]
         pruned: list[Block] = []
         by_stamp = sorted(late or self.held, key=lambda b: b.stamp)
         for stamp, blocks in groupby(by_stamp, lambda b: b.stamp):
             pruned += blocks
-            self.floor = max(self.floor, stamp + 1)
+            self.pruned_below = max(self.pruned_below, stamp + 1)
             if size(pruned) >= count:
                 break
+        self.floor = max(self.floor, self.pruned_below)
         self.deleted += size(pruned)
         self.held = [b for b in self.held if b not in pruned]
         self.base += [b for b in pruned if b not in self.base]
-        assert (self.floor, size(pruned), bool(pruned), ()) == ended
+        assert (self.pruned_below, size(pruned), bool(pruned), ()) == ended
 
     def fail(self, instructions: int, act: Callable[[How], None], how: How) -> None:
         """The disk fails after so many of SQLite's instructions, if the act takes as many."""
@@ -122,6 +123,7 @@ class Node:
         assert {b.log: b.origin for b in self.known if b.origin} == history.origins
         assert self.frontiers(self.known) == history.frontiers
         assert self.floor == history.floor == reader.floor()
+        assert self.pruned_below == history.pruned_below
         assert history.bases == {
             b.log: Head(b.last, b.hash, b.stamp) for b in sorted(pruned, key=_last)
         }

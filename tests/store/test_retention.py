@@ -7,8 +7,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from flc_udp.config import FLOOR_LIMIT, WALL_MS_LIMIT
+from flc_udp.model.block import decode
 from flc_udp.model.dots import Dot
-from flc_udp.model.history import Edge
+from flc_udp.model.history import BaseLog, BaseRoom, Edge, Head
+from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from tests.model import stories
 from tests.model.stories import Story, variant
@@ -130,3 +133,52 @@ def draw(chance: Random) -> tuple[int, int, tuple[str, Any]]:
     }
     act = chance.choices(list(acts), [6, 3, 2, 1])[0]
     return chance.choice([0, 0, 0, 50, 200]), chance.choice(NODES), (act, acts[act])
+
+
+def end_retention(log: Log, **limits: int | None) -> None:
+    """Prune as long as there is anything to prune by these limits."""
+    limits = {"arrived_before_ms": None, "bytes_max": None} | limits
+    while log.retain(**limits).more:
+        pass
+
+
+def test_a_floor_that_was_taken_deletes_nothing(log: Log) -> None:
+    """It says where history is whole. What is held below it goes by the limits, as anything."""
+    story = Story()
+    story.say("ann", "ops")
+    story.say("bob", "ops")
+    log.append(story.said, (), 5_000)
+    made_up = BaseLog(b"made up!", Head(1, bytes(8), 1 << 58), None, (BaseRoom("x", 1, 1 << 58),))
+    history = log.adopt((1 << 58) + 1, [made_up])
+    assert (history.floor, history.pruned_below) == ((1 << 58) + 1, 0)
+    end_retention(log, arrived_before_ms=4_000)
+    assert [encoded for _, encoded in log.reader().after(0, None, 9)] == [
+        block.encoded for block in story.said
+    ]
+
+    log.append([story.say("ann", "ops", wall=9_000)], (), 200_000)
+    end_retention(log, arrived_before_ms=100_000)
+    assert [block.dot.seq for block in map(decode, kept(log))] == [2]
+    assert log.load().pruned_below == story.said[1].stamp + 1
+    assert log.load().floor == (1 << 58) + 1
+    assert list(Fsck(log.connection).findings()) == []
+
+
+def kept(log: Log) -> list[bytes]:
+    """The blocks that are held."""
+    return [encoded for _, encoded in log.reader().after(0, None, 9)]
+
+
+@pytest.mark.parametrize("limits", [{"arrived_before_ms": 1 << 50}, {"bytes_max": 0}])
+def test_a_stamp_that_no_clock_makes_carries_no_floor(log: Log, limits: dict[str, int]) -> None:
+    """Its message stays. If the floor rose above it, nothing could be said or kept any more."""
+    story = Story()
+    plain = story.say("ann", "ops")
+    far = story.say("bob", "lobby", wall=WALL_MS_LIMIT)
+    log.append([plain, far], (), 5_000)
+    log.append([story.say("cyd", "lobby", wall=9_000)], (), 200_000)
+    end_retention(log, **limits)
+
+    assert far.encoded in kept(log)
+    assert plain.encoded not in kept(log)
+    assert log.load().floor <= FLOOR_LIMIT

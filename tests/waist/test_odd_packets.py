@@ -18,10 +18,12 @@ from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.address import Address
 from flc_udp.model.block import decode
 from flc_udp.model.dots import BEGINNING, Dot, LogId
+from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.wire.codec import FORMS
 from flc_udp.wire.forms import Struct
 from flc_udp.wire.packets import (
     Ack,
+    Base,
     BaseEnd,
     BasePull,
     Have,
@@ -32,6 +34,7 @@ from flc_udp.wire.packets import (
 )
 from flc_udp.wire.rows import Want
 from tests.model.kept import history_of
+from tests.model.stories import Story
 from tests.waist.stage import ANN, BOB, Stage, stage
 from tests.wire.odd_values import fitting, values
 
@@ -81,9 +84,15 @@ def alone() -> Stage:
 
 
 def catching_up() -> Stage:
-    """It was told of very much that it has not."""
+    """It was told of very much that it has not, and got a little of it."""
     made = stage()
-    made.receive(Have(True, (Dot(FAR, 1 << 40),)))
+    first = Story().say("eve")
+    made.receive(Have(True, (Dot(first.log, 1 << 40),)))
+    made.turn(1_000_000)
+    (pull,) = made.of_kind(Pull)
+    end = ReplayEnd(pull.nonce, 1, first.stamp + 1, 0, ())
+    made.receive(Replay(pull.nonce, (first.encoded,)), end)
+    made.turn(1_000)
     made.turn(1_000_000)
     assert made.node.catching_up
     return made
@@ -99,9 +108,10 @@ def adopting() -> Stage:
     for _ in range(2):
         made.turn(1_000_000)
     wanted, *_ = made.of_kind(BasePull)
-    made.receive(BaseEnd(wanted.nonce, 1_000, 1, 0, BEGINNING))
+    base = (BaseLog(FAR, Head(1, bytes(8), 999), None, (BaseRoom("ops", 1, 999),)),)
+    made.receive(Base(wanted.nonce, base), BaseEnd(wanted.nonce, 1_000, 1, 1, BEGINNING))
     made.turn()
-    assert made.adopts == [(1_000, ())]
+    assert made.adopts == [(1_000, base)]
     return made
 
 

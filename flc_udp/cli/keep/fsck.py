@@ -114,6 +114,7 @@ def _claims(check: Fsck) -> dict[str, str]:
     """Say for each check what is true if it finds nothing, with the number of things checked."""
     walk, rows, count = check.walk, check.rows, text.count_text
     gap, start, floor = "a gap", "1", "nothing was pruned"
+    odd = f", but {count(walk.odd_causes, 'cause')} that a member named" if walk.odd_causes else ""
     if walk.base.floor:
         gap, start = "a gap except where messages were pruned", "where pruning ended"
         floor = f"{count(walk.base.count, 'message')} were pruned, and what is left fits"
@@ -124,7 +125,7 @@ def _claims(check: Fsck) -> dict[str, str]:
         "log": f"{count(rows['head'], 'log')} run from {start} to their head without a gap",
         "chain": "each message names the hash of the one before it in its log",
         "cause": f"{count(walk.causes, 'cause')} stand before the messages that name them",
-        "stamp": "stamps rise along every log and every cause",
+        "stamp": f"stamps rise along every log and every cause{odd}",
         "floor": floor,
         "head": f"{count(rows['head'], 'row')} of logs follow from the messages",
         "room": f"{count(rows['room'], 'row')} of rooms follow from the messages",

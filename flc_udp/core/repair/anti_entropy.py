@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, PULL_BYTES_LEAST, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, FLOOR_LIMIT, PULL_BYTES_LEAST, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -28,6 +28,7 @@ from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, LogId, NodeId
+from flc_udp.model.errors import Drop
 from flc_udp.model.units import MS_US, Micros
 from flc_udp.wire.packets import Have, Piece, Pull, Replay, ReplayEnd
 
@@ -45,7 +46,7 @@ class AntiEntropy(CoreMachine):
         self.pieces = Pieces(self._drops)
         self.wants = Wants(causal.gaps, pull_timeout_us, repair_timeout_us, self._drops)
         self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
-        self.adoption = Adoption(shared, self.wants, members)
+        self.adoption = Adoption(shared, causal, self.wants, members)
         self.exchange = Exchange(shared, causal, members, self.wants, now)
         self._writer = PullWriter(self.pieces, settings.packet_bytes_max)
         self._links = links
@@ -53,8 +54,10 @@ class AntiEntropy(CoreMachine):
         self._members = members
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
-        self._ended: dict[LogId, None] = {}
-        """Logs of windows that came to their end. What is missing of them is to be counted."""
+        self._ended: dict[LogId, bool] = {}
+        """Logs of windows that came to their end, and whether who answered holds them as wanted.
+
+        What is missing of them is to be counted."""
 
     @property
     def wake_at(self) -> int:
@@ -106,7 +109,7 @@ class AntiEntropy(CoreMachine):
         for peer, logs in self.wants.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
-        self._standing.catching_up = self.wants.to_go >= CATCHING_UP_MESSAGES
+        self._standing.catching_up = self.wants.backed >= CATCHING_UP_MESSAGES
 
     def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:
         """Begin catch-up or go on with it."""
@@ -194,12 +197,20 @@ class AntiEntropy(CoreMachine):
         return whole, asked
 
     def receive_end(self, end: ReplayEnd, sender: NodeId, now: Micros) -> None:
-        """A replay came to its end. What it did not bring is asked for again."""
-        if end.floor:
-            self.wants.below_floor(end.lacks, sender, end.floor)
+        """A replay came to its end. What it did not bring is asked for again.
+
+        An answer with an impossible floor is none, so its sender counts as silent.
+        """
+        if end.floor > FLOOR_LIMIT:
+            self._drops[Drop.FLOOR_BEYOND_CLOCKS] += 1
+            return
         window = self.catch_up.ended(end, sender, now)
+        if end.floor:
+            asked = window.logs if window else self.wants.asked_of(end.nonce, sender)
+            deleted = [log for log in end.lacks if log in asked]
+            self.wants.below_floor(deleted, sender, end.floor)
         if window is None:
             is_empty = not end.sent and end.next >= STAMP_LIMIT
-            self.wants.ended(end.nonce, sender, now, is_empty=is_empty)
+            self.wants.ended(end.nonce, sender, now, is_empty=is_empty, lacks=end.lacks)
         else:
-            self._ended.update(dict.fromkeys(window.logs))
+            self._ended.update((log, log not in end.lacks) for log in window.logs)

@@ -8,12 +8,17 @@ pages must be of one version. If the member deletes more messages meanwhile, its
 and the base is taken from its beginning again. What arrived of a page is kept, and the page is
 asked for again until it is whole. A member that stays silent is given up. A base is adopted only if
 it is still needed when all of it has come: a member that came meanwhile may have brought what is
-missing, or may keep it.
+missing, or may keep it. A base that brings nothing of what was asked for, or that cannot be, is
+refused, and the next member's is taken: so a member that tells a low floor and has no base keeps
+nobody from taking another's.
 """
 
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from flc_udp.config import FLOOR_LIMIT
+from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Adopt
 from flc_udp.core.liveness.members import MemberTable
 from flc_udp.core.notices import HistoryTruncated
@@ -21,6 +26,7 @@ from flc_udp.core.repair.wants import Wants
 from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.model.address import Address
 from flc_udp.model.dots import BEGINNING, VISITOR, LogId, NodeId
+from flc_udp.model.errors import Drop
 from flc_udp.model.history import BaseLog, BaseRoom
 from flc_udp.model.units import MS_US, NEVER, Micros
 from flc_udp.wire.packets import Base, BaseEnd, BasePull
@@ -131,42 +137,75 @@ def _joined(rows: list[BaseLog]) -> list[BaseLog]:
 class Adoption(CoreMachine):
     """Decides when a base is taken, and of whom. Times are in µs."""
 
-    def __init__(self, shared: Shared, wants: Wants, members: MemberTable) -> None:
+    def __init__(self, shared: Shared, causal: Causal, wants: Wants, members: MemberTable) -> None:
         super().__init__(shared)
         self.take = BaseTake(self._settings.pull_timeout_ms * MS_US)
+        self._causal = causal
         self._wants = wants
         self._members = members
         self._given_up: list[LogId] = []
         """The logs for which the base is taken."""
+        self._refused: Counter[NodeId] = Counter()
+        """How often each member gave no base of use. Others come first."""
 
     def wake(self, live: Collection[NodeId], now: Micros) -> None:
         """Begin to take a base where one is needed, or go on with the one that is being taken."""
         take = self.take
         if take.is_on:
-            if take.deadline <= now:  # A page was silent for too long: ask for it again.
-                pull = take.again(now)
-                if pull is not None and take.peer in live:
+            if take.deadline > now:
+                return
+            pull = take.again(now)  # A page was silent for too long: ask for it again.
+            if pull is not None:
+                if take.peer in live:
                     self._out.send(self._members[take.peer].row.address, pull)
-            return
+                return
+            self._refuse(take.peer)
         truncated = self._wants.take_truncated()
         # This node's own floor does not matter: what is missing lies below the others' floors.
         floors = [
-            (floor, peer)
+            (self._refused[peer], floor, peer)
             for asked in truncated.values()
             for peer, floor in asked.items()
             if floor and peer in live
         ]
         if floors:
             self._given_up = list(truncated)
-            _, peer = min(floors)
+            *_, peer = min(floors)
             pull = take.begin(peer, self._random.getrandbits(64), now)
             self._out.send(self._members[peer].row.address, pull)
 
     def receive_end(self, end: BaseEnd, sender: NodeId, source: Address, now: Micros) -> None:
         """A page came to its end: ask for the next one, or adopt the base if it is whole."""
+        was_on = self.take.is_on
         following = self.take.ended(end, sender, self._random.getrandbits(64), now)
-        if isinstance(following, Adopt):
-            if self._wants.needs_base(self._given_up, self._members.live_by_id(), now):
-                self._out += [HistoryTruncated(following.floor, sender), following]
-        elif following is not None:
+        if isinstance(following, BasePull):
             self._out.send(source, following)
+        elif was_on and not self.take.is_on:
+            self._came(following, sender, now)
+
+    def _came(self, adopt: Adopt | None, sender: NodeId, now: Micros) -> None:
+        """All of a base came, or what is none. It is taken if it is needed and of use."""
+        live = self._members.live_by_id()
+        if not self._wants.needs_base(self._given_up, live, now):
+            return
+        if adopt is not None and self._is_of_use(adopt):
+            self._out += [HistoryTruncated(adopt.floor, sender), adopt]
+        else:
+            self._refuse(sender)
+            self.wake(live, now)
+
+    def _is_of_use(self, adopt: Adopt) -> bool:
+        """Whether a base brings something that was asked for, and nothing that cannot be.
+
+        Nobody else can be ahead in the log of this run: the next post would fork it.
+        """
+        heads = self._causal.head
+        ahead = {row.log for row in adopt.base if row.head.seq > heads(row.log).seq}
+        is_possible = adopt.floor <= FLOOR_LIMIT and self._standing.log not in ahead
+        return is_possible and not ahead.isdisjoint(self._given_up)
+
+    def _refuse(self, peer: NodeId) -> None:
+        """A member told of a floor, and gives no base of use: it counts as one that has nothing."""
+        self._drops[Drop.BASE_OF_NO_USE] += 1
+        self._refused[peer] += 1
+        self._wants.base_refused(self._given_up, peer)

@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
 
-from flc_udp.model.dots import NodeId, Spans
+from flc_udp.model.dots import VISITOR, NodeId, Spans
 from flc_udp.model.units import MS_US, SECOND_US
 
 FLOWS_US = 60 * MS_US
@@ -88,8 +88,12 @@ class WantedLog:
     """The last seq that some teller holds."""
     tellers: list[NodeId] = field(default_factory=list)
     """Those that hold it, in the order in which they are to be asked."""
+    boldest: NodeId = VISITOR
+    """The one that told of that seq first."""
     missing: int = 0
     """Messages, as last counted."""
+    is_backed: bool = False
+    """Whether the last answer brought some of it, and its sender holds the rest."""
     asker: Asker | None = None
     """None: nobody is asking for it."""
     failures: int = 0
@@ -130,7 +134,7 @@ class WantedLog:
     def tell(self, upper: int, teller: NodeId) -> bool:
         """`teller` holds the log up to `upper`. Return whether that is more than was known."""
         if upper > self.upper:
-            self.upper = upper
+            self.upper, self.boldest = upper, teller
             others = [other for other in self.tellers if other != teller]
             self.tellers = [teller, *others][:TELLERS_MAX]
             return True

@@ -14,12 +14,16 @@ A log of which an answer brought something is ready again at once. The first fai
 by another pull at once, later ones after pauses that double, and after too many the want is
 dropped; a later digest brings it back. A member that has deleted what is wanted answers with its
 floor. Another one may still keep it, so each of them is asked, and a base is taken only when all
-were asked in vain. Nothing here walks over all wants, because a newcomer to ten thousand logs has
-ten thousand of them.
+were asked in vain.
+
+What a member claims to hold is *backed* once an answer brought some of it and its sender holds the
+rest. All that is only claimed counts as little, so no claim keeps a node from repair. Who claimed
+what nobody brought is believed little for a while. Nothing here walks over all wants, because a
+newcomer to ten thousand logs has ten thousand of them.
 """
 
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from heapq import heappop, heappush
 from itertools import islice
@@ -43,6 +47,12 @@ pull for more fetches history."""
 
 CATCH_UP_LEAST = 1_024
 """Catch-up begins when at least this many messages are missing in all logs together."""
+
+DOUBTED_US = 60 * SECOND_US
+"""For this long a member that claimed what nobody brought is asked for a little at a time only."""
+
+DOUBTED_MAX = 1_024
+"""At most this many members are doubted at once."""
 
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
@@ -94,8 +104,8 @@ class Wants:
     def __init__(
         self, gaps: Gaps, pull_timeout_us: int, repair_timeout_us: int, drops: Counter[Drop]
     ) -> None:
-        self.to_go = 0
-        """Messages known to be missing, as last counted."""
+        self.backed = self.claimed = 0
+        """Messages that are missing, as last counted: of backed claims, and of others."""
         self.found = False
         """Whether a digest was the first to tell of something that was asked for since this was
         last looked at."""
@@ -118,8 +128,15 @@ class Wants:
         """Logs to be asked for, those first that waited longest."""
         self._truncated: dict[LogId, None] = {}
         """Logs of which no reachable member keeps what is wanted."""
+        self._doubted: dict[NodeId, int] = {}
+        """Until when a member is believed little."""
         self._look_at: int = NEVER
         """When to try again what is ready and could not be asked for."""
+
+    @property
+    def to_go(self) -> int:
+        """How many messages are missing, as far as is known. What is only claimed counts little."""
+        return self.backed + min(self.claimed, CATCH_UP_LEAST)
 
     @property
     def wake_at(self) -> int:
@@ -145,6 +162,8 @@ class Wants:
         self, log: LogId, upper: int, teller: NodeId, due_at: int, *, by_digest: bool = False
     ) -> None:
         """`teller` holds `log` up to `upper`. What is still missing at `due_at` is asked for."""
+        if self._doubted.get(teller, 0) > due_at and (missing := self._gaps(log, upper)):
+            upper = min(upper, missing.first + REPAIR_MESSAGES_MAX - 1)
         wanted = self._wanted.get(log)
         if wanted is None:
             if len(self._wanted) >= WANTS_MAX:
@@ -177,12 +196,18 @@ class Wants:
     def _count(self, log: LogId, wanted: WantedLog) -> Spans:
         """Count what is missing of a wanted log, and return it. If nothing is, drop the want."""
         missing = self._gaps(log, wanted.upper)
-        count = missing.count()
-        self.to_go += count - wanted.missing
-        wanted.missing = count
-        if not count:
+        self._tally(wanted, missing.count())
+        if not wanted.missing:
             self._drop(log, wanted)
         return missing
+
+    def _tally(self, wanted: WantedLog, missing: int, *, is_backed: bool | None = None) -> None:
+        """So much is missing of a log. `is_backed` is as before unless it is given."""
+        was = wanted.is_backed
+        wanted.is_backed = was if is_backed is None else is_backed
+        self.backed += missing * wanted.is_backed - wanted.missing * was
+        self.claimed += missing * (not wanted.is_backed) - wanted.missing * (not was)
+        wanted.missing = missing
 
     # --- Asking -----------------------------------------------------------------------------------
 
@@ -275,14 +300,24 @@ class Wants:
             pull.has_pieces = True
         return sum(pull.messages for pull in pulls)
 
-    def ended(self, nonce: int, peer: NodeId, now: Micros, *, is_empty: bool = False) -> None:
+    def ended(
+        self,
+        nonce: int,
+        peer: NodeId,
+        now: Micros,
+        *,
+        is_empty: bool = False,
+        lacks: Collection[LogId] = (),
+    ) -> None:
         """An answer came to its end, so what it did not bring is due again.
 
-        `is_empty`: the peer said that it has nothing of all that it was asked for.
+        `is_empty`: the peer said that it has nothing of all that it was asked for. Of the logs that
+        it `lacks` it holds less than that.
         """
         pull = self.pulls.get(nonce)
         if pull is not None and pull.peer == peer:
-            self._close(nonce, ENOUGH if is_empty and not pull.for_pieces else VAIN, now)
+            doubt = ENOUGH if is_empty and not pull.for_pieces else VAIN
+            self._close(nonce, doubt, now, lacks)
 
     def close_silent(self, now: Micros) -> None:
         """Give up the pulls for which nothing came for too long."""
@@ -292,14 +327,20 @@ class Wants:
         while len(self._late) > LATE_MAX:
             del self._late[next(iter(self._late))]
 
-    def _close(self, nonce: int, doubt: int, now: Micros) -> None:
+    def _close(self, nonce: int, doubt: int, now: Micros, lacks: Collection[LogId] = ()) -> None:
         """A pull is over. `doubt` is what follows for its peer if nothing came."""
         pull = self.pulls.pop(nonce)
         gained = [log for log in pull.logs if self._gained(log, self._wanted[log])]
         self._note_floors(pull, doubt, brought=pull.has_pieces or bool(gained))
         for log in pull.logs:
-            is_more = pull.has_pieces or log in gained
-            self._settle(log, self._wanted[log], pull.peer, now, is_more=is_more)
+            self._settle(
+                log,
+                self._wanted[log],
+                pull.peer,
+                now,
+                is_more=pull.has_pieces or log in gained,
+                is_backed=log not in lacks,
+            )
         self.look_again(now)
 
     def _gained(self, log: LogId, wanted: WantedLog) -> bool:
@@ -326,24 +367,33 @@ class Wants:
             self.found = self.found or wanted.by_digest
         return {log: wanted.missing for log, wanted in taken.items()}
 
-    def recount(self, logs: Iterable[LogId]) -> None:
-        """Some messages of these came by catch-up.
+    def recount(self, logs: Mapping[LogId, bool]) -> None:
+        """Answers to catch-up came to their end: {log: whether the rest is held by who sent it}.
 
         A log that catch-up has given back meanwhile may be in a pull, whose end counts it.
         """
-        for log in logs:
+        for log, is_held in logs.items():
             wanted = self._wanted.get(log)
             if wanted is not None and wanted.asker is Asker.CATCH_UP:
+                before = wanted.missing
                 self._count(log, wanted)
+                is_backed = is_held and (wanted.is_backed or wanted.missing < before)
+                self._tally(wanted, wanted.missing, is_backed=is_backed)
 
     def give_back(self, log: LogId, before: int, now: Micros) -> None:
         """Catch-up is done with a log of which `before` messages were missing at first."""
         wanted = self._wanted.get(log)
         if wanted is not None and wanted.asker is Asker.CATCH_UP:
-            is_more = self._gaps(log, wanted.upper).count() < before
-            self._settle(log, wanted, wanted.tellers[0], now, is_more=is_more)
+            is_more, is_backed = self._gaps(log, wanted.upper).count() < before, wanted.is_backed
+            peer = wanted.tellers[0]
+            self._settle(log, wanted, peer, now, is_more=is_more, is_backed=is_backed)
 
     # --- What members have deleted ----------------------------------------------------------------
+
+    def asked_of(self, nonce: int, peer: NodeId) -> tuple[LogId, ...]:
+        """The logs that this peer was asked for under this nonce."""
+        pull = self.pulls.get(nonce) or self._late.get(nonce)
+        return () if pull is None or pull.peer != peer else pull.logs
 
     def below_floor(self, logs: Iterable[LogId], peer: NodeId, floor: int) -> None:
         """A member has deleted what is wanted of these logs. Now each member is asked once."""
@@ -370,6 +420,14 @@ class Wants:
                 self._wait(log, wanted, now)
         return is_through
 
+    def base_refused(self, logs: Iterable[LogId], peer: NodeId) -> None:
+        """A member told of a floor for these and has no base of them: another one's is due."""
+        for log in logs:
+            wanted = self._wanted.get(log)
+            if wanted is not None and wanted.floors is not None:
+                wanted.floors.asked[peer] = 0
+                self._truncated[log] = None
+
     def _note_truncated(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
         """No reachable member keeps what is wanted of a log.
 
@@ -395,22 +453,41 @@ class Wants:
 
     # --- One want ---------------------------------------------------------------------------------
 
-    def _settle(
-        self, log: LogId, wanted: WantedLog, peer: NodeId, now: Micros, *, is_more: bool
+    def _settle(  # what became of one want
+        self,
+        log: LogId,
+        wanted: WantedLog,
+        peer: NodeId,
+        now: Micros,
+        *,
+        is_more: bool,
+        is_backed: bool,
     ) -> None:
-        """Nobody is asked for this log any more. `is_more`: some of it came since `peer` was."""
+        """Nobody is asked for this log any more. `is_more`: some of it came since `peer` was.
+
+        `is_backed`: if some of it came, `peer` has the rest, too.
+        """
         wanted.asker = None
         self._count(log, wanted)
         if wanted.missing and is_more:
             wanted.failures = 0
+            self._doubted.pop(peer, None)
+            self._tally(wanted, wanted.missing, is_backed=is_backed)
             self._ready[log] = None
         elif wanted.missing:
             wanted.fail(peer)
+            self._tally(wanted, wanted.missing, is_backed=False)
             if wanted.failures >= FAILURES_MAX:
                 self._drops[Drop.WANT_GIVEN_UP] += 1
+                self._doubt(wanted.boldest, now)
                 self._drop(log, wanted)
             else:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
+
+    def _doubt(self, peer: NodeId, now: Micros) -> None:
+        self._doubted[peer] = now + DOUBTED_US
+        if len(self._doubted) > DOUBTED_MAX:
+            del self._doubted[next(iter(self._doubted))]
 
     def _wait(self, log: LogId, wanted: WantedLog, due_at: int) -> None:
         wanted.due_at = due_at
@@ -418,7 +495,7 @@ class Wants:
 
     def _drop(self, log: LogId, wanted: WantedLog) -> None:
         self._truncated.pop(log, None)
-        self.to_go -= wanted.missing
+        self._tally(wanted, 0)
         del self._wanted[log]
         self._ready.pop(log, None)
 

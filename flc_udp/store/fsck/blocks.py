@@ -6,6 +6,10 @@ messages were pruned; `database` compares the tables with these. A block that ca
 counts as what its row says. What its parent and causes would have told is not held against others.
 Memory grows with logs and rooms, not with messages.
 
+A member may name a cause that is of another room, or whose stamp is not below its own. No node can
+refuse that: a node that has pruned the cause cannot see it, and all nodes have to take the same. So
+it is counted, and no finding: the bytes are as they were said.
+
 A block that is held may be in the base, too: the base of another node, which was taken, may reach
 further than what was pruned here. The base's frontier has moved past such a block already.
 """
@@ -60,6 +64,8 @@ class Walk:
         self.rooms: defaultdict[str, WalkedRoom] = defaultdict(WalkedRoom)
         self.messages = 0
         self.causes = 0
+        self.odd_causes = 0
+        """How many of them are of another room, as far as is known, or have no lower stamp."""
         self.waiting = 0
         """How many blocks have no bytes: a repair found them rotten, and other nodes are asked."""
         self._connection = connection
@@ -137,11 +143,14 @@ class Walk:
         for dot in block.causes:
             if self.heads.get(dot.log, NO_HEAD).seq < dot.seq:
                 self._note("cause", f"its cause {dot} does not stand before it", block)
-            elif self._is_pruned(dot) and not self.base.covers(block.room, *dot):
-                self._note("cause", f"its cause {dot} was pruned, of another room", block)
-            # Stamps rise along a log, so mostly its greatest is enough and nothing is looked up.
-            elif self._greatest[dot.log] >= block.stamp and self._stamp_of(dot) >= block.stamp:
-                self._note("stamp", f"its stamp is not above that of its cause {dot}", block)
+            elif self._is_odd(block, dot):
+                self.odd_causes += 1
+
+    def _is_odd(self, block: Block, cause: Dot) -> bool:
+        if self._is_pruned(cause) and not self.base.covers(block.room, *cause):
+            return True
+        # Stamps rise along a log, so mostly its greatest is enough and nothing is looked up.
+        return self._greatest[cause.log] >= block.stamp and self._stamp_of(cause) >= block.stamp
 
     def _is_pruned(self, dot: Dot) -> bool:
         return dot.seq <= self.base.heads.get(dot.log, NO_HEAD).seq

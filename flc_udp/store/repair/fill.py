@@ -58,7 +58,12 @@ def fill(old: sqlite3.Connection, new: sqlite3.Connection, pages: Pages) -> Fill
         adopt(WriterMemory(new), floor, base)
         pruned = _pruned(new, known.get("pruned"), rooms) if base else 0
         version = known.get("base", 0)
-        counts = {"pruned": pruned, "base": version + 1 if is_count(version) else 1}
+        below = known.get("pruned_below", floor)
+        counts = {
+            "pruned_below": below if is_count(below) else 0,
+            "pruned": pruned,
+            "base": version + 1 if is_count(version) else 1,
+        }
         new.executemany(INSERT_FACT, counts.items())
     rebuild = Rebuild(WriterMemory(new), pages, told, base, pruned)
     rebuild.write()

@@ -102,7 +102,8 @@ def keep_arrivals(
     if not is_whole(old, "arrival"):
         is_good = False
         good.append((END, max([now, *(row[1] + 1 for row in good)]), STAMP_LIMIT))
-    (floor,) = new.execute("SELECT ifnull(max(value), 0) FROM node WHERE key = 'floor'").fetchone()
+    sql = "SELECT ifnull(max(value), 0) FROM node WHERE key = 'pruned_below'"
+    (pruned_below,) = new.execute(sql).fetchone()
     kept: dict[int, tuple[int, int]] = {}
     before = 0
     for position, wall, least in good:
@@ -111,7 +112,7 @@ def keep_arrivals(
             continue  # Of what arrived then nothing is held.
         # What stood under a row that is missing counts as arrived later.
         since = place if is_good else before
-        under = new.execute(LEAST_STAMP, (since, place, floor)).fetchone()
+        under = new.execute(LEAST_STAMP, (since, place, pruned_below)).fetchone()
         kept[place] = (wall, min(least, *under, kept.get(place, (0, STAMP_LIMIT))[1]))
         before = place
     new.execute("DELETE FROM arrival")

@@ -10,10 +10,11 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.keep.fsck import FINDINGS_SHOWN
+from flc_udp.model.dots import Dot
 from flc_udp.store.fsck.database import CHECKS
 from flc_udp.store.log import Log
 from tests.cli.fake import Flc
-from tests.model.stories import Story
+from tests.model.stories import Story, variant
 
 STEPS = [(author, "lobby", n or None) for n in range(30) for author in ("ann", "bob")]
 
@@ -41,6 +42,19 @@ async def test_a_clean_database(flc: Flc, data: Path) -> None:
     assert (ended.code, ended.err) == (0, "")
     assert first == f"{data / 'flc.db'}: 60 messages, 2 logs, 1 room"
     assert [line.split()[:2] for line in lines] == [[name, "ok"] for name in CHECKS]
+
+
+async def test_a_cause_against_the_rules_is_told_and_no_finding(flc: Flc, data: Path) -> None:
+    """Its author named it, and no node can mend that: exit 0."""
+    story = Story()
+    with closing(Log.open(data / "flc.db")) as log:
+        heads = log.load().heads
+        last = max(heads, key=lambda found: heads[found].stamp)
+        log.append([variant(story.say("eve"), causes=(Dot(last, heads[last].seq),))])
+    ended = await flc("fsck", "--data", str(data))
+
+    assert (ended.code, ended.err) == (0, "")
+    assert "every cause, but 1 cause that a member named" in ended.out
 
 
 async def test_a_clean_database_as_json(

@@ -112,7 +112,7 @@ def test_what_a_pull_waits_for_is_not_dropped_before_its_end() -> None:
     nonce, _ = puller.ask()[ANN]
     puller.heads[log(1)] = 5
 
-    puller.wants.recount([log(1)])
+    puller.wants.recount({log(1): True})
     puller.end(nonce, ANN)
 
     assert puller.nonces == []
@@ -413,7 +413,7 @@ def test_tellers_and_wants_are_bounded() -> None:
         puller.wants.add(log(number), 1, BOB, 0)
     puller.ask([])
 
-    assert puller.wants.to_go == WANTS_MAX
+    assert puller.wants.claimed == WANTS_MAX
 
 
 @pytest.mark.parametrize("slow", [1, 5, 50])
