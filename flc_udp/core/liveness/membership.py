@@ -206,8 +206,13 @@ class Membership(CoreMachine):
             case _:
                 assert_never(packet)
 
+    def _answered(self, sender: NodeId, source: Address) -> None:
+        """A seed has answered once its row is here. One that was only heard is asked again."""
+        if self.members.get(sender) is not None:
+            self._rejoin.answered(source)
+
     def _receive_ack(self, ack: wire.Ack, sender: NodeId, source: Address, now: Micros) -> None:
-        self._rejoin.answered(source)
+        self._answered(sender, source)
         if self._leaving is not None and self._leaving.receive_ack(ack.nonce, sender):
             return
         self.detector.receive_ack(ack, sender, now)
@@ -253,12 +258,12 @@ class Membership(CoreMachine):
         self, rows: Rows, sender: NodeId, source: Address, now: Micros, *, is_news: bool
     ) -> int:
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
-        self._rejoin.answered(source)
         before, claims = self._me.row, self.claims
         rows = tuple(_placed(row, sender, source) for row in rows)
         believed = sum(
             claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
         )
+        self._answered(sender, source)
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.
         refuted = () if self._me.row is before else (wire.Update((self._me.row,)),)
