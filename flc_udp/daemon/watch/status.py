@@ -10,14 +10,14 @@ from flc_udp.config import Settings
 from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import plain, some_of
+from flc_udp.daemon.records import plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import Micros
-from flc_udp.model.visible import visible
+from flc_udp.model.visible import some_of, visible
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Pause
