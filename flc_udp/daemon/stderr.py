@@ -50,12 +50,22 @@ def write(data: bytes) -> int:
     It may be a pipe that nobody reads or a full disk. Others may share it, so it cannot be made
     non-blocking; but a pipe that is ready takes PIPE_BUF bytes without waiting.
     """
-    ready, written = select.poll(), 0
-    ready.register(STDERR, select.POLLOUT)
+    ready, written, fd = select.poll(), 0, _opened()
+    ready.register(fd, select.POLLOUT)
     with suppress(OSError):
         while written < len(data) and ready.poll(0):
-            written += os.write(STDERR, data[written : written + select.PIPE_BUF])
+            written += os.write(fd, data[written : written + select.PIPE_BUF])
+    if fd != STDERR:
+        os.close(fd)
     return written
+
+
+def _opened() -> int:
+    """Standard error. A terminal that is ready may have no room for a line: it is opened anew."""
+    with suppress(OSError):
+        if os.isatty(STDERR):
+            return os.open(os.ttyname(STDERR), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return STDERR
 
 
 class _Stderr:

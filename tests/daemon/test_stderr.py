@@ -46,9 +46,9 @@ def test_a_name_cannot_drive_the_terminal(
 
 
 @contextmanager
-def unread() -> Iterator[int]:
-    """Standard error is a pipe that nobody reads, and this is its other end."""
-    reader, writer = os.pipe()
+def unread(ends: tuple[int, int]) -> Iterator[int]:
+    """Standard error is a pipe or a terminal that nobody reads, and this is its other end."""
+    reader, writer = ends
     before = os.dup(stderr.STDERR)
     os.dup2(writer, stderr.STDERR)
     os.close(writer)
@@ -64,7 +64,7 @@ def test_what_is_not_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     """Once the pipe is full, lines are lost and counted, and each that went in is whole."""
     monkeypatch.setattr(stderr, "LINES", Lines())
     log_to_stderr(Settings(log_format="json"))
-    with unread() as reader:
+    with unread(os.pipe()) as reader:
         for _ in range(LINES_MAX):
             tell(WriteFailed("disk " + 200 * "x"))
         lines = os.read(reader, 1 << 20).splitlines()
@@ -72,10 +72,21 @@ def test_what_is_not_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None
     assert {json.loads(line)["event"] for line in lines} == {"write_failed"}
 
 
+def test_a_terminal_that_shows_nothing_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what it has room for; as a session whose network is gone."""
+    monkeypatch.setattr(stderr, "LINES", Lines())
+    log_to_stderr(Settings(log_format="json"))
+    with unread(os.openpty()) as reader:
+        for _ in range(LINES_MAX):
+            tell(WriteFailed("disk " + 200 * "x"))
+        assert b"write_failed" in os.read(reader, 4_096)
+    assert 0 < stderr.LINES.left_out < LINES_MAX
+
+
 def test_what_is_long_goes_as_far_as_there_is_room() -> None:
     """More than a pipe holds, in one piece, waits for nobody; and it goes on once it is read."""
     size, less = 1 << 20, 2 * select.PIPE_BUF + 1
-    with unread() as reader:
+    with unread(os.pipe()) as reader:
         written = stderr.write(bytes(size))
         assert len(os.read(reader, size)) == written < size
         assert stderr.write(bytes(less)) == less
