@@ -125,12 +125,6 @@ def count_text(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
-def some_of(names: Sequence[str], count_max: int) -> str:
-    """List the first names, and say how many more there are."""
-    more = len(names) - count_max
-    return ", ".join(names[:count_max]) + (f" and {more} more" if more > 0 else "")
-
-
 def size_text(size_bytes: int) -> str:
     """Return a size in the unit that a person would choose."""
     power = min((len(str(size_bytes)) - 1) // 3, len(SIZE_UNITS) - 1)

@@ -126,17 +126,14 @@ class Replica:
         """
         return self._log_side.post(room, author, bodies, wall, receipt=receipt)
 
-    def watch(self, seq: int, needed: int | None, now: Micros) -> Wait:
-        """Wait until others durably hold `seq` of this run's log.
+    def watch(self, seq: int, needed: int | None, now: Micros, ended: list[Wait]) -> Wait:
+        """Wait until others durably hold `seq` of this run's log. Then it comes into `ended`.
 
         `needed` is the number of others; None means all that are alive or suspect now.
         """
         live = self._members.live_by_id()
-        return self._receipts.watch(seq, len(live) if needed is None else needed, live, now)
-
-    def stop_watching(self, wait: Wait) -> None:
-        """Nobody waits for this any more."""
-        self._receipts.forget(wait)
+        needed = len(live) if needed is None else needed
+        return self._receipts.watch(seq, needed, live, now, ended)
 
     def sync(self, nodes: Sequence[NodeId], now: Micros) -> list[NodeId]:
         """Compare histories now with these members, or with a few; return those it asks."""

@@ -3,7 +3,7 @@
 The record of a message is made in `wire/message_json.py`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import TypeVar
 
 from flc_udp.core.facts import MemberFacts
@@ -12,9 +12,6 @@ from flc_udp.model.units import Millis
 from flc_udp.wire.message_json import Record, rfc3339
 
 Name = TypeVar("Name", bound=str)
-
-NAMED_MOST = 3
-"""A line names at most this many members."""
 
 
 def clock_record(clock: VectorClock) -> Record:
@@ -42,9 +39,3 @@ def member_record(member: MemberFacts, wall_ms: Millis, *, is_self: bool) -> Rec
 def plain(counts: Mapping[Name, int]) -> Record:
     """Counters by name, without those that are 0."""
     return {str(name): counts[name] for name in sorted(counts) if counts[name]}
-
-
-def some_of(names: Sequence[str]) -> str:
-    """The first of the names and how many more there are, or that there is none."""
-    more = f" and {len(names) - NAMED_MOST} more" if len(names) > NAMED_MOST else ""
-    return ", ".join(names[:NAMED_MOST]) + more or "nobody"

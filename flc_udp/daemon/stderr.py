@@ -1,12 +1,14 @@
 """The node's own log on standard error, by structlog: for a terminal, or as JSON lines.
 
-Rules. Logging never stops the node: a line that standard error does not take is lost. However much
-happens, each event has a bounded number of lines a minute; the others are counted, and the next
-line of that event tells how many were left out. A new log level counts from the next line on.
+Rules. Logging never stops the node: a line that standard error does not take, or not at once, is
+counted and lost. However much happens, each event has a bounded number of lines a minute; the
+others are counted, and the next line of that event tells how many were left out. A new log level
+counts from the next line on.
 """
 
 import logging
 import os
+import select
 import sys
 import time
 from collections import Counter
@@ -19,6 +21,8 @@ from flc_udp.config import Settings
 from flc_udp.daemon.notices import LinesLeftOut
 from flc_udp.model.notices import Notice
 from flc_udp.model.visible import visible
+
+STDERR = 2
 
 LINES_MAX, LINES_S = 600, 60.0
 """Each event has at most this many lines in this time. A cluster of hundreds that starts at once
@@ -40,12 +44,36 @@ def _visible(
     return {k: visible(v) if isinstance(v, str) else v for k, v in record.items()}
 
 
+def write(data: bytes) -> int:
+    """Write to standard error what it takes at once; return how many bytes that were.
+
+    It may be a pipe that nobody reads or a full disk. Others may share it, so it cannot be made
+    non-blocking; but a pipe that is ready takes PIPE_BUF bytes without waiting.
+    """
+    ready, written, fd = select.poll(), 0, _opened()
+    ready.register(fd, select.POLLOUT)
+    with suppress(OSError):
+        while written < len(data) and ready.poll(0):
+            written += os.write(fd, data[written : written + select.PIPE_BUF])
+    if fd != STDERR:
+        os.close(fd)
+    return written
+
+
+def _opened() -> int:
+    """Standard error. A terminal that is ready may have no room for a line: it is opened anew."""
+    with suppress(OSError):
+        if os.isatty(STDERR):
+            return os.open(os.ttyname(STDERR), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY)
+    return STDERR
+
+
 class _Stderr:
-    """Standard error without a buffer. What it does not take, as on a full disk, is lost."""
+    """Standard error without a buffer."""
 
     def write(self, text: str) -> None:
-        with suppress(OSError):
-            os.write(2, text.encode(errors="backslashreplace"))
+        data = text.encode(errors="backslashreplace")
+        LINES.left_out += write(data) < len(data)
 
     def flush(self) -> None:
         """There is nothing to flush."""
@@ -56,7 +84,7 @@ class Lines:
 
     def __init__(self) -> None:
         self.left_out = 0
-        """Of all events, since the process began."""
+        """Of all events, since the process began, with those that standard error did not take."""
         self._began_s: dict[str, float] = {}
         self._told: Counter[str] = Counter()
         """More than LINES_MAX where some were left out."""

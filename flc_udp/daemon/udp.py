@@ -32,9 +32,12 @@ BIND_HINTS = {
 }
 
 SCOPES_MAX = 4_096
-scopes: dict[str, int] = {}
-"""The interface that leads to a link-local host (RFC 4007): the one that it was named or heard by.
-It means nothing on other machines, so no Address has it. At most SCOPES_MAX are remembered."""
+named_scopes: dict[str, int] = {}
+heard_scopes: dict[str, int] = {}
+"""The interface that leads to a link-local host (RFC 4007): the one that it was named by, or else
+heard by last. It means nothing on other machines, so no Address has it. Anybody can send from a
+made-up host, so it replaces no interface that was named. Of either SCOPES_MAX are remembered, and
+the oldest goes first."""
 
 NOT_HERE = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 """Why an address cannot be bound that this machine does not have."""
@@ -78,7 +81,7 @@ class Datagrams(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[Any, ...]) -> None:
         """A datagram arrived."""
-        self._receive(data, _folded(addr))
+        self._receive(data, _folded(addr, heard_scopes))
 
     def error_received(self, exc: Exception) -> None:
         """An earlier send was refused, for example by ICMP. Probes find out what that means."""
@@ -90,8 +93,7 @@ class Datagrams(asyncio.DatagramProtocol):
             return
         host = f"::ffff:{to.host}" if self._maps_v4 and ":" not in to.host else to.host
         try:
-            scope = scopes.get(host)
-            self._transport.sendto(datagram, (host, to.port, *((0, scope) if scope else ())))
+            self._transport.sendto(datagram, (host, to.port, *_scope(host)))
         except (OSError, ValueError):
             self.errors += 1
 
@@ -133,13 +135,22 @@ async def resolve(text: str) -> list[Address]:
     return list(dict.fromkeys(_folded(end) for *_, end in found))
 
 
-def _folded(end: tuple[Any, ...]) -> Address:
+def _folded(end: tuple[Any, ...], scopes: dict[str, int] = named_scopes) -> Address:
     """The Address of a socket's; what leads to a link-local one is remembered."""
     host, port, *more = end
     host = host.partition("%")[0]
-    if more and more[1] and (host in scopes or len(scopes) < SCOPES_MAX):
+    if more and more[1]:
+        scopes.pop(host, None)
         scopes[host] = more[1]
+        if len(scopes) > SCOPES_MAX:
+            del scopes[next(iter(scopes))]
     return fold(host, port)
+
+
+def _scope(host: str) -> tuple[int, ...]:
+    """What a socket's address has after the port, where an interface leads there."""
+    scope = named_scopes.get(host) or heard_scopes.get(host)
+    return (0, scope) if scope else ()
 
 
 async def bind(text: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Bound:
@@ -165,7 +176,7 @@ async def bind(text: str, kind: socket.SocketKind = socket.SOCK_DGRAM) -> Bound:
 
 
 def _bind(address: Address, kind: socket.SocketKind) -> Bound:
-    end = (*address, 0, scopes[address.host]) if address.host in scopes else address
+    end = (*address, *_scope(address.host))
     is_v6 = ":" in address.host
     with ExitStack() as on_failure:
         sock = socket.socket(socket.AF_INET6 if is_v6 else socket.AF_INET, kind)

@@ -1,4 +1,4 @@
-r"""Text of others, shown so that it can neither drive a terminal nor hide anything in itself.
+r"""Text of others, shown so that it can neither drive or fill a terminal nor hide anything.
 
 Rules. All that is remote passes here before people see it: names, rooms, bodies and reasons. What
 is not seen, or moves or reorders what is seen, is shown as its escape: ESC as ␛, U+200B as \u200b.
@@ -6,6 +6,7 @@ So two names that look alike are alike, but for letters that look like others.
 """
 
 import re
+from collections.abc import Sequence
 
 NOT_SEEN = (
     "\x00-\x08\x0a-\x1f\x7f-\x9f"  # controls, but for the tab
@@ -32,6 +33,9 @@ CHOSEN = rf"(?<={SEEN})[\ufe0e\ufe0f]|\ufe0f(?=\u20e3)"
 PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\x7f": "\u2421"}
 """How the controls of ASCII are shown."""
 
+NAMED_MOST = 3
+"""A line names at most this many members or messages, unless it says otherwise."""
+
 IN_NAMES = re.compile(f"[{NOT_SEEN}{BLANKS}]")
 IN_BODIES = re.compile(f"(?!{JOINED}|{CHOSEN})[{NOT_SEEN}]")
 IN_JSON = re.compile(f"[{NOT_SEEN}]")
@@ -50,6 +54,12 @@ def visible_body(text: str) -> str:
 def visible_json(line: str) -> str:
     """Escape what is not seen in the strings of a line of JSON, which then says the same."""
     return IN_JSON.sub(_json_form, line)
+
+
+def some_of(names: Sequence[str], count_max: int = NAMED_MOST) -> str:
+    """The first of the names and how many more there are, or that there is none."""
+    more = len(names) - count_max
+    return ", ".join(names[:count_max]) + (f" and {more} more" if more > 0 else "") or "nobody"
 
 
 def _form(found: re.Match[str]) -> str:

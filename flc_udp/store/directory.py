@@ -17,8 +17,9 @@ from flc_udp.model.errors import FlcError
 from flc_udp.store.rights import (
     DIRECTORY_MODE,
     FILE_MODE,
+    GROUPS_SOCKET_MODE,
     close_files,
-    give_socket,
+    give,
     let_pass,
     number_of,
 )
@@ -94,7 +95,7 @@ class DataDirectory:
             self._control.unlink(missing_ok=True)
             _bind(bound, self._control)
             if self._group is not None:
-                give_socket(self._control, self._group)
+                give(self._control, self._group, GROUPS_SOCKET_MODE)
         except OSError as error:
             bound.close()
             raise self._not_given(self._control, error) from error

@@ -55,15 +55,11 @@ def let_pass(directory: Path, group: int | None) -> None:
         if stat.S_IMODE(found.st_mode) == GROUPS_DIRECTORY_MODE and found.st_uid == os.geteuid():
             directory.chmod(DIRECTORY_MODE)
     elif not found.st_mode & (0o010 if found.st_gid == group else 0o001):
-        _give(directory, group, GROUPS_DIRECTORY_MODE)
+        give(directory, group, GROUPS_DIRECTORY_MODE)
 
 
-def give_socket(path: Path, group: int) -> None:
-    """Let a group use a socket, too; raises OSError."""
-    _give(path, group, GROUPS_SOCKET_MODE)
-
-
-def _give(path: Path, group: int, mode: int) -> None:
+def give(path: Path, group: int, mode: int) -> None:
+    """Let a group use a file as this mode says; raises OSError."""
     if path.stat().st_gid != group:
         # Nobody of the group that it had keeps a right that was meant for that group.
         path.chmod(mode & ~OTHERS)

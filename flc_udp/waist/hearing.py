@@ -2,9 +2,12 @@
 
 Rules. A datagram under a key that this node does not have authenticates nobody: anybody can send
 one, from any address that he writes into it. So only an address that goes on sending counts, what
-is kept is bounded, and a member that is well by its other datagrams is never doubted for it.
+is kept is bounded, and a member that is well by its other datagrams is never doubted for it. The
+same holds for a datagram whose key is right and whose seal is broken, so several within a minute
+are worth telling, for a while.
 """
 
+from collections import deque
 from collections.abc import Iterable
 
 from flc_udp.core.facts import MemberFacts
@@ -21,10 +24,13 @@ STRANGERS_MAX = 64
 """This many addresses are remembered that send under unknown keys."""
 
 ENOUGH = 3
-"""An address counts once it has sent in so many different seconds."""
+"""An address counts once it has sent in so many different seconds. Broken seals count once there
+were so many within BROKEN_US."""
+
+BROKEN_US = 60 * SECOND_US
 
 LASTS_US = 180 * SECOND_US
-"""It counts for so long after its last datagram. A node probes those it lost every 60 s or more
+"""Either counts for so long after the last datagram. A node probes those it lost every 60 s or more
 often."""
 
 
@@ -37,6 +43,9 @@ class Hearing:
         node sends such datagrams, and none sends them often."""
         self._strangers: dict[Address, tuple[int, Micros]] = {}
         """In how many seconds each of these sent, and when last."""
+        self._broken = deque[Micros](maxlen=ENOUGH)
+        """When the last broken seals came."""
+        self._broken_until = 0
 
     def __len__(self) -> int:
         return len(self._keys)
@@ -58,6 +67,16 @@ class Hearing:
         self._strangers[source] = 1 if now - last > LASTS_US else count + 1, now
         if len(self._strangers) > STRANGERS_MAX:
             del self._strangers[next(iter(self._strangers))]
+
+    def seal_broken(self, now: Micros) -> None:
+        """A datagram came under a key of this node, and its seal was broken."""
+        self._broken.append(now)
+        if len(self._broken) == ENOUGH and now - self._broken[0] <= BROKEN_US:
+            self._broken_until = now + LASTS_US
+
+    def seals_break(self, now: Micros) -> bool:
+        """Whether so many seals were broken lately that somebody should know."""
+        return now < self._broken_until
 
     def key_of(self, node: NodeId, since: int = 0) -> bytes | None:
         """The key that a node was last heard under; None if it was not heard since then."""

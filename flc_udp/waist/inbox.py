@@ -98,6 +98,8 @@ class Inbox:
             self._drops[error.reason] += 1
             if error.reason is Drop.KEY_UNKNOWN:
                 self.hearing.not_opened(source, now)
+            elif error.reason is Drop.SEAL_BROKEN:
+                self.hearing.seal_broken(now)
             return None
         if unknown:
             self._drops[Drop.KIND_UNKNOWN] += unknown

@@ -56,7 +56,7 @@ from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import AgeClock, PruningClock
 from flc_udp.waist.replays import Replays
 from flc_udp.waist.scrub import Scrub
-from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
+from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow
@@ -115,7 +115,7 @@ class Node:
         self._scrub = Scrub(reader, now)
         self._ages = AgeClock(latest_arrival, ground.wall(), now)
         self._peers = PeerMemory(now)
-        self.waits: list[Waiting] = []
+        self.waits = Waits()
         """Says that are durable here, and wait for other nodes' disks."""
         self._saved = me
         self._adopt: Adopt | None = None
@@ -164,9 +164,8 @@ class Node:
         None means all that are alive or suspect now. `done` is called once, with how it ended.
         """
         now = self._ground.now()
-        watched = self._replica.watch(dot.seq, needed, now)
-        self.waits.append(Waiting(watched, needed is None, now + timeout_us, done))
-        return self.waits[-1]
+        watched = self._replica.watch(dot.seq, needed, now, self.waits.done)
+        return self.waits.add(Waiting(watched, needed is None, now + timeout_us, done))
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
         """Know all these members already: a simulated cluster begins grown up."""
@@ -264,7 +263,7 @@ class Node:
         # A turn a second, so that a node that has nothing to do can tell that it stood still.
         times += [self._scrub.wake_at, now + PAUSE_LEAST_US]
         # A wait that is late already ends with the next turn, and is no sign of a stall.
-        times += [max(wait.deadline, now) for wait in self.waits]
+        times.append(max(self.waits.next_deadline, now))
         if self._posts.waiting and self._adopt is None:
             times.append(now + PAUSE_US)
         return min(at for at in times if at is not None)
@@ -283,8 +282,7 @@ class Node:
         self._keep_log(now)
         for deliver in shows:
             self._ground.show(deliver)
-        for wait in take_ended(self.waits, self._read_until):
-            self._replica.stop_watching(wait.watched)
+        for wait in self.waits.take_ended(self._read_until):
             wait.done(wait.outcome())
         self._scrub.wake(now)
         self._tell_rotten(now)

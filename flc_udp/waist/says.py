@@ -155,7 +155,8 @@ class Says:
     def _go_on(self, client: str) -> None:
         """Begin the says of a client that repeat nothing which is still under way."""
         says = self._numbered[client]
-        while says.repeats and not any(says.repeats[0].n <= say.newest for say in says.posted):
+        # The last of what is posted has the highest numbers.
+        while says.repeats and not (says.posted and says.repeats[0].n <= says.posted[-1].newest):
             say = says.repeats.popleft()
             try:
                 self._begin_numbered(say, client)

@@ -24,7 +24,6 @@ from flc_udp.wire.packets import (
     Packet,
     Piece,
     Ping,
-    PingReq,
     Pull,
     Receipt,
     Replay,
@@ -92,20 +91,6 @@ class TestJoining:
         talk.run(1_100)
 
         assert State.ALIVE is talk["ann"].believes("bob")
-
-    def test_a_seed_that_was_only_heard_is_asked_again(self) -> None:
-        """Its news came, its answer did not: who then knew nobody was alone for ever."""
-        talk = Talk("ann", "bob")
-        talk.lose(Members, Ping, PingReq)
-        talk.join("bob", "ann")
-        talk.run(500)
-        assert talk["ann"].believes("bob") is State.ALIVE
-        assert talk.sent["Update"] > 0
-        talk.heal()
-        talk.lose(Ping, PingReq)
-        talk.run(3_000)
-
-        assert talk["bob"].believes("ann") is State.ALIVE
 
     def test_a_lost_answer_is_made_good(self) -> None:
         """A newcomer whose answer was lost is probed by its seed and hears of it."""

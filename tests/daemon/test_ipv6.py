@@ -1,10 +1,15 @@
 import socket
+from collections.abc import Iterator
 from contextlib import suppress
 from ipaddress import IPv6Address
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
+from flc_udp.daemon import udp
+from flc_udp.daemon.udp import SCOPES_MAX, Datagrams, resolve
+from flc_udp.model.address import Address
 from tests.daemon.cluster import Cluster
 
 
@@ -54,6 +59,49 @@ def link_local() -> str:
             if address.is_link_local:
                 return f"{address}%{interface}"
     return ""
+
+
+@pytest.fixture
+def scopes() -> Iterator[None]:
+    """No interface that a test made up is known afterwards."""
+    yield
+    udp.heard_scopes.clear()
+    udp.named_scopes.clear()
+
+
+def interface_to(datagrams: Datagrams, host: str) -> list[int]:
+    """By which interface a datagram to a host goes; nothing if that is left to the system."""
+    transport = Mock(is_closing=lambda: False)
+    datagrams.connection_made(transport)
+    datagrams.send(b"hi", Address(host, 7352))
+    (_, (_, _, *more)), _ = transport.sendto.call_args
+    return more[1:]
+
+
+@pytest.mark.usefixtures("scopes")
+def test_made_up_hosts_keep_nobody_out() -> None:
+    """Anybody can send from as many as he likes: whoever is heard after them has its interface."""
+    datagrams = Datagrams(Mock())
+    for number in range(SCOPES_MAX):
+        datagrams.datagram_received(b"junk", (f"fe80::{number:x}%lo", 7352, 0, 1))
+    datagrams.datagram_received(b"real", ("fe80::aaaa:1%lo", 7352, 0, 2))
+
+    assert interface_to(datagrams, "fe80::aaaa:1") == [2]
+    assert interface_to(datagrams, "fe80::0") == []
+    assert len(udp.heard_scopes) == SCOPES_MAX
+
+
+@pytest.mark.usefixtures("scopes")
+async def test_a_datagram_replaces_no_interface_that_was_named() -> None:
+    """It may come from somebody else over another one. Of hosts not named, the last counts."""
+    datagrams = Datagrams(Mock())
+    await resolve("[fe80::5%1]:7352")
+    for host in ("fe80::5", "fe80::6"):
+        datagrams.datagram_received(b"real", (host, 7352, 0, 2))
+        datagrams.datagram_received(b"junk", (host, 7352, 0, 3))
+
+    assert interface_to(datagrams, "fe80::5") == [1]
+    assert interface_to(datagrams, "fe80::6") == [3]
 
 
 @pytest.mark.skipif(not link_local(), reason="no interface has a link-local address")

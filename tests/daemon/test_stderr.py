@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
+import select
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import pytest
 import structlog
@@ -40,6 +43,53 @@ def test_a_name_cannot_drive_the_terminal(
         assert json.loads(line)["member"] == NAME
     else:
         assert "ann\\u202e\\u200b\\u3164\\x9b" in line
+
+
+@contextmanager
+def unread(ends: tuple[int, int]) -> Iterator[int]:
+    """Standard error is a pipe or a terminal that nobody reads, and this is its other end."""
+    reader, writer = ends
+    before = os.dup(stderr.STDERR)
+    os.dup2(writer, stderr.STDERR)
+    os.close(writer)
+    try:
+        yield reader
+    finally:
+        os.dup2(before, stderr.STDERR)
+        os.close(before)
+        os.close(reader)
+
+
+def test_what_is_not_read_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once the pipe is full, lines are lost and counted, and each that went in is whole."""
+    monkeypatch.setattr(stderr, "LINES", Lines())
+    log_to_stderr(Settings(log_format="json"))
+    with unread(os.pipe()) as reader:
+        for _ in range(LINES_MAX):
+            tell(WriteFailed("disk " + 200 * "x"))
+        lines = os.read(reader, 1 << 20).splitlines()
+    assert len(lines) + stderr.LINES.left_out == LINES_MAX > len(lines)
+    assert {json.loads(line)["event"] for line in lines} == {"write_failed"}
+
+
+def test_a_terminal_that_shows_nothing_stops_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes what it has room for; as a session whose network is gone."""
+    monkeypatch.setattr(stderr, "LINES", Lines())
+    log_to_stderr(Settings(log_format="json"))
+    with unread(os.openpty()) as reader:
+        for _ in range(LINES_MAX):
+            tell(WriteFailed("disk " + 200 * "x"))
+        assert b"write_failed" in os.read(reader, 4_096)
+    assert 0 < stderr.LINES.left_out < LINES_MAX
+
+
+def test_what_is_long_goes_as_far_as_there_is_room() -> None:
+    """More than a pipe holds, in one piece, waits for nobody; and it goes on once it is read."""
+    size, less = 1 << 20, 2 * select.PIPE_BUF + 1
+    with unread(os.pipe()) as reader:
+        written = stderr.write(bytes(size))
+        assert len(os.read(reader, size)) == written < size
+        assert stderr.write(bytes(less)) == less
 
 
 def test_an_event_has_so_many_lines_a_minute() -> None:

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.model.visible import visible, visible_body, visible_json
+from flc_udp.model.visible import some_of, visible, visible_body, visible_json
 
 HIDDEN = {
     "controls": "\x00\n\r\x1b\x7f\x85\x9b",
@@ -83,3 +83,12 @@ def test_a_line_of_json_says_the_same(text: str) -> None:
 
     assert json.loads(line) == {"body": text}
     assert all(found.isascii() or visible_json(found) == found for found in line)
+
+
+@pytest.mark.parametrize(
+    ("count", "line"),
+    [(0, "nobody"), (1, "n0"), (3, "n0, n1, n2"), (5, "n0, n1, n2 and 2 more")],
+)
+def test_of_many_names_some_are_listed(count: int, line: str) -> None:
+    """However many there are, the line stays short and says how many it left out."""
+    assert some_of([f"n{number}" for number in range(count)]) == line

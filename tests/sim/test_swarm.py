@@ -23,6 +23,15 @@ def test_every_promise_is_kept_under_every_fault(seed: int) -> None:
     ).run()
 
 
+def test_a_seed_that_was_only_heard_is_asked_again() -> None:
+    """Its answers were lost, and a piece of its news came: the newcomer asked nobody any more.
+
+    Nor does anybody ask for the newcomer, whose id a copy of its disk has by then.
+    """
+    words = {"nodes": 4, "loss": 40, "duplicate": 10, "rate": 13, "faults": "all", "seed": 700_317}
+    assert Play(Plan(**words)).run().converged_after_ms <= 30_000  # type: ignore[arg-type]
+
+
 @pytest.mark.parametrize("nodes", [1, 2, 12])
 def test_clusters_of_other_sizes_keep_them_too(nodes: int) -> None:
     """One node alone, two, and more than have links to each other."""

@@ -43,6 +43,23 @@ def test_an_address_that_goes_on_sending_is_a_stranger() -> None:
     assert knocked(ENOUGH + 1, every_s=1 + LASTS_US / SECOND_US).strangers(at(0)) == []
 
 
+def broken(times: int, every_s: float) -> Hearing:
+    """A node that got so many datagrams whose seal is broken."""
+    found = Hearing()
+    for number in range(times):
+        found.seal_broken(at(number * every_s))
+    return found
+
+
+def test_several_broken_seals_in_a_minute_are_told_for_a_while() -> None:
+    """Anybody can forge one, and a bad cable damages one now and then."""
+    assert not broken(ENOUGH - 1, 0).seals_break(at(0))
+    assert not broken(100, 60 / (ENOUGH - 1) + 1).seals_break(at(100 * 60))
+    several, lasts_s = broken(ENOUGH, 0), LASTS_US / SECOND_US
+    assert several.seals_break(at(lasts_s - 1))
+    assert not several.seals_break(at(lasts_s))
+
+
 @pytest.mark.parametrize("state", State)
 def test_a_member_that_is_lost_and_sends_is_named(state: State) -> None:
     """One that is well is not: whoever writes its address into a datagram changes nothing."""

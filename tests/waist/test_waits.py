@@ -6,9 +6,9 @@ import pytest
 
 from flc_udp.core.push.receipts import Wait
 from flc_udp.model.dots import Dot
-from flc_udp.model.units import MS_US, SECOND_US
+from flc_udp.model.units import MS_US, NEVER, SECOND_US
 from flc_udp.waist import inbox, node
-from flc_udp.waist.waits import WaitEnded, Waiting, take_ended
+from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Ack, Leave, Ping, Receipt, ReplayEnd
 from flc_udp.wire.rows import State
 from tests.waist.ground import Said
@@ -50,19 +50,39 @@ class TestTable:
         """It says who holds it, who was waited for and does not, and whether that is too few."""
         wait = Wait(1, needed, dict.fromkeys(silent), held_by, gone)
 
-        (waiting,) = take_ended([Waiting(wait, is_for_all, LATE, print)], LATE)
+        waits = Waits()
+        waits.add(Waiting(wait, is_for_all, LATE, print))
+        (waiting,) = waits.take_ended(LATE)
         assert (waiting.watched, waiting.outcome()) == (wait, ended)
 
     def test_it_ends_once_and_the_others_go_on(self) -> None:
         """What is done ends at once, and what is late at its deadline."""
-        done, late, later = (Wait(1, n, {ANN: None}) for n in (0, 1, 1))
-        deadlines = ((later, 3 * LATE), (done, LATE), (late, 2 * LATE))
-        waits = [Waiting(wait, False, deadline, print) for wait, deadline in deadlines]
+        waits = Waits()
+        done, late, later = (Wait(1, 1, {ANN: None}, ended=waits.done) for _ in range(3))
+        for wait, deadline in ((later, 3 * LATE), (done, LATE), (late, 2 * LATE)):
+            waits.add(Waiting(wait, False, deadline, print))
+        done.give_up()
 
-        assert [waiting.watched for waiting in take_ended(waits, 0)] == [done]
-        assert take_ended(waits, 2 * LATE - 1) == []
-        assert [waiting.watched for waiting in take_ended(waits, 2 * LATE)] == [late]
-        assert [waiting.watched for waiting in waits] == [later]
+        assert [waiting.watched for waiting in waits.take_ended(0)] == [done]
+        done.give_up()
+        assert waits.take_ended(2 * LATE - 1) == []
+        assert waits.next_deadline == 2 * LATE
+        assert [waiting.watched for waiting in waits.take_ended(2 * LATE)] == [late]
+        assert (len(waits), waits.next_deadline) == (1, 3 * LATE)
+
+    def test_of_those_that_end_together_each_ends_once(self) -> None:
+        """Those that are done first, in the order in which that was seen; then by deadline."""
+        waits = Waits()
+        all_of_them = [Wait(1, 1, {ANN: None}, ended=waits.done) for _ in range(4)]
+        for wait, deadline in zip(all_of_them, (2, 3, 1, 1), strict=True):
+            waits.add(Waiting(wait, False, deadline, print))
+        all_of_them[3].give_up()
+        all_of_them[0].give_up()
+
+        ended = [waiting.watched for waiting in waits.take_ended(3)]
+
+        assert ended == [all_of_them[at] for at in (3, 0, 2, 1)]
+        assert (len(waits), waits.next_deadline) == (0, NEVER)
 
 
 def said(ann: Stage) -> Dot:

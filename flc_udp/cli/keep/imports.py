@@ -31,15 +31,13 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog
 from flc_udp.model.message import Message
 from flc_udp.model.units import Millis
+from flc_udp.model.visible import some_of
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log, Reader
 
 BATCH_MESSAGES = 2_000
 BATCH_BYTES = 4 << 20
 """A commit is due at this many messages, or at this many bytes."""
-
-MISSING_NAMED = 3
-"""An error names at most this many missing causes."""
 
 FORGED = "one of the two is forged or broken: run flc fsck here and where it was exported"
 TAKE_AGAIN = "make space or run flc fsck, then import it again: messages already held are skipped"
@@ -198,7 +196,7 @@ class Import:
             problem = f"has {block.dot}, which does not follow the message before it in its log"
             why = "that message is another one here, or it has a later stamp"
             return FlcError(f"{problem}: {why}", FORGED)
-        named = text.some_of(list(map(str, missing)), MISSING_NAMED)
+        named = some_of(list(map(str, missing)))
         hint = "a whole export, which `flc export` prints, has them before it"
         problem = f"has {block.dot}, but messages that it comes after are missing: {named}"
         return FlcError(problem, hint)

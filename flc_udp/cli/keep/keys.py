@@ -17,11 +17,9 @@ from flc_udp.cli import text
 from flc_udp.cli.connect import with_daemon
 from flc_udp.client import Client, Record
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import some_of
 
 STDIN = "-"
-
-NAMES_SHOWN = 3
-"""A line of the table names at most this many members; `--json` names all."""
 
 KEY_HINT = "one base64 key of 32 bytes, as `flc keygen` prints it, is allowed"
 
@@ -94,6 +92,6 @@ def ring_table(ring: list[Record]) -> str:
     rows = []
     for item in ring:
         names = item["heard"]
-        heard = f"{len(names)}: {text.some_of(names, NAMES_SHOWN)}" if names else "0"
+        heard = f"{len(names)}: {some_of(names)}" if names else "0"
         rows.append((item["id"], "yes" if item["seals"] else "-", heard))
     return text.table(("ID", "SEALS", "HEARD UNDER IT"), rows)

@@ -15,7 +15,6 @@ from flc_udp.client import Record
 from flc_udp.config import BODIES_MAX
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.json_lines import compact
 from flc_udp.model.visible import visible
 from flc_udp.store.directory import DATABASE, DataDirectory, default_directory
 from flc_udp.store.repair.fill import Filled
@@ -34,18 +33,18 @@ def mend(args: argparse.Namespace) -> None:
         if not needs_repair(directory.database):
             summary: Record = {"clean": True, "copy": None, "gone": 0, "waiting": 0}
             words = f"{directory.database}: nothing is to be mended, and nothing was changed"
-            print(compact(summary).decode() if args.json else words)
+            print(text.json_line(summary).decode() if args.json else words)
             return
         repaired = repair(directory)
     finally:
         directory.release()
     for record in records(repaired.filled):
-        print(compact(record).decode() if args.json else _line(record))
+        print(text.json_line(record).decode() if args.json else _line(record))
     gone = sum(lost.last - lost.first + 1 for lost in repaired.filled.gone)
     waiting = len(repaired.filled.waiting)
     summary = {"clean": not waiting, "copy": str(repaired.copy), "gone": gone, "waiting": waiting}
     words = f"mended: {text.count_text(gone, 'message')} gone; as it was, it is in {repaired.copy}"
-    print(compact(summary).decode() if args.json else words)
+    print(text.json_line(summary).decode() if args.json else words)
     if waiting:
         raise waits(waiting, directory.database)
 

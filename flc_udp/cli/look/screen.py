@@ -13,7 +13,7 @@ from operator import itemgetter
 from flc_udp.cli import text
 from flc_udp.cli.progress import CatchUpFigures, to_go_text
 from flc_udp.client import Record
-from flc_udp.model.visible import visible
+from flc_udp.model.visible import some_of, visible
 
 PEERS_SHOWN = 5
 """At most this many ill peers are listed, the worst first. The others are only counted."""
@@ -110,7 +110,7 @@ def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[Fact]:
         yield name.replace("_", "-"), _hook(hook)
     yield "dropped", [_quiet(record.get("drops", {}))]
     if strangers := record.get("strangers"):
-        yield "not opened", [f"of another key or cluster: {text.some_of(strangers, PEERS_SHOWN)}"]
+        yield "not opened", [f"of another key or cluster: {some_of(strangers, PEERS_SHOWN)}"]
     yield "own health", [_health(record.get("health", {}))]
 
 

@@ -6,6 +6,7 @@ named. Members tell how far they are in receipts and in the acks of probes, so a
 one probe.
 """
 
+from bisect import bisect_right, insort
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
@@ -35,7 +36,7 @@ class Mark(NamedTuple):
         return self.told_at - self.since
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class Wait:
     """A wait for one message. It is done when `needed` members hold it or nobody is left.
 
@@ -47,6 +48,8 @@ class Wait:
     waited_for: dict[NodeId, None]
     held_by: list[NodeId] = field(default_factory=list)
     gone: list[NodeId] = field(default_factory=list)
+    ended: list["Wait"] = field(default_factory=list)
+    """It comes in here once it is done, so that nobody need look at all waits. Perhaps twice."""
     is_wanted: bool = True
 
     @property
@@ -54,6 +57,11 @@ class Wait:
         """Whether there is nothing more to wait for."""
         is_held = len(self.held_by) >= self.needed
         return is_held or not self.waited_for or not self.is_wanted
+
+    def give_up(self) -> None:
+        """Nobody wants to know any more."""
+        self.is_wanted = False
+        self.ended.append(self)
 
 
 @dataclass(slots=True)
@@ -66,15 +74,19 @@ class Receipts:
     marks: dict[NodeId, Mark] = field(default_factory=dict)
     """For each live member, how far it is to come, and when it last said how far it is."""
     _waits: list[Wait] = field(default_factory=list)
+    """By seq. What was given up stays until it is come across."""
 
-    def watch(self, seq: int, needed: int, members: Iterable[NodeId], now: Micros) -> Wait:
-        """Wait until `needed` of these members hold `seq`. The caller looks at the Wait."""
-        wait = Wait(seq, needed, dict.fromkeys(members))
+    def watch(
+        self, seq: int, needed: int, members: Iterable[NodeId], now: Micros, ended: list[Wait]
+    ) -> Wait:
+        """Wait until `needed` of these members hold `seq`. Then the Wait comes into `ended`."""
+        wait = Wait(seq, needed, dict.fromkeys(members), ended=ended)
         for node in list(wait.waited_for):
             self._tell(wait, node)
-        self._waits.append(wait)
-        self._tidy()
-        if not wait.is_done:
+        if wait.is_done:
+            ended.append(wait)
+        else:
+            insort(self._waits, wait, key=_seq)
             self.wake_at = now + PROBE_PAUSE_US
         return wait
 
@@ -87,9 +99,10 @@ class Receipts:
             self.marks[node] = mark._replace(told_at=now)
         if seq > self.held.get(node, 0):
             self.held[node] = seq
-            for wait in self._waits:
+            reached = bisect_right(self._waits, seq, key=_seq)
+            for wait in self._waits[:reached]:
                 self._tell(wait, node)
-            self._tidy()
+            self._tidy(reached)
 
     def drop(self, node: NodeId) -> None:
         """A member died or left. Nobody waits for it any more."""
@@ -98,16 +111,13 @@ class Receipts:
             if node in wait.waited_for:
                 del wait.waited_for[node]
                 wait.gone.append(node)
-        self._tidy()
-
-    def forget(self, wait: Wait) -> None:
-        """Nobody waits for this any more."""
-        self._waits = [other for other in self._waits if other is not wait]
+        self._tidy(len(self._waits))
 
     def take_due(self, now: Micros) -> list[NodeId]:
-        """The members to probe now: those that are waited for, in the order of the waits."""
+        """The members to probe now: those that are waited for, in the order of the seqs."""
         if now < self.wake_at:
             return []
+        self._tidy(len(self._waits))
         missing = list(dict.fromkeys(node for wait in self._waits for node in wait.waited_for))
         self.wake_at = now + PROBE_PAUSE_US if missing else NEVER
         return missing
@@ -117,5 +127,14 @@ class Receipts:
             del wait.waited_for[node]
             wait.held_by.append(node)
 
-    def _tidy(self) -> None:
-        self._waits = [wait for wait in self._waits if not wait.is_done]
+    def _tidy(self, count: int) -> None:
+        """Take out those of the first waits that are done."""
+        first = self._waits[:count]
+        self._waits[:count] = [wait for wait in first if not wait.is_done]
+        for wait in first:
+            if wait.is_done:
+                wait.ended.append(wait)
+
+
+def _seq(wait: Wait) -> int:
+    return wait.seq

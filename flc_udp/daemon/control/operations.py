@@ -15,13 +15,14 @@ from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import clock_record, member_record, some_of
+from flc_udp.daemon.records import clock_record, member_record
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import Dot, parse_dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.message import Message
 from flc_udp.model.past import Past
+from flc_udp.model.visible import some_of
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, message_record, rfc3339
 from flc_udp.wire.ring import find

@@ -4,7 +4,7 @@ Rules. A process is started in a thread, because starting one may take long. Its
 file descriptor that the loop watches (pidfd_open(2)). Until the process is reaped here, no other
 process can have its number, so a kill meets the right group. Its standard input is a file in
 memory, so a command that does not read it holds nobody up. Of what it writes, the beginning goes to
-the node's standard error, and the rest is only counted.
+the node's standard error as far as that takes it at once, and the rest is only counted.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
-STDERR = 2
+from flc_udp.daemon import stderr
 
 OUTPUT_BYTES = 65_536
 """So much of what one command writes goes to the node's standard error."""
@@ -55,12 +55,12 @@ class Output:
     """What one command writes, with all that it started, until the last of them has closed it."""
 
     def __init__(
-        self, fd: int, ended: Callable[["Output"], None], take: Callable[[int, int], int]
+        self, fd: int, ended: Callable[["Output"], None], take: Callable[[bytes, int], int]
     ) -> None:
-        """`take` tells how much of what was written is passed on."""
+        """`take` passes on the beginning of what was written, and tells how much that is."""
         self._fd = fd
         self._loop = asyncio.get_running_loop()
-        self._ended, self._how_much = ended, take
+        self._ended, self._pass_on = ended, take
         self._passed = self._dropped = 0
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
@@ -79,10 +79,9 @@ class Output:
             self._loop.call_later(READ_PAUSE_S, self._read_on)
 
     def _take(self, data: bytes) -> None:
-        passed = data[: self._how_much(len(data), OUTPUT_BYTES - self._passed)]
-        self._passed += len(passed)
-        self._dropped += len(data) - len(passed)
-        _write(passed)
+        passed = self._pass_on(data, OUTPUT_BYTES - self._passed)
+        self._passed += passed
+        self._dropped += len(data) - passed
 
     def _read_on(self) -> None:
         if self._fd >= 0:
@@ -97,7 +96,7 @@ class Output:
             os.close(self._fd)
             self._fd = -1
             if self._dropped:
-                _write(b"\n... %d bytes more of a command's output\n" % self._dropped)
+                stderr.write(b"\n... %d bytes more of a command's output\n" % self._dropped)
             self._ended(self)
 
 
@@ -112,7 +111,7 @@ class Shell:
         self._minute_s, self._minute_bytes = time.monotonic(), 0
         """When the present minute began, and what was passed on in it."""
         self.dropped_bytes = 0
-        """What commands wrote beyond what is passed on."""
+        """What commands wrote and was not passed on."""
 
     async def run(
         self, command: str, environ: Mapping[str, str], stdin: bytes, timeout_s: float
@@ -136,14 +135,14 @@ class Shell:
         finally:
             del self._running[process]
 
-    def _take(self, written_bytes: int, most: int) -> int:
-        """How much of what a command wrote is passed on, `most` at most."""
+    def _take(self, data: bytes, most: int) -> int:
+        """Pass on the beginning of what a command wrote, `most` bytes at most; tell how many."""
         now_s = time.monotonic()
         if now_s >= self._minute_s + 60.0:
             self._minute_s, self._minute_bytes = now_s, 0
-        passed = min(written_bytes, most, OUTPUT_BYTES_A_MINUTE - self._minute_bytes)
+        passed = stderr.write(data[: min(most, OUTPUT_BYTES_A_MINUTE - self._minute_bytes)])
         self._minute_bytes += passed
-        self.dropped_bytes += written_bytes - passed
+        self.dropped_bytes += len(data) - passed
         return passed
 
     def kill(self) -> None:
@@ -214,8 +213,3 @@ async def _end_of(process: subprocess.Popen[bytes], pidfd: int, timeout_s: float
 def _kill(process: subprocess.Popen[bytes]) -> None:
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-
-
-def _write(data: bytes) -> None:
-    with suppress(OSError):  # What standard error does not take is lost, as with the node's log.
-        os.write(STDERR, data)

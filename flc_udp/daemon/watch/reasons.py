@@ -83,8 +83,8 @@ class Code(Enum):
     SEAL_BROKEN = (
         "datagrams of this key and cluster do not open: is a peer misbehaving?",
         (
-            "one in months: restart at leisure. If drops by `seal broken` rise, find the sender "
-            "with tcpdump and change the key"
+            "it goes three minutes after the last of them. If drops by `seal broken` rise on, find "
+            "the sender with tcpdump, block it and change the key"
         ),
     )
     LOG_FORKED = (

@@ -10,14 +10,14 @@ from flc_udp.config import Settings
 from flc_udp.core.facts import Facts, HealthFacts
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
-from flc_udp.daemon.records import plain, some_of
+from flc_udp.daemon.records import plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US, Micros
-from flc_udp.model.visible import visible
+from flc_udp.model.visible import some_of, visible
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Reader
 from flc_udp.waist.node import Pause
@@ -27,9 +27,9 @@ from flc_udp.wire.rows import MemberRow, State
 WAL_BYTES_MOST = 40 << 20
 """Without a reader that holds on to an old state the WAL is folded in long before this size."""
 
-OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED)
-"""These reasons wake people, and send nobody elsewhere: else one member without a key would take
-all others out of their balancer."""
+OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED, Code.SEAL_BROKEN)
+"""These reasons wake people, and send nobody elsewhere: else one member without a key, or anybody
+who forges datagrams, would take the others out of their balancer."""
 SLOW_S = 2.0
 """A commit that takes so long is a reason, and so is a client that is not read for so long."""
 
@@ -178,7 +178,7 @@ class Status:
         node, health = self.ground.node, facts.health
         if self.settings.retention_age_s and not node.knows_ages:
             yield Code.CLOCK_DOUBTED.because()
-        if node.drops()[Drop.SEAL_BROKEN]:
+        if node.hearing.seals_break(self.ground.now()):
             yield Code.SEAL_BROKEN.because()
         if node.drops()[Drop.FORKED_LOG]:
             yield Code.LOG_FORKED.because()

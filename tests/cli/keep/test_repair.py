@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 import sqlite3
+import sys
+from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
 import pytest
 
+from flc_udp.cli.keep.repair import mend
+from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log
 from tests.cli.fake import Flc
@@ -56,6 +60,24 @@ async def test_rows_that_follow_from_messages(flc: Flc, data: Path) -> None:
     assert ended.out == f"mended: 0 messages gone; as it was, it is in {copy}\n"
     assert content(copy) == before
     assert (await flc("fsck", "--data", str(data))).code == 0
+
+
+def test_a_room_cannot_drive_the_terminal(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What is not seen in its name is escaped in JSON, too, which says the same."""
+    story = Story()
+    story.say("ann", "lob\u202eby\u200b")
+    log = Log.open(tmp_path / "flc.db")
+    log.append(story.said)
+    log.close()
+    spoil(tmp_path, "UPDATE block SET encoded = x'00'")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    with pytest.raises(FlcError):
+        mend(Namespace(data=str(tmp_path), json=True))
+    out = capsys.readouterr().out
+    assert json.loads(out.splitlines()[0])["room"] == "lob\u202eby\u200b"
+    assert not {"\u202e", "\u200b"} & set(out)
 
 
 async def test_a_block_that_others_have(flc: Flc, data: Path) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from flc_udp.daemon import stderr
 from flc_udp.daemon.hooks import shell as shell_module
 from flc_udp.daemon.hooks.shell import OUTPUT_BYTES, Ended, How, Shell
 from tests.daemon.process import have, lines, runs, until
@@ -88,7 +89,12 @@ async def test_a_kill_meets_the_running_and_the_starting(tmp_path: Path) -> None
 def written(monkeypatch: pytest.MonkeyPatch) -> bytearray:
     """What goes to the node's standard error."""
     found = bytearray()
-    monkeypatch.setattr(shell_module, "_write", found.extend)
+
+    def write(data: bytes) -> int:
+        found.extend(data)
+        return len(data)
+
+    monkeypatch.setattr(stderr, "write", write)
     return found
 
 

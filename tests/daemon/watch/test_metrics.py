@@ -6,6 +6,8 @@ import re
 import socket
 import sys
 from collections.abc import Mapping
+from contextlib import closing
+from functools import partial
 from pathlib import Path
 from unittest.mock import Mock
 
@@ -20,8 +22,10 @@ from flc_udp.daemon.watch.metrics import COUNTS
 from flc_udp.daemon.watch.status import Status
 from flc_udp.daemon.watch.timings import Histogram, Timings
 from flc_udp.daemon.watch.web import CONNECTIONS_MAX
-from flc_udp.model.address import Address
+from flc_udp.model.address import Address, parse_numeric
+from flc_udp.waist.hearing import ENOUGH
 from flc_udp.waist.ports import Batch
+from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import assert_refused, run_flc, until
 from tests.daemon.test_ipv6 import has_ipv6
@@ -285,6 +289,31 @@ async def test_the_address_is_told(cluster: Cluster) -> None:
     assert f"http://{address}/metrics" in (await ann.flc("status")).out.decode()
     assert ben.logged("node_started")[0]["metrics"] is None
     assert "metrics" not in (await ben.flc("status")).out.decode()
+
+
+async def test_whoever_forges_datagrams_takes_no_node_out_of_its_balancer(
+    cluster: Cluster,
+) -> None:
+    """One is only counted. Several wake people, and the node is as ready as before."""
+    (ann,) = await cluster.start(1, *METRICS)
+    address = parse_numeric(ann.address)
+    assert address is not None
+    sealed = Seal(keyring((), "flc"), bytes(SESSION_BYTES)).close(b"hi")
+    forged = sealed[:-1] + bytes([sealed[-1] ^ 1])
+
+    async def is_counted(count: int) -> bool:
+        return bool((await ann.ask("status"))["drops"].get("seal broken") == count)
+
+    with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
+        sock.sendto(forged, (address.host, address.port))
+        await until("it is dropped", partial(is_counted, 1))
+        assert (await ann.ask("status"))["healthy"]
+        for _ in range(ENOUGH - 1):
+            sock.sendto(forged, (address.host, address.port))
+    await until("all are dropped", partial(is_counted, ENOUGH))
+    (reason,) = (await ann.ask("status"))["reasons"]
+    assert "do not open" in reason
+    assert (await page(ann, "/readyz")).status == 200
 
 
 async def test_an_address_in_use_is_refused_before_the_node_is_seen(
