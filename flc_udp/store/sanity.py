@@ -9,6 +9,7 @@ import sqlite3
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, SEQ_LIMIT, STAMP_LIMIT
 from flc_udp.model.block import peek_dot
 from flc_udp.model.errors import StoreFailed
+from flc_udp.model.labels import is_label
 from flc_udp.store.rot import is_sound
 
 NUMBER_LIMIT = 1 << 61
@@ -58,8 +59,8 @@ def is_fact(key: object, value: object) -> bool:
 
 def is_peer(node: object, name: object, address: object) -> bool:
     """Whether this can be a row of the table `peer`."""
-    texts = [text for text in (name, address) if isinstance(text, str) and text.isprintable()]
-    return isinstance(node, bytes) and len(node) == ID_BYTES and len(texts) == 2  # noqa: PLR2004  # both
+    is_id = isinstance(node, bytes) and len(node) == ID_BYTES
+    return is_id and all(isinstance(text, str) and is_label(text) for text in (name, address))
 
 
 def check_rows(connection: sqlite3.Connection) -> None:
