@@ -113,25 +113,33 @@ class SentLines:
         self._data, self._at = self._data[self._at :] + data, 0
         self._held.used_bytes += len(data)
 
-    def take(self) -> bool:
-        """Go on to the end of a line. False: it has not come, and nothing waits any more."""
+    def next(self) -> bytes | None:
+        """Give the next line; raises FlcError. None: its end has not come, and nothing waits."""
         end = self._data.find(b"\n", self._at)
-        is_whole = end >= 0
-        part = self._data[self._at : end] if is_whole else self._data[self._at :]
-        self._at += len(part) + is_whole
-        self._held.used_bytes -= len(part) + is_whole
-        self._partial.add(part)
+        if end < 0:
+            self._partial.add(self._pass(len(self._data), 0))
+            return None
+        line = self._pass(end, 1)
+        if self._partial.size_bytes:
+            self._partial.add(line)
+            return self._partial.end()
+        return line
+
+    def _pass(self, end: int, more: int) -> bytes:
+        passed = self._data[self._at : end]
+        self._held.used_bytes -= len(passed) + more
+        self._at = end + more
         if not self.wait:
             self._data, self._at = b"", 0
-        return is_whole
+        return passed
 
     @property
     def has_begun(self) -> bool:
         """Whether part of a line had its turn."""
         return self._partial.size_bytes > 0
 
-    def end(self) -> bytes:
-        """Give the line; raises FlcError."""
+    def last(self) -> bytes:
+        """Give what has begun; raises FlcError."""
         return self._partial.end()
 
     def drop(self) -> None:

@@ -16,7 +16,7 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
@@ -147,8 +147,7 @@ class ControlConnection(asyncio.Protocol):
     def do_lines(self, until_s: float) -> None:
         """Do lines until then, one at least, and ask for another turn where it has more."""
         while self._lines.wait and self._may_go_on():
-            if self._lines.take():
-                self._line()
+            self._line(self._lines.next)
             if time.monotonic() >= until_s:
                 break
         if self._is_ending and not self._lines.wait:
@@ -160,7 +159,7 @@ class ControlConnection(asyncio.Protocol):
             self._lines.drop()
             return
         if self._lines.has_begun:
-            self._line()  # The last line needs no newline.
+            self._line(self._lines.last)  # The last line needs no newline.
         self.follows.clear()
         self._end_if_gone()
 
@@ -188,10 +187,11 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Requests ---------------------------------------------------------------------------------
 
-    def _line(self) -> None:
+    def _line(self, give: Callable[[], bytes | None]) -> None:
         tag, op = b"", "a line"
         try:
-            line = self._lines.end()
+            if (line := give()) is None:
+                return
             request = parse(line)
             tag, op = tag_of(request), str(request.get("op"))
             self._do(request, tag, len(line))

@@ -105,14 +105,11 @@ def test_lines_are_held_until_their_turn() -> None:
     for data in (b"one\ntw", b"o\n\nthr"):
         lines.add(data)
     assert held.used_bytes == 12
-    taken = []
-    while lines.take():
-        taken.append(lines.end())
-    assert (taken, lines.wait, lines.has_begun) == ([b"one", b"two", b""], False, True)
+    taken = [lines.next() for _ in range(4)]
+    assert (taken, lines.wait, lines.has_begun) == ([b"one", b"two", b"", None], False, True)
     assert held.used_bytes == 3
     lines.add(b"ee\nfour\nfi")
-    assert lines.take()
-    assert lines.end() == b"three"
+    assert lines.next() == b"three"
     lines.drop()
     assert held.used_bytes == 0
 
