@@ -1,7 +1,8 @@
 """The data directory of a daemon: one running node owns it, or nobody does.
 
 Rules. The lock is taken before anything else in the directory is touched. An open file holds it, so
-it ends with the process, however that ends. Only its owner can read what is in the directory.
+it ends with the process, however that ends. The directory itself is locked, too: `lock` may be
+deleted. Only its owner can read what is in the directory.
 """
 
 import errno
@@ -10,7 +11,7 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
@@ -46,9 +47,10 @@ class DataDirectory:
         self.database = path / DATABASE
         self.keys = path / "keys"
         self._control = path / "control.sock"
+        self._bound: os.stat_result | None = None
         try:
             made = _make(path)
-            self._lock = _lock(path)
+            self._locks, self._place = _lock(path)
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise FlcError(
@@ -66,7 +68,7 @@ class DataDirectory:
 
     def release(self) -> None:
         """Unlock. The lock file stays, so that two processes never lock two different files."""
-        os.close(self._lock)
+        self._locks.close()
 
     def free_bytes(self) -> int:
         """The space left on the file system that this user may take."""
@@ -95,12 +97,24 @@ class DataDirectory:
             _bind(bound, self._control)
             if self._group is not None:
                 give_socket(self._control, self._group)
+            self._bound = self._control.lstat()
         except OSError as error:
             bound.close()
             raise self._not_given(self._control, error) from error
         finally:
             os.umask(before)
         return bound
+
+    def has_lost_control(self) -> bool:
+        """Whether `control.sock` is not what was bound, in the directory that is locked."""
+        try:
+            if self._bound is None or not os.path.samestat(os.fstat(self._place), self.path.stat()):
+                return False
+            return not os.path.samestat(self._bound, self._control.lstat())
+        except FileNotFoundError:
+            return self.path.is_dir()
+        except OSError:
+            return False
 
     def _not_given(self, path: Path, error: OSError) -> FlcError:
         if self._group is None:
@@ -147,23 +161,33 @@ def _make(path: Path) -> list[Path]:
     return missing
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> tuple[ExitStack, int]:
+    """Lock the directory and the file in it; return what unlocks them, and the directory."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    with ExitStack() as on_failure:
+    with ExitStack() as locks:
+        place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        locks.callback(os.close, place)
+        with suppress(OSError):  # Not every file system locks directories.
+            _take(place, path)
         lock = os.open(path / "lock", flags, FILE_MODE)
-        on_failure.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise FlcError(
-                f"data directory {path} is in use by a running node, process {holder}",
-                "stop that one first, or give this one another directory with --data",
-            ) from error
+        locks.callback(os.close, lock)
+        _take(lock, path)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        on_failure.pop_all()
-    return lock
+        return locks.pop_all(), place
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = "unknown"
+        with suppress(OSError):
+            holder = (path / "lock").read_text("ascii", "replace")[:32].strip() or holder
+        raise FlcError(
+            f"data directory {path} is in use by a running node, process {holder}",
+            "stop that one first, or give this one another directory with --data",
+        ) from error
 
 
 def _bind(sock: socket.socket, path: Path) -> None:

@@ -391,9 +391,12 @@ class Control:
         self._server: asyncio.Server | None = None
 
     async def listen(self, bound: socket.socket) -> None:
-        """Serve on a Unix socket."""
+        """Serve on a Unix socket, and no more on the one before."""
+        before = self._server
         loop, make = asyncio.get_running_loop(), partial(ControlConnection, self)
         self._server = await loop.create_unix_server(make, sock=bound, backlog=CONNECTIONS_MAX)
+        if before is not None:
+            before.close()
 
     async def close(self) -> None:
         """Take no more clients. Those that are here see the end of their stream."""
