@@ -27,6 +27,9 @@ from flc_udp.store.rights import (
 DATABASE = "flc.db"
 """The name of the log's file in a data directory."""
 
+CONTROL = "control.sock"
+"""The name of the control socket there."""
+
 SOCKET_PATH_BYTES_MAX = 103
 """A socket's path has at most this many bytes: `sun_path` holds 108 on Linux and 104 on macOS and
 BSD, and ends with a zero."""
@@ -46,7 +49,7 @@ class DataDirectory:
         self.path = path = Path(path).absolute()
         self.database = path / DATABASE
         self.keys = path / "keys"
-        self._control = path / "control.sock"
+        self._control = path / CONTROL
         self._bound: os.stat_result | None = None
         try:
             made = _make(path)
@@ -89,6 +92,11 @@ class DataDirectory:
 
         What an earlier run left there is removed.
         """
+        if self._control.is_dir() and not self._control.is_symlink():
+            raise FlcError(
+                f"{self._control} is a directory, and the control socket has that name",
+                "move it away: the node makes its socket itself",
+            )
         # It is made without rights for others: a moment between bind and chmod would be enough.
         before = os.umask(0o177)
         bound = socket.socket(socket.AF_UNIX)

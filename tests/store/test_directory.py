@@ -146,7 +146,7 @@ class TestSocket:
         """A directory under the socket's name is an FlcError, and no traceback."""
         directory = DataDirectory(tmp_path)
         (tmp_path / "control.sock").mkdir()
-        with pytest.raises(FlcError, match=f"{tmp_path}/control.sock cannot be given to") as caught:
+        with pytest.raises(FlcError, match=f"{tmp_path}/control.sock is a directory") as caught:
             directory.bind_control()
         assert caught.value.hint
         directory.release()
