@@ -68,6 +68,12 @@ class WriteFailed(Notice, level=Level.WARNING):
     reason: str
 
 
+class SocketMadeAgain(Notice, level=Level.WARNING):
+    """`control.sock` was deleted or replaced under the running node. It is there again."""
+
+    data: Path
+
+
 class SeedUnresolved(Notice, level=Level.WARNING):
     """The name of a seed has no address now. It is looked up again."""
 

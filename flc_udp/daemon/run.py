@@ -21,6 +21,7 @@ import structlog
 from flc_udp import __version__
 from flc_udp.config import Settings
 from flc_udp.daemon import notices
+from flc_udp.daemon.control.keeping import keep_socket
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import SayRequests
 from flc_udp.daemon.control.server import Control
@@ -130,6 +131,7 @@ class Daemon:
         self._supervisor = Supervisor(os.environ, ground, status.line)
         self._web = Web(ground.failures)
         self._joining: asyncio.Task[None] | None = None
+        self._keeping: asyncio.Task[None] | None = None
         self.ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         """Done when the node has left, or with what broke it."""
         ground.after_turn.append(self._end_if_left)
@@ -156,6 +158,9 @@ class Daemon:
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
         await self._control.listen(self.directory.bind_control())
+        self._keeping = asyncio.create_task(
+            keep_socket(self.directory, self._control, ground.failures)
+        )
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self.leave)
         loop.add_signal_handler(signal.SIGHUP, self._reload)
@@ -195,8 +200,9 @@ class Daemon:
     async def stop(self) -> None:
         """Finish what is being written, and close everything."""
         self._supervisor.stopping()
-        if self._joining is not None:
-            self._joining.cancel()
+        for task in (self._joining, self._keeping):
+            if task is not None:
+                task.cancel()
         if self._ground.has_started:
             self._ground.node.stop()
         await self._hooks.stop()

@@ -24,12 +24,16 @@ from typing import NamedTuple
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import History
 from flc_udp.store.connections import UNREADABLE, snapshot
-from flc_udp.store.directory import DATABASE, flush_directory
+from flc_udp.store.directory import CONTROL, flush_directory
 from flc_udp.store.fsck.database import Fsck
+from flc_udp.store.rights import OWN_FILES
 from flc_udp.store.writer_memory import WriterMemory
 
 STEP_PAGES = 1_024
 """This many pages are copied and flushed at a time: 4 MiB, which keeps no disk busy for long."""
+
+OWN_NAMES = (*OWN_FILES, CONTROL)
+"""What a node has in its data directory. It writes some of them as NAME.new first."""
 
 JOURNALS = ("-wal", "-shm", "-journal")
 """Files that SQLite keeps beside a database. It would take those that are there for this one's."""
@@ -75,24 +79,31 @@ def _check_target(source: Path, target: Path, *, replace: bool) -> None:
                 f"{target}{name} is there: {target} is a database in use, or one was killed",
                 "name another file; what is beside it would be taken for the copy's",
             )
+    if _is_of_a_node(target):
+        raise _not_ours(target)
     try:
         found = target.lstat()
     except OSError:
         return  # There is none, or making one will tell why it cannot be made.
     if not stat.S_ISREG(found.st_mode):
         raise FlcError(f"{target} is there and no plain file", "name another file")
-    if _is_of_a_node(target) or any(map(target.samefile, _files_in(source.parent))):
-        raise FlcError(
-            f"{target} belongs to the data directory of a node",
-            "name another file; a node could not start again without its own",
-        )
+    if any(map(target.samefile, _files_in(source.parent))):
+        raise _not_ours(target)
     if not replace:
         raise FlcError(f"{target} is there already", "name another file, or say --force")
 
 
 def _is_of_a_node(target: Path) -> bool:
-    is_named_so = target.name in {"lock", "keys"} or target.name.startswith(DATABASE)
+    """Whether a node would take the file for its own, also if it has none by that name yet."""
+    is_named_so = target.name.removesuffix(".new") in OWN_NAMES
     return is_named_so and target.with_name("lock").exists()
+
+
+def _not_ours(target: Path) -> FlcError:
+    return FlcError(
+        f"{target} belongs to the data directory of a node",
+        "name another file; a node could not start again without its own",
+    )
 
 
 def _files_in(directory: Path) -> list[Path]:

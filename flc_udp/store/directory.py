@@ -1,7 +1,8 @@
 """The data directory of a daemon: one running node owns it, or nobody does.
 
 Rules. The lock is taken before anything else in the directory is touched. An open file holds it, so
-it ends with the process, however that ends. Only its owner can read what is in the directory.
+it ends with the process, however that ends. The directory itself is locked, too: `lock` may be
+deleted. Only its owner can read what is in the directory.
 """
 
 import errno
@@ -10,7 +11,7 @@ import os
 import pwd
 import socket
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
@@ -26,6 +27,9 @@ from flc_udp.store.rights import (
 
 DATABASE = "flc.db"
 """The name of the log's file in a data directory."""
+
+CONTROL = "control.sock"
+"""The name of the control socket there."""
 
 SOCKET_PATH_BYTES_MAX = 103
 """A socket's path has at most this many bytes: `sun_path` holds 108 on Linux and 104 on macOS and
@@ -46,10 +50,11 @@ class DataDirectory:
         self.path = path = Path(path).absolute()
         self.database = path / DATABASE
         self.keys = path / "keys"
-        self._control = path / "control.sock"
+        self._control = path / CONTROL
+        self._bound: os.stat_result | None = None
         try:
             made = _make(path)
-            self._lock = _lock(path)
+            self._locks, self._place = _lock(path)
         except OSError as error:
             is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
             raise FlcError(
@@ -67,7 +72,7 @@ class DataDirectory:
 
     def release(self) -> None:
         """Unlock. The lock file stays, so that two processes never lock two different files."""
-        os.close(self._lock)
+        self._locks.close()
 
     def free_bytes(self) -> int:
         """The space left on the file system that this user may take."""
@@ -88,6 +93,11 @@ class DataDirectory:
 
         What an earlier run left there is removed.
         """
+        if self._control.is_dir() and not self._control.is_symlink():
+            raise FlcError(
+                f"{self._control} is a directory, and the control socket has that name",
+                "move it away: the node makes its socket itself",
+            )
         # It is made without rights for others: a moment between bind and chmod would be enough.
         before = os.umask(0o177)
         bound = socket.socket(socket.AF_UNIX)
@@ -96,12 +106,24 @@ class DataDirectory:
             _bind(bound, self._control)
             if self._group is not None:
                 give(self._control, self._group, GROUPS_SOCKET_MODE)
+            self._bound = self._control.lstat()
         except OSError as error:
             bound.close()
             raise self._not_given(self._control, error) from error
         finally:
             os.umask(before)
         return bound
+
+    def has_lost_control(self) -> bool:
+        """Whether `control.sock` is not what was bound, in the directory that is locked."""
+        try:
+            if self._bound is None or not os.path.samestat(os.fstat(self._place), self.path.stat()):
+                return False
+            return not os.path.samestat(self._bound, self._control.lstat())
+        except FileNotFoundError:
+            return self.path.is_dir()
+        except OSError:
+            return False
 
     def _not_given(self, path: Path, error: OSError) -> FlcError:
         if self._group is None:
@@ -148,23 +170,33 @@ def _make(path: Path) -> list[Path]:
     return missing
 
 
-def _lock(path: Path) -> int:
+def _lock(path: Path) -> tuple[ExitStack, int]:
+    """Lock the directory and the file in it; return what unlocks them, and the directory."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
-    with ExitStack() as on_failure:
+    with ExitStack() as locks:
+        place = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        locks.callback(os.close, place)
+        with suppress(OSError):  # Not every file system locks directories.
+            _take(place, path)
         lock = os.open(path / "lock", flags, FILE_MODE)
-        on_failure.callback(os.close, lock)
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            holder = os.pread(lock, 32, 0).decode("ascii", "replace").strip() or "unknown"
-            raise FlcError(
-                f"data directory {path} is in use by a running node, process {holder}",
-                "stop that one first, or give this one another directory with --data",
-            ) from error
+        locks.callback(os.close, lock)
+        _take(lock, path)
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-        on_failure.pop_all()
-    return lock
+        return locks.pop_all(), place
+
+
+def _take(descriptor: int, path: Path) -> None:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        holder = "unknown"
+        with suppress(OSError):
+            holder = (path / "lock").read_text("ascii", "replace")[:32].strip() or holder
+        raise FlcError(
+            f"data directory {path} is in use by a running node, process {holder}",
+            "stop that one first, or give this one another directory with --data",
+        ) from error
 
 
 def _bind(sock: socket.socket, path: Path) -> None:

@@ -22,6 +22,7 @@ much of the WAL that is stands in its index (sqlite.org/walformat.html, section 
 import os
 import secrets
 import sqlite3
+import stat
 import struct
 from contextlib import closing, suppress
 from pathlib import Path
@@ -73,6 +74,12 @@ class DatabaseFiles:
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
             return
         found = path.stat()
+        if not stat.S_ISREG(found.st_mode):
+            kind = "a directory" if stat.S_ISDIR(found.st_mode) else "no plain file"
+            raise FlcError(
+                f"{path} is {kind}, and the log is a file of that name",
+                "move it away, or name another data directory with --data",
+            )
         if found.st_nlink > 1:
             raise FlcError(
                 f"{path} has {found.st_nlink} names",

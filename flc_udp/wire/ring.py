@@ -44,6 +44,8 @@ class SavedRing(NamedTuple):
 
 def read_ring(path: Path) -> SavedRing:
     """Read the ring of a data directory; raises FlcError."""
+    if path.exists() and not path.is_file():  # A pipe would be waited for.
+        raise FlcError(f"the ring {path} is no plain file", RING_HINT)
     sources, mark = [], ""
     for text, line, where in key_lines(path, "the ring", RING_HINT):
         if line.startswith(MARK):

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
+import os
 import signal
 import sqlite3
+import urllib.error
+import urllib.request
+from collections.abc import Callable
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from flc_udp.model.errors import FlcError
 from tests.daemon.cluster import Cluster, say_all
-from tests.daemon.process import until
+from tests.daemon.process import DEADLINE_S, until
 
 
 async def test_a_log_that_cannot_be_read_is_a_reason(cluster: Cluster) -> None:
@@ -53,3 +59,49 @@ async def test_a_reader_that_stands_still_is_a_reason(cluster: Cluster) -> None:
     await say_all(ann.control, "ops", bodies[:200])
     assert (await ann.ask("status"))["healthy"]
     assert (ann.data / "flc.db-wal").stat().st_size < 40 << 20
+
+
+def cut_wal(data: Path) -> None:
+    """Cut the WAL to nothing."""
+    os.truncate(data / "flc.db-wal", 0)
+
+
+def cut_database(data: Path) -> None:
+    """Cut the database to nothing."""
+    os.truncate(data / "flc.db", 0)
+
+
+def zero_first_page(data: Path) -> None:
+    """Zero the page that tells what kind of file it is."""
+    with (data / "flc.db").open("r+b") as file:
+        file.write(bytes(4_096))
+
+
+@pytest.mark.parametrize("damage", [cut_wal, cut_database, zero_first_page])
+async def test_status_is_told_of_a_log_that_cannot_be_read_at_all(
+    cluster: Cluster, damage: Callable[[Path], None]
+) -> None:
+    """With null for what only the log knows, and why, at the first look; so are the pages."""
+    ann = cluster.node("--metrics", "127.0.0.1:0")
+    await ann.start()
+    await ann.control.say("ops", "hi")
+    damage(ann.data)
+
+    status = await ann.ask("status")
+    assert "the log cannot be read" in status["reasons"][0]
+    assert (status["messages"], status["messages_kept"]) == (1, None)
+    screen = await ann.flc("status")
+    assert (screen.code, screen.err) == (1, "")
+    assert b"NOT HEALTHY: the log cannot be read" in screen.out
+    page = f"http://{status['node']['metrics']}/"
+    assert "flc_data_readable 0.0" in await asyncio.to_thread(read_page, page + "metrics")
+    assert "the log cannot be read" in await asyncio.to_thread(read_page, page + "readyz")
+
+
+def read_page(url: str) -> str:
+    """A page, whatever its status is."""
+    try:
+        with urllib.request.urlopen(url, timeout=DEADLINE_S) as page:  # noqa: S310  # on loopback
+            return str(page.read().decode())
+    except urllib.error.HTTPError as page:
+        return page.read().decode()

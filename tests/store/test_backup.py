@@ -170,6 +170,18 @@ def test_no_force_replaces_what_is_no_copy(home: Path, tmp_path: Path) -> None:
             back_up(home / "flc.db", target, replace=True)
 
 
+@pytest.mark.parametrize("name", ["keys", "keys.new", "flc.db-life", "flc.db-wal", "control.sock"])
+def test_a_name_that_a_node_uses_is_refused(home: Path, tmp_path: Path, name: str) -> None:
+    """Also where the node has no such file yet: it would take the copy for its own."""
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "lock").touch()
+    with pytest.raises(FlcError, match="belongs to the data directory"):
+        back_up(home / "flc.db", other / name, replace=False)
+    assert names(other) == ["lock"]
+    back_up(home / "flc.db", other / "flc.db.bak", replace=False)
+
+
 def test_no_force_replaces_a_file_of_a_node(home: Path, tmp_path: Path) -> None:
     """By whatever name: its own, or that of another directory, where a node once ran."""
     other = tmp_path / "other"
@@ -180,7 +192,9 @@ def test_no_force_replaces_a_file_of_a_node(home: Path, tmp_path: Path) -> None:
     (tmp_path / "hard link").hardlink_to(home / "keys")
     mine = [home / name for name in ("flc.db", "flc.db-life", "lock", "keys")]
     others = [other / name for name in ("lock", "keys", "flc.db-life")]
-    for target in (*mine, *others, tmp_path / "hard link"):
+    control = other / "control.sock"
+    control.write_text("as good as a socket")
+    for target in (*mine, *others, control, tmp_path / "hard link"):
         before = target.read_bytes()
         with pytest.raises(FlcError, match="belongs to the data directory") as refused:
             back_up(home / "flc.db", target, replace=True)

@@ -1,4 +1,5 @@
 import errno
+import fcntl
 import grp
 import os
 import socket
@@ -145,7 +146,7 @@ class TestSocket:
         """A directory under the socket's name is an FlcError, and no traceback."""
         directory = DataDirectory(tmp_path)
         (tmp_path / "control.sock").mkdir()
-        with pytest.raises(FlcError, match=f"{tmp_path}/control.sock cannot be given to") as caught:
+        with pytest.raises(FlcError, match=f"{tmp_path}/control.sock is a directory") as caught:
             directory.bind_control()
         assert caught.value.hint
         directory.release()
@@ -286,3 +287,44 @@ class TestGroup:
 def test_a_daemons_directory_by_default(environ: dict[str, str], expected: str) -> None:
     """FLC_DATA, then systemd's STATE_DIRECTORY, then the user's state directory."""
     assert Path(expected) == default_directory(environ)
+
+
+def test_a_lock_that_was_deleted_locks_all_the_same(tmp_path: Path) -> None:
+    """The directory itself is locked, too, and nothing is made in it by who is refused."""
+    directory = DataDirectory(tmp_path)
+    (tmp_path / "lock").unlink()
+    with pytest.raises(FlcError, match=f"{tmp_path} is in use by a running node, process unknown"):
+        DataDirectory(tmp_path)
+    assert list(tmp_path.iterdir()) == []
+    directory.release()
+    DataDirectory(tmp_path).release()
+
+
+def test_a_lock_of_a_version_that_did_not_lock_the_directory_counts(tmp_path: Path) -> None:
+    """Who holds only the file is told of, too."""
+    with (tmp_path / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(FlcError, match="in use by a running node"):
+            DataDirectory(tmp_path)
+    DataDirectory(tmp_path).release()
+
+
+def test_a_socket_that_lost_its_name_is_seen(tmp_path: Path) -> None:
+    """Deleted or replaced; not where the directory itself is gone or another one."""
+    data = tmp_path / "data"
+    directory = DataDirectory(data)
+    control = data / "control.sock"
+    assert not directory.has_lost_control()
+    with directory.bind_control():
+        assert not directory.has_lost_control()
+        control.unlink()
+        assert directory.has_lost_control()
+        control.touch()
+        assert directory.has_lost_control()
+        with directory.bind_control():
+            assert not directory.has_lost_control()
+            data.rename(tmp_path / "moved")
+            assert not directory.has_lost_control()
+            data.mkdir()
+            assert not directory.has_lost_control()
+    directory.release()

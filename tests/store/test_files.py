@@ -198,6 +198,18 @@ class TestOthersNames:
         (tmp_path / "flc.db").unlink()
         assert held(home) == 2
 
+    @pytest.mark.parametrize(
+        ("make", "words"), [(Path.mkdir, "is a directory"), (os.mkfifo, "is no plain file")]
+    )
+    def test_what_is_no_file_is_refused(
+        self, tmp_path: Path, make: Callable[[Path], None], words: str
+    ) -> None:
+        """And said so, before SQLite meets it."""
+        make(tmp_path / "flc.db")
+        with pytest.raises(FlcError, match=words) as refused:
+            Log.open(tmp_path / "flc.db")
+        assert refused.value.hint
+
     def test_a_mount_of_its_own_is_refused(
         self, home: Path, running: Log, monkeypatch: pytest.MonkeyPatch
     ) -> None:

@@ -1,5 +1,7 @@
 """The ring: what each change makes of it, what is refused, and the file that keeps it."""
 
+import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -127,6 +129,14 @@ class TestFile:
         with pytest.raises(FlcError, match=named) as refused:
             read_ring(tmp_path / "keys")
         assert str(tmp_path / "keys") in str(refused.value)
+        assert refused.value.hint
+
+    @pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+    def test_what_is_no_file_is_refused(self, tmp_path: Path, make: Callable[[Path], None]) -> None:
+        """A directory, or a pipe, whose other end a start would wait for."""
+        make(tmp_path / "keys")
+        with pytest.raises(FlcError, match="keys is no plain file") as refused:
+            read_ring(tmp_path / "keys")
         assert refused.value.hint
 
     def test_a_mark_is_of_the_keys_and_their_order(self) -> None:

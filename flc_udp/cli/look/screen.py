@@ -216,7 +216,7 @@ def _history(record: Record) -> Iterator[str]:
     for key in ("messages", "logs", "rooms"):
         if key in record:
             yield text.count_text(record[key], key[:-1])
-    if record.get("floor"):
+    if record.get("floor") and record.get("messages_kept") is not None:
         yield f"{record['messages_kept']} of these kept, from {record['floor']} on"
     if "root" in record:
         yield f"root {record['root']}"

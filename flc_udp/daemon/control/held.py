@@ -1,4 +1,4 @@
-"""What clients have sent and the node still holds: parts of lines, and says that are not answered.
+"""What clients have sent and the node still holds: lines, parts of lines, says without an answer.
 
 Rules. All clients share one budget, so many of them cost no more than a few. While there is room in
 it a line may be as long as LINE_BYTES_MAX. When it is used up, long lines are refused, and a client
@@ -92,3 +92,58 @@ class PartialLine:
         """Hold nothing of it."""
         self._held.used_bytes -= self._kept_bytes
         self._parts, self._kept_bytes = [], 0
+
+
+class SentLines:
+    """What one client has sent: lines that wait for their turn, and the beginning of the next."""
+
+    def __init__(self, held: Held) -> None:
+        self._held = held
+        self._data, self._at = b"", 0
+        """What came, and how much of it had its turn."""
+        self._partial = PartialLine(held)
+
+    @property
+    def wait(self) -> bool:
+        """Whether anything has not had its turn."""
+        return self._at < len(self._data)
+
+    def add(self, data: bytes) -> None:
+        """Take what came."""
+        self._data, self._at = self._data[self._at :] + data, 0
+        self._held.used_bytes += len(data)
+
+    def next(self) -> bytes | None:
+        """Give the next line; raises FlcError. None: its end has not come, and nothing waits."""
+        end = self._data.find(b"\n", self._at)
+        if end < 0:
+            self._partial.add(self._pass(len(self._data), 0))
+            return None
+        line = self._pass(end, 1)
+        if self._partial.size_bytes:
+            self._partial.add(line)
+            return self._partial.end()
+        return line
+
+    def _pass(self, end: int, more: int) -> bytes:
+        passed = self._data[self._at : end]
+        self._held.used_bytes -= len(passed) + more
+        self._at = end + more
+        if not self.wait:
+            self._data, self._at = b"", 0
+        return passed
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether part of a line had its turn."""
+        return self._partial.size_bytes > 0
+
+    def last(self) -> bytes:
+        """Give what has begun; raises FlcError."""
+        return self._partial.end()
+
+    def drop(self) -> None:
+        """Hold nothing of it."""
+        self._held.used_bytes -= len(self._data) - self._at
+        self._data, self._at = b"", 0
+        self._partial.drop()

@@ -4,9 +4,10 @@ A request is one line with one JSON object. Its answer is one or more lines, eac
 `id`. Requests may be pipelined. Answers come in order for each op: says among says, lists among
 lists.
 
-Rules. A bad line gets an error, and the connection goes on. A client that says more than the disk
-takes is not read until it is slower. A client that does not read its answers gets no more of them
-until it does. So what a connection costs is bounded, however it behaves.
+Rules. A bad line gets an error, and the connection goes on. Whoever sends much at once has its
+lines done in turns, beside those of others. A client that says more than the disk takes is not read
+until it is slower. A client that does not read its answers gets no more of them until it does. So
+what a connection costs is bounded, however it behaves.
 """
 
 import asyncio
@@ -15,18 +16,19 @@ import select
 import socket
 import time
 from collections import deque
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 from typing import cast
 
 from flc_udp.core.effects import Deliver
 from flc_udp.daemon.control.follow import Follow, NewLines, Own
-from flc_udp.daemon.control.held import HELD_BYTES_MAX, LINE_BYTES_FREE, PartialLine
+from flc_udp.daemon.control.held import HELD_BYTES_MAX, LINE_BYTES_FREE, SentLines
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.requests import parse, tag_of, tagged, told
 from flc_udp.daemon.control.says import RefusedSay, SayRequest, SayRequests
 from flc_udp.daemon.control.surplus import LINGERING_MAX, TurnedAway
+from flc_udp.daemon.control.turns import Turns
 from flc_udp.daemon.patient import PatientReader
 from flc_udp.model.dots import LogId, Spans
 from flc_udp.model.errors import FlcError, StoreFailed
@@ -40,10 +42,10 @@ DESCRIPTORS_KEPT = 32
 hooks, and clients that are told that there are too many."""
 
 SAYS_MAX = 2_048
-"""When this many messages of one connection wait for their commit, the connection is not read."""
+"""When this many messages of one connection wait for their commit, its lines wait."""
 
 LISTS_MAX = 64
-"""When this many lists of one connection wait for their turn, the connection is not read."""
+"""When this many lists of one connection wait for their turn, its lines wait."""
 
 OUTPUT_BYTES_HIGH = 1 << 20
 """When the other end has not taken this much, followers and lists wait."""
@@ -74,9 +76,11 @@ class ControlConnection(asyncio.Protocol):
         """When that began."""
         self.follows: list[Follow] = []
         self._host = host
-        self._is_ending = False
+        self._is_ending = self._is_gone = False
         self._transport: asyncio.Transport
-        self._partial = PartialLine(host.says.held)
+        self._is_read = True
+        """False also while lines wait for their turn."""
+        self._lines = SentLines(host.says.held)
         self._says: deque[SayRequest | RefusedSay] = deque()
         """In the order of their answers."""
         self._unanswered = self._unanswered_bytes = 0
@@ -99,8 +103,8 @@ class ControlConnection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         """The client went. What it said goes its way all the same."""
+        self._is_ending = self._is_gone = True
         self._has_room.clear()
-        self._partial.drop()
         self.follows.clear()
         self._lists.clear()
         if self._listing is not None:
@@ -109,6 +113,7 @@ class ControlConnection(asyncio.Protocol):
             if isinstance(say, SayRequest):
                 self._host.says.gone(say)
         self._host.dismiss(self)
+        self._host.turns.soon(self)
 
     def pause_writing(self) -> None:
         """The other end does not read."""
@@ -130,22 +135,33 @@ class ControlConnection(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         """Any number of lines and parts of lines came."""
-        *lines, rest = data.split(b"\n")
-        for line in lines:
-            self._partial.add(line)
-            self._line()
-        self._partial.add(rest)
-        self.settle()
+        self._lines.add(data)
+        self._host.turns.soon(self)
 
     def eof_received(self) -> bool:
         """The client asks no more, as `nc -N`. Answer what it asked; a follow ends at once."""
-        if self._partial.size_bytes:
-            self._line()  # The last line needs no newline.
         self._is_ending = True
-        self.follows.clear()
-        self.settle()
-        self._end_if_gone()
+        self._host.turns.soon(self)
         return not self._transport.is_closing()
+
+    def do_lines(self, until_s: float) -> None:
+        """Do lines until then, one at least, and ask for another turn where it has more."""
+        while self._lines.wait and self._may_go_on():
+            self._line(self._lines.next)
+            if time.monotonic() >= until_s:
+                break
+        if self._is_ending and not self._lines.wait:
+            self._end_asking()
+        self.settle()
+
+    def _end_asking(self) -> None:
+        if self._is_gone:
+            self._lines.drop()
+            return
+        if self._lines.has_begun:
+            self._line(self._lines.last)  # The last line needs no newline.
+        self.follows.clear()
+        self._end_if_gone()
 
     def _end_if_gone(self) -> None:
         """Look now and then whether anybody is there for the answers: no event would tell."""
@@ -157,7 +173,7 @@ class ControlConnection(asyncio.Protocol):
             asyncio.get_running_loop().call_later(LOOK_S, self._end_if_gone)
 
     def _end_if_done(self) -> None:
-        if self._is_ending and not (self._says or self._listing):
+        if self._is_ending and not (self._lines.wait or self._says or self._listing):
             self.close()
 
     def abort(self) -> None:
@@ -171,10 +187,11 @@ class ControlConnection(asyncio.Protocol):
 
     # --- Requests ---------------------------------------------------------------------------------
 
-    def _line(self) -> None:
+    def _line(self, give: Callable[[], bytes | None]) -> None:
         tag, op = b"", "a line"
         try:
-            line = self._partial.end()
+            if (line := give()) is None:
+                return
             request = parse(line)
             tag, op = tag_of(request), str(request.get("op"))
             self._do(request, tag, len(line))
@@ -186,6 +203,8 @@ class ControlConnection(asyncio.Protocol):
         match op:
             case "say":
                 self._say(request, tag, size_bytes)
+            case _ if self._is_gone:
+                pass  # Nobody is there for an answer.
             case "follow":
                 self._follow(request, tag)
             case str() if op in operations.answers:
@@ -200,6 +219,8 @@ class ControlConnection(asyncio.Protocol):
         say: SayRequest | RefusedSay
         try:
             say = self._host.says.request(self, request, tag, size_bytes)
+            if self._is_gone:
+                self._host.says.gone(say)
         except Exception as error:  # noqa: BLE001  # a request fails alone
             say = RefusedSay(tagged({"ok": False, **told(self._host.failed("say", error))}, tag))
         self._says.append(say)
@@ -214,20 +235,32 @@ class ControlConnection(asyncio.Protocol):
             self._unanswered_bytes -= say.size_bytes
             self._put(answer)
 
-    def _read_or_not(self) -> None:
-        """Read on only while the client's says are taken, and its answers are read."""
+    def _may_go_on(self) -> bool:
+        """Whether the client's says are taken, and its answers are read if it is there."""
         # Once it is not read, half of its says must have been taken before it is read again.
-        wants = not self.is_full and self._host.says_few(
-            self._unanswered, self._unanswered_bytes, 1 if self.reads else 2
+        return (
+            (self._is_gone or not self.is_full)
+            and len(self._lists) < LISTS_MAX
+            and self._host.says_few(
+                self._unanswered, self._unanswered_bytes, 1 if self.reads else 2
+            )
         )
-        wants &= len(self._lists) < LISTS_MAX
-        if wants == self.reads or self._transport.is_closing() or self._is_ending:
-            return  # When it is ending, there is nothing more to read.
+
+    def _read_or_not(self) -> None:
+        """Do its lines and read on, or wait."""
+        wants = self._may_go_on() or (self._is_ending and not self._lines.wait)
+        if self.reads and not wants:
+            self.paused_at_s = time.monotonic()
         self.reads = wants
+        if wants and self._lines.wait:
+            self._host.turns.soon(self)
+        wants &= not self._lines.wait
+        if wants == self._is_read or self._transport.is_closing() or self._is_ending:
+            return  # When it is ending, there is nothing more to read.
+        self._is_read = wants
         if wants:
             self._transport.resume_reading()
         else:
-            self.paused_at_s = time.monotonic()
             self._transport.pause_reading()
 
     def remember(self, log: LogId, low: int, high: int) -> None:
@@ -348,6 +381,7 @@ class Control:
         ground = self.operations.ground
         self.failed = ground.failures.of_request
         self._part_failed = ground.failures.of_part
+        self.turns = Turns(ground.failures.of_part)
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         spare = CONNECTIONS_MAX if limit == resource.RLIM_INFINITY else limit - DESCRIPTORS_KEPT
         self._connections_max = max(min(spare, CONNECTIONS_MAX), 1)
@@ -357,14 +391,18 @@ class Control:
         self._server: asyncio.Server | None = None
 
     async def listen(self, bound: socket.socket) -> None:
-        """Serve on a Unix socket."""
+        """Serve on a Unix socket, and no more on the one before."""
+        before = self._server
         loop, make = asyncio.get_running_loop(), partial(ControlConnection, self)
         self._server = await loop.create_unix_server(make, sock=bound, backlog=CONNECTIONS_MAX)
+        if before is not None:
+            before.close()
 
     async def close(self) -> None:
         """Take no more clients. Those that are here see the end of their stream."""
         if self._server is not None:
             self._server.close()
+        self.turns.stop()
         for connection in tuple(self._connections):
             connection.close()
 

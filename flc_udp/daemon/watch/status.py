@@ -15,7 +15,7 @@ from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
-from flc_udp.model.errors import Drop
+from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.model.visible import some_of, visible
 from flc_udp.store.directory import DataDirectory
@@ -73,6 +73,8 @@ class Status:
         """Everything there is to tell."""
         node = self.ground.node
         facts = node.facts()
+        disk, kept = self._disk(), self._read(lambda: self.reader.counts()[0])
+        # After these: a read that failed is among them.
         reasons, repair = self.reasons(facts), facts.repair
         return {
             "healthy": not reasons,
@@ -88,7 +90,7 @@ class Status:
             "rooms": facts.rooms,
             "root": facts.root.hex(),
             "members_root": facts.members_root.hex(),
-            "messages_kept": self.reader.counts()[0],
+            "messages_kept": kept,
             # The time from which messages are kept; null where nothing was pruned.
             "floor": rfc3339(wall_of(facts.floor)) if facts.floor else None,
             "catching_up": repair.to_go,
@@ -106,7 +108,7 @@ class Status:
             "drops": plain(self.drops()),
             "strangers": list(map(str, node.strangers())),
             "failures": dict(self.ground.failures.counts),
-            "disk": self._disk(),
+            "disk": disk,
             "counts": plain(node.counts),
         }
 
@@ -220,6 +222,13 @@ class Status:
             "metrics": None if self.pages is None else str(self.pages),
         }
 
+    def _read(self, figure: Callable[[], int]) -> int | None:
+        """A figure of the log: null while that cannot be read, and `reasons` says why."""
+        try:
+            return figure()
+        except StoreFailed:
+            return None
+
     def _disk(self) -> Record:
         """Sizes. While the disk cannot be read there are none, and `reasons` says why."""
         writable = self.ground.node.failing is None
@@ -227,7 +236,7 @@ class Status:
             sizes = self.directory.file_bytes()
             return {
                 "free_bytes": self.directory.free_bytes(),
-                "used_bytes": self.reader.used_bytes(),
+                "used_bytes": self._read(self.reader.used_bytes),
                 "database_bytes": sum(sizes.values()),
                 "wal_bytes": sizes.get("wal", 0),
                 "writable": writable,
