@@ -246,8 +246,8 @@ class Settings:
     )
     pull_bytes_max: int = setting(
         131_072,
-        "the most bytes that one pull asks for; the default fits a usual receive buffer",
-        (PULL_BYTES_LEAST, 16 << 20),
+        "a pull asks for at most so many bytes, or 16384; the default fits a usual receive buffer",
+        (2_048, 16 << 20),
     )
     exchange_interval_ms: int = setting(
         2_000, "unequal roots start at most one exchange of digests in this time", (50, 60_000)

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, replace
 from random import Random
 from typing import Annotated, NamedTuple
 
-from flc_udp.config import PULL_BYTES_LEAST, Settings
+from flc_udp.config import Settings
 from flc_udp.sim.network import Faults
 
 FAULTS = ("all", "network", "none")
@@ -105,7 +105,7 @@ class Plan:
         return Settings(
             packet_bytes_max=random.choice((1_200, 1_400, 8_192)),
             links_max=random.choice((1, 3, 8)),
-            pull_bytes_max=random.choice((PULL_BYTES_LEAST, 131_072)),
+            pull_bytes_max=random.choice((2_048, 131_072)),
             holdback_blocks_max=random.choice((16, 200, 16_384)),
             commit_blocks_max=random.choice((1, 10, 4_096)),
         )

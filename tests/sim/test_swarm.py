@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from flc_udp.config import PULL_BYTES_LEAST, Settings
+from flc_udp.config import Settings
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
 
@@ -49,7 +49,7 @@ def test_bad_parameters_end_equal_soon_after_healing(
     settings = Settings(
         packet_bytes_max=1_200,
         links_max=1,
-        pull_bytes_max=PULL_BYTES_LEAST,
+        pull_bytes_max=2_048,
         holdback_blocks_max=16,
         commit_blocks_max=1,
     )
