@@ -116,14 +116,16 @@ class DataDirectory:
 
     def has_lost_control(self) -> bool:
         """Whether `control.sock` is not what was bound, in the directory that is locked."""
-        try:
-            if self._bound is None or not os.path.samestat(os.fstat(self._place), self.path.stat()):
-                return False
-            return not os.path.samestat(self._bound, self._control.lstat())
-        except FileNotFoundError:
-            return self.path.is_dir()
-        except OSError:
+        if self._bound is None or self._has_control():
             return False
+        with suppress(OSError):
+            return os.path.samestat(os.fstat(self._place), self.path.stat())
+        return False
+
+    def _has_control(self) -> bool:
+        with suppress(OSError):
+            return self._bound is not None and os.path.samestat(self._bound, self._control.lstat())
+        return False
 
     def _not_given(self, path: Path, error: OSError) -> FlcError:
         if self._group is None:
@@ -134,8 +136,9 @@ class DataDirectory:
         return FlcError(f"{path} cannot be given to {whom}: {error.strerror}", hint)
 
     def remove_socket(self) -> None:
-        """Remove the control socket: the daemon listens no more."""
-        self._control.unlink(missing_ok=True)
+        """Remove the control socket, if it is ours: the daemon listens no more."""
+        if self._has_control():
+            self._control.unlink()
 
 
 def default_directory(environ: Mapping[str, str] = os.environ) -> Path:

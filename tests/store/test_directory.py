@@ -149,6 +149,8 @@ class TestSocket:
         with pytest.raises(FlcError, match=f"{tmp_path}/control.sock is a directory") as caught:
             directory.bind_control()
         assert caught.value.hint
+        directory.remove_socket()  # As a start that failed does: it is not ours.
+        assert (tmp_path / "control.sock").is_dir()
         directory.release()
 
 
