@@ -166,7 +166,7 @@ class Party:
 
     def watch(self, block: Block, needed: int | None = None, *, seq: int | None = None) -> Wait:
         """Wait until others hold a block of its own, or this message of it."""
-        return self.replica.watch(seq or block.last, needed, self.talk.now)
+        return self.replica.watch(seq or block.last, needed, self.talk.now, [])
 
     def end_turn(self) -> list[Effect]:
         """What it has decided, not carried out."""

@@ -84,6 +84,18 @@ class TestTogether:
         assert running.load().heads
         assert held(killed(home, home.with_name("killed"))) == 2
 
+    @pytest.mark.parametrize("token", ["1234567812345678", "1234567e89012345", "0000000000000012"])
+    def test_a_number_that_looks_like_another_kind_of_number(
+        self, home: Path, authors: Authors, monkeypatch: pytest.MonkeyPatch, token: str
+    ) -> None:
+        """SQLite would keep it as an integer, or as one without end, and it fitted no more."""
+        monkeypatch.setattr(files.secrets, "token_hex", lambda _bytes: token)
+        with closing(Log.open(home / "flc.db")) as log, closing(log.reader()):
+            log.append([authors.say("ann")])
+            left = killed(home, home.with_name("left"))
+        with closing(Log.open(left / "flc.db")) as log:
+            assert len(log.load().heads) == 1
+
     @pytest.mark.parametrize("copy", [backed_up, copied])
     def test_another_database_beside_it_is_refused_untouched(
         self, home: Path, running: Log, copy: Callable[[Path, Path], Path]
