@@ -137,7 +137,7 @@ class DatabaseFiles:
         The writer calls this before anything else is written.
         """
         before = _life_in(connection)
-        # The letter keeps SQLite from taking it for a number, as it would 12e4… for one without end.
+        # The letter keeps SQLite from taking it for a number: 12e4567 would be one without end.
         life = f"x{secrets.token_hex(8)}"
         # A process may be killed at any moment: until all is done, either number is right.
         write_whole(self._life, f"{before} {life}\n")
