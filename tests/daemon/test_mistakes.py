@@ -151,7 +151,7 @@ NODES = [
     Mistake("run --data {strange} --bind 127.0.0.1:0", REFUSED, "another program", "--data"),
     Mistake("run --data {garbage} --bind 127.0.0.1:0", REFUSED, "no usable", "flc backup"),
     Mistake("run --data {torn} --bind 127.0.0.1:0", REFUSED, "torn/flc.db", "flc fsck"),
-    Mistake("run --data {dir_as_db} --bind 127.0.0.1:0", REFUSED, "flc.db is a directory", "--data"),
+    Mistake("run --data {dir_as_db} --bind 127.0.0.1:0", REFUSED, "is a directory", "--data"),
     Mistake("run --data {bad_ring} --bind 127.0.0.1:0", REFUSED, "bad_ring/keys", "flc keygen"),
     # Keys.
     Mistake(f"{RUN} --key-file {{home}}/none.key", REFUSED, "No such file", "flc keygen"),
