@@ -280,6 +280,11 @@ class Settings:
         (1, 1 << 20),
     )
 
+    @property
+    def pull_credit_bytes(self) -> int:
+        """What a pull asks for, and is given at most: `pull_bytes_max`, or PULL_BYTES_LEAST."""
+        return max(self.pull_bytes_max, PULL_BYTES_LEAST)
+
 
 PROFILES: dict[str, dict[str, int]] = {
     # One machine: round trips are below a millisecond, but a busy core may stall a process.

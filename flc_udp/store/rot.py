@@ -119,7 +119,10 @@ class Rot:
         return rotten, list(map(PlacedBlock, crooked, crooked.values()))
 
     def name(self, position: int) -> RottenBlock | None:
-        """What is known of the row at this position, or None if it needs nobody's help."""
+        """What is known of the row at this position.
+
+        None: it needs nobody's help, or its columns tell nothing.
+        """
         for *told, encoded, digest in self._queries.rows(SELECT_NAME, (position,)):
             log, first, last, stamp = told
             if not (type(first) is type(last) is int and 0 < first <= last):

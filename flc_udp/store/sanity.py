@@ -74,7 +74,9 @@ def check_rows(connection: sqlite3.Connection) -> None:
             raise _changed(f"{count} rows of the table {table} make no sense")
     for log, told, digest, held, held_digest, base, encoded in connection.execute(SELECT_ENDS):
         is_pruned = held is None and told == base
-        if not is_pruned and (told, digest) != (held, held_digest):
+        # The block's bytes tell where only the hash in its row has changed: the node mends that.
+        is_end = told == held and (digest == held_digest or is_sound(encoded, digest))
+        if not (is_pruned or is_end):
             raise _changed(f"the row of log {log.hex()} ends at {told}, and its blocks at {held}")
         dot = peek_dot(encoded) if is_sound(encoded, held_digest) else None
         if dot is not None and dot.log != log:

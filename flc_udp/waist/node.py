@@ -110,7 +110,7 @@ class Node:
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
         self._reader = reader
-        self._replays = Replays(reader, settings.pull_bytes_max, self._drops, self.counts)
+        self._replays = Replays(reader, settings.pull_credit_bytes, self._drops, self.counts)
         self._pruning = PruningClock(settings, now)
         self._scrub = Scrub(reader, now)
         self._ages = AgeClock(latest_arrival, ground.wall(), now)

@@ -8,7 +8,7 @@ asks for more than its share, its oldest pull is dropped, because it has asked f
 from collections import Counter, deque
 from collections.abc import Iterator
 
-from flc_udp.config import PIECE_BYTES, PULL_BYTES_LEAST
+from flc_udp.config import PIECE_BYTES
 from flc_udp.core.effects import StreamBase, StreamReplay
 from flc_udp.model.address import Address
 from flc_udp.model.block import stamp_of
@@ -49,7 +49,7 @@ class Replays:
         self._drops = drops
         self._counts = counts
         self._reader = reader
-        self._credit_max = max(credit_max, PULL_BYTES_LEAST)
+        self._credit_max = credit_max
         self._waiting: deque[StreamReplay | StreamBase] = deque()
 
     def __len__(self) -> int:

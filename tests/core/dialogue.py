@@ -101,7 +101,7 @@ class Party:
         )
         random = Random(f"{self.talk.seed} {self.name} {self.lives_lived}")
         reads, drops = KeptInList(self.disk), Counter[Drop]()
-        self.replays = Replays(reads, self.settings.pull_bytes_max, drops, Counter())
+        self.replays = Replays(reads, self.settings.pull_credit_bytes, drops, Counter())
         self.replica = Replica(self.settings, me, history_of(self.disk), random, self.talk.now)
 
     # --- What may be seen of it -----------------------------------------------------------------

@@ -67,6 +67,15 @@ def test_what_can_be_is_started_on(path: Path) -> None:
         assert len(log.peers()) == 1
 
 
+@pytest.mark.parametrize("column", ["hash = x'0011223344556677'", "encoded = x'00'"])
+def test_a_last_block_that_changed_keeps_no_node_from_starting(path: Path, column: str) -> None:
+    """The running node mends its row, or fetches it from others."""
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE block SET {column} WHERE position = 9")  # noqa: S608
+    with closing(Log.open(path)) as log:
+        assert len(log.load().heads) == 2
+
+
 @pytest.mark.parametrize(
     "change",
     ["name = CAST(x'ff41' AS TEXT)", "id = 'text'", "id = x'00'", "name = ''"],

@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, FLOOR_LIMIT, PULL_BYTES_LEAST, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, FLOOR_LIMIT, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -45,7 +45,7 @@ class AntiEntropy(CoreMachine):
         repair_timeout_us = settings.repair_timeout_ms * MS_US
         self.pieces = Pieces(self._drops)
         self.wants = Wants(causal.gaps, pull_timeout_us, repair_timeout_us, self._drops)
-        self.catch_up = CatchUp(pull_timeout_us, settings.pull_bytes_max)
+        self.catch_up = CatchUp(pull_timeout_us, settings.pull_credit_bytes)
         self.adoption = Adoption(shared, causal, self.wants, members)
         self.exchange = Exchange(shared, causal, members, self.wants, now)
         self._writer = PullWriter(self.pieces, settings.packet_bytes_max)
@@ -140,7 +140,7 @@ class AntiEntropy(CoreMachine):
         # A few messages are live traffic that the tree did not bring. If that happens again, a
         # branch of the tree is broken.
         graft = messages <= REPAIR_MESSAGES_MAX and self._links.missed(peer, now)
-        credit_bytes = max(self._settings.pull_bytes_max, PULL_BYTES_LEAST)
+        credit_bytes = self._settings.pull_credit_bytes
         self._send(peer, Pull(nonce, credit_bytes, graft, 0, STAMP_LIMIT, tuple(wants)))
 
     def _pull_window(self, window: StampWindow, now: Micros) -> None:

@@ -46,7 +46,7 @@ class Healing:
         self._members = members
         self._random = shared.random
         self._out = shared.out
-        self._credit_bytes = shared.settings.pull_bytes_max
+        self._credit_bytes = shared.settings.pull_credit_bytes
         self._pieces = Pieces(shared.drops)
         self._writer = PullWriter(self._pieces, shared.settings.packet_bytes_max)
         self._nonce = 0
