@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Generator
+import asyncio
+from collections.abc import AsyncIterator, Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -46,13 +47,47 @@ async def wire(ann: Node, wires: list[Wire]) -> Wire:
     return await Wire.to(ann, wires)
 
 
+async def _start_one(home: Path) -> Cluster:
+    """Start one node. Its connection is closed, for each test has an event loop of its own."""
+    cluster = Cluster(home)
+    (node,) = await cluster.start(1)
+    await node.clients.pop().close()
+    return cluster
+
+
+@pytest.fixture(scope="module")
+def residence(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    """A cluster of one node that all tests of a module share; at the end it must still run."""
+    cluster = asyncio.run(_start_one(tmp_path_factory.mktemp("residence")))
+    (node,) = cluster.nodes
+    try:
+        yield cluster
+        assert node.process.poll() is None
+    finally:
+        asyncio.run(cluster.clear())
+    assert cluster.tracebacks() == []
+
+
+@pytest.fixture
+def resident(residence: Cluster) -> Node:
+    """The node of a module, for tests that leave a node as it was: a start costs more than they."""
+    return residence.nodes[0]
+
+
+@pytest.fixture
+async def resident_wire(resident: Node, wires: list[Wire]) -> Wire:
+    """A connection of its own to the node of a module."""
+    return await Wire.to(resident, wires)
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(
     item: pytest.Item,
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A failed test shows the end of what its daemons wrote to stderr."""
     report = yield
-    found: Any = getattr(item, "funcargs", {}).get("cluster")
+    arguments: dict[str, Any] = getattr(item, "funcargs", {})
+    found = arguments.get("cluster") or arguments.get("residence")
     if report.failed and isinstance(found, Cluster):
         for node in found.nodes:
             text = node.log.read_text(errors="replace") if node.log.exists() else ""

@@ -152,10 +152,12 @@ LINES = {
 
 
 @pytest.mark.parametrize("line", LINES.values(), ids=LINES.keys())
-async def test_a_bad_line_is_refused_and_the_connection_goes_on(wire: Wire, line: bytes) -> None:
+async def test_a_bad_line_is_refused_and_the_connection_goes_on(
+    resident_wire: Wire, line: bytes
+) -> None:
     """Whatever a line is, it gets an error with a hint, and the next line is read."""
-    assert_refused(await wire.ask(line))
-    await assert_goes_on(wire)
+    assert_refused(await resident_wire.ask(line))
+    await assert_goes_on(resident_wire)
 
 
 REQUESTS: dict[str, dict[str, Any]] = {
@@ -207,22 +209,24 @@ REQUESTS: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("request_", REQUESTS.values(), ids=REQUESTS.keys())
-async def test_a_bad_request_is_refused_with_its_id(wire: Wire, request_: dict[str, Any]) -> None:
+async def test_a_bad_request_is_refused_with_its_id(
+    resident_wire: Wire, request_: dict[str, Any]
+) -> None:
     """Missing and impossible arguments are refused, and nothing is said."""
-    answer = await wire.ask({**request_, "id": 5})
+    answer = await resident_wire.ask({**request_, "id": 5})
     assert_refused(answer)
     assert answer["id"] == 5
-    await assert_goes_on(wire)
-    await wire.send({"op": "log", "n": 0})
-    assert await wire.read_list() == []
+    await assert_goes_on(resident_wire)
+    await resident_wire.send({"op": "log", "n": 0})
+    assert await resident_wire.read_list() == []
 
 
 @pytest.mark.parametrize("name", ["wait", "timeout", "once", "from", "n"])
-async def test_a_number_that_64_bits_cannot_hold_is_named(wire: Wire, name: str) -> None:
+async def test_a_number_that_64_bits_cannot_hold_is_named(resident_wire: Wire, name: str) -> None:
     """It is refused by the name of its argument, as any other that is too large."""
     number = 1 << 80
     op = {"from": {"op": "follow"}, "n": {"op": "log"}}.get(name, SAY)
-    answer = await wire.ask({**op, name: ["me", number] if name == "once" else number})
+    answer = await resident_wire.ask({**op, name: ["me", number] if name == "once" else number})
 
     assert_refused(answer)
     assert answer["error"].startswith(f"{name} is ")
@@ -242,10 +246,10 @@ async def test_a_number_that_64_bits_cannot_hold_is_named(wire: Wire, name: str)
     ],
     ids=["largest", "least", "false", "empty", "escaped", "a key twice", "an id twice", "deep"],
 )
-async def test_any_json_comes_back_as_id(wire: Wire, sent: bytes, back: object) -> None:
+async def test_any_json_comes_back_as_id(resident_wire: Wire, sent: bytes, back: object) -> None:
     """With an answer, a list and a follow; of two equal keys the last counts."""
     for op in (b"hello", b"rooms", b"follow"):
-        answer = await wire.ask(b'{"op":"%b","id":%b}\n' % (op, sent))
+        answer = await resident_wire.ask(b'{"op":"%b","id":%b}\n' % (op, sent))
         assert answer["id"] == back
         assert answer.get("ok", op == b"follow")
 

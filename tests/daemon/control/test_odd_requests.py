@@ -130,9 +130,9 @@ async def test_each_is_answered_and_the_node_lives(ann: Node, wires: list[Wire],
 
 
 @pytest.mark.parametrize("odd", ODD.values(), ids=ODD)
-async def test_an_odd_op_or_id_is_one_more_request(wire: Wire, odd: str) -> None:
+async def test_an_odd_op_or_id_is_one_more_request(resident_wire: Wire, odd: str) -> None:
     """The next line is read whatever this one was."""
     for request in (f'{{"op":{odd}}}', f'{{"op":"rooms","id":{odd}}}', f'{{"id":{odd}}}', odd):
-        await wire.send(request.encode() + b'\n{"op":"hello","id":"end"}\n')
-        while (await wire.read()).get("id") != "end":
+        await resident_wire.send(request.encode() + b'\n{"op":"hello","id":"end"}\n')
+        while (await resident_wire.read()).get("id") != "end":
             pass
