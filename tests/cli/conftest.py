@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import subprocess
 import sys
 from collections.abc import AsyncIterator
@@ -11,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from flc_udp.cli.main import main
-from tests.cli.fake import Ended, FakeDaemon, Flc, Spawn
+from tests.cli.fake import DEADLINE_S, Ended, FakeDaemon, Flc, Spawn
+from tests.forks import forked
 
 
 @pytest.fixture
@@ -57,13 +59,13 @@ async def spawn() -> AsyncIterator[Spawn]:
 
 
 @pytest.fixture
-def nc(spawn: Spawn) -> Flc:
+def nc() -> Flc:
     """Run `flc nc` to its end, with stdin in a pipe."""
 
     async def run(*words: str, stdin: bytes = b"") -> Ended:
-        process = await spawn("nc", *words)
-        out, err = await process.communicate(stdin)
-        assert process.returncode is not None
-        return Ended(process.returncode, out.decode(errors="surrogateescape"), err.decode())
+        code, out, err = await forked(
+            "nc", *words, stdin=stdin, environ=os.environ, limit_s=DEADLINE_S
+        )
+        return Ended(code, out.decode(errors="surrogateescape"), err.decode())
 
     return run

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import json
-import subprocess
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from flc_udp.cli.run.cluster import FLC, clean_environment
+from flc_udp.cli.run.cluster import clean_environment
+from tests.forks import forked
 
 DEADLINE_S = 45.0
 """Nothing takes a tenth of it on a quiet machine."""
@@ -90,16 +90,9 @@ async def run_flc(
     environ: Mapping[str, str] | None = None,
 ) -> Ended:
     """Run `flc` to its end, which must come before the deadline."""
-    process = await asyncio.create_subprocess_exec(
-        *FLC, *words,
-        env={**clean_environment(), **(environ or {})},
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-    )  # fmt: skip
+    environ = {**clean_environment(), **(environ or {})}
     try:
-        out, err = await asyncio.wait_for(process.communicate(stdin), DEADLINE_S)
+        code, out, err = await forked(*words, stdin=stdin, environ=environ, limit_s=DEADLINE_S)
     except TimeoutError:
-        process.kill()
-        _, err = await process.communicate()
-        raise AssertionError(f"flc {' '.join(words)} does not end: {err.decode()}") from None
-    assert process.returncode is not None
-    return Ended(process.returncode, out, err.decode())
+        raise AssertionError(f"flc {' '.join(words)} does not end") from None
+    return Ended(code, out, err.decode())

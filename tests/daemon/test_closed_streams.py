@@ -8,8 +8,9 @@ import subprocess
 
 import pytest
 
+from flc_udp.cli.run.cluster import FLC
 from tests.daemon.cluster import Cluster, Node
-from tests.daemon.process import DEADLINE_S, FLC, clean_environment
+from tests.daemon.process import DEADLINE_S, clean_environment
 
 
 async def shell(command: str, node: Node) -> tuple[int, str]:

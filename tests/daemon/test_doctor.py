@@ -8,9 +8,10 @@ from typing import Any
 
 import pytest
 
+from flc_udp.cli.run.cluster import FLC
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.namespaces import Namespaces, unavailable
-from tests.daemon.process import FLC, Ended, clean_environment, run_flc, until
+from tests.daemon.process import Ended, clean_environment, run_flc, until
 
 NARROW = 1_300
 """An MTU below that of a full datagram, and above that of the least packet_bytes_max."""

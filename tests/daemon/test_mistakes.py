@@ -23,10 +23,12 @@ from typing import NamedTuple
 
 import pytest
 
+from flc_udp.cli.run.cluster import FLC
 from flc_udp.config import BODY_BYTES_MAX
 from flc_udp.store.schema import APPLICATION_ID
 from tests.daemon.cluster import Cluster, Node
-from tests.daemon.process import FLC, Ended, clean_environment, until
+from tests.daemon.process import Ended, clean_environment, until
+from tests.forks import forked
 
 LIMIT_S = 30.0
 """Of each. On a quiet machine it is under 2 s; here only what hangs is to be found."""
@@ -405,9 +407,12 @@ async def make(mistake: Mistake, places: Mapping[str, object]) -> Ended | None:
     home = Path(str(places["home"]))
     here = {**places, "new": tempfile.mkdtemp(dir=home)}
     words = [word.format_map(here) for word in mistake.line.split(" ") if word]
+    environ = {**clean_environment(), **mistake.environ}
+    if not mistake.prefix:
+        return await fork(words, mistake.stdin, environ, home)
     process = await asyncio.create_subprocess_exec(
         *mistake.prefix, *FLC, *words,
-        env={**clean_environment(), **mistake.environ}, cwd=home,
+        env=environ, cwd=home,
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
     try:
@@ -418,6 +423,19 @@ async def make(mistake: Mistake, places: Mapping[str, object]) -> Ended | None:
         return None
     assert process.returncode is not None
     return Ended(process.returncode, out, err.decode())
+
+
+async def fork(
+    words: Sequence[str], stdin: bytes, environ: Mapping[str, str], home: Path
+) -> Ended | None:
+    """The same, without a start of Python for each."""
+    try:
+        code, out, err = await forked(
+            *words, stdin=stdin, environ=environ, cwd=home, limit_s=LIMIT_S
+        )
+    except TimeoutError:
+        return None
+    return Ended(code, out, err.decode())
 
 
 def problem_of(mistake: Mistake, ended: Ended | None, places: Mapping[str, object]) -> str:

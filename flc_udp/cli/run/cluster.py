@@ -14,9 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
 
 import flc_udp
 from flc_udp.cli.connect import SOCKET
@@ -97,16 +98,22 @@ class LocalNode:
         """Start the process, whether or not it can run."""
         where = ("--name", self.name, "--data", str(self.data), "--bind", "127.0.0.1:0")
         joins = [word for seed in seeds for word in ("--join", seed)]
+        words = ("run", *where, "--profile", "local", *joins, *self.options)
         with self.log.open("ab") as log:
-            process = subprocess.Popen(
-                [*self.prefix, *FLC, "run", *where, "--profile", "local", *joins, *self.options],
-                env={**clean_environment(), **self.environ},
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=log,
-                start_new_session=True,  # Ctrl-C is for whoever ends the nodes in order.
-            )
-        self.processes.append(process)
+            self.processes.append(self.spawn(words, {**clean_environment(), **self.environ}, log))
+
+    def spawn(
+        self, words: Sequence[str], environ: Mapping[str, str], log: BinaryIO
+    ) -> subprocess.Popen[bytes]:
+        """Start `flc` with these words."""
+        return subprocess.Popen(
+            [*self.prefix, *FLC, *words],
+            env=environ,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=log,
+            start_new_session=True,  # Ctrl-C is for whoever ends the nodes in order.
+        )
 
     async def start(self, *seeds: str) -> None:
         """Start it and wait until it answers."""

@@ -4,8 +4,9 @@ import asyncio
 import signal
 from typing import Any
 
+from flc_udp.cli.run.cluster import FLC
 from tests.daemon.cluster import Cluster, Node, say_all
-from tests.daemon.process import FLC, clean_environment, until
+from tests.daemon.process import clean_environment, until
 from tests.daemon.wire import Wire
 
 FLOOD = 20_000
