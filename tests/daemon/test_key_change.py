@@ -30,7 +30,7 @@ from tests.daemon.wire import Wire
 
 PAGE = Path(flc_udp.__file__).parent / "docs" / "operations.md"
 
-SAY_PAUSE_S = 0.01
+SAY_PAUSE_S = 0.03
 UNHEARD = "key or cluster unknown"
 TROUBLE = ("member_suspected", "member_died", "refuted")
 
@@ -63,9 +63,9 @@ async def keys(node: Node, *words: str, stdin: str = "") -> str:
 
 async def ring(node: Node) -> list[str]:
     """Ids in order: the first seals."""
-    records = (await node.flc("keys", "list", "--json")).records
-    assert [record["seals"] for record in records] == [True, *(len(records) - 1) * [False]]
-    return [record["id"] for record in records]
+    items = await node.control.listed("keys")
+    assert [item["seals"] for item in items] == [True, *(len(items) - 1) * [False]]
+    return [item["id"] for item in items]
 
 
 async def starts(cluster: Cluster, tmp_path: Path, *, is_sealed: bool) -> tuple[list[Node], str]:
@@ -111,8 +111,8 @@ async def all_heard_under(name: str, *nodes: Node) -> None:
     async def heard() -> bool:
         for node in nodes:
             others = sorted(other.name for other in nodes if other is not node)
-            records = (await node.flc("keys", "list", "--json")).records
-            if {r["id"]: r["heard"] for r in records if r["heard"]} != {name: others}:
+            items = await node.control.listed("keys")
+            if {i["id"]: i["heard"] for i in items if i["heard"]} != {name: others}:
                 return False
         return True
 
@@ -445,7 +445,10 @@ async def test_a_disk_that_refuses_changes_nothing(cluster: Cluster) -> None:
 
 
 async def test_the_op(cluster: Cluster, wires: list[Wire]) -> None:
-    """The ring as items after the change, and what it was about; a second time nothing changes."""
+    """The ring as items after the change, and what it was about; a second time nothing changes.
+
+    `flc keys list --json` prints the same items.
+    """
     (ann,) = await cluster.start(1)
     wire = await Wire.to(ann, wires)
     key = make_key()
@@ -465,6 +468,7 @@ async def test_the_op(cluster: Cluster, wires: list[Wire]) -> None:
         await wire.send({"op": "keys", "id": 7, **request})
         for item in items:
             assert await wire.read() == {"item": item, "id": 7}
+        assert (await ann.flc("keys", "list", "--json")).records == items
         about = {"key": "open" if "remove" in request else new} if request else {}
         assert await wire.read() == {"ok": True, "end": True, **about, "id": 7}
     assert len(ann.logged("keys_changed")) == 3
