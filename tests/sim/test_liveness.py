@@ -22,16 +22,16 @@ from flc_udp.waist.notices import StoodStill
 
 @pytest.mark.parametrize(("nodes", "limit_ms"), [(5, 3_000), (10, 3_000), (60, 5_500)])
 def test_a_crash_is_known_to_all_soon(nodes: int, limit_ms: int) -> None:
-    """The median of five crashes; between the first and the last to know are milliseconds."""
+    """The median of three crashes; between the first and the last to know are milliseconds."""
     times = []
-    for seed in range(5):
+    for seed in range(3):
         with grown(nodes, seed) as world:
             first, last = detect(world, list(world.machines)[-1])
             times.append(last)
 
             assert last - first < 200
 
-    assert sorted(times)[2] <= limit_ms
+    assert sorted(times)[1] <= limit_ms
 
 
 def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
@@ -47,7 +47,7 @@ def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
 def test_stalled_machines_wrong_nobody(seed: int) -> None:
     """Eight of 24 stand still again and again, deaf meanwhile: no healthy member dies of it."""
     with grown(24, seed, faults=Faults(pause_datagrams_max=0)) as world:
-        wronged = anomalies(world, Anomalies(stalled=(8,), seconds=60))
+        wronged = anomalies(world, Anomalies(stalled=(8,), seconds=30))
 
         assert wronged.told == 0
 
@@ -97,7 +97,7 @@ def test_islands_are_one_cluster_soon_after_the_cut() -> None:
 @pytest.mark.parametrize("reap_after_s", [20, 86_400])
 def test_islands_that_merge_bury_nobody_of_their_own(reap_after_s: int) -> None:
     """What each held of the other's members is doubted when they meet, and refuted."""
-    for seed in range(5):
+    for seed in range(3):
         with grown(10, seed, settings=Settings(reap_after_s=reap_after_s)) as world:
             halves = list(world.machines)[:5], list(world.machines)[5:]
             world.partition(halves[0])
@@ -124,9 +124,9 @@ def crash_one(world: World) -> None:
 
 
 def lose_a_quarter(world: World) -> None:
-    """A minute of it."""
+    """Half a minute of it."""
     world.network.faults = Faults(loss=0.25)
-    world.run(60_000)
+    world.run(30_000)
     world.calm()
 
 
@@ -148,7 +148,7 @@ def leave_and_come_back(world: World) -> None:
 
 UNREST = {
     "a crash": crash_one,
-    "stalls": lambda world: anomalies(world, Anomalies((8,), 30, stall_ms=(500, 4_000))),
+    "stalls": lambda world: anomalies(world, Anomalies((5,), 20, stall_ms=(500, 4_000))),
     "a quarter lost": lose_a_quarter,
     "a one-way cut": cut_one_way,
     "all restarted": restart_all,
@@ -163,7 +163,7 @@ def test_whatever_happened_it_is_quiet_ten_seconds_later(what: str) -> None:
 
     Who was stalled doubts itself for a while and probes more rarely; the dead are asked for.
     """
-    with grown(30, 3) as world:
+    with grown(20, 3) as world:
         before = rate(world, 10)
         UNREST[what](world)
         world.run(10_000)

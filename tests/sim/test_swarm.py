@@ -17,7 +17,7 @@ def test_every_promise_is_kept_under_every_fault(seed: int) -> None:
 
     Larger ones, drawn from new seeds, are played each night.
     """
-    nodes, rate = 2 + seed % 4, (10, 40, 90)[seed % 3]
+    nodes, rate = 2 + seed % 4, (10, 25, 50)[seed % 3]
     Play(
         Plan(nodes=nodes, rate=rate, loss=25, duplicate=10, seconds=3, seed=seed, faults="all")
     ).run()
