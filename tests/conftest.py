@@ -1,17 +1,19 @@
 """What holds for all tests: how counterexamples are looked for, and what signals do.
 
-Hypothesis tries the same examples every time where CI says so.
+Hypothesis tries the same examples every time, and others where `search` is told to go on longer.
 """
 
-import os
 import signal
 
 from hypothesis import settings
 
+from tests.search import EXAMPLES, TIMES
+
 settings.register_profile(
     "flc",
     deadline=None,  # A busy machine is no counterexample.
-    derandomize=bool(os.environ.get("CI")),
+    derandomize=TIMES == 1,
+    max_examples=EXAMPLES,
     print_blob=True,
 )
 settings.load_profile("flc")

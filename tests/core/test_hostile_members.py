@@ -60,6 +60,7 @@ from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import NUMBER_LIMIT, MemberRow, State
 from flc_udp.wire.seal import HEADER_BYTES, SESSION_BYTES, Seal, keyring
 from tests.model.kept import KeptInList
+from tests.search import TIMES
 from tests.waist.ground import ListGround
 
 RING = keyring((b"k" * 32,), "flc")
@@ -298,7 +299,7 @@ def test_unmutated_each_of_those_datagrams_changes_something(kind: type) -> None
 
 # --- Mutated before sealing ---------------------------------------------------------------------
 
-HOSTILE = 100_000
+HOSTILE = 40_000 * TIMES
 LETTERS_A_STEP = 50
 MEMBERS_MAX = 32
 BOUNDS = {
@@ -561,7 +562,7 @@ def weight(stand: Stand) -> int:
 def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """100,000 datagrams of a hostile holder: no crash, and the last 50,000 cost no memory."""
+    """40,000 datagrams of a hostile holder: no crash, and the last half of them costs no memory."""
     monkeypatch.setattr(rejoin, "REMEMBERED_MAX", BOUNDS["silent addresses"])
     monkeypatch.setattr(detector, "ERRANDS_MAX", BOUNDS["errands"])
     monkeypatch.setattr(hearing, "HEARD_MAX", BOUNDS["heard under"])

@@ -35,6 +35,7 @@ from flc_udp.wire.packets import (
 from flc_udp.wire.rows import Want
 from tests.model.kept import history_of
 from tests.model.stories import Story
+from tests.search import TIMES
 from tests.waist.stage import ANN, BOB, Stage, stage
 from tests.wire.odd_values import fitting, values
 
@@ -42,7 +43,7 @@ STRANGER, VISITOR, FAR = b"stranger", bytes(8), LogId(b"far away")
 
 NO_ROOT = bytes(8)
 
-DRAWN = 500
+DRAWN = 100 * TIMES
 
 ANSWER_BYTES_MAX = 256 << 10
 """One packet draws at most so much: twice what a pull may ask for."""
