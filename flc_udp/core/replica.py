@@ -276,7 +276,7 @@ class Replica:
 
     def _rebuild_log_side(self, history: History, now: Micros) -> None:
         self._standing.reset(history.heads, history.floor, history.pruned_below)
-        self._healing.floor_moved(history.pruned_below)
+        self._healing.rebuilt(history)
         self._log_side = LogSide(self._shared, history, self._members, self._links, now)
 
     def rotten(self, blocks: list[RottenBlock], now: Micros) -> None:

@@ -39,6 +39,7 @@ RAISE_FACT = """
 """
 
 
+SELECT_ROW = "SELECT 1 FROM block WHERE position = ?"
 HEAL = """
     UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
     WHERE position = ?
@@ -154,9 +155,12 @@ class Log(Queries):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
+        What was pruned since it was asked for has no place any more.
+
         Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("heal") as memory, atomic(self.connection):
+            rows = [row for row in rows if self.value(SELECT_ROW, (row.position,))]
             for _, block in rows:
                 if block.room not in memory.rooms or block.log not in memory.logs:
                     raise StoreFailed("heal", f"no row names the room or the log of {block.dot}")

@@ -153,7 +153,7 @@ class Posts:
                 break
             if block.log == taken[0].log:
                 self._unpushed_bytes -= pushed_bytes(len(block.encoded))
-                while taken and taken[0].low <= block.last:
+                while taken and taken[0].log == block.log and taken[0].low <= block.last:
                     post = taken[0]
                     post.durable = min(post.high, block.last)
                     post.position = position + post.durable - block.first

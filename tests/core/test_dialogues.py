@@ -367,6 +367,19 @@ class TestLiveness:
             assert State.ALIVE is talk[name].believes("cyd")
         assert State.ALIVE is talk["cyd"].believes("ann")
 
+    def test_a_dead_member_that_was_heard_is_asked_all_the_same(self) -> None:
+        """Its questions came, all answers were lost, and after a restart it knows nobody."""
+        talk = pair()
+        talk.drop(lambda sender, _receiver, _packets: sender.name == "bob")
+        talk.run(20_000)
+        assert State.DEAD is talk["bob"].believes("ann")
+        assert talk["bob"].told_of(MemberDied) == ["ann"]
+        talk.restart("ann")
+        talk.heal()
+        talk.settle(10_000)
+
+        assert State.ALIVE is talk["ann"].believes("bob")
+
     def test_a_restart_of_a_dead_member_is_believed(self) -> None:
         """A new run speaks at a higher incarnation and is alive at once."""
         talk = pair()

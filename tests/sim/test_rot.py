@@ -7,7 +7,7 @@ from collections import Counter
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.core.notices import BlockRotten
+from flc_udp.core.notices import BlockRotten, HistoryTruncated
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US
 from flc_udp.sim.disk import Fate
@@ -142,6 +142,26 @@ def test_what_is_deleted_is_not_healed_any_more() -> None:
         world.run(30_000)
         assert world.history("a", "ops") == []
         assert world.machines["a"].running.facts().repair.rotten == ()
+
+
+def test_what_goes_when_a_base_is_taken_is_not_healed_any_more() -> None:
+    """A node that keeps everything gives up a log whose next message nobody keeps any more."""
+    with World("ab", 1, own={"b": Settings(retention_age_s=20)}) as world:
+        world.say("b", "ops", "rotten")
+        world.settle()
+        counts = told(world)
+        world.cut("a", "b")
+        world.machines["a"].rot()
+        read_all(world, "a")
+        world.say("b", "ops", "missed")
+        world.run(1_000)
+        assert len(world.machines["a"].running.facts().repair.rotten) == 1
+        world.run(40_000)
+        assert world.history("b", "ops") == []
+        world.heal()
+        world.settle()  # It waits until nothing is to be healed.
+        assert counts[HistoryTruncated] == 1
+        assert counts[HealingFailed] == counts[BlockHealed] == 0
 
 
 def test_a_disk_that_cannot_be_read_for_a_while_heals_later() -> None:

@@ -32,6 +32,20 @@ def test_a_seed_that_was_only_heard_is_asked_again() -> None:
     assert Play(Plan(**words)).run().converged_after_ms <= 30_000  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    "seed",
+    [
+        800_199,  # A dead member was heard, all answers to it were lost, and nobody asked it again.
+        800_607,  # A block that is gone, since a base was taken, could not be written anew.
+        800_688,  # Nor was it ever found anywhere.
+        800_820,  # A post in a new log was answered after a commit of the log before.
+    ],
+)
+def test_seeds_that_once_broke_a_promise(seed: int) -> None:
+    """Each as it is drawn, with its own number of nodes."""
+    Play(Plan.draw(seed)).run()
+
+
 @pytest.mark.parametrize("nodes", [1, 2, 12])
 def test_clusters_of_other_sizes_keep_them_too(nodes: int) -> None:
     """One node alone, two, and more than have links to each other."""

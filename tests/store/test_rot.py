@@ -99,6 +99,20 @@ def test_a_sound_log_is_looked_through_to_its_end(tmp_path: Path, said: list[Blo
         assert reader.take_rotten() == ([], [])
 
 
+def test_what_was_deleted_meanwhile_is_not_healed(log: Log, authors: Authors) -> None:
+    """A base was taken while the block was fetched. The others of the transaction are healed."""
+    gone, kept = authors.say("ann"), authors.say("bob")
+    log.append([gone, kept])
+    end = Head(2, bytes(8), kept.stamp + 1)
+    base = BaseLog(gone.log, end, None, (BaseRoom("lobby", 2, end.stamp),))
+    log.connection.execute("UPDATE block SET encoded = x'00'")
+    log.adopt(end.stamp + 1, [base])
+    log.heal([PlacedBlock(1, gone), PlacedBlock(2, kept)])
+    reader = log.reader()
+    assert (reader.block(gone.dot), reader.block(kept.dot)) == (None, kept.encoded)
+    assert list(Fsck(log.connection).findings()) == []
+
+
 def test_a_base_that_ends_at_a_rotten_block_tells_what_is_proven(
     log: Log, authors: Authors
 ) -> None:

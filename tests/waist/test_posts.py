@@ -68,6 +68,10 @@ class Desk:
         """How many messages these are."""
         return sum(len(block.bodies) for block in self.said)
 
+    def begin_log(self) -> None:
+        """What is taken from now on is said in another log."""
+        self._replica = Replica(Settings(), ANN, History(), Random(1), 0)
+
     def commit(self, blocks: int, first_position: int) -> None:
         """The first blocks that are not durable yet become so."""
         batch, self.said = self.said[:blocks], self.said[blocks:]
@@ -280,6 +284,25 @@ class TestAnswers:
 
         assert found == [(2, 0), (4, 0), (6, 1)]
         assert (post.position, post.is_durable) == (6, True)
+
+    def test_a_commit_answers_no_post_of_the_next_log(self) -> None:
+        """A node that takes a new id begins a new log, whose numbers are low again.
+
+        Its posts wait for blocks of their own log, in whatever batch these come.
+        """
+        desk = Desk()
+        old = desk.add("a", "b")
+        desk.take()
+        desk.begin_log()
+        (new,) = desk.add("c")
+        desk.take()
+
+        desk.commit(1, 1)
+        assert [post.is_durable for post in old] == [True, True]
+        assert (new.answers, len(desk.posts)) == ([], 1)
+        log = desk.said[0].log
+        desk.commit(1, 3)
+        assert (new.dot, new.position, new.is_durable) == (Dot(log, 1), 3, True)
 
     def test_a_failed_commit_refuses_what_was_taken_and_not_what_waits(self) -> None:
         """Whoever waits to be taken may yet be."""

@@ -207,8 +207,13 @@ class Membership(CoreMachine):
                 assert_never(packet)
 
     def _answered(self, sender: NodeId, source: Address) -> None:
-        """A seed has answered once its row is here. One that was only heard is asked again."""
-        if self.members.get(sender) is not None:
+        """Somebody was heard at this address, who is asked no more if it counts as alive here.
+
+        A seed whose row is not here yet is asked again. So is a member that is dead here: it may
+        never have heard so, and after a restart it may remember nobody.
+        """
+        member = self.members.get(sender)
+        if member is not None and member.is_live:
             self._rejoin.answered(source)
 
     def _receive_ack(self, ack: wire.Ack, sender: NodeId, source: Address, now: Micros) -> None:
@@ -226,7 +231,7 @@ class Membership(CoreMachine):
         held = self.members.get(row.id)
         if row is join.row or held is None or held.row.incarnation != row.incarnation:
             self.claims.hear(row, now)
-        self._rejoin.answered(source)
+        self._answered(sender, source)
         held = self.members.get(row.id)
         rows = [self._me.row]
         if held is not None and held.row != join.row:

@@ -7,7 +7,7 @@ matter who sends it, and what else anybody sends for it is ignored. One peer is 
 the next one after a pause. While no peer has it, peers are asked more and more rarely.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from flc_udp.config import STAMP_LIMIT
 from flc_udp.core.effects import Heal
@@ -18,7 +18,7 @@ from flc_udp.core.repair.pull_packets import LOGS_PER_PULL, PullWriter
 from flc_udp.core.shared import Shared
 from flc_udp.model.block import Block, decode, hash_of, peek_dot
 from flc_udp.model.dots import Dot, Spans
-from flc_udp.model.history import PlacedBlock, RottenBlock
+from flc_udp.model.history import NO_HEAD, History, PlacedBlock, RottenBlock
 from flc_udp.model.units import NEVER, SECOND_US, Micros
 from flc_udp.wire.packets import Piece, Pull, Replay
 
@@ -133,7 +133,15 @@ class Healing:
 
     def floor_moved(self, floor: int) -> None:
         """What lies below this stamp was pruned, sound or not."""
-        for dot in [dot for dot, block in self.rotten.items() if block.stamp < floor]:
+        self._forget(dot for dot, block in self.rotten.items() if block.stamp < floor)
+
+    def rebuilt(self, history: History) -> None:
+        """The log holds this. What was pruned, or went when a base was taken, has no row."""
+        bases = history.bases
+        self._forget(dot for dot in self.rotten if dot.seq <= bases.get(dot.log, NO_HEAD).seq)
+
+    def _forget(self, dots: Iterable[Dot]) -> None:
+        for dot in list(dots):
             del self.rotten[dot]
             self._came.pop(dot, None)
 
