@@ -30,7 +30,7 @@ ONCE_LIMIT = 1 << 63
 NUMBER_LIMIT = 1 << 62
 
 BODIES_A_SAY = 16_384
-"""One say has at most this many messages, so that one turn can take them all."""
+"""One say has at most this many messages. A turn takes a part of them."""
 
 EXAMPLE = 'a request is one line: {"op":"status"}'
 SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
