@@ -82,9 +82,11 @@ SELECT_HISTORY_LAST = f"""
 """
 SELECT_BASE_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
 SELECT_ROOMS = """
-    SELECT name, messages, count(*), stamp, position
-    FROM room JOIN clock ON room_no = room.no GROUP BY room.no ORDER BY name
+    SELECT name, messages, (SELECT count(*) FROM clock WHERE room_no = room.no), stamp, position
+    FROM room WHERE name > ? AND EXISTS (SELECT 1 FROM clock WHERE room_no = room.no)
+    ORDER BY name LIMIT ?
 """
+SELECT_HELD = "SELECT sum(messages) FROM room WHERE ?1 IS NULL OR name = ?1"
 SELECT_CLOCK = """
     SELECT log.id, clock.seq FROM clock JOIN log ON log.no = log_no
     WHERE room_no = (SELECT no FROM room WHERE name = ?)
@@ -284,9 +286,15 @@ class Reader(Queries):
 
     # --- What there is ----------------------------------------------------------------------------
 
-    def rooms(self) -> list[RoomRow]:
-        """All rooms, by name."""
-        return [RoomRow(*row) for row in self.rows(SELECT_ROOMS)]
+    def rooms(self) -> Iterator[RoomRow]:
+        """All rooms, by name. They are read in pages, so a new one may or may not be among them."""
+        page = [RoomRow("", 0, 0, 0, 0)]
+        while page := [RoomRow(*r) for r in self.rows(SELECT_ROOMS, (page[-1].room, PAGE_ROWS))]:
+            yield from page
+
+    def held(self, room: str | None) -> int:
+        """How many messages are held of a room, or of all."""
+        return int(self.value(SELECT_HELD, (room,)) or 0)
 
     def clock(self, room: str) -> VectorClock:
         """The room's vector clock: for each log, the last seq that is held in that room."""

@@ -12,6 +12,7 @@ from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.json_lines import compact, read_json
 from flc_udp.model.labels import check_label
+from flc_udp.model.visible import brief
 from flc_udp.waist.ports import Once
 from flc_udp.waist.says import WaitFor
 from flc_udp.wire.message_json import Record
@@ -53,7 +54,7 @@ def room_of(request: Record) -> str | None:
     if room is None:
         return None
     if not isinstance(room, str):
-        raise FlcError(f"room is {room!r}", "a text is allowed")
+        raise FlcError(f"room is {brief(room)}", "a text is allowed")
     check_label("room", room)
     return room
 
@@ -61,7 +62,7 @@ def room_of(request: Record) -> str | None:
 def number_of(name: str, value: object) -> int:
     """A whole number from 0."""
     if type(value) is not int or not 0 <= value < NUMBER_LIMIT:
-        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
+        raise FlcError(f"{name} is {brief(value)}", "a whole number from 0 is allowed")
     return value
 
 
@@ -72,9 +73,9 @@ def wall_ms_of(text: object) -> int | None:
     try:
         moment = dt.datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise FlcError(f"since is {text!r}", SINCE) from error
+        raise FlcError(f"since is {brief(text)}", SINCE) from error
     if moment.tzinfo is None:
-        raise FlcError(f"since is {text!r} without a zone", SINCE)
+        raise FlcError(f"since is {brief(text)} without a zone", SINCE)
     return max(int(moment.timestamp() * 1_000), 0)
 
 
@@ -112,7 +113,7 @@ def timeout_s_of(timeout: object) -> float:
             if 0 <= seconds <= TIMEOUT_S_MAX:  # NaN is not in this range.
                 return float(seconds)
     hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
-    raise FlcError(f"timeout is {timeout!r}", hint)
+    raise FlcError(f"timeout is {brief(timeout)}", hint)
 
 
 def wait_of(wait: object) -> WaitFor | None:
@@ -122,7 +123,7 @@ def wait_of(wait: object) -> WaitFor | None:
             return wait
         case int(count) if type(count) is int and count >= 0:
             return count
-    raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
+    raise FlcError(f"wait is {brief(wait)}", "a number of other nodes is allowed, or all")
 
 
 def once_of(once: object, count: int) -> Once | None:
@@ -137,7 +138,7 @@ def once_of(once: object, count: int) -> Once | None:
             return client, n
         case _:
             hint = "a client's name and a rising number from 1 are allowed"
-            raise FlcError(f"once is {once!r}", hint)
+            raise FlcError(f"once is {brief(once)}", hint)
 
 
 # --- Answers --------------------------------------------------------------------------------------
