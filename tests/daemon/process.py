@@ -10,7 +10,7 @@ import asyncio
 import json
 import subprocess
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -88,10 +88,11 @@ async def run_flc(
     *words: str,
     stdin: bytes = b"",
     environ: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Ended:
-    """Run `flc` to its end, which must come before the deadline."""
+    """Run `flc`, perhaps under another command, to its end, which must come before the deadline."""
     process = await asyncio.create_subprocess_exec(
-        *FLC, *words,
+        *under, *FLC, *words,
         env={**clean_environment(), **(environ or {})},
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
