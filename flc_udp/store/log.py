@@ -25,8 +25,9 @@ from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
-from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.reader import Reader
 from flc_udp.store.retention import Retained, retain
+from flc_udp.store.rooms import RoomRow
 from flc_udp.store.rot import stands
 from flc_udp.store.sanity import check_rows, is_peer
 from flc_udp.store.schema import BLOCK_INDEXES, migrate

@@ -16,7 +16,7 @@ from flc_udp.daemon.control.follow import Follow, NewLines, Own
 from flc_udp.daemon.control.held import SentLines
 from flc_udp.daemon.control.lists import Lists
 from flc_udp.daemon.control.operations import Operations
-from flc_udp.daemon.control.output import Output
+from flc_udp.daemon.control.output import ClientOutput
 from flc_udp.daemon.control.reads import ReadTurns
 from flc_udp.daemon.control.requests import parse, tag_of, tagged, told
 from flc_udp.daemon.control.says import RefusedSay, SayRequest, SayRequests, WaitingSays
@@ -75,7 +75,7 @@ class ControlConnection(asyncio.Protocol):
         self._host = host
         self._is_ending = self._is_gone = False
         self._transport: asyncio.Transport
-        self._output: Output
+        self._output: ClientOutput
         self._is_read = True
         """False also while lines wait for their turn."""
         self._lines = SentLines(host.says.held)
@@ -88,7 +88,7 @@ class ControlConnection(asyncio.Protocol):
         """A client came."""
         # A cast, because uvloop's transports do not inherit from asyncio's.
         self._transport = transport = cast("asyncio.Transport", transport)
-        self._output = Output(transport)
+        self._output = ClientOutput(transport)
         self._host.admit(self, transport)
 
     def connection_lost(self, exc: Exception | None) -> None:

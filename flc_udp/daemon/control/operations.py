@@ -6,6 +6,7 @@ Who reads it takes turns with others (`lists`), so between two records anything 
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
@@ -194,11 +195,12 @@ class Operations:
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
         )
+        left_out: Counter[str] = Counter()
         past = Past() if request.get("clock") else None
         if past is not None and (n or since is not None) and (first := next(wanted(), None)):
             await self._walk_to(past, room, first[1].dot, pause)
         floor = self._floor_within(room, n, since)
-        for position, message in wanted():
+        for position, message in wanted(left_out=left_out):
             if floor is not None and message.stamp >= floor:
                 yield {"floor": rfc3339(wall_of(floor))}
                 floor = None
@@ -208,7 +210,7 @@ class Operations:
             if request.get("positions"):
                 record["position"] = position
             yield record
-        yield {"end": True, "position": last_position}
+        yield {"end": True, "position": last_position, **left_out}
 
     def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
         """The floor, if a listing of the log reaches down to it."""

@@ -24,7 +24,7 @@ def share_bytes(clients: int) -> int:
     return max(1 << (share.bit_length() - 1), OUTPUT_BYTES)
 
 
-class Output:
+class ClientOutput:
     """The way to one client."""
 
     def __init__(self, transport: asyncio.WriteTransport) -> None:

@@ -6,6 +6,7 @@ How an answer is made a line, and how an error is told, stands at the end.
 
 import base64
 import datetime as dt
+import sqlite3
 from collections.abc import Sequence
 
 from flc_udp.config import ONCE_REMEMBERED
@@ -158,5 +159,7 @@ def tagged(record: Record, tag: bytes) -> bytes:
 def told(error: FlcError | StoreFailed) -> Record:
     """What a client is told of an error: of StoreFailed, that the log cannot be read."""
     if isinstance(error, StoreFailed):
-        error = FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
+        is_disk = isinstance(error.__cause__, sqlite3.OperationalError)
+        hint = "look at the disk" if is_disk else "`flc fsck` tells what is damaged"
+        error = FlcError(f"the log cannot be read: {error}", f"{hint}; see `flc status`")
     return {"error": str(error), "hint": error.hint}

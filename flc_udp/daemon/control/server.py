@@ -50,7 +50,7 @@ class Control:
     def __post_init__(self) -> None:
         """Nobody is here yet."""
         ground = self.operations.ground
-        self._part_failed = ground.failures.of_part
+        self._failures = ground.failures
         self.turns = Turns(ground.failures.of_part)
         self.reads = ReadTurns()
         self._share_bytes = OUTPUT_BYTES_HIGH
@@ -64,7 +64,7 @@ class Control:
 
     def failed(self, op: str, error: Exception) -> FlcError | StoreFailed:
         """A request failed. Return what its client is told."""
-        return self.operations.ground.failures.of_request(op, error)
+        return self._failures.of_request(op, error)
 
     async def listen(self, bound: socket.socket) -> None:
         """Serve on a Unix socket, and no more on the one before."""
@@ -171,5 +171,5 @@ class Control:
             try:
                 connection.settle()
             except Exception as error:  # noqa: BLE001  # a client fails alone
-                self._part_failed("a client", error)
+                self._failures.of_part("a client", error)
                 connection.abort()
