@@ -18,6 +18,7 @@ from flc_udp.daemon.notices import KeyFileOutdated, KeysChanged
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
+from flc_udp.store.way_out import way_out
 from flc_udp.wire import ring as rings
 from flc_udp.wire.message_json import Record
 from flc_udp.wire.ring import SavedRing, mark_of, read_ring, ring_text
@@ -48,7 +49,7 @@ class Keys:
     # --- At a start ---------------------------------------------------------------------------
 
     def _at_start(self) -> Keyring:
-        held = read_ring(self._directory.keys) if self._directory.keys.exists() else None
+        held = self._saved()
         if self._key_file is None:
             self._mark = held.mark if held else ""
             return keyring(held.sources if held else (), self._cluster)
@@ -63,6 +64,15 @@ class Keys:
         if held is not None and held.sources != given.sources:
             self._tell("key file", ring, None)
         return ring
+
+    def _saved(self) -> SavedRing | None:
+        path = self._directory.keys
+        try:
+            return read_ring(path) if path.exists() else None
+        except FlcError as error:
+            if isinstance(error.__cause__, OSError):
+                error = FlcError(str(error), way_out(path.parent, error.__cause__))
+            raise error from error.__cause__
 
     # --- While it runs ------------------------------------------------------------------------
 

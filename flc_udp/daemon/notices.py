@@ -37,6 +37,14 @@ class VariableUnknown(Notice, level=Level.WARNING):
     hint: str
 
 
+class OpenToOthers(Notice, level=Level.WARNING):
+    """Other users of this machine can use a key file or the data directory."""
+
+    path: Path
+    mode: str
+    hint: str
+
+
 class LoopReplaced(Notice, level=Level.WARNING):
     """The event loop uvloop cannot be used, so the node runs on Python's own, which is slower."""
 

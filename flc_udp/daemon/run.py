@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -41,6 +42,8 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.labels import check_label
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
+from flc_udp.store.rights import open_to_others
+from flc_udp.store.way_out import way_out
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.wire.seal import Keyring
 
@@ -184,6 +187,8 @@ class Daemon:
                 version=__version__,
             )
         )
+        for found in open_to_others(self.directory.path, settings.key_file):
+            tell(notices.OpenToOthers(*found))
         self._join(remembered_addresses(self.log))
         self._join_seeds()
 
@@ -285,7 +290,9 @@ def _blaming(database: Path) -> Iterator[None]:
     try:
         yield
     except StoreFailed as error:
-        hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
+        hint = f"`flc fsck --data {database.parent}` tells what is wrong with it"
+        if isinstance(error.__cause__, sqlite3.OperationalError):
+            hint = way_out(database.parent, error.__cause__)
         raise FlcError(f"the log {database} cannot be used: {error}", hint) from error
 
 

@@ -18,6 +18,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
 from flc_udp.store.wal import check_wal
+from flc_udp.store.way_out import way_out
 
 LIBRARY_LEAST = (3, 33)
 """The oldest SQLite that will do, of 2020: it has `UPDATE … FROM`."""
@@ -97,14 +98,17 @@ def connect(path: Path, parameters: str) -> sqlite3.Connection:
 
 
 @contextmanager
-def refusing(path: Path, hint: str) -> Iterator[None]:
+def refusing(path: Path, hint: str = "") -> Iterator[None]:
     """Raise whatever SQLite reports in the block as FlcError; `hint` is for a file it cannot open.
+
+    Without one, the hint is for a writer.
 
     What is no database has a hint of its own.
     """
     try:
         yield
     except sqlite3.OperationalError as error:
+        hint = hint or way_out(path.absolute().parent, error)
         raise FlcError(f"{path} cannot be opened: {error}", hint) from error
     except UNREADABLE as error:
         raise FlcError(f"{path} is no usable SQLite database: {error}", REPLACE) from error
@@ -133,9 +137,8 @@ def _look_before_writing(path: Path) -> None:
     # SQLite takes a shorter file for an empty one, and would overwrite it. We ask for its size and
     # do not read it: closing a file of ours would drop the locks that this process has on it.
     check_size(path, path.stat().st_size)
-    hint = "check that the file and its directory belong to the user that runs flc"
     # Even closing a connection that may write can change a file, because its WAL is folded in.
-    with refusing(path, hint), closing(connect(path, "mode=ro")) as connection:
+    with refusing(path), closing(connect(path, "mode=ro")) as connection:
         check_ours(connection, str(path))
 
 

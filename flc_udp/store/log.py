@@ -25,11 +25,13 @@ from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
-from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.reader import Reader
 from flc_udp.store.retention import Retained, retain
+from flc_udp.store.rooms import RoomRow
 from flc_udp.store.rot import stands
 from flc_udp.store.sanity import check_rows, is_peer
 from flc_udp.store.schema import BLOCK_INDEXES, migrate
+from flc_udp.store.way_out import way_out
 from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
@@ -63,7 +65,7 @@ class Log(Queries):
         except (sqlite3.OperationalError, OSError) as error:
             raise FlcError(
                 f"{path} cannot be opened: {error}",
-                "check free space, and that the directory belongs to the user that runs flc",
+                way_out(files.path.absolute().parent, error),
             ) from error
         except sqlite3.DatabaseError as error:
             raise FlcError(

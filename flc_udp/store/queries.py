@@ -21,8 +21,9 @@ from flc_udp.model.errors import Malformed, StoreFailed
 PAGE_ROWS = 256
 """A page of blocks has at most this many rows."""
 
-PAGE_BYTES = 1 << 20
-"""A page of blocks ends with the row that brings it to this many bytes."""
+PAGE_BYTES = 1 << 17
+"""A page of blocks ends with the row that brings it to this many bytes. Hundreds of lists that wait
+for their readers may each hold one."""
 
 ROWS_AT_ONCE = (512, 64, 8, 1)
 """A statement is prepared for each of these numbers of rows. They are few, so that each statement

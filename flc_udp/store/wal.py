@@ -30,6 +30,7 @@ from statistics import mode
 from typing import BinaryIO, Literal, NamedTuple
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.way_out import way_out
 
 HEADER, FRAME = struct.Struct(">LLL4x8sLL"), struct.Struct(">LL8sLL")
 SUMMED_HEADER_BYTES, SUMMED_FRAME = 24, struct.Struct(">LL")
@@ -213,7 +214,7 @@ def check_wal(database: Path) -> None:
         damage = find_damage(database)
     except OSError as error:
         problem = f"{wal_of(database)} cannot be read: {error.strerror}"
-        raise FlcError(problem, "look at the disk, and be a user who may read it") from error
+        raise FlcError(problem, way_out(database.absolute().parent, error)) from error
     if damage is not None:
         raise FlcError(
             f"{wal_of(database)} {damage.words}",

@@ -198,7 +198,7 @@ class Node:
                 self._drops[Drop.DATAGRAM_FAILED] += 1
                 self._ground.failed("a datagram", error)
         self._note_reading(is_late=is_late, is_news=is_news)
-        if self._posts.waiting and self._adopt is None:
+        if self._has_posts:
             self._take_posts(wall, now)
         self._commits.wake(now)
         if self.wake_at <= now:
@@ -230,6 +230,11 @@ class Node:
         self._unread_turns = self._unread_turns + 1 if is_unread else 0
         if self._unread_turns == 0 or self._unread_turns > UNREAD_TURNS_MAX:
             self._read_until = self._turned_at
+
+    @property
+    def _has_posts(self) -> bool:
+        """Whether posts are to be taken. None is while a base is taken."""
+        return self._adopt is None and (self._posts.is_under_way or bool(self._posts.waiting))
 
     def _take_posts(self, wall: Millis, now: Micros) -> None:
         say = partial(self._replica.post, wall=self._replica.held_wall(wall, now))
@@ -264,8 +269,8 @@ class Node:
         times += [self._scrub.wake_at, now + PAUSE_LEAST_US]
         # A wait that is late already ends with the next turn, and is no sign of a stall.
         times.append(max(self.waits.next_deadline, now))
-        if self._posts.waiting and self._adopt is None:
-            times.append(now + PAUSE_US)
+        if self._has_posts:
+            times.append(now if self._posts.is_under_way else now + PAUSE_US)
         return min(at for at in times if at is not None)
 
     # --- What goes out ----------------------------------------------------------------------------

@@ -171,7 +171,6 @@ class Says:
         # The numbers of what is under way are lower than these, so nothing was said under these.
         old = 0 if self._numbered[client].posted else self._look_up(say, client)
         say.bodies, say.once = say.requested[old:], (client, say.n + old)
-        say.places = range(len(say.bodies))
         if say.bodies:
             self._numbered[client].posted.append(say)
             self._post(say)

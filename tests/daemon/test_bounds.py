@@ -6,7 +6,8 @@
 | parts of lines, says | HELD_BYTES_MAX | control_held_bytes, …_requests_refused | here |
 | what a client said itself | OWN_RANGES_MAX | | here |
 | says that wait for others | their clients | queue_length{waiting_for_others} | here |
-| answers not read | OUTPUT_BYTES_HIGH | control_unread_bytes, …_blocked | control/test_unread |
+| answers not read | UNREAD_BYTES_MAX | control_unread_bytes, …_blocked | here, test_unread |
+| lists | LISTS_MAX a client, one reads at a time | control_lists, …_reads_waiting | here |
 | hooks' output | OUTPUT_BYTES | hook_output_dropped_bytes | hooks/test_shell |
 | log lines | LINES_MAX | log_lines_left_out | here, test_stderr |
 | WAL | a reason above WAL_BYTES_MOST | database_bytes{wal} | test_unreadable |
@@ -35,8 +36,11 @@ from typing import Any
 import pytest
 
 from flc_udp.core.liveness.members import alive_row
+from flc_udp.daemon.control.connection import OWN_RANGES_MAX, ControlConnection
 from flc_udp.daemon.control.held import Held
-from flc_udp.daemon.control.server import OWN_RANGES_MAX, ControlConnection
+from flc_udp.daemon.control.lists import LISTS_MAX
+from flc_udp.daemon.control.output import OUTPUT_BYTES, UNREAD_BYTES_MAX
+from flc_udp.daemon.control.reads import ReadTurns
 from flc_udp.daemon.stderr import LINES_MAX
 from flc_udp.model.address import Address, split_host_port
 from flc_udp.model.block import NO_PARENT, Block, Origin, pack_body, write
@@ -58,10 +62,15 @@ from tests.daemon.process import until
 from tests.daemon.test_full_disk import fill_disk
 from tests.daemon.wire import Wire
 
+OUTPUT_BYTES_LAST = 2 * OUTPUT_BYTES
+
 GROWTH_BYTES_MAX = 160 << 20
 
 FEW_BYTES_MAX = 24 << 20
 """For what is small, or has a small limit here."""
+
+UNREAD_BYTES_MOST = UNREAD_BYTES_MAX + 200 * OUTPUT_BYTES_LAST
+"""Each of 200 clients may go beyond its share by what it is sent at once."""
 
 HOLDBACK_BYTES_MAX = 4 << 20
 
@@ -121,6 +130,46 @@ async def test_says_that_wait_for_the_disk_are_bounded(
     await asyncio.gather(*says, return_exceptions=True)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        b'{"op":"log","n":0}\n' * LISTS_MAX,
+        b'{"op":"follow","from":0}\n' * 20,
+        b'{"op":"rooms"}\n{"op":"members"}\n' * LISTS_MAX,
+    ],
+    ids=["log", "follow", "rooms"],
+)
+async def test_lists_that_nobody_reads_are_bounded(
+    ann: Node, wires: list[Wire], asked: bytes
+) -> None:
+    """Of 200 clients that ask for 40 MB each, and read nothing; others are served."""
+    client = await ann.client()
+    for room in range(5):
+        for _ in range(16):
+            await client.say_many(f"room {room}", ["x" * 1_000] * 500)
+    before = ann.resident_bytes()
+    for _ in range(200):
+        await (await Wire.to(ann, wires)).send(asked)
+        wires[-1].pause()
+
+    async def are_served() -> bool:
+        clients = (await ann.ask("status"))["clients"]
+        return bool(clients["lists"] or clients["blocked"] or clients["reads_waiting"])
+
+    await until("their lists are under way", are_served)
+    for _ in range(20):
+        assert await grown_bytes(ann, before) < GROWTH_BYTES_MAX
+        assert (await ann.ask("status"))["clients"]["unread_bytes"] < UNREAD_BYTES_MOST
+    for wire in wires:
+        await wire.close()
+
+    async def are_forgotten() -> bool:
+        clients = (await ann.ask("status"))["clients"]
+        return not (clients["lists"] or clients["reads_waiting"] or clients["unread_bytes"])
+
+    await until("nothing is left of them", are_forgotten)
+
+
 async def test_who_waits_for_others_and_goes_leaves_nothing(
     cluster: Cluster, wires: list[Wire]
 ) -> None:
@@ -143,7 +192,7 @@ async def test_who_waits_for_others_and_goes_leaves_nothing(
 
 def test_what_a_client_said_itself_is_bounded() -> None:
     """Of two clients that speak in turn, each message of each is a stretch of its own."""
-    host: Any = SimpleNamespace(says=SimpleNamespace(held=Held()))
+    host: Any = SimpleNamespace(says=SimpleNamespace(held=Held()), reads=ReadTurns())
     connection = ControlConnection(host)
     for number in range(3 * OWN_RANGES_MAX):
         connection.remember(LogId(b"said own"), 2 * number, 2 * number)

@@ -1,7 +1,9 @@
 """A node that cannot work is refused in two lines, before anything is changed."""
 
 import base64
+import fcntl
 import os
+import shutil
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -201,3 +203,97 @@ async def test_a_database_that_is_none(
 
     assert_refused(await run_node(tmp_path), str(path), *words)
     assert path.read_bytes() == before
+
+
+# --- A directory that cannot be used --------------------------------------------------------------
+
+
+@pytest.fixture
+async def log(cluster: Cluster) -> Path:
+    """The data directory of a node that has said something and left."""
+    (ann,) = await cluster.start(1)
+    assert (await ann.flc("say", "ops", "hi")).code == 0
+    assert (await ann.flc("leave")).code == 0
+    await ann.ended()
+    return ann.data
+
+
+async def test_a_stranger_that_has_locked_the_directory(log: Path) -> None:
+    """Anybody may lock a directory that is open to all: it is told who did, and how to close it."""
+    place = os.open(log, os.O_RDONLY)
+    try:
+        os.fchmod(place, 0o755)
+        fcntl.flock(place, fcntl.LOCK_SH)
+        refused = await run_flc("run", "--data", str(log), "--bind", "127.0.0.1:0")
+        told = await run_flc("doctor", "--data", str(log))
+    finally:
+        os.close(place)
+    me = f"process {os.getpid()} ("
+
+    assert_refused(refused, str(log), me, f"(uid {os.getuid()})", "no node", f"chmod 700 {log}")
+    (line,) = [line for line in told.out.decode().splitlines() if "its lock" in line]
+    assert line.startswith("fail")
+    assert me in line
+
+
+LOCKED_OUT = {
+    "the directory": (".", 0o500, ("chmod u+rwX",)),
+    "the database": ("flc.db", 0o400, ("chmod u+rwX",)),
+    "the lock": ("lock", 0o000, ("chmod u+rwX",)),
+    "the keys": ("keys", 0o000, ("chmod u+rwX", "ring")),
+    "the WAL": ("flc.db-wal", 0o000, ("chmod u+rwX",)),
+    "which life it has": ("flc.db-life", 0o000, ("chmod u+rwX",)),
+}
+
+
+@pytest.mark.parametrize("what", LOCKED_OUT)
+async def test_a_file_without_rights(log: Path, what: str) -> None:
+    """It is named with its mode and the command that helps; nothing speaks of a full disk."""
+    name, mode, words = LOCKED_OUT[what]
+    if not (log / name).exists():
+        (log / name).write_bytes(b"open\n")
+    (log / name).chmod(mode)
+    refused = await without_power("run", "--data", str(log), "--bind", "127.0.0.1:0")
+    (log / name).chmod(0o700)
+
+    assert_refused(refused, f"{mode:04o}", str(log / name), *words)
+    assert "df" not in refused.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", [".", "flc.db", "keys"])
+async def test_a_file_of_another_user(log: Path, name: str) -> None:
+    """Its owner is named, who runs flc, and how to give it back."""
+    (log / name).touch()
+    (log / name).chmod(0o700)
+    os.chown(log / name, 4_000_123, -1)
+    refused = await without_power("run", "--data", str(log), "--bind", "127.0.0.1:0")
+    os.chown(log / name, 0, -1)
+
+    assert_refused(refused, str(log / name), "uid 4000123", "(uid 0)", f"`chown -R 0 {log}`")
+
+
+async def without_power(*words: str) -> Ended:
+    """`flc` by a user that rights hold for; root gives its power away."""
+    if os.geteuid() != 0:
+        return await run_flc(*words)
+    if shutil.which("setpriv") is None:
+        pytest.skip("root cannot give its power away here")
+    return await run_flc(*words, under=("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
+
+
+async def test_an_open_directory_and_key_file_are_told(cluster: Cluster) -> None:
+    """The node runs all the same."""
+    key = cluster.home / "key"
+    key.write_text(f"{KEY}\n")
+    key.chmod(0o644)
+    ann = cluster.node("--key-file", str(key))
+    ann.data.mkdir(mode=0o755)
+    ann.data.chmod(0o755)
+    await ann.start()
+
+    told = [(line["path"], line["mode"], line["hint"]) for line in ann.logged("open_to_others")]
+    assert told == [
+        (str(ann.data), "0755", f"`chmod 700 {ann.data}`"),
+        (str(key), "0644", f"`chmod 600 {key}`"),
+    ]

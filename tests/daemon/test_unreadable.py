@@ -61,6 +61,44 @@ async def test_a_reader_that_stands_still_is_a_reason(cluster: Cluster) -> None:
     assert (ann.data / "flc.db-wal").stat().st_size < 40 << 20
 
 
+async def test_a_log_with_blocks_that_changed_says_so(cluster: Cluster) -> None:
+    """What is left is printed, and then how much is not: nobody takes it for the whole."""
+    (ann,) = await cluster.start(1)
+    await say_all(ann.control, "ops", [f"{n} {'x' * 2_000}" for n in range(20)])
+    with closing(sqlite3.connect(ann.data / "flc.db")) as other:
+        other.execute("UPDATE block SET encoded = zeroblob(99) WHERE position IN (3, 4, 9)")
+        other.commit()
+    whole = await ann.flc("log", "ops", "-n", "11")
+    part = await ann.flc("log", "ops", "-n", "0")
+
+    assert (whole.code, len(whole.out.splitlines()), whole.err) == (0, 11, "")
+    assert (part.code, len(part.out.splitlines())) == (1, 17)
+    error, hint = part.err.splitlines()
+    assert error.endswith("have changed on the disk: 3 blocks")
+    assert "flc status" in hint
+    assert (await ann.flc("status")).code == 1
+
+
+@pytest.mark.parametrize(
+    "change", ["messages = 'many'", "stamp = x'00'", "name = x'ff'", "stamp = 1 << 62"]
+)
+async def test_rooms_with_a_row_that_changed_say_so(cluster: Cluster, change: str) -> None:
+    """It is the disk's fault and not this program's, and status tells it, too."""
+    (ann,) = await cluster.start(1)
+    await ann.control.say("ops", "hi")
+    with closing(sqlite3.connect(ann.data / "flc.db")) as other:
+        other.execute(f"UPDATE room SET {change}")  # noqa: S608  # ours
+        other.commit()
+    ended = await ann.flc("rooms")
+
+    assert (ended.code, ended.out) == (1, b"")
+    error, hint = ended.err.splitlines()
+    assert error.startswith("error: the log cannot be read: read: the row of room ")
+    assert "flc fsck" in hint
+    assert "the log cannot be read" in "".join((await ann.ask("status"))["reasons"])
+    assert not ann.logged("request_failed")
+
+
 def cut_wal(data: Path) -> None:
     """Cut the WAL to nothing."""
     os.truncate(data / "flc.db-wal", 0)

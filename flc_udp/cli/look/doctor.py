@@ -22,6 +22,7 @@ from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import default_directory
+from flc_udp.store.locks import holder_of
 from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
 
@@ -72,8 +73,7 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     yield from directory.directory(data)
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)
-        held_by = directory.holder_of(data)
-        yield directory.holder(held_by, met.problem, has_socket=has_socket)
+        yield directory.holder(holder_of(data), met.problem, has_socket=has_socket)
         yield from machine.disk(data, here.disk_free_bytes_min)
     if met.status is not None:
         yield from node.node(met.status, met.members, met.newest, datetime.now(UTC))

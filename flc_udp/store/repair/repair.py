@@ -26,7 +26,7 @@ from typing import NamedTuple
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.store.connections import IMMUTABLE, PRIVATE, UNREADABLE, connect, snapshot
-from flc_udp.store.directory import FULL_HINT, DataDirectory, flush_directory
+from flc_udp.store.directory import DataDirectory, flush_directory
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.queries import atomic, pragma
@@ -35,6 +35,7 @@ from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
 from flc_udp.store.wal import find_damage, fold_in, wal_of
+from flc_udp.store.way_out import FULL_HINT
 
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""

@@ -23,6 +23,7 @@ from flc_udp.cli.look.checks.peer import FAMILIES, NOTHING
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
 from flc_udp.cli.wire.ping import Visitor, VisitorAnswer, address_of
 from flc_udp.daemon.loop import choose
+from flc_udp.store.locks import Holder
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -52,12 +53,6 @@ nas:/home /home nfs4 rw 0 0
 /dev/vdb /home/ann ext4 rw 0 0
 tmpfs /run tmpfs rw 0 0
 //nas/a\\040b /mnt/a\\040b cifs rw 0 0
-"""
-LOCKS = """\
-1: POSIX  ADVISORY  WRITE 27463 fe:00:2253383 0 EOF
-2: FLOCK  ADVISORY  WRITE 27463 fe:00:2253384 0 EOF
-2: -> FLOCK  ADVISORY  WRITE 27464 fe:00:2253384 0 EOF
-3: FLOCK  ADVISORY  READ 27465 fe:00:2253385 0 EOF
 """
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ME = os.getuid()
@@ -299,36 +294,22 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inode", "written", "held"),
+    ("held_by", "problem", "has_socket", "level"),
     [
-        (2253384, 27463, 27463),
-        (2253384, 27464, None),
-        (2253383, 27463, None),
-        (2253385, 27465, None),
-        (1, 27463, None),
-    ],
-)
-def test_a_lock_is_held_by_who_is_written_in_it(inode: int, written: int, held: int | None) -> None:
-    """If the kernel says so too; who merely waits for it does not hold it."""
-    assert directory.lock_holder(LOCKS, inode, written) == held
-
-
-@pytest.mark.parametrize(
-    ("process", "problem", "has_socket", "level"),
-    [
-        (7, "", True, "ok"),
+        (Holder(7, is_node=True), "", True, "ok"),
         (None, "", True, "ok"),
-        (7, "no daemon answers", True, "fail"),
-        (7, "no daemon answers", False, "fail"),
+        (Holder(7, is_node=True), "no daemon answers", True, "fail"),
+        (Holder(7, is_node=True), "no daemon answers", False, "fail"),
+        (Holder(7, is_node=False), "no daemon answers", False, "fail"),
         (None, "no daemon answers", True, "warn"),
         (None, "no daemon answers", False, "ok"),
     ],
 )
 def test_lock_and_socket_are_held_against_each_other(
-    process: int | None, problem: str, has_socket: bool, level: str
+    held_by: Holder | None, problem: str, has_socket: bool, level: str
 ) -> None:
-    """A lock without an answer, and a socket without a lock, are told apart."""
-    assert directory.holder(process, problem, has_socket=has_socket).level == level
+    """A lock without an answer, that of a stranger, and a socket without a lock are told apart."""
+    assert directory.holder(held_by, problem, has_socket=has_socket).level == level
 
 
 # --- The node -------------------------------------------------------------------------------------

@@ -43,7 +43,8 @@ received_bytes sent_bytes stalls web_connections_pushed_out
 """
 GAUGES = """
 build_info catching_up control_connections control_connections_blocked control_connections_paused
-control_held_bytes control_unread_bytes data_readable database_bytes database_used_bytes
+control_held_bytes control_lists control_reads_waiting control_unread_bytes data_readable
+database_bytes database_used_bytes
 disk_free_bytes
 floor_timestamp_seconds follower_lag_messages_max followers followers_lagging healthy
 blocks_rotten holdback_bytes hooks_running hooks_waiting keys leaving
