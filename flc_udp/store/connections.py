@@ -17,6 +17,7 @@ from pathlib import Path
 from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
+from flc_udp.store.sums import know_sums
 from flc_udp.store.wal import check_wal
 
 LIBRARY_LEAST = (3, 33)
@@ -93,6 +94,7 @@ def connect(path: Path, parameters: str) -> sqlite3.Connection:
         check_same_thread=False,  # One thread at a time, but not always the one that opened it.
     )
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    know_sums(connection)
     return connection
 
 

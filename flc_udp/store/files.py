@@ -31,6 +31,7 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store.directory import write_whole
 from flc_udp.store.queries import atomic
 from flc_udp.store.rights import FILE_MODE
+from flc_udp.store.sums import changed_rows, know_sums
 
 MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux tells what is mounted: the fifth word of each line is the place (proc(5))."""
@@ -41,7 +42,7 @@ INDEX_HEADER = struct.Struct("=12xxxHII")
 INDEX_BYTES_LEAST = 1 << 15
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 
-SAVE_LIFE = "INSERT OR REPLACE INTO node VALUES ('life', ?)"
+SAVE_LIFE = "INSERT OR REPLACE INTO node (key, value) VALUES ('life', ?)"
 SELECT_LIFE = "SELECT value FROM node WHERE key = 'life'"
 
 
@@ -125,6 +126,9 @@ class DatabaseFiles:
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
         try:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
+                know_sums(connection)
+                if changed_rows(connection, ["node"]):
+                    return None
                 return _life_in(connection)
         except sqlite3.OperationalError:
             return ""

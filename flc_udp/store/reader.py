@@ -23,8 +23,16 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, PlacedBlock, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
-from flc_udp.store.once import find, past_number
-from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
+from flc_udp.store.once import CHANGED, SELECT_SAID, find, past_number
+from flc_udp.store.queries import (
+    OF_ROOM,
+    PAGE_ROWS,
+    Queries,
+    Values,
+    check_sound,
+    failing,
+    used_bytes,
+)
 from flc_udp.store.read_replay import Span, read_replay
 from flc_udp.store.rot import Rot
 
@@ -169,11 +177,12 @@ class Reader(Queries):
 
         None stands for a number that is not remembered.
         """
-        said = self.value("SELECT said FROM once WHERE client = ?", (client,))
-        if said is None:
-            with self.reading():
-                return [None] * count, past_number(self.connection, client)
-        return find(said, n, count)
+        rows = self.rows(SELECT_SAID, (client,))
+        with self.reading():
+            for said, is_sound in rows:
+                check_sound(is_sound=is_sound, of=CHANGED)
+                return find(said, n, count)
+            return [None] * count, past_number(self.connection, client)
 
     # --- By position ------------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store import files
 from flc_udp.store.backup import back_up
 from flc_udp.store.log import Log
+from flc_udp.store.sums import keep_sums
 from tests.store.conftest import Authors
 
 
@@ -72,6 +73,7 @@ def copied(home: Path, to: Path) -> Path:
     """A copy of the file alone, from before this life."""
     shutil.copy(home / "flc.db", to)
     with closing(sqlite3.connect(to)) as connection, connection:
+        keep_sums(connection)
         connection.execute("UPDATE node SET value = 'an older life' WHERE key = 'life'")
     return to
 

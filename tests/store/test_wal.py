@@ -218,7 +218,9 @@ def test_what_power_cuts_leave(crashed: Crashed, tmp_path: Path, seed: int) -> N
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
         connection.execute("SELECT * FROM node").fetchall()
         end = end_of_wal(path)
-        connection.execute("INSERT INTO node VALUES ('more', zeroblob(?))", (seed % 4 * 5_000,))
+        connection.execute(
+            "INSERT INTO node (key, value) VALUES ('more', zeroblob(?))", (seed % 4 * 5_000,)
+        )
         shutil.copytree(path.parent, twice.parent)
     wal_of(twice).write_bytes(torn(chance, old, wal_of(twice).read_bytes(), end))
     held = len(crashed.kept["block"]) - (end < crashed.ends[-1])

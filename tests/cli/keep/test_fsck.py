@@ -108,7 +108,7 @@ async def test_beside_a_running_node(flc: Flc, data: Path) -> None:
 
 async def test_findings_for_people(flc: Flc, data: Path) -> None:
     """A line each with what it is about, and in the end what to do."""
-    spoil(data, "INSERT INTO room VALUES (9, 'l' || char(27), 0, 0, 0)")
+    spoil(data, "INSERT INTO room VALUES (9, 'l' || char(27), 0, 0, 0, 0, 0)")
     spoil(data, "UPDATE log SET stamp = 5 WHERE no = 1")
     log = Story(STEPS).said[0].log.hex()
     ended = await flc("fsck", "--data", str(data))
