@@ -22,7 +22,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
 from flc_udp.store.queries import check_sound
 from flc_udp.store.rot import Rot, is_sound
-from flc_udp.store.sums import IS_SOUND
+from flc_udp.store.sums import IS_SOUND, sum_of
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
 
 # The logs are read in the order of their ids. So a page reads only what it gives, and the logs
@@ -49,9 +49,9 @@ END_ROOM = """
     UPDATE room SET base_position = position
     WHERE no = ? AND NOT EXISTS (SELECT 1 FROM block WHERE block.position = room.position)
 """
-JOIN_CLOCK = """
-    INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp)
-    VALUES (?1, ?2, ?3, ?4, ?3, ?4)
+JOIN_CLOCK = f"""
+    INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?3, ?4, {sum_of("clock", ["?1", "?2", "?3", "?4"])})
     ON CONFLICT DO UPDATE SET
         seq = max(seq, ?3), base_seq = max(base_seq, ?3),
         edge_stamp = CASE
@@ -59,7 +59,7 @@ JOIN_CLOCK = """
         base_edge_stamp = CASE
             WHEN base_seq < ?3 THEN ?4
             WHEN base_seq = ?3 AND ?4 IS NULL THEN NULL ELSE base_edge_stamp END
-"""
+"""  # noqa: S608  # texts of ours
 
 
 def read_base(

@@ -118,6 +118,18 @@ def check_size(path: Path, size_bytes: int) -> None:
         raise FlcError(f"{path} is no usable SQLite database: it is too short", REPLACE)
 
 
+def header_problem(path: Path) -> str | None:
+    """Why SQLite would read a database and not write it, by its header; None where it would.
+
+    Nobody in this process has it open: closing a file of ours drops the locks on it.
+    """
+    with path.open("rb") as file:
+        versions = file.read(HEADER_BYTES)[18:20]
+    if versions in (b"\1\1", b"\2\2"):
+        return None
+    return f"the header names the versions {versions.hex(' ')}, which SQLite does not write"
+
+
 def _check_library() -> None:
     if sqlite3.sqlite_version_info < LIBRARY_LEAST:
         least = ".".join(map(str, LIBRARY_LEAST))

@@ -43,6 +43,7 @@ RAISE_FACT = """
     INSERT INTO node (key, value) VALUES (?, ?)
     ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """
+SELECT_WRITTEN = "SELECT count(*) FROM block WHERE position = ? AND encoded = ? AND hash = ?"
 HEAL = """
     UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
     WHERE position = ?
@@ -171,8 +172,10 @@ class Log(Queries):
             for _, block in rows:
                 if block.room not in memory.rooms or block.log not in memory.logs:
                     raise StoreFailed("heal", f"no row names the room or the log of {block.dot}")
-            # SQLite changes no row that it does not find in its indexes.
-            indexes = {} if all(stands(self, *row) for row in rows) else BLOCK_INDEXES
+            # SQLite changes no row that it does not find in its indexes. And where nothing is wrong
+            # with a row, an index led to it instead of another.
+            is_straight = all(stands(self, *row) and not self._is_written(*row) for row in rows)
+            indexes = {} if is_straight else BLOCK_INDEXES
             for name in indexes:
                 self.connection.execute(f"DROP INDEX {name}")
             for position, block in rows:
@@ -184,6 +187,9 @@ class Log(Queries):
             for position, block in rows:
                 if not stands(self, position, block):
                     raise StoreFailed("heal", f"the row of {block.dot} cannot be set right")
+
+    def _is_written(self, position: int, block: Block) -> bool:
+        return bool(self.value(SELECT_WRITTEN, (position, block.encoded, block.hash)))
 
     def _mend_rows(self) -> dict[str, int]:
         """Set rows of small tables right; return how many cannot be, by table."""

@@ -15,7 +15,7 @@ from itertools import pairwise
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED, SEQ_LIMIT
 from flc_udp.model.dots import Dot, LogId
 from flc_udp.store.queries import check_sound
-from flc_udp.store.sums import IS_SOUND
+from flc_udp.store.sums import IS_SOUND, sum_of
 
 CLIENTS_MAX = 4_096
 """At most this many clients are remembered with their dots, in rows of up to 24 kB."""
@@ -32,6 +32,9 @@ FORGOTTEN = """
 """
 SELECT_FORGOTTEN = f"SELECT client, said FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
 FORGET = f"DELETE FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
+KEEP_SAID = f"""
+    REPLACE INTO once (client, said, checksum) VALUES (?1, ?2, {sum_of("once", ["?1", "?2"])})
+"""  # noqa: S608  # texts of ours
 KEEP_NUMBER = "REPLACE INTO past_client (hash, n) VALUES (?, ?)"
 FORGET_NUMBERS = "DELETE FROM past_client WHERE rowid <= (SELECT max(rowid) FROM past_client) - ?"
 SELECT_NUMBER = f"SELECT n, {IS_SOUND['past_client']} FROM past_client WHERE hash = ?"  # noqa: S608  # ours
@@ -59,7 +62,7 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
         assert all(one < other for one, other in pairwise(numbers)), "a client's numbers rise"
         said += b"".join(PAIR.pack(n, *dot) for n, dot in fresh)
         remembered = said[-ONCE_REMEMBERED * PAIR.size :]
-        connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
+        connection.execute(KEEP_SAID, (client, remembered))
     if is_grown:
         past = connection.execute(SELECT_FORGOTTEN, (CLIENTS_MAX,)).fetchall()
         connection.executemany(KEEP_NUMBER, _numbers(past))

@@ -79,11 +79,13 @@ WITHIN = f"""
         iif(:room IS NULL, {STAMP_LIMIT}, (SELECT stamp FROM room WHERE name = :room))
 """  # noqa: S608  # texts of ours
 SELECT_HISTORY = f"""
-    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq {WITHIN}
+    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq, (
+        SELECT row.stamp = block.stamp AND row.room_no = block.room_no
+        FROM block AS row NOT INDEXED WHERE row.position = block.position) {WITHIN}
         AND block.stamp >= :stamp
         AND (block.stamp, log.id, block.seq) > (:stamp, :log, :seq)
     ORDER BY block.stamp, log.id, block.seq LIMIT :limit
-"""
+"""  # noqa: S608  # texts of ours
 SELECT_HISTORY_LAST = f"""
     SELECT {COUNT}, block.stamp, log.id, block.seq - 1 {WITHIN}
     ORDER BY block.stamp DESC, log.id DESC, block.seq DESC
@@ -277,8 +279,11 @@ class Reader(Queries):
     def _in_order(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}
         while page := self.page(SELECT_HISTORY, {**bounds, **place._asdict()}):
+            for row in page:
+                if not row[-1]:
+                    self.rot.misled(*row[:3])
             yield from self.rot.sound(row[:3] for row in page)
-            place = Place(*page[-1][3:])
+            place = Place(*page[-1][3:6])
 
     def replay(
         self,

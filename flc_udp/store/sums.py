@@ -3,9 +3,11 @@
 Promise. A bit that flips in a column of `SUMMED` is found, whatever it makes of the value.
 
 Rules. A sum is over the name of the table and over those columns that nothing else tells. What
-follows from blocks has none, so a commit pays nothing for sums. Triggers of the writer's own
-connection keep them, so no statement can forget them. Where a row has changed already, they leave
-the sum that no longer fits: nothing makes a changed row look sound.
+follows from blocks has none, nor has a row of a clock without a base, so commits pay nothing for
+sums. Triggers of the writer's own connection keep them, so that no statement has to remember it.
+Only new rows of `clock` bring their own, because commits make such rows, and a trigger would slow
+them. Where a row has changed already, the sum is left that no longer fits: nothing makes a changed
+row look sound.
 """
 
 import sqlite3
@@ -31,14 +33,24 @@ KEYS = {"node": ("key",), "clock": ("room_no", "log_no")}
 
 FUNCTION = "crc32"
 
+LONG = "typeof({0}) || {0}"
+"""What clients said may be long, and to quote it takes ten times as long as its sum."""
+
 READ_BYTES_MAX = 4_096
 """Of values that are longer it is not tried which bit has changed. It would take minutes."""
 
 
-def _sum(table: str, row: str) -> str:
+def sum_of(table: str, values: Sequence[str]) -> str:
+    """The sum of a row whose columns are these, in SQL."""
     # `quote` tells the types apart. Bytes can be compared that are no text any more.
-    columns = " || ',' || ".join(f"quote({row}.{name})" for name in SUMMED[table].split(", "))
-    return f"{FUNCTION}(CAST('{table} ' || {columns} AS BLOB))"
+    texts = ["quote({0})" if name != "said" else LONG for name in SUMMED[table].split(", ")]
+    row = " || ',' || ".join(text.format(value) for text, value in zip(texts, values, strict=True))
+    has_any = "{2} IS NOT 0 OR {3} IS NOT NULL".format(*values) if table == "clock" else "true"
+    return f"iif({has_any}, {FUNCTION}(CAST('{table} ' || {row} AS BLOB)), NULL)"
+
+
+def _sum(table: str, row: str) -> str:
+    return sum_of(table, [f"{row}.{name}" for name in SUMMED[table].split(", ")])
 
 
 SUMS = {table: _sum(table, table) for table in SUMMED}
@@ -60,13 +72,14 @@ def keep_sums(connection: sqlite3.Connection) -> None:
         keys = KEYS.get(table, ("rowid",))
         this = " AND ".join(f"{key} = new.{key}" for key in keys)
         was_sound = f"old.checksum IS {_sum(table, 'old')}"
-        for event, value in (
-            ("INSERT", _sum(table, "new")),
-            (f"UPDATE OF {columns}", f"iif({was_sound}, {_sum(table, 'new')}, old.checksum)"),
-        ):
+        kept = f"iif({was_sound}, {_sum(table, 'new')}, old.checksum)"
+        for event, when, value in (
+            ("INSERT", "new.checksum IS NULL", _sum(table, "new")),
+            (f"UPDATE OF {columns}", "true", kept),
+        )[table == "clock" :]:
             connection.execute(f"""
                 CREATE TEMP TRIGGER IF NOT EXISTS {table}_{event[:6]} AFTER {event} ON main.{table}
-                BEGIN UPDATE {table} SET checksum = {value} WHERE {this}; END
+                WHEN {when} BEGIN UPDATE {table} SET checksum = {value} WHERE {this}; END
             """)  # noqa: S608  # texts of ours
 
 
@@ -74,24 +87,23 @@ def set_right(
     connection: sqlite3.Connection, table: str, row: Sequence[Any], checksum: object
 ) -> Sequence[Any] | None:
     """The columns of a row as they were written, if one bit at most has changed; else None."""
-    marks = " || ',' || ".join(["quote(?)"] * len(row))
-    select = f"SELECT {FUNCTION}(CAST('{table} ' || {marks} AS BLOB))"
+    select = f"SELECT {sum_of(table, [f'?{at}' for at in range(1, len(row) + 1)])}"
 
-    def sum_of(values: Sequence[Any]) -> int:
+    def sum_now(values: Sequence[Any]) -> int:
         try:
             (found,) = connection.execute(select, values).fetchone()
         except UnicodeEncodeError:  # A column has become what is no text.
             return -1
-        return int(found)
+        return -1 if found is None else int(found)
 
-    if isinstance(checksum, int) and (sum_of(row) ^ checksum).bit_count() <= 1:
+    if isinstance(checksum, int) and (sum_now(row) ^ checksum).bit_count() <= 1:
         return row
     readings = (
         (*row[:at], reading, *row[at + 1 :])
         for at, value in enumerate(row)
         for reading in _readings(value)
     )
-    return next((reading for reading in readings if sum_of(reading) == checksum), None)
+    return next((reading for reading in readings if sum_now(reading) == checksum), None)
 
 
 def _readings(value: object) -> Iterator[object]:

@@ -125,7 +125,7 @@ def test_a_pruned_database_has_no_finding(good: Path) -> None:
         ("UPDATE room SET messages = messages + 7 WHERE no = 1", {"room"}),
         ("DELETE FROM block WHERE position = 10", {"position", "log", "room"}),
         ("UPDATE arrival SET wall_ms = 'x'", {"floor"}),
-        ("INSERT INTO arrival VALUES (9, 0, 0, 0)", {"floor"}),
+        ("INSERT INTO arrival VALUES (9, 0, 0, NULL)", {"floor"}),
         ("UPDATE log SET base_stamp = {floor} WHERE no = {ann}", {"floor"}),
         ("UPDATE clock SET base_seq = 2 WHERE base_seq = 3 AND log_no = {ann}", {"floor"}),
         ("UPDATE clock SET base_seq = 5 WHERE base_seq = 3 AND log_no = {ann}", {"floor"}),

@@ -18,7 +18,7 @@ from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log
 from flc_udp.store.repair.fill import Filled
 from flc_udp.store.repair.repair import WORK, needs_repair
-from tests.store.flips import Database, Dump, check, dump, findings, make, mend, try_one
+from tests.store.flips import Database, Dump, check, dump, findings, flip, make, mend, try_one
 
 PAGE = 4_096
 
@@ -72,6 +72,16 @@ def mended(good: Database, path: Path) -> Filled:
     assert (copy / "flc.db").read_bytes() == copied
     assert not (path.parent / WORK).exists()
     return filled
+
+
+@pytest.mark.parametrize("at", [18, 19])
+@pytest.mark.parametrize("bit", range(8))
+def test_a_header_that_forbids_to_write(good: Database, path: Path, at: int, bit: int) -> None:
+    """SQLite reads such a file, and no node could start on it."""
+    flip(path, at, bit)
+    assert needs_repair(path)
+    assert findings(path) != []
+    assert mended(good, path).forgotten == []
 
 
 @pytest.mark.parametrize("seed", range(30))

@@ -20,7 +20,7 @@ from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.once import KEEP_NUMBER, hash_of_client
 from flc_udp.store.repair.repair import needs_repair
-from flc_udp.store.sums import SUMMED, changed_rows, know_sums, set_right
+from flc_udp.store.sums import SUMMED, changed_rows, know_sums, set_right, sum_of
 from tests.store.conftest import Authors
 from tests.store.flips import dump, mend
 
@@ -191,9 +191,7 @@ def test_a_long_row_of_a_client(path: Path, log: Log, authors: Authors) -> None:
         log.heal([])
 
 
-SUM_OF_PEER = "SELECT crc32(CAST('peer ' || quote(?) || ',' || quote(?) || ',' || quote(?) AS BLOB))"  # noqa: E501
-    "SELECT crc32(CAST('peer ' || quote(?) || ',' || quote(?) || ',' || quote(?) AS BLOB))"
-)
+SUM_OF_PEER = f"SELECT {sum_of('peer', '???')}"
 
 
 @given(node=st.binary(min_size=8, max_size=8), name=st.text(max_size=20), at=st.integers(0, 400))

@@ -26,7 +26,7 @@ from pathlib import Path
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD
-from flc_udp.store.connections import UNREADABLE
+from flc_udp.store.connections import UNREADABLE, header_problem
 from flc_udp.store.fsck.blocks import Walk
 from flc_udp.store.fsck.findings import UNKNOWN, Finding, difference
 from flc_udp.store.once import PAIR
@@ -102,6 +102,8 @@ class Fsck:
         (_, _, path), *_ = self._connection.execute("PRAGMA database_list")
         if path and (damage := find_damage(Path(path))):
             yield Finding("file", f"{wal_of(Path(path)).name} {damage.words}")
+        if path and not Path(f"{path}-shm").exists() and (problem := header_problem(Path(path))):
+            yield Finding("file", problem)
         found, promised = _schema(self._connection), _promised_schema()
         for name in sorted(found.keys() | promised.keys(), key=str):
             if found.get(name) != promised.get(name):
