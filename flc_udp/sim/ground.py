@@ -383,7 +383,8 @@ class HeapGround:
         blocks = [row.block for row in rows]
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
-        self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
+        if blocks:
+            self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
         self.follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
         return partial(self.running.healed, blocks)
 

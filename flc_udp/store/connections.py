@@ -17,6 +17,7 @@ from pathlib import Path
 from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
+from flc_udp.store.sums import know_sums
 from flc_udp.store.wal import check_wal
 from flc_udp.store.way_out import way_out
 
@@ -94,6 +95,7 @@ def connect(path: Path, parameters: str) -> sqlite3.Connection:
         check_same_thread=False,  # One thread at a time, but not always the one that opened it.
     )
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    know_sums(connection)
     return connection
 
 
@@ -118,6 +120,18 @@ def check_size(path: Path, size_bytes: int) -> None:
     """Raise FlcError if the file is too short for a database."""
     if size_bytes < HEADER_BYTES:
         raise FlcError(f"{path} is no usable SQLite database: it is too short", REPLACE)
+
+
+def header_problem(path: Path) -> str | None:
+    """Why SQLite would read a database and not write it, by its header; None where it would.
+
+    Nobody in this process has it open: closing a file of ours drops the locks on it.
+    """
+    with path.open("rb") as file:
+        versions = file.read(HEADER_BYTES)[18:20]
+    if versions in (b"\1\1", b"\2\2"):
+        return None
+    return f"the header names the versions {versions.hex(' ')}, which SQLite does not write"
 
 
 def _check_library() -> None:

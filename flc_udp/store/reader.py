@@ -24,8 +24,16 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, PlacedBlock, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
-from flc_udp.store.once import find, past_number
-from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
+from flc_udp.store.once import CHANGED, SELECT_SAID, find, past_number
+from flc_udp.store.queries import (
+    OF_ROOM,
+    PAGE_ROWS,
+    Queries,
+    Values,
+    check_sound,
+    failing,
+    used_bytes,
+)
 from flc_udp.store.read_replay import Span, read_replay
 from flc_udp.store.rooms import RoomRow, read_rooms
 from flc_udp.store.rot import Rot
@@ -73,11 +81,13 @@ WITHIN = f"""
         iif(:room IS NULL, {STAMP_LIMIT}, (SELECT stamp FROM room WHERE name = :room))
 """  # noqa: S608  # texts of ours
 SELECT_HISTORY = f"""
-    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq {WITHIN}
+    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq, (
+        SELECT row.stamp = block.stamp AND row.room_no = block.room_no
+        FROM block AS row NOT INDEXED WHERE row.position = block.position) {WITHIN}
         AND block.stamp >= :stamp
         AND (block.stamp, log.id, block.seq) > (:stamp, :log, :seq)
     ORDER BY block.stamp, log.id, block.seq LIMIT :limit
-"""
+"""  # noqa: S608  # texts of ours
 SELECT_HISTORY_LAST = f"""
     SELECT {COUNT}, block.stamp, log.id, block.seq - 1 {WITHIN}
     ORDER BY block.stamp DESC, log.id DESC, block.seq DESC
@@ -158,11 +168,12 @@ class Reader(Queries):
 
         None stands for a number that is not remembered.
         """
-        said = self.value("SELECT said FROM once WHERE client = ?", (client,))
-        if said is None:
-            with self.reading():
-                return [None] * count, past_number(self.connection, client)
-        return find(said, n, count)
+        rows = self.rows(SELECT_SAID, (client,))
+        with self.reading():
+            for said, is_sound in rows:
+                check_sound(is_sound=is_sound, of=CHANGED)
+                return find(said, n, count)
+            return [None] * count, past_number(self.connection, client)
 
     # --- By position ------------------------------------------------------------------------------
 
@@ -260,11 +271,14 @@ class Reader(Queries):
     ) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}
         while page := self.page(SELECT_HISTORY, {**bounds, **place._asdict()}):
+            for row in page:
+                if not row[-1]:
+                    self.rot.misled(*row[:3])
             sound = list(self.rot.sound(row[:3] for row in page))
             if left_out is not None and len(sound) < len(page):
                 left_out["left_out"] += len(page) - len(sound)
             yield from sound
-            place = Place(*page[-1][3:])
+            place = Place(*page[-1][3:6])
 
     def replay(
         self,

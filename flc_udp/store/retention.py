@@ -30,6 +30,7 @@ from flc_udp.model.dots import LogId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.units import Millis
+from flc_udp.store.base import END_ROOM
 from flc_udp.store.queries import Queries, atomic, pragma, used_bytes
 from flc_udp.store.rot import Rot, is_sound
 from flc_udp.store.writer_memory import RoomMemory, WriterMemory
@@ -177,6 +178,7 @@ def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
     deleted = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
     if deleted != len(blocks):  # The index has others than the table.
         raise StoreFailed("retain", f"{deleted} blocks lie below a stamp, and {len(blocks)} do")
+    memory.connection.executemany(END_ROOM, [(memory.rooms[name].no,) for name in rooms])
     memory.pruned_below = max(memory.pruned_below, last + 1)
     memory.floor = max(memory.floor, memory.pruned_below)
     messages = sum(map(_count, blocks))

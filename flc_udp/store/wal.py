@@ -14,6 +14,10 @@ What stood there earlier, and was written over in part, has other salts or other
 
 A single bit that flipped is found by the sums, and set right unless another bit would explain them
 as well. Otherwise the page is taken as it is: what has changed in it is the database's damage then.
+
+Of the last transaction there is no such proof. It counts as committed if a single bit explains all
+that is wrong with it: no power cut leaves that. If more has changed in it, it is taken for what a
+power cut left.
 """
 
 import os
@@ -60,6 +64,8 @@ class Frame(NamedTuple):
     content: bytes
     is_sound: bool
     """Whether nothing had to be set right, and its sums follow from the frame before."""
+    is_proven: bool
+    """Whether it is sound, or one bit alone explains why it is not."""
 
 
 class Damage(NamedTuple):
@@ -113,15 +119,24 @@ class Wal:
             # Of those that are left over only the first can be one of ours with wrong salts.
             found = [self._sums(summed, start) for start in starts] if is_ours or is_sound else []
             is_sound = is_ours and stored in found and page > 0
-            readings = [summed]
+            readings, is_proven = [summed], is_sound or self._is_bit_of_head(salts, stored, found)
             if is_ours and len(found) == 1 and not is_sound:
-                readings = self._readings(summed, found[0], stored)
+                readings, is_explained = self._readings(summed, found[0], stored)
+                is_proven |= is_explained
             numbers = [SUMMED_FRAME.unpack_from(reading) for reading in readings]
             # Either may have changed: what the sums are of, or the sums.
             starts = [stored] if is_sound else [stored, *found[:1]]
             places = tuple(dict.fromkeys(page for page, _ in numbers))
             pages = max(pages for _, pages in numbers)
-            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound)
+            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound, is_proven)
+
+    def _is_bit_of_head(self, salts: bytes, stored: Sums, found: list[Sums]) -> bool:
+        """Whether nothing is wrong with a frame but one bit of its salts or its sums."""
+        other_salts = int.from_bytes(salts) ^ int.from_bytes(self._salts)
+        return any(
+            sum(map(int.bit_count, (other_salts, low ^ stored[0], high ^ stored[1]))) == 1
+            for low, high in found
+        )
 
     def _words(self, content: bytes) -> "array[int]":
         words = array("I", content)
@@ -137,10 +152,11 @@ class Wal:
             high = high + two + low & MASK
         return low, high
 
-    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> list[bytes]:
+    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> tuple[list[bytes], bool]:
         """What was there, if one bit alone explains the sums; else what is there.
 
         If several do, so does a bit of the numbers at the beginning, perhaps; that comes second.
+        The second value is whether any does.
         """
         words = self._words(summed)
         # What is added to a word is in the sums as often as a Fibonacci number tells.
@@ -165,7 +181,7 @@ class Wal:
                 reading.byteswap()
             if _is_plausible(*SUMMED_FRAME.unpack_from(reading)):
                 readings.append(reading.tobytes())
-        return readings or [summed]
+        return readings or [summed], bool(bits)
 
 
 @cache
@@ -196,15 +212,16 @@ def find_damage(database: Path) -> Damage | None:
 
 def _damage(wal: Wal) -> Damage | None:
     damage, commits = None, 0
-    is_read, is_whole = wal.is_sound, True
+    is_read, is_whole, is_proven = wal.is_sound, True, True
     for number, frame in enumerate(wal.frames(), 1):
         is_read &= frame.is_sound
         is_whole &= frame.is_sound
+        is_proven &= frame.is_proven
         if frame.pages:
             commits += not is_read
-            if is_whole and not is_read:
+            if (is_whole or is_proven) and not is_read:
                 damage = Damage(commits, number, frame.pages)
-            is_whole = True
+            is_whole = is_proven = True
     return damage
 
 

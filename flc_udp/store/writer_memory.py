@@ -35,6 +35,7 @@ SELECT_FRONTIERS = """
 SELECT_HISTORY = """
     SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
 """
+SAVE_FACT = "INSERT OR REPLACE INTO node (key, value) VALUES (?, ?)"
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
 INSERT_BLOCKS = ManyRows("""
@@ -129,7 +130,7 @@ class WriterMemory:
             "pruned": self.pruned,
             "base": self._base_version,
         }
-        self.connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
+        self.connection.executemany(SAVE_FACT, facts.items())
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""

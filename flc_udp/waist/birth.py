@@ -30,7 +30,7 @@ def give_birth(
     random: Random,
 ) -> Node:
     """Make the node of a new run. `seal_of` makes the seal of the session that it is given."""
-    fresh_id = _fresh_id(random)
+    fresh_id, history = _fresh_id(random), kept.load()
     node_id = kept.identity() or fresh_id
     incarnation = max(kept.incarnation() + 1, ground.wall() // 1_000)
     kept.save_self(node_id, incarnation)
@@ -38,7 +38,7 @@ def give_birth(
     me = alive_row(node_id, incarnation, address, name, boot, tags)
     seal = seal_of(random.randbytes(SESSION_BYTES))
     latest = kept.latest_arrival()
-    node = Node(settings, me, kept.load(), reader, seal, ground, random, latest)
+    node = Node(settings, me, history, reader, seal, ground, random, latest)
     if not node.knows_ages:
         ground.tell(ClockDoubted(latest, ground.wall()))
     return node

@@ -290,6 +290,8 @@ class Node:
         for wait in self.waits.take_ended(self._read_until):
             wait.done(wait.outcome())
         self._scrub.wake(now)
+        if self._scrub.rows_are_due(now):
+            self._ground.heal(())
         self._tell_rotten(now)
         self._save_self()
         self._save_peers(now)

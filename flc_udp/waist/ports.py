@@ -236,7 +236,8 @@ class Ground(Protocol):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these blocks in the places of those that have changed on the disk.
 
-        It ends in `Node.healed` or `Node.healing_failed`.
+        Without any, rows of small tables that have changed are set right. It ends in `Node.healed`
+        or `Node.healing_failed`.
         """
 
     def save_self(self, node: NodeId, incarnation: int) -> None:

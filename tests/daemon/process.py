@@ -13,7 +13,7 @@ from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from flc_udp.cli.run.cluster import clean_environment
+from flc_udp.cli.run.cluster import FLC, clean_environment
 from tests.forks import forked
 
 DEADLINE_S = 45.0

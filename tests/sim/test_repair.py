@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.sim.disk import DiskLog
+from flc_udp.sim.disk import DiskLog, put
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.world import World
 from flc_udp.store.repair.fill import Filled
@@ -24,7 +24,7 @@ def repaired(machine: Machine, directory: Path, content: bytes) -> Filled:
     path = directory / "flc.db"
     path.write_bytes(content)
     filled = mend(path)
-    machine.disk.connection.deserialize(path.read_bytes())
+    put(machine.disk.connection, path.read_bytes())
     return filled
 
 

@@ -41,7 +41,7 @@ class Code(Enum):
         "`fuser flc.db` in the data directory tells which: end it, or let it read on",
     )
     FILE_MISSING = (
-        "a file of the log is not where it was: {why}",
+        "a file of the log is not as it was: {why}",
         "until then posts are refused. What this node alone holds is gone when it ends",
     )
     DISK_SLOW = (

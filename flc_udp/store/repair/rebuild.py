@@ -26,7 +26,7 @@ SELECT_CHOSEN = """
     FROM scratch.chosen WINDOW of_log AS (PARTITION BY log ORDER BY last) ORDER BY position
 """
 FORGET_EDGE = "UPDATE clock SET edge_stamp = NULL WHERE room_no = ? AND log_no = ?"
-END_ROOM = "UPDATE room SET position = ? WHERE name = ?"
+END_ROOM = "UPDATE room SET position = ?1, base_position = ?1 WHERE name = ?2"
 WAITING = "its bytes have changed on the disk: the other members are asked for them"
 
 BATCH_BLOCKS = 512

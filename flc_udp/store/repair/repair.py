@@ -25,7 +25,14 @@ from typing import NamedTuple
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.store.connections import IMMUTABLE, PRIVATE, UNREADABLE, connect, snapshot
+from flc_udp.store.connections import (
+    IMMUTABLE,
+    PRIVATE,
+    UNREADABLE,
+    connect,
+    header_problem,
+    snapshot,
+)
 from flc_udp.store.directory import DataDirectory, flush_directory
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.fsck.database import Fsck
@@ -58,7 +65,9 @@ def needs_repair(path: Path) -> bool:
         with snapshot(path) as connection:
             check = Fsck(connection)
             count = sum(1 for _ in check.findings())
-            return count > check.walk.waiting
+            if count > check.walk.waiting:
+                return True
+        return header_problem(path) is not None
     except FlcError:
         return True
 
@@ -137,7 +146,7 @@ def _is_first_page_sound(path: Path, *, has_wal: bool) -> bool:
     """
     with closing(_fresh()) as fresh:
         promised = set(fresh.execute(SELECT_SCHEMA))
-    wal = wal_of(path)
+    wal, is_written = wal_of(path), header_problem(path) is None
     way = PRIVATE if has_wal and wal.exists() and wal.stat().st_size else IMMUTABLE
     try:
         with closing(connect(path, way)) as connection:
@@ -149,7 +158,8 @@ def _is_first_page_sound(path: Path, *, has_wal: bool) -> bool:
                 return True
             # Each migration changes the schema. So this is ours, whatever the header says.
             with suppress(FlcError):
-                return found == promised and check_ours(connection, str(path)) > 0
+                is_ours = found == promised and check_ours(connection, str(path)) > 0
+                return is_ours and is_written
             return False
     except UNREADABLE:
         return False
