@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
@@ -39,6 +40,7 @@ RAISE_FACT = """
 """
 
 
+SELECT_ROW = "SELECT 1 FROM block WHERE position = ?"
 HEAL = """
     UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
     WHERE position = ?
@@ -54,7 +56,7 @@ class Log(Queries):
         self._memory: WriterMemory | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Log":
+    def open(cls, path: str | Path) -> Self:
         """Open or create the database file; raises FlcError if it cannot be ours."""
         files = DatabaseFiles(Path(path))
         try:
@@ -71,7 +73,7 @@ class Log(Queries):
             ) from error
 
     @classmethod
-    def over(cls, connection: sqlite3.Connection) -> "Log":
+    def over(cls, connection: sqlite3.Connection) -> Self:
         """Use a connection that is itself the disk (the simulator's, in memory).
 
         What a crashed predecessor left open is rolled back. The connection is never closed here.
@@ -154,9 +156,12 @@ class Log(Queries):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
+        What was pruned since it was asked for has no place any more.
+
         Raises StoreFailed, and then nothing is changed.
         """
         with self._writing("heal") as memory, atomic(self.connection):
+            rows = [row for row in rows if self.value(SELECT_ROW, (row.position,))]
             for _, block in rows:
                 if block.room not in memory.rooms or block.log not in memory.logs:
                     raise StoreFailed("heal", f"no row names the room or the log of {block.dot}")

@@ -29,6 +29,7 @@ CHANGES = (
     "UPDATE room SET name = x'00' WHERE no = 1",
     "UPDATE room SET position = 1 << 62 WHERE no = 1",
     "UPDATE arrival SET wall_ms = 'now'",
+    "INSERT INTO arrival VALUES (10, 60000, 1)",
     "UPDATE node SET value = 'high' WHERE key = 'incarnation'",
     "UPDATE node SET value = 9223372036854775807 WHERE key = 'incarnation'",
     "UPDATE node SET value = x'00' WHERE key = 'id'",
