@@ -120,6 +120,10 @@ class Disk:
         self._random = random
         self._is_over = False
 
+    def log(self) -> DiskLog:
+        """The log of one more run."""
+        return DiskLog.over(self.connection)
+
     def rot(self, blocks: int) -> list[Dot]:
         """Flip a bit of so many blocks, or of all; return the dots of their last messages."""
         rows = list(stored(self.connection))

@@ -21,7 +21,7 @@ from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.sim.bounds import Bounds
-from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.violation import Violation
 from flc_udp.waist.node import Node
@@ -52,7 +52,7 @@ class HeapGround:
         self.settings = settings
         self.ring = stage.ring
         self.disk = Disk(stage.random(f"{name}/disk"))
-        self.log = DiskLog.over(self.disk.connection)
+        self.log = self.disk.log()
         self.node: Node | None = None
         self.number, self.address = stage.network.attach(self._receive)
         self._stage = stage
@@ -80,7 +80,7 @@ class HeapGround:
     def _begin_life(self) -> None:
         """One more node is to run here. Nothing of a former life goes on."""
         self._life += 1
-        self.log = DiskLog.over(self.disk.connection)
+        self.log = self.disk.log()
         self._paused_until = self._buffered = self._worked_us = 0
         self._turn_due = False
         self._timer_at: int | None = None

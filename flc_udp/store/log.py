@@ -14,6 +14,7 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
@@ -62,7 +63,7 @@ class Log(Queries):
         self._memory: WriterMemory | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Log":
+    def open(cls, path: str | Path) -> Self:
         """Open or create the database file; raises FlcError if it cannot be ours."""
         files = DatabaseFiles(Path(path))
         try:
@@ -79,7 +80,7 @@ class Log(Queries):
             ) from error
 
     @classmethod
-    def over(cls, connection: sqlite3.Connection) -> "Log":
+    def over(cls, connection: sqlite3.Connection) -> Self:
         """Use a connection that is itself the disk (the simulator's, in memory).
 
         What a crashed predecessor left open is rolled back. The connection is never closed here.

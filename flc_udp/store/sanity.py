@@ -42,7 +42,10 @@ SANE = {
         f"position < {NUMBER_LIMIT}",
     )),
     "clock": _all("room_no log_no seq base_seq", NUMBER),
-    "arrival": _all("position wall_ms least_stamp", NUMBER),
+    "arrival": " AND ".join((
+        _all("position wall_ms least_stamp", NUMBER),
+        "position <= (SELECT ifnull(max(position), 0) FROM room)",  # Else appending fails there.
+    )),
 }  # fmt: skip
 SELECT_ENDS = """
     SELECT log.id, log.seq, log.hash, block.seq, block.hash, base_seq, encoded

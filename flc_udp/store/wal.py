@@ -27,8 +27,8 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, partial
-from itertools import islice
-from operator import eq
+from itertools import islice, takewhile
+from operator import attrgetter, eq
 from pathlib import Path
 from statistics import mode
 from typing import BinaryIO, Literal, NamedTuple
@@ -69,9 +69,10 @@ class Frame(NamedTuple):
 
 
 class Damage(NamedTuple):
-    """What SQLite does not read of a WAL."""
+    """What SQLite does not read of a WAL, or does not fold in."""
 
     commits: int
+    """So many are not read."""
     frames: int
     """So many frames has the WAL up to the last commit that is proven."""
     pages: int
@@ -80,6 +81,8 @@ class Damage(NamedTuple):
     @property
     def words(self) -> str:
         """What is to be said of the WAL."""
+        if not self.commits:
+            return "cannot be folded in: the database is cut short, and lacks pages"
         verb = "commit in it is" if self.commits == 1 else "commits in it are"
         return f"has changed on the disk: {self.commits} {verb} not read by SQLite"
 
@@ -108,6 +111,11 @@ class Wal:
         while len(raw := os.pread(self._file, size, at)) == size:
             yield raw
             at += size
+
+    def told(self) -> list[int]:
+        """What each frame with the salts of this WAL says of the pages of the database."""
+        numbers = [FRAME.unpack_from(raw) for raw in self._raw()]
+        return [pages for _, pages, salts, *_ in numbers if salts == self._salts]
 
     def frames(self) -> Iterator[Frame]:
         """All frames, also what is left of earlier transactions."""
@@ -202,12 +210,28 @@ def find_damage(database: Path) -> Damage | None:
     with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
         before = os.fstat(file.fileno())
         # Twice, because what is written within a tick of the clock does not show in the time.
-        found = _damage(Wal(file.fileno())) and _damage(Wal(file.fileno()))
+        found = _found(database, file.fileno()) and _found(database, file.fileno())
         after = os.fstat(file.fileno())
         # What changed meanwhile was not read as it was at any moment, and has a running node.
         is_same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
         return found if is_same else None
     return None
+
+
+def _found(database: Path, wal: int) -> Damage | None:
+    return _damage(Wal(wal)) or _lacking(Wal(wal), database.stat().st_size)
+
+
+def _lacking(wal: Wal, size_bytes: int) -> Damage | None:
+    """What was committed, if the database lacks pages that it has then: its disk lost them."""
+    told = wal.told()  # This is quick, and nearly always enough.
+    if size_bytes // wal.page_bytes + len(told) >= max(told, default=0):
+        return None
+    committed = _committed(wal)
+    if committed is None:
+        return None
+    pages = size_bytes // wal.page_bytes + committed.frames
+    return committed if pages < committed.pages else None
 
 
 def _damage(wal: Wal) -> Damage | None:
@@ -223,6 +247,22 @@ def _damage(wal: Wal) -> Damage | None:
                 damage = Damage(commits, number, frame.pages)
             is_whole = is_proven = True
     return damage
+
+
+def find_committed(database: Path) -> Damage | None:
+    """What SQLite reads of a database's WAL; raises OSError. None: there is nothing."""
+    with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
+        return _committed(Wal(file.fileno()))
+    return None
+
+
+def _committed(wal: Wal) -> Damage | None:
+    committed = None
+    frames = takewhile(attrgetter("is_sound"), wal.frames() if wal.is_sound else ())
+    for number, frame in enumerate(frames, 1):
+        if frame.pages:
+            committed = Damage(0, number, frame.pages)
+    return committed
 
 
 def check_wal(database: Path) -> None:

@@ -164,3 +164,15 @@ def test_a_base_that_ends_at_a_rotten_block_tells_what_is_proven(
     assert reader.base(BEGINNING, 10) == [base]
     ((rotten,), _) = reader.take_rotten()
     assert (rotten.dot, rotten.proof) == (end.dot, end.hash)
+
+
+def test_what_was_pruned_meanwhile_is_not_healed(tmp_path: Path, said: list[Block]) -> None:
+    """It has no place any more, and that is no failure. What is left in the same call is healed."""
+    with closing(Log.open(tmp_path / "flc.db")) as log:
+        log.connection.execute("UPDATE block SET encoded = x'' WHERE position IN (1, 99)")
+        log.retain(arrived_before_ms=None, bytes_max=0, messages_max=10)
+        log.heal([PlacedBlock(1, said[0]), PlacedBlock(99, said[98])])
+        held = [encoded for _, encoded in log.reader().after(0, None, 999)]
+        assert said[98].encoded in held
+        assert said[0].encoded not in held
+        assert list(Fsck(log.connection).findings()) == []

@@ -81,12 +81,16 @@ class Told:
         head, room = self._base_head(log, limit, rooms)
         if head is None:
             return None
+        for room, row in self.clocks[log].items():
+            if room not in rooms and is_count(row.seq) and 0 < row.seq <= head.seq:
+                rooms[room] = row._replace(base_seq=row.seq)  # Its last one there was pruned.
         rooms = rooms or {room: ClockRow(None, None, head.seq, None)}
         told = [_base_room(room, row, head, limit) for room, row in rooms.items()]
         if all(room.seq != head.seq for room in told):
             # One of them ends the log's base. The one that ends last is taken for it.
             *told, last = sorted(told, key=lambda room: room.seq)
-            told.append(last._replace(seq=head.seq))
+            edge = None if last.edge is None else head.stamp
+            told.append(last._replace(seq=head.seq, edge=edge))
         return BaseLog(log, head, self.origins.get(log), tuple(sorted(told)))
 
     def _follower(self, condition: str, log: LogId, value: object) -> Any:  # noqa: ANN401  # a row

@@ -41,13 +41,16 @@ from flc_udp.store.repair.fill import Filled, fill
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
-from flc_udp.store.wal import find_damage, fold_in, wal_of
+from flc_udp.store.wal import find_committed, find_damage, fold_in, wal_of
 from flc_udp.store.way_out import FULL_HINT
 
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""
 
 COPY = "before-repair-%Y%m%dT%H%M%S.%fZ"
+
+IN_WAL_MODE = b"\2\2"
+"""Stands in the first page from byte 18 on."""
 
 SELECT_SCHEMA = "SELECT name, rootpage, sql FROM sqlite_schema"
 
@@ -179,7 +182,7 @@ def _write_first_page(path: Path) -> None:
         page = bytearray(fresh.serialize()[:page_bytes])
     with path.open("r+b") as file:
         file.truncate(pages * page_bytes)  # SQLite reads none that ends before its tables begin.
-        page[18:20] = b"\2\2"  # A WAL that is there counts.
+        page[18:20] = IN_WAL_MODE  # A WAL that is there counts.
         page[28:32] = pages.to_bytes(4)
         file.write(page)
         file.flush()
@@ -187,11 +190,38 @@ def _write_first_page(path: Path) -> None:
 
 
 def _fold(path: Path) -> None:
-    """Make the file whole without a WAL, so that its name alone is to be exchanged."""
+    """Make the file whole without a WAL, so that its name alone is to be exchanged.
+
+    SQLite folds nothing into a file that is far shorter than the WAL or its own first page says, as
+    a disk may leave it that lost what it had synced. The missing pages are empty then. And it reads
+    no WAL if the first page is of the time before there was one.
+    """
+    try:
+        is_done = _fold_by_sqlite(path)
+    except sqlite3.OperationalError:
+        raise  # Somebody else has it open, or the disk fails.
+    except sqlite3.DatabaseError:
+        is_done = _fold_by_hand(path)
+    if not is_done:
+        raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
+
+
+def _fold_by_sqlite(path: Path) -> bool:
+    """Let SQLite do it. False: somebody else keeps it from that."""
     with closing(connect(path, "mode=rw")) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-    if wal_of(path).exists():
-        raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
+    if not wal_of(path).exists():
+        return True
+    with path.open("rb") as file:
+        mode = file.read(20)[18:]
+    return mode != IN_WAL_MODE and _fold_by_hand(path)
+
+
+def _fold_by_hand(path: Path) -> bool:
+    if (committed := find_committed(path)) is not None:
+        fold_in(path, committed)
+    _write_first_page(path)
+    return _fold_by_sqlite(path)
 
 
 # --- The new database -----------------------------------------------------------------------------
