@@ -30,6 +30,12 @@ class ClockDoubted(Notice, level=Level.WARNING):
     wall_ms: Millis
 
 
+class ClockUnusable(Notice, level=Level.WARNING):
+    """The wall clock shows a time before 1970 or after 2199. Posts are refused until it is set."""
+
+    wall_ms: Millis
+
+
 class StoodStill(Notice, level=Level.WARNING):
     """This node did not run: its process was stopped, or its machine suspended or overloaded.
 
