@@ -11,6 +11,7 @@ import os
 import random
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -155,6 +156,7 @@ class Daemon:
             ground,
             random.SystemRandom(),
         )
+        remembered = remembered_addresses(self.log, ground)
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
         await self._control.listen(self.directory.bind_control())
@@ -184,7 +186,7 @@ class Daemon:
                 version=__version__,
             )
         )
-        self._join(remembered_addresses(self.log))
+        self._join(remembered)
         self._join_seeds()
 
     def leave(self) -> None:
@@ -216,7 +218,8 @@ class Daemon:
         self._ground.datagrams.close()
         self._reader.close()
         self.log.close()
-        tell(notices.NodeStopped())
+        if self._ground.has_started:
+            tell(notices.NodeStopped())
 
     # --- Inside -----------------------------------------------------------------------------------
 
@@ -285,7 +288,9 @@ def _blaming(database: Path) -> Iterator[None]:
     try:
         yield
     except StoreFailed as error:
-        hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
+        hint = f"`flc fsck --repair --data {database.parent}` keeps what can be read of it"
+        if isinstance(error.__cause__, sqlite3.OperationalError):
+            hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
         raise FlcError(f"the log {database} cannot be used: {error}", hint) from error
 
 

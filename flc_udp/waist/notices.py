@@ -36,6 +36,12 @@ class ClockUnusable(Notice, level=Level.WARNING):
     wall_ms: Millis
 
 
+class PeersUnreadable(Notice, level=Level.WARNING):
+    """The remembered members cannot be read. The node asks its seeds alone, and goes on."""
+
+    reason: str
+
+
 class StoodStill(Notice, level=Level.WARNING):
     """This node did not run: its process was stopped, or its machine suspended or overloaded.
 
