@@ -25,7 +25,12 @@ from flc_udp.model.errors import FlcError
 FULL_HINT = "make room on the disk that it is written to: see `df`"
 STREAM_HINT = "a standard stream is closed, or opened the other way: look at its redirection"
 SYSTEM_HINT = "the operating system refused it and gave no other reason"
-HINTS = {errno.ENOSPC: FULL_HINT, errno.EDQUOT: FULL_HINT, errno.EBADF: STREAM_HINT}
+HINTS = {
+    errno.ENOSPC: FULL_HINT,
+    errno.EDQUOT: FULL_HINT,
+    errno.EBADF: STREAM_HINT,
+    errno.EMFILE: "allow more descriptors: `ulimit -n 1024`",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -9,6 +9,7 @@ import asyncio
 import gc
 import os
 import random
+import resource
 import signal
 import socket
 import sqlite3
@@ -25,7 +26,7 @@ from flc_udp.daemon import notices
 from flc_udp.daemon.control.keeping import keep_socket
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import SayRequests
-from flc_udp.daemon.control.server import Control
+from flc_udp.daemon.control.server import DESCRIPTORS_LEAST, Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
@@ -59,6 +60,7 @@ def main(load: Callable[[], Settings]) -> int:
 
     `load` reads its settings: once now, and again with each SIGHUP.
     """
+    _check_descriptors()
     settings = load()
     log_to_stderr(settings)
     for variable, hint in unknown_variables(os.environ):
@@ -292,6 +294,16 @@ def _blaming(database: Path) -> Iterator[None]:
         if isinstance(error.__cause__, sqlite3.OperationalError):
             hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
         raise FlcError(f"the log {database} cannot be used: {error}", hint) from error
+
+
+def _check_descriptors() -> None:
+    """Raise FlcError if the process may open so few that it would fail here and there."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < DESCRIPTORS_LEAST:
+        raise FlcError(
+            f"{limit} descriptors are allowed, at least {DESCRIPTORS_LEAST} are needed",
+            "`ulimit -n 4096` in the shell that starts it; under systemd LimitNOFILE=4096",
+        )
 
 
 def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:
