@@ -44,6 +44,7 @@ from flc_udp.model.labels import check_label
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
 from flc_udp.waist.birth import give_birth, remembered_addresses
+from flc_udp.waist.node import Node
 from flc_udp.wire.seal import Keyring
 
 DRAIN_S = 5.0
@@ -147,21 +148,14 @@ class Daemon:
         # The kernel counts twice the size of full datagrams, and about that of their buffers.
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         ground.buffer_bytes = buffer_bytes // 2
+        # All that can be refused comes first, and the ring is written last of that.
+        listening = self.directory.bind_control()
+        node, remembered = self._born(address), remembered_addresses(self.log, ground)
+        self.keys.save()
         # The node first: whoever missed it may send to it the moment its socket is read.
-        node = give_birth(
-            settings,
-            self.name,
-            address,
-            self.log,
-            self._reader,
-            self.keys.seal,
-            ground,
-            random.SystemRandom(),
-        )
-        remembered = remembered_addresses(self.log, ground)
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
-        await self._control.listen(self.directory.bind_control())
+        await self._control.listen(listening)
         self._keeping = asyncio.create_task(
             keep_socket(self.directory, self._control, ground.failures)
         )
@@ -224,6 +218,11 @@ class Daemon:
             tell(notices.NodeStopped())
 
     # --- Inside -----------------------------------------------------------------------------------
+
+    def _born(self, address: Address) -> Node:
+        log, reader, seal, ground = self.log, self._reader, self.keys.seal, self._ground
+        chance = random.SystemRandom()
+        return give_birth(self.settings, self.name, address, log, reader, seal, ground, chance)
 
     def _join(self, addresses: list[Address]) -> None:
         """Ask at these addresses to be let into the cluster, at all of them at once."""

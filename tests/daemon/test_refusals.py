@@ -13,6 +13,7 @@ import pytest
 
 from flc_udp.daemon.control.server import CLIENTS_LEAST, DESCRIPTORS_LEAST
 from flc_udp.store.schema import APPLICATION_ID
+from flc_udp.wire.ring import ring_text
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import (
     DEADLINE_S,
@@ -212,13 +213,54 @@ async def test_a_database_that_is_none(
     assert path.read_bytes() == before
 
 
+def a_directory(data: Path) -> None:
+    """In the place of the control socket."""
+    (data / "control.sock").mkdir()
+
+
+def no_database(data: Path) -> None:
+    """In the place of the database."""
+    garbage(data / "flc.db")
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare"),
+    [
+        (("--bind", "192.0.2.1:7352"), None),
+        (("--bind", "nowhere.invalid:7352"), None),
+        (("--advertise", "nowhere.invalid:7352"), None),
+        (("--metrics", "192.0.2.1:9100"), None),
+        ((), a_directory),
+        ((), no_database),
+    ],
+)
+async def test_a_start_that_fails_leaves_no_key_behind(
+    tmp_path: Path, options: tuple[str, ...], prepare: Callable[[Path], None] | None
+) -> None:
+    """Else the next one would be sealed, or under another key, and nobody had said so."""
+    data = tmp_path / "data"
+    data.mkdir()
+    if prepare is not None:
+        prepare(data)
+    before = {path.name for path in data.iterdir()}
+    key_file = write(tmp_path / "key", KEY)
+    assert_refused(await run_node(tmp_path, "--key-file", key_file, *options))
+    left = {path.name for path in data.iterdir()} - before
+    assert left <= {"lock", "flc.db", "flc.db-life"}
+
+    ring = ring_text((bytes(32),), "")
+    (data / "keys").write_text(ring)
+    await run_node(tmp_path, "--key-file", key_file, *options)
+    assert (data / "keys").read_text() == ring
+
+
 @pytest.mark.parametrize("limit", [5, 6, 8, 14, 20, 28, DESCRIPTORS_LEAST - 1])
 async def test_too_few_descriptors(tmp_path: Path, limit: int) -> None:
     """A node that would soon meet its limit does not begin, and leaves nothing behind."""
     refused = await limited(limit, "run", "--data", str(tmp_path / "data"))
 
     assert_refused(refused, f"{limit} ", str(DESCRIPTORS_LEAST), "ulimit -n", "LimitNOFILE")
-    assert os.listdir(tmp_path) == []
+    assert not (tmp_path / "data").exists()
 
 
 async def test_as_many_descriptors_as_are_needed(cluster: Cluster) -> None:
