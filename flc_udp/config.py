@@ -63,8 +63,8 @@ STAMP_LIMIT = 1 << 62
 """Stamps are lower than this, so they fit into SQLite's signed 64 bits."""
 
 WALL_MS_LIMIT = 7_258_118_400_000
-"""A node whose clock shows the year 2200 or a later one says nothing. So between the stamps that
-clocks make and STAMP_LIMIT there are more than anybody can use up."""
+"""A node whose clock shows a time before 1970 or after 2199 says nothing. So between the stamps
+that clocks make and STAMP_LIMIT there are more than anybody can use up."""
 
 FLOOR_LIMIT = WALL_MS_LIMIT << 16
 """Nobody deletes a message with a stamp that no clock makes, so no floor is above this."""

@@ -7,6 +7,7 @@ refused or that cannot be written changes nothing.
 The newest word counts. At a start, a key file (--key-file) replaces the whole ring if its keys are
 not those that it had at the last start or at the last change of the ring. Otherwise the ring stays.
 So a restart with an old key file does not undo a change of keys, and a new key file is followed.
+A start that fails after all leaves the ring as it was.
 """
 
 import asyncio
@@ -31,7 +32,7 @@ class Keys:
     """The ring of keys, the file that keeps it, and the seal that uses it."""
 
     def __init__(self, settings: Settings, directory: DataDirectory) -> None:
-        """Raises FlcError if the ring or the key file cannot be read, or the ring not written."""
+        """Raises FlcError if the ring or the key file cannot be read."""
         self._directory = directory
         self._key_file = Path(settings.key_file) if settings.key_file else None
         self._cluster = settings.cluster
@@ -39,6 +40,9 @@ class Keys:
         self._changes: dict[asyncio.Task[str | FlcError], None] = {}
         self._seal: Seal
         self._mark = ""
+        self._given: SavedRing | None = None
+        """What this start took from a key file, until it is saved."""
+        self._is_news = False
         self.ring = self._at_start()
 
     def seal(self, session: bytes) -> Seal:
@@ -59,11 +63,20 @@ class Keys:
             if held.sources != given.sources:
                 tell(KeyFileOutdated(self._key_file))
             return keyring(held.sources, self._cluster)
-        self._write(given)
-        ring = keyring(given.sources, self._cluster)
-        if held is not None and held.sources != given.sources:
-            self._tell("key file", ring, None)
-        return ring
+        self._given = given
+        self._is_news = held is not None and held.sources != given.sources
+        return keyring(given.sources, self._cluster)
+
+    def save(self) -> None:
+        """Write what this start took from a key file; raises FlcError.
+
+        Nothing else of the start may fail afterwards: the next one goes by what is written.
+        """
+        given, self._given = self._given, None
+        if given is not None:
+            self._write(given)
+        if self._is_news:
+            self._tell("key file", self.ring, None)
 
     def _saved(self) -> SavedRing | None:
         path = self._directory.keys

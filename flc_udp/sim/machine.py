@@ -56,7 +56,7 @@ class Machine(HeapGround):
         self.follower.started(self.log)
         if not alone:
             seeds = list(self._network.numbers)[: min(self.number, SEEDS)]
-            self.node.join([*seeds, *remembered_addresses(self.log)])
+            self.node.join([*seeds, *remembered_addresses(self.log, self)])
         self._turn_soon()
 
     def leave(self) -> None:

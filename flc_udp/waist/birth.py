@@ -12,9 +12,10 @@ from flc_udp.config import ID_BYTES, Settings
 from flc_udp.core.liveness.members import alive_row
 from flc_udp.model.address import Address, parse_numeric
 from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.tags import parse_tags
 from flc_udp.waist.node import Node
-from flc_udp.waist.notices import ClockDoubted
+from flc_udp.waist.notices import ClockDoubted, PeersUnreadable
 from flc_udp.waist.ports import Ground, Keeps, Reads
 from flc_udp.wire.seal import SESSION_BYTES, Seal
 
@@ -44,9 +45,14 @@ def give_birth(
     return node
 
 
-def remembered_addresses(kept: Keeps) -> list[Address]:
-    """Where members were at the end of former runs."""
-    addresses = (parse_numeric(address) for _, _, address in kept.peers())
+def remembered_addresses(kept: Keeps, ground: Ground) -> list[Address]:
+    """Where members were at the end of former runs. They are a memory only: it may be lost."""
+    try:
+        peers = kept.peers()
+    except StoreFailed as error:
+        ground.tell(PeersUnreadable(str(error)))
+        return []
+    addresses = (parse_numeric(address) for _, _, address in peers)
     return [address for address in addresses if address is not None]
 
 

@@ -20,7 +20,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, assert_never
 
-from flc_udp.config import SEAL_BYTES, WALL_MS_LIMIT, Settings
+from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import (
     Adopt,
     Append,
@@ -35,6 +35,7 @@ from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
+from flc_udp.model.clocks import is_usable
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, FlcError, StoreFailed
 from flc_udp.model.history import History
@@ -46,6 +47,7 @@ from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import (
     BaseFailed,
     BlockHealed,
+    ClockUnusable,
     HealingFailed,
     RetentionFailed,
     StoodStill,
@@ -123,6 +125,8 @@ class Node:
         self._turned_at = self._read_until = now
         self._unread_turns = 0
         self._stood_still = False
+        self.clock_is_usable = True
+        """Whether the wall clock showed a time that makes stamps, as of the last turn."""
         self.last_pause: Pause | None = None
         self.unhealed: tuple[str, Micros] | None = None
         """Why rows that had changed on the disk could not be written anew, and when, in µs."""
@@ -189,6 +193,7 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
+        self._look_at_clock(wall)
         for packets, sender, source, _ in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
@@ -217,6 +222,11 @@ class Node:
         self._replica.stalled(now - self._turned_at, now)
         return True
 
+    def _look_at_clock(self, wall: Millis) -> None:
+        was_usable, self.clock_is_usable = self.clock_is_usable, is_usable(wall)
+        if was_usable and not self.clock_is_usable:
+            self._ground.tell(ClockUnusable(wall))
+
     def _note_reading(self, *, is_late: bool, is_news: bool) -> None:
         """Note up to which moment everything was read that came in.
 
@@ -240,13 +250,13 @@ class Node:
         say = partial(self._replica.post, wall=self._replica.held_wall(wall, now))
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
-        self._posts.take(now, room_bytes, behind, self._refusal(wall, now), say)
+        self._posts.take(now, room_bytes, behind, self._refusal(now), say)
 
-    def _refusal(self, wall: Millis, now: Micros) -> FlcError | None:
+    def _refusal(self, now: Micros) -> FlcError | None:
         """Why no post can be taken now."""
-        if wall >= WALL_MS_LIMIT:
+        if not self.clock_is_usable:
             return FlcError(
-                "not said: the clock of this node shows the year 2200 or a later one",
+                "not said: the clock of this node shows a time before 1970 or after 2199",
                 "set the clock of its machine: `timedatectl`",
             )
         if (refusal := self._commits.refusal) is not None:

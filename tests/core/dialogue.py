@@ -270,6 +270,8 @@ class Talk:
     def __init__(self, *names: str, seed: int = 0, **settings: int) -> None:
         self.seed = seed
         self.now = 0
+        self.wall_shift = 0
+        """How far everybody's wall clock was set ahead, in ms."""
         self.settings = Settings(**settings)
         self.sent: Counter[str] = Counter()
         self.heard: list[tuple[str, str, Packet]] = []
@@ -286,7 +288,7 @@ class Talk:
     @property
     def wall(self) -> int:
         """Everybody's wall clock, in ms since 1970."""
-        return WALL + self.now // MS
+        return WALL + self.wall_shift + self.now // MS
 
     @property
     def parties(self) -> list[Party]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flc_udp.config import BODY_BYTES_MAX
+from flc_udp.config import BODY_BYTES_MAX, WALL_MS_LIMIT
 from flc_udp.core.effects import Send
 from flc_udp.core.notices import LogForked, MemberDied, MemberSuspected
 from flc_udp.core.push.links import ANNOUNCE_BYTES
@@ -1178,6 +1178,18 @@ def test_a_visitor_is_answered_and_never_a_member() -> None:
     assert [p.wall for p in packets if isinstance(p, Ack)] == [WALL]
     assert {Ack, Update} >= {type(p) for p in packets}
     assert len(ann.facts.members) == 1
+
+
+@pytest.mark.parametrize("wall", [-1, -(10**12), WALL_MS_LIMIT, 10**18])
+def test_a_clock_that_shows_no_usable_time_is_not_told(wall: int) -> None:
+    """Such a node answers like any other: nobody takes it for dead or goes by its clock."""
+    talk = Talk("ann")
+    ann = talk["ann"]
+    talk.wall_shift = wall - WALL
+    ann.hear(ann, Ping(5, bytes(8), bytes(8), False, bytes(8)), sender=bytes(8))
+    packets = [p for e in ann.end_turn() for p in getattr(e, "packets", ())]
+
+    assert [p.wall for p in packets if isinstance(p, Ack)] == [0]
 
 
 def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:

@@ -1,5 +1,6 @@
 """A node that cannot work is refused in two lines, before anything is changed."""
 
+import asyncio
 import base64
 import fcntl
 import os
@@ -12,9 +13,18 @@ from pathlib import Path
 
 import pytest
 
+from flc_udp.daemon.control.server import CLIENTS_LEAST, DESCRIPTORS_LEAST
 from flc_udp.store.schema import APPLICATION_ID
-from tests.daemon.cluster import Cluster
-from tests.daemon.process import Ended, assert_refused, run_flc
+from flc_udp.wire.ring import ring_text
+from tests.daemon.cluster import Cluster, Node
+from tests.daemon.process import (
+    DEADLINE_S,
+    FLC,
+    Ended,
+    assert_refused,
+    clean_environment,
+    run_flc,
+)
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY_LENGTH = base64.b64encode(bytes(31)).decode()
@@ -297,3 +307,93 @@ async def test_an_open_directory_and_key_file_are_told(cluster: Cluster) -> None
         (str(ann.data), "0755", f"`chmod 700 {ann.data}`"),
         (str(key), "0644", f"`chmod 600 {key}`"),
     ]
+
+
+def a_directory(data: Path) -> None:
+    """In the place of the control socket."""
+    (data / "control.sock").mkdir()
+
+
+def no_database(data: Path) -> None:
+    """In the place of the database."""
+    garbage(data / "flc.db")
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare"),
+    [
+        (("--bind", "192.0.2.1:7352"), None),
+        (("--bind", "nowhere.invalid:7352"), None),
+        (("--advertise", "nowhere.invalid:7352"), None),
+        (("--metrics", "192.0.2.1:9100"), None),
+        ((), a_directory),
+        ((), no_database),
+    ],
+)
+async def test_a_start_that_fails_leaves_no_key_behind(
+    tmp_path: Path, options: tuple[str, ...], prepare: Callable[[Path], None] | None
+) -> None:
+    """Else the next one would be sealed, or under another key, and nobody had said so."""
+    data = tmp_path / "data"
+    data.mkdir()
+    if prepare is not None:
+        prepare(data)
+    before = {path.name for path in data.iterdir()}
+    key_file = write(tmp_path / "key", KEY)
+    assert_refused(await run_node(tmp_path, "--key-file", key_file, *options))
+    left = {path.name for path in data.iterdir()} - before
+    assert left <= {"lock", "flc.db", "flc.db-life"}
+
+    ring = ring_text((bytes(32),), "")
+    (data / "keys").write_text(ring)
+    await run_node(tmp_path, "--key-file", key_file, *options)
+    assert (data / "keys").read_text() == ring
+
+
+@pytest.mark.parametrize("limit", [5, 6, 8, 14, 20, 28, DESCRIPTORS_LEAST - 1])
+async def test_too_few_descriptors(tmp_path: Path, limit: int) -> None:
+    """A node that would soon meet its limit does not begin, and leaves nothing behind."""
+    refused = await limited(limit, "run", "--data", str(tmp_path / "data"))
+
+    assert_refused(refused, f"{limit} ", str(DESCRIPTORS_LEAST), "ulimit -n", "LimitNOFILE")
+    assert not (tmp_path / "data").exists()
+
+
+async def test_as_many_descriptors_as_are_needed(cluster: Cluster) -> None:
+    """That many clients, pages and hooks work with them."""
+    ann = cluster.node(
+        "--metrics", "127.0.0.1:0", "--on-message", "cat >&2",
+        prefix=limiting(DESCRIPTORS_LEAST),
+    )  # fmt: skip
+    await ann.start()
+    for _ in range(CLIENTS_LEAST - 1):
+        await ann.client()
+        await ann.control.say("ops", "hi")
+    assert (await ann.ask("status"))["healthy"]
+
+
+@pytest.mark.parametrize("limit", [6, 8])
+@pytest.mark.parametrize("command", [("rooms",), ("ping", "127.0.0.1:1", "-c", "1")])
+async def test_a_command_without_descriptors(ann: Node, limit: int, command: list[str]) -> None:
+    """Whether they are enough or not, nobody sees a traceback."""
+    ended = await limited(limit, *command, "--data", str(ann.data))
+
+    assert "Traceback" not in ended.err
+    assert "never" not in ended.err
+
+
+def limiting(limit: int) -> tuple[str, ...]:
+    """A command that runs another one which may open so many descriptors."""
+    return ("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh")
+
+
+async def limited(limit: int, *words: str) -> Ended:
+    """Run `flc` to its end with so many descriptors."""
+    process = await asyncio.create_subprocess_exec(
+        *limiting(limit), *FLC, *words,
+        env=clean_environment(), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode is not None
+    return Ended(process.returncode, out, err.decode())

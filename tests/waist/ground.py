@@ -69,6 +69,7 @@ class ListGround:
     def __init__(self) -> None:
         self.time = 0
         """Virtual µs."""
+        self._wall_at_0 = WALL
         self.free = 1 << 40
         self.buffer_bytes = BUFFER_BYTES
         self.sent: list[tuple[bytes, Address]] = []
@@ -92,7 +93,11 @@ class ListGround:
 
     def wall(self) -> int:
         """Virtual ms since 1970."""
-        return WALL + self.time // 1_000
+        return self._wall_at_0 + self.time // 1_000
+
+    def set_clock(self, wall: int) -> None:
+        """Somebody sets the wall clock, in ms since 1970. It goes on from there."""
+        self._wall_at_0 = wall - self.time // 1_000
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Add a datagram to the list."""

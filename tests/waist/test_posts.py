@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import BODIES_MAX, SHARED_BYTES_MAX, Settings
+from flc_udp.config import BODIES_MAX, SHARED_BYTES_MAX, WALL_MS_LIMIT, Settings
 from flc_udp.core.push.links import ANNOUNCE_BYTES
 from flc_udp.core.replica import Replica
 from flc_udp.model.block import Block, pack_body
@@ -22,6 +22,7 @@ from flc_udp.model.units import MS_US
 from flc_udp.waist import admission
 from flc_udp.waist import posts as posts_module
 from flc_udp.waist.commits import RETRY_US
+from flc_udp.waist.notices import ClockUnusable
 from flc_udp.waist.ports import Batch, Once
 from flc_udp.waist.posts import (
     OVERHEAD_BYTES,
@@ -37,6 +38,7 @@ from tests.waist.ground import WALL, Said
 from tests.waist.stage import ANN, Stage, bodies_of, stage
 
 LIMIT = 65_536
+YEAR_MS = 31_556_952_000
 DISK_FULL = FlcError("not said: the disk is full", "make room")
 
 
@@ -734,19 +736,40 @@ def test_a_post_that_was_cut_by_a_failure_is_said_in_part() -> None:
 # --- The clock --------------------------------------------------------------------------------
 
 
-def test_a_clock_beyond_2200_says_nothing() -> None:
-    """Until it is set: a stamp that it made would stay in the room for ever."""
+@pytest.mark.parametrize("wall", [WALL_MS_LIMIT, 400 * YEAR_MS, 10**18, -1, -30 * YEAR_MS])
+def test_a_clock_before_1970_or_after_2199_says_nothing(wall: int) -> None:
+    """Until it is set: a stamp that it made would stay in the room for ever, or be refused."""
     ann = Stage()
-    year_ms = 31_556_952_000
-    ann.time = 400 * year_ms * MS_US
-    post = ann.say("from the future")
+    ann.set_clock(wall)
+    ann.turn()
+    post = ann.say("at no time")
     ann.turn()
     assert post.is_refused
-    assert "2200" in str(post.error)
+    assert post.error is not None
+    assert "the clock of this node" in str(post.error)
+    assert "timedatectl" in post.error.hint
+    assert not ann.node.clock_is_usable
+    assert ann.notices == [ClockUnusable(wall)]
 
-    ann.time = 0
-    post = ann.say("from today")
+    ann.set_clock(WALL)
+    post = ann.say("today")
     ann.turn()
+    ann.finish_all()
+    assert post.is_durable
+    assert ann.node.clock_is_usable
+    ann.set_clock(wall)
+    ann.turn()
+    assert ann.notices == [ClockUnusable(wall)] * 2
+
+
+@pytest.mark.parametrize("wall", [0, WALL_MS_LIMIT - 1])
+def test_the_first_and_the_last_time_that_a_clock_may_show(wall: int) -> None:
+    """Both say something."""
+    ann = Stage()
+    ann.set_clock(wall)
+    post = ann.say("in time")
+    ann.turn()
+    assert ann.notices == []
     ann.finish_all()
     assert post.is_durable
 

@@ -93,6 +93,9 @@ class Conversation:
         except DaemonGoneError as error:
             raise self._not_acknowledged(error) from error
         finally:
+            if self._writing is not None:  # Its reader may be gone: of that we know already.
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
             await self._client.close()
         return FAILED if self._refused else self._code
 

@@ -19,6 +19,7 @@ from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.clocks import is_usable
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
@@ -113,11 +114,12 @@ class Detector(CoreMachine):
     # --- The network ------------------------------------------------------------------------
 
     def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: Millis) -> None:
-        """Answer with news, and with `wall`, this node's clock.
+        """Answer with news, and with `wall`, this node's clock, if it shows a usable time.
 
         What comes first is this node's doubt about the prober, if it has any.
         """
-        ack = self.ack(ping.nonce, self._standing.held(ping.log))._replace(wall=wall)
+        ack = self.ack(ping.nonce, self._standing.held(ping.log))
+        ack = ack._replace(wall=wall if is_usable(wall) else 0)
         self._out.send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 

@@ -34,6 +34,11 @@ DESCRIPTORS_KEPT = 32
 """So many of the descriptors that the process may have are for the node itself, its database, its
 hooks, and clients that are told that there are too many."""
 
+CLIENTS_LEAST = 8
+"""A node that could serve fewer clients at a time does not begin."""
+
+DESCRIPTORS_LEAST = DESCRIPTORS_KEPT + CLIENTS_LEAST
+
 SAYS_MAX = 2_048
 """When this many messages of one connection wait for their commit, its lines wait."""
 
@@ -56,7 +61,7 @@ class Control:
         self._share_bytes = OUTPUT_BYTES_HIGH
         limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
         spare = CONNECTIONS_MAX if limit == resource.RLIM_INFINITY else limit - DESCRIPTORS_KEPT
-        self._connections_max = max(min(spare, CONNECTIONS_MAX), 1)
+        self._connections_max = max(min(spare, CONNECTIONS_MAX), CLIENTS_LEAST)
         self.turned_away = TurnedAway(min(self._connections_max // 8, LINGERING_MAX))
         self._connections: dict[ControlConnection, None] = {}
         self._to_flush: dict[ControlConnection, None] = {}

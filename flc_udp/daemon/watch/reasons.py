@@ -73,6 +73,10 @@ class Code(Enum):
             "each, and then passes over it. Look at the disk: dmesg, smartctl"
         ),
     )
+    CLOCK_UNUSABLE = (
+        "the clock shows a time before 1970 or after 2199: posts are refused",
+        "set the clock of the machine: `timedatectl`. Then posts are taken again at once",
+    )
     CLOCK_DOUBTED = (
         "the clock was far from when messages arrived: their age counts from this start",
         (

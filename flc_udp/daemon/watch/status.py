@@ -178,6 +178,8 @@ class Status:
 
     def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
         node, health = self.ground.node, facts.health
+        if not node.clock_is_usable:
+            yield Code.CLOCK_UNUSABLE.because()
         if self.settings.retention_age_s and not node.knows_ages:
             yield Code.CLOCK_DOUBTED.because()
         if node.hearing.seals_break(self.ground.now()):

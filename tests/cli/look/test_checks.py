@@ -396,6 +396,16 @@ def test_what_comes_from_the_future_shows_a_clock(
     assert found in (None, verdict.found)
 
 
+@pytest.mark.parametrize("year", [1938, 2200, 2261])
+def test_a_clock_at_which_nothing_is_said_fails(year: int) -> None:
+    """A node refuses each say at such a time: nobody may believe that all is well."""
+    verdict = node.clocks([member(incarnation=1)], None, NOW.replace(year=year))
+
+    assert verdict.level == "fail"
+    assert f"{year}-01-02" in verdict.found
+    assert "timedatectl" in str(verdict.advice)
+
+
 # --- The peer -------------------------------------------------------------------------------------
 
 
