@@ -21,7 +21,12 @@ from flc_udp.core.repair.base import Adoption
 from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.pieces import Pieces
-from flc_udp.core.repair.pull_packets import Missing, PullWriter
+from flc_udp.core.repair.pull_packets import (
+    LOGS_PER_PULL,
+    WANTS_PER_PULL,
+    Missing,
+    PullWriter,
+)
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.shared import CoreMachine, Shared
@@ -168,7 +173,13 @@ class AntiEntropy(CoreMachine):
                 self.wants.add(dot.log, dot.seq, sender, due_at)
 
     def receive_pull(self, pull: Pull, source: Address) -> None:
-        """A peer asks for messages: the Node reads them from the log and streams them."""
+        """A peer asks for messages: the Node reads them from the log and streams them.
+
+        No node of ours names more than fits a datagram, and the answer names what is lacking.
+        """
+        if len({want.log for want in pull.wants}) > LOGS_PER_PULL or len(pull.wants) > WANTS_PER_PULL:
+            self._drops[Drop.PULL_TOO_MANY] += 1
+            return
         heads = ((want.log, want.high, self._standing.head(want.log)) for want in pull.wants)
         # Stamps rise along a log, so in stamps below that of its head nothing can be lacking here.
         lacks = (log for log, high, head in heads if head.seq < high and head.stamp < pull.below)
