@@ -16,7 +16,7 @@ from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from flc_udp.config import BODIES_MAX
+from flc_udp.config import BODIES_MAX, CLOCK_STAMP_LIMIT
 from flc_udp.model.block import Block, Origin, hash_of
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
@@ -101,10 +101,17 @@ class Causal:
         begins = self._begins.get(dot.log, head.seq - BODIES_MAX)
         return dot.seq > begins or (dot.seq == begins and hash_of(encoded) != head.hash)
 
-    def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
-        """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
+    def causes_of_next(self, room: str) -> dict[Dot, int]:
+        """{dot: stamp} of what a message of a new log would name: the room's frontier.
+
+        What has a stamp that no clock makes is no cause: no stamp would be left above it.
+        """
         frontier = self.frontiers.get(room) or {}
-        return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
+        return {
+            Dot(at, edge.seq): edge.stamp
+            for at, edge in frontier.items()
+            if edge.stamp < CLOCK_STAMP_LIMIT - 1
+        }
 
     def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:
         """Take a block. Return what became of it, and all that is decided now, in order."""

@@ -12,7 +12,7 @@ it is decided, because its author holds it. Any claim to hold a message waits fo
 
 from collections.abc import Sequence
 
-from flc_udp.config import ID_BYTES
+from flc_udp.config import CLOCK_STAMP_LIMIT, ID_BYTES, LEAD_MS_MAX
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.effects import Append, Deliver, Effect
 from flc_udp.core.liveness.members import MemberTable
@@ -24,12 +24,16 @@ from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, Origin, decode, peek_dot, write
-from flc_udp.model.clocks import next_stamp
+from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor
+
+OWN_LOGS_MAX = 16
+"""A run goes on with at most this many logs at once: rooms would have to be carried ahead by as
+many different leads."""
 
 _new = tuple.__new__
 """A named tuple's own constructor costs two to four times as much."""
@@ -54,7 +58,7 @@ class LogSide(CoreMachine):
         self.rumors = Rumors()
         self._decided: list[Block] = []
         self._receipts_due: dict[LogId, None] = {}
-        self._own_receipts: set[int] = set()
+        self._own_receipts: set[Dot] = set()
 
     # --- People -----------------------------------------------------------------------------------
 
@@ -63,14 +67,13 @@ class LogSide(CoreMachine):
     ) -> Block:
         """Decide a block of this node's own. Raises FlcError; a refusal leaves no gap.
 
-        It follows the head of this run's log. Its causes are the frontier of its room, and its
+        It follows the head of a log of this run. Its causes are the frontier of its room, and its
         stamp is higher than theirs and than those that were deleted here, or it would be, too.
         """
-        log = self._standing.log
-        if log == NO_LOG:
-            log = LogId(self._random.randbytes(ID_BYTES))
+        causes = self.causal.causes_of_next(room)
+        log = self._log_for(max(causes.values(), default=0), wall)
         me, head = self._members.me.row, self.causal.head(log)
-        causes = self.causal.causes_of_next(room, log)
+        causes = {dot: stamp for dot, stamp in causes.items() if dot.log != log}
         least = max(causes.values(), default=0)
         block = write(
             log=log,
@@ -85,16 +88,31 @@ class LogSide(CoreMachine):
             origin=Origin(me.id, me.name) if head.seq == 0 else None,
         )
         self._standing.log = log
+        self._standing.own[log] = block.stamp
+        if len(self._standing.own) > OWN_LOGS_MAX:
+            del self._standing.own[next(iter(self._standing.own))]
         outcome, decided = self.causal.offer(Arrival(block))
         assert outcome is Outcome.DECIDED
         if receipt:
-            self._own_receipts.add(block.last)
+            self._own_receipts.add(block.dot)
         self._keep(decided)
         return block
+
+    def _log_for(self, frontier: int, wall: Millis) -> LogId:
+        """The log of this run that a post goes into, in a room whose last stamp is `frontier`.
+
+        If the stamps of some room were carried far ahead, the log that spoke there has such stamps,
+        too. It would carry other rooms along, so it speaks in rooms that are as far ahead alone.
+        """
+        least = max(wall << STAMP_WALL_SHIFT, frontier)
+        most = min(least + (LEAD_MS_MAX << STAMP_WALL_SHIFT), CLOCK_STAMP_LIMIT - 2)
+        fitting = [(at, log) for log, at in self._standing.own.items() if at <= most]
+        return max(fitting)[1] if fitting else LogId(self._random.randbytes(ID_BYTES))
 
     def begin_log(self) -> None:
         """The next post begins a new log."""
         self._standing.log = NO_LOG
+        self._standing.own.clear()
         self._own_receipts.clear()
 
     # --- The network ------------------------------------------------------------------------------
@@ -218,17 +236,17 @@ class LogSide(CoreMachine):
         """These blocks are durable. Send our own, say what is held, and show them all."""
         self.uncommitted -= len(blocks)
         self._standing.commit(blocks)
-        own = self._standing.log
+        own = self._standing.own
         announces = not self._standing.catching_up  # Others hold what this node catches up on.
         for block in blocks:
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
-            if block.log == own:
+            if block.log in own:
                 self._links.heard(block, None, now)
-                asks = block.last in self._own_receipts
-                self._own_receipts.discard(block.last)
+                asks = block.dot in self._own_receipts
+                self._own_receipts.discard(block.dot)
                 if is_small:
                     self.rumors.push(block, None, None, receipt=asks)
-            if not is_small and (announces or block.log == own):
+            if not is_small and (announces or block.log in own):
                 # Others pull it. A pull asks for no receipt: probes bring the receipts.
                 self.rumors.announce(block, self._writer(block.log))
         if announces:

@@ -6,6 +6,7 @@ from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Outbox
+from flc_udp.core.peer_walls import PeerWalls
 from flc_udp.core.standing import Standing
 from flc_udp.model.errors import Drop
 
@@ -20,6 +21,8 @@ class Shared:
     """The only chance there is: the same seed makes the same decisions."""
     out: Outbox = field(default_factory=Outbox)
     """Where the effects of all decisions go."""
+    walls: PeerWalls = field(default_factory=PeerWalls)
+    """What members told of their clocks."""
     drops: Counter[Drop] = field(default_factory=Counter)
     """What was not taken, by reason."""
 

@@ -42,7 +42,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.core.standing import NO_LOG, log_hash
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, decode, pack_body
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import Head
 from flc_udp.model.message import history_key
@@ -166,7 +166,7 @@ class Party:
 
     def watch(self, block: Block, needed: int | None = None, *, seq: int | None = None) -> Wait:
         """Wait until others hold a block of its own, or this message of it."""
-        return self.replica.watch(seq or block.last, needed, self.talk.now, [])
+        return self.replica.watch(Dot(block.log, seq or block.last), needed, self.talk.now, [])
 
     def end_turn(self) -> list[Effect]:
         """What it has decided, not carried out."""

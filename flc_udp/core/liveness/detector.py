@@ -14,7 +14,6 @@ from typing import NamedTuple
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
-from flc_udp.core.liveness.peer_walls import PeerWalls
 from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
@@ -48,7 +47,7 @@ class Detector(CoreMachine):
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
         super().__init__(shared)
         settings = self._settings
-        self.walls = PeerWalls(now)
+        self._walls = shared.walls
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self._members = members
         self.probes = Probes(self._random, settings.probe_interval_ms * MS_US, now)
@@ -134,7 +133,7 @@ class Detector(CoreMachine):
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(round_, now - round_.sent_at)
             if ack.wall:
-                self.walls.heard(ack.wall, now)
+                self._walls.heard(sender, ack.wall, now)
 
     def asked_about(self, nonce: int) -> LogId:
         """The log that a ping of this node asked about. It is NO_LOG for what nobody asked."""

@@ -62,7 +62,6 @@ class Membership(CoreMachine):
         self._me = self.members.me
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
-        self.walls = self.detector.walls
         self._rejoin = Rejoin(self._settings.rejoin_interval_ms * MS_US, self._random, now)
         self.claims = Claims(shared, self.members, self.detector, self._rejoin)
         self._reap_after_us = self._settings.reap_after_s * SECOND_US

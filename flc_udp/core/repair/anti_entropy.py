@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, FLOOR_LIMIT, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -57,6 +57,7 @@ class AntiEntropy(CoreMachine):
         self._links = links
         self._causal = causal
         self._members = members
+        self._walls = shared.walls
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
         self._ended: dict[LogId, bool] = {}
@@ -177,7 +178,10 @@ class AntiEntropy(CoreMachine):
 
         No node of ours names more than fits a datagram, and the answer names what is lacking.
         """
-        if len({want.log for want in pull.wants}) > LOGS_PER_PULL or len(pull.wants) > WANTS_PER_PULL:
+        if (
+            len({want.log for want in pull.wants}) > LOGS_PER_PULL
+            or len(pull.wants) > WANTS_PER_PULL
+        ):
             self._drops[Drop.PULL_TOO_MANY] += 1
             return
         heads = ((want.log, want.high, self._standing.head(want.log)) for want in pull.wants)
@@ -212,7 +216,7 @@ class AntiEntropy(CoreMachine):
 
         An answer with an impossible floor is none, so its sender counts as silent.
         """
-        if end.floor > FLOOR_LIMIT:
+        if end.floor > self._walls.stamp_limit(now):
             self._drops[Drop.FLOOR_BEYOND_CLOCKS] += 1
             return
         window = self.catch_up.ended(end, sender, now)
