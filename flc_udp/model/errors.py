@@ -84,6 +84,7 @@ class Drop(StrEnum):
     UNDONE_BY_FAILED_COMMIT = "undone by a failed commit"
     HOLDBACK_OVERFLOW = "hold-back overflow"
     PIECES_OVERFLOW = "pieces overflow"
+    INCARNATION_AHEAD = "incarnation far ahead of the clock"
     MEMBER_TABLE_FULL = "member table full"
     WANT_GIVEN_UP = "want given up"
     FLOOR_BEYOND_CLOCKS = "floor beyond every clock"

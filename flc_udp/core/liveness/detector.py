@@ -21,6 +21,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
+from flc_udp.wire.rows import MemberRow
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
@@ -55,6 +56,8 @@ class Detector(CoreMachine):
         """The pings for others, by the nonces that this node pings with."""
         self._asked: dict[int, LogId] = {}
         """{nonce: the log that the ping asked about}, the latest pings of this node."""
+        self.said_left: dict[NodeId, MemberRow] = {}
+        """What others say of live members: that they left. They are asked first."""
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -95,6 +98,9 @@ class Detector(CoreMachine):
         if member is None or not member.is_live:
             self.probes.drop(round_.node)
             return False
+        if round_.node in self.said_left:
+            self.probes.drop(round_.node)
+            return True  # It is as others say.
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)
             self.probes.go_indirect(round_, [relay.row.id for relay in relays], now)
@@ -160,14 +166,18 @@ class Detector(CoreMachine):
         return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
+        ping, news = self.ping(nonce), self._members.news_for(member.row.id)
+        self._out.send(member.row.address, ping, *news)
+
+    def ping(self, nonce: int) -> Ping:
+        """Make a ping, which asks about this run's log."""
         # A ping may be repeated under its nonce. Where another log began in between, its ack may
         # speak of either, so it is believed of none.
         log = self._standing.log
         self._asked[nonce] = log if self._asked.get(nonce, log) == log else NO_LOG
         if len(self._asked) > ASKED_MAX:
             del self._asked[next(iter(self._asked))]
-        ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
-        self._out.send(member.row.address, ping, *self._members.news_for(member.row.id))
+        return Ping(nonce, *self._roots, self._standing.log, self.health.score)
 
     @property
     def _roots(self) -> tuple[bytes, bytes, bool]:
