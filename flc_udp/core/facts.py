@@ -99,6 +99,8 @@ class RepairFacts(NamedTuple):
     """Parts of large messages that are not complete yet."""
     rotten: tuple[Dot, ...]
     """Blocks that have changed on this disk and are fetched anew, by their first messages."""
+    forks_for_us: Mapping[Dot, int]
+    """Messages of which another one has the name, and for how long this is known, in µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -180,7 +182,7 @@ def health_facts(health: Health, now: Micros) -> HealthFacts:
     return HealthFacts(health.score, health.score_max, health.multiplier, counts, ago_us)
 
 
-def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
+def repair_facts(log_side: LogSide, healing: Healing, now: Micros) -> RepairFacts:
     """What is missing, and how it is fetched."""
     repair, causal = log_side.repair, log_side.causal
     return RepairFacts(
@@ -193,4 +195,5 @@ def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,
         rotten=tuple(healing.rotten),
+        forks_for_us={dot: now - at for dot, at in repair.exchange.forks.items()},
     )

@@ -219,7 +219,8 @@ class LogSide(CoreMachine):
             case Outcome.DUPLICATE:
                 self._drops[Drop.DUPLICATE_BLOCK] += 1
             case Outcome.FORKED:
-                self.repair.exchange.tell_fork(block.dot)
+                self.repair.exchange.tell_fork(block.dot, now)
+                self._keep(decided)
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)

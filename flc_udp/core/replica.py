@@ -407,9 +407,9 @@ class Replica:
         receipts = self._receipts(self._standing.log)
         return peer_facts(found, self._standing, self._links, receipts, now)
 
-    def repair_facts(self) -> RepairFacts:
+    def repair_facts(self, now: Micros) -> RepairFacts:
         """What is missing here. It costs the same however many members there are."""
-        return repair_facts(self._log_side, self._healing)
+        return repair_facts(self._log_side, self._healing, now)
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
@@ -436,7 +436,7 @@ class Replica:
             messages=standing.messages,
             rooms=len(self._log_side.causal.frontiers),
             floor=standing.floor,
-            repair=self.repair_facts(),
+            repair=self.repair_facts(now),
             uncommitted=self.uncommitted,
             catching_up=standing.catching_up,
             is_leaving=self._membership.is_leaving,

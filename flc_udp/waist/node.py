@@ -537,7 +537,7 @@ class Node:
 
     def queued(self) -> dict[str, int]:
         """How much waits in each place."""
-        repair = self._replica.repair_facts()
+        repair = self._replica.repair_facts(self._ground.now())
         return {
             "inbox": len(self._inbox),
             "posts": len(self._posts),

@@ -166,18 +166,18 @@ class Detector(CoreMachine):
         return Ack(nonce, *self._roots, held, self.health.score)
 
     def _ping(self, member: Member, nonce: int) -> None:
-        ping, news = self.ping(nonce), self._members.news_for(member.row.id)
-        self._out.send(member.row.address, ping, *news)
-
-    def ping(self, nonce: int) -> Ping:
-        """Make a ping, which asks about this run's log."""
         # A ping may be repeated under its nonce. Where another log began in between, its ack may
         # speak of either, so it is believed of none.
         log = self._standing.log
         self._asked[nonce] = log if self._asked.get(nonce, log) == log else NO_LOG
         if len(self._asked) > ASKED_MAX:
             del self._asked[next(iter(self._asked))]
-        return Ping(nonce, *self._roots, self._standing.log, self.health.score)
+        news = self._members.news_for(member.row.id)
+        self._out.send(member.row.address, self.ping(nonce, log), *news)
+
+    def ping(self, nonce: int, log: LogId = NO_LOG) -> Ping:
+        """Make a ping that asks about a log of this run, or about none."""
+        return Ping(nonce, *self._roots, log, self.health.score)
 
     @property
     def _roots(self) -> tuple[bytes, bytes, bool]:

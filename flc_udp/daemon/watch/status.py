@@ -33,6 +33,10 @@ who forges datagrams, would take the others out of their balancer."""
 SLOW_S = 2.0
 """A commit that takes so long is a reason, and so is a client that is not read for so long."""
 
+FORK_TOLD_US = 60 * SECOND_US
+"""A new fork is a reason for so long. What follows from it is that both sides go on, each with its
+own, so it wakes somebody once."""
+
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
 
@@ -182,8 +186,9 @@ class Status:
             yield Code.CLOCK_DOUBTED.because()
         if node.hearing.seals_break(self.ground.now()):
             yield Code.SEAL_BROKEN.because()
-        if node.drops()[Drop.FORKED_LOG]:
-            yield Code.LOG_FORKED.because()
+        lately = [dot for dot, us in facts.repair.forks_for_us.items() if us < FORK_TOLD_US]
+        if lately:
+            yield Code.LOG_FORKED.because(dot=lately[-1])
         if health.score and 2 * health.score >= health.score_max:
             yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
 
