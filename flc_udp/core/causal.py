@@ -9,8 +9,9 @@ Each waiting block waits for one missing dot at a time. A decision therefore wak
 wait for it, and the work grows with the number of blocks and causes, in whatever order they come.
 
 Two blocks of one log that overlap are a fork. The one that follows the head is decided, whatever
-else waits. The other branch is refused, and how far it goes is remembered: a cause on it counts as
-satisfied, so what was said by those who keep that branch is decided here, too.
+else waits. The other branch is refused. Where it came because it was asked for, how far it goes is
+remembered: a cause on it counts as satisfied, so what was said by those who keep that branch is
+decided here, too.
 """
 
 from collections import Counter
@@ -54,6 +55,9 @@ class Arrival(NamedTuple):
     """Whether it is to be sent on to others."""
     receipt: bool = False
     """Whether its author is to be told when it is durable here."""
+    asked: bool = False
+    """Whether this node asked for it, of a peer that is to have it. What came by itself is no
+    evidence of another branch: anybody can send it."""
 
 
 class Causal:
@@ -127,8 +131,11 @@ class Causal:
             del self._refused[log]
         return digest in self._branches
 
-    def _refuse(self, block: Block) -> list[Arrival]:
+    def _refuse(self, arrival: Arrival) -> list[Arrival]:
         """A block is on another branch than what is here. Return what waited for that branch."""
+        if not arrival.asked:
+            return []
+        block = arrival.block
         self._note_branch(block)
         ready = self._wake(block) if block.log in self._waiting_for else []
         while following := self.held.get(Dot(block.log, block.last + 1)):
@@ -175,7 +182,7 @@ class Causal:
         if block.first <= head.seq or not self._branches.keys().isdisjoint(
             (block.hash, block.parent)
         ):
-            return Outcome.FORKED, self._decide_all(self._refuse(block))
+            return Outcome.FORKED, self._decide_all(self._refuse(arrival))
         blocker = self._blocker(block, head)
         if blocker is None:
             decided = self._decide_all([arrival])
@@ -229,7 +236,7 @@ class Causal:
                 head.hash,
             ) or block.stamp <= head.stamp:
                 self._drops[Drop.BROKEN_CHAIN] += 1
-                ready += self._refuse(block)
+                ready += self._refuse(arrival)
                 continue
             # A named tuple's own constructor costs four times as much.
             if log in self._held_of:

@@ -136,7 +136,8 @@ class LogSide(CoreMachine):
             self._drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
             return
         for encoded in replay.blocks if asked else ():
-            self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+            forward = asked <= REPAIR_MESSAGES_MAX
+            self._offer(encoded, sender, now, forward=forward, asked=True)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> None:
         """A part of a large block came."""
@@ -146,7 +147,8 @@ class LogSide(CoreMachine):
             return
         whole, asked = self.repair.receive_piece(piece, sender, now)
         if whole is not None:
-            self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+            forward = asked <= REPAIR_MESSAGES_MAX
+            self._offer(whole, sender, now, forward=forward, asked=asked > 0)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -169,12 +171,19 @@ class LogSide(CoreMachine):
         for encoded in self.repair.catch_up.take_ready(now):
             block = self._read(encoded)
             if block is not None:
-                self._take(Arrival(block, me.id), now)
+                self._take(Arrival(block, me.id, asked=True), now)
 
     # --- Messages ---------------------------------------------------------------------------------
 
-    def _offer(
-        self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
+    def _offer(  # what came, from whom and how
+        self,
+        encoded: bytes,
+        sender: NodeId,
+        now: Micros,
+        *,
+        forward: bool,
+        receipt: bool = False,
+        asked: bool = False,
     ) -> bool:
         """Take a block that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
@@ -190,7 +199,7 @@ class LogSide(CoreMachine):
             self.repair.not_taken(Dot(block.log, block.last), sender, now)
         elif block is not None:
             self._links.heard(block, sender, now)
-            self._take(_new(Arrival, (block, sender, forward, receipt)), now)
+            self._take(_new(Arrival, (block, sender, forward, receipt, asked)), now)
         return True
 
     def _read(self, encoded: bytes) -> Block | None:
