@@ -1,7 +1,8 @@
 """Causal delivery: a block is decided once its predecessor in its log and all its causes are.
 
-Rules. A block that came before these waits in the hold-back, which is bounded. Beyond the bound
-the blocks with the latest stamps are dropped; that costs a later pull and nothing else. Blocks are
+Rules. A block that came before these waits in the hold-back, which is bounded, also for each node
+that sends. Beyond the bound the blocks with the latest stamps are dropped, and so is what waits for
+what nobody has; that costs a later pull and nothing else. Blocks are
 decided in an order that respects causality, and none is decided twice. This module does not
 know who sent what, or when.
 
@@ -72,6 +73,7 @@ class Causal:
         self.held: dict[Dot, Arrival] = {}
         """The hold-back, by the first dot of each block."""
         self.held_messages = self.held_bytes = 0
+        self._held_from = Counter[NodeId | None]()
         self._held_of: dict[LogId, Spans] = {}
         """The seqs of each log that wait."""
         self._waiting_for: dict[LogId, dict[int, list[Dot]]] = {}
@@ -285,7 +287,11 @@ class Causal:
         self._waiting_for.setdefault(blocker.log, {}).setdefault(blocker.seq, []).append(dot)
 
     def _hold(self, arrival: Arrival, blocker: Dot) -> None:
-        block = arrival.block
+        block, teller = arrival.block, arrival.teller
+        if not arrival.asked and 4 * self._held_from[teller] >= self._blocks_max:
+            self._drops[Drop.HOLDBACK_OVERFLOW] += 1
+            return  # What one node sends leaves room for what others do.
+        self._held_from[teller] += 1
         if blocker.log == block.log:
             self._refused.pop(block.log, None)  # It may be on no other branch: what is missing?
         self.held[block.dot] = arrival
@@ -296,8 +302,21 @@ class Causal:
         if len(self.held) > self._blocks_max or self.held_bytes > self._bytes_max:
             self._drop_latest()
 
+    def give_up(self, log: LogId) -> None:
+        """Drop what waits for a log of which nobody has what is missing."""
+        for dots in list(self._waiting_for.get(log, {}).values()):
+            for dot in dots:
+                if dot in self.held:
+                    self._release(self.held[dot].block)
+                    self._drops[Drop.HOLDBACK_OVERFLOW] += 1
+        if self._waiting_for.pop(log, None):
+            self._forget_released()
+
     def _release(self, block: Block) -> None:
-        del self.held[block.dot]
+        teller = self.held.pop(block.dot).teller
+        self._held_from[teller] -= 1
+        if not self._held_from[teller]:
+            del self._held_from[teller]
         self.held_messages -= len(block.bodies)
         self.held_bytes -= len(block.encoded)
         spans = self._held_of[block.log]

@@ -35,6 +35,9 @@ OWN_LOGS_MAX = 16
 """A run goes on with at most this many logs at once: rooms would have to be carried ahead by as
 many different leads."""
 
+CARRIED_MAX = 1_024
+"""So many rooms are noted that were carried ahead."""
+
 _new = tuple.__new__
 """A named tuple's own constructor costs two to four times as much."""
 
@@ -59,6 +62,9 @@ class LogSide(CoreMachine):
         self._decided: list[Block] = []
         self._receipts_due: dict[LogId, None] = {}
         self._own_receipts: set[Dot] = set()
+        self._walls = shared.walls
+        self.carried_by: dict[str, LogId] = {}
+        """The rooms whose stamps were carried far ahead, and the log that did it first."""
 
     # --- People -----------------------------------------------------------------------------------
 
@@ -233,8 +239,11 @@ class LogSide(CoreMachine):
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)
+        limit = self._walls.far_stamp
         for arrival in decided:
             block = arrival.block
+            if block.stamp >= limit and len(self.carried_by) < CARRIED_MAX:
+                self.carried_by.setdefault(block.room, block.log)
             self._decided.append(block)
             if arrival.receipt:
                 self._receipts_due[block.log] = None

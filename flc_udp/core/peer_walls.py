@@ -35,6 +35,11 @@ class PeerWalls:
         self._before: Walls = {}
         self._told: Walls = {}
 
+    @property
+    def far_stamp(self) -> int:
+        """A stamp that is so far ahead of this node's wall that no sound clock made it."""
+        return self.own + LEAD_MS_MAX << STAMP_WALL_SHIFT
+
     def heard(self, node: NodeId, wall: int, now: Micros) -> None:
         """A member's wall is this now, in ms since 1970."""
         self._turn(now)

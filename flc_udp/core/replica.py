@@ -21,11 +21,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from flc_udp.config import Settings
+from flc_udp.core.budget import Budget
 from flc_udp.core.effects import Effect, StreamBase
 from flc_udp.core.facts import (
     Facts,
     MemberFacts,
     RepairFacts,
+    carried_rooms,
     health_facts,
     peer_facts,
     repair_facts,
@@ -69,6 +71,7 @@ class Replica:
         self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
         self._links = Links(settings.links_max, buffer_bytes)
+        self._budget = Budget()
         self._receipts_of: dict[LogId, Receipts] = {}
         """Of each log of this run."""
         self._healing = Healing(self._shared, self._members)
@@ -187,8 +190,17 @@ class Replica:
             self._shared.drops[Drop.OWN_DATAGRAM] += 1
             self._membership.receive_own(packets, source, now)
             return
+        out, offences = self._shared.out, self._shared.offences
+        counts = offences.counts()
         for packet in packets:
+            if not self._budget.allows(source, packet, now):
+                self._shared.drops[Drop.REPLY_BUDGET] += 1
+                continue
+            before = len(out)
             self._receive(packet, sender, source, wall, now)
+            if len(out) > before:
+                self._budget.drew(source, packet, out[before:], now)
+        offences.compare(counts, sender, source, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
@@ -441,4 +453,8 @@ class Replica:
             catching_up=standing.catching_up,
             is_leaving=self._membership.is_leaving,
             drops=self.drops(),
+            offences=self._shared.offences.lately(now),
+            carried=carried_rooms(
+                self._log_side.causal, self._log_side.carried_by, self._shared.walls.far_stamp
+            ),
         )

@@ -89,6 +89,7 @@ class Drop(StrEnum):
     WANT_GIVEN_UP = "want given up"
     FLOOR_BEYOND_CLOCKS = "floor beyond every clock"
     BASE_OF_NO_USE = "base without what was asked for"
+    REPLY_BUDGET = "too much drawn by one address"
     PULL_TOO_MANY = "pull too many"
     LOG_UNREADABLE = "log could not be read"
     NOT_SENT = "not sent"

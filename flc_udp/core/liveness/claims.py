@@ -122,7 +122,7 @@ class Claims(CoreMachine):
             return self.hear(self.doubted(row, sender, now), now, is_news=is_news)
         if row.state not in LIVE or row.address.is_wildcard or self._members.ghost(row):
             return False
-        return self.hearsay.add(row, source, is_news=is_news)
+        return self.hearsay.add(row, sender, source, is_news=is_news)
 
     def answered(self, nonce: int, sender: NodeId, now: Micros) -> None:
         """A member answers a ping: it is there, and did not leave."""

@@ -38,6 +38,8 @@ class Told:
     row: MemberRow
     is_news: bool
     """Whether others are to be told of it, too."""
+    by: tuple[NodeId, Address]
+    """Who told."""
     tries: int = 0
     again_at: int = 0
 
@@ -65,8 +67,8 @@ class Hearsay(CoreMachine):
         again = next((told.again_at for _, told in self._asked.values()), NEVER)
         return max(again, self._next_at)
 
-    def add(self, row: MemberRow, source: Address, *, is_news: bool) -> bool:
-        """Somebody at `source` tells of a member. False: there is nothing new in that."""
+    def add(self, row: MemberRow, sender: NodeId, source: Address, *, is_news: bool) -> bool:
+        """A node at `source` tells of a member. False: there is nothing new in that."""
         asked = self._asked.get(row.id)
         if asked is not None and asked[1].row.incarnation >= row.incarnation:
             return False
@@ -75,7 +77,7 @@ class Hearsay(CoreMachine):
             return False
         if not waiting and len(self._waiting) >= WAITING_MAX:
             return False
-        self._waiting.setdefault(source, waiting)[row.id] = Told(row, is_news)
+        self._waiting.setdefault(source, waiting)[row.id] = Told(row, is_news, (sender, source))
         return True
 
     def take_due(self, now: Micros) -> list[tuple[int, Address]]:
@@ -88,7 +90,10 @@ class Hearsay(CoreMachine):
             if told.again_at > now or len(due) >= ASKED_AT_ONCE:
                 break
             del self._asked[node]
-            due += [told] if told.tries < TRIES else []
+            if told.tries < TRIES:
+                due.append(told)
+            else:
+                self._offences.note(*told.by, "tells of members that do not answer", Micros(now))
         while self._waiting and len(due) < ASKED_AT_ONCE:
             source, waiting = next(iter(self._waiting.items()))
             due.append(waiting.pop(next(iter(waiting))))

@@ -115,6 +115,8 @@ class AntiEntropy(CoreMachine):
         for peer, logs in self.wants.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
+        for log in self.wants.take_given_up():
+            self._causal.give_up(log)
         self._standing.catching_up = self.wants.backed >= CATCHING_UP_MESSAGES
 
     def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:

@@ -163,6 +163,9 @@ class Exchange(CoreMachine):
         self._drops[Drop.FORKED_LOG] += 1
         if dot not in self.forks:
             self._out.append(LogForked(dot))
+            origin = self._causal.origins.get(dot.log)
+            if origin is not None:
+                self._offences.note(origin.node, None, "has a log that was forked", now)
             self.forks[dot] = now
             if len(self.forks) > FORKS_MAX:
                 del self.forks[next(iter(self.forks))]

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from flc_udp import __version__
 from flc_udp.config import Settings
-from flc_udp.core.facts import Facts, HealthFacts
+from flc_udp.core.facts import CarriedRoom, Facts, HealthFacts
+from flc_udp.core.offences import Offence
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.records import plain
@@ -15,6 +16,7 @@ from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.model.visible import some_of, visible
@@ -80,6 +82,7 @@ class Status:
         disk, kept = self._disk(), self._read(lambda: self.reader.counts()[0])
         # After these: a read that failed is among them.
         reasons, repair = self.reasons(facts), facts.repair
+        names = {member.row.id: member.row.name for member in facts.members}
         return {
             "healthy": not reasons,
             "reasons": [reason.text for reason in reasons],
@@ -110,6 +113,8 @@ class Status:
             "queues": node.queued(),
             **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
+            "offenders": [_offender(offence, names) for offence in facts.offences],
+            "carried": [_carried(room) for room in facts.carried],
             "strangers": list(map(str, node.strangers())),
             "failures": dict(self.ground.failures.counts),
             "disk": disk,
@@ -272,4 +277,28 @@ def _health(health: HealthFacts) -> Record:
         "multiplier": health.multiplier,
         "counts": plain(health.counts),
         "last_s_ago": {change.value: round(ago_us / 1e6, 1) for change, ago_us in last},
+    }
+
+
+def _offender(offence: Offence, names: Mapping[NodeId, str]) -> Record:
+    """A node that did what no sound node does."""
+    return {
+        "id": offence.node.hex(),
+        "name": names.get(offence.node),
+        "address": None if offence.address is None else str(offence.address),
+        "what": offence.what,
+        "times": offence.times,
+        "ago_s": round(offence.ago_us / SECOND_US, 1),
+    }
+
+
+def _carried(room: CarriedRoom) -> Record:
+    """A room whose stamps were carried far ahead, and by whom."""
+    origin = room.origin
+    return {
+        "room": room.room,
+        "stamps_at": rfc3339(wall_of(room.stamp)),
+        "id": None if origin is None else origin.node.hex(),
+        "name": None if origin is None else origin.name,
+        "log": room.log.hex(),
     }
