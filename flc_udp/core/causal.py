@@ -59,6 +59,8 @@ class Arrival(NamedTuple):
     asked: bool = False
     """Whether this node asked for it, of a peer that is to have it. What came by itself is no
     evidence of another branch: anybody can send it."""
+    may_wait: bool = True
+    """Whether it may wait here for its causes: whoever sent it can be asked for them."""
 
 
 class Causal:
@@ -288,7 +290,8 @@ class Causal:
 
     def _hold(self, arrival: Arrival, blocker: Dot) -> None:
         block, teller = arrival.block, arrival.teller
-        if not arrival.asked and 4 * self._held_from[teller] >= self._blocks_max:
+        is_much = not arrival.asked and 4 * self._held_from[teller] >= self._blocks_max
+        if is_much or not arrival.may_wait:
             self._drops[Drop.HOLDBACK_OVERFLOW] += 1
             return  # What one node sends leaves room for what others do.
         self._held_from[teller] += 1

@@ -205,7 +205,9 @@ class LogSide(CoreMachine):
             self.repair.not_taken(Dot(block.log, block.last), sender, now)
         elif block is not None:
             self._links.heard(block, sender, now)
-            self._take(_new(Arrival, (block, sender, forward, receipt, asked)), now)
+            may_wait = sender in self._members.live_by_id()
+            arrival = _new(Arrival, (block, sender, forward, receipt, asked, may_wait))
+            self._take(arrival, now)
         return True
 
     def _read(self, encoded: bytes) -> Block | None:

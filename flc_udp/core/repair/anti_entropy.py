@@ -97,7 +97,8 @@ class AntiEntropy(CoreMachine):
     def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
         """`teller` holds this message, and there was no room for it, or a part of it is missing."""
         due_at = now + self._settings.pull_grace_ms * MS_US
-        self.wants.add(dot.log, dot.seq, teller, due_at)
+        if teller in self._members.live_by_id():
+            self.wants.add(dot.log, dot.seq, teller, due_at)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -170,6 +171,8 @@ class AntiEntropy(CoreMachine):
 
     def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
+        if sender not in self._members.live_by_id():
+            return  # It could not be asked for them. Who can be will tell of them, too.
         due_at = now if have.pull else now + self._settings.have_grace_ms * MS_US
         for dot in have.dots:
             if not self._causal.knows(dot):

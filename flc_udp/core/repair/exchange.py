@@ -142,7 +142,7 @@ class Exchange(CoreMachine):
         """Want what the sender is ahead in, and tell it what it is behind in."""
         self._was_answered = True
         due_at = now + DIGEST_GRACES * self._settings.pull_grace_ms * MS_US
-        for row in digest.rows:
+        for row in digest.rows if sender in self._members.live_by_id() else ():
             head = self._causal.head(row.log)
             if self._causal.refused(*row):
                 self.tell_fork(Dot(row.log, row.seq), now)

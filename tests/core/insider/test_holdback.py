@@ -1,6 +1,8 @@
 """An insider names causes and messages that nobody has: they go again, honest ones are quick."""
 
-from flc_udp.model.dots import Dot, LogId
+import pytest
+
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.wire.packets import Digest, Have
 from flc_udp.wire.rows import DigestRow
 from tests.core.dialogue import WALL, Talk
@@ -35,7 +37,17 @@ def quick(talk: Talk, loses: bool) -> int:
     return (talk.now - began) // 1_000
 
 
-def test_bogus_causes_wait_in_a_part_of_the_hold_back_and_go() -> None:
+SENDERS = ["cyd", "eve"]
+"""A member may be the one that means ill, or a node that nobody has heard."""
+
+
+def sends(talk: Talk, name: str) -> NodeId:
+    """The id of the one that means ill."""
+    return EVE if name == "eve" else talk[name].id
+
+
+@pytest.mark.parametrize("name", SENDERS)
+def test_bogus_causes_wait_in_a_part_of_the_hold_back_and_go(name: str) -> None:
     """A quarter of it at most, and within half a minute nothing of it is left."""
     talk = pair()
     for at in range(0, BOGUS, 8):
@@ -43,7 +55,7 @@ def test_bogus_causes_wait_in_a_part_of_the_hold_back_and_go() -> None:
             forge(log=log(BOGUS + n), stamp=WALL + n, causes=(Dot(log(n), 5),))
             for n in range(at, at + 8)
         )
-        push(talk["bob"], *forged)
+        push(talk["bob"], *forged, sender=sends(talk, name))
         if at % 800 == 0:
             talk.run(10)
     assert talk["bob"].facts.repair.holdback_blocks <= 1_024
@@ -55,7 +67,8 @@ def test_bogus_causes_wait_in_a_part_of_the_hold_back_and_go() -> None:
     assert quick(talk, loses=True) < 1_000
 
 
-def test_claims_of_logs_that_nobody_has_are_soon_given_up() -> None:
+@pytest.mark.parametrize("name", SENDERS)
+def test_claims_of_logs_that_nobody_has_are_soon_given_up(name: str) -> None:
     """By have and by digest, of ever so many messages: with fewer pulls than logs."""
     talk = pair()
     bob = talk["bob"]
@@ -63,7 +76,7 @@ def test_claims_of_logs_that_nobody_has_are_soon_given_up() -> None:
         dots = tuple(Dot(log(n), (1 << 53) - 1) for n in range(at, at + 40))
         rows = tuple(DigestRow(log(n), 1 << 50, b"no hash!") for n in range(at, at + 40))
         packets = (Have(True, dots), Digest(rows[0].log, rows[-1].log, False, rows))
-        bob.replica.receive(packets, EVE, AT, talk.wall, talk.now)
+        bob.replica.receive(packets, sends(talk, name), AT, talk.wall, talk.now)
         bob.carry_out()
     before = talk.sent["Pull"]
     assert quick(talk, loses=True) < 5_000
