@@ -193,7 +193,7 @@ class LoopGround:
         def done(first_position: int) -> None:
             self.timings.commit.note((self.now() - began) / 1e6)
             if not self.node.catching_up:
-                self.timings.arrived(batch, self.node.log, self.wall())
+                self.timings.arrived(batch, self.node.is_own, self.wall())
             self.node.committed(batch, first_position)
 
         append = partial(self._log.append, batch.blocks, batch.once, batch.arrived)
@@ -215,13 +215,20 @@ class LoopGround:
         write = partial(self._log.save_self, me.id, me.incarnation)
         self._write(write, lambda _: node.disk_is_well(), lambda _: node.disk_failed())
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a little."""
 
         def done(step: Retained) -> None:
             self.node.retained(step.floor, step.pruned, more=step.more, rotten=step.rotten)
 
-        step = partial(self._log.retain, arrived_before_ms=arrived_before_ms, bytes_max=bytes_max)
+        step = partial(
+            self._log.retain,
+            arrived_before_ms=arrived_before_ms,
+            bytes_max=bytes_max,
+            stamp_limit=stamp_limit,
+        )
         self._write(step, done, self.node.retention_failed)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:

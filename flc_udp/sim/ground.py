@@ -290,9 +290,11 @@ class HeapGround:
         if at_once:
             self._paused_until, self._buffered = max(self._paused_until, self._written_at), 0
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a little."""
-        retain = partial(self._retain, self.settings, arrived_before_ms, bytes_max)
+        retain = partial(self._retain, self.settings, arrived_before_ms, bytes_max, stamp_limit)
         self._write_later("retain", retain)
 
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
@@ -359,14 +361,24 @@ class HeapGround:
             self.follower.found(written, arrived)
 
     def _retain(
-        self, settings: Settings, before_ms: int | None, bytes_max: int | None, fate: Fate
+        self,
+        settings: Settings,
+        before_ms: int | None,
+        bytes_max: int | None,
+        stamp_limit: int,
+        fate: Fate,
     ) -> TellNode:
         # Judged by what its operator had set, not by what it asks for.
         age_us, most = settings.retention_age_s * SECOND_US, settings.retention_bytes
         kept_us = age_us - int(age_us * CLOCKS_DIFFER)
         allowed = self._heap.now - kept_us if age_us else None, self.disk.excess(most)
         before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
-        retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
+        retain = partial(
+            self.log.retain,
+            arrived_before_ms=before,
+            bytes_max=bytes_max,
+            stamp_limit=stamp_limit,
+        )
         ended = self._attempt("retain", fate, retain)
         left = self.disk.positions()
         gone = self.follower.pruned(left, self.log.reader().floor(), *allowed)

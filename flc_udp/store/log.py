@@ -16,6 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Self
 
+from flc_udp.config import CLOCK_STAMP_LIMIT
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
@@ -138,16 +139,21 @@ class Log(Queries):
         return first
 
     def retain(
-        self, *, arrived_before_ms: Millis | None, bytes_max: int | None, messages_max: int = 512
+        self,
+        *,
+        arrived_before_ms: Millis | None,
+        bytes_max: int | None,
+        messages_max: int = 512,
+        stamp_limit: int = CLOCK_STAMP_LIMIT,
     ) -> Retained:
         """Prune a slice of what arrived before, is below the floor, or is above `bytes_max`.
 
-        That is about `messages_max` messages. If there are none, some free pages are given back.
-        Call it again while there is more. None is no limit. Raises StoreFailed, and then nothing is
-        pruned.
+        That is about `messages_max` messages, with stamps below `stamp_limit`. If there are none,
+        some free pages are given back. Call it again while there is more. None is no limit. Raises
+        StoreFailed, and then nothing is pruned.
         """
         with self._writing("retain") as memory:
-            return retain(memory, arrived_before_ms, bytes_max, messages_max)
+            return retain(memory, arrived_before_ms, bytes_max, messages_max, stamp_limit)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
         """Take another node's floor and base, and return what is held then, as `load` does.

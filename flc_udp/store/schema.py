@@ -70,6 +70,9 @@ TABLES = (
     "CREATE TABLE past_client (hash BLOB PRIMARY KEY, n INTEGER NOT NULL, checksum INTEGER)",
     """CREATE TABLE peer (
         id BLOB PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, checksum INTEGER)""",
+    # Blocks that are held name causes of these logs that are not: up to this number, they are on a
+    # branch of a forked log that was refused here.
+    "CREATE TABLE fork (log BLOB PRIMARY KEY, seq INTEGER NOT NULL, checksum INTEGER)",
     # What was appended from `position` on, up to the next row's, did not arrive before `wall_ms`,
     # and none of it that was at or above the floor has a stamp below `least_stamp`.
     """CREATE TABLE arrival (

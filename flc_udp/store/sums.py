@@ -24,6 +24,7 @@ SUMMED = {
     "once": "client, said",
     "past_client": "hash, n",
     "peer": "id, name, address",
+    "fork": "log, seq",
     "arrival": "position, wall_ms, least_stamp",
 }
 """{table: the columns that its sums are over}."""

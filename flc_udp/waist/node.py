@@ -168,7 +168,7 @@ class Node:
         None means all that are alive or suspect now. `done` is called once, with how it ended.
         """
         now = self._ground.now()
-        watched = self._replica.watch(dot.seq, needed, now, self.waits.done)
+        watched = self._replica.watch(dot, needed, now, self.waits.done)
         return self.waits.add(Waiting(watched, needed is None, now + timeout_us, done))
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
@@ -344,7 +344,8 @@ class Node:
             self._ground.adopt(self._adopt.floor, self._adopt.base)
         limits = self._pruning.take_due(now, self._ages.time(now))
         if limits is not None:
-            self._ground.retain(*limits)
+            stamp_limit = self._replica.stamp_limit(self._ground.wall(), now)
+            self._ground.retain(*limits, stamp_limit)
 
     def _tell_rotten(self, now: Micros) -> None:
         rotten, crooked = self._reader.take_rotten()
@@ -519,8 +520,12 @@ class Node:
 
     @property
     def log(self) -> LogId:
-        """The log of this run."""
+        """The log that this run spoke in last."""
         return self._replica.log
+
+    def is_own(self, log: LogId) -> bool:
+        """Whether a log is one of this run."""
+        return self._replica.is_own(log)
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""
@@ -549,7 +554,7 @@ class Node:
 
     def queued(self) -> dict[str, int]:
         """How much waits in each place."""
-        repair = self._replica.repair_facts()
+        repair = self._replica.repair_facts(self._ground.now())
         return {
             "inbox": len(self._inbox),
             "posts": len(self._posts),

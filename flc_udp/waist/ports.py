@@ -221,9 +221,12 @@ class Ground(Protocol):
     def try_disk(self) -> None:
         """Write a little. It ends in `Node.disk_is_well` or `Node.disk_failed`."""
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a few messages that arrived earlier, or that are beyond this many bytes.
 
+        None of them has a stamp from `stamp_limit` on.
         It ends in `Node.retained` or `Node.retention_failed`.
         """
 

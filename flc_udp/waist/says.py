@@ -207,7 +207,9 @@ class Says:
             say.answered()
 
         node = self.node()
-        if say.dot.log != node.log:  # Nobody tells this run who holds messages of a former one.
+        if not node.is_own(
+            say.dot.log
+        ):  # Nobody tells this run who holds messages of a former one.
             live = tuple(row.id for row in node.live_rows())
             end(WaitEnded((), live, is_short=say.wait != 0))
             return

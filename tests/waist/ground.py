@@ -116,7 +116,9 @@ class ListGround:
         """Count it."""
         self.attempts += 1
 
-    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: int | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Add the limits to the list."""
         self.retains.append((arrived_before_ms, bytes_max))
 

@@ -54,6 +54,11 @@ DOUBTED_US = 60 * SECOND_US
 DOUBTED_MAX = 1_024
 """At most this many members are doubted at once."""
 
+VAIN_MAX = 8
+"""After so many pulls in a row that brought nothing of what a member tells of, the rest of what it
+alone tells of is given up, too. At 25% loss an honest one is taken for that once in 700 times, and
+the next exchange brings back what it told."""
+
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
 
@@ -130,6 +135,9 @@ class Wants:
         """Logs of which no reachable member keeps what is wanted."""
         self._doubted: dict[NodeId, int] = {}
         """Until when a member is believed little."""
+        self._vain: Counter[NodeId] = Counter()
+        """How many pulls in a row brought nothing of what this member was the first to tell of."""
+        self._given_up: list[LogId] = []
         self._look_at: int = NEVER
         """When to try again what is ready and could not be asked for."""
 
@@ -245,6 +253,9 @@ class Wants:
             missing = self._count(log, wanted)
             if not missing:
                 continue
+            if self._is_made_up(wanted):
+                self._give_up(log, wanted, now)
+                continue
             to_ask = wanted.still_to_ask(live)
             if live and not to_ask:
                 self._note_truncated(log, wanted, now)
@@ -332,6 +343,12 @@ class Wants:
         pull = self.pulls.pop(nonce)
         gained = [log for log in pull.logs if self._gained(log, self._wanted[log])]
         self._note_floors(pull, doubt, brought=pull.has_pieces or bool(gained))
+        told = {self._wanted[log].boldest for log in pull.logs}
+        true = told if pull.has_pieces else {self._wanted[log].boldest for log in gained}
+        for teller in sorted(told):
+            self._vain[teller] = 0 if teller in true else self._vain[teller] + 1
+        while len(self._vain) > DOUBTED_MAX:
+            del self._vain[next(iter(self._vain))]
         for log in pull.logs:
             self._settle(
                 log,
@@ -478,11 +495,25 @@ class Wants:
             wanted.fail(peer)
             self._tally(wanted, wanted.missing, is_backed=False)
             if wanted.failures >= FAILURES_MAX:
-                self._drops[Drop.WANT_GIVEN_UP] += 1
-                self._doubt(wanted.boldest, now)
-                self._drop(log, wanted)
+                self._give_up(log, wanted, now)
             else:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
+
+    def _is_made_up(self, wanted: WantedLog) -> bool:
+        """Whether only one member tells of it, of whose claims nothing has come for long."""
+        is_told_by_one = wanted.boldest in wanted.tellers and not wanted.is_backed
+        return is_told_by_one and wanted.floors is None and self._vain[wanted.boldest] >= VAIN_MAX
+
+    def _give_up(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
+        self._drops[Drop.WANT_GIVEN_UP] += 1
+        self._doubt(wanted.boldest, now)
+        self._drop(log, wanted)
+        self._given_up.append(log)
+
+    def take_given_up(self) -> list[LogId]:
+        """The logs that nobody is asked for any more, though something of them is missing."""
+        logs, self._given_up = self._given_up, []
+        return logs
 
     def _doubt(self, peer: NodeId, now: Micros) -> None:
         self._doubted[peer] = now + DOUBTED_US

@@ -92,7 +92,7 @@ class Code(Enum):
         ),
     )
     LOG_FORKED = (
-        "a log was forked: two messages with one name",
+        "a log was forked: two messages with the name {dot}",
         (
             "keep the databases; `log_forked` in the node's log names the dot: `flc why DOT` on "
             "each node"

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 
 from flc_udp import __version__
 from flc_udp.config import Settings
-from flc_udp.core.facts import Facts, HealthFacts
+from flc_udp.core.facts import CarriedRoom, Facts, HealthFacts
+from flc_udp.core.offences import Offence
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.records import plain
@@ -15,6 +16,7 @@ from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.model.visible import some_of, visible
@@ -32,6 +34,10 @@ OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED, Code.SEAL_BROKEN)
 who forges datagrams, would take the others out of their balancer."""
 SLOW_S = 2.0
 """A commit that takes so long is a reason, and so is a client that is not read for so long."""
+
+FORK_TOLD_US = 60 * SECOND_US
+"""A new fork is a reason for so long. What follows from it is that both sides go on, each with its
+own, so it wakes somebody once."""
 
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
@@ -76,6 +82,7 @@ class Status:
         disk, kept = self._disk(), self._read(lambda: self.reader.counts()[0])
         # After these: a read that failed is among them.
         reasons, repair = self.reasons(facts), facts.repair
+        names = {member.row.id: member.row.name for member in facts.members}
         return {
             "healthy": not reasons,
             "reasons": [reason.text for reason in reasons],
@@ -106,6 +113,8 @@ class Status:
             "queues": node.queued(),
             **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
+            "offenders": [_offender(offence, names) for offence in facts.offences],
+            "carried": [_carried(room) for room in facts.carried],
             "strangers": list(map(str, node.strangers())),
             "failures": dict(self.ground.failures.counts),
             "disk": disk,
@@ -184,8 +193,9 @@ class Status:
             yield Code.CLOCK_DOUBTED.because()
         if node.hearing.seals_break(self.ground.now()):
             yield Code.SEAL_BROKEN.because()
-        if node.drops()[Drop.FORKED_LOG]:
-            yield Code.LOG_FORKED.because()
+        lately = [dot for dot, us in facts.repair.forks_for_us.items() if us < FORK_TOLD_US]
+        if lately:
+            yield Code.LOG_FORKED.because(dot=lately[-1])
         if health.score and 2 * health.score >= health.score_max:
             yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
 
@@ -269,4 +279,28 @@ def _health(health: HealthFacts) -> Record:
         "multiplier": health.multiplier,
         "counts": plain(health.counts),
         "last_s_ago": {change.value: round(ago_us / 1e6, 1) for change, ago_us in last},
+    }
+
+
+def _offender(offence: Offence, names: Mapping[NodeId, str]) -> Record:
+    """A node that did what no sound node does."""
+    return {
+        "id": offence.node.hex(),
+        "name": names.get(offence.node),
+        "address": None if offence.address is None else str(offence.address),
+        "what": offence.what,
+        "times": offence.times,
+        "ago_s": round(offence.ago_us / SECOND_US, 1),
+    }
+
+
+def _carried(room: CarriedRoom) -> Record:
+    """A room whose stamps were carried far ahead, and by whom."""
+    origin = room.origin
+    return {
+        "room": room.room,
+        "stamps_at": rfc3339(wall_of(room.stamp)),
+        "id": None if origin is None else origin.node.hex(),
+        "name": None if origin is None else origin.name,
+        "log": room.log.hex(),
     }
