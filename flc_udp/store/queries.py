@@ -17,7 +17,7 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from flc_udp.model.errors import Malformed, StoreFailed
-from flc_udp.store.sums import IS_SOUND, know_sums
+from flc_udp.store.sums import IS_SOUND
 
 PAGE_ROWS = 256
 """A page of blocks has at most this many rows."""
@@ -119,7 +119,6 @@ class Queries:
     """Reads on one connection. None keeps a transaction open. Failures are `StoreFailed`."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
-        know_sums(connection)
         self.connection = connection
         self.failure: tuple[str, float] | None = None
         """Why the last read that failed did so, and when by the monotonic clock, in s."""
