@@ -24,7 +24,8 @@ class Code(Enum):
     LOG_NOT_WRITABLE = (
         "the log cannot be written: {why}",
         (
-            "look at the disk and the kernel's log: dmesg, df. "
+            "look at the disk and the kernel's log: dmesg, df. On a full disk do not restart it: a "
+            "start has to write. "
             "It goes on by itself once a write works; if not, `flc fsck`"
         ),
     )
@@ -59,11 +60,15 @@ class Code(Enum):
         "the data directory cannot be looked at: {why}",
         "mount it or mend its rights, then restart",
     )
+    START_REFUSED = (
+        "the next start would be refused: {why}",
+        "mend it while the node runs: `flc doctor` says how",
+    )
     DISK_NEARLY_FULL = (
         "{free_mb:.1f} MB of disk are free: posts are refused",
         (
-            "make room, or set retention_age_s or retention_bytes and send SIGHUP. "
-            "Reading and the others go on meanwhile"
+            "make room, or set retention_age_s or retention_bytes and send SIGHUP. Do not restart "
+            "it on a full disk: a start has to write. Reading and the others go on meanwhile"
         ),
     )
     LOG_ROTTEN = (
