@@ -110,6 +110,13 @@ class Code(Enum):
         ),
         "`flc doctor` here: CPU, disk, receive buffer. Others do not suffer",
     )
+    LATE_ALONE = (
+        (
+            "this node takes its turns late, or its disk is slow: local health {score} of "
+            "{score_max}, 0 is well"
+        ),
+        "`flc doctor` here: CPU and disk",
+    )
     KEY_UNKNOWN = (
         "datagrams under a key or cluster name that this node does not have come from {who}",
         "compare `flc keys list` and --cluster here and there: `flc keys add` what is missing",

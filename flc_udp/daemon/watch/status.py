@@ -208,7 +208,8 @@ class Status:
         if lately:
             yield Code.LOG_FORKED.because(dot=lately[-1])
         if health.score and 2 * health.score >= health.score_max:
-            yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
+            code = Code.LOCAL_HEALTH if facts.others else Code.LATE_ALONE
+            yield code.because(score=health.score, score_max=health.score_max)
 
     def _key_reasons(self) -> Iterator[Reason]:
         names = {key.id: key.name for key in self.keys.ring.keys}
