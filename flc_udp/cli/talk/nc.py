@@ -39,8 +39,8 @@ LOOK_S = 1.0
 
 
 OUTLASTING = f"""\
-If its daemon ends, nc tries to reach it again, for {RETRY_S:.0f} s or, if that is less, for the SECS of
--w. Then it goes on where it was. If nothing answers in that time, it ends with 1."""
+If its daemon ends, nc tries to reach it again, for {RETRY_S:.0f} s or, if that is less, for the
+SECS of -w. Then it goes on where it was. If nothing answers in that time, it ends with 1."""
 
 
 def add_nc(parser: argparse.ArgumentParser) -> None:

@@ -50,7 +50,7 @@ class Code(Enum):
         "look at what else uses the disk: iostat, dmesg, smartctl. `flc doctor` measures it",
     )
     QUEUE_FULL = (
-        "says wait: for {seconds:.0f} s a client is not read because so many of its says do",
+        "a client is not read for {seconds:.0f} s: too many of its says wait for their answers",
         (
             "`queues` in `flc status --json` tells what they wait for: `uncommitted` for the disk, "
             "`wanted` and `inbox` for what others said, else for peers that do not keep up"
