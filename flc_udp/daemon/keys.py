@@ -4,10 +4,10 @@ Rules. The ring is kept in the data directory. Changes are made one after the ot
 written there before it takes effect, and it takes effect before it is answered. A change that is
 refused or that cannot be written changes nothing.
 
-The newest word counts. At a start, a key file (--key-file) replaces the whole ring if its keys are
-not those that it had at the last start or at the last change of the ring. Otherwise the ring stays.
-So a restart with an old key file does not undo a change of keys, and a new key file is followed.
-A start that fails after all leaves the ring as it was.
+What was changed last counts, the ring or the key file. At a start, a key file (--key-file) replaces
+the whole ring if its keys are not those that it had at the last start or at the last change of the
+ring. Otherwise the ring stays. So a restart with an old key file does not undo a change of keys,
+and a new key file is followed. A start that fails after all leaves the ring as it was.
 """
 
 import asyncio

@@ -116,6 +116,12 @@ class HookFailed(Notice, level=Level.WARNING):
     """Failures of this hook since the last line, which were not logged."""
 
 
+class HookOutput(Notice):
+    """A command of a hook wrote this line. A terminal is shown the line alone."""
+
+    line: str
+
+
 class LinesLeftOut(Notice, level=Level.WARNING):
     """So many lines of one event were left out of the log, because there were too many of them."""
 

@@ -31,6 +31,7 @@ from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.loop import choose
+from flc_udp.daemon.next_start import check_files
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
@@ -73,7 +74,9 @@ def main(load: Callable[[], Settings]) -> int:
         tell(notices.LoopReplaced(problem))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    path = settings.data or default_directory(os.environ)
+    path = Path(settings.data or default_directory(os.environ))
+    with suppress(OSError):  # Whoever locks the directory tells that better.
+        check_files(path.absolute())
     directory = DataDirectory(path, settings.control_group)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:

@@ -29,6 +29,8 @@ from flc_udp.store.way_out import way_out
 DATABASE = "flc.db"
 """The name of the log's file in a data directory."""
 
+KEYS, LOCK = "keys", "lock"
+
 CONTROL = "control.sock"
 """The name of the control socket there."""
 
@@ -48,7 +50,7 @@ class DataDirectory:
         self._group = number_of(group)
         self.path = path = Path(path).absolute()
         self.database = path / DATABASE
-        self.keys = path / "keys"
+        self.keys = path / KEYS
         self._control = path / CONTROL
         self._bound: os.stat_result | None = None
         try:
@@ -177,7 +179,7 @@ def _lock(path: Path) -> tuple[ExitStack, int]:
         locks.callback(os.close, place)
         with suppress(OSError):  # Not every file system locks directories.
             _take(place, path)
-        lock = os.open(path / "lock", flags, FILE_MODE)
+        lock = os.open(path / LOCK, flags, FILE_MODE)
         locks.callback(os.close, lock)
         _take(lock, path)
         os.ftruncate(lock, 0)
@@ -196,7 +198,7 @@ def _in_use(path: Path) -> FlcError:
     """Somebody has locked it: a node, or anybody else."""
     holder, whose = None, "process unknown"
     with suppress(OSError):
-        whose = f"process {(path / 'lock').read_text('ascii', 'replace')[:32].strip() or 'unknown'}"
+        whose = f"process {(path / LOCK).read_text('ascii', 'replace')[:32].strip() or 'unknown'}"
         holder = holder_of(path)
     if holder is not None and not holder.is_node:
         return FlcError(

@@ -61,6 +61,7 @@ def doctor(args: argparse.Namespace) -> int:
 def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     """Make all checks, the basic ones first: the first failure often explains the others."""
     from flc_udp.daemon import settings
+    from flc_udp.daemon.next_start import obstacle
 
     here = settings.load(None, os.environ, {})
     data = data_directory(args.data)
@@ -74,6 +75,8 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)
         yield directory.holder(holder_of(data), met.problem, has_socket=has_socket)
+        if os.access(data, os.W_OK):  # Others may not read all of it.
+            yield directory.next_start(obstacle(data))
         yield from machine.disk(data, here.disk_free_bytes_min)
     if met.status is not None:
         yield from node.node(met.status, met.members, met.newest, datetime.now(UTC))

@@ -8,6 +8,7 @@ a node answers it and takes it for nobody's member. `flc udp` and `flc doctor` a
 """
 
 import argparse
+import asyncio
 import errno
 import secrets
 import select
@@ -19,9 +20,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flc_udp.cli.connect import SOCKET
 from flc_udp.cli.conventions import DONE, INTERRUPTED, SILENT, complain, positive, seconds
 from flc_udp.cli.text import json_line
-from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
+from flc_udp.client import Client
+from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES, Settings
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR, LogId
 from flc_udp.model.errors import FlcError, Malformed
@@ -29,6 +32,7 @@ from flc_udp.model.visible import visible
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
 from flc_udp.wire.packets import Ack, Packet, Ping
+from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
 
 PATIENCE_S = 1.5
@@ -113,14 +117,33 @@ class Visitor:
 
 
 def add_key_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--key-file` and `--cluster`."""
-    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
-    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+    """Add `--key-file` and `--cluster`, and say what `--data` is good for here."""
+    flag = parser.add_argument
+    flag("--data", metavar="DIR", help="use the keys and the cluster's name of the node there")
+    flag("--key-file", metavar="FILE", help="the cluster's keys (default: with --data the node's)")
+    name = "the cluster's name (default: with --data that of the node that runs there, else flc)"
+    flag("--cluster", metavar="NAME", help=name)
 
 
 def given_ring(args: argparse.Namespace) -> Keyring:
-    """Make the ring of `--key-file` and `--cluster`; raises FlcError."""
-    return keyring(read_keys(Path(args.key_file)) if args.key_file else (), args.cluster)
+    """Make the ring of `--key-file` and `--cluster`, or of a node (`--data`); raises FlcError."""
+    keys: tuple[bytes, ...] = ()
+    if args.key_file:
+        keys = read_keys(Path(args.key_file))
+    elif args.data and (own := Path(args.data, "keys")).exists():
+        keys = read_ring(own).sources
+    cluster = args.cluster
+    if cluster is None and args.data:
+        cluster = asyncio.run(_cluster_of(Path(args.data, SOCKET)))
+    return keyring(keys, cluster or Settings().cluster)
+
+
+async def _cluster_of(path: Path) -> str | None:
+    """Ask the node behind a socket for its cluster's name; None where no node answers."""
+    with suppress(FlcError, TimeoutError):
+        async with asyncio.timeout(PATIENCE_S), await Client.connect(path) as client:
+            return str((await client.status())["node"]["cluster"])
+    return None
 
 
 def visitors_seal(ring: Keyring) -> Seal:

@@ -31,8 +31,8 @@ LOOK_S = 1.0
 """While answers wait for a client that asks no more, it is looked for this often."""
 
 OWN_RANGES_MAX = 4_096
-"""Of what was said over a connection so many stretches of the log are remembered, the last ones.
-Where others speak in between, each say is a stretch."""
+"""Of what was said over a connection so many spans of the log are remembered, the last ones.
+Where others speak in between, each say is a span of its own."""
 
 FOLLOWS_MAX = 1_024
 """One connection may have this many follows."""

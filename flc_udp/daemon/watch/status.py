@@ -11,6 +11,7 @@ from flc_udp.core.facts import CarriedRoom, Facts, HealthFacts
 from flc_udp.core.offences import Offence
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.next_start import obstacle
 from flc_udp.daemon.records import plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
@@ -29,9 +30,15 @@ from flc_udp.wire.rows import MemberRow, State
 WAL_BYTES_MOST = 40 << 20
 """Without a reader that holds on to an old state the WAL is folded in long before this size."""
 
-OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED, Code.SEAL_BROKEN)
+READY_ALL_THE_SAME = (
+    Code.KEY_UNKNOWN,
+    Code.KEY_NOT_SHARED,
+    Code.SEAL_BROKEN,
+    Code.START_REFUSED,
+)
 """These reasons wake people, and send nobody elsewhere: else one member without a key, or anybody
-who forges datagrams, would take the others out of their balancer."""
+who forges datagrams, would take the others out of their balancer. And a node whose next start would
+fail serves well until then."""
 SLOW_S = 2.0
 """A commit that takes so long is a reason, and so is a client that is not read for so long."""
 
@@ -124,7 +131,9 @@ class Status:
     def unready(self) -> list[Reason]:
         """Why nobody should be sent here now. Empty: this node is as good as any."""
         facts = self.ground.node.facts()
-        reasons = [reason for reason in self.reasons(facts) if reason.code not in OF_OTHERS]
+        reasons = [
+            reason for reason in self.reasons(facts) if reason.code not in READY_ALL_THE_SAME
+        ]
         if facts.catching_up:
             reasons.append(Code.CATCHING_UP.because(to_go=facts.repair.to_go))
         if facts.is_leaving:
@@ -171,6 +180,8 @@ class Status:
             wal_bytes = self.directory.file_bytes().get("wal", 0)
             if wal_bytes > WAL_BYTES_MOST:
                 yield Code.WAL_PINNED.because(wal_mb=wal_bytes / 1e6)
+            if (refusal := obstacle(self.directory.path)) is not None:
+                yield Code.START_REFUSED.because(why=refusal)
             if failing is None and (missing := self.ground.missing()) is not None:
                 yield Code.FILE_MISSING.because(why=missing)
         except OSError as error:
@@ -197,7 +208,8 @@ class Status:
         if lately:
             yield Code.LOG_FORKED.because(dot=lately[-1])
         if health.score and 2 * health.score >= health.score_max:
-            yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
+            code = Code.LOCAL_HEALTH if facts.others else Code.LATE_ALONE
+            yield code.because(score=health.score, score_max=health.score_max)
 
     def _key_reasons(self) -> Iterator[Reason]:
         names = {key.id: key.name for key in self.keys.ring.keys}

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
+from flc_udp.model.errors import FlcError
 from flc_udp.store.locks import Holder
 from flc_udp.store.rights import (
     DIRECTORY_MODE,
@@ -23,6 +24,7 @@ from flc_udp.store.rights import (
 )
 
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
+NEXT_START = "next start"
 ROOT = 0
 KEYS = "keys"
 OWN = (*OWN_FILES, SOCKET)
@@ -111,3 +113,10 @@ def holder(held_by: Holder | None, problem: str, *, has_socket: bool) -> Verdict
         says = "its log or the kernel's (out of memory?) says why"
         return warn(HOLDER, found, f"{says}; the next flc run deletes that file")
     return ok(HOLDER, "nobody holds it")
+
+
+def next_start(obstacle: FlcError | None) -> Verdict:
+    """Say whether a start would take what lies there. A running node does not meet it."""
+    if obstacle is not None:
+        return fail(NEXT_START, f"it would be refused: {obstacle}", obstacle.hint)
+    return ok(NEXT_START, "its files and its ring of keys are as a node needs them")
