@@ -224,6 +224,8 @@ class Replica:
             case wire.Receipt(log, seq):
                 if log == self._standing.log:
                     self._receive_held(sender, seq, now)
+            case wire.Hello() | wire.Cookie():
+                pass  # They concern sessions, which the Node has (`waist/sessions`).
             case _:  # All that is left is about liveness.
                 self._membership.receive(packet, sender, source, wall, now)
 

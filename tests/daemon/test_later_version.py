@@ -47,7 +47,7 @@ async def test_what_a_later_version_sends_is_a_counted_drop(cluster: Cluster) ->
         sock.settimeout(10)
         sock.sendto(later, (address.host, address.port))
         sock.sendto(datagram, (address.host, address.port))
-        answer = seal.open(sock.recv(2_048))
+        answer = seal.open(sock.recv(2_048)).payload
 
     assert msgpack.unpackb(answer)[1][:2] == [4, 7]
     drops = (await ann.ask("status"))["drops"]
