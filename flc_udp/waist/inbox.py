@@ -16,7 +16,6 @@ from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.units import Micros
 from flc_udp.waist.hearing import Hearing
 from flc_udp.waist.sessions import Sessions
-from flc_udp.wire import codec
 from flc_udp.wire.packets import LIVENESS_KINDS, Packet
 from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES
 
@@ -93,11 +92,8 @@ class Inbox:
     def _open(self, datagram: bytes, source: Address, now: Micros) -> Received | None:
         self._counts["datagrams received"] += 1
         self._counts["bytes received"] += len(datagram)
-        size_bytes, sessions = len(datagram), self._sessions
         try:
-            opened, proved = sessions.open(datagram, source, now)
-            sender, packets, unknown = codec.read(opened.payload)
-            packets = sessions.admit(opened, sender, packets, source, size_bytes, proved, now)
+            sender, packets, unknown = self._sessions.receive(datagram, source, now)
         except Malformed as error:
             self._drops[error.reason] += 1
             if error.reason is Drop.KEY_UNKNOWN:
@@ -107,7 +103,7 @@ class Inbox:
             return None
         if unknown:
             self._drops[Drop.KIND_UNKNOWN] += unknown
-        return Received(packets, sender, source, size_bytes)
+        return Received(packets, sender, source, len(datagram))
 
 
 def _blocks(packet: Packet) -> int:

@@ -347,7 +347,7 @@ class Node:
         if (me.id, me.incarnation) != (saved.id, saved.incarnation):
             self._ground.save_self(me.id, me.incarnation)
         if me.id != saved.id:
-            self._sessions.me = me.id
+            self._sessions.is_now(me.id)
             self._sessions.renew(self._ground.now())
 
     def _save_peers(self, now: Micros, *, at_once: bool = False) -> None:

@@ -30,7 +30,7 @@ ADDRESSES_A_SESSION = 4
 class Proved:
     """One session of somebody who has proved it."""
 
-    __slots__ = ("addresses", "ciphers", "heard_at", "node", "window")
+    __slots__ = ("address", "addresses", "ciphers", "heard_at", "node", "window")
 
     def __init__(
         self, node: NodeId, window: ReplayWindow, ciphers: dict[bytes, AESGCM], now: Micros
@@ -40,6 +40,8 @@ class Proved:
         self.window = window
         self.ciphers = ciphers
         self.heard_at = now
+        self.address: Address | None = None
+        """The one that was proved last."""
         self.addresses: dict[Address, None] = {}
 
 
@@ -87,6 +89,7 @@ class ProvedSessions:
 
     def add_address(self, proved: Proved, address: Address) -> None:
         """This session has proved this address, too."""
+        proved.address = address
         proved.addresses.pop(address, None)
         proved.addresses[address] = None
         if len(proved.addresses) > ADDRESSES_A_SESSION:

@@ -41,25 +41,35 @@ from flc_udp.waist.budget import Budget
 from flc_udp.waist.proved import Proved, ProvedSessions
 from flc_udp.waist.replay_window import AGE_US
 from flc_udp.waist.sent import TURN_US, Sent
+from flc_udp.wire import codec
 from flc_udp.wire.packets import FOR_MANY_KINDS, Cookie, Hello, Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import (
     COUNTER_AT,
+    FOR_ONE,
     FOR_ONE_BYTES,
+    HEADER_BYTES,
     KEY_ID_AT,
     SESSION_AT,
     SESSION_BYTES,
     Opened,
     Seal,
     check_envelope,
+    opened_of,
     receiver_of,
     unseal,
 )
 
-COOKIE_BYTES = 92
+COOKIE_BYTES = 94
 """A cookie has at most this length. What is shorter draws none, and no probe is shorter."""
 
-PADDING_BYTES = 12
+HEARD_US = SECOND_US
+"""Which session was silent for the longest time is known to the second."""
+
+ASKS = bytes(HASH_BYTES)
+"""A hello with this MAC asks for a cookie."""
+
+PADDING_BYTES = 14
 """A cookie is padded so that the answer to it, which may have a cookie besides a hello, is no
 longer."""
 
@@ -93,7 +103,7 @@ class Answer(NamedTuple):
 
 
 class Sessions:
-    """Opens what comes in and seals what goes out. `me` is this node's id."""
+    """Opens what comes in and seals what goes out."""
 
     def __init__(
         self,
@@ -103,8 +113,8 @@ class Sessions:
         drops: Counter[Drop],
         now: Micros,
     ) -> None:
-        """`fresh_bytes` gives so many bytes that nobody can guess."""
-        self.me = me
+        """`me` is this node's id, and `fresh_bytes` gives so many bytes that nobody can guess."""
+        self.is_now(me)
         self._answers: list[Answer] = []
         self._seal = seal
         self._ring = seal.ring
@@ -131,73 +141,98 @@ class Sessions:
     def __len__(self) -> int:
         return len(self._proved)
 
+    def is_now(self, me: NodeId) -> None:
+        """This node has this id from now on."""
+        self.me, self._receiver = me, receiver_of(me)
+
     # --- What comes in ----------------------------------------------------------------------------
 
-    def open(self, datagram: bytes, source: Address, now: Micros) -> tuple[Opened, Proved | None]:
-        """Open a datagram, with who has proved its session and address; raises Malformed."""
+    def receive(
+        self, datagram: bytes, source: Address, now: Micros
+    ) -> tuple[NodeId, list[Packet], int]:
+        """Open and read a datagram: (sender, packets, number of packets of unknown kinds).
+
+        Raises Malformed if it is not to be taken.
+        """
         check_envelope(datagram)
-        session, key_id = datagram[SESSION_AT:COUNTER_AT], datagram[KEY_ID_AT:SESSION_AT]
+        header = datagram[:HEADER_BYTES]
+        session = header[SESSION_AT:COUNTER_AT]
         proved = self._proved.get(session)
-        if proved is None:
-            if session == self._seal.session:
-                self._refuse_own(datagram)
-            return self._open_unproved(datagram, key_id, session, source, now), None
-        window = proved.window
+        # An address is mostly the same object, because `address.fold` remembers it.
+        if proved is None or (source is not proved.address and source not in proved.addresses):
+            return self._meet(datagram, source, proved, now)
+        counter, window = int.from_bytes(header[COUNTER_AT:], "big"), proved.window
         if now >= window.ages_at:
             window.age(now)
-        counter = int.from_bytes(datagram[COUNTER_AT : COUNTER_AT + 8], "big")
-        if not window.is_new(counter):
+        if counter <= window.top and not window.is_new(counter):
             raise Malformed(Drop.REPLAYED, COUNTER_AT)
-        cipher = proved.ciphers.get(key_id)
-        if cipher is None:  # Its cluster key was changed.
-            cipher = self._derive(key_id, session, source, now)
-        opened = unseal(cipher, datagram)
-        proved.ciphers[key_id] = cipher
-        if source not in proved.addresses:
-            return opened, None
+        cipher = proved.ciphers.get(header[KEY_ID_AT:SESSION_AT])
+        payload = unseal(cipher or self._cipher_of(proved, header, source, now), header, datagram)
         window.mark(counter)
-        self._proved.heard(session, proved, now)
-        return opened, proved
-
-    def admit(
-        self,
-        opened: Opened,
-        sender: NodeId,
-        packets: list[Packet],
-        source: Address,
-        size_bytes: int,
-        proved: Proved | None,
-        now: Micros,
-    ) -> list[Packet]:
-        """Give the packets of a datagram that was opened, without those of the handshake.
-
-        Raises Malformed if it is not to be taken. `size_bytes` is the length of the datagram.
-        """
-        is_for_me = opened.receiver == receiver_of(self.me)
-        match packets:
-            case [Hello() as hello, *packets]:
-                proved, is_for_me = self._greet(hello, opened, sender, source, now), True
-        match packets:
-            case [Cookie() as cookie, *packets]:
-                is_proved = proved is not None
-                self._answer_cookie(cookie, opened, source, now, is_proved=is_proved)
-                if not packets:
-                    return packets
-        if proved is None:
-            self._draw_cookie(opened, source, size_bytes, now)
-            raise Malformed(Drop.UNPROVED, COUNTER_AT)
+        if now - proved.heard_at > HEARD_US:
+            self._proved.heard(session, proved, now)
+        receiver = b""
+        if payload[0] == FOR_ONE:
+            receiver, payload = payload[1:FOR_ONE_BYTES], payload[FOR_ONE_BYTES:]
+        sender, packets, unknown = codec.read(payload)
         if sender != proved.node:
             raise Malformed(Drop.SENDER_NOT_OF_SESSION)
-        if not is_for_me and (opened.receiver or not FOR_MANY_KINDS.issuperset(map(type, packets))):
-            raise Malformed(Drop.RECEIVER_OTHER)
-        return packets
+        if receiver != self._receiver:
+            if packets and isinstance(packets[0], Cookie):
+                opened = Opened(payload, receiver, header[KEY_ID_AT:SESSION_AT], session, counter)
+                self._answer_cookie(packets[0], opened, source, now, is_proved=True)
+                del packets[0]
+                receiver = b""
+            if receiver or not FOR_MANY_KINDS.issuperset(map(type, packets)):
+                raise Malformed(Drop.RECEIVER_OTHER)
+        return sender, packets, unknown
+
+    def _cipher_of(self, proved: Proved, header: bytes, source: Address, now: Micros) -> AESGCM:
+        key_id = header[KEY_ID_AT:SESSION_AT]
+        cipher = proved.ciphers.get(key_id)
+        if cipher is None:  # Its cluster key was changed.
+            session = header[SESSION_AT:COUNTER_AT]
+            cipher = proved.ciphers[key_id] = self._derive(key_id, session, source, now)
+        return cipher
+
+    def _meet(
+        self, datagram: bytes, source: Address, proved: Proved | None, now: Micros
+    ) -> tuple[NodeId, list[Packet], int]:
+        """Take a datagram of a session or an address that is not proved, if it proves them."""
+        opened = self._open(datagram, source, proved, now)
+        sender, packets, unknown = codec.read(opened.payload)
+        is_proved = False
+        match packets:
+            case [Hello() as hello, *packets] if hello.mac != ASKS:
+                self._greet(hello, opened, sender, source, now)
+                is_proved = True
+        match packets:
+            case [Cookie() as cookie, *packets]:
+                self._answer_cookie(cookie, opened, source, now, is_proved=is_proved)
+                if not packets:
+                    return sender, packets, unknown
+        if not is_proved:
+            self._draw_cookie(opened, source, len(datagram), now)
+            raise Malformed(Drop.UNPROVED, COUNTER_AT)
+        return sender, packets, unknown
+
+    def _open(self, datagram: bytes, source: Address, proved: Proved | None, now: Micros) -> Opened:
+        header = datagram[:HEADER_BYTES]
+        session = header[SESSION_AT:COUNTER_AT]
+        if session == self._seal.session:
+            self._refuse_own(datagram)
+        if proved is None:
+            return self._open_unproved(datagram, header[KEY_ID_AT:SESSION_AT], session, source, now)
+        if not proved.window.is_new(int.from_bytes(header[COUNTER_AT:], "big")):
+            raise Malformed(Drop.REPLAYED, COUNTER_AT)
+        return opened_of(self._cipher_of(proved, header, source, now), datagram)
 
     def _open_unproved(
         self, datagram: bytes, key_id: bytes, session: bytes, source: Address, now: Micros
     ) -> Opened:
         who = key_id + session
         cipher = self._met.get(who) or self._derive(key_id, session, source, now)
-        opened = unseal(cipher, datagram)
+        opened = opened_of(cipher, datagram)
         self._met[who] = cipher
         if len(self._met) > MET_MAX:
             self._met.popitem(last=False)
@@ -256,7 +291,7 @@ class Sessions:
 
     def _greet(
         self, hello: Hello, opened: Opened, sender: NodeId, source: Address, now: Micros
-    ) -> Proved:
+    ) -> None:
         """A hello came: its sender is proved if it is good; raises Malformed if not."""
         session, epoch = opened.session, now // AGE_US
         macs = [self._mac(session, source, at) for at in (epoch, epoch - 1)]
@@ -273,7 +308,6 @@ class Sessions:
         else:
             proved.window.mark(opened.counter)
         self._proved.add_address(proved, source)
-        return proved
 
     # --- What goes out ----------------------------------------------------------------------------
 

@@ -50,10 +50,12 @@ class Hello(NamedTuple):
         a ── hello(mac), cookie(d, mac), ping again ▶ b     a is proved to b
         a ◀── hello(mac) … ack ────────────────────── b     b is proved to a
 
-    It stands before all other packets of its datagram, and proves them, too.
+    It stands before all other packets of its datagram, and proves them, too. With a `mac` of zeros
+    it only asks for a cookie, which comes if the padding makes it long enough.
     """
 
     mac: Hash
+    padding: Data = b""
 
 
 class Cookie(NamedTuple):

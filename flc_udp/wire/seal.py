@@ -186,22 +186,26 @@ def check_envelope(datagram: bytes) -> None:
         raise Malformed(Drop.WIRE_VERSION_UNKNOWN, 0)
 
 
-def unseal(cipher: AESGCM, datagram: bytes) -> Opened:
+def unseal(cipher: AESGCM, header: bytes, datagram: bytes) -> bytes:
     """Open a datagram of a session whose cipher this is; raises Malformed if its seal is broken.
 
     Nobody can tell which byte was changed, so the error names the first one that is sealed.
     """
-    header = datagram[:HEADER_BYTES]
-    counter = header[COUNTER_AT:]
     try:
-        payload = cipher.decrypt(_NONCE_HEAD + counter, datagram[HEADER_BYTES:], header)
+        return cipher.decrypt(_NONCE_HEAD + header[COUNTER_AT:], datagram[HEADER_BYTES:], header)
     except InvalidTag:
         raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
-    receiver = b""
-    if payload and payload[0] == FOR_ONE:
+
+
+def opened_of(cipher: AESGCM, datagram: bytes) -> Opened:
+    """Open a datagram, as `unseal` does, and tell what its header says."""
+    header, receiver = datagram[:HEADER_BYTES], b""
+    payload = unseal(cipher, header, datagram)
+    if payload[0] == FOR_ONE:
         receiver, payload = payload[1:FOR_ONE_BYTES], payload[FOR_ONE_BYTES:]
     key_id, session = header[KEY_ID_AT:SESSION_AT], header[SESSION_AT:COUNTER_AT]
-    return Opened(payload, receiver, key_id, session, int.from_bytes(counter, "big"))
+    counter = int.from_bytes(header[COUNTER_AT:], "big")
+    return Opened(payload, receiver, key_id, session, counter)
 
 
 class Seal:
@@ -262,7 +266,7 @@ class Seal:
         check_envelope(datagram)
         who = datagram[KEY_ID_AT:COUNTER_AT]
         cipher = self._opened.get(who) or self.cipher_of(who[:KEY_ID_BYTES], who[KEY_ID_BYTES:])
-        opened = unseal(cipher, datagram)
+        opened = opened_of(cipher, datagram)
         self._opened[who] = cipher
         if len(self._opened) > OPENED_MAX:
             self._opened.popitem(last=False)

@@ -90,7 +90,7 @@ EXAMPLES: list[Packet] = [
     Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
     BaseEnd(1, 2, 3, 4, ID),
     Taken(1, 2, 3),
-    Hello(HASH),
+    Hello(HASH, b"pad"),
     Cookie(7, HASH, b"pad"),
 ]
 
@@ -368,6 +368,7 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[24], 2, NO_NUMBER),
     (EXAMPLES[24], 3, NO_NUMBER),
     (EXAMPLES[25], 1, NO_ID),
+    (EXAMPLES[25], 2, ["", "text", 1, None, ()]),
     (EXAMPLES[26], 1, NO_NUMBER),
     (EXAMPLES[26], 2, NO_ID),
     (EXAMPLES[26], 3, ["", "text", 1, None, ()]),

@@ -251,15 +251,21 @@ class UdpSession(asyncio.DatagramProtocol):
         self._sent += 1
         self._last = packets
         for way in self._ways:
+            if self._receivers.get(self._far_end(way)) is None:
+                # What is typed may be too short to draw a cookie.
+                self._send_over(way, [ping.ASKS_FOR_COOKIE])
             self._send_over(way, packets)
 
     def _send_over(self, way: asyncio.DatagramTransport, packets: Sequence[Packet]) -> None:
-        far = ping.address_of(self._peer or way.get_extra_info("peername"))
+        far = self._far_end(way)
         receiver = self._receivers.get(far, b"")
         datagram = datagram_lines.seal_packets(packets, self._seal, receiver)
         way.sendto(datagram, self._peer)
         summary = datagram_lines.summary_of(packets)
         self._note(f"sent {len(datagram)} bytes to {far}: {summary}", datagram)
+
+    def _far_end(self, way: asyncio.DatagramTransport) -> Address:
+        return ping.address_of(self._peer or way.get_extra_info("peername"))
 
     def _read(self, datagram: bytes, source: SocketAddress) -> list[bytes]:
         """Give the line of a datagram. A cookie has none: it is answered."""
@@ -288,7 +294,7 @@ class UdpSession(asyncio.DatagramProtocol):
         """A node asks for a proof of this session and address. Give it, and say the last again."""
         self._receivers[whence] = receiver_of(node)
         for way in self._ways:
-            if self._listens or ping.address_of(way.get_extra_info("peername")) == whence:
+            if self._far_end(way) == whence:
                 self._send_over(way, [Hello(cookie.mac)])
                 self._send_over(way, self._last)
 
