@@ -16,6 +16,10 @@ AGAIN_MAX = 256
 """So many of the last datagrams about liveness are remembered."""
 
 
+SAID_AGAIN_MAX = 4
+"""So many of them go out again with one hello."""
+
+
 class Sent:
     """The counters of one session that went to each address."""
 
@@ -26,7 +30,7 @@ class Sent:
         """The counters that stood when each of the two was begun."""
         self._answered: dict[Address, int] = {}
         """The counter that stood when a cookie from there was last answered."""
-        self._again: dict[int, tuple[Packet, ...]] = {}
+        self._again: dict[int, tuple[tuple[Address, ...], tuple[Packet, ...]]] = {}
 
     def __contains__(self, address: Address) -> bool:
         return address in self._last or address in self._last_before
@@ -37,21 +41,26 @@ class Sent:
         for address in to:
             last[address] = counter
         if not LIVENESS_KINDS.isdisjoint(map(type, packets)):
-            self._again[counter] = tuple(p for p in packets if not isinstance(p, Hello | Cookie))
+            said = tuple(p for p in packets if not isinstance(p, Hello | Cookie))
+            self._again[counter] = to, said
             if len(self._again) > AGAIN_MAX:
                 del self._again[next(iter(self._again))]
 
     def answer(self, counter: int, source: Address, now_at: int) -> tuple[Packet, ...] | None:
-        """Give what the datagram with this counter had, to be sent again. None: no answer is due.
+        """Give what is to be said again with a hello. None: no answer is due.
 
-        `now_at` is the counter of this session.
+        That is what went there last about liveness: none of it may have been taken, and datagrams
+        overtake each other. `now_at` is the counter of this session.
         """
         first = max(self._begin_before, self._answered.get(source, 0))
         last = self._last.get(source) or self._last_before.get(source, 0)
         if not first < counter <= last:
             return None
         self._answered[source] = now_at
-        return self._again.get(counter, ())
+        said = [
+            packets for sent, (to, packets) in self._again.items() if sent > first and source in to
+        ]
+        return tuple(packet for packets in said[-SAID_AGAIN_MAX:] for packet in packets)
 
     def turn_over(self, counter: int) -> None:
         """Forget what was sent before the last call of this. `counter` is that of the session."""
