@@ -244,6 +244,8 @@ class Replica:
                 self._links.taken(sender, packet, now)
             case wire.Receipt(log, seq):
                 self._receive_held(log, sender, seq, now)
+            case wire.Hello() | wire.Cookie():
+                pass  # They concern sessions, which the Node has (`waist/sessions`).
             case _:  # All that is left is about liveness.
                 self._membership.receive(packet, sender, source, wall, now)
 

@@ -8,6 +8,7 @@ ground only does what it is told: what a failure means is decided by the Node.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -150,6 +151,10 @@ class LoopGround:
     def wall(self) -> Millis:
         """The wall clock, in ms since 1970. Only this way of asking for it knows any year."""
         return Millis(int(time.clock_gettime(time.CLOCK_REALTIME) * 1_000))
+
+    def fresh_bytes(self, count: int) -> bytes:
+        """Give so many bytes that nobody can guess."""
+        return secrets.token_bytes(count)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""

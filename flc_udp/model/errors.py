@@ -23,6 +23,13 @@ class Drop(StrEnum):
     WIRE_VERSION_UNKNOWN = "wire version unknown"
     KEY_UNKNOWN = "key or cluster unknown"
     SEAL_BROKEN = "seal broken"
+    SESSIONS_TOO_MANY = "too many unknown sessions"
+    UNPROVED = "session or address not proved"
+    REPLAYED = "replayed or too old"
+    HELLO_NOT_GOOD = "hello not good"
+    COOKIE_NOT_DRAWN = "cookie not drawn"
+    SENDER_NOT_OF_SESSION = "sender is not that of the session"
+    RECEIVER_OTHER = "receiver is another node"
 
     # Its payload, and the fields of packets.
     PAYLOAD_NOT_MSGPACK = "payload is not msgpack"

@@ -80,6 +80,7 @@ class HeapGround:
     def _begin_life(self) -> None:
         """One more node is to run here. Nothing of a former life goes on."""
         self._life += 1
+        self.fresh_bytes = self._stage.random(f"{self.name}/{self._life}/fresh").randbytes
         self.log = self.disk.log()
         self._paused_until = self._buffered = self._worked_us = 0
         self._turn_due = False

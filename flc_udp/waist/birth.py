@@ -37,7 +37,7 @@ def give_birth(
     kept.save_self(node_id, incarnation)
     boot, tags = random.getrandbits(63), parse_tags(settings.tags)
     me = alive_row(node_id, incarnation, address, name, boot, tags)
-    seal = seal_of(random.randbytes(SESSION_BYTES))
+    seal = seal_of(ground.fresh_bytes(SESSION_BYTES))
     latest = kept.latest_arrival()
     node = Node(settings, me, history, reader, seal, ground, random, latest)
     if not node.knows_ages:

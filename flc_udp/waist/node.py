@@ -58,9 +58,9 @@ from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import AgeClock, PruningClock
 from flc_udp.waist.replays import Replays
 from flc_udp.waist.scrub import Scrub
+from flc_udp.waist.sessions import Sessions
 from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Packet
-from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow
 from flc_udp.wire.seal import Seal
 
@@ -107,7 +107,8 @@ class Node:
         self._seal = seal
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
-        self._inbox = Inbox(seal, self._drops, self.counts)
+        self._sessions = Sessions(seal, me.id, ground.fresh_bytes, self._drops, now)
+        self._inbox = Inbox(self._sessions, self._drops, self.counts)
         self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
@@ -194,6 +195,7 @@ class Node:
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
         self._look_at_clock(wall)
+        self._sessions.wake(now)
         for packets, sender, source, _ in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
@@ -288,6 +290,7 @@ class Node:
     def _carry_out(self, now: Micros) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
+        self._transmit(self._sessions.answers(self._payload_bytes_max))
         for effect in self._replica.end_turn(now):
             self._do(effect, shows)
         time, catching_up = self._ages.time(now), self._replica.catching_up
@@ -330,11 +333,13 @@ class Node:
                 assert_never(effect)
 
     def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
-        for payload in pack(self.me.id, packets, self._payload_bytes_max):
-            datagram = self._seal.close(payload)
-            self.counts["datagrams sent"] += len(to)
-            self.counts["bytes sent"] += len(datagram) * len(to)
-            for address in to:
+        self._transmit(self._sessions.sealed(to, tuple(packets), self._payload_bytes_max))
+
+    def _transmit(self, sealed: Iterable[tuple[bytes, tuple[Address, ...]]]) -> None:
+        for datagram, ends in sealed:
+            self.counts["datagrams sent"] += len(ends)
+            self.counts["bytes sent"] += len(datagram) * len(ends)
+            for address in ends:
                 self._ground.transmit(datagram, address)
 
     def _keep_log(self, now: Micros) -> None:
@@ -359,6 +364,9 @@ class Node:
         self._saved = me
         if (me.id, me.incarnation) != (saved.id, saved.incarnation):
             self._ground.save_self(me.id, me.incarnation)
+        if me.id != saved.id:
+            self._sessions.is_now(me.id)
+            self._sessions.renew(self._ground.now())
 
     def _save_peers(self, now: Micros, *, at_once: bool = False) -> None:
         if self._peers.is_due(now, at_once=at_once):
@@ -510,8 +518,8 @@ class Node:
 
     @property
     def sessions(self) -> int:
-        """How many sessions of others are remembered with their keys."""
-        return self._seal.sessions
+        """How many sessions of others are proved."""
+        return len(self._sessions)
 
     @property
     def catching_up(self) -> bool:

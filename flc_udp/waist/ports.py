@@ -203,6 +203,9 @@ class Ground(Protocol):
     def wall(self) -> Millis:
         """The wall clock, in ms since 1970."""
 
+    def fresh_bytes(self, count: int) -> bytes:
+        """Give so many bytes that nobody can guess."""
+
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram. It may be lost."""
 

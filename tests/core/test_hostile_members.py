@@ -61,6 +61,7 @@ from flc_udp.wire.rows import NUMBER_LIMIT, MemberRow, State
 from flc_udp.wire.seal import HEADER_BYTES, SESSION_BYTES, Seal, keyring
 from tests.model.kept import KeptInList
 from tests.search import TIMES
+from tests.waist.credulous import believe_all
 from tests.waist.ground import ListGround
 
 RING = keyring((b"k" * 32,), "flc")
@@ -93,7 +94,8 @@ class Stand(ListGround):
         self.told: Counter[type[Notice]] = Counter()
         seal = Seal(RING, me.name.encode().ljust(SESSION_BYTES, b"."))
         reader, random = KeptInList([]), Random(me.name)
-        self.node = Node(Settings(**settings), me, History(), reader, seal, self, random)
+        node = Node(Settings(**settings), me, History(), reader, seal, self, random)
+        self.node = believe_all(node)
 
     def commit(self, batch: Batch, *, at_once: bool) -> None:
         """There is nothing to keep."""
@@ -170,7 +172,7 @@ def acquainted() -> Stand:
 def nonces_in(sent: Sequence[tuple[bytes, Address]]) -> list[int]:
     """Nonces of the pings and ping-reqs among what was sent."""
     opener = Seal(RING, bytes(SESSION_BYTES))
-    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram))[1])
+    packets = (p for datagram, _ in sent for p in codec.read(opener.open(datagram).payload)[1])
     return [packet.nonce for packet in packets if isinstance(packet, Ping | PingReq)]
 
 
@@ -363,7 +365,7 @@ class Holder:
     def hear(self, datagram: bytes) -> None:
         """Read what was sent to one of its addresses: it may answer with the right nonce."""
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram))
+            _, packets, _ = codec.read(self._opener.open(datagram).payload)
         except Malformed:  # It drove somebody to say what nobody can read.
             return
         for packet in packets:
@@ -682,6 +684,8 @@ class Intrigue:
         self._seal = Seal(world.ring, b"an outsider's...")
         self._outside, _ = world.network.attach(lambda *_: None)
         world.trace.names.append("outsider")
+        for machine in world.machines.values():
+            believe_all(machine.running)
         world.listeners.append(self._listen)
         world.run(1_000)
 

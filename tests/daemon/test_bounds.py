@@ -15,7 +15,7 @@
 | hold-back | holdback_bytes_max, _blocks_max | holdback_bytes, drops | here, core/test_facts |
 | pieces | PARTIAL_BYTES_MAX, PARTIALS_MAX | pieces_bytes, drops | core/repair/test_pieces |
 | members | members_max | members | here, core/test_hostile_members |
-| sessions | SESSIONS_MAX | sessions | here |
+| sessions | PROVED_MAX | sessions | waist/test_sessions |
 
 Memory is what the process has (RSS). The bounds are generous, and without them each play here takes
 several times as much.
@@ -47,18 +47,11 @@ from flc_udp.model.block import NO_PARENT, Block, Origin, pack_body, write
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.wire.packets import Packet, Rumor, Update
 from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import (
-    KEY_BYTES,
-    SESSION_BYTES,
-    SESSIONS_MAX,
-    Seal,
-    keyring,
-    make_key,
-    read_key,
-)
+from flc_udp.wire.seal import Seal, keyring, make_key, read_key
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.disks import StandingDisk
 from tests.daemon.process import until
+from tests.daemon.proof import SENT, prove
 from tests.daemon.test_full_disk import fill_disk
 from tests.daemon.wire import Wire
 
@@ -208,13 +201,14 @@ class Insider:
         self._to = split_host_port(node.address)
         self._seal, self._node = Seal(keyring((key,), "flc"), b"an insider's own"), node
         self._socket = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
-        self._sent = 0
+        self._receiver = prove(self._socket, self._seal, self._to, NodeId(b"insider!"))
+        self._sent = SENT
 
     async def send(self, packets: Iterable[Packet]) -> None:
         """Each in a datagram of its own, and as fast as the node reads them."""
         for number, packet in enumerate(packets):
             for payload in pack(b"insider!", [packet], DATAGRAM_BYTES):
-                self._socket.sendto(self._seal.close(payload), self._to)
+                self._socket.sendto(self._seal.close(payload, self._receiver), self._to)
                 self._sent += 1
             if number % 64 == 0:
                 await self.are_read()
@@ -263,15 +257,6 @@ async def test_members_and_lines_are_bounded(attacked: tuple[Node, Insider]) -> 
     assert events["member_alive"] > 0
     assert max(events.values()) <= LINES_MAX
     assert await grown_bytes(ann, before) < FEW_BYTES_MAX
-
-
-def test_sessions_are_bounded() -> None:
-    """Whoever has the key may begin as many as it likes; the keys of the latest are kept."""
-    ring = keyring((b"k" * KEY_BYTES,), "flc")
-    opener = Seal(ring, bytes(SESSION_BYTES))
-    for number in range(SESSIONS_MAX + 100):
-        opener.open(Seal(ring, number.to_bytes(SESSION_BYTES, "big")).close(b"hi"))
-    assert opener.sessions == SESSIONS_MAX
 
 
 async def test_hold_back_is_bounded(attacked: tuple[Node, Insider]) -> None:

@@ -344,7 +344,7 @@ async def test_a_start_that_fails_leaves_no_key_behind(
     left = {path.name for path in data.iterdir()} - before
     assert left <= {"lock", "flc.db", "flc.db-life"}
 
-    ring = ring_text((bytes(32),), "")
+    ring = ring_text((bytes(range(32)),), "")
     (data / "keys").write_text(ring)
     await run_node(tmp_path, "--key-file", key_file, *options)
     assert (data / "keys").read_text() == ring

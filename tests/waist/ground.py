@@ -7,6 +7,8 @@ each commit, each recovery and each attempt at the disk ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
 
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
@@ -17,6 +19,9 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.waist.ports import Batch, Once, PeerRow, Post
+
+RUNS = count()
+"""Each ground has other bytes that nobody can guess."""
 
 WALL = 1_700_000_000_000
 
@@ -70,6 +75,7 @@ class ListGround:
         self.time = 0
         """Virtual µs."""
         self._wall_at_0 = WALL
+        self._random = Random(next(RUNS))
         self.free = 1 << 40
         self.buffer_bytes = BUFFER_BYTES
         self.sent: list[tuple[bytes, Address]] = []
@@ -98,6 +104,10 @@ class ListGround:
     def set_clock(self, wall: int) -> None:
         """Somebody sets the wall clock, in ms since 1970. It goes on from there."""
         self._wall_at_0 = wall - self.time // 1_000
+
+    def fresh_bytes(self, count: int) -> bytes:
+        """The same for each test."""
+        return self._random.randbytes(count)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Add a datagram to the list."""

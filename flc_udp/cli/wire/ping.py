@@ -17,6 +17,7 @@ import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -31,12 +32,16 @@ from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.visible import visible
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
-from flc_udp.wire.packets import Ack, Packet, Ping
+from flc_udp.wire.packets import Ack, Cookie, Hello, Packet, Ping
 from flc_udp.wire.ring import read_ring
-from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys, receiver_of
 
 PATIENCE_S = 1.5
 """A visitor waits this long for the answer to its last ping."""
+
+
+ASKS_FOR_COOKIE = Hello(bytes(HASH_BYTES), bytes(32))
+"""A node that does not know this session answers with a cookie, and any other not at all."""
 
 
 class VisitorAnswer(NamedTuple):
@@ -50,11 +55,14 @@ class VisitorAnswer(NamedTuple):
     """Its wall clock is ahead of this one by this much, give or take half of `took_ms`."""
 
 
-class Way(NamedTuple):
+@dataclass(slots=True)
+class Way:
     """A socket, and one address of whom it speaks to. IPv6 has two more numbers there."""
 
     socket: socket.socket
     target: tuple[Any, ...]
+    receiver: bytes = b""
+    """Which node is there, once its cookie has told (`wire/seal.receiver_of`)."""
 
 
 class Visitor:
@@ -78,28 +86,40 @@ class Visitor:
         Everything else that comes is ignored. Raises OSError if it can be sent nowhere.
         """
         ping, began_s = visitors_ping(), time.perf_counter()
-        self._send(payload_of(VISITOR, [ping, *padding]))
-        while (left_s := began_s + patience_s - time.perf_counter()) > 0:
+        payload = payload_of(VISITOR, [ping, *padding])
+        self._send(payload)
+        sent_s, ends_s = began_s, began_s + patience_s
+        while (left_s := ends_s - time.perf_counter()) > 0:
             for way in self._readable(left_s):
                 try:
                     datagram, source = way.socket.recvfrom(DATAGRAM_BYTES_MAX)
-                    sender, packets, _ = codec.read(self._seal.open(datagram))
+                    sender, packets, _ = codec.read(self._seal.open(datagram).payload)
                 except (OSError, Malformed):
                     continue
                 for packet in packets:
-                    if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                    if isinstance(packet, Cookie) and packet.counter <= self._seal.counter:
+                        sent_s = time.perf_counter()
+                        self._prove(way, sender, packet, payload)
+                    elif isinstance(packet, Ack) and packet.nonce == ping.nonce:
                         self._settle_on(way)
-                        took_ms = (time.perf_counter() - began_s) * 1e3
+                        took_ms = (time.perf_counter() - sent_s) * 1e3
                         # Both directions are assumed to take the same time (RFC 5905, section 8).
                         ahead_ms = packet.wall - (time.time() * 1e3 - took_ms / 2)
                         return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
         return None
 
+    def _prove(self, way: Way, sender: bytes, cookie: Cookie, payload: bytes) -> None:
+        """Prove this session and address to a node that asked for it, and ping it again."""
+        way.receiver = receiver_of(sender)
+        for again in (payload_of(VISITOR, [Hello(cookie.mac)]), payload):
+            with suppress(OSError):
+                way.socket.sendto(self._seal.close(again, way.receiver), way.target)
+
     def _send(self, payload: bytes) -> None:
         problems = []
         for way in self.ways:
             try:
-                way.socket.sendto(self._seal.close(payload), way.target)
+                way.socket.sendto(self._seal.close(payload, way.receiver), way.target)
             except OSError as error:
                 problems.append(error)
         if len(problems) == len(self.ways):

@@ -467,7 +467,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
             for size in (60, 1_200, 1_355, 1_356, 1_357):
                 assert probe.ping(0, peer.filling(size)) is None
                 datagram = target.recv(65_535)
-                payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram)
+                payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram).payload
                 _, packets, _ = codec.read(payload)
                 assert size - 6 < len(payload) <= size
                 assert isinstance(packets[0], Ping)
@@ -527,7 +527,7 @@ def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> N
             datagram, source = target.recvfrom(65_535)
         except TimeoutError:
             continue
-        _, packets, _ = codec.read(seal.open(datagram))
+        _, packets, _ = codec.read(seal.open(datagram).payload)
         if len(datagram) < 200 and isinstance(packets[0], Ping):
             wall = time.time_ns() // 1_000_000
             ack = Ack(packets[0].nonce, bytes(8), bytes(8), catching_up=False, held=0, wall=wall)

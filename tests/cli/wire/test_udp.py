@@ -66,7 +66,7 @@ class Peer(asyncio.DatagramProtocol):
 
     def datagram_received(self, data: bytes, addr: tuple[str, int]) -> None:
         """Keep what came, and answer it."""
-        sender, packets, _ = codec.read(self._seal.open(data))
+        sender, packets, _ = codec.read(self._seal.open(data).payload)
         self.received.put_nowait((sender, packets))
         if self._answer is not None:
             self.transport.sendto(self._answer, addr)
@@ -221,11 +221,11 @@ async def test_hex_is_what_was_on_the_wire(udp: Flc, peer: PeerMaker) -> None:
     ended = await udp("127.0.0.1", ann.port, "-x", "-v", *TIME, stdin=NACK)
 
     (record,) = records(ended)
-    assert sealer().open(bytes.fromhex(record["hex"])).hex() == record["payload"]
+    assert sealer().open(bytes.fromhex(record["hex"])).payload.hex() == record["payload"]
     assert bytes.fromhex(record["payload"]) == payload_of(NODE, [Nack(7)])
     _, sent, _, received = ended.err.splitlines()
     assert received == f"  {record['hex']}"
-    assert codec.read(sealer().open(bytes.fromhex(sent))) == (VISITOR, [Nack(1)], 0)
+    assert codec.read(sealer().open(bytes.fromhex(sent)).payload) == (VISITOR, [Nack(1)], 0)
 
 
 async def test_a_probe_is_a_ping(udp: Flc, peer: PeerMaker) -> None:
