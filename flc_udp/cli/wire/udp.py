@@ -25,7 +25,7 @@ from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, Address, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.visible import visible
-from flc_udp.wire.packets import Cookie, Hello, Packet
+from flc_udp.wire.packets import Cookie, Hello, Packet, Ping
 from flc_udp.wire.seal import Seal, receiver_of
 
 ARRIVED_MAX = 4_096
@@ -251,8 +251,10 @@ class UdpSession(asyncio.DatagramProtocol):
         self._sent += 1
         self._last = packets
         for way in self._ways:
-            if self._receivers.get(self._far_end(way)) is None:
+            far, is_ping = self._far_end(way), any(isinstance(each, Ping) for each in packets)
+            if far not in self._receivers and not is_ping:
                 # What is typed may be too short to draw a cookie.
+                self._receivers[far] = b""
                 self._send_over(way, [ping.ASKS_FOR_COOKIE])
             self._send_over(way, packets)
 
