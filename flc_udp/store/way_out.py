@@ -55,7 +55,8 @@ def _may_be_used(place: Path) -> bool:
 def _not_ours(place: Path, directory: Path) -> str:
     found, user = place.lstat(), os.geteuid()
     if found.st_uid == user:
-        return f"{place} has mode {stat.S_IMODE(found.st_mode):04o}: `chmod u+rwX {place}`"
+        mode = stat.S_IMODE(found.st_mode)
+        return f"{place} has mode {mode:04o}: `chmod u+rwX {place}`, {OR_ANOTHER}"
     whose = f"{place} belongs to {user_text(found.st_uid)}, and flc runs as {user_text(user)}"
     if place in directory.parents:
         return f"{whose}: make {directory} as that user and `chown {user}` it, {OR_ANOTHER}"

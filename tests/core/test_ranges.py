@@ -79,6 +79,7 @@ def talk_of_ten_thousand_logs() -> Talk:
     talk["bob"].disk = talk["ann"].disk[:5_000] + talk["ann"].disk[5_001:]
     talk["ann"].start()
     talk["bob"].start()
+    talk["bob"].replica.acquaint((talk["ann"].me,), talk.now)
     return talk
 
 

@@ -4,7 +4,6 @@ import asyncio
 import base64
 import fcntl
 import os
-import shutil
 import socket
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping
@@ -25,6 +24,7 @@ from tests.daemon.process import (
     clean_environment,
     run_flc,
 )
+from tests.daemon.test_mistakes import POWERLESS, is_possible
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY_LENGTH = base64.b64encode(bytes(31)).decode()
@@ -285,11 +285,9 @@ async def test_a_file_of_another_user(log: Path, name: str) -> None:
 
 async def without_power(*words: str) -> Ended:
     """`flc` by a user that rights hold for; root gives its power away."""
-    if os.geteuid() != 0:
-        return await run_flc(*words)
-    if shutil.which("setpriv") is None:
-        pytest.skip("root cannot give its power away here")
-    return await run_flc(*words, under=("setpriv", "--bounding-set=-all", "--inh-caps=-all"))
+    if not is_possible(*POWERLESS):
+        pytest.skip("setpriv (util-linux) is needed to be root without its powers")
+    return await run_flc(*words, under=POWERLESS)
 
 
 async def test_an_open_directory_and_key_file_are_told(cluster: Cluster) -> None:

@@ -54,10 +54,9 @@ DOUBTED_US = 60 * SECOND_US
 DOUBTED_MAX = 1_024
 """At most this many members are doubted at once."""
 
-VAIN_MAX = 8
-"""After so many pulls in a row that brought nothing of what a member tells of, the rest of what it
-alone tells of is given up, too. At 25% loss an honest one is taken for that once in 700 times, and
-the next exchange brings back what it told."""
+VAIN_MAX = 2 * FAILURES_MAX
+"""After so many pulls in a row that brought nothing of what a member was the first to tell of, all
+that it tells of is given up, however much that is. The next exchange brings back what is true."""
 
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
@@ -500,9 +499,9 @@ class Wants:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
 
     def _is_made_up(self, wanted: WantedLog) -> bool:
-        """Whether only one member tells of it, of whose claims nothing has come for long."""
-        is_told_by_one = wanted.boldest in wanted.tellers and not wanted.is_backed
-        return is_told_by_one and wanted.floors is None and self._vain[wanted.boldest] >= VAIN_MAX
+        """Whether a member was the first to tell of it of whose claims nothing came for long."""
+        is_only_claimed = wanted.floors is None and not wanted.is_backed
+        return is_only_claimed and self._vain[wanted.boldest] >= VAIN_MAX
 
     def _give_up(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
         self._drops[Drop.WANT_GIVEN_UP] += 1
