@@ -57,7 +57,7 @@ DOUBTED_MAX = 1_024
 VAIN_MAX = 8
 """After so many pulls in a row that brought nothing of what a member tells of, the rest of what it
 alone tells of is given up, too. At 25% loss an honest one is taken for that once in 700 times, and
-the next exchange brings back what it told."""
+whenever its answers are lost for long. So each digest of it is worth one more pull."""
 
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
@@ -170,6 +170,8 @@ class Wants:
         self, log: LogId, upper: int, teller: NodeId, due_at: int, *, by_digest: bool = False
     ) -> None:
         """`teller` holds `log` up to `upper`. What is still missing at `due_at` is asked for."""
+        if by_digest and self._vain[teller] >= VAIN_MAX:
+            self._vain[teller] = VAIN_MAX - 1
         if self._doubted.get(teller, 0) > due_at and (missing := self._gaps(log, upper)):
             upper = min(upper, missing.first + REPAIR_MESSAGES_MAX - 1)
         wanted = self._wanted.get(log)
