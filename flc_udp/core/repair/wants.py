@@ -56,7 +56,8 @@ DOUBTED_MAX = 1_024
 
 VAIN_MAX = 2 * FAILURES_MAX
 """After so many pulls in a row that brought nothing of what a member was the first to tell of, all
-that it tells of is given up, however much that is. The next exchange brings back what is true."""
+that it tells of is given up, however much that is. An honest one may be taken for that while its
+answers are lost. So each digest of it is worth one more pull, which brings back what is true."""
 
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
@@ -169,6 +170,8 @@ class Wants:
         self, log: LogId, upper: int, teller: NodeId, due_at: int, *, by_digest: bool = False
     ) -> None:
         """`teller` holds `log` up to `upper`. What is still missing at `due_at` is asked for."""
+        if by_digest and self._vain[teller] >= VAIN_MAX:
+            self._vain[teller] = VAIN_MAX - 1
         if self._doubted.get(teller, 0) > due_at and (missing := self._gaps(log, upper)):
             upper = min(upper, missing.first + REPAIR_MESSAGES_MAX - 1)
         wanted = self._wanted.get(log)
