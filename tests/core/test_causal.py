@@ -173,7 +173,7 @@ def test_an_overflow_drops_the_latest_stamps() -> None:
     drops = Counter[Drop]()
     replica = causal(blocks_max=16, drops=drops)
     for block in said[:0:-1]:
-        replica.offer(Arrival(block))
+        replica.offer(Arrival(block, asked=True))
 
     kept = sorted(dot.seq for dot in replica.held)
     assert list(range(2, 2 + len(kept))) == kept
@@ -203,7 +203,7 @@ def test_the_bound_is_for_blocks_and_not_for_messages() -> None:
     replica = causal(blocks_max=4, drops=drops)
     halves = []
     for block in said[1:6]:
-        replica.offer(Arrival(block))
+        replica.offer(Arrival(block, asked=True))
         halves.append((replica.held_messages, replica.is_half_full))
 
     # The fifth is one too many: the latest goes.

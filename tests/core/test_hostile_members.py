@@ -38,7 +38,7 @@ from flc_udp.model.history import History
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.world import World
-from flc_udp.waist import hearing
+from flc_udp.waist import hearing, sent, sessions
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch
 from flc_udp.wire import codec
@@ -571,6 +571,8 @@ def test_whatever_is_mutated_before_sealing_every_table_stays_bounded(
     monkeypatch.setattr(detector, "ERRANDS_MAX", BOUNDS["errands"])
     monkeypatch.setattr(hearsay, "WAITING_MAX", 64)
     monkeypatch.setattr(hearing, "HEARD_MAX", BOUNDS["heard under"])
+    monkeypatch.setattr(sessions, "TURN_US", 500 * MS_US)
+    monkeypatch.setattr(sent, "AGAIN_MAX", 16)
     hall = Hall(2, members_max=MEMBERS_MAX, reap_after_s=1, exchange_interval_ms=1_000)
     stands = hall.stands.values()
     peak: Counter[str] = Counter()
