@@ -6,7 +6,6 @@ for a file of another user and for a disk without inodes. So the hint goes by wh
 
 import errno
 import os
-import sqlite3
 import stat
 from pathlib import Path
 
@@ -14,21 +13,23 @@ from flc_udp.store.rights import OWN_FILES, user_text
 
 OR_ANOTHER = "or give another directory with --data"
 FULL_HINT = f"make room on its disk (`df -h` and `df -i`), {OR_ANOTHER}"
-LOCKED_CODES = (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
+LOCKED_NAMES = ("SQLITE_BUSY", "SQLITE_LOCKED")
+"""By their names, because clients read this file, too, and have no use for SQLite."""
+
 FULL_ERRORS = (errno.ENOSPC, errno.EDQUOT)
 
 
 def way_out(directory: Path, error: BaseException) -> str:
     """What to do about a data directory that cannot be used because of this error."""
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code in LOCKED_CODES:
+    name = getattr(error, "sqlite_errorname", "")
+    if name.startswith(LOCKED_NAMES):
         return f"another program has the log open: `fuser -v {directory}/*` tells which; end it"
     there = next(p for p in (directory, *directory.parents) if os.path.exists(p))  # noqa: PTH110  # raises nothing
     if not there.is_dir():
         return f"{there} is a file: move it away, {OR_ANOTHER}"
     if hint := _of_disk(there):
         return hint
-    if code == sqlite3.SQLITE_FULL or getattr(error, "errno", 0) in FULL_ERRORS:
+    if name == "SQLITE_FULL" or getattr(error, "errno", 0) in FULL_ERRORS:
         return FULL_HINT
     for place in (there, *(there / name for name in OWN_FILES)):
         if os.path.lexists(place) and not _may_be_used(place):
