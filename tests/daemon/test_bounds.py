@@ -243,7 +243,7 @@ async def attacked(cluster: Cluster) -> AsyncIterator[tuple[Node, Insider]]:
 
 
 async def test_members_and_lines_are_bounded(attacked: tuple[Node, Insider]) -> None:
-    """Of 5,000 made-up members the table has 500, and the log 600 lines of each event."""
+    """Of 5,000 made-up members none is believed, and the table and the log stay small."""
     ann, insider = attacked
     before = ann.resident_bytes()
     rows = [
@@ -253,14 +253,14 @@ async def test_members_and_lines_are_bounded(attacked: tuple[Node, Insider]) -> 
     await insider.send(Update((row,)) for row in rows)
     status = await ann.ask("status")
     assert sum(status["members"].values()) <= 500
+    assert status["members"]["alive"] <= 1
     events = Counter(record["event"] for record in ann.logged("member_alive", "member_suspected"))
-    assert events["member_alive"] > 0
-    assert max(events.values()) <= LINES_MAX
+    assert max(events.values(), default=0) <= LINES_MAX
     assert await grown_bytes(ann, before) < FEW_BYTES_MAX
 
 
 async def test_hold_back_is_bounded(attacked: tuple[Node, Insider]) -> None:
-    """40 MB of messages whose causes nobody has."""
+    """40 MB of messages whose causes nobody has, from somebody who was never heard: none waits."""
     ann, insider = attacked
     before = ann.resident_bytes()
     body = pack_body("x" * 4_000)
@@ -268,7 +268,7 @@ async def test_hold_back_is_bounded(attacked: tuple[Node, Insider]) -> None:
         Rumor(False, 0, (block_without_cause(number, body).encoded,)) for number in range(10_000)
     )
     holdback = (await ann.ask("status"))["holdback"]
-    assert 0 < holdback["bytes"] <= HOLDBACK_BYTES_MAX
+    assert holdback["bytes"] == 0
     assert holdback["dropped"] > 0
     assert await grown_bytes(ann, before) < FEW_BYTES_MAX
 
