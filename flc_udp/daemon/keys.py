@@ -27,6 +27,9 @@ from flc_udp.wire.seal import Keyring, Seal, keyring, read_key, read_keys
 
 CHANGES = ("add", "use", "remove")
 
+Begun = asyncio.Task[str | FlcError] | None
+"""A change of the ring that is under way. None: only the list was asked for."""
+
 
 class Keys:
     """The ring of keys, the file that keeps it, and the seal that uses it."""
@@ -89,11 +92,8 @@ class Keys:
 
     # --- While it runs ------------------------------------------------------------------------
 
-    async def change(self, request: Record) -> str | None:
-        """Make the change that is asked for, if any; return the name of the key it is about.
-
-        Raises FlcError. The change is completed even if the client goes away meanwhile.
-        """
+    def begin(self, request: Record) -> Begun:
+        """Begin the change that is asked for, if any. Raises FlcError if it is none."""
         asked = [name for name in CHANGES if request.get(name) is not None]
         if not asked:
             return None
@@ -105,8 +105,14 @@ class Keys:
         task = asyncio.get_running_loop().create_task(self._change(change, wanted.strip()))
         self._changes[task] = None
         task.add_done_callback(self._changes.pop)
+        return task
+
+    async def outcome(self, begun: Begun) -> str | None:
+        """Wait for a change; return the name of the key that it is about. Raises FlcError."""
+        if begun is None:
+            return None
         # A refusal is a result and not an exception, because the client may be gone by now.
-        outcome = await asyncio.shield(task)
+        outcome = await asyncio.shield(begun)
         if isinstance(outcome, FlcError):
             raise outcome
         return outcome

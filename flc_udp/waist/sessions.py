@@ -37,10 +37,10 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.units import SECOND_US, Micros
-from flc_udp.waist.budget import Budget
 from flc_udp.waist.proved import Proved, ProvedSessions
 from flc_udp.waist.replay_window import AGE_US
 from flc_udp.waist.sent import TURN_US, Sent
+from flc_udp.waist.token_bucket import TokenBucket
 from flc_udp.wire import codec
 from flc_udp.wire.packets import FOR_MANY_KINDS, Cookie, Hello, Packet
 from flc_udp.wire.packing import pack
@@ -126,10 +126,10 @@ class Sessions:
         self._met: OrderedDict[bytes, AESGCM] = OrderedDict()
         # Whoever this node speaks to has budgets apart from strangers, who may be a flood.
         self._greetings, self._cookies, self._cookies_of_strangers = (
-            Budget(COOKIES_A_SECOND, COOKIES_A_SECOND, now) for _ in range(3)
+            TokenBucket(COOKIES_A_SECOND, COOKIES_A_SECOND, now) for _ in range(3)
         )
         self._derived, self._derived_of_strangers = (
-            Budget(DERIVED_A_SECOND, DERIVED_BURST, now) for _ in range(2)
+            TokenBucket(DERIVED_A_SECOND, DERIVED_BURST, now) for _ in range(2)
         )
         self._derived_from: Counter[Address] = Counter()
         self._derived_in = 0

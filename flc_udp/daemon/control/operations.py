@@ -18,7 +18,7 @@ from flc_udp.daemon.control.reads import SLICE_S
 from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.keys import Begun, Keys
 from flc_udp.daemon.records import clock_record, member_record
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
@@ -158,11 +158,22 @@ class Operations:
             yield member_record(member, wall, is_self=False)
         yield {"end": True}
 
-    async def _do_keys(self, request: Record, _pause: Pause) -> AsyncIterator[Record]:
-        """The ring, after the change that is asked for, and who was last heard under which key."""
+    def keys_listing(self, request: Record) -> Callable[[Pause], AsyncIterator[Record]]:
+        """Begin the change of keys that is asked for; its list comes later. Raises FlcError.
+
+        The change is made even if the client goes away meanwhile.
+        """
         if not request.get("force"):
             self._check_unused(request.get("remove"))
-        about = await self.keys.change(request)
+        return partial(self._list_keys, self.keys.begin(request))
+
+    async def _do_keys(self, request: Record, pause: Pause) -> AsyncIterator[Record]:
+        async for item in self.keys_listing(request)(pause):
+            yield item
+
+    async def _list_keys(self, begun: Begun, _pause: Pause) -> AsyncIterator[Record]:
+        """The ring, after the change that was begun, and who was last heard under which key."""
+        about = await self.keys.outcome(begun)
         node = self.ground.node
         live = node.live_rows()
         for key in self.keys.ring.keys:

@@ -1,9 +1,9 @@
-"""A budget: so much of something a second, and a little more at once (a token bucket)."""
+"""A token bucket: so much of something a second, and a little more at once."""
 
 from flc_udp.model.units import SECOND_US, Micros
 
 
-class Budget:
+class TokenBucket:
     """Says when something was done often enough."""
 
     __slots__ = ("_at", "_burst", "_each_us", "_saved_us")
