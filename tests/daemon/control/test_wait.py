@@ -127,7 +127,7 @@ async def test_nobody_is_said_to_hold_what_a_former_run_said(cluster: Cluster) -
     first = await (await ann.client()).say("ops", "hi", once=once)
     ann.kill9()
     await ann.start(ben.address)
-    await cluster.all_alive()
+    await cluster.all_alive(ann, ben)
     again = await (await ann.client()).say("ops", "hi", once=once, wait=1, timeout=5)
 
     assert again.dot == first.dot
