@@ -37,8 +37,6 @@ __all__ = ["Log", "Reader", "Retained", "RoomRow"]
 RAISE_FACT = """
     INSERT INTO node VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """
-
-
 SELECT_ROW = "SELECT 1 FROM block WHERE position = ?"
 HEAL = """
     UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
@@ -155,7 +153,7 @@ class Log(Queries):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
-        What was pruned since it was asked for has no place any more.
+        A block that was deleted after it was asked for has no row any more, and is left out.
 
         Raises StoreFailed, and then nothing is changed.
         """

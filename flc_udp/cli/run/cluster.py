@@ -195,6 +195,7 @@ class LocalCluster:
 
     async def all_alive(self, *nodes: LocalNode, seconds: float = START_S) -> None:
         """Wait until each of these nodes sees exactly these alive, and nobody else."""
+        assert nodes, "of no nodes it would always be true"
         wanted = {node.name: "alive" for node in nodes}
 
         async def are_seen() -> bool:
