@@ -63,11 +63,16 @@ STAMP_LIMIT = 1 << 62
 """Stamps are lower than this, so they fit into SQLite's signed 64 bits."""
 
 WALL_MS_LIMIT = 7_258_118_400_000
-"""A node whose clock shows the year 2200 or a later one says nothing. So between the stamps that
-clocks make and STAMP_LIMIT there are more than anybody can use up."""
+"""A node whose clock shows a time before 1970 or after 2199 says nothing. So between the stamps
+that clocks make and STAMP_LIMIT there are more than anybody can use up."""
 
-FLOOR_LIMIT = WALL_MS_LIMIT << 16
-"""Nobody deletes a message with a stamp that no clock makes, so no floor is above this."""
+CLOCK_STAMP_LIMIT = WALL_MS_LIMIT << 16
+"""No clock makes this stamp or a greater one. So no node of ours says a message with such a stamp,
+and none names one as a cause: a room that somebody carries to there begins anew from today."""
+
+LEAD_MS_MAX = 86_400_000
+"""A stamp that is more than a day ahead of the cluster's clock was carried there by a clock that is
+wrong, or by somebody who means ill. Nothing is deleted by it, and no other room goes along."""
 
 INCARNATION_LIMIT = 1 << 48
 """Incarnations are lower than this. They start at the seconds of the wall clock."""

@@ -13,7 +13,10 @@ import argparse
 import sys
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from _typeshed import SupportsWrite
 
 DONE, FAILED, MISTYPED, SILENT, INTERRUPTED = 0, 1, 2, 3, 130
 """The exit codes. MISTYPED means that the command line cannot be parsed. SILENT means that nobody
@@ -60,6 +63,10 @@ class Parser(argparse.ArgumentParser):
         """Say what is wrong with the line, in argparse's words or in ours, and end the process."""
         complain(message, f"{advice}{'; ' if advice else ''}see {self.prog} --help")
         raise SystemExit(MISTYPED)
+
+    def _print_message(self, message: str, file: "SupportsWrite[str] | None" = None) -> None:
+        """Print help or version. Argparse's own way is silent where the output takes nothing."""
+        (file or sys.stderr).write(message)
 
     def _near(self, word: str) -> str:
         names = [name for action in self._actions for name in action.option_strings]

@@ -12,7 +12,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from importlib import import_module
 from keyword import iskeyword
@@ -23,7 +23,14 @@ from flc_udp.cli.conventions import DONE, FAILED, INTERRUPTED, Parser, complain,
 from flc_udp.model.errors import FlcError
 
 FULL_HINT = "make room on the disk that it is written to: see `df`"
+STREAM_HINT = "a standard stream is closed, or opened the other way: look at its redirection"
 SYSTEM_HINT = "the operating system refused it and gave no other reason"
+HINTS = {
+    errno.ENOSPC: FULL_HINT,
+    errno.EDQUOT: FULL_HINT,
+    errno.EBADF: STREAM_HINT,
+    errno.EMFILE: "allow more descriptors: `ulimit -n 1024`",
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -32,9 +39,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     if "_ARGCOMPLETE" in os.environ:
         import_module("flc_udp.cli.run.completion").complete()
+    return _ended(words)
+
+
+def _run(words: list[str]) -> int | None:
     name = _command_name(words)
     args = command_parser(name).read(words[1:])
-    return _ended(getattr(module_of(name), f"{name}_" if iskeyword(name) else name), args)
+    command = getattr(module_of(name), f"{name}_" if iskeyword(name) else name)
+    code: int | None = command(args)
+    return code
 
 
 def _command_name(words: Sequence[str]) -> str:
@@ -45,9 +58,13 @@ def _command_name(words: Sequence[str]) -> str:
     return name
 
 
-def _ended(call: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+def _ended(words: list[str]) -> int:
     try:
-        code = call(args) or DONE
+        try:
+            code = _run(words) or DONE
+        except SystemExit:  # --help and --version end so.
+            sys.stdout.flush()
+            raise
         sys.stdout.flush()
     except FlcError as error:
         return _fail(str(error), error.hint)
@@ -57,8 +74,7 @@ def _ended(call: Callable[[argparse.Namespace], int | None], args: argparse.Name
         _discard_output()
         return DONE
     except OSError as error:
-        is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-        return _fail(str(error), FULL_HINT if is_full else SYSTEM_HINT)
+        return _fail(str(error), HINTS.get(error.errno or 0, SYSTEM_HINT))
     return code
 
 
@@ -78,12 +94,15 @@ def _discard_output() -> None:
 
 
 def _open_missing_streams() -> None:
-    """Open /dev/null for each closed standard stream; otherwise a socket would get its number."""
-    for fd in range(3):
+    """Open /dev/null for each closed standard stream; otherwise a socket would get its number.
+
+    Standard output is opened so that whatever is printed fails: nobody would see it.
+    """
+    for fd, way in enumerate((os.O_RDONLY, os.O_RDONLY, os.O_WRONLY)):
         try:
             os.fstat(fd)
         except OSError:
-            os.open(os.devnull, os.O_RDWR)
+            os.open(os.devnull, way)
     sys.stdin = sys.stdin or open(0, closefd=False)  # noqa: SIM115  # a descriptor
     sys.stdout = sys.stdout or open(1, "w", closefd=False)  # noqa: SIM115  # a descriptor
     sys.stderr = sys.stderr or open(2, "w", closefd=False)  # noqa: SIM115  # a descriptor

@@ -1,7 +1,8 @@
 """Causal delivery: a block is decided once its predecessor in its log and all its causes are.
 
-Rules. A block that came before these waits in the hold-back, which is bounded. Beyond the bound
-the blocks with the latest stamps are dropped; that costs a later pull and nothing else. Blocks are
+Rules. A block that came before these waits in the hold-back, which is bounded, also for each node
+that sends. Beyond the bound the blocks with the latest stamps are dropped, and so is what waits for
+what nobody has; that costs a later pull and nothing else. Blocks are
 decided in an order that respects causality, and none is decided twice. This module does not
 know who sent what, or when.
 
@@ -9,14 +10,16 @@ Each waiting block waits for one missing dot at a time. A decision therefore wak
 wait for it, and the work grows with the number of blocks and causes, in whatever order they come.
 
 Two blocks of one log that overlap are a fork. The one that follows the head is decided, whatever
-else waits.
+else waits. The other branch is refused. Where it came because it was asked for, how far it goes is
+remembered: a cause on it counts as satisfied, so what was said by those who keep that branch is
+decided here, too.
 """
 
 from collections import Counter
 from enum import Enum
 from typing import NamedTuple
 
-from flc_udp.config import BODIES_MAX
+from flc_udp.config import BODIES_MAX, CLOCK_STAMP_LIMIT
 from flc_udp.model.block import Block, Origin, hash_of
 from flc_udp.model.dots import Dot, LogId, NodeId, Spans
 from flc_udp.model.errors import Drop
@@ -25,6 +28,11 @@ from flc_udp.model.history import NO_HEAD, Frontier, Head, History, advance
 DROPPED_SHARE = 8
 """A hold-back that overflows drops an eighth of what it may hold at once. It sorts all blocks for
 that, which costs little for each of those that go."""
+
+
+REFUSED_MAX = 1_024
+"""The refused branches of at most this many logs are remembered, and as many refused blocks. Others
+are met again."""
 
 
 class Outcome(Enum):
@@ -48,6 +56,11 @@ class Arrival(NamedTuple):
     """Whether it is to be sent on to others."""
     receipt: bool = False
     """Whether its author is to be told when it is durable here."""
+    asked: bool = False
+    """Whether this node asked for it, of a peer that is to have it. What came by itself is no
+    evidence of another branch: anybody can send it."""
+    may_wait: bool = True
+    """Whether it may wait here for its causes: whoever sent it can be asked for them."""
 
 
 class Causal:
@@ -62,10 +75,15 @@ class Causal:
         self.held: dict[Dot, Arrival] = {}
         """The hold-back, by the first dot of each block."""
         self.held_messages = self.held_bytes = 0
+        self._held_from = Counter[NodeId | None]()
         self._held_of: dict[LogId, Spans] = {}
         """The seqs of each log that wait."""
         self._waiting_for: dict[LogId, dict[int, list[Dot]]] = {}
         """{log: {missing seq: the blocks that wait for it}}."""
+        self._refused: dict[LogId, int] = {}
+        """Of forked logs, up to which seq another branch was refused here."""
+        self._branches: dict[bytes, None] = {}
+        """The hashes of the last blocks that were refused: what follows one of them is, too."""
         self._begins: dict[LogId, int] = {}
         """Where the head's block begins, of each log that has grown."""
         self._blocks_max = blocks_max
@@ -101,10 +119,61 @@ class Causal:
         begins = self._begins.get(dot.log, head.seq - BODIES_MAX)
         return dot.seq > begins or (dot.seq == begins and hash_of(encoded) != head.hash)
 
-    def causes_of_next(self, room: str, log: LogId) -> dict[Dot, int]:
-        """{dot: stamp} of the causes that `log` names next: the room's frontier without `log`."""
+    def _reach(self, log: LogId) -> int:
+        """Up to which seq a log can be a cause: what is decided of it, or was refused."""
+        head = self.heads.get(log, NO_HEAD).seq
+        return max(head, self._refused.get(log, 0))
+
+    def refused(self, log: LogId, seq: int, digest: bytes) -> bool:
+        """Whether a log that a member holds up to here is on the branch that was refused.
+
+        If it is another branch, it may be the one that is kept here, and it is asked for.
+        """
+        if seq > self._refused.get(log, 0):
+            return False
+        if digest not in self._branches:
+            del self._refused[log]
+        return digest in self._branches
+
+    def _refuse(self, arrival: Arrival) -> list[Arrival]:
+        """A block is on another branch than what is here. Return what waited for that branch."""
+        if not arrival.asked:
+            return []
+        block = arrival.block
+        self._note_branch(block)
+        ready = self._wake(block) if block.log in self._waiting_for else []
+        while following := self.held.get(Dot(block.log, block.last + 1)):
+            if following.block.parent != block.hash:
+                break
+            block = following.block
+            self._release(block)
+            self._forget_released()
+            self._drops[Drop.BROKEN_CHAIN] += 1
+            self._note_branch(block)
+            ready += self._wake(block) if block.log in self._waiting_for else []
+        return ready
+
+    def _note_branch(self, block: Block) -> None:
+        self._branches[block.hash] = None
+        if len(self._branches) > REFUSED_MAX:
+            del self._branches[next(iter(self._branches))]
+        if block.last > self._reach(block.log):
+            self._refused.pop(block.log, None)
+            self._refused[block.log] = block.last
+            if len(self._refused) > REFUSED_MAX:
+                del self._refused[next(iter(self._refused))]
+
+    def causes_of_next(self, room: str) -> dict[Dot, int]:
+        """{dot: stamp} of what a message of a new log would name: the room's frontier.
+
+        What has a stamp that no clock makes is no cause: no stamp would be left above it.
+        """
         frontier = self.frontiers.get(room) or {}
-        return {Dot(at, edge.seq): edge.stamp for at, edge in frontier.items() if at != log}
+        return {
+            Dot(at, edge.seq): edge.stamp
+            for at, edge in frontier.items()
+            if edge.stamp < CLOCK_STAMP_LIMIT - 1
+        }
 
     def offer(self, arrival: Arrival) -> tuple[Outcome, list[Arrival]]:
         """Take a block. Return what became of it, and all that is decided now, in order."""
@@ -112,12 +181,17 @@ class Causal:
         head = self.heads.get(block.log, NO_HEAD)
         if block.first <= head.seq:
             begins = self._begins.get(block.log, head.seq)
-            is_same = block.last < begins or block.hash == head.hash
-            return (Outcome.DUPLICATE if is_same else Outcome.FORKED), []
+            if block.last < begins or block.hash == head.hash:
+                return Outcome.DUPLICATE, []
+        if block.first <= head.seq or not self._branches.keys().isdisjoint(
+            (block.hash, block.parent)
+        ):
+            return Outcome.FORKED, self._decide_all(self._refuse(arrival))
         blocker = self._blocker(block, head)
         if blocker is None:
-            decided = self._decide(arrival)
-            return (Outcome.DECIDED if decided else Outcome.FORKED), decided
+            decided = self._decide_all([arrival])
+            is_taken = bool(decided) and decided[0] is arrival
+            return (Outcome.DECIDED if is_taken else Outcome.FORKED), decided
         if block.dot in self.held and self.held[block.dot].block.hash == block.hash:
             return Outcome.DUPLICATE, []
         held = self._held_of.get(block.log)
@@ -130,12 +204,12 @@ class Causal:
         """The dots that a waiting block names and that are not decided: they are asked for."""
         head = self.head(block.log).seq
         wants = [Dot(block.log, block.first - 1)] if block.first > head + 1 else []
-        wants += [dot for dot in block.causes if self.head(dot.log).seq < dot.seq]
+        wants += [dot for dot in block.causes if self._reach(dot.log) < dot.seq]
         return wants
 
     def gaps(self, log: LogId, upper: int) -> Spans:
         """Which of `log`'s messages up to `upper` are neither decided nor waiting here."""
-        head = self.head(log).seq
+        head = self._reach(log)
         if upper <= head:
             return Spans()
         gaps = Spans([(head + 1, upper)])
@@ -150,13 +224,12 @@ class Causal:
             return None  # It is refused, and that need not wait for causes.
         heads = self.heads
         for dot in block.causes:
-            if heads.get(dot.log, NO_HEAD).seq < dot.seq:
+            if heads.get(dot.log, NO_HEAD).seq < dot.seq and self._reach(dot.log) < dot.seq:
                 return dot
         return None
 
-    def _decide(self, first: Arrival) -> list[Arrival]:
+    def _decide_all(self, ready: list[Arrival]) -> list[Arrival]:
         decided = []
-        ready = [first]
         for arrival in ready:  # Each decision may add to it.
             block = arrival.block
             log = block.log
@@ -167,6 +240,7 @@ class Causal:
                 head.hash,
             ) or block.stamp <= head.stamp:
                 self._drops[Drop.BROKEN_CHAIN] += 1
+                ready += self._refuse(arrival)
                 continue
             # A named tuple's own constructor costs four times as much.
             if log in self._held_of:
@@ -215,7 +289,14 @@ class Causal:
         self._waiting_for.setdefault(blocker.log, {}).setdefault(blocker.seq, []).append(dot)
 
     def _hold(self, arrival: Arrival, blocker: Dot) -> None:
-        block = arrival.block
+        block, teller = arrival.block, arrival.teller
+        is_much = not arrival.asked and 4 * self._held_from[teller] >= self._blocks_max
+        if is_much or not arrival.may_wait:
+            self._drops[Drop.HOLDBACK_OVERFLOW] += 1
+            return  # What one node sends leaves room for what others do.
+        self._held_from[teller] += 1
+        if blocker.log == block.log:
+            self._refused.pop(block.log, None)  # It may be on no other branch: what is missing?
         self.held[block.dot] = arrival
         self.held_messages += len(block.bodies)
         self.held_bytes += len(block.encoded)
@@ -224,8 +305,21 @@ class Causal:
         if len(self.held) > self._blocks_max or self.held_bytes > self._bytes_max:
             self._drop_latest()
 
+    def give_up(self, log: LogId) -> None:
+        """Drop what waits for a log of which nobody has what is missing."""
+        for dots in list(self._waiting_for.get(log, {}).values()):
+            for dot in dots:
+                if dot in self.held:
+                    self._release(self.held[dot].block)
+                    self._drops[Drop.HOLDBACK_OVERFLOW] += 1
+        if self._waiting_for.pop(log, None):
+            self._forget_released()
+
     def _release(self, block: Block) -> None:
-        del self.held[block.dot]
+        teller = self.held.pop(block.dot).teller
+        self._held_from[teller] -= 1
+        if not self._held_from[teller]:
+            del self._held_from[teller]
         self.held_messages -= len(block.bodies)
         self.held_bytes -= len(block.encoded)
         spans = self._held_of[block.log]

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from flc_udp.core.causal import Causal
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import LIVE, Member
 from flc_udp.core.log_side import LogSide
+from flc_udp.core.offences import Offence
 from flc_udp.core.push.links import Links
 from flc_udp.core.push.receipts import Receipts
 from flc_udp.core.repair.healing import Healing
 from flc_udp.core.standing import Standing
+from flc_udp.model.block import Origin
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import Micros
@@ -30,6 +33,18 @@ class LinkFacts(NamedTuple):
     """What was pushed and is not acknowledged yet."""
     is_window_full: bool
     """Whether rumors were dropped lately, because too much waited for the link's window."""
+
+
+class CarriedRoom(NamedTuple):
+    """A room whose stamps somebody carried far ahead."""
+
+    room: str
+    stamp: int
+    """The greatest one of its frontier."""
+    log: LogId
+    """The log that did it: the first one that was seen so, or the furthest one after a start."""
+    origin: Origin | None
+    """The node whose log that is."""
 
 
 class MemberFacts(NamedTuple):
@@ -99,6 +114,8 @@ class RepairFacts(NamedTuple):
     """Parts of large messages that are not complete yet."""
     rotten: tuple[Dot, ...]
     """Blocks that have changed on this disk and are fetched anew, by their first messages."""
+    forks_for_us: Mapping[Dot, int]
+    """Messages of which another one has the name, and for how long this is known, in µs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,6 +147,10 @@ class Facts:
     """Whether so much is missing that nobody should be sent here to read."""
     is_leaving: bool
     drops: Mapping[Drop, int]
+    offences: tuple[Offence, ...]
+    """What nodes did lately that no sound node does."""
+    carried: tuple[CarriedRoom, ...]
+    """Rooms whose stamps are more than a day ahead of the clock."""
 
     @property
     def others(self) -> tuple[MemberFacts, ...]:
@@ -180,7 +201,20 @@ def health_facts(health: Health, now: Micros) -> HealthFacts:
     return HealthFacts(health.score, health.score_max, health.multiplier, counts, ago_us)
 
 
-def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
+def carried_rooms(
+    causal: Causal, carried_by: Mapping[str, LogId], far_stamp: int
+) -> tuple[CarriedRoom, ...]:
+    """The rooms with stamps from `far_stamp` on, and who carried them."""
+    found = []
+    for room, frontier in causal.frontiers.items():
+        stamp, furthest = max((edge.stamp, log) for log, edge in frontier.items())
+        if stamp >= far_stamp:
+            log = carried_by.get(room, furthest)
+            found.append(CarriedRoom(room, stamp, log, causal.origins.get(log)))
+    return tuple(found)
+
+
+def repair_facts(log_side: LogSide, healing: Healing, now: Micros) -> RepairFacts:
     """What is missing, and how it is fetched."""
     repair, causal = log_side.repair, log_side.causal
     return RepairFacts(
@@ -193,4 +227,5 @@ def repair_facts(log_side: LogSide, healing: Healing) -> RepairFacts:
         holdback_bytes=causal.held_bytes,
         pieces_bytes=repair.pieces.held_bytes,
         rotten=tuple(healing.rotten),
+        forks_for_us={dot: now - at for dot, at in repair.exchange.forks.items()},
     )

@@ -12,7 +12,7 @@ it is decided, because its author holds it. Any claim to hold a message waits fo
 
 from collections.abc import Sequence
 
-from flc_udp.config import ID_BYTES
+from flc_udp.config import CLOCK_STAMP_LIMIT, ID_BYTES, LEAD_MS_MAX
 from flc_udp.core.causal import Arrival, Causal, Outcome
 from flc_udp.core.effects import Append, Deliver, Effect
 from flc_udp.core.liveness.members import MemberTable
@@ -24,12 +24,19 @@ from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, Origin, decode, peek_dot, write
-from flc_udp.model.clocks import next_stamp
+from flc_udp.model.clocks import STAMP_WALL_SHIFT, next_stamp
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.history import History
 from flc_udp.model.units import Micros, Millis
 from flc_udp.wire.packets import Piece, Prune, Receipt, Replay, Rumor
+
+OWN_LOGS_MAX = 16
+"""A run goes on with at most this many logs at once: rooms would have to be carried ahead by as
+many different leads."""
+
+CARRIED_MAX = 1_024
+"""So many rooms are noted that were carried ahead."""
 
 _new = tuple.__new__
 """A named tuple's own constructor costs two to four times as much."""
@@ -54,7 +61,10 @@ class LogSide(CoreMachine):
         self.rumors = Rumors()
         self._decided: list[Block] = []
         self._receipts_due: dict[LogId, None] = {}
-        self._own_receipts: set[int] = set()
+        self._own_receipts: set[Dot] = set()
+        self._walls = shared.walls
+        self.carried_by: dict[str, LogId] = {}
+        """The rooms whose stamps were carried far ahead, and the log that did it first."""
 
     # --- People -----------------------------------------------------------------------------------
 
@@ -63,14 +73,13 @@ class LogSide(CoreMachine):
     ) -> Block:
         """Decide a block of this node's own. Raises FlcError; a refusal leaves no gap.
 
-        It follows the head of this run's log. Its causes are the frontier of its room, and its
+        It follows the head of a log of this run. Its causes are the frontier of its room, and its
         stamp is higher than theirs and than those that were deleted here, or it would be, too.
         """
-        log = self._standing.log
-        if log == NO_LOG:
-            log = LogId(self._random.randbytes(ID_BYTES))
+        causes = self.causal.causes_of_next(room)
+        log = self._log_for(max(causes.values(), default=0), wall)
         me, head = self._members.me.row, self.causal.head(log)
-        causes = self.causal.causes_of_next(room, log)
+        causes = {dot: stamp for dot, stamp in causes.items() if dot.log != log}
         least = max(causes.values(), default=0)
         block = write(
             log=log,
@@ -85,16 +94,31 @@ class LogSide(CoreMachine):
             origin=Origin(me.id, me.name) if head.seq == 0 else None,
         )
         self._standing.log = log
+        self._standing.own[log] = block.stamp
+        if len(self._standing.own) > OWN_LOGS_MAX:
+            del self._standing.own[next(iter(self._standing.own))]
         outcome, decided = self.causal.offer(Arrival(block))
         assert outcome is Outcome.DECIDED
         if receipt:
-            self._own_receipts.add(block.last)
+            self._own_receipts.add(block.dot)
         self._keep(decided)
         return block
+
+    def _log_for(self, frontier: int, wall: Millis) -> LogId:
+        """The log of this run that a post goes into, in a room whose last stamp is `frontier`.
+
+        If the stamps of some room were carried far ahead, the log that spoke there has such stamps,
+        too. It would carry other rooms along, so it speaks in rooms that are as far ahead alone.
+        """
+        least = max(wall << STAMP_WALL_SHIFT, frontier)
+        most = min(least + (LEAD_MS_MAX << STAMP_WALL_SHIFT), CLOCK_STAMP_LIMIT - 2)
+        fitting = [(at, log) for log, at in self._standing.own.items() if at <= most]
+        return max(fitting)[1] if fitting else LogId(self._random.randbytes(ID_BYTES))
 
     def begin_log(self) -> None:
         """The next post begins a new log."""
         self._standing.log = NO_LOG
+        self._standing.own.clear()
         self._own_receipts.clear()
 
     # --- The network ------------------------------------------------------------------------------
@@ -118,7 +142,8 @@ class LogSide(CoreMachine):
             self._drops[Drop.REPLAY_NOT_ASKED_FOR] += 1
             return
         for encoded in replay.blocks if asked else ():
-            self._offer(encoded, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+            forward = asked <= REPAIR_MESSAGES_MAX
+            self._offer(encoded, sender, now, forward=forward, asked=True)
 
     def receive_piece(self, piece: Piece, sender: NodeId, now: Micros) -> None:
         """A part of a large block came."""
@@ -128,7 +153,8 @@ class LogSide(CoreMachine):
             return
         whole, asked = self.repair.receive_piece(piece, sender, now)
         if whole is not None:
-            self._offer(whole, sender, now, forward=asked <= REPAIR_MESSAGES_MAX, receipt=False)
+            forward = asked <= REPAIR_MESSAGES_MAX
+            self._offer(whole, sender, now, forward=forward, asked=asked > 0)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -151,12 +177,19 @@ class LogSide(CoreMachine):
         for encoded in self.repair.catch_up.take_ready(now):
             block = self._read(encoded)
             if block is not None:
-                self._take(Arrival(block, me.id), now)
+                self._take(Arrival(block, me.id, asked=True), now)
 
     # --- Messages ---------------------------------------------------------------------------------
 
-    def _offer(
-        self, encoded: bytes, sender: NodeId, now: Micros, *, forward: bool, receipt: bool
+    def _offer(  # what came, from whom and how
+        self,
+        encoded: bytes,
+        sender: NodeId,
+        now: Micros,
+        *,
+        forward: bool,
+        receipt: bool = False,
+        asked: bool = False,
     ) -> bool:
         """Take a block that came. Return whether it is not known already."""
         dot = peek_dot(encoded)
@@ -172,7 +205,9 @@ class LogSide(CoreMachine):
             self.repair.not_taken(Dot(block.log, block.last), sender, now)
         elif block is not None:
             self._links.heard(block, sender, now)
-            self._take(_new(Arrival, (block, sender, forward, receipt)), now)
+            may_wait = sender in self._members.live_by_id()
+            arrival = _new(Arrival, (block, sender, forward, receipt, asked, may_wait))
+            self._take(arrival, now)
         return True
 
     def _read(self, encoded: bytes) -> Block | None:
@@ -201,12 +236,16 @@ class LogSide(CoreMachine):
             case Outcome.DUPLICATE:
                 self._drops[Drop.DUPLICATE_BLOCK] += 1
             case Outcome.FORKED:
-                self.repair.exchange.tell_fork(block.dot)
+                self.repair.exchange.tell_fork(block.dot, now)
+                self._keep(decided)
 
     def _keep(self, decided: list[Arrival]) -> None:
         self.uncommitted += len(decided)
+        limit = self._walls.far_stamp
         for arrival in decided:
             block = arrival.block
+            if block.stamp >= limit and len(self.carried_by) < CARRIED_MAX:
+                self.carried_by.setdefault(block.room, block.log)
             self._decided.append(block)
             if arrival.receipt:
                 self._receipts_due[block.log] = None
@@ -218,17 +257,17 @@ class LogSide(CoreMachine):
         """These blocks are durable. Send our own, say what is held, and show them all."""
         self.uncommitted -= len(blocks)
         self._standing.commit(blocks)
-        own = self._standing.log
+        own = self._standing.own
         announces = not self._standing.catching_up  # Others hold what this node catches up on.
         for block in blocks:
             is_small = len(block.encoded) <= ANNOUNCE_BYTES
-            if block.log == own:
+            if block.log in own:
                 self._links.heard(block, None, now)
-                asks = block.last in self._own_receipts
-                self._own_receipts.discard(block.last)
+                asks = block.dot in self._own_receipts
+                self._own_receipts.discard(block.dot)
                 if is_small:
                     self.rumors.push(block, None, None, receipt=asks)
-            if not is_small and (announces or block.log == own):
+            if not is_small and (announces or block.log in own):
                 # Others pull it. A pull asks for no receipt: probes bring the receipts.
                 self.rumors.announce(block, self._writer(block.log))
         if announces:

@@ -21,11 +21,13 @@ from collections.abc import Iterable, Sequence
 from random import Random
 
 from flc_udp.config import Settings
+from flc_udp.core.budget import Budget
 from flc_udp.core.effects import Effect, StreamBase
 from flc_udp.core.facts import (
     Facts,
     MemberFacts,
     RepairFacts,
+    carried_rooms,
     health_facts,
     peer_facts,
     repair_facts,
@@ -38,10 +40,10 @@ from flc_udp.core.push.receipts import Receipts, Wait
 from flc_udp.core.push.window import BUFFER_BYTES
 from flc_udp.core.repair.healing import Healing
 from flc_udp.core.shared import Shared
-from flc_udp.core.standing import NO_LOG, Standing
+from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
-from flc_udp.model.dots import LogId, NodeId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import History, RottenBlock
 from flc_udp.model.tags import Tags
@@ -69,7 +71,9 @@ class Replica:
         self._membership = Membership(self._shared, me, now)
         self._members = self._membership.members
         self._links = Links(settings.links_max, buffer_bytes)
-        self._receipts = Receipts()
+        self._budget = Budget()
+        self._receipts_of: dict[LogId, Receipts] = {}
+        """Of each log of this run."""
         self._healing = Healing(self._shared, self._members)
         self._id = me.id
         self._runs_then: list[tuple[NodeId, int]] = []
@@ -107,7 +111,12 @@ class Replica:
 
     def held_wall(self, wall: Millis, now: Micros) -> Millis:
         """The wall that posts go by: this node's, held to those of the members it hears."""
-        return self._membership.walls.held(wall, now)
+        return self._shared.walls.held(wall, now)
+
+    def stamp_limit(self, wall: Millis, now: Micros) -> int:
+        """The stamp from which on nothing may be deleted: it is too far ahead of the clock."""
+        self._shared.walls.own = wall
+        return self._shared.walls.stamp_limit(now)
 
     def post(
         self,
@@ -126,14 +135,14 @@ class Replica:
         """
         return self._log_side.post(room, author, bodies, wall, receipt=receipt)
 
-    def watch(self, seq: int, needed: int | None, now: Micros, ended: list[Wait]) -> Wait:
-        """Wait until others durably hold `seq` of this run's log. Then it comes into `ended`.
+    def watch(self, dot: Dot, needed: int | None, now: Micros, ended: list[Wait]) -> Wait:
+        """Wait until others durably hold a message of this run. Then it comes into `ended`.
 
         `needed` is the number of others; None means all that are alive or suspect now.
         """
         live = self._members.live_by_id()
         needed = len(live) if needed is None else needed
-        return self._receipts.watch(seq, needed, live, now, ended)
+        return self._receipts(dot.log).watch(dot.seq, needed, live, now, ended)
 
     def sync(self, nodes: Sequence[NodeId], now: Micros) -> list[NodeId]:
         """Compare histories now with these members, or with a few; return those it asks."""
@@ -148,16 +157,18 @@ class Replica:
     @property
     def wake_at(self) -> int:
         """When `wake` is due, in µs. A time in the past is due at once."""
-        machines = (self._membership, self._log_side, self._receipts, self._healing)
-        return min(machine.wake_at for machine in machines)
+        machines = (self._membership, self._log_side, self._healing)
+        receipts = (receipts.wake_at for receipts in self._receipts_of.values())
+        return min(*(machine.wake_at for machine in machines), *receipts)
 
     def wake(self, now: Micros) -> None:
         """Do what is due at `now`."""
         self._membership.wake(now)
         self._log_side.wake(now)
         self._healing.wake(now)
-        for node in self._receipts.take_due(now):
-            self._membership.detector.probe(node, now)
+        for receipts in self._receipts_of.values():
+            for node in receipts.take_due(now):
+                self._membership.detector.probe(node, now)
 
     # --- The network ------------------------------------------------------------------------------
 
@@ -174,12 +185,22 @@ class Replica:
         They come from the node `sender` at the address `source`. `wall` is this node's clock, in ms
         since 1970, which visitors ask for.
         """
+        self._shared.walls.own = wall
         if sender == self.me.id:
             self._shared.drops[Drop.OWN_DATAGRAM] += 1
             self._membership.receive_own(packets, source, now)
             return
+        out, offences = self._shared.out, self._shared.offences
+        counts = offences.counts()
         for packet in packets:
+            if not self._budget.allows(source, packet, now):
+                self._shared.drops[Drop.REPLY_BUDGET] += 1
+                continue
+            before = len(out)
             self._receive(packet, sender, source, wall, now)
+            if len(out) > before:
+                self._budget.drew(source, packet, out[before:], now)
+        offences.compare(counts, sender, source, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros
@@ -222,8 +243,9 @@ class Replica:
             case wire.Taken():
                 self._links.taken(sender, packet, now)
             case wire.Receipt(log, seq):
-                if log == self._standing.log:
-                    self._receive_held(sender, seq, now)
+                self._receive_held(log, sender, seq, now)
+            case wire.Hello() | wire.Cookie():
+                pass  # They concern sessions, which the Node has (`waist/sessions`).
             case _:  # All that is left is about liveness.
                 self._membership.receive(packet, sender, source, wall, now)
 
@@ -237,18 +259,25 @@ class Replica:
     ) -> None:
         self._membership.receive(probe, sender, source, wall, now)
         if isinstance(probe, Ack):
+            # An ack that this node did not ask for, or not about one log, may be of a former run.
             asked = self._membership.detector.asked_about(probe.nonce)
-            # An ack that this node did not ask for, or not about this log, may be of a former run.
-            if asked == self._standing.log != NO_LOG:
-                self._receive_held(sender, probe.held, now)
+            self._receive_held(asked, sender, probe.held, now)
         exchange = self._log_side.repair.exchange
         exchange.compare(probe.root, probe.catching_up, sender, source, now)
 
-    def _receive_held(self, sender: NodeId, seq: int, now: Micros) -> None:
+    def _receive_held(self, log: LogId, sender: NodeId, seq: int, now: Micros) -> None:
         # Nobody is believed to hold more than what is durable here.
-        head = self._standing.own_head
-        if sender in self._members.live_by_id() and seq <= head:
-            self._receipts.receive(sender, seq, head, now)
+        head = self._standing.held(log)
+        if self.is_own(log) and sender in self._members.live_by_id() and seq <= head:
+            self._receipts(log).receive(sender, seq, head, now)
+
+    def _receipts(self, log: LogId) -> Receipts:
+        found = self._receipts_of.get(log)
+        if found is None:
+            # Those of a log that this run no longer goes on with are forgotten.
+            self._receipts_of = {at: r for at, r in self._receipts_of.items() if self.is_own(at)}
+            found = self._receipts_of[log] = Receipts()
+        return found
 
     # --- What became of its decisions, and how the machine does -----------------------------------
 
@@ -259,7 +288,7 @@ class Replica:
     def rebuild(self, history: History, now: Micros) -> None:
         """A commit failed, and `history` is what the log really holds: begin anew from that."""
         is_paused = self._log_side.is_paused
-        self._receipts = Receipts()
+        self._receipts_of.clear()
         self._rebuild_log_side(history, now)
         self._log_side.begin_log()
         self._log_side.is_paused = is_paused
@@ -327,7 +356,8 @@ class Replica:
         self._links.refill(self.me.id, self._members.live())
         for node, _ in self._runs_then:
             if node not in live:
-                self._receipts.drop(node)
+                for receipts in self._receipts_of.values():
+                    receipts.drop(node)
         self._runs_then = runs
 
     def _follow_identity(self) -> None:
@@ -335,7 +365,7 @@ class Replica:
         if self.me.id != self._id:
             self._id = self.me.id
             self._log_side.begin_log()
-            self._receipts = Receipts()
+            self._receipts_of.clear()
 
     # --- What may be seen of it -------------------------------------------------------------------
 
@@ -372,8 +402,12 @@ class Replica:
 
     @property
     def log(self) -> LogId:
-        """The log of this run. It is all zeros before this run's first post."""
+        """The log that this run spoke in last. It is all zeros before this run's first post."""
         return self._standing.log
+
+    def is_own(self, log: LogId) -> bool:
+        """Whether a log is one of this run, which goes on."""
+        return log in self._standing.own
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""
@@ -384,11 +418,12 @@ class Replica:
         found = None if node == self.me.id else self._members.get(node)
         if found is None:
             return None
-        return peer_facts(found, self._standing, self._links, self._receipts, now)
+        receipts = self._receipts(self._standing.log)
+        return peer_facts(found, self._standing, self._links, receipts, now)
 
-    def repair_facts(self) -> RepairFacts:
+    def repair_facts(self, now: Micros) -> RepairFacts:
         """What is missing here. It costs the same however many members there are."""
-        return repair_facts(self._log_side, self._healing)
+        return repair_facts(self._log_side, self._healing, now)
 
     def drops(self) -> Counter[Drop]:
         """What was not taken, by reason."""
@@ -397,9 +432,10 @@ class Replica:
     def facts(self, now: Micros) -> Facts:
         """All that status, metrics, hooks, the simulator and tests may look at."""
         standing, me, health = self._standing, self._members.me, self._membership.detector.health
+        receipts = self._receipts(standing.log)
         own = MemberFacts(me.row, now - me.since, None, health.score, standing.catching_up)
         others = (
-            peer_facts(member, standing, self._links, self._receipts, now)
+            peer_facts(member, standing, self._links, receipts, now)
             for member in self._members
             if member is not me
         )
@@ -414,9 +450,13 @@ class Replica:
             messages=standing.messages,
             rooms=len(self._log_side.causal.frontiers),
             floor=standing.floor,
-            repair=self.repair_facts(),
+            repair=self.repair_facts(now),
             uncommitted=self.uncommitted,
             catching_up=standing.catching_up,
             is_leaving=self._membership.is_leaving,
             drops=self.drops(),
+            offences=self._shared.offences.lately(now),
+            carried=carried_rooms(
+                self._log_side.causal, self._log_side.carried_by, self._shared.walls.far_stamp
+            ),
         )

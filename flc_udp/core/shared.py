@@ -6,6 +6,8 @@ from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Outbox
+from flc_udp.core.offences import Offences
+from flc_udp.core.peer_walls import PeerWalls
 from flc_udp.core.standing import Standing
 from flc_udp.model.errors import Drop
 
@@ -20,8 +22,16 @@ class Shared:
     """The only chance there is: the same seed makes the same decisions."""
     out: Outbox = field(default_factory=Outbox)
     """Where the effects of all decisions go."""
+    walls: PeerWalls = field(default_factory=PeerWalls)
+    """What members told of their clocks."""
     drops: Counter[Drop] = field(default_factory=Counter)
     """What was not taken, by reason."""
+    offences: Offences = field(init=False)
+    """Who did what no sound node does."""
+
+    def __post_init__(self) -> None:
+        """What was dropped is told of its sender."""
+        object.__setattr__(self, "offences", Offences(self.drops))
 
 
 class CoreMachine:
@@ -33,3 +43,4 @@ class CoreMachine:
         self._random = shared.random
         self._out = shared.out
         self._drops = shared.drops
+        self._offences = shared.offences

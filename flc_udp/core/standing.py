@@ -28,6 +28,10 @@ class Standing:
 
     def __init__(self, heads: Mapping[LogId, Head], floor: int = 0, pruned_below: int = 0) -> None:
         self.log = NO_LOG
+        """The log of this run that the next post goes on with, as far as is known."""
+        self.own: dict[LogId, int] = {}
+        """The logs of this run, and their last stamps. There is one, but for rooms whose stamps
+        were carried far ahead."""
         self.reset(heads, floor, pruned_below)
 
     def reset(self, heads: Mapping[LogId, Head], floor: int, pruned_below: int) -> None:

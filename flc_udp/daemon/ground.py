@@ -8,6 +8,7 @@ ground only does what it is told: what a failure means is decided by the Node.
 """
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -148,8 +149,12 @@ class LoopGround:
         return Micros(time.clock_gettime_ns(CLOCK) // 1_000)
 
     def wall(self) -> Millis:
-        """The wall clock, in ms since 1970."""
-        return Millis(time.time_ns() // 1_000_000)
+        """The wall clock, in ms since 1970. Only this way of asking for it knows any year."""
+        return Millis(int(time.clock_gettime(time.CLOCK_REALTIME) * 1_000))
+
+    def fresh_bytes(self, count: int) -> bytes:
+        """Give so many bytes that nobody can guess."""
+        return secrets.token_bytes(count)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
@@ -193,7 +198,7 @@ class LoopGround:
         def done(first_position: int) -> None:
             self.timings.commit.note((self.now() - began) / 1e6)
             if not self.node.catching_up:
-                self.timings.arrived(batch, self.node.log, self.wall())
+                self.timings.arrived(batch, self.node.is_own, self.wall())
             self.node.committed(batch, first_position)
 
         append = partial(self._log.append, batch.blocks, batch.once, batch.arrived)
@@ -215,13 +220,20 @@ class LoopGround:
         write = partial(self._log.save_self, me.id, me.incarnation)
         self._write(write, lambda _: node.disk_is_well(), lambda _: node.disk_failed())
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a little."""
 
         def done(step: Retained) -> None:
             self.node.retained(step.floor, step.pruned, more=step.more, rotten=step.rotten)
 
-        step = partial(self._log.retain, arrived_before_ms=arrived_before_ms, bytes_max=bytes_max)
+        step = partial(
+            self._log.retain,
+            arrived_before_ms=arrived_before_ms,
+            bytes_max=bytes_max,
+            stamp_limit=stamp_limit,
+        )
         self._write(step, done, self.node.retention_failed)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> None:

@@ -4,9 +4,10 @@ Rules. The ring is kept in the data directory. Changes are made one after the ot
 written there before it takes effect, and it takes effect before it is answered. A change that is
 refused or that cannot be written changes nothing.
 
-The newest word counts. At a start, a key file (--key-file) replaces the whole ring if its keys are
-not those that it had at the last start or at the last change of the ring. Otherwise the ring stays.
-So a restart with an old key file does not undo a change of keys, and a new key file is followed.
+What was changed last counts, the ring or the key file. At a start, a key file (--key-file) replaces
+the whole ring if its keys are not those that it had at the last start or at the last change of the
+ring. Otherwise the ring stays. So a restart with an old key file does not undo a change of keys,
+and a new key file is followed. A start that fails after all leaves the ring as it was.
 """
 
 import asyncio
@@ -18,6 +19,7 @@ from flc_udp.daemon.notices import KeyFileOutdated, KeysChanged
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import DataDirectory
+from flc_udp.store.way_out import way_out
 from flc_udp.wire import ring as rings
 from flc_udp.wire.message_json import Record
 from flc_udp.wire.ring import SavedRing, mark_of, read_ring, ring_text
@@ -25,12 +27,15 @@ from flc_udp.wire.seal import Keyring, Seal, keyring, read_key, read_keys
 
 CHANGES = ("add", "use", "remove")
 
+Begun = asyncio.Task[str | FlcError] | None
+"""A change of the ring that is under way. None: only the list was asked for."""
+
 
 class Keys:
     """The ring of keys, the file that keeps it, and the seal that uses it."""
 
     def __init__(self, settings: Settings, directory: DataDirectory) -> None:
-        """Raises FlcError if the ring or the key file cannot be read, or the ring not written."""
+        """Raises FlcError if the ring or the key file cannot be read."""
         self._directory = directory
         self._key_file = Path(settings.key_file) if settings.key_file else None
         self._cluster = settings.cluster
@@ -38,6 +43,9 @@ class Keys:
         self._changes: dict[asyncio.Task[str | FlcError], None] = {}
         self._seal: Seal
         self._mark = ""
+        self._given: SavedRing | None = None
+        """What this start took from a key file, until it is saved."""
+        self._is_news = False
         self.ring = self._at_start()
 
     def seal(self, session: bytes) -> Seal:
@@ -48,7 +56,7 @@ class Keys:
     # --- At a start ---------------------------------------------------------------------------
 
     def _at_start(self) -> Keyring:
-        held = read_ring(self._directory.keys) if self._directory.keys.exists() else None
+        held = self._saved()
         if self._key_file is None:
             self._mark = held.mark if held else ""
             return keyring(held.sources if held else (), self._cluster)
@@ -58,19 +66,34 @@ class Keys:
             if held.sources != given.sources:
                 tell(KeyFileOutdated(self._key_file))
             return keyring(held.sources, self._cluster)
-        self._write(given)
-        ring = keyring(given.sources, self._cluster)
-        if held is not None and held.sources != given.sources:
-            self._tell("key file", ring, None)
-        return ring
+        self._given = given
+        self._is_news = held is not None and held.sources != given.sources
+        return keyring(given.sources, self._cluster)
+
+    def save(self) -> None:
+        """Write what this start took from a key file; raises FlcError.
+
+        Nothing else of the start may fail afterwards: the next one goes by what is written.
+        """
+        given, self._given = self._given, None
+        if given is not None:
+            self._write(given)
+        if self._is_news:
+            self._tell("key file", self.ring, None)
+
+    def _saved(self) -> SavedRing | None:
+        path = self._directory.keys
+        try:
+            return read_ring(path) if path.exists() else None
+        except FlcError as error:
+            if isinstance(error.__cause__, OSError):
+                error = FlcError(str(error), way_out(path.parent, error.__cause__))
+            raise error from error.__cause__
 
     # --- While it runs ------------------------------------------------------------------------
 
-    async def change(self, request: Record) -> str | None:
-        """Make the change that is asked for, if any; return the name of the key it is about.
-
-        Raises FlcError. The change is completed even if the client goes away meanwhile.
-        """
+    def begin(self, request: Record) -> Begun:
+        """Begin the change that is asked for, if any. Raises FlcError if it is none."""
         asked = [name for name in CHANGES if request.get(name) is not None]
         if not asked:
             return None
@@ -82,8 +105,14 @@ class Keys:
         task = asyncio.get_running_loop().create_task(self._change(change, wanted.strip()))
         self._changes[task] = None
         task.add_done_callback(self._changes.pop)
+        return task
+
+    async def outcome(self, begun: Begun) -> str | None:
+        """Wait for a change; return the name of the key that it is about. Raises FlcError."""
+        if begun is None:
+            return None
         # A refusal is a result and not an exception, because the client may be gone by now.
-        outcome = await asyncio.shield(task)
+        outcome = await asyncio.shield(begun)
         if isinstance(outcome, FlcError):
             raise outcome
         return outcome

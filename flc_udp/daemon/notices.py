@@ -37,6 +37,14 @@ class VariableUnknown(Notice, level=Level.WARNING):
     hint: str
 
 
+class OpenToOthers(Notice, level=Level.WARNING):
+    """Other users of this machine can use a key file or the data directory."""
+
+    path: Path
+    mode: str
+    hint: str
+
+
 class LoopReplaced(Notice, level=Level.WARNING):
     """The event loop uvloop cannot be used, so the node runs on Python's own, which is slower."""
 
@@ -106,6 +114,12 @@ class HookFailed(Notice, level=Level.WARNING):
     reason: str
     unlogged: int
     """Failures of this hook since the last line, which were not logged."""
+
+
+class HookOutput(Notice):
+    """A command of a hook wrote this line. A terminal is shown the line alone."""
+
+    line: str
 
 
 class LinesLeftOut(Notice, level=Level.WARNING):

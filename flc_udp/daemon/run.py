@@ -9,8 +9,10 @@ import asyncio
 import gc
 import os
 import random
+import resource
 import signal
 import socket
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -24,11 +26,12 @@ from flc_udp.daemon import notices
 from flc_udp.daemon.control.keeping import keep_socket
 from flc_udp.daemon.control.operations import Operations
 from flc_udp.daemon.control.says import SayRequests
-from flc_udp.daemon.control.server import Control
+from flc_udp.daemon.control.server import DESCRIPTORS_LEAST, Control
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.hooks.hooks import Hooks
 from flc_udp.daemon.keys import Keys
 from flc_udp.daemon.loop import choose
+from flc_udp.daemon.next_start import check_files
 from flc_udp.daemon.seeds import keep_joining
 from flc_udp.daemon.settings import reload, unknown_variables
 from flc_udp.daemon.stderr import log_to_stderr, tell
@@ -41,7 +44,10 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.labels import check_label
 from flc_udp.store.directory import DataDirectory, default_directory
 from flc_udp.store.log import Log
+from flc_udp.store.rights import open_to_others
+from flc_udp.store.way_out import way_out
 from flc_udp.waist.birth import give_birth, remembered_addresses
+from flc_udp.waist.node import Node
 from flc_udp.wire.seal import Keyring
 
 DRAIN_S = 5.0
@@ -58,6 +64,7 @@ def main(load: Callable[[], Settings]) -> int:
 
     `load` reads its settings: once now, and again with each SIGHUP.
     """
+    _check_descriptors()
     settings = load()
     log_to_stderr(settings)
     for variable, hint in unknown_variables(os.environ):
@@ -67,7 +74,9 @@ def main(load: Callable[[], Settings]) -> int:
         tell(notices.LoopReplaced(problem))
     gc.freeze()
     gc.set_threshold(*GARBAGE_THRESHOLDS)
-    path = settings.data or default_directory(os.environ)
+    path = Path(settings.data or default_directory(os.environ))
+    with suppress(OSError):  # Whoever locks the directory tells that better.
+        check_files(path.absolute())
     directory = DataDirectory(path, settings.control_group)
     try:
         with asyncio.Runner(loop_factory=loop_factory) as runner:
@@ -144,20 +153,14 @@ class Daemon:
         # The kernel counts twice the size of full datagrams, and about that of their buffers.
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         ground.buffer_bytes = buffer_bytes // 2
+        # All that can be refused comes first, and the ring is written last of that.
+        listening = self.directory.bind_control()
+        node, remembered = self._born(address), remembered_addresses(self.log, ground)
+        self.keys.save()
         # The node first: whoever missed it may send to it the moment its socket is read.
-        node = give_birth(
-            settings,
-            self.name,
-            address,
-            self.log,
-            self._reader,
-            self.keys.seal,
-            ground,
-            random.SystemRandom(),
-        )
         ground.start(node)
         await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
-        await self._control.listen(self.directory.bind_control())
+        await self._control.listen(listening)
         self._keeping = asyncio.create_task(
             keep_socket(self.directory, self._control, ground.failures)
         )
@@ -184,7 +187,9 @@ class Daemon:
                 version=__version__,
             )
         )
-        self._join(remembered_addresses(self.log))
+        for found in open_to_others(self.directory.path, settings.key_file):
+            tell(notices.OpenToOthers(*found))
+        self._join(remembered)
         self._join_seeds()
 
     def leave(self) -> None:
@@ -216,9 +221,15 @@ class Daemon:
         self._ground.datagrams.close()
         self._reader.close()
         self.log.close()
-        tell(notices.NodeStopped())
+        if self._ground.has_started:
+            tell(notices.NodeStopped())
 
     # --- Inside -----------------------------------------------------------------------------------
+
+    def _born(self, address: Address) -> Node:
+        log, reader, seal, ground = self.log, self._reader, self.keys.seal, self._ground
+        chance = random.SystemRandom()
+        return give_birth(self.settings, self.name, address, log, reader, seal, ground, chance)
 
     def _join(self, addresses: list[Address]) -> None:
         """Ask at these addresses to be let into the cluster, at all of them at once."""
@@ -285,8 +296,20 @@ def _blaming(database: Path) -> Iterator[None]:
     try:
         yield
     except StoreFailed as error:
-        hint = f"see `df {database.parent}` and `flc fsck --data {database.parent}`"
+        hint = f"`flc fsck --repair --data {database.parent}` keeps what can be read of it"
+        if isinstance(error.__cause__, sqlite3.OperationalError):
+            hint = way_out(database.parent, error.__cause__)
         raise FlcError(f"the log {database} cannot be used: {error}", hint) from error
+
+
+def _check_descriptors() -> None:
+    """Raise FlcError if the process may open so few that it would fail here and there."""
+    limit, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if limit != resource.RLIM_INFINITY and limit < DESCRIPTORS_LEAST:
+        raise FlcError(
+            f"{limit} descriptors are allowed, at least {DESCRIPTORS_LEAST} are needed",
+            "`ulimit -n 4096` in the shell that starts it; under systemd LimitNOFILE=4096",
+        )
 
 
 def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:

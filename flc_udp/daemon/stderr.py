@@ -18,7 +18,7 @@ from typing import TextIO, cast
 import structlog
 
 from flc_udp.config import Settings
-from flc_udp.daemon.notices import LinesLeftOut
+from flc_udp.daemon.notices import HookOutput, LinesLeftOut
 from flc_udp.model.notices import Notice
 from flc_udp.model.visible import visible
 
@@ -117,6 +117,23 @@ def tell(notice: Notice) -> None:
         _log(notice)
 
 
+def tell_output(output: HookOutput) -> int:
+    """Write a line of a command at every log level; return how many bytes were taken.
+
+    For people it is the line alone, for machines an event like any other. Whoever calls this keeps
+    it within bounds.
+    """
+    record: object = {"event": output.event(), **output.record()}
+    for render in _FORMS:
+        record = render(None, "info", cast("structlog.typing.EventDict", record))
+    line = f"{record}\n" if _FORMS else f"{visible(output.line)}\n"
+    return write(line.encode(errors="backslashreplace"))
+
+
+_FORMS: list[structlog.typing.Processor] = []
+"""What makes a line of JSON of a record. It is empty where people read the log."""
+
+
 def _log(notice: Notice) -> None:
     log = getattr(structlog.get_logger(), notice.level.value)
     log(notice.event(), **notice.record())
@@ -133,14 +150,16 @@ def log_to_stderr(settings: Settings) -> None:
         if is_console
         else [structlog.processors.JSONRenderer()]
     )
+    processors: list[structlog.typing.Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
+        _event_first,
+        *renderers,
+    ]
+    _FORMS[:] = [] if is_console else processors
     structlog.configure(
-        processors=[
-            structlog.contextvars.merge_contextvars,
-            structlog.processors.add_log_level,
-            structlog.processors.TimeStamper(fmt="iso", utc=not is_console),
-            _event_first,
-            *renderers,
-        ],
+        processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(
             logging.getLevelNamesMapping()[settings.log_level.upper()]
         ),

@@ -10,6 +10,7 @@ from ipaddress import IPv6Address, ip_address
 from typing import NamedTuple
 
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import brief
 
 PORT_LIMIT = 1 << 16
 
@@ -57,7 +58,7 @@ def split_host_port(text: str) -> tuple[str, int]:
     found = HOST_AND_PORT.fullmatch(text)
     if found is None or int(found["port"]) >= PORT_LIMIT:
         raise FlcError(
-            f"{text!r} is not an address",
+            f"{brief(text)} is not an address",
             "write HOST:PORT, for IPv6 [HOST]:PORT, with a port from 0 to 65535",
         )
     return found["bracketed"] or found["host"], int(found["port"])

@@ -9,6 +9,7 @@ their stamps, and within a block of their numbers, respect causality.
 from collections import Counter
 from enum import Enum
 
+from flc_udp.config import WALL_MS_LIMIT
 from flc_udp.model.dots import LogId
 from flc_udp.model.units import Millis
 
@@ -36,6 +37,11 @@ class VectorClock(Counter[LogId]):
 def wall_of(stamp: int) -> Millis:
     """The time that a stamp tells, by its author's clock."""
     return Millis(stamp >> STAMP_WALL_SHIFT)
+
+
+def is_usable(wall_ms: int) -> bool:
+    """Whether stamps can be made from what a wall clock shows: a time from 1970 to 2199."""
+    return 0 <= wall_ms < WALL_MS_LIMIT
 
 
 def next_stamp(wall_ms: Millis, previous: int, causes_greatest: int) -> int:

@@ -12,6 +12,7 @@ from typing import NamedTuple, NewType
 
 from flc_udp.config import ID_BYTES, SEQ_LIMIT
 from flc_udp.model.errors import FlcError
+from flc_udp.model.visible import brief
 
 NodeId = NewType("NodeId", bytes)
 """The id of a node: 8 random bytes that it keeps across restarts."""
@@ -44,7 +45,7 @@ def parse_dot(text: str) -> Dot:
     found = DOT.fullmatch(text.lower())
     if found is None or int(found["seq"]) >= SEQ_LIMIT:
         raise FlcError(
-            f"{text!r} is not a dot",
+            f"{brief(text)} is not a dot",
             "a dot is 16 hex digits, a colon and a number, as `flc log --json` prints it",
         )
     return Dot(LogId(bytes.fromhex(found["log"])), int(found["seq"]))

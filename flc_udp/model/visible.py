@@ -6,6 +6,7 @@ So two names that look alike are alike, but for letters that look like others.
 """
 
 import re
+import reprlib
 from collections.abc import Sequence
 
 NOT_SEEN = (
@@ -36,6 +37,9 @@ PICTURES = {chr(code): chr(0x2400 + code) for code in range(0x20)} | {"\x7f": "\
 NAMED_MOST = 3
 """A line names at most this many members or messages, unless it says otherwise."""
 
+_BRIEF = reprlib.Repr()
+_BRIEF.maxstring = _BRIEF.maxother = 80
+
 IN_NAMES = re.compile(f"[{NOT_SEEN}{BLANKS}]")
 IN_BODIES = re.compile(f"(?!{JOINED}|{CHOSEN})[{NOT_SEEN}]")
 IN_JSON = re.compile(f"[{NOT_SEEN}]")
@@ -54,6 +58,11 @@ def visible_body(text: str) -> str:
 def visible_json(line: str) -> str:
     """Escape what is not seen in the strings of a line of JSON, which then says the same."""
     return IN_JSON.sub(_json_form, line)
+
+
+def brief(value: object) -> str:
+    """A value as an error shows it: what was sent may be megabytes, and a line tells enough."""
+    return _BRIEF.repr(value)
 
 
 def some_of(names: Sequence[str], count_max: int = NAMED_MOST) -> str:

@@ -127,7 +127,7 @@ class WatchedSeal(Seal):
         super().__init__(ring, session)
         self._look = look
 
-    def close(self, payload: bytes) -> bytes:
+    def close(self, payload: bytes, receiver: bytes = b"") -> bytes:
         """Seal one payload."""
         self._look(payload)
-        return super().close(payload)
+        return super().close(payload, receiver)

@@ -8,7 +8,7 @@ can crash before the write or right after it. A disk can be put back to an earli
 import sqlite3
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from enum import Enum
 from itertools import chain, repeat
 from random import Random
@@ -27,6 +27,16 @@ from flc_udp.store.retention import HYSTERESIS
 Result = TypeVar("Result")
 
 SNAPSHOTS_KEPT = 3
+
+
+def put(connection: sqlite3.Connection, content: bytes) -> None:
+    """Let a database in memory be another one, of which this is the serialized content.
+
+    To deserialize it there would crash the process, because the connection has triggers.
+    """
+    with closing(sqlite3.connect(":memory:")) as other:
+        other.deserialize(content)
+        other.backup(connection)
 
 
 class Operation(NamedTuple):
@@ -110,6 +120,10 @@ class Disk:
         self._random = random
         self._is_over = False
 
+    def log(self) -> DiskLog:
+        """The log of one more run."""
+        return DiskLog.over(self.connection)
+
     def rot(self, blocks: int) -> list[Dot]:
         """Flip a bit of so many blocks, or of all; return the dots of their last messages."""
         rows = list(stored(self.connection))
@@ -133,7 +147,7 @@ class Disk:
 
     def put_back(self) -> None:
         """Be as the oldest snapshot that is kept."""
-        self.connection.deserialize(self.snapshots[0])
+        put(self.connection, self.snapshots[0])
 
     def positions(self) -> set[int]:
         """The positions at which messages stand."""

@@ -21,7 +21,7 @@ from flc_udp.model.history import BaseLog, PlacedBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US, Micros, Millis
 from flc_udp.sim.bounds import Bounds
-from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, DiskLog, Fate, Result, by_position
+from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.violation import Violation
 from flc_udp.waist.node import Node
@@ -52,7 +52,7 @@ class HeapGround:
         self.settings = settings
         self.ring = stage.ring
         self.disk = Disk(stage.random(f"{name}/disk"))
-        self.log = DiskLog.over(self.disk.connection)
+        self.log = self.disk.log()
         self.node: Node | None = None
         self.number, self.address = stage.network.attach(self._receive)
         self._stage = stage
@@ -80,7 +80,8 @@ class HeapGround:
     def _begin_life(self) -> None:
         """One more node is to run here. Nothing of a former life goes on."""
         self._life += 1
-        self.log = DiskLog.over(self.disk.connection)
+        self.fresh_bytes = self._stage.random(f"{self.name}/{self._life}/fresh").randbytes
+        self.log = self.disk.log()
         self._paused_until = self._buffered = self._worked_us = 0
         self._turn_due = False
         self._timer_at: int | None = None
@@ -290,9 +291,11 @@ class HeapGround:
         if at_once:
             self._paused_until, self._buffered = max(self._paused_until, self._written_at), 0
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a little."""
-        retain = partial(self._retain, self.settings, arrived_before_ms, bytes_max)
+        retain = partial(self._retain, self.settings, arrived_before_ms, bytes_max, stamp_limit)
         self._write_later("retain", retain)
 
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
@@ -359,14 +362,24 @@ class HeapGround:
             self.follower.found(written, arrived)
 
     def _retain(
-        self, settings: Settings, before_ms: int | None, bytes_max: int | None, fate: Fate
+        self,
+        settings: Settings,
+        before_ms: int | None,
+        bytes_max: int | None,
+        stamp_limit: int,
+        fate: Fate,
     ) -> TellNode:
         # Judged by what its operator had set, not by what it asks for.
         age_us, most = settings.retention_age_s * SECOND_US, settings.retention_bytes
         kept_us = age_us - int(age_us * CLOCKS_DIFFER)
         allowed = self._heap.now - kept_us if age_us else None, self.disk.excess(most)
         before = None if before_ms is None else Millis(before_ms * WALL_STRETCH)
-        retain = partial(self.log.retain, arrived_before_ms=before, bytes_max=bytes_max)
+        retain = partial(
+            self.log.retain,
+            arrived_before_ms=before,
+            bytes_max=bytes_max,
+            stamp_limit=stamp_limit,
+        )
         ended = self._attempt("retain", fate, retain)
         left = self.disk.positions()
         gone = self.follower.pruned(left, self.log.reader().floor(), *allowed)
@@ -383,7 +396,8 @@ class HeapGround:
         blocks = [row.block for row in rows]
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
-        self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
+        if blocks:
+            self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
         self.follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
         return partial(self.running.healed, blocks)
 

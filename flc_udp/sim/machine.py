@@ -13,7 +13,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.checks import Utterance
 from flc_udp.sim.claims import WatchedSeal
-from flc_udp.sim.disk import DiskLog, DiskReader, stored
+from flc_udp.sim.disk import DiskReader, stored
 from flc_udp.sim.ground import HeapGround
 from flc_udp.sim.plan import SEEDS
 from flc_udp.waist.birth import give_birth, remembered_addresses
@@ -56,7 +56,7 @@ class Machine(HeapGround):
         self.follower.started(self.log)
         if not alone:
             seeds = list(self._network.numbers)[: min(self.number, SEEDS)]
-            self.node.join([*seeds, *remembered_addresses(self.log)])
+            self.node.join([*seeds, *remembered_addresses(self.log, self)])
         self._turn_soon()
 
     def leave(self) -> None:
@@ -156,7 +156,7 @@ class Machine(HeapGround):
         """Put the disk of a machine that is down back to the oldest snapshot that is kept."""
         assert self.node is None, "a disk is put back while nothing runs on it"
         self.disk.put_back()
-        self.log = DiskLog.over(self.disk.connection)
+        self.log = self.disk.log()
         self._trace("R", "has its disk put back")
         self.follower.put_back(self.log)
 

@@ -99,7 +99,7 @@ class Trace:
 
     def _contents(self, datagram: bytes) -> str:
         try:
-            _, packets, _ = codec.read(self._opener.open(datagram))
+            _, packets, _ = codec.read(self._opener.open(datagram).payload)
         except Malformed as error:
             return error.reason
         kinds = (TITLE_OF[type(packet)].replace("-", "_") for packet in packets)

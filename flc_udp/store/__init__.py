@@ -7,6 +7,7 @@
 - `schema` has the tables, and `queries` are reads and transactions.
 - `connections` opens the file, also to read one moment beside a running node, as `backup` and
   `fsck/` do. `repair/` mends the file of a node that is down.
+- `sums` are those of rows that no block tells of, and `mending` sets such rows right.
 - `wal` finds commits in a changed WAL that SQLite would pass over.
 - `directory` is the data directory: its lock, its files and who may read them.
 """

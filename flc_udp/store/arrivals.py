@@ -22,6 +22,7 @@ BUCKETS_MAX = 4_096
 hour or two."""
 
 SELECT_LAST = "SELECT position, wall_ms, least_stamp FROM arrival ORDER BY position DESC LIMIT 1"
+INSERT_ARRIVAL = "INSERT INTO arrival (position, wall_ms, least_stamp) VALUES (?, ?, ?)"
 SELECT_LEAST = """
     SELECT count(*), min(CASE WHEN wall_ms > ? THEN least_stamp END) FROM arrival
 """
@@ -45,8 +46,7 @@ class Arrivals:
             if count >= BUCKETS_MAX:
                 self._halve()
             self._position, self._wall_ms, self._least = position, wall, least
-            sql = "INSERT INTO arrival VALUES (?, ?, ?)"
-            self._connection.execute(sql, (position, wall, least))
+            self._connection.execute(INSERT_ARRIVAL, (position, wall, least))
         elif least < self._least:
             self._least = least
             sql = "UPDATE arrival SET least_stamp = ? WHERE position = ?"

@@ -20,31 +20,38 @@ from typing import Any
 from flc_udp.model.block import Origin, stamp_of
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import BaseLog, BaseRoom, Head
+from flc_udp.store.queries import check_sound
 from flc_udp.store.rot import Rot, is_sound
+from flc_udp.store.sums import IS_SOUND, sum_of
 from flc_udp.store.writer_memory import LogMemory, WriterMemory
 
 # The logs are read in the order of their ids. So a page reads only what it gives, and the logs
 # without a base that lie between.
-SELECT_BASE = """
+SELECT_BASE = f"""
     SELECT log.id, log.node, log.name, log.base_seq, log.base_hash, log.base_stamp,
         room.name, clock.base_seq, clock.base_edge_stamp,
-        held.position, held.stamp, held.encoded, held.hash
+        held.position, held.stamp, held.encoded, held.hash,
+        {IS_SOUND["log"]} AND {IS_SOUND["room"]} AND {IS_SOUND["clock"]}
     FROM log CROSS JOIN clock INDEXED BY clock_base ON clock.log_no = log.no AND clock.base_seq > 0
         CROSS JOIN room ON room.no = clock.room_no
         LEFT JOIN block AS held
             ON clock.base_seq > log.base_seq
             AND held.log_no = log.no AND held.seq = clock.base_seq
     WHERE log.id > ? ORDER BY log.id
-"""
+"""  # noqa: S608  # texts of ours
 LEARN_ORIGIN = "UPDATE log SET node = ?, name = ? WHERE no = ? AND node IS NULL"
 JUMP = """
     UPDATE log SET seq = ?1, hash = ?2, stamp = ?3, base_seq = ?1, base_hash = ?2, base_stamp = ?3
     WHERE no = ?4
 """
 COUNT_BY_ROOM = "SELECT room_no, sum(count) FROM block WHERE log_no = ? GROUP BY room_no"
-JOIN_CLOCK = """
-    INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp)
-    VALUES (?1, ?2, ?3, ?4, ?3, ?4)
+END_ROOM = """
+    UPDATE room SET base_position = position
+    WHERE no = ? AND NOT EXISTS (SELECT 1 FROM block WHERE block.position = room.position)
+"""
+JOIN_CLOCK = f"""
+    INSERT INTO clock (room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp, checksum)
+    VALUES (?1, ?2, ?3, ?4, ?3, ?4, {sum_of("clock", ["?1", "?2", "?3", "?4"])})
     ON CONFLICT DO UPDATE SET
         seq = max(seq, ?3), base_seq = max(base_seq, ?3),
         edge_stamp = CASE
@@ -52,7 +59,7 @@ JOIN_CLOCK = """
         base_edge_stamp = CASE
             WHEN base_seq < ?3 THEN ?4
             WHEN base_seq = ?3 AND ?4 IS NULL THEN NULL ELSE base_edge_stamp END
-"""
+"""  # noqa: S608  # texts of ours
 
 
 def read_base(
@@ -76,7 +83,8 @@ def read_base(
 def _base_log(rot: Rot, rows: list[tuple[Any, ...]]) -> BaseLog:
     log, node, name, *pruned = rows[0][:6]
     head = Head(*pruned)
-    for *_, seq, _, position, stamp, encoded, digest in rows:
+    for *_, seq, _, position, stamp, encoded, digest, is_row_sound in rows:
+        check_sound(is_sound=is_row_sound, of="the base")
         if position is None or seq <= head.seq:
             continue
         if is_sound(encoded, digest):
@@ -114,6 +122,7 @@ def _jump(connection: sqlite3.Connection, row: LogMemory, head: Head) -> int:
     counts = connection.execute(COUNT_BY_ROOM, (row.no,)).fetchall()
     connection.executemany("UPDATE room SET messages = messages - ?2 WHERE no = ?1", counts)
     connection.execute("DELETE FROM block WHERE log_no = ?", (row.no,))
+    connection.executemany(END_ROOM, [(room,) for room, _ in counts])
     connection.execute(JUMP, (*head, row.no))
     row.seq = head.seq
     return sum(count for _, count in counts)

@@ -17,7 +17,9 @@ from pathlib import Path
 from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
+from flc_udp.store.sums import know_sums
 from flc_udp.store.wal import check_wal
+from flc_udp.store.way_out import way_out
 
 LIBRARY_LEAST = (3, 33)
 """The oldest SQLite that will do, of 2020: it has `UPDATE … FROM`."""
@@ -93,18 +95,22 @@ def connect(path: Path, parameters: str) -> sqlite3.Connection:
         check_same_thread=False,  # One thread at a time, but not always the one that opened it.
     )
     connection.text_factory = lambda text: text.decode(errors="surrogateescape")
+    know_sums(connection)
     return connection
 
 
 @contextmanager
-def refusing(path: Path, hint: str) -> Iterator[None]:
+def refusing(path: Path, hint: str = "") -> Iterator[None]:
     """Raise whatever SQLite reports in the block as FlcError; `hint` is for a file it cannot open.
+
+    Without one, the hint is for a writer.
 
     What is no database has a hint of its own.
     """
     try:
         yield
     except sqlite3.OperationalError as error:
+        hint = hint or way_out(path.absolute().parent, error)
         raise FlcError(f"{path} cannot be opened: {error}", hint) from error
     except UNREADABLE as error:
         raise FlcError(f"{path} is no usable SQLite database: {error}", REPLACE) from error
@@ -114,6 +120,18 @@ def check_size(path: Path, size_bytes: int) -> None:
     """Raise FlcError if the file is too short for a database."""
     if size_bytes < HEADER_BYTES:
         raise FlcError(f"{path} is no usable SQLite database: it is too short", REPLACE)
+
+
+def header_problem(path: Path) -> str | None:
+    """Why SQLite would read a database and not write it, by its header; None where it would.
+
+    Nobody in this process has it open: closing a file of ours drops the locks on it.
+    """
+    with path.open("rb") as file:
+        versions = file.read(HEADER_BYTES)[18:20]
+    if versions in (b"\1\1", b"\2\2"):
+        return None
+    return f"the header names the versions {versions.hex(' ')}, which SQLite does not write"
 
 
 def _check_library() -> None:
@@ -133,9 +151,8 @@ def _look_before_writing(path: Path) -> None:
     # SQLite takes a shorter file for an empty one, and would overwrite it. We ask for its size and
     # do not read it: closing a file of ours would drop the locks that this process has on it.
     check_size(path, path.stat().st_size)
-    hint = "check that the file and its directory belong to the user that runs flc"
     # Even closing a connection that may write can change a file, because its WAL is folded in.
-    with refusing(path, hint), closing(connect(path, "mode=ro")) as connection:
+    with refusing(path), closing(connect(path, "mode=ro")) as connection:
         check_ours(connection, str(path))
 
 

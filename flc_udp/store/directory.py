@@ -5,7 +5,6 @@ it ends with the process, however that ends. The directory itself is locked, too
 deleted. Only its owner can read what is in the directory.
 """
 
-import errno
 import fcntl
 import os
 import pwd
@@ -15,6 +14,7 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.locks import holder_of
 from flc_udp.store.rights import (
     DIRECTORY_MODE,
     FILE_MODE,
@@ -24,9 +24,12 @@ from flc_udp.store.rights import (
     let_pass,
     number_of,
 )
+from flc_udp.store.way_out import way_out
 
 DATABASE = "flc.db"
 """The name of the log's file in a data directory."""
+
+KEYS, LOCK = "keys", "lock"
 
 CONTROL = "control.sock"
 """The name of the control socket there."""
@@ -34,8 +37,6 @@ CONTROL = "control.sock"
 SOCKET_PATH_BYTES_MAX = 103
 """A socket's path has at most this many bytes: `sun_path` holds 108 on Linux and 104 on macOS and
 BSD, and ends with a zero."""
-
-FULL_HINT = "make room on its disk (see `df`), or give another directory with --data"
 
 
 class DataDirectory:
@@ -49,18 +50,15 @@ class DataDirectory:
         self._group = number_of(group)
         self.path = path = Path(path).absolute()
         self.database = path / DATABASE
-        self.keys = path / "keys"
+        self.keys = path / KEYS
         self._control = path / CONTROL
         self._bound: os.stat_result | None = None
         try:
             made = _make(path)
             self._locks, self._place = _lock(path)
         except OSError as error:
-            is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise FlcError(
-                f"data directory {path} cannot be used: {error.strerror}",
-                FULL_HINT if is_full else "give one that you can write to, with --data",
-            ) from error
+            problem = f"data directory {path} cannot be used: {error.strerror}"
+            raise FlcError(problem, way_out(path, error)) from error
         try:
             close_files(path)
             # Parents that were there before are somebody else's business.
@@ -181,7 +179,7 @@ def _lock(path: Path) -> tuple[ExitStack, int]:
         locks.callback(os.close, place)
         with suppress(OSError):  # Not every file system locks directories.
             _take(place, path)
-        lock = os.open(path / "lock", flags, FILE_MODE)
+        lock = os.open(path / LOCK, flags, FILE_MODE)
         locks.callback(os.close, lock)
         _take(lock, path)
         os.ftruncate(lock, 0)
@@ -193,13 +191,24 @@ def _take(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
-        holder = "unknown"
-        with suppress(OSError):
-            holder = (path / "lock").read_text("ascii", "replace")[:32].strip() or holder
-        raise FlcError(
-            f"data directory {path} is in use by a running node, process {holder}",
-            "stop that one first, or give this one another directory with --data",
-        ) from error
+        raise _in_use(path) from error
+
+
+def _in_use(path: Path) -> FlcError:
+    """Somebody has locked it: a node, or anybody else."""
+    holder, whose = None, "process unknown"
+    with suppress(OSError):
+        whose = f"process {(path / LOCK).read_text('ascii', 'replace')[:32].strip() or 'unknown'}"
+        holder = holder_of(path)
+    if holder is not None and not holder.is_node:
+        return FlcError(
+            f"data directory {path} is locked by {holder}, which is no node",
+            f"end that process; `chmod 700 {path}` keeps other users from locking it again",
+        )
+    return FlcError(
+        f"data directory {path} is in use by a running node, {holder or whose}",
+        "stop that one first, or give this one another directory with --data",
+    )
 
 
 def _bind(sock: socket.socket, path: Path) -> None:

@@ -16,7 +16,10 @@ in also settles what a WAL is worth whose last syncs failed: its pages may be in
 While the writer has the files open, they may be deleted, moved, replaced or cut short by others.
 Whatever was written then would be gone with the process, so before each transaction the names are
 compared with the files that are open, and their sizes with what SQLite has written to them. How
-much of the WAL that is stands in its index (sqlite.org/walformat.html, section 2.1).
+much of the WAL that is stands in its index (sqlite.org/walformat.html, section 2.1), and so do the
+sums of its last frame. Another content may also be written into the same files, as `cp` does. Then
+the WAL has another last frame, and the database has not this life's number where it was. Only a
+copy of the database from the same life is not told from it.
 """
 
 import os
@@ -26,11 +29,13 @@ import stat
 import struct
 from contextlib import closing, suppress
 from pathlib import Path
+from zlib import crc32
 
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store.directory import write_whole
-from flc_udp.store.queries import atomic
+from flc_udp.store.queries import atomic, pragma
 from flc_udp.store.rights import FILE_MODE
+from flc_udp.store.sums import changed_rows, know_sums
 
 MOUNTS = Path("/proc/self/mountinfo")
 """Where Linux tells what is mounted: the fifth word of each line is the place (proc(5))."""
@@ -38,11 +43,18 @@ MOUNTS = Path("/proc/self/mountinfo")
 INDEX_HEADER = struct.Struct("=12xxxHII")
 """How the WAL's index begins: the page size, the frames of the WAL, the pages of the database."""
 
+INDEX_SUMS = struct.Struct("=24xII8s")
+"""What the index has of the WAL's last frame: its two sums, and its salts."""
+
+FRAME_SUMS = struct.Struct(">8x8sII")
+"""Where they stand in the frame."""
+
 INDEX_BYTES_LEAST = 1 << 15
 WAL_HEADER_BYTES, FRAME_HEADER_BYTES = 32, 24
 
-SAVE_LIFE = "INSERT OR REPLACE INTO node VALUES ('life', ?)"
+SAVE_LIFE = "INSERT OR REPLACE INTO node (key, value) VALUES ('life', ?)"
 SELECT_LIFE = "SELECT value FROM node WHERE key = 'life'"
+SELECT_PAGE = "SELECT rootpage FROM sqlite_schema WHERE name = 'node'"
 
 
 class DatabaseFiles:
@@ -53,9 +65,14 @@ class DatabaseFiles:
         self.wal = path.with_name(f"{path.name}-wal")
         self._life = path.with_name(f"{path.name}-life")
         self._index = path.with_name(f"{path.name}-shm")
-        self._index_fd: int | None = None
+        self._fds: list[int] = []
+        """The database, the WAL and its index. They stay open as long as the process has the
+        database open: closing them would drop the locks that SQLite has on the files."""
         self._opened: list[tuple[Path, tuple[int, int]]] = []
-        self._seen_bytes = 0
+        self._seen_bytes = self._seen_ns = 0
+        self._life_text, self._life_found = "", (0, 0, 0)
+        self._life_at = slice(0)
+        """Where in the database the number of its life is: in which page."""
 
     def check_before_opening(self) -> None:
         """Raise FlcError if what lies there is no database that this node may write to.
@@ -111,11 +128,11 @@ class DatabaseFiles:
 
     def _lives(self) -> list[str]:
         try:
-            lives = self._life.read_text("ascii")
+            lives, _, told = self._life.read_text("ascii").rstrip("\n").rpartition(" ")
         except (FileNotFoundError, UnicodeDecodeError):
             return []
         # One of the numbers may be "", which is that of a database without one.
-        return lives.rstrip("\n").split(" ") if lives else []
+        return lives.split(" ") if told == _sum_of(lives) else []
 
     def _life_in_database(self) -> str | None:
         """The number in the database itself, whatever its WAL has. It is "" where there is none.
@@ -125,6 +142,9 @@ class DatabaseFiles:
         uri = f"{self.path.absolute().as_uri()}?mode=ro&immutable=1"
         try:
             with closing(sqlite3.connect(uri, uri=True)) as connection:
+                know_sums(connection)
+                if changed_rows(connection, ["node"]):
+                    return None
                 return _life_in(connection)
         except sqlite3.OperationalError:
             return ""
@@ -140,7 +160,7 @@ class DatabaseFiles:
         # The letter keeps SQLite from taking it for a number: 12e4567 would be one without end.
         life = f"x{secrets.token_hex(8)}"
         # A process may be killed at any moment: until all is done, either number is right.
-        write_whole(self._life, f"{before} {life}\n")
+        self._write_lives(f"{before} {life}")
         with atomic(connection):
             connection.execute(SAVE_LIFE, (life,))
         (is_busy, *_) = connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
@@ -149,30 +169,49 @@ class DatabaseFiles:
                 f"another program reads {self.path}, so its WAL cannot be folded in",
                 f"end it first: `fuser {self.path}` tells which it is",
             )
-        write_whole(self._life, f"{life}\n")
+        self._write_lives(life)
+        page_bytes = pragma(connection, "page_size")
+        (page,) = connection.execute(SELECT_PAGE).fetchone()
+        self._life_at = slice((page - 1) * page_bytes, page * page_bytes)
         self._note_opened()
+
+    def _write_lives(self, lives: str) -> None:
+        self._life_text = lives
+        write_whole(self._life, f"{lives} {_sum_of(lives)}\n")
+        self._life_found = _version(self._life.stat())
 
     def _note_opened(self) -> None:
         found = [(name, name.stat()) for name in (self.path, self.wal, self._index)]
         self._opened = [(name, _identity(stat)) for name, stat in found]
-        self._seen_bytes = found[0][1].st_size
-        # This stays open as long as the process has the database open. Closing it would drop the
-        # locks that SQLite has on the file.
-        if self._index_fd is None or _identity(os.fstat(self._index_fd)) != self._opened[-1][1]:
-            self._index_fd = os.open(self._index, os.O_RDONLY | os.O_CLOEXEC)
+        self._seen_bytes, self._seen_ns = found[0][1].st_size, found[0][1].st_mtime_ns
+        if [_identity(os.fstat(fd)) for fd in self._fds] != [key for _, key in self._opened]:
+            self._fds = [os.open(name, os.O_RDONLY | os.O_CLOEXEC) for name, _ in self._opened]
 
     def closed(self, *, for_good: bool = False) -> None:
         """The writer was closed. SQLite may have removed what was beside the database."""
         del self._opened[1:]
-        if for_good and self._index_fd is not None:
-            os.close(self._index_fd)
-            self._index_fd = None
+        if for_good:
+            for fd in self._fds:
+                os.close(fd)
+            self._fds.clear()
 
     def check(self, operation: str) -> None:
         """Raise StoreFailed if the files are not what the writer has opened and written."""
         sizes = self.check_names(operation)
         if len(sizes) > 1:
             self._check_sizes(operation, sizes)
+            self._keep_life(operation)
+
+    def _keep_life(self, operation: str) -> None:
+        """Write the number of this life again if somebody has deleted or changed its file."""
+        try:
+            with suppress(FileNotFoundError):
+                if _version(os.stat(self._life)) == self._life_found:  # noqa: PTH116  # as below
+                    return
+            self._write_lives(self._life_text)
+        except OSError as error:
+            problem = f"{self._life} cannot be written again: {error.strerror}"
+            raise StoreFailed(operation, problem) from error
 
     def check_names(self, operation: str) -> list[int]:
         """Raise StoreFailed if a file is no longer under its name; return their sizes, in bytes."""
@@ -189,13 +228,23 @@ class DatabaseFiles:
                     "or stop the node once others hold what it has",
                 )
             sizes.append(found.st_size)
+            if len(sizes) == 1 and found.st_mtime_ns != self._seen_ns and self._fds:
+                self._check_life_at_its_place(operation)
+                self._seen_ns = found.st_mtime_ns
         return sizes
+
+    def _check_life_at_its_place(self, operation: str) -> None:
+        at = self._life_at
+        page = os.pread(self._fds[0], at.stop - at.start, at.start)
+        is_cut = os.fstat(self._fds[0]).st_size < self._seen_bytes  # Then its size is told.
+        if self._life_text.encode() not in page and not is_cut:
+            raise _overwritten(operation, self.path)
 
     def _check_sizes(self, operation: str, sizes: list[int]) -> None:
         """Raise StoreFailed if less is in the files than SQLite has written there."""
-        assert self._index_fd is not None
-        header = os.pread(self._index_fd, INDEX_HEADER.size, 0)
-        page, frames, pages = INDEX_HEADER.unpack(header.ljust(INDEX_HEADER.size, b"\0"))
+        _, wal, index = self._fds
+        header = os.pread(index, INDEX_SUMS.size, 0).ljust(INDEX_SUMS.size, b"\0")
+        page, frames, pages = INDEX_HEADER.unpack_from(header)
         page = 1 << 16 if page == 1 else page
         in_wal = WAL_HEADER_BYTES + frames * (FRAME_HEADER_BYTES + page) if frames else 0
         # The database grows when the WAL is folded in. Pages that were given back are cut off then.
@@ -210,11 +259,33 @@ class DatabaseFiles:
                     "stop the node once others hold what it has",
                 )
         self._seen_bytes = sizes[0]
+        if frames:
+            last = os.pread(wal, FRAME_SUMS.size, in_wal - FRAME_HEADER_BYTES - page)
+            *sums, salts = INDEX_SUMS.unpack(header)
+            if FRAME_SUMS.unpack(last) != (salts, *sums):
+                raise _overwritten(operation, self.wal)
 
 
 def _life_in(connection: sqlite3.Connection) -> str:
     (life,) = connection.execute(SELECT_LIFE).fetchone() or ("",)
     return str(life)
+
+
+def _overwritten(operation: str, path: Path) -> StoreFailed:
+    return StoreFailed(
+        operation,
+        f"{path} was overwritten under the running node: stop it, and `flc fsck --repair` keeps "
+        "what can be kept; others give the rest, and a backup belongs in an empty directory",
+    )
+
+
+def _sum_of(lives: str) -> str:
+    return f"{crc32(lives.encode()):08x}"
+
+
+def _version(found: os.stat_result) -> tuple[int, int, int]:
+    """Two numbers that are other ones if a file was replaced, and one if it was written."""
+    return (*_identity(found), found.st_mtime_ns)
 
 
 def _identity(found: os.stat_result) -> tuple[int, int]:

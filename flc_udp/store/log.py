@@ -14,30 +14,41 @@ import sqlite3
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Self
 
+from flc_udp.config import CLOCK_STAMP_LIMIT
 from flc_udp.model.block import Block
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.history import BaseLog, History, PlacedBlock
 from flc_udp.model.units import EPOCH, Millis
+from flc_udp.store.arrivals import Arrivals
 from flc_udp.store.base import adopt
 from flc_udp.store.connections import BUSY_TIMEOUT_MS, connect, open_writer
 from flc_udp.store.files import DatabaseFiles
+from flc_udp.store.mending import MENDED, mend_rows
 from flc_udp.store.once import write_once
 from flc_udp.store.queries import Queries, atomic, failing
-from flc_udp.store.reader import Reader, RoomRow
+from flc_udp.store.reader import Reader
+from flc_udp.store.repair.keep import SAVE_PEER
 from flc_udp.store.retention import Retained, retain
+from flc_udp.store.rooms import RoomRow
 from flc_udp.store.rot import stands
-from flc_udp.store.sanity import check_rows, is_peer
+from flc_udp.store.sanity import changed_words, check_rows, is_peer
 from flc_udp.store.schema import BLOCK_INDEXES, migrate
+from flc_udp.store.sums import changed_rows
+from flc_udp.store.way_out import way_out
 from flc_udp.store.writer_memory import WriterMemory
 
 __all__ = ["Log", "Reader", "Retained", "RoomRow"]
 
+SAVE_ID = "INSERT OR REPLACE INTO node (key, value) VALUES ('id', ?)"
 RAISE_FACT = """
-    INSERT INTO node VALUES (?, ?) ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
+    INSERT INTO node (key, value) VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET value = max(value, excluded.value)
 """
 SELECT_ROW = "SELECT 1 FROM block WHERE position = ?"
+SELECT_WRITTEN = "SELECT count(*) FROM block WHERE position = ? AND encoded = ? AND hash = ?"
 HEAL = """
     UPDATE block SET hash = ?, encoded = ?, count = ?, stamp = ?, room_no = ?, log_no = ?, seq = ?
     WHERE position = ?
@@ -53,7 +64,7 @@ class Log(Queries):
         self._memory: WriterMemory | None = None
 
     @classmethod
-    def open(cls, path: str | Path) -> "Log":
+    def open(cls, path: str | Path) -> Self:
         """Open or create the database file; raises FlcError if it cannot be ours."""
         files = DatabaseFiles(Path(path))
         try:
@@ -61,7 +72,7 @@ class Log(Queries):
         except (sqlite3.OperationalError, OSError) as error:
             raise FlcError(
                 f"{path} cannot be opened: {error}",
-                "check free space, and that the directory belongs to the user that runs flc",
+                way_out(files.path.absolute().parent, error),
             ) from error
         except sqlite3.DatabaseError as error:
             raise FlcError(
@@ -70,7 +81,7 @@ class Log(Queries):
             ) from error
 
     @classmethod
-    def over(cls, connection: sqlite3.Connection) -> "Log":
+    def over(cls, connection: sqlite3.Connection) -> Self:
         """Use a connection that is itself the disk (the simulator's, in memory).
 
         What a crashed predecessor left open is rolled back. The connection is never closed here.
@@ -84,9 +95,11 @@ class Log(Queries):
     def load(self) -> History:
         """Read heads, origins, frontiers and the base's heads: a restart needs this, no message.
 
-        Raises StoreFailed, also where these are not what the blocks say.
+        Rows of small tables that have changed on the disk are set right first. Raises StoreFailed,
+        also where these are not what the blocks say.
         """
         with failing("load"):
+            mend_rows(self.connection)
             check_rows(self.connection)
             memory = WriterMemory(self.connection)
             memory.check()
@@ -126,16 +139,21 @@ class Log(Queries):
         return first
 
     def retain(
-        self, *, arrived_before_ms: Millis | None, bytes_max: int | None, messages_max: int = 512
+        self,
+        *,
+        arrived_before_ms: Millis | None,
+        bytes_max: int | None,
+        messages_max: int = 512,
+        stamp_limit: int = CLOCK_STAMP_LIMIT,
     ) -> Retained:
         """Prune a slice of what arrived before, is below the floor, or is above `bytes_max`.
 
-        That is about `messages_max` messages. If there are none, some free pages are given back.
-        Call it again while there is more. None is no limit. Raises StoreFailed, and then nothing is
-        pruned.
+        That is about `messages_max` messages, with stamps below `stamp_limit`. If there are none,
+        some free pages are given back. Call it again while there is more. None is no limit. Raises
+        StoreFailed, and then nothing is pruned.
         """
         with self._writing("retain") as memory:
-            return retain(memory, arrived_before_ms, bytes_max, messages_max)
+            return retain(memory, arrived_before_ms, bytes_max, messages_max, stamp_limit)
 
     def adopt(self, floor: int, base: Sequence[BaseLog]) -> History:
         """Take another node's floor and base, and return what is held then, as `load` does.
@@ -153,17 +171,23 @@ class Log(Queries):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
-        A block that was deleted after it was asked for has no row any more, and is left out.
-
-        Raises StoreFailed, and then nothing is changed.
+        A block that was deleted after it was asked for has no row any more, and is left out. Without
+        any blocks, set rows of small tables right. Raises StoreFailed, also if that cannot be, and
+        then no block is changed.
         """
+        if not rows or not all(stands(self, *row) for row in rows):
+            left = self._mend_rows()
+            if left and not rows:
+                raise StoreFailed("heal", changed_words(left))
         with self._writing("heal") as memory, atomic(self.connection):
             rows = [row for row in rows if self.value(SELECT_ROW, (row.position,))]
             for _, block in rows:
                 if block.room not in memory.rooms or block.log not in memory.logs:
                     raise StoreFailed("heal", f"no row names the room or the log of {block.dot}")
-            # SQLite changes no row that it does not find in its indexes.
-            indexes = {} if all(stands(self, *row) for row in rows) else BLOCK_INDEXES
+            # SQLite changes no row that it does not find in its indexes. And where nothing is wrong
+            # with a row, an index led to it instead of another.
+            is_straight = all(stands(self, *row) and not self._is_written(*row) for row in rows)
+            indexes = {} if is_straight else BLOCK_INDEXES
             for name in indexes:
                 self.connection.execute(f"DROP INDEX {name}")
             for position, block in rows:
@@ -175,6 +199,19 @@ class Log(Queries):
             for position, block in rows:
                 if not stands(self, position, block):
                     raise StoreFailed("heal", f"the row of {block.dot} cannot be set right")
+
+    def _is_written(self, position: int, block: Block) -> bool:
+        return bool(self.value(SELECT_WRITTEN, (position, block.encoded, block.hash)))
+
+    def _mend_rows(self) -> dict[str, int]:
+        """Set rows of small tables right; return how many cannot be, by table."""
+        with failing("heal"):
+            if not changed_rows(self.connection, MENDED):
+                return {}
+        with self._writing("heal") as memory:
+            left = mend_rows(self.connection)
+            memory.arrivals = Arrivals(self.connection)
+        return left
 
     @contextmanager
     def _writing(self, operation: str) -> Iterator[WriterMemory]:
@@ -243,7 +280,7 @@ class Log(Queries):
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Remember id and incarnation. An incarnation lower than is known changes nothing."""
         with self._saving("self"):
-            self.connection.execute("INSERT OR REPLACE INTO node VALUES ('id', ?)", (node,))
+            self.connection.execute(SAVE_ID, (node,))
             self.connection.execute(RAISE_FACT, ("incarnation", incarnation))
 
     def peers(self) -> list[tuple[NodeId, str, str]]:
@@ -255,7 +292,7 @@ class Log(Queries):
         """Replace the remembered members, as a whole. The caller limits their number."""
         with self._saving("peers"):
             self.connection.execute("DELETE FROM peer")
-            self.connection.executemany("INSERT INTO peer VALUES (?, ?, ?)", rows)
+            self.connection.executemany(SAVE_PEER, rows)
 
     @contextmanager
     def _saving(self, what: str) -> Iterator[None]:

@@ -14,7 +14,8 @@ from itertools import pairwise
 
 from flc_udp.config import ID_BYTES, ONCE_REMEMBERED, SEQ_LIMIT
 from flc_udp.model.dots import Dot, LogId
-from flc_udp.model.errors import StoreFailed
+from flc_udp.store.queries import check_sound
+from flc_udp.store.sums import IS_SOUND, sum_of
 
 CLIENTS_MAX = 4_096
 """At most this many clients are remembered with their dots, in rows of up to 24 kB."""
@@ -31,9 +32,14 @@ FORGOTTEN = """
 """
 SELECT_FORGOTTEN = f"SELECT client, said FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
 FORGET = f"DELETE FROM once WHERE {FORGOTTEN}"  # noqa: S608  # ours
+KEEP_SAID = f"""
+    REPLACE INTO once (client, said, checksum) VALUES (?1, ?2, {sum_of("once", ["?1", "?2"])})
+"""  # noqa: S608  # texts of ours
 KEEP_NUMBER = "REPLACE INTO past_client (hash, n) VALUES (?, ?)"
 FORGET_NUMBERS = "DELETE FROM past_client WHERE rowid <= (SELECT max(rowid) FROM past_client) - ?"
-SELECT_NUMBER = "SELECT n FROM past_client WHERE hash = ?"
+SELECT_NUMBER = f"SELECT n, {IS_SOUND['past_client']} FROM past_client WHERE hash = ?"  # noqa: S608  # ours
+SELECT_SAID = f"SELECT said, {IS_SOUND['once']} FROM once WHERE client = ?"  # noqa: S608  # ours
+CHANGED = "what a client said under its numbers"
 
 
 def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Dot]]) -> None:
@@ -56,7 +62,7 @@ def write_once(connection: sqlite3.Connection, once: Iterable[tuple[str, int, Do
         assert all(one < other for one, other in pairwise(numbers)), "a client's numbers rise"
         said += b"".join(PAIR.pack(n, *dot) for n, dot in fresh)
         remembered = said[-ONCE_REMEMBERED * PAIR.size :]
-        connection.execute("REPLACE INTO once (client, said) VALUES (?, ?)", (client, remembered))
+        connection.execute(KEEP_SAID, (client, remembered))
     if is_grown:
         past = connection.execute(SELECT_FORGOTTEN, (CLIENTS_MAX,)).fetchall()
         connection.executemany(KEEP_NUMBER, _numbers(past))
@@ -77,8 +83,10 @@ def _numbers(past: Iterable[tuple[object, object]]) -> Iterator[tuple[bytes, int
 
 def past_number(connection: sqlite3.Connection, client: str) -> int:
     """The greatest number of a client that has no row any more, or -1."""
-    row = connection.execute(SELECT_NUMBER, (hash_of_client(client),)).fetchone()
-    return int(row[0]) if row else -1
+    for n, is_sound in connection.execute(SELECT_NUMBER, (hash_of_client(client),)).fetchall():
+        check_sound(is_sound=is_sound, of=CHANGED)
+        return int(n)
+    return -1
 
 
 def hash_of_client(client: str) -> bytes:
@@ -89,7 +97,7 @@ def hash_of_client(client: str) -> bytes:
 def newest(said: bytes) -> int:
     """The greatest number that was said, or -1; raises StoreFailed if the row has changed."""
     if not isinstance(said, bytes) or len(said) % PAIR.size:
-        raise StoreFailed("read", "what a client said under its numbers has changed on the disk")
+        check_sound(is_sound=False, of=CHANGED)
     return int(PAIR.unpack_from(said, len(said) - PAIR.size)[0]) if said else -1
 
 

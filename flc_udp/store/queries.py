@@ -17,12 +17,14 @@ from contextlib import closing, contextmanager
 from typing import Any
 
 from flc_udp.model.errors import Malformed, StoreFailed
+from flc_udp.store.sums import IS_SOUND
 
 PAGE_ROWS = 256
 """A page of blocks has at most this many rows."""
 
-PAGE_BYTES = 1 << 20
-"""A page of blocks ends with the row that brings it to this many bytes."""
+PAGE_BYTES = 1 << 17
+"""A page of blocks ends with the row that brings it to this many bytes. Hundreds of lists that wait
+for their readers may each hold one."""
 
 ROWS_AT_ONCE = (512, 64, 8, 1)
 """A statement is prepared for each of these numbers of rows. They are few, so that each statement
@@ -30,6 +32,11 @@ stays prepared. SQLite allows 32,766 values in one."""
 
 OF_ROOM = "(:room IS NULL OR room_no = (SELECT no FROM room WHERE name = :room))"
 """A condition on blocks: they are of the room with this name, or of any if there is no name."""
+
+SELECT_FACT = f"""
+    SELECT (SELECT value FROM node WHERE key = ?), (
+        SELECT count(*) FROM node WHERE NOT {IS_SOUND["node"]})
+"""  # noqa: S608  # texts of ours
 
 Values = Sequence[Any] | Mapping[str, Any]
 
@@ -51,6 +58,12 @@ def failing(operation: str) -> Iterator[None]:
     except (TypeError, ValueError, ArithmeticError, LookupError, struct.error) as error:
         problem = f"what is stored makes no sense, and `flc fsck` tells where: {error!r}"
         raise StoreFailed(operation, problem) from error
+
+
+def check_sound(*, is_sound: bool, of: str) -> None:
+    """Raise StoreFailed if a row is not as it was written; `of` says what it tells."""
+    if not is_sound:
+        raise StoreFailed("read", f"{of} has changed on the disk, and `flc fsck` tells where")
 
 
 @contextmanager
@@ -142,8 +155,11 @@ class Queries:
         return page
 
     def fact(self, key: str) -> Any:  # noqa: ANN401  # as SQLite answers
-        """What the node keeps under a key, or None."""
-        return self.value("SELECT value FROM node WHERE key = ?", (key,))
+        """What the node keeps under a key, or None; raises StoreFailed where that has changed."""
+        (value, changed), *_ = self.rows(SELECT_FACT, (key,))
+        with self.reading():
+            check_sound(is_sound=not changed, of="what the node keeps about itself")
+        return value
 
     def last_position(self) -> int:
         """The greatest position that was ever given, or 0."""

@@ -10,6 +10,7 @@ whatever has a position up to the last one of that moment belongs to it.
 """
 
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import closing
 from itertools import islice, zip_longest
@@ -23,9 +24,18 @@ from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import BaseLog, PlacedBlock, RottenBlock
 from flc_udp.model.message import Message
 from flc_udp.store.base import read_base
-from flc_udp.store.once import find, past_number
-from flc_udp.store.queries import OF_ROOM, PAGE_ROWS, Queries, Values, failing, used_bytes
+from flc_udp.store.once import CHANGED, SELECT_SAID, find, past_number
+from flc_udp.store.queries import (
+    OF_ROOM,
+    PAGE_ROWS,
+    Queries,
+    Values,
+    check_sound,
+    failing,
+    used_bytes,
+)
 from flc_udp.store.read_replay import Span, read_replay
+from flc_udp.store.rooms import RoomRow, read_rooms
 from flc_udp.store.rot import Rot
 
 # A block's row has the seq and the position of its last message, so a message is in the first row
@@ -71,34 +81,23 @@ WITHIN = f"""
         iif(:room IS NULL, {STAMP_LIMIT}, (SELECT stamp FROM room WHERE name = :room))
 """  # noqa: S608  # texts of ours
 SELECT_HISTORY = f"""
-    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq {WITHIN}
+    SELECT position, encoded, block.hash, block.stamp, log.id, block.seq, (
+        SELECT row.stamp = block.stamp AND row.room_no = block.room_no
+        FROM block AS row NOT INDEXED WHERE row.position = block.position) {WITHIN}
         AND block.stamp >= :stamp
         AND (block.stamp, log.id, block.seq) > (:stamp, :log, :seq)
     ORDER BY block.stamp, log.id, block.seq LIMIT :limit
-"""
+"""  # noqa: S608  # texts of ours
 SELECT_HISTORY_LAST = f"""
     SELECT {COUNT}, block.stamp, log.id, block.seq - 1 {WITHIN}
     ORDER BY block.stamp DESC, log.id DESC, block.seq DESC
 """
 SELECT_BASE_HEADS = "SELECT id, base_seq FROM log WHERE base_seq > 0 AND id IN ({})"
-SELECT_ROOMS = """
-    SELECT name, messages, count(*), stamp, position
-    FROM room JOIN clock ON room_no = room.no GROUP BY room.no ORDER BY name
-"""
+SELECT_HELD = "SELECT sum(messages) FROM room WHERE ?1 IS NULL OR name = ?1"
 SELECT_CLOCK = """
     SELECT log.id, clock.seq FROM clock JOIN log ON log.no = log_no
     WHERE room_no = (SELECT no FROM room WHERE name = ?)
 """
-
-
-class RoomRow(NamedTuple):
-    """A room: messages held, logs that spoke in it, its greatest stamp and position."""
-
-    room: str
-    messages: int
-    logs: int
-    last_stamp: int
-    position: int
 
 
 class Place(NamedTuple):
@@ -169,11 +168,12 @@ class Reader(Queries):
 
         None stands for a number that is not remembered.
         """
-        said = self.value("SELECT said FROM once WHERE client = ?", (client,))
-        if said is None:
-            with self.reading():
-                return [None] * count, past_number(self.connection, client)
-        return find(said, n, count)
+        rows = self.rows(SELECT_SAID, (client,))
+        with self.reading():
+            for said, is_sound in rows:
+                check_sound(is_sound=is_sound, of=CHANGED)
+                return find(said, n, count)
+            return [None] * count, past_number(self.connection, client)
 
     # --- By position ------------------------------------------------------------------------------
 
@@ -239,24 +239,25 @@ class Reader(Queries):
         last: int | None = None,
         since_wall_ms: int | None = None,
         up_to: int | None = None,
+        left_out: Counter[str] | None = None,
     ) -> Iterator[tuple[int, Message]]:
         """(position, message) in (stamp, log, seq) order, of one room or of all.
 
         At most the latest `last`, and only those whose stamp has a wall of at least
         `since_wall_ms`. What is appended after the call, or above the position `up_to`, is left
-        out, and so are blocks that are not sound.
+        out, and so are blocks that are not sound, which are counted as `left_out`.
         """
         position = self.last_position() if up_to is None else min(self.last_position(), up_to)
         bounds = {"room": room, "position": position}
         place = Place(min(max(since_wall_ms or 0, 0) << STAMP_WALL_SHIFT, STAMP_LIMIT))
-        left_out = 0
+        cut = 0
         if last is not None:
             if last <= 0:
                 return iter(())
             found = self._from_the_end(SELECT_HISTORY_LAST, bounds, last)
             if found is not None and (first := Place(*found[0][1:])) >= place:
-                place, left_out = first, found[1]
-        return islice(messages_of(self._in_order(bounds, place)), left_out, None)
+                place, cut = first, found[1]
+        return islice(messages_of(self._in_order(bounds, place, left_out)), cut, None)
 
     def blocks(self, room: str | None) -> Iterator[tuple[int, bytes]]:
         """(position of the last message, encoded) of all blocks, as `history` orders them.
@@ -265,11 +266,19 @@ class Reader(Queries):
         """
         return self._in_order({"room": room, "position": self.last_position()}, Place(0))
 
-    def _in_order(self, bounds: dict[str, Any], place: Place) -> Iterator[tuple[int, bytes]]:
+    def _in_order(
+        self, bounds: dict[str, Any], place: Place, left_out: Counter[str] | None = None
+    ) -> Iterator[tuple[int, bytes]]:
         bounds = {**bounds, "limit": PAGE_ROWS}
         while page := self.page(SELECT_HISTORY, {**bounds, **place._asdict()}):
-            yield from self.rot.sound(row[:3] for row in page)
-            place = Place(*page[-1][3:])
+            for row in page:
+                if not row[-1]:
+                    self.rot.misled(*row[:3])
+            sound = list(self.rot.sound(row[:3] for row in page))
+            if left_out is not None and len(sound) < len(page):
+                left_out["left_out"] += len(page) - len(sound)
+            yield from sound
+            place = Place(*page[-1][3:6])
 
     def replay(
         self,
@@ -284,9 +293,13 @@ class Reader(Queries):
 
     # --- What there is ----------------------------------------------------------------------------
 
-    def rooms(self) -> list[RoomRow]:
-        """All rooms, by name."""
-        return [RoomRow(*row) for row in self.rows(SELECT_ROOMS)]
+    def rooms(self) -> Iterator[RoomRow]:
+        """All rooms, by name. They are read in pages, so a new one may or may not be among them."""
+        return read_rooms(self)
+
+    def held(self, room: str | None) -> int:
+        """How many messages are held of a room, or of all."""
+        return int(self.value(SELECT_HELD, (room,)) or 0)
 
     def clock(self, room: str) -> VectorClock:
         """The room's vector clock: for each log, the last seq that is held in that room."""

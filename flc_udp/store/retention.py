@@ -8,8 +8,8 @@ Rules. One call does one thing: it prunes a slice; or it gives free pages back, 
 to prune; or it does nothing. Its owner calls it again while there is more, and commits in between.
 What came below stamps that were pruned here, from a node that was apart for long, goes first,
 whatever the limits are. A floor that was taken from another member deletes nothing: by fault or by
-will it may be any. A block with a stamp that no clock makes is never pruned: what was pruned would
-reach above all that can be said.
+will it may be any. A block whose stamp is far ahead of the cluster's clock is not pruned before
+that time comes: else all that is said now would have to have stamps above it.
 
 A block that has changed on the disk goes as the columns of its row say, and the hash chain tells
 what it was. Its causes are lost. So some of the base's edges may stay that are none any more: they
@@ -24,12 +24,13 @@ from itertools import groupby
 from operator import itemgetter
 from typing import NamedTuple
 
-from flc_udp.config import FLOOR_LIMIT, STAMP_LIMIT
+from flc_udp.config import STAMP_LIMIT
 from flc_udp.model.block import Block, decode
 from flc_udp.model.dots import LogId
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import Edge, Frontier, advance
 from flc_udp.model.units import Millis
+from flc_udp.store.base import END_ROOM
 from flc_udp.store.queries import Queries, atomic, pragma, used_bytes
 from flc_udp.store.rot import Rot, is_sound
 from flc_udp.store.writer_memory import RoomMemory, WriterMemory
@@ -86,8 +87,9 @@ def retain(
     arrived_before_ms: Millis | None,
     bytes_max: int | None,
     messages_max: int,
+    stamp_limit: int,
 ) -> Retained:
-    """Do one thing, in one transaction."""
+    """Do one thing, in one transaction. No stamp from `stamp_limit` on is pruned."""
     below, size_bytes = memory.pruned_below, SLICE_BYTES
     if arrived_before_ms is not None:
         below = max(below, memory.arrivals.least_since(arrived_before_ms))
@@ -97,7 +99,7 @@ def retain(
         # A row may take twice its bytes. So half of the excess goes now, then half of the rest.
         size_bytes = min(max(excess // 2, SLICE_BYTES_MIN), SLICE_BYTES)
         below = STAMP_LIMIT
-    below = min(below, FLOOR_LIMIT)
+    below = min(below, stamp_limit)
     if oldest is None or oldest >= below:
         memory.is_shrinking = False
         return Retained(memory.pruned_below, 0, _give_back(memory.connection))
@@ -177,6 +179,7 @@ def _prune(memory: WriterMemory, blocks: list[Block]) -> int:
     deleted = memory.connection.execute(DELETE_OLDEST, (last,)).rowcount
     if deleted != len(blocks):  # The index has others than the table.
         raise StoreFailed("retain", f"{deleted} blocks lie below a stamp, and {len(blocks)} do")
+    memory.connection.executemany(END_ROOM, [(memory.rooms[name].no,) for name in rooms])
     memory.pruned_below = max(memory.pruned_below, last + 1)
     memory.floor = max(memory.floor, memory.pruned_below)
     messages = sum(map(_count, blocks))

@@ -8,7 +8,9 @@ that would change nothing.
 
 import grp
 import os
+import pwd
 import stat
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,9 +22,31 @@ FILE_MODE = 0o600
 GROUPS_SOCKET_MODE = 0o660
 
 OTHERS = 0o077
+OTHERS_OF_KEYS = 0o027
+"""A key file may be read by a group that the node is in, as where root owns it."""
 
 OWN_FILES = ("lock", "keys", "flc.db", "flc.db-wal", "flc.db-shm", "flc.db-journal", "flc.db-life")
 """The files that a node makes."""
+
+
+def user_text(user: int) -> str:
+    """A user as an error names it, by name and number."""
+    try:
+        return f"{pwd.getpwuid(user).pw_name} (uid {user})"
+    except KeyError:
+        return f"uid {user}"
+
+
+def open_to_others(directory: Path, key_file: str) -> Iterator[tuple[Path, str, str]]:
+    """(path, mode, what to do) of the data directory and the key file, where they are open."""
+    places = [(directory, OTHERS, DIRECTORY_MODE)]
+    if key_file:
+        places.append((Path(key_file), OTHERS_OF_KEYS, FILE_MODE))
+    for path, others, closed in places:
+        with suppress(OSError):  # What cannot be looked at is found out where it is read.
+            mode = stat.S_IMODE(path.stat().st_mode)
+            if mode & others and mode != GROUPS_DIRECTORY_MODE:
+                yield path, f"{mode:04o}", f"`chmod {closed:o} {path}`"
 
 
 def number_of(group: str) -> int | None:

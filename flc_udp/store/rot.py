@@ -95,6 +95,11 @@ class Rot:
         if len(self._met) < NOTICED_MAX:
             self._met[position] = None
 
+    def misled(self, position: int, encoded: bytes, digest: bytes) -> None:
+        """The history index leads to this row, and does not say what the row says."""
+        if is_sound(encoded, digest) and len(self._crooked) < NOTICED_MAX:
+            self._crooked[position] = decode(encoded)
+
     def look_through(self, after: int) -> int:
         """Look at the next rows after a position; return the last one's position, 0 at the end.
 

@@ -5,14 +5,17 @@ comes next. Whether the rows are what the blocks say, `fsck` tells.
 """
 
 import sqlite3
+from collections.abc import Mapping
 
 from flc_udp.config import ID_BYTES, INCARNATION_LIMIT, SEQ_LIMIT, STAMP_LIMIT
 from flc_udp.model.block import peek_dot
 from flc_udp.model.errors import StoreFailed
 from flc_udp.model.labels import is_label
 from flc_udp.store.rot import is_sound
+from flc_udp.store.sums import changed_rows
 
 NUMBER_LIMIT = 1 << 61
+REMEDY = "stop the node, and `flc fsck --repair` mends it"
 COUNTS = {
     "incarnation": INCARNATION_LIMIT,
     "floor": STAMP_LIMIT,
@@ -39,7 +42,10 @@ SANE = {
         f"position < {NUMBER_LIMIT}",
     )),
     "clock": _all("room_no log_no seq base_seq", NUMBER),
-    "arrival": _all("position wall_ms least_stamp", NUMBER),
+    "arrival": " AND ".join((
+        _all("position wall_ms least_stamp", NUMBER),
+        "position <= (SELECT ifnull(max(position), 0) FROM room)",  # Else appending fails there.
+    )),
 }  # fmt: skip
 SELECT_ENDS = """
     SELECT log.id, log.seq, log.hash, block.seq, block.hash, base_seq, encoded
@@ -72,6 +78,8 @@ def check_rows(connection: sqlite3.Connection) -> None:
         sql = f"SELECT count(*) FROM {table} WHERE ({condition}) IS NOT TRUE"  # noqa: S608  # ours
         if count := connection.execute(sql).fetchone()[0]:
             raise _changed(f"{count} rows of the table {table} make no sense")
+    if changed := changed_rows(connection, ("node", "log", "room", "clock")):
+        raise StoreFailed("load", changed_words(changed))
     for log, told, digest, held, held_digest, base, encoded in connection.execute(SELECT_ENDS):
         is_pruned = held is None and told == base
         # The block's bytes tell where only the hash in its row has changed: the node mends that.
@@ -83,5 +91,11 @@ def check_rows(connection: sqlite3.Connection) -> None:
             raise _changed(f"the row of log {dot.log.hex()} calls it {log.hex()}")
 
 
+def changed_words(changed: Mapping[str, int]) -> str:
+    """What is to be said of {table: how many of its rows have changed on the disk}."""
+    rows = ", ".join(f"{count} of the table {table}" for table, count in changed.items())
+    return f"rows have changed on the disk, {rows}: {REMEDY}"
+
+
 def _changed(problem: str) -> StoreFailed:
-    return StoreFailed("load", f"{problem}: stop the node, and `flc fsck --repair` mends it")
+    return StoreFailed("load", f"{problem}: {REMEDY}")

@@ -15,6 +15,7 @@ import sqlite3
 
 from flc_udp.model.errors import FlcError
 from flc_udp.store.queries import atomic, pragma
+from flc_udp.store.sums import keep_sums
 
 APPLICATION_ID = 0x666C_6375
 """This number in a database's header says that it is ours. It reads `flcu`."""
@@ -30,7 +31,7 @@ BLOCK_INDEXES = {
 TABLES = (
     # The node's own facts, and four of its base: the floor, the stamp below which this node
     # itself prunes, how many messages were pruned, and a version that changes when the base does.
-    "CREATE TABLE node (key TEXT PRIMARY KEY, value ANY) WITHOUT ROWID",
+    "CREATE TABLE node (key TEXT PRIMARY KEY, value ANY, checksum INTEGER) WITHOUT ROWID",
     # A log's head is (seq, hash, stamp). Its origin (node, name) is told by its first block. Its
     # base is the last block that was pruned. Where none was, the log chains to NO_PARENT.
     """CREATE TABLE log (
@@ -38,13 +39,15 @@ TABLES = (
         seq INTEGER NOT NULL, hash BLOB NOT NULL, stamp INTEGER NOT NULL,
         base_seq INTEGER NOT NULL DEFAULT 0,
         base_hash BLOB NOT NULL DEFAULT x'0000000000000000',
-        base_stamp INTEGER NOT NULL DEFAULT 0)""",
+        base_stamp INTEGER NOT NULL DEFAULT 0, checksum INTEGER)""",
     # `messages` counts those that are held. `stamp` and `position` are the greatest that the room
     # ever had. A position is never used again, so the greatest of all rooms is the last one that
-    # was given, whatever was pruned.
+    # was given, whatever was pruned. If the message at `position` was pruned, that is
+    # `base_position`, too.
     """CREATE TABLE room (
         no INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE,
-        messages INTEGER NOT NULL, stamp INTEGER NOT NULL, position INTEGER NOT NULL)""",
+        messages INTEGER NOT NULL, stamp INTEGER NOT NULL, position INTEGER NOT NULL,
+        base_position INTEGER NOT NULL DEFAULT 0, checksum INTEGER)""",
     # `position` and `seq` are those of the block's last message, and `count` counts its messages.
     # `hash` is that of the block as it was written: a row that changed on the disk is told by it.
     """CREATE TABLE block (
@@ -58,17 +61,23 @@ TABLES = (
     """CREATE TABLE clock (
         room_no INTEGER NOT NULL, log_no INTEGER NOT NULL, seq INTEGER NOT NULL,
         edge_stamp INTEGER, base_seq INTEGER NOT NULL DEFAULT 0, base_edge_stamp INTEGER,
+        checksum INTEGER,
         PRIMARY KEY (room_no, log_no)) WITHOUT ROWID""",
     "CREATE INDEX clock_base ON clock (log_no) WHERE base_seq > 0",
     # `said` packs a client's last numbers and their dots, the oldest first.
-    "CREATE TABLE once (client TEXT PRIMARY KEY, said BLOB NOT NULL)",
+    "CREATE TABLE once (client TEXT PRIMARY KEY, said BLOB NOT NULL, checksum INTEGER)",
     # The greatest numbers of clients that have no such row any more, by the hashes of their names.
-    "CREATE TABLE past_client (hash BLOB PRIMARY KEY, n INTEGER NOT NULL)",
-    "CREATE TABLE peer (id BLOB PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL)",
+    "CREATE TABLE past_client (hash BLOB PRIMARY KEY, n INTEGER NOT NULL, checksum INTEGER)",
+    """CREATE TABLE peer (
+        id BLOB PRIMARY KEY, name TEXT NOT NULL, address TEXT NOT NULL, checksum INTEGER)""",
+    # Blocks that are held name causes of these logs that are not: up to this number, they are on a
+    # branch of a forked log that was refused here.
+    "CREATE TABLE fork (log BLOB PRIMARY KEY, seq INTEGER NOT NULL, checksum INTEGER)",
     # What was appended from `position` on, up to the next row's, did not arrive before `wall_ms`,
     # and none of it that was at or above the floor has a stamp below `least_stamp`.
     """CREATE TABLE arrival (
-        position INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, least_stamp INTEGER NOT NULL)""",
+        position INTEGER PRIMARY KEY, wall_ms INTEGER NOT NULL, least_stamp INTEGER NOT NULL,
+        checksum INTEGER)""",
 )
 
 MIGRATIONS: tuple[tuple[str, ...], ...] = (TABLES,)
@@ -105,3 +114,4 @@ def migrate(connection: sqlite3.Connection, name: str) -> None:
                 connection.execute(statement)
             connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
             connection.execute(f"PRAGMA user_version = {number}")
+    keep_sums(connection)

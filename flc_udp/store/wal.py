@@ -14,6 +14,10 @@ What stood there earlier, and was written over in part, has other salts or other
 
 A single bit that flipped is found by the sums, and set right unless another bit would explain them
 as well. Otherwise the page is taken as it is: what has changed in it is the database's damage then.
+
+Of the last transaction there is no such proof. It counts as committed if a single bit explains all
+that is wrong with it: no power cut leaves that. If more has changed in it, it is taken for what a
+power cut left.
 """
 
 import os
@@ -23,13 +27,14 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, partial
-from itertools import islice
-from operator import eq
+from itertools import islice, takewhile
+from operator import attrgetter, eq
 from pathlib import Path
 from statistics import mode
 from typing import BinaryIO, Literal, NamedTuple
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.way_out import way_out
 
 HEADER, FRAME = struct.Struct(">LLL4x8sLL"), struct.Struct(">LL8sLL")
 SUMMED_HEADER_BYTES, SUMMED_FRAME = 24, struct.Struct(">LL")
@@ -59,12 +64,15 @@ class Frame(NamedTuple):
     content: bytes
     is_sound: bool
     """Whether nothing had to be set right, and its sums follow from the frame before."""
+    is_proven: bool
+    """Whether it is sound, or one bit alone explains why it is not."""
 
 
 class Damage(NamedTuple):
-    """What SQLite does not read of a WAL."""
+    """What SQLite does not read of a WAL, or does not fold in."""
 
     commits: int
+    """So many are not read."""
     frames: int
     """So many frames has the WAL up to the last commit that is proven."""
     pages: int
@@ -73,6 +81,8 @@ class Damage(NamedTuple):
     @property
     def words(self) -> str:
         """What is to be said of the WAL."""
+        if not self.commits:
+            return "cannot be folded in: the database is cut short, and lacks pages"
         verb = "commit in it is" if self.commits == 1 else "commits in it are"
         return f"has changed on the disk: {self.commits} {verb} not read by SQLite"
 
@@ -102,6 +112,11 @@ class Wal:
             yield raw
             at += size
 
+    def told(self) -> list[int]:
+        """What each frame with the salts of this WAL says of the pages of the database."""
+        numbers = [FRAME.unpack_from(raw) for raw in self._raw()]
+        return [pages for _, pages, salts, *_ in numbers if salts == self._salts]
+
     def frames(self) -> Iterator[Frame]:
         """All frames, also what is left of earlier transactions."""
         starts, is_sound = self._starts, True
@@ -112,15 +127,24 @@ class Wal:
             # Of those that are left over only the first can be one of ours with wrong salts.
             found = [self._sums(summed, start) for start in starts] if is_ours or is_sound else []
             is_sound = is_ours and stored in found and page > 0
-            readings = [summed]
+            readings, is_proven = [summed], is_sound or self._is_bit_of_head(salts, stored, found)
             if is_ours and len(found) == 1 and not is_sound:
-                readings = self._readings(summed, found[0], stored)
+                readings, is_explained = self._readings(summed, found[0], stored)
+                is_proven |= is_explained
             numbers = [SUMMED_FRAME.unpack_from(reading) for reading in readings]
             # Either may have changed: what the sums are of, or the sums.
             starts = [stored] if is_sound else [stored, *found[:1]]
             places = tuple(dict.fromkeys(page for page, _ in numbers))
             pages = max(pages for _, pages in numbers)
-            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound)
+            yield Frame(places, pages, readings[0][SUMMED_FRAME.size :], is_sound, is_proven)
+
+    def _is_bit_of_head(self, salts: bytes, stored: Sums, found: list[Sums]) -> bool:
+        """Whether nothing is wrong with a frame but one bit of its salts or its sums."""
+        other_salts = int.from_bytes(salts) ^ int.from_bytes(self._salts)
+        return any(
+            sum(map(int.bit_count, (other_salts, low ^ stored[0], high ^ stored[1]))) == 1
+            for low, high in found
+        )
 
     def _words(self, content: bytes) -> "array[int]":
         words = array("I", content)
@@ -136,10 +160,11 @@ class Wal:
             high = high + two + low & MASK
         return low, high
 
-    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> list[bytes]:
+    def _readings(self, summed: bytes, found: Sums, stored: Sums) -> tuple[list[bytes], bool]:
         """What was there, if one bit alone explains the sums; else what is there.
 
         If several do, so does a bit of the numbers at the beginning, perhaps; that comes second.
+        The second value is whether any does.
         """
         words = self._words(summed)
         # What is added to a word is in the sums as often as a Fibonacci number tells.
@@ -164,7 +189,7 @@ class Wal:
                 reading.byteswap()
             if _is_plausible(*SUMMED_FRAME.unpack_from(reading)):
                 readings.append(reading.tobytes())
-        return readings or [summed]
+        return readings or [summed], bool(bits)
 
 
 @cache
@@ -185,7 +210,7 @@ def find_damage(database: Path) -> Damage | None:
     with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
         before = os.fstat(file.fileno())
         # Twice, because what is written within a tick of the clock does not show in the time.
-        found = _damage(Wal(file.fileno())) and _damage(Wal(file.fileno()))
+        found = _found(database, file.fileno()) and _found(database, file.fileno())
         after = os.fstat(file.fileno())
         # What changed meanwhile was not read as it was at any moment, and has a running node.
         is_same = (before.st_mtime_ns, before.st_size) == (after.st_mtime_ns, after.st_size)
@@ -193,18 +218,51 @@ def find_damage(database: Path) -> Damage | None:
     return None
 
 
+def _found(database: Path, wal: int) -> Damage | None:
+    return _damage(Wal(wal)) or _lacking(Wal(wal), database.stat().st_size)
+
+
+def _lacking(wal: Wal, size_bytes: int) -> Damage | None:
+    """What was committed, if the database lacks pages that it has then: its disk lost them."""
+    told = wal.told()  # This is quick, and nearly always enough.
+    if size_bytes // wal.page_bytes + len(told) >= max(told, default=0):
+        return None
+    committed = _committed(wal)
+    if committed is None:
+        return None
+    pages = size_bytes // wal.page_bytes + committed.frames
+    return committed if pages < committed.pages else None
+
+
 def _damage(wal: Wal) -> Damage | None:
     damage, commits = None, 0
-    is_read, is_whole = wal.is_sound, True
+    is_read, is_whole, is_proven = wal.is_sound, True, True
     for number, frame in enumerate(wal.frames(), 1):
         is_read &= frame.is_sound
         is_whole &= frame.is_sound
+        is_proven &= frame.is_proven
         if frame.pages:
             commits += not is_read
-            if is_whole and not is_read:
+            if (is_whole or is_proven) and not is_read:
                 damage = Damage(commits, number, frame.pages)
-            is_whole = True
+            is_whole = is_proven = True
     return damage
+
+
+def find_committed(database: Path) -> Damage | None:
+    """What SQLite reads of a database's WAL; raises OSError. None: there is nothing."""
+    with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
+        return _committed(Wal(file.fileno()))
+    return None
+
+
+def _committed(wal: Wal) -> Damage | None:
+    committed = None
+    frames = takewhile(attrgetter("is_sound"), wal.frames() if wal.is_sound else ())
+    for number, frame in enumerate(frames, 1):
+        if frame.pages:
+            committed = Damage(0, number, frame.pages)
+    return committed
 
 
 def check_wal(database: Path) -> None:
@@ -213,7 +271,7 @@ def check_wal(database: Path) -> None:
         damage = find_damage(database)
     except OSError as error:
         problem = f"{wal_of(database)} cannot be read: {error.strerror}"
-        raise FlcError(problem, "look at the disk, and be a user who may read it") from error
+        raise FlcError(problem, way_out(database.absolute().parent, error)) from error
     if damage is not None:
         raise FlcError(
             f"{wal_of(database)} {damage.words}",

@@ -35,6 +35,11 @@ SELECT_FRONTIERS = """
 SELECT_HISTORY = """
     SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp FROM log ORDER BY id
 """
+SAVE_FACT = "INSERT OR REPLACE INTO node (key, value) VALUES (?, ?)"
+NOTE_FORK = """
+    INSERT INTO fork (log, seq) VALUES (?, ?)
+    ON CONFLICT DO UPDATE SET seq = max(seq, excluded.seq)
+"""
 INSERT_LOG = "INSERT INTO log (id, node, name, seq, hash, stamp) VALUES (?, ?, ?, 0, x'', 0)"
 INSERT_ROOM = "INSERT INTO room (name, messages, stamp, position) VALUES (?, 0, 0, 0)"
 INSERT_BLOCKS = ManyRows("""
@@ -129,7 +134,7 @@ class WriterMemory:
             "pruned": self.pruned,
             "base": self._base_version,
         }
-        self.connection.executemany("INSERT OR REPLACE INTO node VALUES (?, ?)", facts.items())
+        self.connection.executemany(SAVE_FACT, facts.items())
 
     def history(self) -> History:
         """What the core is born from. It is the caller's own: later appends do not change it."""
@@ -154,6 +159,8 @@ class WriterMemory:
             log = self.logs.get(block.log) or self.log(block.log, block.origin)
             room = touched[block.room] = self.rooms.get(block.room) or self.room(block.room)
             assert block.first == log.seq + 1, "a log grows without gaps"
+            if block.causes:
+                self._note_forks(block)
             log.seq = seq = block.last
             heads[log.no] = block
             count = len(block.bodies)
@@ -165,6 +172,13 @@ class WriterMemory:
         self._write_differences(heads, touched.values())
         self._note_arrival(blocks, wall)
         self.position = position
+
+    def _note_forks(self, block: Block) -> None:
+        """A cause that is not held is on a branch of its log that was refused."""
+        for log, seq in block.causes:
+            row = self.logs.get(log)
+            if row is None or seq > row.seq:
+                self.connection.execute(NOTE_FORK, (log, seq))
 
     def log(self, log: LogId, origin: Origin | None) -> LogMemory:
         """The row of a log, which is made if the log was unknown."""

@@ -15,9 +15,9 @@ from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.units import Micros
 from flc_udp.waist.hearing import Hearing
-from flc_udp.wire import codec
+from flc_udp.waist.sessions import Sessions
 from flc_udp.wire.packets import LIVENESS_KINDS, Packet
-from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES, Seal
+from flc_udp.wire.seal import KEY_ID_AT, KEY_ID_BYTES
 
 INBOX_MAX = 8_192
 """At most this many datagrams wait. Others are dropped here, as the kernel would do."""
@@ -47,9 +47,9 @@ class Received(NamedTuple):
 class Inbox:
     """The datagrams that wait to be taken."""
 
-    def __init__(self, seal: Seal, drops: Counter[Drop], counts: Counter[str]) -> None:
+    def __init__(self, sessions: Sessions, drops: Counter[Drop], counts: Counter[str]) -> None:
         self.hearing = Hearing()
-        self._seal = seal
+        self._sessions = sessions
         self._drops = drops
         self._counts = counts
         self._sealed: deque[tuple[bytes, Address]] = deque()
@@ -93,7 +93,7 @@ class Inbox:
         self._counts["datagrams received"] += 1
         self._counts["bytes received"] += len(datagram)
         try:
-            sender, packets, unknown = codec.read(self._seal.open(datagram))
+            sender, packets, unknown = self._sessions.receive(datagram, source, now)
         except Malformed as error:
             self._drops[error.reason] += 1
             if error.reason is Drop.KEY_UNKNOWN:

@@ -20,7 +20,7 @@ from functools import partial
 from random import Random
 from typing import NamedTuple, assert_never
 
-from flc_udp.config import SEAL_BYTES, WALL_MS_LIMIT, Settings
+from flc_udp.config import SEAL_BYTES, Settings
 from flc_udp.core.effects import (
     Adopt,
     Append,
@@ -35,6 +35,7 @@ from flc_udp.core.facts import Facts, MemberFacts
 from flc_udp.core.replica import Replica
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block
+from flc_udp.model.clocks import is_usable
 from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop, FlcError, StoreFailed
 from flc_udp.model.history import History
@@ -46,6 +47,7 @@ from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import (
     BaseFailed,
     BlockHealed,
+    ClockUnusable,
     HealingFailed,
     RetentionFailed,
     StoodStill,
@@ -56,9 +58,9 @@ from flc_udp.waist.posts import PAUSE_US, Posts
 from flc_udp.waist.pruning import AgeClock, PruningClock
 from flc_udp.waist.replays import Replays
 from flc_udp.waist.scrub import Scrub
+from flc_udp.waist.sessions import Sessions
 from flc_udp.waist.waits import WaitEnded, Waiting, Waits
 from flc_udp.wire.packets import Packet
-from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow
 from flc_udp.wire.seal import Seal
 
@@ -105,7 +107,8 @@ class Node:
         self._seal = seal
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
-        self._inbox = Inbox(seal, self._drops, self.counts)
+        self._sessions = Sessions(seal, me.id, ground.fresh_bytes, self._drops, now)
+        self._inbox = Inbox(self._sessions, self._drops, self.counts)
         self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
@@ -123,6 +126,8 @@ class Node:
         self._turned_at = self._read_until = now
         self._unread_turns = 0
         self._stood_still = False
+        self.clock_is_usable = True
+        """Whether the wall clock showed a time that makes stamps, as of the last turn."""
         self.last_pause: Pause | None = None
         self.unhealed: tuple[str, Micros] | None = None
         """Why rows that had changed on the disk could not be written anew, and when, in µs."""
@@ -164,7 +169,7 @@ class Node:
         None means all that are alive or suspect now. `done` is called once, with how it ended.
         """
         now = self._ground.now()
-        watched = self._replica.watch(dot.seq, needed, now, self.waits.done)
+        watched = self._replica.watch(dot, needed, now, self.waits.done)
         return self.waits.add(Waiting(watched, needed is None, now + timeout_us, done))
 
     def acquaint(self, rows: Iterable[MemberRow]) -> None:
@@ -189,6 +194,8 @@ class Node:
         """Take everything that came in, decide, and carry it out."""
         now, wall = self._ground.now(), self._ground.wall()
         is_late, is_news = self._notice_stall(now), bool(self._inbox)
+        self._look_at_clock(wall)
+        self._sessions.wake(now)
         for packets, sender, source, _ in self._inbox.take(now):
             try:
                 self._replica.receive(packets, sender, source, wall, now)
@@ -198,7 +205,7 @@ class Node:
                 self._drops[Drop.DATAGRAM_FAILED] += 1
                 self._ground.failed("a datagram", error)
         self._note_reading(is_late=is_late, is_news=is_news)
-        if self._posts.waiting and self._adopt is None:
+        if self._has_posts:
             self._take_posts(wall, now)
         self._commits.wake(now)
         if self.wake_at <= now:
@@ -217,6 +224,11 @@ class Node:
         self._replica.stalled(now - self._turned_at, now)
         return True
 
+    def _look_at_clock(self, wall: Millis) -> None:
+        was_usable, self.clock_is_usable = self.clock_is_usable, is_usable(wall)
+        if was_usable and not self.clock_is_usable:
+            self._ground.tell(ClockUnusable(wall))
+
     def _note_reading(self, *, is_late: bool, is_news: bool) -> None:
         """Note up to which moment everything was read that came in.
 
@@ -231,17 +243,22 @@ class Node:
         if self._unread_turns == 0 or self._unread_turns > UNREAD_TURNS_MAX:
             self._read_until = self._turned_at
 
+    @property
+    def _has_posts(self) -> bool:
+        """Whether posts are to be taken. None is while a base is taken."""
+        return self._adopt is None and (self._posts.is_under_way or bool(self._posts.waiting))
+
     def _take_posts(self, wall: Millis, now: Micros) -> None:
         say = partial(self._replica.post, wall=self._replica.held_wall(wall, now))
         room_bytes = self._replica.push_room(now)
         behind = self._replica.behind + len(self._inbox)
-        self._posts.take(now, room_bytes, behind, self._refusal(wall, now), say)
+        self._posts.take(now, room_bytes, behind, self._refusal(now), say)
 
-    def _refusal(self, wall: Millis, now: Micros) -> FlcError | None:
+    def _refusal(self, now: Micros) -> FlcError | None:
         """Why no post can be taken now."""
-        if wall >= WALL_MS_LIMIT:
+        if not self.clock_is_usable:
             return FlcError(
-                "not said: the clock of this node shows the year 2200 or a later one",
+                "not said: the clock of this node shows a time before 1970 or after 2199",
                 "set the clock of its machine: `timedatectl`",
             )
         if (refusal := self._commits.refusal) is not None:
@@ -264,8 +281,8 @@ class Node:
         times += [self._scrub.wake_at, now + PAUSE_LEAST_US]
         # A wait that is late already ends with the next turn, and is no sign of a stall.
         times.append(max(self.waits.next_deadline, now))
-        if self._posts.waiting and self._adopt is None:
-            times.append(now + PAUSE_US)
+        if self._has_posts:
+            times.append(now if self._posts.is_under_way else now + PAUSE_US)
         return min(at for at in times if at is not None)
 
     # --- What goes out ----------------------------------------------------------------------------
@@ -273,6 +290,7 @@ class Node:
     def _carry_out(self, now: Micros) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
+        self._transmit(self._sessions.answers(self._payload_bytes_max))
         for effect in self._replica.end_turn(now):
             self._do(effect, shows)
         time, catching_up = self._ages.time(now), self._replica.catching_up
@@ -285,6 +303,8 @@ class Node:
         for wait in self.waits.take_ended(self._read_until):
             wait.done(wait.outcome())
         self._scrub.wake(now)
+        if self._scrub.rows_are_due(now):
+            self._ground.heal(())
         self._tell_rotten(now)
         self._save_self()
         self._save_peers(now)
@@ -313,11 +333,13 @@ class Node:
                 assert_never(effect)
 
     def _send(self, to: tuple[Address, ...], packets: Sequence[Packet]) -> None:
-        for payload in pack(self.me.id, packets, self._payload_bytes_max):
-            datagram = self._seal.close(payload)
-            self.counts["datagrams sent"] += len(to)
-            self.counts["bytes sent"] += len(datagram) * len(to)
-            for address in to:
+        self._transmit(self._sessions.sealed(to, tuple(packets), self._payload_bytes_max))
+
+    def _transmit(self, sealed: Iterable[tuple[bytes, tuple[Address, ...]]]) -> None:
+        for datagram, ends in sealed:
+            self.counts["datagrams sent"] += len(ends)
+            self.counts["bytes sent"] += len(datagram) * len(ends)
+            for address in ends:
                 self._ground.transmit(datagram, address)
 
     def _keep_log(self, now: Micros) -> None:
@@ -327,7 +349,8 @@ class Node:
             self._ground.adopt(self._adopt.floor, self._adopt.base)
         limits = self._pruning.take_due(now, self._ages.time(now))
         if limits is not None:
-            self._ground.retain(*limits)
+            stamp_limit = self._replica.stamp_limit(self._ground.wall(), now)
+            self._ground.retain(*limits, stamp_limit)
 
     def _tell_rotten(self, now: Micros) -> None:
         rotten, crooked = self._reader.take_rotten()
@@ -341,6 +364,9 @@ class Node:
         self._saved = me
         if (me.id, me.incarnation) != (saved.id, saved.incarnation):
             self._ground.save_self(me.id, me.incarnation)
+        if me.id != saved.id:
+            self._sessions.is_now(me.id)
+            self._sessions.renew(self._ground.now())
 
     def _save_peers(self, now: Micros, *, at_once: bool = False) -> None:
         if self._peers.is_due(now, at_once=at_once):
@@ -492,8 +518,8 @@ class Node:
 
     @property
     def sessions(self) -> int:
-        """How many sessions of others are remembered with their keys."""
-        return self._seal.sessions
+        """How many sessions of others are proved."""
+        return len(self._sessions)
 
     @property
     def catching_up(self) -> bool:
@@ -502,8 +528,12 @@ class Node:
 
     @property
     def log(self) -> LogId:
-        """The log of this run."""
+        """The log that this run spoke in last."""
         return self._replica.log
+
+    def is_own(self, log: LogId) -> bool:
+        """Whether a log is one of this run."""
+        return self._replica.is_own(log)
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""
@@ -532,7 +562,7 @@ class Node:
 
     def queued(self) -> dict[str, int]:
         """How much waits in each place."""
-        repair = self._replica.repair_facts()
+        repair = self._replica.repair_facts(self._ground.now())
         return {
             "inbox": len(self._inbox),
             "posts": len(self._posts),

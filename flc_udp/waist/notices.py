@@ -30,6 +30,18 @@ class ClockDoubted(Notice, level=Level.WARNING):
     wall_ms: Millis
 
 
+class ClockUnusable(Notice, level=Level.WARNING):
+    """The wall clock shows a time before 1970 or after 2199. Posts are refused until it is set."""
+
+    wall_ms: Millis
+
+
+class PeersUnreadable(Notice, level=Level.WARNING):
+    """The remembered members cannot be read. The node asks its seeds alone, and goes on."""
+
+    reason: str
+
+
 class StoodStill(Notice, level=Level.WARNING):
     """This node did not run: its process was stopped, or its machine suspended or overloaded.
 

@@ -34,8 +34,8 @@ class Post:
     """
 
     __slots__ = (
-        "author", "bodies", "durable", "errors", "high", "log", "low", "once", "places",
-        "position", "receipt", "room",
+        "author", "bodies", "durable", "errors", "high", "log", "looked", "low", "once", "places",
+        "position", "receipt", "room", "taken",
     )  # fmt: skip
 
     def __init__(
@@ -57,8 +57,12 @@ class Post:
         self.durable = self.position = 0
         self.errors: dict[int, FlcError] = {}
         """Why messages were refused, by their places in `bodies`."""
-        self.places: Sequence[int] = range(len(bodies))
-        """Where each of the messages `low` to `high` stands in `bodies`."""
+        self.looked = 0
+        """How many of the bodies were looked at: the others wait for a later turn."""
+        self.places: list[int] = []
+        """Where those of them stand in `bodies` that may be said."""
+        self.taken = 0
+        """How many of these were said. They are the messages `low` to `high`."""
 
     def went_on(self) -> None:
         """More of it is durable, and will be shown; the rest is still to come."""
@@ -69,9 +73,20 @@ class Post:
 
     def refuse_rest(self, error: FlcError) -> None:
         """What is not durable is refused."""
-        for place in self.places[max(self.durable - self.low + 1, 0) :]:
-            self.errors[place] = error
+        self.refuse_after(max(self.durable - self.low + 1, 0), error)
         self.done()
+
+    def refuse_after(self, count: int, error: FlcError) -> None:
+        """All that may be said is refused, but for the first so many messages."""
+        self.errors |= dict.fromkeys(self.places[count:], error)
+        self.errors |= dict.fromkeys(range(self.looked, len(self.bodies)), error)
+        del self.places[count:]
+        self.looked = len(self.bodies)
+
+    @property
+    def is_taken(self) -> bool:
+        """Whether each of its messages was said or refused."""
+        return self.looked == len(self.bodies) and self.taken == len(self.places)
 
     @property
     def error(self) -> FlcError | None:
@@ -188,6 +203,9 @@ class Ground(Protocol):
     def wall(self) -> Millis:
         """The wall clock, in ms since 1970."""
 
+    def fresh_bytes(self, count: int) -> bytes:
+        """Give so many bytes that nobody can guess."""
+
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram. It may be lost."""
 
@@ -206,9 +224,12 @@ class Ground(Protocol):
     def try_disk(self) -> None:
         """Write a little. It ends in `Node.disk_is_well` or `Node.disk_failed`."""
 
-    def retain(self, arrived_before_ms: Millis | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: Millis | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Delete a few messages that arrived earlier, or that are beyond this many bytes.
 
+        None of them has a stamp from `stamp_limit` on.
         It ends in `Node.retained` or `Node.retention_failed`.
         """
 
@@ -221,7 +242,8 @@ class Ground(Protocol):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write these blocks in the places of those that have changed on the disk.
 
-        It ends in `Node.healed` or `Node.healing_failed`.
+        Without any, rows of small tables that have changed are set right. It ends in `Node.healed`
+        or `Node.healing_failed`.
         """
 
     def save_self(self, node: NodeId, incarnation: int) -> None:

@@ -2,19 +2,19 @@
 
 Rules. A post that its node cannot keep is refused at once, with the reason. A post is taken when
 its peers have room for it and this node keeps up with what others say (`admission`); until then it
-waits, but for one now and then, and whoever says it is not read from. Neighbours in a turn that are
-of one room and author share blocks, and nobody waits for a fuller one. Each message is refused or
-said alone, whatever stands beside it. A post is answered once: when all of it is durable or
-refused.
+waits, but for one now and then, and whoever says it is not read from. Neighbours that are taken
+together and are of one room and author share blocks, and nobody waits for a fuller one. However
+much is taken, a turn decides only so much of it, in the order in which it came. Each message is
+refused or said alone, whatever stands beside it. A post is answered once: when all of it is durable
+or refused.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from itertools import groupby
+from itertools import takewhile
 from math import inf
-from operator import attrgetter
 
-from flc_udp.config import BODIES_MAX, Settings
+from flc_udp.config import SHARED_BYTES_MAX, Settings
 from flc_udp.core.push.links import pushed_bytes
 from flc_udp.model.block import Block, pack_body
 from flc_udp.model.dots import Dot
@@ -29,7 +29,12 @@ PAUSE_US = 5 * MS_US
 OVERHEAD_BYTES = 64
 """What a block has besides its bodies, about."""
 
-ROOM_AND_AUTHOR = attrgetter("room", "author")
+TURN_BLOCKS, TURN_BYTES = 256, 1 << 20
+"""A turn decides about so much. The rest waits for the next one, so that datagrams and timers have
+their turns in between: one say may have 8,000 blocks, which take 0.2 s."""
+
+STEP_REFUSED = 16
+"""To refuse so many messages takes as long as to say a block."""
 
 Say = Callable[..., Block]
 """Decides one block, of a room, an author and packed bodies; raises FlcError. The Replica does."""
@@ -43,7 +48,11 @@ class Posts:
         """Longer bodies are refused."""
         self._admission = Admission(now)
         self.waiting: deque[Post] = deque()
-        """Posts that are still to be taken."""
+        """Posts that are still to be admitted."""
+        self._admitted: deque[Post] = deque()
+        """Posts that are still to be taken. Of the first of them a part may be taken already."""
+        self._packed: list[bytes] = []
+        """Their next bodies."""
         self._taken: deque[Post] = deque()
         """In the order of their messages in the log."""
         self._unpushed_bytes = 0
@@ -51,27 +60,38 @@ class Posts:
         self._next_share: int = now
 
     def __len__(self) -> int:
-        return len(self.waiting) + len(self._taken)
+        in_both = self.is_under_way and self._admitted[0].taken > 0
+        return len(self.waiting) + len(self._admitted) + len(self._taken) - in_both
 
     def take(
         self, now: Micros, room_bytes: int | None, behind: int, refusal: FlcError | None, say: Say
     ) -> None:
-        """Decide as many posts as may be taken now.
+        """Decide as many posts as may be taken now, or a part of them: see `is_under_way`.
 
         `room_bytes` is what most peers have room for, None without limit. `behind` is how many
         messages of others this node has still to take in. With a `refusal` all of them get that.
         """
-        admitted = list(self._admitted(self._admission.allow(now, behind), room_bytes, now))
-        self._admission.took(sum(len(post.bodies) for post in admitted), len(self.waiting))
+        if not self._admitted:
+            allowed = self._admission.allow(now, behind)
+            self._admitted.extend(self._admit(allowed, room_bytes, now))
+            messages = sum(len(post.bodies) for post in self._admitted)
+            self._admission.took(messages, len(self.waiting))
         if refusal is not None:
-            for post in admitted:
-                post.refuse_rest(refusal)
+            while self._admitted:
+                self._refuse_first(refusal)
             return
-        for (room, author), posts in groupby(admitted, ROOM_AND_AUTHOR):
-            self._say(room, author, list(posts), say)
+        blocks = size_bytes = 0
+        while self._admitted and blocks < TURN_BLOCKS and size_bytes < TURN_BYTES:
+            size_bytes += self._say_block(say)
+            blocks += 1
 
-    def _admitted(self, allowed: float, room_bytes: int | None, now: Micros) -> Iterator[Post]:
-        """Take as many of the waiting posts as are allowed and as most peers have room for.
+    @property
+    def is_under_way(self) -> bool:
+        """Whether a turn took a part of what was admitted: the next one is due at once."""
+        return bool(self._admitted)
+
+    def _admit(self, allowed: float, room_bytes: int | None, now: Micros) -> Iterator[Post]:
+        """As many of the waiting posts as are allowed and as most peers have room for.
 
         One that is larger than any room is taken when nothing else waits to be pushed. And one is
         taken after a pause whatever room there is, so those that fell back have a share.
@@ -89,47 +109,87 @@ class Posts:
             allowed -= len(post.bodies)
             yield self.waiting.popleft()
 
-    def _say(self, room: str, author: str, posts: list[Post], say: Say) -> None:
-        """Decide the messages of neighbours, in as few blocks as hold them."""
-        packed: list[bytes] = []
-        for post in posts:
-            self._pack(post, packed)
-        receipt = any(post.receipt for post in posts)
-        first: Dot | None = None
-        said = 0
-        refusal: FlcError | None = None
-        while said < len(packed) and refusal is None:
-            try:
-                block = say(room, author, packed[said : said + BODIES_MAX], receipt=receipt)
-            except FlcError as problem:
-                refusal = problem.with_traceback(None)
-            else:
-                first = first or block.dot
-                said += len(block.bodies)
-                self._unpushed_bytes += pushed_bytes(len(block.encoded))
-        at = 0
-        for post in posts:
-            count = max(min(len(post.places), said - at), 0)
-            if refusal is not None:
-                post.errors |= dict.fromkeys(post.places[count:], refusal)
-            if first is None or count == 0:
-                post.done()
-                continue
-            post.log, post.low = first.log, first.seq + at
-            post.high, post.durable = post.low + count - 1, post.low - 1
-            self._taken.append(post)
-            at += count
+    # --- A turn's part ----------------------------------------------------------------------------
 
-    def _pack(self, post: Post, packed: list[bytes]) -> None:
-        """Pack those messages of a post that may be said."""
-        for place, body in enumerate(post.bodies):
-            try:
-                packed.append(pack_body(body, self.body_bytes_max))
-            except FlcError as error:
-                # Its traceback would hold the body for ever, in a circle with the post.
-                post.errors[place] = error.with_traceback(None)
-        if post.errors:
-            post.places = [place for place in post.places if place not in post.errors]
+    def _say_block(self, say: Say) -> int:
+        """Say the next messages of neighbours, as many as a block holds; return its bytes."""
+        first = self._admitted[0]
+        if not self._look_ahead(first):
+            return 0
+        if not self._packed:
+            self._pass_taken()
+            return 0
+        receipt = any(post.receipt for post in takewhile(_is_looked_at, self._admitted))
+        try:
+            block = say(first.room, first.author, self._packed, receipt=receipt)
+        except FlcError as problem:
+            self._refuse_first(problem.with_traceback(None))
+            return 0
+        del self._packed[: len(block.bodies)]
+        self._unpushed_bytes += pushed_bytes(len(block.encoded))
+        self._share_out(block)
+        return len(block.encoded)
+
+    def _look_ahead(self, first: Post) -> bool:
+        """Pack more than a block holds of the first post and its neighbours.
+
+        What may not be said is refused. False: it was so much that another step goes on.
+        """
+        refused, size_bytes = 0, sum(map(len, self._packed))
+        for post in self._admitted:
+            if (post.room, post.author) != (first.room, first.author):
+                break
+            while post.looked < len(post.bodies):
+                if size_bytes > SHARED_BYTES_MAX or refused == STEP_REFUSED:
+                    return refused < STEP_REFUSED
+                place, post.looked = post.looked, post.looked + 1
+                try:
+                    packed = pack_body(post.bodies[place], self.body_bytes_max)
+                except FlcError as error:
+                    # Its traceback would hold the body for ever, in a circle with the post.
+                    post.errors[place] = error.with_traceback(None)
+                    refused += 1
+                else:
+                    post.places.append(place)
+                    self._packed.append(packed)
+                    size_bytes += len(packed)
+        return True
+
+    def _share_out(self, block: Block) -> None:
+        """Give the messages of a block to the posts whose they are."""
+        seq = block.first
+        while seq <= block.last:
+            post = self._admitted[0]
+            if post.places and not post.taken:
+                post.log, post.low, post.durable = block.log, seq, seq - 1
+                self._taken.append(post)
+            count = min(len(post.places) - post.taken, block.last - seq + 1)
+            post.taken += count
+            seq += count
+            if count:
+                post.high = seq - 1
+            self._pass_taken()
+
+    def _pass_taken(self) -> None:
+        """Leave the first post if nothing of it is left to take."""
+        post = self._admitted[0]
+        if post.is_taken:
+            self._admitted.popleft()
+            if not post.taken:
+                post.done()
+
+    def _refuse_first(self, refusal: FlcError) -> None:
+        """Refuse what was not taken of the first post."""
+        post = self._admitted.popleft()
+        del self._packed[: len(post.places) - post.taken]
+        post.refuse_after(post.taken, refusal)
+        if not post.taken:
+            post.done()
+        elif post.durable == post.high:
+            assert self._taken.pop() is post
+            post.done()
+
+    # --- After a commit ---------------------------------------------------------------------------
 
     def once_of(self, blocks: Sequence[Block]) -> tuple[tuple[str, int, Dot], ...]:
         """(client, n, dot) of those messages in these blocks that were said under a number."""
@@ -157,7 +217,7 @@ class Posts:
                     post = taken[0]
                     post.durable = min(post.high, block.last)
                     post.position = position + post.durable - block.first
-                    if post.durable < post.high:
+                    if post.durable < post.high or not post.is_taken:
                         post.went_on()
                         break
                     answered.append(taken.popleft())
@@ -168,5 +228,12 @@ class Posts:
         """A commit failed: everybody who waits for one is told."""
         waiting, self._taken = self._taken, deque()
         self._unpushed_bytes = 0
+        if self._admitted and self._admitted[0].taken:
+            post = self._admitted.popleft()
+            del self._packed[: len(post.places) - post.taken]
         for post in waiting:
             post.refuse_rest(refusal)
+
+
+def _is_looked_at(post: Post) -> bool:
+    return post.looked > 0 or not post.bodies

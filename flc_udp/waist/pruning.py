@@ -38,7 +38,7 @@ class AgeClock:
 
     def __init__(self, latest: Millis, wall: Millis, now: Micros) -> None:
         """`latest` is when the latest messages arrived; 0 where there are none."""
-        self.is_sure = not latest or 0 <= wall - latest <= APART_MAX_MS
+        self.is_sure = 0 <= wall - latest <= APART_MAX_MS if latest else wall >= 0
         """Whether the wall clock of the start was believed."""
         self._began = now
         self._began_ms = wall if self.is_sure else latest

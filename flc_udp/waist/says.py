@@ -171,7 +171,6 @@ class Says:
         # The numbers of what is under way are lower than these, so nothing was said under these.
         old = 0 if self._numbered[client].posted else self._look_up(say, client)
         say.bodies, say.once = say.requested[old:], (client, say.n + old)
-        say.places = range(len(say.bodies))
         if say.bodies:
             self._numbered[client].posted.append(say)
             self._post(say)
@@ -208,7 +207,9 @@ class Says:
             say.answered()
 
         node = self.node()
-        if say.dot.log != node.log:  # Nobody tells this run who holds messages of a former one.
+        if not node.is_own(
+            say.dot.log
+        ):  # Nobody tells this run who holds messages of a former one.
             live = tuple(row.id for row in node.live_rows())
             end(WaitEnded((), live, is_short=say.wait != 0))
             return

@@ -39,6 +39,37 @@ from flc_udp.wire.rows import (
     Want,
 )
 
+# --- About sessions -----------------------------------------------------------------------------
+
+
+class Hello(NamedTuple):
+    """Proves the sender's session and address, with what a cookie gave it (RFC 9000, section 8).
+
+        a ── ping, as its datagram c ───────────────▶ b     b knows no such session, and drops it
+        a ◀── cookie(c, mac), as its datagram d ───── b
+        a ── hello(mac), cookie(d, mac), ping again ▶ b     a is proved to b
+        a ◀── hello(mac) … ack ────────────────────── b     b is proved to a
+
+    It stands before all other packets of its datagram, and proves them, too. With a `mac` of zeros
+    it only asks for a cookie, which comes if the padding makes it long enough.
+    """
+
+    mac: Hash
+    padding: Data = b""
+
+
+class Cookie(NamedTuple):
+    """Asks who sent the datagram with this `counter` to prove itself, by a hello with this `mac`.
+
+    The padding makes the cookie as long as an answer that has a cookie besides the hello. It is
+    never longer than the datagram that drew it.
+    """
+
+    counter: Number
+    mac: Hash
+    padding: Data = b""
+
+
 # --- About liveness -----------------------------------------------------------------------------
 
 
@@ -365,6 +396,8 @@ class Receipt(NamedTuple):
 
 # --- All of them --------------------------------------------------------------------------------
 
+SessionPacket = Hello | Cookie
+
 LivenessPacket = (
     Ping | Ack | PingReq | Nack | Relayed
     | Join | Members | MemberRanges | MemberDigest | Update | Leave
@@ -375,12 +408,17 @@ MessagePacket = (
     | Ranges | Digest | Pull | Replay | ReplayEnd | BasePull | Base | BaseEnd
 )  # fmt: skip
 
-Packet = LivenessPacket | MessagePacket
+Packet = SessionPacket | LivenessPacket | MessagePacket
 
 LIVENESS_KINDS = frozenset(get_args(LivenessPacket))
 """The classes of packets that are about liveness, which wait for nothing."""
 
+FOR_MANY_KINDS = frozenset((Hello, Cookie, Join, Update, Rumor, Piece, Have))
+"""The classes of packets that many may read. All others name their receiver (`wire/seal.py`)."""
+
 KIND_OF: dict[type[Packet], int] = {
+    Hello: 1,
+    Cookie: 2,
     Ping: 3,
     Ack: 4,
     PingReq: 5,
@@ -409,7 +447,7 @@ KIND_OF: dict[type[Packet], int] = {
 }
 """The kind of each class of packets, which is a packet's first field.
 
-A number never gets another meaning. The numbers 1 and 2 are kept for hello and cookie.
+A number never gets another meaning.
 """
 
 TITLE_OF = {made: re.sub(r"(?<=[a-z])(?=[A-Z])", "-", made.__name__).lower() for made in KIND_OF}

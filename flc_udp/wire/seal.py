@@ -2,11 +2,15 @@
 
     version 1 | key id 4 | session 16 | counter 8 | sealed payload … | tag 16
 
-The numbers are lengths in bytes. A *session* is one run of a process: 16 random bytes that are made
-when it starts and never stored. The session's key is HKDF-SHA256 (RFC 5869) of the cluster key,
-with the session as salt and the cluster's name as info. The nonce is the counter, so no pair of key
-and nonce ever repeats. The header is authenticated together with the payload. The envelope names no
-receiver, so one sealed datagram may go to many.
+The numbers are lengths in bytes. A *session* is 16 random bytes that a process makes when it
+starts, makes anew now and then (`waist/sessions`), and never stores. The session's key is
+HKDF-SHA256 (RFC 5869) of the cluster key, with the session as salt and the cluster's name as info.
+The nonce is the counter, so no pair of key and nonce ever repeats. The header is authenticated
+together with the payload.
+
+One sealed datagram may go to many. One that is meant for a single node begins, inside of the seal,
+with the byte 0xc1, which no payload begins with (msgpack never uses it), and the first four bytes
+of that node's id. So it means nothing to another node that it is sent to again.
 
 The keys of a running node may change (`flc keys`). The session stays, and its counter goes on. The
 session has a different key under each cluster key, so it may be used under several of them. When
@@ -14,9 +18,6 @@ the node goes back to a key that it used before, the counter is higher, so no no
 
 An *open* cluster uses the same code, with a key that is made of the cluster's name alone. Such a
 key keeps clusters apart, and authenticates nobody.
-
-Replays are not recognized yet. Windows and cookies will depend on the session and the counter of a
-datagram.
 """
 
 import base64
@@ -41,12 +42,25 @@ SESSION_BYTES = 16
 COUNTER_BYTES = 8
 TAG_BYTES = 16
 NONCE_BYTES = 12
-HEADER_BYTES = 1 + KEY_ID_BYTES + SESSION_BYTES + COUNTER_BYTES
+SESSION_AT = KEY_ID_AT + KEY_ID_BYTES
+COUNTER_AT = SESSION_AT + SESSION_BYTES
+HEADER_BYTES = COUNTER_AT + COUNTER_BYTES
 assert HEADER_BYTES + TAG_BYTES == SEAL_BYTES
 
-SESSIONS_MAX = 16_384
-"""The keys of this many sessions are kept. Beyond it, the key of the session that was silent for
-the longest time is dropped, and derived again when that session is heard."""
+FOR_ONE = 0xC1
+"""A payload for a single node begins with this byte."""
+
+RECEIVER_BYTES = 4
+"""So many bytes of a node's id stand for it as the receiver."""
+
+FOR_ONE_BYTES = 1 + RECEIVER_BYTES
+"""A datagram for a single node is longer by this much."""
+
+OPENED_MAX = 1_024
+"""A seal remembers the keys of this many sessions that `Seal.open` was given."""
+
+DISTINCT_BYTES_LEAST = 8
+"""A key with fewer different bytes was typed or is a placeholder: a random one has about 30."""
 
 NOT_OURS = frozenset((Drop.SEAL_BROKEN, Drop.KEY_UNKNOWN))
 """A datagram that is refused for one of these reasons may be good, under another key or cluster."""
@@ -137,6 +151,9 @@ def read_key(text: str, where: str) -> bytes:
         key = b""
     if len(key) != KEY_BYTES:
         raise FlcError(f"{where}: not a base64 key of {KEY_BYTES} bytes", KEYGEN_HINT)
+    if len(set(key)) < DISTINCT_BYTES_LEAST:
+        least = DISTINCT_BYTES_LEAST
+        raise FlcError(f"{where}: a weak key, with fewer than {least} different bytes", KEYGEN_HINT)
     return key
 
 
@@ -145,15 +162,65 @@ def make_key() -> str:
     return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
 
+class Opened(NamedTuple):
+    """What was in a datagram, and what its header says."""
+
+    payload: bytes
+    receiver: bytes
+    """The first bytes of the id of the node that it is for; empty if it is for all who read it."""
+    key_id: bytes
+    session: bytes
+    counter: int
+
+
+def receiver_of(node: bytes) -> bytes:
+    """Give what stands for a node as the receiver of a datagram."""
+    return node[:RECEIVER_BYTES]
+
+
+def check_envelope(datagram: bytes) -> None:
+    """Check the length and the version of a datagram; raises Malformed."""
+    if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES_MAX:
+        raise Malformed(Drop.DATAGRAM_SIZE, len(datagram))
+    if datagram[0] != WIRE_VERSION:
+        raise Malformed(Drop.WIRE_VERSION_UNKNOWN, 0)
+
+
+def unseal(cipher: AESGCM, header: bytes, datagram: bytes) -> bytes:
+    """Open a datagram of a session whose cipher this is; raises Malformed if its seal is broken.
+
+    Nobody can tell which byte was changed, so the error names the first one that is sealed.
+    """
+    try:
+        return cipher.decrypt(_NONCE_HEAD + header[COUNTER_AT:], datagram[HEADER_BYTES:], header)
+    except InvalidTag:
+        raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
+
+
+def opened_of(cipher: AESGCM, datagram: bytes) -> Opened:
+    """Open a datagram, as `unseal` does, and tell what its header says."""
+    header, receiver = datagram[:HEADER_BYTES], b""
+    payload = unseal(cipher, header, datagram)
+    if payload[0] == FOR_ONE:
+        receiver, payload = payload[1:FOR_ONE_BYTES], payload[FOR_ONE_BYTES:]
+    key_id, session = header[KEY_ID_AT:SESSION_AT], header[SESSION_AT:COUNTER_AT]
+    counter = int.from_bytes(header[COUNTER_AT:], "big")
+    return Opened(payload, receiver, key_id, session, counter)
+
+
 class Seal:
-    """Seals the datagrams of this process and opens those of all. `session` is 16 random bytes."""
+    """Seals the datagrams of this process. `session` is 16 random bytes."""
 
     def __init__(self, ring: Keyring, session: bytes) -> None:
-        assert len(session) == SESSION_BYTES
-        self._session = session
-        self._counter = 0
-        self._sessions: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self._opened: OrderedDict[bytes, AESGCM] = OrderedDict()
+        self.session, self.counter = session, 0
         self.rekey(ring)
+
+    def renew(self, session: bytes) -> None:
+        """Go on in another session."""
+        assert len(session) == SESSION_BYTES
+        self.session, self.counter = session, 0
+        self.rekey(self.ring)
 
     def rekey(self, ring: Keyring) -> None:
         """Use this ring from now on: datagrams under any other key are refused.
@@ -161,62 +228,53 @@ class Seal:
         The counter goes on. Under a key that was used before, no nonce therefore repeats.
         """
         seals = ring.keys[0]
-        self._ring = ring
-        self._own = _cipher(seals, self._session, ring.cluster)
-        self._head = bytes((WIRE_VERSION,)) + seals.id + self._session
-        self._keys = {key.id: key for key in ring.keys}
-        gone = [who for who in self._sessions if who[:KEY_ID_BYTES] not in self._keys]
-        for who in gone:
-            del self._sessions[who]
+        self.ring = ring
+        self._own = _cipher(seals, self.session, ring.cluster)
+        self._head = bytes((WIRE_VERSION,)) + seals.id + self.session
+        self.keys = {key.id: key for key in ring.keys}
+        self._opened.clear()
 
     @property
     def key_id(self) -> bytes:
         """The id of the key that seals."""
-        return self._ring.keys[0].id
+        return self.ring.keys[0].id
 
-    @property
-    def sessions(self) -> int:
-        """How many sessions of others are remembered with their keys."""
-        return len(self._sessions)
+    def close(self, payload: bytes, receiver: bytes = b"") -> bytes:
+        """Seal one payload, for one `receiver` (`receiver_of`) or for all who read it.
 
-    def close(self, payload: bytes) -> bytes:
-        """Seal one payload; the datagram is longer by SEAL_BYTES."""
-        self._counter += 1
-        counter = self._counter.to_bytes(COUNTER_BYTES, "big")
-        header = self._head + counter
-        nonce = counter.rjust(NONCE_BYTES, b"\0")
-        return header + self._own.encrypt(nonce, payload, header)
-
-    def open(self, datagram: bytes) -> bytes:
-        """Give the payload of a datagram; raises Malformed if it is damaged or of another cluster.
-
-        The error counts its byte from the first of the datagram. If the seal is broken, nobody can
-        tell which byte was changed, and the error names the first that is sealed.
+        The datagram is longer by SEAL_BYTES, and for one receiver by FOR_ONE_BYTES more.
         """
-        if not SEAL_BYTES < len(datagram) <= DATAGRAM_BYTES_MAX:
-            raise Malformed(Drop.DATAGRAM_SIZE, len(datagram))
-        if datagram[0] != WIRE_VERSION:
-            raise Malformed(Drop.WIRE_VERSION_UNKNOWN, 0)
-        header = datagram[:HEADER_BYTES]
-        who, counter = header[1:-COUNTER_BYTES], header[-COUNTER_BYTES:]
-        cipher = self._sessions.get(who) or self._derived(who)
-        nonce = counter.rjust(NONCE_BYTES, b"\0")
-        try:
-            payload = cipher.decrypt(nonce, datagram[HEADER_BYTES:], header)
-        except InvalidTag:
-            raise Malformed(Drop.SEAL_BROKEN, HEADER_BYTES) from None
-        # The key is kept only now, so forged datagrams cannot push out the keys of real sessions.
-        self._sessions[who] = cipher
-        self._sessions.move_to_end(who)
-        if len(self._sessions) > SESSIONS_MAX:
-            self._sessions.popitem(last=False)
-        return payload
+        self.counter += 1
+        counter = self.counter.to_bytes(COUNTER_BYTES, "big")
+        header = self._head + counter
+        if receiver:
+            payload = _FOR_ONE_HEAD + receiver + payload
+        return header + self._own.encrypt(_NONCE_HEAD + counter, payload, header)
 
-    def _derived(self, who: bytes) -> AESGCM:
-        key = self._keys.get(who[:KEY_ID_BYTES])
+    def cipher_of(self, key_id: bytes, session: bytes) -> AESGCM:
+        """Derive the cipher of a session; raises Malformed if the key is not in the ring."""
+        key = self.keys.get(key_id)
         if key is None:
             raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
-        return _cipher(key, who[KEY_ID_BYTES:], self._ring.cluster)
+        return _cipher(key, session, self.ring.cluster)
+
+    def open(self, datagram: bytes) -> Opened:
+        """Open a datagram of anybody who holds a key of the ring, without any proof; for tools.
+
+        Raises Malformed, which counts its byte from the first of the datagram.
+        """
+        check_envelope(datagram)
+        who = datagram[KEY_ID_AT:COUNTER_AT]
+        cipher = self._opened.get(who) or self.cipher_of(who[:KEY_ID_BYTES], who[KEY_ID_BYTES:])
+        opened = opened_of(cipher, datagram)
+        self._opened[who] = cipher
+        if len(self._opened) > OPENED_MAX:
+            self._opened.popitem(last=False)
+        return opened
+
+
+_NONCE_HEAD = bytes(NONCE_BYTES - COUNTER_BYTES)
+_FOR_ONE_HEAD = bytes((FOR_ONE,))
 
 
 def _cipher(key: Key, session: bytes, cluster: str) -> AESGCM:

@@ -42,7 +42,7 @@ from flc_udp.core.replica import Replica
 from flc_udp.core.standing import NO_LOG, log_hash
 from flc_udp.model.address import Address
 from flc_udp.model.block import Block, decode, pack_body
-from flc_udp.model.dots import NodeId
+from flc_udp.model.dots import Dot, LogId, NodeId
 from flc_udp.model.errors import Drop
 from flc_udp.model.history import Head
 from flc_udp.model.message import history_key
@@ -80,6 +80,8 @@ class Party:
         self.tags: Tags = ()
         self.reads: Callable[[Packet], Packet] = lambda packet: packet
         """What it makes of each packet that it receives."""
+        self.forked: set[LogId] = set()
+        """Logs of which it may have refused a branch that others keep."""
         self.lives = True
         self.lives_lived = 0
         self.shown: list[str | bytes] = []
@@ -166,7 +168,7 @@ class Party:
 
     def watch(self, block: Block, needed: int | None = None, *, seq: int | None = None) -> Wait:
         """Wait until others hold a block of its own, or this message of it."""
-        return self.replica.watch(seq or block.last, needed, self.talk.now, [])
+        return self.replica.watch(Dot(block.log, seq or block.last), needed, self.talk.now, [])
 
     def end_turn(self) -> list[Effect]:
         """What it has decided, not carried out."""
@@ -234,7 +236,8 @@ class Party:
         heads = {block.log: block.last for block in (*self.disk, *self.pending)}
         for block in blocks:
             assert block.first == heads.get(block.log, 0) + 1
-            assert all(cause.seq <= heads.get(cause.log, 0) for cause in block.causes)
+            causes = [cause for cause in block.causes if cause.log not in self.forked]
+            assert all(cause.seq <= heads.get(cause.log, 0) for cause in causes)
             heads[block.log] = block.last
 
     def _check_honest(self, packets: Iterable[Packet]) -> None:
@@ -270,6 +273,8 @@ class Talk:
     def __init__(self, *names: str, seed: int = 0, **settings: int) -> None:
         self.seed = seed
         self.now = 0
+        self.wall_shift = 0
+        """How far everybody's wall clock was set ahead, in ms."""
         self.settings = Settings(**settings)
         self.sent: Counter[str] = Counter()
         self.heard: list[tuple[str, str, Packet]] = []
@@ -286,7 +291,7 @@ class Talk:
     @property
     def wall(self) -> int:
         """Everybody's wall clock, in ms since 1970."""
-        return WALL + self.now // MS
+        return WALL + self.wall_shift + self.now // MS
 
     @property
     def parties(self) -> list[Party]:

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from flc_udp.config import BODY_BYTES_MAX
+from flc_udp.config import BODY_BYTES_MAX, WALL_MS_LIMIT
 from flc_udp.core.effects import Send
 from flc_udp.core.notices import LogForked, MemberDied, MemberSuspected
 from flc_udp.core.push.links import ANNOUNCE_BYTES
@@ -490,7 +490,7 @@ class TestLiveness:
         talk = pair()
         ann = talk["ann"]
         zoe = ann.me._replace(id=b"zoe-----", address=Address("10.0.0.9", 1), name="zoe")
-        ann.hear(talk["bob"], Update((zoe,)), sender=b"strange!")
+        ann.replica.receive([Update((zoe,))], zoe.id, zoe.address, talk.wall, talk.now)
         ann.spend_news()
         ann.end_turn()
         talk.run(4_000)
@@ -499,7 +499,6 @@ class TestLiveness:
         ]
 
         assert [zoe.id] == [row.id for row in tables[-1].rows if row.id == zoe.id]
-        assert zoe.id in [member.row.id for member in talk["bob"].facts.members]
 
     def test_a_stale_claim_changes_nothing(self) -> None:
         """An accusation of an incarnation long refuted is not even answered."""
@@ -1180,6 +1179,18 @@ def test_a_visitor_is_answered_and_never_a_member() -> None:
     assert len(ann.facts.members) == 1
 
 
+@pytest.mark.parametrize("wall", [-1, -(10**12), WALL_MS_LIMIT, 10**18])
+def test_a_clock_that_shows_no_usable_time_is_not_told(wall: int) -> None:
+    """Such a node answers like any other: nobody takes it for dead or goes by its clock."""
+    talk = Talk("ann")
+    ann = talk["ann"]
+    talk.wall_shift = wall - WALL
+    ann.hear(ann, Ping(5, bytes(8), bytes(8), False, bytes(8)), sender=bytes(8))
+    packets = [p for e in ann.end_turn() for p in getattr(e, "packets", ())]
+
+    assert [p.wall for p in packets if isinstance(p, Ack)] == [0]
+
+
 def test_a_node_behind_a_wildcard_learns_its_address_from_its_seeds() -> None:
     """A row without an address is taken with the one its datagram came from."""
     talk = Talk("ann", "bob")
@@ -1221,7 +1232,7 @@ def test_a_node_that_is_seen_elsewhere_now_is_told_so() -> None:
     talk = Talk("ann", "bob")
     ann, bob = talk["ann"], talk["bob"]
     held = wildcard_row(talk)._replace(address=Address("192.0.2.7", 9))
-    ann.hear(bob, Members((held,)))
+    ann.replica.receive([Members((held,))], bob.id, held.address, talk.wall, talk.now)
     ann.end_turn()
     ann.hear(bob, Join(wildcard_row(talk)))
     told = [p for e in ann.end_turn() for p in getattr(e, "packets", ()) if isinstance(p, Members)]

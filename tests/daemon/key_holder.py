@@ -15,9 +15,19 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import Malformed
 from flc_udp.wire import codec
-from flc_udp.wire.packets import Ack, BaseEnd, BasePull, Packet, Ping, Pull, ReplayEnd
+from flc_udp.wire.packets import (
+    Ack,
+    BaseEnd,
+    BasePull,
+    Cookie,
+    Hello,
+    Packet,
+    Ping,
+    Pull,
+    ReplayEnd,
+)
 from flc_udp.wire.packing import pack
-from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
+from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring, receiver_of
 from tests.daemon.mutations import Payloads, flipped
 
 ANSWER_S = 0.25
@@ -47,10 +57,12 @@ class KeyHolder:
     def renew(self) -> None:
         """Go on in another session, as after a restart."""
         self._seal = Seal(self._ring, self.random.randbytes(SESSION_BYTES))
+        self._receivers: dict[tuple[str, int], bytes] = {}
+        """Which node is where, by the cookies that came from there."""
 
     def shoot(self, payload: bytes, to: tuple[str, int]) -> None:
         """Send one payload; now and then with a broken seal."""
-        datagram = self._seal.close(payload)
+        datagram = self._seal.close(payload, self._receivers.get(to, b""))
         if self.random.random() < 1 / 64:
             datagram = flipped(self.random, datagram)[: self.random.randrange(1, 10_000)]
         # A send fails at an address where nobody is, and while its buffer is full.
@@ -67,10 +79,18 @@ class KeyHolder:
             while True:
                 datagram, source = self._socket.recvfrom(65_536)
                 with suppress(Malformed):  # What was changed may come back.
-                    payload = self._seal.open(datagram)
+                    payload = self._seal.open(datagram).payload
                     payloads.hear(payload)
-                    for packet in codec.read(payload)[1]:
+                    node, packets, _ = codec.read(payload)
+                    for packet in packets:
+                        self._prove(packet, node, source)
                         self._answer(packet, source, payloads)
+
+    def _prove(self, packet: Packet, node: NodeId, to: tuple[str, int]) -> None:
+        """Answer a cookie."""
+        if isinstance(packet, Cookie):
+            self._receivers[to] = receiver_of(node)
+            self.say(Hello(packet.mac), to)
 
     def _answer(self, packet: Packet, to: tuple[str, int], payloads: Payloads) -> None:
         answer: Packet
@@ -92,13 +112,18 @@ class KeyHolder:
     async def is_read(self, to: tuple[str, int]) -> bool:
         """Whether a node soon answers a ping, for which it reads all that came before."""
         nonce = self.random.getrandbits(63)
-        self.say(Ping(nonce, NOTHING, NOTHING, catching_up=False, log=NOTHING), to)
+        ping = Ping(nonce, NOTHING, NOTHING, catching_up=False, log=NOTHING)
+        self.say(ping, to)
         with suppress(TimeoutError):
             async with asyncio.timeout(ANSWER_S):
                 while True:
                     datagram = await asyncio.get_running_loop().sock_recv(self._socket, 65_536)
                     with suppress(Malformed):
-                        for packet in codec.read(self._seal.open(datagram))[1]:
+                        node, packets, _ = codec.read(self._seal.open(datagram).payload)
+                        for packet in packets:
+                            self._prove(packet, node, to)
+                            if isinstance(packet, Cookie):
+                                self.say(ping, to)
                             if isinstance(packet, Ack) and packet.nonce == nonce:
                                 return True
         return False

@@ -9,11 +9,11 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
-from flc_udp.cli.run.cluster import clean_environment
+from flc_udp.cli.run.cluster import FLC, clean_environment
 from tests.forks import forked
 
 DEADLINE_S = 45.0
@@ -88,11 +88,30 @@ async def run_flc(
     *words: str,
     stdin: bytes = b"",
     environ: Mapping[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Ended:
-    """Run `flc` to its end, which must come before the deadline."""
+    """Run `flc`, perhaps under another command, to its end, which must come before the deadline."""
     environ = {**clean_environment(), **(environ or {})}
+    if under:
+        return await _run_under(under, words, environ)
     try:
         code, out, err = await forked(*words, stdin=stdin, environ=environ, limit_s=DEADLINE_S)
     except TimeoutError:
         raise AssertionError(f"flc {' '.join(words)} does not end") from None
     return Ended(code, out, err.decode())
+
+
+async def _run_under(
+    under: Sequence[str], words: Sequence[str], environ: Mapping[str, str]
+) -> Ended:
+    pipe = asyncio.subprocess.PIPE
+    process = await asyncio.create_subprocess_exec(
+        *under, *FLC, *words, env=environ, stdin=pipe, stdout=pipe, stderr=pipe
+    )
+    try:
+        out, err = await asyncio.wait_for(process.communicate(b""), DEADLINE_S)
+    except TimeoutError:
+        process.kill()
+        raise AssertionError(f"flc {' '.join(words)} does not end") from None
+    assert process.returncode is not None
+    return Ended(process.returncode, out, err.decode())

@@ -10,6 +10,7 @@ from collections.abc import Callable, Coroutine, Iterator
 from functools import partial
 
 from tests.daemon.bodies import say_large_bodies
+from tests.daemon.churn import churn
 from tests.daemon.cluster import NAMES, Cluster
 from tests.daemon.fuzz import fuzz
 from tests.daemon.halves import talk_in_halves
@@ -43,6 +44,7 @@ def arguments() -> argparse.Namespace:
     """How long each play is."""
     parser = argparse.ArgumentParser(prog="scripts/soak", description=__doc__)
     parser.add_argument("--kills", type=int, default=20, help="kill -9 under load (default 20)")
+    parser.add_argument("--churn", type=int, default=40, help="kills amid all else (default 40)")
     parser.add_argument("--lines", type=int, default=100_000, help="piped in (default 100,000)")
     parser.add_argument("--faults", type=int, default=60, help="seconds of them (default 60)")
     parser.add_argument("--stops", type=int, default=20, help="for 2 s and for 5 s (default 20)")
@@ -63,6 +65,9 @@ def plays(args: argparse.Namespace) -> Iterator[tuple[str, Play]]:
     if args.kills:
         title = f"{args.kills} times kill -9 under load, seed {args.seed}"
         yield title, partial(kill_under_load, rounds=args.kills, seed=args.seed)
+    if args.churn:
+        title = f"{args.churn} kills amid loss, backups and deletions, seed {args.seed}"
+        yield title, partial(churn, kills=args.churn, seed=args.seed)
     if args.lines:
         title = f"{args.lines} lines piped in on two nodes"
         yield title, partial(pipe_lines, lines_each=args.lines // 2, seconds=LONG_S)

@@ -40,3 +40,30 @@ async def test_a_closed_standard_input_is_an_empty_one(cluster: Cluster, command
     assert code in (0, 1)
     assert "Traceback" not in err
     assert code == 0 or err.startswith("error: ")
+
+
+@pytest.mark.parametrize(
+    "command",
+    ["nc -d --last 1 -c 1 ops", "log ops", "status", "rooms", "say ops hi", "keygen", "--version"],
+)
+async def test_what_cannot_be_printed_is_an_error(cluster: Cluster, command: str) -> None:
+    """A closed standard output takes nothing: whoever asked was shown nothing."""
+    (ann,) = await cluster.start(1)
+    await ann.control.say("ops", "hi")
+    code, err = await shell(f"FLC {command} >&-", ann)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert "standard stream" in err
+    assert len(err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("command", ["say ops -", "keys add", "import - --data nowhere", "nc ops"])
+async def test_a_standard_input_that_cannot_be_read_is_an_error(
+    cluster: Cluster, command: str
+) -> None:
+    """It is open for writing alone."""
+    (ann,) = await cluster.start(1)
+    code, err = await shell(f"cd {ann.data.parent} && FLC {command} 0>sink", ann)
+    assert code == 1
+    assert err.startswith("error: ")
+    assert len(err.splitlines()) == 2

@@ -10,7 +10,7 @@ from typing import Any
 
 import flc_udp
 from flc_udp.config import BODY_BYTES_MAX, ONCE_REMEMBERED, Settings
-from flc_udp.daemon.control import requests, server
+from flc_udp.daemon.control import connection, output, requests, server
 from tests.daemon.cluster import Cluster
 from tests.daemon.wire import Wire
 
@@ -72,11 +72,11 @@ def test_the_limits_are_the_codes() -> None:
     """Numbers of the table, and of the text."""
     assert (requests.LINE_BYTES_MAX, BODY_BYTES_MAX) == (8 << 20, 1 << 20)
     assert Settings().body_bytes_max == 64 << 10
-    assert server.OUTPUT_BYTES_HIGH == 1 << 20
+    assert output.OUTPUT_BYTES_HIGH == 1 << 20
     assert requests.ONCE_LIMIT == 1 << 63
     for limit in (
         server.SAYS_MAX,
-        server.FOLLOWS_MAX,
+        connection.FOLLOWS_MAX,
         server.CONNECTIONS_MAX,
         requests.TIMEOUT_S_MAX,
         ONCE_REMEMBERED,

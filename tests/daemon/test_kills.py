@@ -1,3 +1,4 @@
+from tests.daemon.churn import churn
 from tests.daemon.cluster import Cluster
 from tests.daemon.scenarios import kill_under_load, random_faults
 
@@ -23,3 +24,8 @@ async def test_nothing_is_lost_under_random_faults(cluster: Cluster) -> None:
 
     assert said > 0
     assert relay.carried > 0
+
+
+async def test_nothing_promised_is_lost_amid_kills_backups_and_deletions(cluster: Cluster) -> None:
+    """Nine clients, a bad network, databases that are deleted or put back."""
+    await churn(cluster, kills=8, seed=5)

@@ -13,6 +13,7 @@ from flc_udp.model.address import parse_numeric
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
 from tests.daemon.cluster import Cluster
 from tests.daemon.process import assert_refused, run_flc
+from tests.daemon.proof import prove
 
 
 async def test_a_later_schema_is_refused(cluster: Cluster) -> None:
@@ -46,9 +47,14 @@ async def test_what_a_later_version_sends_is_a_counted_drop(cluster: Cluster) ->
     with closing(socket.socket(socket.AF_INET, socket.SOCK_DGRAM)) as sock:
         sock.settimeout(10)
         sock.sendto(later, (address.host, address.port))
-        sock.sendto(datagram, (address.host, address.port))
-        answer = seal.open(sock.recv(2_048))
+        receiver = prove(sock, seal, (address.host, address.port))
+        sock.sendto(seal.close(payload, receiver), (address.host, address.port))
+        answer = seal.open(sock.recv(2_048)).payload
 
     assert msgpack.unpackb(answer)[1][:2] == [4, 7]
     drops = (await ann.ask("status"))["drops"]
-    assert drops == {"packet kind unknown": 2, "wire version unknown": 1}
+    assert drops == {
+        "packet kind unknown": 2,
+        "session or address not proved": 1,
+        "wire version unknown": 1,
+    }

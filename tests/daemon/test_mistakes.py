@@ -527,7 +527,7 @@ async def test_a_place_that_is_anothers(cluster: Cluster) -> None:
         Mistake("run --data {home}/kept/x --bind 127.0.0.1:0", REFUSED, denied, "--data"),
         Mistake("run --data {home}/read_only --bind 127.0.0.1:0", REFUSED, denied, "--data"),
         Mistake("run --data {home}/locked --bind 127.0.0.1:0", REFUSED, denied, "--data"),
-        Mistake("run --data {home}/log --bind 127.0.0.1:0", REFUSED, "flc.db", "belong"),
+        Mistake("run --data {home}/log --bind 127.0.0.1:0", REFUSED, "flc.db", "chmod", "--data"),
         Mistake(f"{RUN} --bind 127.0.0.1:53", REFUSED, denied, "below 1024"),
         Mistake("fsck --data {home}/kept", REFUSED, denied, "--data"),
         Mistake("backup {home}/read_only/x.db --data {ann}", REFUSED, denied, "directory"),

@@ -1,7 +1,8 @@
 import json
+from pathlib import Path
 
 from tests.daemon.cluster import Cluster
-from tests.daemon.process import assert_refused, until
+from tests.daemon.process import assert_refused, run_flc, until
 
 
 async def test_a_node_answers_a_visitor(cluster: Cluster) -> None:
@@ -26,6 +27,26 @@ async def test_another_cluster_is_silent(cluster: Cluster) -> None:
     assert pinged.code == 3
     assert error == f"error: {ann.address} did not answer"
     assert "cluster" in hint
+
+
+async def test_a_visitor_takes_the_keys_of_the_node_that_it_names(
+    cluster: Cluster, tmp_path: Path
+) -> None:
+    """And the name of its cluster, while the node runs. Keys that are given go first."""
+    key_file, other = tmp_path / "key", tmp_path / "other"
+    for file in (key_file, other):
+        file.write_bytes((await run_flc("keygen")).out)
+    ann = cluster.node("--key-file", str(key_file), "--cluster", "red")
+    await ann.start()
+    few = (ann.address, "-c", "1", "-i", "0.1")
+
+    assert (await ann.flc("ping", *few)).code == 0
+    assert (await ann.flc("udp", "-z", ann.address)).code == 0
+    assert (await ann.flc("ping", *few, "--key-file", str(other))).code == 3
+    assert (await ann.flc("ping", *few, "--cluster", "flc")).code == 3
+    assert (await run_flc("ping", *few, "--cluster", "red")).code == 3
+    (ann.data / "keys").write_text("no key")
+    assert_refused(await ann.flc("ping", *few), "keys")
 
 
 async def test_a_dead_member_is_forgotten(cluster: Cluster) -> None:

@@ -1,6 +1,8 @@
 """A node that cannot work is refused in two lines, before anything is changed."""
 
+import asyncio
 import base64
+import fcntl
 import os
 import socket
 import sqlite3
@@ -10,9 +12,19 @@ from pathlib import Path
 
 import pytest
 
+from flc_udp.daemon.control.server import CLIENTS_LEAST, DESCRIPTORS_LEAST
 from flc_udp.store.schema import APPLICATION_ID
-from tests.daemon.cluster import Cluster
-from tests.daemon.process import Ended, assert_refused, run_flc
+from flc_udp.wire.ring import ring_text
+from tests.daemon.cluster import Cluster, Node
+from tests.daemon.process import (
+    DEADLINE_S,
+    FLC,
+    Ended,
+    assert_refused,
+    clean_environment,
+    run_flc,
+)
+from tests.daemon.test_mistakes import POWERLESS, is_possible
 
 KEY = base64.b64encode(bytes(range(32))).decode()
 OTHER_KEY_LENGTH = base64.b64encode(bytes(31)).decode()
@@ -201,3 +213,185 @@ async def test_a_database_that_is_none(
 
     assert_refused(await run_node(tmp_path), str(path), *words)
     assert path.read_bytes() == before
+
+
+# --- A directory that cannot be used --------------------------------------------------------------
+
+
+@pytest.fixture
+async def log(cluster: Cluster) -> Path:
+    """The data directory of a node that has said something and left."""
+    (ann,) = await cluster.start(1)
+    assert (await ann.flc("say", "ops", "hi")).code == 0
+    assert (await ann.flc("leave")).code == 0
+    await ann.ended()
+    return ann.data
+
+
+async def test_a_stranger_that_has_locked_the_directory(log: Path) -> None:
+    """Anybody may lock a directory that is open to all: it is told who did, and how to close it."""
+    place = os.open(log, os.O_RDONLY)
+    try:
+        os.fchmod(place, 0o755)
+        fcntl.flock(place, fcntl.LOCK_SH)
+        refused = await run_flc("run", "--data", str(log), "--bind", "127.0.0.1:0")
+        told = await run_flc("doctor", "--data", str(log))
+    finally:
+        os.close(place)
+    me = f"process {os.getpid()} ("
+
+    assert_refused(refused, str(log), me, f"(uid {os.getuid()})", "no node", f"chmod 700 {log}")
+    (line,) = [line for line in told.out.decode().splitlines() if "its lock" in line]
+    assert line.startswith("fail")
+    assert me in line
+
+
+LOCKED_OUT = {
+    "the directory": (".", 0o500, ("chmod u+rwX",)),
+    "the database": ("flc.db", 0o400, ("chmod u+rwX",)),
+    "the lock": ("lock", 0o000, ("chmod u+rwX",)),
+    "the keys": ("keys", 0o000, ("chmod u+rwX", "ring")),
+    "the WAL": ("flc.db-wal", 0o000, ("chmod u+rwX",)),
+    "which life it has": ("flc.db-life", 0o000, ("chmod u+rwX",)),
+}
+
+
+@pytest.mark.parametrize("what", LOCKED_OUT)
+async def test_a_file_without_rights(log: Path, what: str) -> None:
+    """It is named with its mode and the command that helps; nothing speaks of a full disk."""
+    name, mode, words = LOCKED_OUT[what]
+    if not (log / name).exists():
+        (log / name).write_bytes(b"open\n")
+    (log / name).chmod(mode)
+    refused = await without_power("run", "--data", str(log), "--bind", "127.0.0.1:0")
+    (log / name).chmod(0o700)
+
+    assert_refused(refused, f"{mode:04o}", str(log / name), *words)
+    assert "df" not in refused.err
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files away")
+@pytest.mark.parametrize("name", [".", "flc.db", "keys"])
+async def test_a_file_of_another_user(log: Path, name: str) -> None:
+    """Its owner is named, who runs flc, and how to give it back."""
+    (log / name).touch()
+    (log / name).chmod(0o700)
+    os.chown(log / name, 4_000_123, -1)
+    refused = await without_power("run", "--data", str(log), "--bind", "127.0.0.1:0")
+    os.chown(log / name, 0, -1)
+
+    assert_refused(refused, str(log / name), "uid 4000123", "(uid 0)", f"`chown -R 0 {log}`")
+
+
+async def without_power(*words: str) -> Ended:
+    """`flc` by a user that rights hold for; root gives its power away."""
+    if not is_possible(*POWERLESS):
+        pytest.skip("setpriv (util-linux) is needed to be root without its powers")
+    return await run_flc(*words, under=POWERLESS)
+
+
+async def test_an_open_directory_and_key_file_are_told(cluster: Cluster) -> None:
+    """The node runs all the same."""
+    key = cluster.home / "key"
+    key.write_text(f"{KEY}\n")
+    key.chmod(0o644)
+    ann = cluster.node("--key-file", str(key))
+    ann.data.mkdir(mode=0o755)
+    ann.data.chmod(0o755)
+    await ann.start()
+
+    told = [(line["path"], line["mode"], line["hint"]) for line in ann.logged("open_to_others")]
+    assert told == [
+        (str(ann.data), "0755", f"`chmod 700 {ann.data}`"),
+        (str(key), "0644", f"`chmod 600 {key}`"),
+    ]
+
+
+def a_directory(data: Path) -> None:
+    """In the place of the control socket."""
+    (data / "control.sock").mkdir()
+
+
+def no_database(data: Path) -> None:
+    """In the place of the database."""
+    garbage(data / "flc.db")
+
+
+@pytest.mark.parametrize(
+    ("options", "prepare"),
+    [
+        (("--bind", "192.0.2.1:7352"), None),
+        (("--bind", "nowhere.invalid:7352"), None),
+        (("--advertise", "nowhere.invalid:7352"), None),
+        (("--metrics", "192.0.2.1:9100"), None),
+        ((), a_directory),
+        ((), no_database),
+    ],
+)
+async def test_a_start_that_fails_leaves_no_key_behind(
+    tmp_path: Path, options: tuple[str, ...], prepare: Callable[[Path], None] | None
+) -> None:
+    """Else the next one would be sealed, or under another key, and nobody had said so."""
+    data = tmp_path / "data"
+    data.mkdir()
+    if prepare is not None:
+        prepare(data)
+    before = {path.name for path in data.iterdir()}
+    key_file = write(tmp_path / "key", KEY)
+    assert_refused(await run_node(tmp_path, "--key-file", key_file, *options))
+    left = {path.name for path in data.iterdir()} - before
+    assert left <= {"lock", "flc.db", "flc.db-life"}
+
+    ring = ring_text((bytes(range(32)),), "")
+    (data / "keys").write_text(ring)
+    await run_node(tmp_path, "--key-file", key_file, *options)
+    assert (data / "keys").read_text() == ring
+
+
+@pytest.mark.parametrize("limit", [5, 6, 8, 14, 20, 28, DESCRIPTORS_LEAST - 1])
+async def test_too_few_descriptors(tmp_path: Path, limit: int) -> None:
+    """A node that would soon meet its limit does not begin, and leaves nothing behind."""
+    refused = await limited(limit, "run", "--data", str(tmp_path / "data"))
+
+    assert_refused(refused, f"{limit} ", str(DESCRIPTORS_LEAST), "ulimit -n", "LimitNOFILE")
+    assert not (tmp_path / "data").exists()
+
+
+async def test_as_many_descriptors_as_are_needed(cluster: Cluster) -> None:
+    """That many clients, pages and hooks work with them."""
+    ann = cluster.node(
+        "--metrics", "127.0.0.1:0", "--on-message", "cat >&2",
+        prefix=limiting(DESCRIPTORS_LEAST),
+    )  # fmt: skip
+    await ann.start()
+    for _ in range(CLIENTS_LEAST - 1):
+        await ann.client()
+        await ann.control.say("ops", "hi")
+    assert (await ann.ask("status"))["healthy"]
+
+
+@pytest.mark.parametrize("limit", [6, 8])
+@pytest.mark.parametrize("command", [("rooms",), ("ping", "127.0.0.1:1", "-c", "1")])
+async def test_a_command_without_descriptors(ann: Node, limit: int, command: list[str]) -> None:
+    """Whether they are enough or not, nobody sees a traceback."""
+    ended = await limited(limit, *command, "--data", str(ann.data))
+
+    assert "Traceback" not in ended.err
+    assert "never" not in ended.err
+
+
+def limiting(limit: int) -> tuple[str, ...]:
+    """A command that runs another one which may open so many descriptors."""
+    return ("sh", "-c", f'ulimit -n {limit} && exec "$@"', "sh")
+
+
+async def limited(limit: int, *words: str) -> Ended:
+    """Run `flc` to its end with so many descriptors."""
+    process = await asyncio.create_subprocess_exec(
+        *limiting(limit), *FLC, *words,
+        env=clean_environment(), stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,
+    )  # fmt: skip
+    out, err = await asyncio.wait_for(process.communicate(), DEADLINE_S)
+    assert process.returncode is not None
+    return Ended(process.returncode, out, err.decode())

@@ -45,6 +45,53 @@ async def test_a_log_that_cannot_be_read_is_a_reason(cluster: Cluster) -> None:
     assert (await ann.control.say("dev", "still here")).position == 401
 
 
+async def test_a_page_of_peers_that_cannot_be_read(cluster: Cluster) -> None:
+    """They are a memory only: the node says so once, and goes on with its seeds."""
+    ann, ben = await cluster.start(2)
+    await ann.control.say("ops", "hi")
+    ben.process.send_signal(signal.SIGTERM)
+    assert await ben.ended() == 0
+    damage(ben.data / "flc.db", "peer")
+    await ben.start(ann.address)
+    await cluster.all_alive(ann, ben)
+    await ben.control.say("ops", "still here")
+
+    assert len(ben.logged("peers_unreadable")) == 1
+    await cluster.converged(ann, ben, messages=2)
+
+
+@pytest.mark.parametrize("table", ["node", "log", "room", "clock", "arrival"])
+async def test_a_page_that_a_start_needs(cluster: Cluster, table: str) -> None:
+    """Without it the node is refused before anybody sees it, and told what mends it."""
+    (ann,) = await cluster.start(1)
+    await ann.control.say("ops", "hi")
+    ann.process.send_signal(signal.SIGTERM)
+    assert await ann.ended() == 0
+    damage(ann.data / "flc.db", table)
+    ann.launch()
+    assert await ann.ended() == 1
+
+    assert ann.logged("node_started")[1:] == []
+    error, hint = ann.log.read_text().splitlines()[-2:]
+    assert error.startswith("error: ")
+    assert "`flc fsck " in hint
+    assert len(ann.logged("node_stopped")) == 1
+    assert (await ann.flc("fsck", "--repair")).code == 0
+    await ann.start()
+    await cluster.converged(ann, messages=1)
+
+
+def damage(database: Path, table: str) -> None:
+    """The root page of a table cannot be read any more."""
+    with closing(sqlite3.connect(database)) as connection:
+        (page,) = connection.execute(
+            "SELECT rootpage FROM sqlite_master WHERE name = ?", (table,)
+        ).fetchone()
+    content = bytearray(database.read_bytes())
+    content[(page - 1) * 4_096 : page * 4_096] = b"\xff" * 4_096
+    database.write_bytes(content)
+
+
 async def test_a_reader_that_stands_still_is_a_reason(cluster: Cluster) -> None:
     """As long as it keeps the WAL from being folded in; afterwards the file shrinks again."""
     (ann,) = await cluster.start(1)
@@ -59,6 +106,44 @@ async def test_a_reader_that_stands_still_is_a_reason(cluster: Cluster) -> None:
     await say_all(ann.control, "ops", bodies[:200])
     assert (await ann.ask("status"))["healthy"]
     assert (ann.data / "flc.db-wal").stat().st_size < 40 << 20
+
+
+async def test_a_log_with_blocks_that_changed_says_so(cluster: Cluster) -> None:
+    """What is left is printed, and then how much is not: nobody takes it for the whole."""
+    (ann,) = await cluster.start(1)
+    await say_all(ann.control, "ops", [f"{n} {'x' * 2_000}" for n in range(20)])
+    with closing(sqlite3.connect(ann.data / "flc.db")) as other:
+        other.execute("UPDATE block SET encoded = zeroblob(99) WHERE position IN (3, 4, 9)")
+        other.commit()
+    whole = await ann.flc("log", "ops", "-n", "11")
+    part = await ann.flc("log", "ops", "-n", "0")
+
+    assert (whole.code, len(whole.out.splitlines()), whole.err) == (0, 11, "")
+    assert (part.code, len(part.out.splitlines())) == (1, 17)
+    error, hint = part.err.splitlines()
+    assert error.endswith("have changed on the disk: 3 blocks")
+    assert "flc status" in hint
+    assert (await ann.flc("status")).code == 1
+
+
+@pytest.mark.parametrize(
+    "change", ["messages = 'many'", "stamp = x'00'", "name = x'ff'", "stamp = 1 << 62"]
+)
+async def test_rooms_with_a_row_that_changed_say_so(cluster: Cluster, change: str) -> None:
+    """It is the disk's fault and not this program's, and status tells it, too."""
+    (ann,) = await cluster.start(1)
+    await ann.control.say("ops", "hi")
+    with closing(sqlite3.connect(ann.data / "flc.db")) as other:
+        other.execute(f"UPDATE room SET {change}")  # noqa: S608  # ours
+        other.commit()
+    ended = await ann.flc("rooms")
+
+    assert (ended.code, ended.out) == (1, b"")
+    error, hint = ended.err.splitlines()
+    assert error.startswith("error: the log cannot be read: read: the row of room ")
+    assert "flc fsck" in hint
+    assert "the log cannot be read" in "".join((await ann.ask("status"))["reasons"])
+    assert not ann.logged("request_failed")
 
 
 def cut_wal(data: Path) -> None:

@@ -23,7 +23,7 @@ from flc_udp.model.history import Head
 from flc_udp.model.units import Micros
 from flc_udp.sim.checks import Follower
 from flc_udp.sim.claims import ClaimChecks
-from flc_udp.sim.disk import Fate
+from flc_udp.sim.disk import Fate, put
 from flc_udp.sim.network import CALM, Faults
 from flc_udp.sim.plan import Plan
 from flc_udp.sim.play import Play
@@ -356,7 +356,7 @@ def test_a_log_that_lies(monkeypatch: Patch) -> None:
         connection = log.connection  # it is the disk
         before = connection.serialize()
         first = append(log, blocks)
-        connection.deserialize(before)
+        put(connection, before)
         return first
 
     monkeypatch.setattr(Log, "append", forgetfully)

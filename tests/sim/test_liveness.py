@@ -14,10 +14,15 @@ from bench.experiments import (
     restart_all,
 )
 from flc_udp.config import Settings
-from flc_udp.model.units import SECOND_US
+from flc_udp.core.notices import Refuted
+from flc_udp.model.dots import Dot
+from flc_udp.model.notices import Notice
+from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
+from flc_udp.waist import node, pruning, scrub
 from flc_udp.waist.notices import StoodStill
+from flc_udp.wire.rows import State
 
 
 @pytest.mark.parametrize(("nodes", "limit_ms"), [(5, 3_000), (10, 3_000), (60, 5_500)])
@@ -35,12 +40,14 @@ def test_a_crash_is_known_to_all_soon(nodes: int, limit_ms: int) -> None:
 
 
 def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
-    """A ping and an ack an interval of 800 ms, whether of ten or a hundred."""
-    for nodes in (10, 100):
-        quiet = rate(grown(nodes, 1), 8)
+    """A ping and an ack an interval of 800 ms, of ten or of forty, once each has met each."""
+    for nodes in (10, 40):
+        with grown(nodes, 1) as world:
+            world.run(nodes * 2_000)
+            quiet = rate(world, 8)
 
         assert quiet.packets_per_s == pytest.approx(2.5, rel=0.03)
-        assert quiet.bytes_per_s < 250
+        assert quiet.bytes_per_s < 265
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -79,10 +86,10 @@ def test_a_one_way_cut_does_not_flap(nodes: int) -> None:
 
 
 def test_all_restarted_at_once_see_each_other() -> None:
-    """Forty nodes lose their memory at one moment; ten seconds later they are quiet again."""
+    """Forty nodes lose their memory at one moment; once each has met each, they are quiet again."""
     with grown(40, 1) as world:
         assert restart_all(world) <= 10_000
-        world.run(10_000)
+        world.run(80_000)
         assert rate(world, 5).packets_per_s <= 2.7
 
 
@@ -210,6 +217,100 @@ def test_who_stands_still_comes_back(pauses_s: tuple[int, ...]) -> None:
         world.settle()
         said = [f"{when} {pause_s}" for pause_s in pauses_s for when in ("before", "during")]
         assert world.history("c", "ops") == said
+
+
+@pytest.mark.parametrize("apart_ms", [0, 400])
+@pytest.mark.parametrize("pause_s", [1, 10, 60, 600])
+def test_all_that_stand_still_at_once_go_on(pause_s: int, apart_ms: int) -> None:
+    """As where their host was suspended: nobody is called dead, and status can say of each why.
+
+    They may wake one after another. Nothing that was said before is pruned too early.
+    """
+    with grown(5, 1, settings=Settings(retention_age_s=900)) as world:
+        watch = MemberWatch(world)
+        world.say("c", "ops", "before")
+        world.run(500)
+        for number, machine in enumerate(world.machines.values()):
+            machine.pause(pause_s * SECOND_US + number * apart_ms * MS_US)
+        world.run(pause_s * 1_000 + 5 * apart_ms)
+
+        assert agreed_after(world) <= 3_000
+        assert watch.deaths == []
+        for machine in world.machines.values():
+            stood = machine.running.last_pause
+            assert stood is not None or pause_s == 1
+            assert stood is None or pause_s * 1_000 - 1_000 <= stood.ms <= pause_s * 1_000 + 2_000
+        world.say("a", "ops", "after")
+        world.settle()
+        assert world.history("e", "ops") == ["before", "after"]
+
+
+YEAR_S = 365 * 86_400
+
+
+def restart_one_by_one(world: World) -> None:
+    """Each is seen alive by all within a second of its start, at its first word about itself."""
+    refuted: list[Notice] = []
+    world.listeners.append(
+        lambda _number, notice: refuted.append(notice) if type(notice) is Refuted else None
+    )
+    alive = dict.fromkeys(world.machines, State.ALIVE)
+    for name in world.machines:
+        world.crash(name)
+        world.run(10)
+        world.start(name)
+        said = world.say(name, "ops", f"{name} is back")
+        world.run(1_000)
+
+        assert [world.view(other) for other in world.machines] == [alive] * len(alive)
+        assert isinstance(said.answer, Dot)
+        assert {world.history(other, "ops")[-1] for other in world.machines} == {f"{name} is back"}
+    assert refuted == []
+
+
+def test_peers_that_restart_after_a_year_are_accepted_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """All have been up for a year, which is played with a turn a day; one was down all the time."""
+    for module, name in (
+        (node, "PAUSE_LEAST_US"),
+        (scrub, "LOOK_PAUSE_US"),
+        (scrub, "PASS_PAUSE_US"),
+        (pruning, "LOOK_PAUSE_MAX_US"),
+    ):
+        monkeypatch.setattr(module, name, 86_400 * SECOND_US)
+    daily = dict.fromkeys(
+        ("probe_interval_ms", "rejoin_interval_ms", "exchange_interval_ms", "exchange_backoff_ms"),
+        86_400_000,
+    )
+    settings = Settings(stall_ms=60_000, retention_age_s=YEAR_S // 2, **daily)  # type: ignore[arg-type]
+    with World("abcd", 1, settings=settings) as world:
+        world.run(1_000)
+        for name in "ab":
+            world.say(name, "ops", "a year ago")
+        world.run(1_000)
+        world.crash("d")
+        world.run(YEAR_S * 1_000)
+        world.say("a", "ops", "a year later")
+        world.run(1_000)
+        assert world.history("b", "ops") == ["a year later"]
+        assert {name: world.view("a")[name] for name in "abc"} == dict.fromkeys("abc", State.ALIVE)
+        world.start("d")
+        world.run(1_000)
+        restart_one_by_one(world)
+
+
+def test_peers_that_restart_after_a_year_of_sleep_are_accepted_at_once() -> None:
+    """All machines stood still for that long: the next to restart has a much later clock."""
+    with grown(4, 1) as world:
+        world.say("a", "ops", "a year ago")
+        world.run(500)
+        for machine in world.machines.values():
+            machine.pause(YEAR_S * SECOND_US)
+        world.run(YEAR_S * 1_000)
+        assert agreed_after(world) <= 3_000
+        restart_one_by_one(world)
+        world.settle()
 
 
 @pytest.mark.parametrize("seed", range(3))

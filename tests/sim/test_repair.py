@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from flc_udp.config import Settings
-from flc_udp.sim.disk import DiskLog
+from flc_udp.sim.disk import DiskLog, put
 from flc_udp.sim.machine import Machine
 from flc_udp.sim.world import World
 from flc_udp.store.repair.fill import Filled
@@ -24,7 +24,7 @@ def repaired(machine: Machine, directory: Path, content: bytes) -> Filled:
     path = directory / "flc.db"
     path.write_bytes(content)
     filled = mend(path)
-    machine.disk.connection.deserialize(path.read_bytes())
+    put(machine.disk.connection, path.read_bytes())
     return filled
 
 
@@ -102,3 +102,21 @@ def test_with_a_base(tmp_path: Path) -> None:
         world.settle()
         assert findings(world, "b") == []
         assert world.history("a", "ops")[-1] == "after"
+
+
+def test_many_in_a_row_heal_by_themselves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Large ones, of which only the last has a proof at first: the others do not crowd it out."""
+    with said_by_two(1, [10, 300, 20_000] * 20) as world:
+        whole = world.history("a", "ops")
+        machine = world.machines["b"]
+        machine.crash()
+        content = machine.disk.connection.serialize()
+        pages = [at // PAGE for at in range(0, len(content), PAGE)]
+        torn = list(range(20, len(pages)))  # The small tables stand before.
+        filled = repaired(machine, tmp_path, without(content, torn))
+        assert len(filled.waiting) > 20
+        monkeypatch.setattr(machine.follower, "started", lambda _: None)
+        machine.start()
+        world.run(90_000)
+        assert world.history("b", "ops") == whole
+        assert findings(world, "b") == []

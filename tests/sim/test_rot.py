@@ -10,7 +10,7 @@ from flc_udp.config import Settings
 from flc_udp.core.notices import BlockRotten, HistoryTruncated
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US
-from flc_udp.sim.disk import Fate
+from flc_udp.sim.disk import Fate, put
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
 from flc_udp.store.fsck.database import Fsck
@@ -293,7 +293,7 @@ def test_what_nobody_has_is_given_to_nobody() -> None:
         assert counts[BlockRotten] > 0
         assert counts[BlockHealed] == 0
         world.machines["a"].crash()
-        world.machines["a"].disk.connection.deserialize(copy)
+        put(world.machines["a"].disk.connection, copy)
         world.machines["a"].start()
         world.run(120_000)
         assert world.history("b", "ops") == world.history("c", "ops") == whole

@@ -55,6 +55,20 @@ def test_a_one_way_cut_keeps_nobody_from_anything() -> None:
         world.settle()
 
 
+def test_whose_answers_were_lost_for_a_while_is_believed_again() -> None:
+    """Ten pulls of large messages brought nothing; their only teller has them all the same."""
+    with World("ab", seed=3) as world:
+        world.settle()
+        world.cut("a", "b", one_way=True)
+        for number in range(12):
+            world.say("b", "ops", f"{number} ".ljust(60_000, "."))
+            world.run(400)
+        world.mend("a", "b")
+        world.settle(30_000)
+
+        assert len(world.history("a", "ops")) == 12
+
+
 def test_islands_merge() -> None:
     """Two halves that held each other dead find each other, and end with one history."""
     with World("abcd", seed=4) as world:

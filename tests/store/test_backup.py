@@ -83,6 +83,7 @@ def test_a_copy_is_of_one_moment(
     monkeypatch.setattr(backup, "STEP_PAGES", 3)
     monkeypatch.setattr(backup.os, "fsync", say_between)
     back_up(home / "flc.db", tmp_path / "copy", replace=False)
+    monkeypatch.undo()
 
     assert steps > 10
     assert [m.encoded for m in authors.said[:100]] == [e for _, e in held(tmp_path / "copy")]

@@ -16,6 +16,7 @@ from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
+from flc_udp.store.sums import keep_sums
 from tests.model.stories import ROOMS, Story, log_of
 from tests.store.nodes import EVERYTHING
 
@@ -65,6 +66,7 @@ def copy(good: Path, tmp_path: Path) -> Path:
 def run(path: Path, *statements: str) -> None:
     """Change a database."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        keep_sums(connection)
         for statement in statements:
             connection.execute(statement)
         connection.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -123,7 +125,7 @@ def test_a_pruned_database_has_no_finding(good: Path) -> None:
         ("UPDATE room SET messages = messages + 7 WHERE no = 1", {"room"}),
         ("DELETE FROM block WHERE position = 10", {"position", "log", "room"}),
         ("UPDATE arrival SET wall_ms = 'x'", {"floor"}),
-        ("INSERT INTO arrival VALUES (9, 0, 0)", {"floor"}),
+        ("INSERT INTO arrival VALUES (9, 0, 0, NULL)", {"floor"}),
         ("UPDATE log SET base_stamp = {floor} WHERE no = {ann}", {"floor"}),
         ("UPDATE clock SET base_seq = 2 WHERE base_seq = 3 AND log_no = {ann}", {"floor"}),
         ("UPDATE clock SET base_seq = 5 WHERE base_seq = 3 AND log_no = {ann}", {"floor"}),

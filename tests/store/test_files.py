@@ -15,6 +15,7 @@ from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.store import files
 from flc_udp.store.backup import back_up
 from flc_udp.store.log import Log
+from flc_udp.store.sums import keep_sums
 from tests.store.conftest import Authors
 
 
@@ -72,6 +73,7 @@ def copied(home: Path, to: Path) -> Path:
     """A copy of the file alone, from before this life."""
     shutil.copy(home / "flc.db", to)
     with closing(sqlite3.connect(to)) as connection, connection:
+        keep_sums(connection)
         connection.execute("UPDATE node SET value = 'an older life' WHERE key = 'life'")
     return to
 
@@ -317,6 +319,78 @@ class TestWhileItRuns:
         away.rename(home)
         running.recover()
         assert running.append([authors.say("ann", body="again")]) == 3
+
+    @pytest.mark.parametrize("copy", [backed_up, copied])
+    @pytest.mark.parametrize("more", [0, 40_000])
+    def test_a_copy_that_is_written_into_the_database(
+        self,
+        home: Path,
+        running: Log,
+        authors: Authors,
+        copy: Callable[[Path, Path], Path],
+        more: int,
+    ) -> None:
+        """`cp` keeps the file and may keep its size."""
+        other = copy(home, home.with_name("other")).read_bytes()
+        running.append([authors.say("ann")])
+        (home / "flc.db").write_bytes(other + bytes(more))
+        for _ in range(2):
+            with pytest.raises(StoreFailed, match=r"flc\.db was overwritten"):
+                running.append([authors.say("ann")])
+        assert "flc.db was overwritten" in str(running.missing())
+        with pytest.raises(StoreFailed, match="was overwritten"):
+            running.recover()
+
+    def test_a_copy_that_is_written_into_the_wal(
+        self, home: Path, running: Log, authors: Authors
+    ) -> None:
+        """Even one that was made before."""
+        wal = home / "flc.db-wal"
+        other = wal.read_bytes()
+        running.append([authors.say("ann")])
+        now = wal.read_bytes()
+        wal.write_bytes(other + bytes(len(now) - len(other)))
+        with pytest.raises(StoreFailed, match=r"flc\.db-wal was overwritten"):
+            running.append([])
+        wal.write_bytes(now)
+        assert running.append([authors.say("ann")]) == 4
+
+    def test_folding_in_is_no_overwriting(self, home: Path, running: Log, authors: Authors) -> None:
+        """Whoever does it, and however: the number of this life stays where it is."""
+        for mode in ("PASSIVE", "FULL", "RESTART", "TRUNCATE"):
+            running.save_self(b"the node", len(mode))
+            running.append([authors.say("ann", body="x" * 100_000)])
+            with closing(sqlite3.connect(home / "flc.db")) as other:
+                other.execute(f"PRAGMA wal_checkpoint({mode})")
+            running.append([authors.say("ann")])
+            running.connection.execute(f"PRAGMA wal_checkpoint({mode})").fetchone()
+        assert running.append([authors.say("ann")]) == 11
+
+    @pytest.mark.parametrize("content", [None, "", "x0123456789abcdef", "\xff"])
+    def test_the_number_beside_it_is_written_again(
+        self, home: Path, running: Log, authors: Authors, content: str | None
+    ) -> None:
+        """Somebody deleted or changed it: with it goes what keeps another database from the WAL."""
+        life = home / "flc.db-life"
+        before = life.read_text()
+        life.unlink()
+        if content is not None:
+            life.write_text(content)
+        running.append([authors.say("ann")])
+        assert life.read_text() == before
+        assert held(killed(home, home.with_name("killed"))) == 3
+
+    def test_a_number_that_has_changed_on_the_disk_refuses_nothing(
+        self, home: Path, running: Log
+    ) -> None:
+        """It would have, and the advice would have been to remove the WAL."""
+        assert running.load().heads
+        for at in range(18):
+            place = killed(home, home.with_name(f"killed {at}"))
+            life = bytearray((place / "flc.db-life").read_bytes())
+            life[at] ^= 1
+            (place / "flc.db-life").write_bytes(life)
+            assert held(place) == 2
 
     def test_a_wal_that_was_deleted_is_folded_in_at_the_end(self, home: Path, running: Log) -> None:
         """What was acknowledged is not lost with it, if the node stops in order."""

@@ -22,18 +22,13 @@ from flc_udp.store.connections import snapshot
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
 from flc_udp.store.log import Log
-from flc_udp.store.once import PAIR
+from flc_udp.store.once import KEEP_NUMBER, PAIR
 from flc_udp.store.schema import MIGRATIONS
+from flc_udp.store.sums import keep_sums
 
 Authors = Any  # the class of the fixture: a conftest cannot be imported
 
-UNSEEN = {("node", "key"), ("node", "value")}
-UNSEEN |= {("peer", "id"), ("peer", "name"), ("peer", "address")}
-UNSEEN |= {("once", "client"), ("once", "said"), ("past_client", "hash"), ("past_client", "n")}
-UNSEEN |= {("arrival", "position"), ("arrival", "wall_ms"), ("arrival", "least_stamp")}
-"""Columns that nothing else tells; of `once.said`, what could have been as well."""
-
-TABLES = ("log", "room", "block", "clock", "once", "node", "peer", "arrival")
+TABLES = ("log", "room", "block", "clock", "once", "past_client", "node", "peer", "arrival")
 
 
 def talk(authors: Authors) -> None:
@@ -73,6 +68,7 @@ def good(said: list[Block], tmp_path_factory: pytest.TempPathFactory) -> Path:
     bot = [m.dot for m in said if m.log == said[0].log]
     log.append(said[:4], once=[("bot", 1, bot[0])])
     log.append(said[4:], once=[("bot", 2, bot[1]), ("bot", 5, bot[2])])
+    log.connection.execute(KEEP_NUMBER, (b"a client", 7))
     log.close()
     return path
 
@@ -92,6 +88,7 @@ def fsck(path: Path) -> list[Finding]:
 def run(path: Path, *statements: str | tuple[str, tuple[object, ...]]) -> None:
     """Change a database; without a WAL, as if it had always been so."""
     with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        keep_sums(connection)
         for statement in statements:
             sql, values = (statement, ()) if isinstance(statement, str) else statement
             connection.execute(sql, values)
@@ -475,10 +472,12 @@ def stranger(causes: Sequence[Dot], stamp: int, head: Head | None = None) -> Blo
 
 
 def append(path: Path, *blocks: Block) -> None:
-    """Append without a look at their causes, which only the core takes."""
+    """Append without a look at their causes, which only the core takes: it refused no branch."""
     log = Log.open(path)
     log.append(blocks)
     log.close()
+    with closing(sqlite3.connect(path, isolation_level=None)) as connection:
+        connection.execute("DELETE FROM fork")
 
 
 def test_a_missing_cause(copy: Path, said: list[Block]) -> None:
@@ -677,17 +676,11 @@ def test_every_torn_page_is_found(copy: Path) -> None:
 def test_any_flipped_bit_is_found(good: Path, tmp_path: Path) -> None:
     """Wherever a bit of the file is another, that is a finding, or the file is refused.
 
-    But for SQLite's own header, and the pages of what nothing else tells. Bytes that are zero are
-    left out: mostly they are space that no row uses.
+    But for SQLite's own header. Bytes that are zero are left out: mostly they are space that no row
+    uses.
     """
     chance, content, path = random.Random(1), good.read_bytes(), tmp_path / "flc.db"
-    with closing(sqlite3.connect(f"file:{good}?immutable=1", uri=True)) as connection:
-        tables = "'node', 'peer', 'once', 'arrival'"
-        sql = f"SELECT rootpage FROM sqlite_schema WHERE tbl_name IN ({tables})"  # noqa: S608  # ours
-        untold = {page - 1 for (page,) in connection.execute(sql)}
-    used = [
-        at for at, byte in enumerate(content) if byte and at >= 100 and at // 4096 not in untold
-    ]
+    used = [at for at, byte in enumerate(content) if byte and at >= 100]
     for at in chance.choices(used, k=400):
         flipped = bytes([content[at] ^ 1 << chance.randrange(8)])
         path.write_bytes(content[:at] + flipped + content[at + 1 :])
@@ -754,10 +747,7 @@ def flipped(value: object, chance: int) -> object:
 @settings(max_examples=400)
 @given(data=st.data())
 def test_any_changed_value_is_found(good: Path, data: st.DataObject) -> None:
-    """Whichever column of whichever row holds another value, something is found.
-
-    But for the columns of UNSEEN, of which only what is impossible is.
-    """
+    """Whichever column of whichever row holds another value, something is found."""
     disk = sqlite3.connect(":memory:", isolation_level=None)
     with closing(disk), closing(sqlite3.connect(f"file:{good}?immutable=1", uri=True)) as source:
         source.backup(disk)
@@ -776,5 +766,4 @@ def test_any_changed_value_is_found(good: Path, data: st.DataObject) -> None:
             reject()
         if row in disk.execute(sql).fetchall():
             reject()  # SQLite took it for the same value.
-        found = list(Fsck(disk).findings())
-        assert found or (table, columns[at]) in UNSEEN
+        assert list(Fsck(disk).findings()) != []

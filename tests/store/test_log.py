@@ -337,7 +337,7 @@ def test_rooms_are_listed_with_their_counts(log: Log, authors: Authors) -> None:
     """A room's row: messages, logs that spoke there, greatest stamp, last position."""
     log.append([authors.say("ann"), authors.say("ann", "ops"), authors.say("bob", wall=3_000)])
     reader = log.reader()
-    assert reader.rooms() == [
+    assert list(reader.rooms()) == [
         ("lobby", 2, 2, authors.said[2].stamp, 3),
         ("ops", 1, 1, authors.said[1].stamp, 2),
     ]

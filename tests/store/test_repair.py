@@ -10,6 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, suppress
 from pathlib import Path
+from zlib import crc32
 
 import pytest
 
@@ -18,7 +19,7 @@ from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log
 from flc_udp.store.repair.fill import Filled
 from flc_udp.store.repair.repair import WORK, needs_repair
-from tests.store.flips import Database, Dump, check, dump, findings, make, mend, try_one
+from tests.store.flips import Database, Dump, check, dump, findings, flip, make, mend, try_one
 
 PAGE = 4_096
 
@@ -74,12 +75,23 @@ def mended(good: Database, path: Path) -> Filled:
     return filled
 
 
+@pytest.mark.parametrize("at", [18, 19])
+@pytest.mark.parametrize("bit", range(8))
+def test_a_header_that_forbids_to_write(good: Database, path: Path, at: int, bit: int) -> None:
+    """SQLite reads such a file, and no node could start on it."""
+    flip(path, at, bit)
+    assert needs_repair(path)
+    with suppress(FlcError):
+        assert findings(path) != []
+    assert mended(good, path).forgotten == []
+
+
 @pytest.mark.parametrize("seed", range(30))
 def test_a_flipped_bit(good: Database, tmp_path: Path, seed: int) -> None:
     """It is found and mended, or nothing that is kept has changed: see `flips`."""
     chance = random.Random(seed)
     at = chance.randrange(good.path.stat().st_size)
-    assert try_one(good, at, chance.randrange(8), tmp_path) in {"free", "untold", "mended", "waits"}
+    assert try_one(good, at, chance.randrange(8), tmp_path) in {"free", "mended", "waits"}
 
 
 @pytest.mark.parametrize(
@@ -100,7 +112,7 @@ def test_a_flipped_bit(good: Database, tmp_path: Path, seed: int) -> None:
         "UPDATE clock SET base_seq = 0",
         "DELETE FROM clock WHERE log_no = 2",
         "INSERT INTO clock (room_no, log_no, seq) VALUES (77, 88, 1)",
-        "INSERT INTO room VALUES (77, 'void', 0, 0, 0)",
+        "INSERT INTO room VALUES (77, 'void', 0, 0, 0, 0, 0)",
         "INSERT INTO log (no, id, seq, hash, stamp) VALUES (77, x'3132333435363738', 0, x'', 0)",
         "UPDATE block SET stamp = 5, count = 9, room_no = 1, hash = x'31' WHERE position % 3 = 0",
         "UPDATE block SET log_no = 99 WHERE position = (SELECT max(position) FROM block)",
@@ -191,15 +203,15 @@ def test_a_node_without_its_incarnation_is_another(good: Database, path: Path) -
     run(path, "UPDATE room SET messages = 0")
     filled = mended(good, path)
     assert [words for words in filled.forgotten if "incarnation" in words]
-    assert b"id" not in dict(dump(path)["node"])
+    assert b"id" not in {key for key, *_ in dump(path)["node"]}
 
 
 def test_ages_are_not_greater_than_before(good: Database, path: Path) -> None:
     """A row of arrivals that is lost lets no message seem older."""
     run(path, "UPDATE arrival SET wall_ms = 'x' WHERE position BETWEEN 40 AND 60")
-    before = {stamp: wall for _, wall, stamp in dump(good.path)["arrival"]}
+    before = {stamp: wall for _, wall, stamp, _ in dump(good.path)["arrival"]}
     mended(good, path)
-    after = sorted((stamp, wall) for _, wall, stamp in dump(path)["arrival"])
+    after = sorted((stamp, wall) for _, wall, stamp, _ in dump(path)["arrival"])
     for stamp, wall in before.items():
         assert any(low <= stamp and late >= wall for low, late in after)
 
@@ -239,14 +251,14 @@ def test_what_a_killed_node_left_in_its_wal(good: Database, tmp_path: Path) -> N
     log.close()
     overwrite(killed / "flc.db", 0, bytes(100))
     mended(good, killed / "flc.db")
-    assert dict(dump(killed / "flc.db")["node"])[b"incarnation"] == 70
+    assert {key: value for key, value, _ in dump(killed / "flc.db")["node"]}[b"incarnation"] == 70
     (copy,) = killed.glob("before-repair-*")
     assert (copy / "flc.db-wal").stat().st_size > 0
 
 
 def test_beside_a_wal_of_another_database(path: Path) -> None:
     """It is refused as at a start: the two would make one broken history."""
-    path.with_name("flc.db-life").write_text("another\n")
+    path.with_name("flc.db-life").write_text(f"another {crc32(b'another'):08x}\n")
     path.with_name("flc.db-wal").write_bytes(b"of another")
     with pytest.raises(FlcError, match="was replaced"):
         mend(path)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from flc_udp.config import FLOOR_LIMIT, WALL_MS_LIMIT
+from flc_udp.config import CLOCK_STAMP_LIMIT, WALL_MS_LIMIT
 from flc_udp.model.block import decode
 from flc_udp.model.dots import Dot
 from flc_udp.model.history import BaseLog, BaseRoom, Edge, Head
@@ -170,15 +170,20 @@ def kept(log: Log) -> list[bytes]:
 
 
 @pytest.mark.parametrize("limits", [{"arrived_before_ms": 1 << 50}, {"bytes_max": 0}])
-def test_a_stamp_that_no_clock_makes_carries_no_floor(log: Log, limits: dict[str, int]) -> None:
+@pytest.mark.parametrize(("wall", "stamp_limit"), [(WALL_MS_LIMIT, None), (9_000, 8_000 << 16)])
+def test_a_stamp_far_ahead_of_the_clock_carries_no_floor(
+    log: Log, limits: dict[str, int], wall: int, stamp_limit: int | None
+) -> None:
     """Its message stays. If the floor rose above it, nothing could be said or kept any more."""
+    if stamp_limit is not None:
+        limits = {**limits, "stamp_limit": stamp_limit}
     story = Story()
-    plain = story.say("ann", "ops")
-    far = story.say("bob", "lobby", wall=WALL_MS_LIMIT)
+    plain = story.say("ann", "ops", wall=7_000)
+    far = story.say("bob", "lobby", wall=wall)
     log.append([plain, far], (), 5_000)
     log.append([story.say("cyd", "lobby", wall=9_000)], (), 200_000)
     end_retention(log, **limits)
 
     assert far.encoded in kept(log)
     assert plain.encoded not in kept(log)
-    assert log.load().floor <= FLOOR_LIMIT
+    assert log.load().floor <= (stamp_limit or CLOCK_STAMP_LIMIT)

@@ -87,6 +87,40 @@ def test_a_change_of_one_side_is_found_and_mended(
         assert reader.block(said[59].dot) == said[59].encoded
 
 
+@pytest.mark.parametrize("change", ["stamp = stamp + 4", "stamp = stamp - 4", "room_no = 1"])
+def test_a_list_that_an_index_misleads_has_it_made_anew(
+    tmp_path: Path, said: list[Block], change: str
+) -> None:
+    """Whoever reads the history finds it at once, and it waits for no scrub."""
+    path = tmp_path / "flc.db"
+    back = {"stamp = stamp + 4": "stamp = stamp - 4", "room_no = 1": "room_no = 2"}
+    with closing(sqlite3.connect(path)) as connection, connection:
+        connection.execute(f"UPDATE block SET {change} WHERE position = 60")  # noqa: S608
+    change_rows_alone(path, f"{back.get(change, 'stamp = stamp + 4')} WHERE position = 60")
+    with closing(Log.open(path)) as log, closing(log.reader()) as reader:
+        list(reader.history(None))
+        _, crooked = reader.take_rotten()
+        assert crooked == [(60, said[59])]
+        log.heal(crooked)
+        assert list(Fsck(log.connection).findings()) == []
+
+
+def test_an_index_that_leads_to_another_row(tmp_path: Path, said: list[Block]) -> None:
+    """One block is listed twice and one not at all, and the row that is met is sound."""
+    path = tmp_path / "flc.db"
+    content = bytearray(path.read_bytes())
+    entry = said[59].stamp.to_bytes(4) + b"\2" + bytes([60])
+    assert content.count(entry) == 1
+    content[content.index(entry) + len(entry) - 1] ^= 4
+    path.write_bytes(content)
+    with closing(Log.open(path)) as log, closing(log.reader()) as reader:
+        listed = [position for position, _ in reader.history(None)]
+        assert (listed.count(60), listed.count(56)) == (0, 2)
+        log.heal(reader.take_rotten()[1])
+        assert list(Fsck(log.connection).findings()) == []
+        assert sorted(position for position, _ in reader.history(None)) == list(range(1, 100))
+
+
 def test_a_sound_log_is_looked_through_to_its_end(tmp_path: Path, said: list[Block]) -> None:
     """Nothing is found, and a pass takes a few looks."""
     with closing(Log.open(tmp_path / "flc.db")) as log, closing(log.reader()) as reader:
@@ -130,3 +164,15 @@ def test_a_base_that_ends_at_a_rotten_block_tells_what_is_proven(
     assert reader.base(BEGINNING, 10) == [base]
     ((rotten,), _) = reader.take_rotten()
     assert (rotten.dot, rotten.proof) == (end.dot, end.hash)
+
+
+def test_what_was_pruned_meanwhile_is_not_healed(tmp_path: Path, said: list[Block]) -> None:
+    """It has no place any more, and that is no failure. What is left in the same call is healed."""
+    with closing(Log.open(tmp_path / "flc.db")) as log:
+        log.connection.execute("UPDATE block SET encoded = x'' WHERE position IN (1, 99)")
+        log.retain(arrived_before_ms=None, bytes_max=0, messages_max=10)
+        log.heal([PlacedBlock(1, said[0]), PlacedBlock(99, said[98])])
+        held = [encoded for _, encoded in log.reader().after(0, None, 999)]
+        assert said[98].encoded in held
+        assert said[0].encoded not in held
+        assert list(Fsck(log.connection).findings()) == []

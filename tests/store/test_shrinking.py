@@ -11,6 +11,7 @@ import pytest
 
 from flc_udp.model.block import Block
 from flc_udp.model.errors import StoreFailed
+from flc_udp.sim.disk import put
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.retention import PAGES_KEPT, used_bytes
@@ -192,7 +193,7 @@ def test_a_disk_in_memory_does_the_same() -> None:
     log.retain(arrived_before_ms=None, bytes_max=0, messages_max=4)
     before, kept = log.load(), disk.serialize()
     prune(log, 0)
-    disk.deserialize(kept)
+    put(disk, kept)
     log = Log.over(disk)
     assert (log.load(), auto_vacuum(disk)) == (before, 2)
     prune(log, 0)

@@ -7,6 +7,8 @@ each commit, each recovery and each attempt at the disk ended.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from itertools import count
+from random import Random
 
 from flc_udp.core.effects import Deliver
 from flc_udp.core.push.window import BUFFER_BYTES
@@ -17,6 +19,9 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
 from flc_udp.waist.ports import Batch, Once, PeerRow, Post
+
+RUNS = count()
+"""Each ground has other bytes that nobody can guess."""
 
 WALL = 1_700_000_000_000
 
@@ -69,6 +74,8 @@ class ListGround:
     def __init__(self) -> None:
         self.time = 0
         """Virtual µs."""
+        self._wall_at_0 = WALL
+        self._random = Random(next(RUNS))
         self.free = 1 << 40
         self.buffer_bytes = BUFFER_BYTES
         self.sent: list[tuple[bytes, Address]] = []
@@ -92,7 +99,15 @@ class ListGround:
 
     def wall(self) -> int:
         """Virtual ms since 1970."""
-        return WALL + self.time // 1_000
+        return self._wall_at_0 + self.time // 1_000
+
+    def set_clock(self, wall: int) -> None:
+        """Somebody sets the wall clock, in ms since 1970. It goes on from there."""
+        self._wall_at_0 = wall - self.time // 1_000
+
+    def fresh_bytes(self, count: int) -> bytes:
+        """The same for each test."""
+        return self._random.randbytes(count)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Add a datagram to the list."""
@@ -111,7 +126,9 @@ class ListGround:
         """Count it."""
         self.attempts += 1
 
-    def retain(self, arrived_before_ms: int | None, bytes_max: int | None) -> None:
+    def retain(
+        self, arrived_before_ms: int | None, bytes_max: int | None, stamp_limit: int
+    ) -> None:
         """Add the limits to the list."""
         self.retains.append((arrived_before_ms, bytes_max))
 
@@ -121,7 +138,7 @@ class ListGround:
 
     def heal(self, blocks: Sequence[Block]) -> None:
         """Nothing ever changes."""
-        raise NotImplementedError
+        assert not blocks
 
     def save_self(self, node: NodeId, incarnation: int) -> None:
         """Add it to the list."""

@@ -16,6 +16,7 @@ from flc_udp.wire.packets import Join, Packet
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
 from tests.model.kept import KeptInList, history_of
+from tests.waist.credulous import believe_all
 from tests.waist.ground import ListGround, Said
 
 KEY = b"k" * 32
@@ -47,12 +48,13 @@ class Stage(ListGround):
             self,
             Random(0),
         )
+        believe_all(self.node)
 
     # --- The ground ---------------------------------------------------------------------------
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Open and read a datagram, as a peer would."""
-        sender, packets, unknown = codec.read(self.seal.open(datagram))
+        sender, packets, unknown = codec.read(self.seal.open(datagram).payload)
         assert (sender, unknown) == (self.node.me.id, 0)
         self.sizes.append(len(datagram))
         self.packets += [(packet, to) for packet in packets]

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from random import Random
+from typing import NoReturn
 
 import pytest
 
 from flc_udp.config import ID_BYTES, Settings
 from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
+from flc_udp.model.errors import StoreFailed
 from flc_udp.model.history import History
 from flc_udp.model.tags import parse_tags
 from flc_udp.waist.birth import give_birth, remembered_addresses
 from flc_udp.waist.node import Node
+from flc_udp.waist.notices import PeersUnreadable
 from flc_udp.waist.ports import PeerRow
 from flc_udp.wire.rows import State
 from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring
@@ -185,5 +188,27 @@ def test_whom_it_remembers_it_can_ask(texts: list[str], expected: list[Address])
     shelf = Shelf()
     shelf.rows = [(bytes([number]) * 8, "x", text) for number, text in enumerate(texts)]
 
-    assert remembered_addresses(shelf) == expected
+    assert remembered_addresses(shelf, ListGround()) == expected
     assert born(shelf).live_rows() == []
+
+
+def test_peers_that_cannot_be_read_are_forgotten() -> None:
+    """They are a memory only: the node says so once, and begins without them."""
+    shelf, ground = Shelf(), ListGround()
+
+    def fail() -> NoReturn:
+        raise StoreFailed("read", "malformed")
+
+    shelf.peers = fail  # type: ignore[method-assign]
+
+    assert remembered_addresses(shelf, ground) == []
+    assert ground.notices == [PeersUnreadable("read: malformed")]
+
+
+def test_arrivals_are_never_dated_before_1970() -> None:
+    """A start refuses such a row. So a clock of that time is not believed."""
+    shelf, ground = Shelf(), ListGround()
+    ground.set_clock(-1)
+    node = give_birth(Settings(), "ann", ADDRESS, shelf, shelf.kept, Sessions(), ground, Random(0))
+
+    assert not node.knows_ages

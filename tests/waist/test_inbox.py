@@ -11,7 +11,9 @@ from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_BYTES_MAX, INBOX_MAX, Inbox
 from flc_udp.wire.packets import Have, Nack, Packet, Ping, Prune, Replay, ReplayEnd
 from flc_udp.wire.packing import pack
 from flc_udp.wire.seal import Seal, keyring
+from tests.waist.credulous import Credulous
 
+ANN = NodeId(b"ann-----")
 BOB = Address("10.0.0.2", 7352)
 PING = Ping(1, bytes(8), bytes(8), False, bytes(8))
 RING = keyring((), "flc")
@@ -22,7 +24,8 @@ class Box:
 
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()
-        self.inbox = Inbox(Seal(RING, b"r" * 16), self.drops, Counter())
+        sessions = Credulous(Seal(RING, b"r" * 16), ANN, bytes, self.drops, Micros(0))
+        self.inbox = Inbox(sessions, self.drops, Counter())
         self._seal = Seal(RING, b"s" * 16)
 
     def send(self, *packets: Packet, sender: bytes = b"bob-----") -> None:

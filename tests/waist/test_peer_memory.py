@@ -21,6 +21,7 @@ from flc_udp.waist import node
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.peer_memory import PAUSE_US, PeerMemory
 from flc_udp.wire.packets import Join, Leave, Update
+from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow, State
 from tests.waist.stage import BOB, Stage, stage
 
@@ -107,8 +108,10 @@ def others(count: int) -> list[MemberRow]:
 
 
 def hear(ann: Stage, *rows: MemberRow) -> None:
-    """Bob tells ann of members."""
-    ann.receive(Update(tuple(rows)))
+    """Members tell ann of themselves."""
+    for row in rows:
+        for payload in pack(row.id, [Update((row,))], 1_355):
+            ann.node.datagram_received(ann.seal.close(payload), row.address)
     ann.turn(1_000)
 
 

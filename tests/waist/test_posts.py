@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from flc_udp.config import BODIES_MAX, SHARED_BYTES_MAX, Settings
+from flc_udp.config import BODIES_MAX, SHARED_BYTES_MAX, WALL_MS_LIMIT, Settings
 from flc_udp.core.push.links import ANNOUNCE_BYTES
 from flc_udp.core.replica import Replica
 from flc_udp.model.block import Block, pack_body
@@ -20,15 +20,25 @@ from flc_udp.model.history import History
 from flc_udp.model.message import Message, history_key
 from flc_udp.model.units import MS_US
 from flc_udp.waist import admission
+from flc_udp.waist import posts as posts_module
 from flc_udp.waist.commits import RETRY_US
+from flc_udp.waist.notices import ClockUnusable
 from flc_udp.waist.ports import Batch, Once
-from flc_udp.waist.posts import OVERHEAD_BYTES, PAUSE_US, Posts
+from flc_udp.waist.posts import (
+    OVERHEAD_BYTES,
+    PAUSE_US,
+    STEP_REFUSED,
+    TURN_BLOCKS,
+    TURN_BYTES,
+    Posts,
+)
 from flc_udp.wire.packets import Ack, Ping, Rumor, Taken
 from tests.model.stories import Story
 from tests.waist.ground import WALL, Said
 from tests.waist.stage import ANN, Stage, bodies_of, stage
 
 LIMIT = 65_536
+YEAR_MS = 31_556_952_000
 DISK_FULL = FlcError("not said: the disk is full", "make room")
 
 
@@ -217,6 +227,105 @@ class TestRoom:
 
         assert ann.node.queued()["posts"] > LIMIT // 1_000
         assert ann.node.wake_at == ann.time + PAUSE_US
+
+
+class TestTurns:
+    """What one turn decides, so that the node has its next one soon."""
+
+    BODIES = ("x" * 500,) * 5 * TURN_BLOCKS
+
+    @pytest.mark.parametrize("posts", [1, 10])
+    def test_a_turn_decides_a_part_of_what_is_much(self, posts: int) -> None:
+        """The next ones go on with it in its order, and each post is one span."""
+        desk, share = Desk(), len(self.BODIES) // posts
+        said = [desk.post(*self.BODIES[:share]) for _ in range(posts)]
+        turns = []
+        while desk.posts.is_under_way or desk.posts.waiting:
+            turns.append(desk.take())
+            assert len(desk.posts) == posts
+
+        assert max(turns) <= 2 * TURN_BLOCKS
+        assert sum(turns) == len(self.BODIES)
+        assert len(turns) <= len(self.BODIES) // (2 * TURN_BLOCKS) + 1
+        desk.commit(len(desk.said), 1)
+        assert [(post.low, post.high) for post in said] == [
+            (at * share + 1, (at + 1) * share) for at in range(posts)
+        ]
+        assert all(post.is_durable for post in said)
+
+    def test_large_messages_are_fewer_in_a_turn(self) -> None:
+        """A turn decides about TURN_BYTES of them."""
+        desk = Desk()
+        desk.add(*["x" * LIMIT] * 40)
+
+        assert desk.take() == TURN_BYTES // LIMIT
+
+    def test_to_refuse_much_takes_turns_too(self) -> None:
+        """And what is refused does not part the others into more blocks."""
+        desk = Desk()
+        desk.posts.body_bytes_max = 1
+        bad = desk.post(*["no"] * (2 * TURN_BLOCKS * STEP_REFUSED))
+        mixed = desk.post(*["y", "no"] * 100)
+        turns = 0
+        while desk.posts.is_under_way or desk.posts.waiting:
+            desk.take()
+            turns += 1
+
+        assert turns == 3
+        assert len(bad.refused) == len(bad.bodies)
+        assert (len(desk.said), desk.messages, len(mixed.refused)) == (1, 100, 100)
+
+    def test_the_next_turn_is_due_at_once(self) -> None:
+        """And datagrams that came meanwhile are taken in it."""
+        ann = stage()
+        post = ann.say(*self.BODIES)
+        ann.turn()
+        assert ann.node.wake_at == ann.time
+        story = Story()
+        ann.receive(Rumor(False, 0, (story.say("bob").encoded,)))
+        ann.turn()
+        assert ann.node.wake_at == ann.time
+        assert ann.node.queued()["posts"] == 1
+        ann.finish_all()
+        while not post.answers:
+            ann.turn()
+            ann.finish_all()
+
+        assert post.is_durable
+        authors = [block.author for block in ann.disk.blocks]
+        assert 0 < authors.index("bob") < len(authors) - 1
+
+    def test_what_is_refused_in_the_middle_is_answered_once(self) -> None:
+        """When the part that was taken is durable, whether that was before or comes after."""
+        for commits_first in (True, False):
+            desk = Desk()
+            post = desk.post(*self.BODIES)
+            taken = desk.take()
+            if commits_first:
+                desk.commit(len(desk.said), 1)
+            desk.take(refusal=DISK_FULL)
+            if not commits_first:
+                assert post.answers == []
+                desk.commit(len(desk.said), 1)
+            assert post.answers == [DISK_FULL]
+            assert post.refused == list(range(taken, len(self.BODIES)))
+            assert (post.durable, len(desk.posts)) == (taken, 0)
+            (after,) = desk.add("after")
+            desk.take()
+            desk.commit(1, post.position + 1)
+            assert after.is_durable
+
+    def test_a_failed_commit_refuses_also_what_was_not_taken_yet(self) -> None:
+        """Of the post that was cut; the next one may still be said."""
+        desk = Desk()
+        cut, after = desk.post(*self.BODIES), desk.post("after")
+        desk.take()
+        desk.posts.refuse_taken(DISK_FULL)
+        desk.said.clear()
+
+        assert cut.refused == list(range(len(self.BODIES)))
+        assert (cut.answers, after.answers, len(desk.posts)) == ([DISK_FULL], [], 1)
+        assert desk.take() == 1
 
 
 class TestAdmission:
@@ -482,13 +591,28 @@ def is_sayable(body: str | bytes) -> bool:
     return body not in (TOO_LARGE, NO_UNICODE)
 
 
-@given(says, st.randoms(use_true_random=False))
-def test_however_it_is_cut_the_same_is_said(said: list, random: Random) -> None:
+turn_blocks = st.sampled_from([1, 2, 3, posts_module.TURN_BLOCKS])
+"""How much of it a turn decides."""
+
+
+@given(says, st.randoms(use_true_random=False), turn_blocks)
+def test_however_it_is_cut_the_same_is_said(said: list, random: Random, blocks_max: int) -> None:
     """In the log and in each room: all that may be said, in the order in which it was said.
 
     Cut into turns and posts in any way, while others speak and commits are quick or slow.
     """
-    crowd = Crowd(said)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posts_module, "TURN_BLOCKS", blocks_max)
+        crowd = Crowd(said)
+        _say_all(crowd, random)
+
+    _check_what_was_said(crowd, said)
+    if blocks_max == posts_module.TURN_BLOCKS:
+        _check_sharing(crowd)
+
+
+def _say_all(crowd: Crowd, random: Random) -> None:
+    """Speak, and let turns and commits come until nothing waits."""
     ann = crowd.stage
 
     def after_turn() -> None:
@@ -501,6 +625,10 @@ def test_however_it_is_cut_the_same_is_said(said: list, random: Random) -> None:
         if ann.commits:
             ann.finish()
 
+
+def _check_what_was_said(crowd: Crowd, said: list) -> None:
+    """Each message that may be said is there once, in its order and under its number."""
+    ann = crowd.stage
     crowd.check_answers()
     expected = [(room, author, body) for room, author, body, _ in said if is_sayable(body)]
     own = [message for message in crowd.messages() if message.author != "bob"]
@@ -522,8 +650,10 @@ def test_however_it_is_cut_the_same_is_said(said: list, random: Random) -> None:
     assert {(client, n): dot for client, n, dot in once} == numbered
     assert len(once) == len(numbered)
 
-    # Neighbours share blocks as long as there is room in them, and nobody else does.
-    blocks = [block for block in ann.disk.blocks if block.author != "bob"]
+
+def _check_sharing(crowd: Crowd) -> None:
+    """Neighbours share blocks as long as there is room in them, and nobody else does."""
+    blocks = [block for block in crowd.stage.disk.blocks if block.author != "bob"]
     for turn in crowd.turns:
         for _, posts in groupby(turn, lambda post: (post.room, post.author)):
             left = [body for post in posts for body in post.bodies if is_sayable(body)]
@@ -537,21 +667,30 @@ def test_however_it_is_cut_the_same_is_said(said: list, random: Random) -> None:
     assert blocks == []
 
 
-@given(says, st.integers(0, 12), st.integers(1, 5))
+@given(says, st.integers(0, 12), st.integers(1, 5), turn_blocks)
 def test_a_failed_commit_leaves_what_was_durable_before_it(
-    said: list, commits: int, messages_max: int
+    said: list, commits: int, messages_max: int, blocks_max: int
 ) -> None:
     """A post in the middle of which the disk fails says up to which message it is durable."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(posts_module, "TURN_BLOCKS", blocks_max)
+        _fail_a_commit(said, commits, messages_max)
+
+
+def _fail_a_commit(said: list, commits: int, messages_max: int) -> None:
     crowd = Crowd(said, commit_blocks_max=messages_max, commit_pause_ms=0)
     ann = crowd.stage
     crowd.speak(lambda: None)
     for _ in range(commits):
-        if not ann.commits:
-            break
-        ann.finish()
+        if ann.commits:
+            ann.finish()
+        ann.turn(1)
+    while ann.node.queued()["posts"] and not ann.commits:
         ann.turn(1)
     if ann.commits:
         ann.fail()
+    while ann.node.queued()["posts"]:  # What was not taken yet is refused meanwhile.
+        ann.turn(1)
     ann.turn(2 * RETRY_US)
 
     crowd.check_answers()
@@ -597,19 +736,40 @@ def test_a_post_that_was_cut_by_a_failure_is_said_in_part() -> None:
 # --- The clock --------------------------------------------------------------------------------
 
 
-def test_a_clock_beyond_2200_says_nothing() -> None:
-    """Until it is set: a stamp that it made would stay in the room for ever."""
+@pytest.mark.parametrize("wall", [WALL_MS_LIMIT, 400 * YEAR_MS, 10**18, -1, -30 * YEAR_MS])
+def test_a_clock_before_1970_or_after_2199_says_nothing(wall: int) -> None:
+    """Until it is set: a stamp that it made would stay in the room for ever, or be refused."""
     ann = Stage()
-    year_ms = 31_556_952_000
-    ann.time = 400 * year_ms * MS_US
-    post = ann.say("from the future")
+    ann.set_clock(wall)
+    ann.turn()
+    post = ann.say("at no time")
     ann.turn()
     assert post.is_refused
-    assert "2200" in str(post.error)
+    assert post.error is not None
+    assert "the clock of this node" in str(post.error)
+    assert "timedatectl" in post.error.hint
+    assert not ann.node.clock_is_usable
+    assert ann.notices == [ClockUnusable(wall)]
 
-    ann.time = 0
-    post = ann.say("from today")
+    ann.set_clock(WALL)
+    post = ann.say("today")
     ann.turn()
+    ann.finish_all()
+    assert post.is_durable
+    assert ann.node.clock_is_usable
+    ann.set_clock(wall)
+    ann.turn()
+    assert ann.notices == [ClockUnusable(wall)] * 2
+
+
+@pytest.mark.parametrize("wall", [0, WALL_MS_LIMIT - 1])
+def test_the_first_and_the_last_time_that_a_clock_may_show(wall: int) -> None:
+    """Both say something."""
+    ann = Stage()
+    ann.set_clock(wall)
+    post = ann.say("in time")
+    ann.turn()
+    assert ann.notices == []
     ann.finish_all()
     assert post.is_durable
 

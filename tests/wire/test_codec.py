@@ -28,8 +28,10 @@ from flc_udp.wire.packets import (
     Base,
     BaseEnd,
     BasePull,
+    Cookie,
     Digest,
     Have,
+    Hello,
     Join,
     Leave,
     MemberDigest,
@@ -88,6 +90,8 @@ EXAMPLES: list[Packet] = [
     Base(1, (BASE, BASE._replace(origin=None, rooms=()))),
     BaseEnd(1, 2, 3, 4, ID),
     Taken(1, 2, 3),
+    Hello(HASH, b"pad"),
+    Cookie(7, HASH, b"pad"),
 ]
 
 
@@ -157,7 +161,7 @@ class TestForwardCompatibility:
             Base(1, (BaseLog(ID, Head(9, HASH, 5), None, (BaseRoom("a", 9, 5),)),)),
         ] == read(payload(*body))[1]
 
-    @pytest.mark.parametrize("kind", [0, 1, 2, 28, 255, 1 << 63, -1, True, "ping", None])
+    @pytest.mark.parametrize("kind", [0, 28, 29, 255, 1 << 63, -1, True, "ping", None])
     def test_unknown_kinds_are_ignored_and_counted(self, kind: object) -> None:
         """What is not known changes nothing, and its neighbours are read."""
         known = fields_of(EXAMPLES[0])
@@ -363,6 +367,11 @@ BAD: list[tuple[Packet, int, list[Any]]] = [
     (EXAMPLES[24], 1, NO_NUMBER),
     (EXAMPLES[24], 2, NO_NUMBER),
     (EXAMPLES[24], 3, NO_NUMBER),
+    (EXAMPLES[25], 1, NO_ID),
+    (EXAMPLES[25], 2, ["", "text", 1, None, ()]),
+    (EXAMPLES[26], 1, NO_NUMBER),
+    (EXAMPLES[26], 2, NO_ID),
+    (EXAMPLES[26], 3, ["", "text", 1, None, ()]),
 ]
 
 

@@ -11,7 +11,7 @@ from flc_udp.wire import ring as rings
 from flc_udp.wire.ring import KEYS_MAX, SavedRing, mark_of, read_ring, ring_text
 from flc_udp.wire.seal import KEY_BYTES, OPEN, Keyring, keyring, make_key, read_keys
 
-A, B, C = (letter * KEY_BYTES for letter in (b"a", b"b", b"c"))
+A, B, C = (bytes(range(at, at + KEY_BYTES)) for at in (1, 101, 201))
 
 
 def ring(*sources: bytes) -> Keyring:

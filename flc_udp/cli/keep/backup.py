@@ -48,5 +48,6 @@ def backup(args: argparse.Namespace) -> None:
         "root": standing.table.root.hex(),
         "path": args.file,
     }
-    line = "{messages} messages, {bytes} bytes, root {root}"
-    print(text.json_line(record).decode() if args.json else line.format_map(record))
+    messages = text.count_text(standing.messages, "message")
+    line = f"{messages}, {made.size_bytes} bytes, root {record['root']}"
+    print(text.json_line(record).decode() if args.json else line)

@@ -132,6 +132,7 @@ def _claims(check: Fsck) -> dict[str, str]:
         "clock": f"{count(rows['clock'], 'row')} of vector clocks and frontiers do, too",
         "once": f"{count(rows['once'], 'client')} numbered their messages",
         "node": f"{count(rows['node'], 'row')} of the node's own facts and of peers can be",
+        "sum": "rows of what no message tells are as they were written",
     }
 
 

@@ -22,6 +22,7 @@ from flc_udp.config import Settings
 from flc_udp.model.address import split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import default_directory
+from flc_udp.store.locks import holder_of
 from flc_udp.wire.ring import read_ring
 from flc_udp.wire.seal import Keyring, keyring, read_keys
 
@@ -60,6 +61,7 @@ def doctor(args: argparse.Namespace) -> int:
 def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     """Make all checks, the basic ones first: the first failure often explains the others."""
     from flc_udp.daemon import settings
+    from flc_udp.daemon.next_start import obstacle
 
     here = settings.load(None, os.environ, {})
     data = data_directory(args.data)
@@ -72,8 +74,9 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
     yield from directory.directory(data)
     if os.access(data, os.X_OK):
         has_socket = os.path.lexists(data / SOCKET)
-        held_by = directory.holder_of(data)
-        yield directory.holder(held_by, met.problem, has_socket=has_socket)
+        yield directory.holder(holder_of(data), met.problem, has_socket=has_socket)
+        if os.access(data, os.W_OK):  # Others may not read all of it.
+            yield directory.next_start(obstacle(data))
         yield from machine.disk(data, here.disk_free_bytes_min)
     if met.status is not None:
         yield from node.node(met.status, met.members, met.newest, datetime.now(UTC))

@@ -48,7 +48,12 @@ def log(args: argparse.Namespace) -> int | None:
         last = (0 if args.since else LAST) if args.n is None else args.n
         history = client.stream("log", room=args.room, n=last, **options)
         await _print_all(history, args)
+        left_out = _left_out(history.end.get("left_out", 0))
+        if left_out is not None and not args.follow:
+            raise left_out
         if args.follow:
+            if left_out is not None:
+                print(f"-- {left_out} --", file=sys.stderr, flush=True)
             position = history.end["position"]
             follow = client.stream("follow", room=args.room, **{"from": position})
             async with pipes.first_of(_print_all(follow, args), pipes.reader_gone(STDOUT)):
@@ -77,6 +82,17 @@ def _mark_floor(time: str) -> None:
     when = text.time_text(time, local=sys.stderr.isatty())
     line = f"-- messages from before {when} are no longer kept, or not by all nodes --"
     print(line, file=sys.stderr, flush=True)
+
+
+def _left_out(blocks: int) -> FlcError | None:
+    """What is told where blocks of the history could not be printed."""
+    if not blocks:
+        return None
+    return FlcError(
+        f"left out, because they have changed on the disk: {text.count_text(blocks, 'block')}",
+        "other nodes are asked for them: print it again when `flc status` names none; "
+        "`flc fsck` tells which they are",
+    )
 
 
 def json_line(message: Record, **beside: object) -> bytes:

@@ -109,6 +109,10 @@ def _facts(record: Record, figures: CatchUpFigures | None) -> Iterator[Fact]:
     for name, hook in record.get("hooks", {}).items():
         yield name.replace("_", "-"), _hook(hook)
     yield "dropped", [_quiet(record.get("drops", {}))]
+    if offenders := record.get("offenders"):
+        yield "offenders", list(map(_offender, offenders[-PEERS_SHOWN:]))
+    if carried := record.get("carried"):
+        yield "clocks", list(map(_carried, carried[:PEERS_SHOWN]))
     if strangers := record.get("strangers"):
         yield "not opened", [f"of another key or cluster: {some_of(strangers, PEERS_SHOWN)}"]
     yield "own health", [_health(record.get("health", {}))]
@@ -258,3 +262,17 @@ class Rates:
         if before is None or took_s <= 0 or any(now[name] < before[name] for name in now):
             return ""
         return ", ".join(f"{name} {(now[name] - before[name]) / took_s:.0f}/s" for name in now)
+
+
+def _offender(offender: Record) -> str:
+    who = f"{offender['name']} ({offender['id']})" if offender["name"] else offender["id"]
+    where = f" at {offender['address']}" if offender["address"] else ""
+    times = f"{offender['times']} times, last {offender['ago_s']:.0f} s ago"
+    return f"{visible(who)}{where} {offender['what']} ({times})"
+
+
+def _carried(room: Record) -> str:
+    who = f"{room['name']} ({room['id']})" if room["id"] else f"log {room['log']}"
+    return visible(
+        f"stamps of {room['room']!r} are ahead of the clock, at {room['stamps_at']}, by {who}"
+    )

@@ -21,7 +21,7 @@ from flc_udp.cli.conventions import DONE, FAILED, SILENT, complain, positive, se
 from flc_udp.cli.look.log import json_line
 from flc_udp.cli.pipes import STDIN, STDOUT
 from flc_udp.cli.progress import to_go_text
-from flc_udp.cli.talk.reconnecting_client import OPEN_MAX, ReconnectingClient
+from flc_udp.cli.talk.reconnecting_client import OPEN_MAX, RETRY_S, ReconnectingClient
 from flc_udp.cli.talk.say import add_author, decoded
 from flc_udp.client import BodiesRefusedError, Client, DaemonGoneError, Record
 from flc_udp.config import BODY_BYTES_MAX, CATCHING_UP_MESSAGES, SHARED_BYTES_MAX
@@ -36,6 +36,11 @@ node that has just started learns in its first seconds what it lacks."""
 
 LOOK_S = 1.0
 """The pause between two looks."""
+
+
+OUTLASTING = f"""\
+If its daemon ends, nc tries to reach it again, for {RETRY_S:.0f} s or, if that is less, for the
+SECS of -w. Then it goes on where it was. If nothing answers in that time, it ends with 1."""
 
 
 def add_nc(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +58,7 @@ def add_nc(parser: argparse.ArgumentParser) -> None:
     after = "begin after that position; DOT is the message that stood there"
     flag("--from", dest="start", metavar="POSITION[@DOT]", type=_start, default={}, help=after)
     flag("--last", metavar="N", type=positive, help="begin with the last N messages")
+    parser.epilog = f"{parser.epilog}\n\n{OUTLASTING}"
 
 
 def nc(args: argparse.Namespace) -> int | None:
@@ -93,6 +99,9 @@ class Conversation:
         except DaemonGoneError as error:
             raise self._not_acknowledged(error) from error
         finally:
+            if self._writing is not None:  # Its reader may be gone: of that we know already.
+                self._writing.cancel()
+                await asyncio.gather(self._writing, return_exceptions=True)
             await self._client.close()
         return FAILED if self._refused else self._code
 

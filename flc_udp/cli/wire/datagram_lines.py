@@ -10,6 +10,7 @@ names, which is the datagram, or the payload that was sealed in it.
 """
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 from flc_udp.client import Record
 from flc_udp.config import DATAGRAM_BYTES_MAX, SEAL_BYTES
@@ -19,7 +20,7 @@ from flc_udp.model.json_lines import read_json
 from flc_udp.wire import codec, dissect
 from flc_udp.wire.packet_json import packet_record, read_packet
 from flc_udp.wire.packets import TITLE_OF, Packet
-from flc_udp.wire.seal import NOT_OURS, Seal
+from flc_udp.wire.seal import FOR_ONE_BYTES, NOT_OURS, Seal
 
 LINE_BYTES_MAX = 1 << 20
 """A line is at most this many bytes: any datagram that is worth typing is shorter as JSON."""
@@ -41,24 +42,37 @@ def packets_of(line: bytes) -> list[Packet]:
     return list(map(read_packet, value if isinstance(value, list) else [value]))
 
 
-def seal_packets(packets: Sequence[Packet], seal: Seal) -> bytes:
-    """Make one datagram of a visitor with just these packets; raises FlcError."""
+def seal_packets(packets: Sequence[Packet], seal: Seal, receiver: bytes = b"") -> bytes:
+    """Make one datagram of a visitor with just these packets; raises FlcError.
+
+    It names its receiver, if that is known.
+    """
     payload = dissect.payload_of(VISITOR, packets)
-    size_bytes = len(payload) + SEAL_BYTES
+    size_bytes = len(payload) + SEAL_BYTES + FOR_ONE_BYTES
     if size_bytes > DATAGRAM_BYTES_MAX:
         problem = f"a datagram of {size_bytes} bytes, allowed are {DATAGRAM_BYTES_MAX}"
         raise FlcError(problem, SEVERAL_HINT)
-    return seal.close(payload)
+    return seal.close(payload, receiver)
 
 
-def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, str]:
-    """Open and decode one datagram; return its record and a summary for people.
+class Read(NamedTuple):
+    """A datagram that came: its record, a summary for people, its packets, and who sent it.
 
-    What is wrong with a datagram is part of both; its record then has an `error`.
+    What is wrong with it is part of both texts. The record then has an `error`, and no packets are
+    there.
     """
+
+    record: Record
+    summary: str
+    packets: Sequence[Packet] = ()
+    sender: bytes = b""
+
+
+def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> Read:
+    """Open and decode one datagram."""
     extra: Record = {"hex": datagram.hex()} if with_hex else {}
     try:
-        payload = seal.open(datagram)
+        payload = seal.open(datagram).payload
     except Malformed as error:
         hint = {"hint": KEY_HINT} if error.reason in NOT_OURS else {}
         return _unread(error.reason, "datagram", error.at, {**hint, **extra})
@@ -73,7 +87,7 @@ def read_datagram(datagram: bytes, seal: Seal, with_hex: bool) -> tuple[Record, 
     record: Record = {"sender": sender.hex(), "packets": list(map(packet_record, packets))}
     if unknown:
         record["unknown"] = unknown
-    return {**record, **extra}, summary_of(packets)
+    return Read({**record, **extra}, summary_of(packets), packets, sender)
 
 
 def summary_of(packets: Sequence[Packet]) -> str:
@@ -81,7 +95,7 @@ def summary_of(packets: Sequence[Packet]) -> str:
     return ", ".join(TITLE_OF[type(packet)] for packet in packets) or "no packets"
 
 
-def _unread(problem: str, part: str, at: int | None, more: Record) -> tuple[Record, str]:
+def _unread(problem: str, part: str, at: int | None, more: Record) -> Read:
     hint = f"; {more['hint']}" if "hint" in more else ""
     summary = f"{problem}, at byte {at} of the {part}{hint}"
-    return {"error": problem, "in": part, "at": at, **more}, summary
+    return Read({"error": problem, "in": part, "at": at, **more}, summary)

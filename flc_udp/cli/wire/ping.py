@@ -8,6 +8,7 @@ a node answers it and takes it for nobody's member. `flc udp` and `flc doctor` a
 """
 
 import argparse
+import asyncio
 import errno
 import secrets
 import select
@@ -16,23 +17,31 @@ import statistics
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from flc_udp.cli.connect import SOCKET
 from flc_udp.cli.conventions import DONE, INTERRUPTED, SILENT, complain, positive, seconds
 from flc_udp.cli.text import json_line
-from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES
+from flc_udp.client import Client
+from flc_udp.config import DATAGRAM_BYTES_MAX, HASH_BYTES, ID_BYTES, Settings
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.dots import VISITOR, LogId
 from flc_udp.model.errors import FlcError, Malformed
 from flc_udp.model.visible import visible
 from flc_udp.wire import codec
 from flc_udp.wire.dissect import payload_of
-from flc_udp.wire.packets import Ack, Packet, Ping
-from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys
+from flc_udp.wire.packets import Ack, Cookie, Hello, Packet, Ping
+from flc_udp.wire.ring import read_ring
+from flc_udp.wire.seal import SESSION_BYTES, Keyring, Seal, keyring, read_keys, receiver_of
 
 PATIENCE_S = 1.5
 """A visitor waits this long for the answer to its last ping."""
+
+
+ASKS_FOR_COOKIE = Hello(bytes(HASH_BYTES), bytes(32))
+"""A node that does not know this session answers with a cookie, and any other not at all."""
 
 
 class VisitorAnswer(NamedTuple):
@@ -46,11 +55,14 @@ class VisitorAnswer(NamedTuple):
     """Its wall clock is ahead of this one by this much, give or take half of `took_ms`."""
 
 
-class Way(NamedTuple):
+@dataclass(slots=True)
+class Way:
     """A socket, and one address of whom it speaks to. IPv6 has two more numbers there."""
 
     socket: socket.socket
     target: tuple[Any, ...]
+    receiver: bytes = b""
+    """Which node is there, once its cookie has told (`wire/seal.receiver_of`)."""
 
 
 class Visitor:
@@ -74,28 +86,40 @@ class Visitor:
         Everything else that comes is ignored. Raises OSError if it can be sent nowhere.
         """
         ping, began_s = visitors_ping(), time.perf_counter()
-        self._send(payload_of(VISITOR, [ping, *padding]))
-        while (left_s := began_s + patience_s - time.perf_counter()) > 0:
+        payload = payload_of(VISITOR, [ping, *padding])
+        self._send(payload)
+        sent_s, ends_s = began_s, began_s + patience_s
+        while (left_s := ends_s - time.perf_counter()) > 0:
             for way in self._readable(left_s):
                 try:
                     datagram, source = way.socket.recvfrom(DATAGRAM_BYTES_MAX)
-                    sender, packets, _ = codec.read(self._seal.open(datagram))
+                    sender, packets, _ = codec.read(self._seal.open(datagram).payload)
                 except (OSError, Malformed):
                     continue
                 for packet in packets:
-                    if isinstance(packet, Ack) and packet.nonce == ping.nonce:
+                    if isinstance(packet, Cookie) and packet.counter <= self._seal.counter:
+                        sent_s = time.perf_counter()
+                        self._prove(way, sender, packet, payload)
+                    elif isinstance(packet, Ack) and packet.nonce == ping.nonce:
                         self._settle_on(way)
-                        took_ms = (time.perf_counter() - began_s) * 1e3
+                        took_ms = (time.perf_counter() - sent_s) * 1e3
                         # Both directions are assumed to take the same time (RFC 5905, section 8).
                         ahead_ms = packet.wall - (time.time() * 1e3 - took_ms / 2)
                         return VisitorAnswer(packet, sender, address_of(source), took_ms, ahead_ms)
         return None
 
+    def _prove(self, way: Way, sender: bytes, cookie: Cookie, payload: bytes) -> None:
+        """Prove this session and address to a node that asked for it, and ping it again."""
+        way.receiver = receiver_of(sender)
+        for again in (payload_of(VISITOR, [Hello(cookie.mac)]), payload):
+            with suppress(OSError):
+                way.socket.sendto(self._seal.close(again, way.receiver), way.target)
+
     def _send(self, payload: bytes) -> None:
         problems = []
         for way in self.ways:
             try:
-                way.socket.sendto(self._seal.close(payload), way.target)
+                way.socket.sendto(self._seal.close(payload, way.receiver), way.target)
             except OSError as error:
                 problems.append(error)
         if len(problems) == len(self.ways):
@@ -113,14 +137,33 @@ class Visitor:
 
 
 def add_key_flags(parser: argparse.ArgumentParser) -> None:
-    """Add `--key-file` and `--cluster`."""
-    parser.add_argument("--key-file", metavar="FILE", help="the cluster's keys")
-    parser.add_argument("--cluster", metavar="NAME", default="flc", help="the cluster's name")
+    """Add `--key-file` and `--cluster`, and say what `--data` is good for here."""
+    flag = parser.add_argument
+    flag("--data", metavar="DIR", help="use the keys and the cluster's name of the node there")
+    flag("--key-file", metavar="FILE", help="the cluster's keys (default: with --data the node's)")
+    name = "the cluster's name (default: with --data that of the node that runs there, else flc)"
+    flag("--cluster", metavar="NAME", help=name)
 
 
 def given_ring(args: argparse.Namespace) -> Keyring:
-    """Make the ring of `--key-file` and `--cluster`; raises FlcError."""
-    return keyring(read_keys(Path(args.key_file)) if args.key_file else (), args.cluster)
+    """Make the ring of `--key-file` and `--cluster`, or of a node (`--data`); raises FlcError."""
+    keys: tuple[bytes, ...] = ()
+    if args.key_file:
+        keys = read_keys(Path(args.key_file))
+    elif args.data and (own := Path(args.data, "keys")).exists():
+        keys = read_ring(own).sources
+    cluster = args.cluster
+    if cluster is None and args.data:
+        cluster = asyncio.run(_cluster_of(Path(args.data, SOCKET)))
+    return keyring(keys, cluster or Settings().cluster)
+
+
+async def _cluster_of(path: Path) -> str | None:
+    """Ask the node behind a socket for its cluster's name; None where no node answers."""
+    with suppress(FlcError, TimeoutError):
+        async with asyncio.timeout(PATIENCE_S), await Client.connect(path) as client:
+            return str((await client.status())["node"]["cluster"])
+    return None
 
 
 def visitors_seal(ring: Keyring) -> Seal:

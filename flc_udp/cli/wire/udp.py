@@ -3,7 +3,8 @@
 `wire/packet_json.py` says how packets are typed, `datagram_lines.py` what a line and a record are.
 
 Rules of a session. One line is one datagram, and one datagram that came is one line. What is sent
-is a visitor's. It goes to all addresses of a name until one of them answers. In listen mode lines
+is a visitor's. It goes to all addresses of a name until one of them answers. A cookie is answered
+with a hello, and what was sent last goes out again; neither is printed. In listen mode lines
 go to the peer that last sent a datagram that could be read, so junk does not lead them anywhere
 else. Like nc, the session stays after the end of input.
 """
@@ -24,8 +25,8 @@ from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, Address, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.visible import visible
-from flc_udp.wire.packets import Packet
-from flc_udp.wire.seal import Seal
+from flc_udp.wire.packets import Cookie, Hello, Packet, Ping
+from flc_udp.wire.seal import Seal, receiver_of
 
 ARRIVED_MAX = 4_096
 """At most this many lines wait to be printed; more datagrams are dropped, and -v says so."""
@@ -93,7 +94,7 @@ def decode(seal: Seal, *, with_hex: bool) -> int:
             complain(str(found), found.hint)
             code = FAILED
             continue
-        record, _ = datagram_lines.read_datagram(found.datagram, seal, with_hex)
+        record = datagram_lines.read_datagram(found.datagram, seal, with_hex).record
         ends = {"from": found.source, "to": found.target}
         known = {name: str(end) for name, end in ends.items() if end is not None}
         print(json_line({**known, **record}).decode(), flush=True)
@@ -117,6 +118,10 @@ class UdpSession(asyncio.DatagramProtocol):
         """The peer that last spoke, in listen mode; otherwise the socket knows its only one."""
         self._ways: list[asyncio.DatagramTransport] = []
         """One to each address of the name; the first of those that have answered alone."""
+        self._last: Sequence[Packet] = ()
+        """What was sent last."""
+        self._receivers: dict[Address, bytes] = {}
+        """Which node is at an address, by the cookies that came from there."""
         self._sent = self._answered = self._refused = self._undelivered = 0
 
     async def run(self) -> int:
@@ -190,7 +195,7 @@ class UdpSession(asyncio.DatagramProtocol):
         if not self._args.probe:  # A probe does not wait longer because junk came.
             self._silence.broken()
         if len(self._lines) < ARRIVED_MAX:
-            self._lines.append(self._read(data, addr))
+            self._lines += self._read(data, addr)
             self._woken.set()
         else:
             self._note(f"dropped {len(data)} bytes from {ping.address_of(addr)}: too many wait")
@@ -244,27 +249,56 @@ class UdpSession(asyncio.DatagramProtocol):
     def _send(self, packets: Sequence[Packet]) -> None:
         self._silence.broken()
         self._sent += 1
+        self._last = packets
         for way in self._ways:
-            datagram = datagram_lines.seal_packets(packets, self._seal)
-            way.sendto(datagram, self._peer)
-            far = ping.address_of(self._peer or way.get_extra_info("peername"))
-            summary = datagram_lines.summary_of(packets)
-            self._note(f"sent {len(datagram)} bytes to {far}: {summary}", datagram)
+            far, is_ping = self._far_end(way), any(isinstance(each, Ping) for each in packets)
+            if far not in self._receivers and not is_ping:
+                # What is typed may be too short to draw a cookie.
+                self._receivers[far] = b""
+                self._send_over(way, [ping.ASKS_FOR_COOKIE])
+            self._send_over(way, packets)
 
-    def _read(self, datagram: bytes, source: SocketAddress) -> bytes:
-        record, summary = datagram_lines.read_datagram(datagram, self._seal, self._args.hex)
-        is_valid = "error" not in record
-        word = "received" if is_valid else "dropped"
-        whence = ping.address_of(source)
-        self._note(f"{word} {len(datagram)} bytes from {whence}: {summary}", datagram)
-        if is_valid:
+    def _send_over(self, way: asyncio.DatagramTransport, packets: Sequence[Packet]) -> None:
+        far = self._far_end(way)
+        receiver = self._receivers.get(far, b"")
+        datagram = datagram_lines.seal_packets(packets, self._seal, receiver)
+        way.sendto(datagram, self._peer)
+        summary = datagram_lines.summary_of(packets)
+        self._note(f"sent {len(datagram)} bytes to {far}: {summary}", datagram)
+
+    def _far_end(self, way: asyncio.DatagramTransport) -> Address:
+        return ping.address_of(self._peer or way.get_extra_info("peername"))
+
+    def _read(self, datagram: bytes, source: SocketAddress) -> list[bytes]:
+        """Give the line of a datagram. A cookie has none: it is answered."""
+        read, whence = self._decoded(datagram, source)
+        if cookies := [packet for packet in read.packets if isinstance(packet, Cookie)]:
+            self._prove(cookies[0], whence, read.sender)
+            return []
+        if "error" not in read.record:
             self._answered += 1
             if self._listens:
                 self._peer = source
                 self._has_peer.set()
             else:
                 self._settle_on(whence)
-        return json_line({"from": str(whence), **record}) + b"\n"
+        return [json_line({"from": str(whence), **read.record}) + b"\n"]
+
+    def _decoded(
+        self, datagram: bytes, source: SocketAddress
+    ) -> tuple[datagram_lines.Read, Address]:
+        read = datagram_lines.read_datagram(datagram, self._seal, self._args.hex)
+        word, whence = "dropped" if "error" in read.record else "received", ping.address_of(source)
+        self._note(f"{word} {len(datagram)} bytes from {whence}: {read.summary}", datagram)
+        return read, whence
+
+    def _prove(self, cookie: Cookie, whence: Address, node: bytes) -> None:
+        """A node asks for a proof of this session and address. Give it, and say the last again."""
+        self._receivers[whence] = receiver_of(node)
+        for way in self._ways:
+            if self._far_end(way) == whence:
+                self._send_over(way, [Hello(cookie.mac)])
+                self._send_over(way, self._last)
 
     def _settle_on(self, source: Address) -> None:
         """Speak only with the address that has answered."""

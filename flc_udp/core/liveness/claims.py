@@ -3,22 +3,38 @@
 Rules. The member table decides what is believed, by one order. A node that hears of a new suspicion
 may verify it at once, because independent accusers shorten it (`suspicion`). This node refutes
 every claim about itself that differs from what it says, at a higher incarnation. Another process
-under this node's id is a clone. Of the two, the one with the lower boot nonce takes a new id.
+under this node's id is a clone. Of the two, the one with the lower boot nonce takes a new id, and a
+node takes at most one in a minute, whatever others claim.
+
+A member that was not heard yet is believed to be there when it answers (`hearsay`). A member that
+others say left is probed first. Of two members at one address the one that answers there now is
+there, and the other one is not any more.
 """
 
-from flc_udp.config import ID_BYTES, INCARNATION_LIMIT
+from flc_udp.config import ID_BYTES
 from flc_udp.core.liveness.detector import Detector
 from flc_udp.core.liveness.health import Change
+from flc_udp.core.liveness.hearsay import Hearsay
 from flc_udp.core.liveness.members import LIVE, MemberTable, Rows
 from flc_udp.core.liveness.rejoin import Rejoin
 from flc_udp.core.liveness.suspicion import Suspicions, limits_of
 from flc_udp.core.notices import MEMBER_NOTICES, CloneMet, MemberSuspected, Refuted
 from flc_udp.core.shared import CoreMachine, Shared
+from flc_udp.model.address import Address
 from flc_udp.model.dots import VISITOR, NodeId
+from flc_udp.model.errors import Drop
 from flc_udp.model.tags import Tags
-from flc_udp.model.units import Micros
+from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.wire.packets import Join, Leave, MemberDigest, Members, Packet, Update
 from flc_udp.wire.rows import MemberRow, State
+
+NEW_ID_PAUSE_US = 60 * SECOND_US
+"""A node takes no second new id before."""
+
+INCARNATION_LEAD = 1 << 33
+"""Incarnations begin at the seconds of a clock. One that is further ahead of this node's than any
+clock below the year 2200 can be is malformed: after the last one nobody could refute anything. A
+node that others drove half as far takes a new id."""
 
 VERIFIERS = 8
 """About this many members verify a new suspicion by a probe of their own, at any cluster size. If
@@ -40,6 +56,9 @@ class Claims(CoreMachine):
         self._rejoin = rejoin
         self._me = members.me
         self._started = self._me.row.incarnation
+        self._walls = shared.walls
+        self.hearsay = Hearsay(shared)
+        self._new_id_at = self._clone_told_at = -NEW_ID_PAUSE_US
         self.bound = self._me.row.address
         """The address that this node was born with. A wildcard: it is told by others where it is.
         """
@@ -48,9 +67,14 @@ class Claims(CoreMachine):
         """Take a member that another node calls dead for a suspect first, with time to refute.
 
         Otherwise two islands that merge would take all members of the other side for dead, until
-        each of them refutes. A member that has long been suspect here is dead at once.
+        each of them refutes. A member that has long been suspect here is dead at once. One that
+        another node says left is asked first.
         """
         held = self._members.get(row.id)
+        if row.state is State.LEFT and sender != row.id and held and held.is_live:
+            self._detector.said_left[row.id] = row
+            self._detector.probe(row.id, now)
+            return held.row
         if row.state is not State.DEAD or held is None or not held.is_live:
             return row
         if not self._settings.lifeguard or self.suspicions.is_ripe(row.id, now):
@@ -65,6 +89,8 @@ class Claims(CoreMachine):
         before = self._members.get(row.id)
         if (before is not None and before.row is row) or row.address.is_wildcard:
             return False  # Most claims are heard again and again.
+        if before is None:
+            self._bury(row, now)
         state_before = None if before is None else before.row.state
         if not self._members.apply(row, now, is_news=is_news):
             self._hear_accuser(row)
@@ -83,6 +109,43 @@ class Claims(CoreMachine):
         if row.state != state_before:
             self._tell(row)
         return True
+
+    def hear_of(
+        self, row: MemberRow, sender: NodeId, source: Address, now: Micros, *, is_news: bool
+    ) -> bool:
+        """Hear a claim that a node at `source` makes. Return whether it was new and is possible."""
+        if row.incarnation > self._walls.own // 1_000 + INCARNATION_LEAD:
+            self._drops[Drop.INCARNATION_AHEAD] += 1
+            return False
+        is_known = row.id == self._me.row.id or self._members.get(row.id) is not None
+        if is_known or (row.id == sender and row.address == source):
+            return self.hear(self.doubted(row, sender, now), now, is_news=is_news)
+        if row.state not in LIVE or row.address.is_wildcard or self._members.ghost(row):
+            return False
+        return self.hearsay.add(row, sender, source, is_news=is_news)
+
+    def answered(self, nonce: int, sender: NodeId, now: Micros) -> None:
+        """A member answers a ping: it is there, and did not leave."""
+        self._detector.said_left.pop(sender, None)
+        told = self.hearsay.answered(nonce, sender)
+        if told is not None:
+            self.hear(told.row, now, is_news=told.is_news)
+
+    @property
+    def wake_at(self) -> int:
+        """When somebody is to be asked who was only told of, or a suspect dies."""
+        return min(self.hearsay.wake_at, self.suspicions.wake_at)
+
+    def ask(self, now: Micros) -> None:
+        """Ask those of whom others told."""
+        for nonce, address in self.hearsay.take_due(now):
+            self._out.send(address, self._detector.ping(nonce))
+
+    def _bury(self, row: MemberRow, now: Micros) -> None:
+        """A member is new here: whoever was at its address before is there no more."""
+        for member in self._members.live():
+            if member.row.address == row.address:
+                self.hear(member.row._replace(state=State.LEFT, accuser=VISITOR), now)
 
     def _hear_accuser(self, row: MemberRow) -> None:
         """A known accusation by a new accuser is a confirmation, and is passed on as such."""
@@ -124,8 +187,9 @@ class Claims(CoreMachine):
     def _speak(self, me: MemberRow, instead_of: MemberRow, now: Micros) -> bool:
         """Say this of this node from now on. False: it took a new id instead."""
         self.changed = True
-        if me.incarnation >= INCARNATION_LIMIT:
-            self._take_new_id(instead_of, now)  # No higher incarnation is left.
+        is_driven = me.incarnation > self._walls.own // 1_000 + INCARNATION_LEAD // 2
+        if is_driven and self._may_take_new_id(now):
+            self._take_new_id(instead_of, now)
             return False
         self._members.refute(me, now)
         return True
@@ -135,16 +199,22 @@ class Claims(CoreMachine):
 
         A claim of a former run would not be newer than what this run began with.
         """
-        keeps = self._me.row.boot > row.boot
-        self._out.append(CloneMet(row.id, row.address, keeps))
+        keeps = self._me.row.boot > row.boot or not self._may_take_new_id(now)
+        if not keeps or now >= self._clone_told_at + NEW_ID_PAUSE_US:
+            self._clone_told_at = now
+            self._out.append(CloneMet(row.id, row.address, keeps))
         if not keeps:
             self._take_new_id(row, now)
 
+    def _may_take_new_id(self, now: Micros) -> bool:
+        return now >= self._new_id_at + NEW_ID_PAUSE_US
+
     def _take_new_id(self, claim: MemberRow, now: Micros) -> None:
         """Be another node from now on. `claim` says what is known of the node this one was."""
+        self._new_id_at = now
         self._started = self._me.row.incarnation
         self._members.rename(NodeId(self._random.randbytes(ID_BYTES)))
-        self.hear(claim, now)
+        self.hear_of(claim, self._me.row.id, self._me.row.address, now, is_news=True)
         self.changed = True
 
     def accuse(self, node: NodeId, state: State, now: Micros) -> None:

@@ -14,14 +14,15 @@ from typing import NamedTuple
 from flc_udp.core.effects import Send
 from flc_udp.core.liveness.health import Change, Health
 from flc_udp.core.liveness.members import Member, MemberTable
-from flc_udp.core.liveness.peer_walls import PeerWalls
 from flc_udp.core.liveness.probe import Probes, Round, RoundTrip
 from flc_udp.core.shared import CoreMachine, Shared
 from flc_udp.core.standing import NO_LOG
 from flc_udp.model.address import Address
+from flc_udp.model.clocks import is_usable
 from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.units import MS_US, Micros, Millis
 from flc_udp.wire.packets import Ack, Nack, Ping, PingReq, Relayed
+from flc_udp.wire.rows import MemberRow
 
 RELAYS = 3
 """Members that are asked to ping a member that did not answer a direct ping."""
@@ -48,7 +49,7 @@ class Detector(CoreMachine):
     def __init__(self, shared: Shared, members: MemberTable, now: Micros) -> None:
         super().__init__(shared)
         settings = self._settings
-        self.walls = PeerWalls(now)
+        self._walls = shared.walls
         self.health = Health(settings.local_health_max if settings.lifeguard else 0)
         self._members = members
         self.probes = Probes(self._random, settings.probe_interval_ms * MS_US, now)
@@ -56,6 +57,8 @@ class Detector(CoreMachine):
         """The pings for others, by the nonces that this node pings with."""
         self._asked: dict[int, LogId] = {}
         """{nonce: the log that the ping asked about}, the latest pings of this node."""
+        self.said_left: dict[NodeId, MemberRow] = {}
+        """What others say of live members: that they left. They are asked first."""
         self._usual: RoundTrip | None = None
         self._timeout_least_us = settings.probe_timeout_min_ms * MS_US
         self._timeout_most_us = settings.probe_timeout_ms * MS_US
@@ -96,6 +99,9 @@ class Detector(CoreMachine):
         if member is None or not member.is_live:
             self.probes.drop(round_.node)
             return False
+        if round_.node in self.said_left:
+            self.probes.drop(round_.node)
+            return True  # It is as others say.
         if not round_.is_indirect:
             relays = self._choose_relays(round_.node)
             self.probes.go_indirect(round_, [relay.row.id for relay in relays], now)
@@ -113,11 +119,12 @@ class Detector(CoreMachine):
     # --- The network ------------------------------------------------------------------------
 
     def receive_ping(self, ping: Ping, sender: NodeId, source: Address, wall: Millis) -> None:
-        """Answer with news, and with `wall`, this node's clock.
+        """Answer with news, and with `wall`, this node's clock, if it shows a usable time.
 
         What comes first is this node's doubt about the prober, if it has any.
         """
-        ack = self.ack(ping.nonce, self._standing.held(ping.log))._replace(wall=wall)
+        ack = self.ack(ping.nonce, self._standing.held(ping.log))
+        ack = ack._replace(wall=wall if is_usable(wall) else 0)
         self._out.send(source, ack, *self._members.news_for(sender))
         self._hear_health(sender, ping.health)
 
@@ -134,7 +141,7 @@ class Detector(CoreMachine):
             self.health.note(Change.PROBE_ANSWERED, now)
             self._measure(round_, now - round_.sent_at)
             if ack.wall:
-                self.walls.heard(ack.wall, now)
+                self._walls.heard(sender, ack.wall, now)
 
     def asked_about(self, nonce: int) -> LogId:
         """The log that a ping of this node asked about. It is NO_LOG for what nobody asked."""
@@ -167,8 +174,12 @@ class Detector(CoreMachine):
         self._asked[nonce] = log if self._asked.get(nonce, log) == log else NO_LOG
         if len(self._asked) > ASKED_MAX:
             del self._asked[next(iter(self._asked))]
-        ping = Ping(nonce, *self._roots, self._standing.log, self.health.score)
-        self._out.send(member.row.address, ping, *self._members.news_for(member.row.id))
+        news = self._members.news_for(member.row.id)
+        self._out.send(member.row.address, self.ping(nonce, log), *news)
+
+    def ping(self, nonce: int, log: LogId = NO_LOG) -> Ping:
+        """Make a ping that asks about a log of this run, or about none."""
+        return Ping(nonce, *self._roots, log, self.health.score)
 
     @property
     def _roots(self) -> tuple[bytes, bytes, bool]:

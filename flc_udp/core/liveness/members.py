@@ -239,6 +239,8 @@ class MemberTable:
         system of Lifeguard, section 4.3).
         """
         rows = self.take_news()
+        if self.me.row.state is State.LEFT and self.me.row not in rows:
+            rows = (self.me.row, *rows)  # Others believe that of itself alone.
         about = None if node == VISITOR else self._others.get(node)
         if about is not None and about.row.state is not State.ALIVE and about.row not in rows:
             rows = (about.row, *rows)

@@ -62,7 +62,6 @@ class Membership(CoreMachine):
         self._me = self.members.me
         self.roster = Roster(shared, self.members, now)
         self.detector = Detector(shared, self.members, now)
-        self.walls = self.detector.walls
         self._rejoin = Rejoin(self._settings.rejoin_interval_ms * MS_US, self._random, now)
         self.claims = Claims(shared, self.members, self.detector, self._rejoin)
         self._reap_after_us = self._settings.reap_after_s * SECOND_US
@@ -110,8 +109,7 @@ class Membership(CoreMachine):
         if self._leaving is not None:
             return self._leaving.retry_at
         push_at = self._next_push if self.claims.changed else NEVER
-        suspicions = self.claims.suspicions
-        return min(self.detector.wake_at, suspicions.wake_at, self._rejoin.wake_at, push_at)
+        return min(self.detector.wake_at, self.claims.wake_at, self._rejoin.wake_at, push_at)
 
     def wake(self, now: Micros) -> None:
         """Start and end what is due."""
@@ -122,6 +120,7 @@ class Membership(CoreMachine):
             self._probe_failed(node, now)
         for node in self.claims.suspicions.take_expired(now):
             self.claims.accuse(node, State.DEAD, now)
+        self.claims.ask(now)
         silent = self._rejoin.start(len(self.members.live_by_id()), now)
         if silent is not None:
             self._send_joins([silent])
@@ -131,6 +130,10 @@ class Membership(CoreMachine):
 
     def _probe_failed(self, node: NodeId, now: Micros) -> None:
         """Accuse a member, or confirm its accusers, unless this node doubts itself too much."""
+        left = self.detector.said_left.pop(node, None)
+        if left is not None:
+            self.claims.hear(left, now)
+            return
         live = len(self.members.live_by_id())
         mine = self.claims.suspicions.accused_by(self._me.row.id)
         limit = max(ACCUSED_LEAST, ACCUSED_PERCENT_MAX * live // 100)
@@ -220,6 +223,7 @@ class Membership(CoreMachine):
         self._answered(sender, source)
         if self._leaving is not None and self._leaving.receive_ack(ack.nonce, sender):
             return
+        self.claims.answered(ack.nonce, sender, now)
         self.detector.receive_ack(ack, sender, now)
         self.roster.compare(ack.members_root, sender, source, now)
 
@@ -230,7 +234,7 @@ class Membership(CoreMachine):
         row = _placed(join.row, sender, source)
         held = self.members.get(row.id)
         if row is join.row or held is None or held.row.incarnation != row.incarnation:
-            self.claims.hear(row, now)
+            self.claims.hear_of(row, sender, source, now, is_news=True)
         self._answered(sender, source)
         held = self.members.get(row.id)
         rows = [self._me.row]
@@ -245,7 +249,7 @@ class Membership(CoreMachine):
     def _receive_leave(self, leave: Leave, sender: NodeId, source: Address, now: Micros) -> None:
         """A member leaves in order. An ack says that this node knows."""
         if leave.row.id == sender and leave.row.state is State.LEFT:
-            self.claims.hear(leave.row, now)
+            self.claims.hear_of(leave.row, sender, source, now, is_news=True)
             self._out.send(source, self.detector.ack(leave.nonce, 0))
 
     def _receive_members(self, rows: Rows, sender: NodeId, source: Address, now: Micros) -> None:
@@ -265,9 +269,7 @@ class Membership(CoreMachine):
         """Hear the claims of one packet, and answer wrong ones. Return how many were believed."""
         before, claims = self._me.row, self.claims
         rows = tuple(_placed(row, sender, source) for row in rows)
-        believed = sum(
-            claims.hear(claims.doubted(row, sender, now), now, is_news=is_news) for row in rows
-        )
+        believed = sum(claims.hear_of(row, sender, source, now, is_news=is_news) for row in rows)
         self._answered(sender, source)
         # The teller may be a node that takes this one for dead, and that this one takes for dead:
         # nothing but this answer would tell it.

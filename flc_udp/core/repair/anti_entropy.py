@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, FLOOR_LIMIT, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -21,7 +21,12 @@ from flc_udp.core.repair.base import Adoption
 from flc_udp.core.repair.catch_up import PEERS_MAX, CatchUp
 from flc_udp.core.repair.exchange import Exchange
 from flc_udp.core.repair.pieces import Pieces
-from flc_udp.core.repair.pull_packets import Missing, PullWriter
+from flc_udp.core.repair.pull_packets import (
+    LOGS_PER_PULL,
+    WANTS_PER_PULL,
+    Missing,
+    PullWriter,
+)
 from flc_udp.core.repair.wants import REPAIR_MESSAGES_MAX, Wants
 from flc_udp.core.repair.windows import StampWindow
 from flc_udp.core.shared import CoreMachine, Shared
@@ -52,6 +57,7 @@ class AntiEntropy(CoreMachine):
         self._links = links
         self._causal = causal
         self._members = members
+        self._walls = shared.walls
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
         self._ended: dict[LogId, bool] = {}
@@ -91,7 +97,8 @@ class AntiEntropy(CoreMachine):
     def not_taken(self, dot: Dot, teller: NodeId, now: Micros) -> None:
         """`teller` holds this message, and there was no room for it, or a part of it is missing."""
         due_at = now + self._settings.pull_grace_ms * MS_US
-        self.wants.add(dot.log, dot.seq, teller, due_at)
+        if teller in self._members.live_by_id():
+            self.wants.add(dot.log, dot.seq, teller, due_at)
 
     # --- The timer --------------------------------------------------------------------------------
 
@@ -109,6 +116,8 @@ class AntiEntropy(CoreMachine):
         for peer, logs in self.wants.take_due(now, live, is_busy=is_busy).items():
             self._pull(peer, logs, now)
         self.adoption.wake(live, now)
+        for log in self.wants.take_given_up():
+            self._causal.give_up(log)
         self._standing.catching_up = self.wants.backed >= CATCHING_UP_MESSAGES
 
     def _catch_up(self, live: Collection[NodeId], now: Micros, is_busy: bool) -> None:
@@ -162,13 +171,24 @@ class AntiEntropy(CoreMachine):
 
     def receive_have(self, have: Have, sender: NodeId, now: Micros) -> None:
         """A peer durably holds these. Ask for what is unknown here if nobody pushes it in time."""
+        if sender not in self._members.live_by_id():
+            return  # It could not be asked for them. Who can be will tell of them, too.
         due_at = now if have.pull else now + self._settings.have_grace_ms * MS_US
         for dot in have.dots:
             if not self._causal.knows(dot):
                 self.wants.add(dot.log, dot.seq, sender, due_at)
 
     def receive_pull(self, pull: Pull, source: Address) -> None:
-        """A peer asks for messages: the Node reads them from the log and streams them."""
+        """A peer asks for messages: the Node reads them from the log and streams them.
+
+        No node of ours names more than fits a datagram, and the answer names what is lacking.
+        """
+        if (
+            len({want.log for want in pull.wants}) > LOGS_PER_PULL
+            or len(pull.wants) > WANTS_PER_PULL
+        ):
+            self._drops[Drop.PULL_TOO_MANY] += 1
+            return
         heads = ((want.log, want.high, self._standing.head(want.log)) for want in pull.wants)
         # Stamps rise along a log, so in stamps below that of its head nothing can be lacking here.
         lacks = (log for log, high, head in heads if head.seq < high and head.stamp < pull.below)
@@ -201,7 +221,7 @@ class AntiEntropy(CoreMachine):
 
         An answer with an impossible floor is none, so its sender counts as silent.
         """
-        if end.floor > FLOOR_LIMIT:
+        if end.floor > self._walls.stamp_limit(now):
             self._drops[Drop.FLOOR_BEYOND_CLOCKS] += 1
             return
         window = self.catch_up.ended(end, sender, now)

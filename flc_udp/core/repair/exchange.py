@@ -46,6 +46,9 @@ others."""
 RANGES_MOST = 8
 """An answer splits at most this many ranges further. The next exchange finds the others."""
 
+FORKS_MAX = 1_024
+"""So many forks are remembered, and told of once."""
+
 DIGEST_HEAD_BYTES = 64
 """The head of a payload and a digest without its rows take at most this much."""
 
@@ -61,6 +64,8 @@ class Exchange(CoreMachine):
         """{member that the last sync asked: whether its latest root was this node's own}.
 
         None: it told none yet."""
+        self.forks: dict[Dot, int] = {}
+        """The forked messages that were told of, and when."""
         self._causal = causal
         self._members = members
         self._wants = wants
@@ -137,12 +142,14 @@ class Exchange(CoreMachine):
         """Want what the sender is ahead in, and tell it what it is behind in."""
         self._was_answered = True
         due_at = now + DIGEST_GRACES * self._settings.pull_grace_ms * MS_US
-        for row in digest.rows:
+        for row in digest.rows if sender in self._members.live_by_id() else ():
             head = self._causal.head(row.log)
-            if row.seq > head.seq:
+            if self._causal.refused(*row):
+                self.tell_fork(Dot(row.log, row.seq), now)
+            elif row.seq > head.seq:
                 self._wants.add(row.log, row.seq, sender, due_at, by_digest=True)
             elif row.seq == head.seq and row.hash != head.hash:
-                self.tell_fork(Dot(row.log, row.seq))
+                self.tell_fork(Dot(row.log, row.seq), now)
         if not digest.reply:
             return
         theirs = {row.log: row.seq for row in digest.rows}
@@ -151,10 +158,17 @@ class Exchange(CoreMachine):
         if ahead:
             self._out.send(source, *self._digests(digest.low, digest.high, ahead, reply=False))
 
-    def tell_fork(self, dot: Dot) -> None:
-        """Two messages have one name: a disk or a machine was copied, or it broke."""
+    def tell_fork(self, dot: Dot, now: Micros) -> None:
+        """Two messages have one name: a disk or a machine was copied, or it broke. Say it once."""
         self._drops[Drop.FORKED_LOG] += 1
-        self._out.append(LogForked(dot))
+        if dot not in self.forks:
+            self._out.append(LogForked(dot))
+            origin = self._causal.origins.get(dot.log)
+            if origin is not None:
+                self._offences.note(origin.node, None, "has a log that was forked", now)
+            self.forks[dot] = now
+            if len(self.forks) > FORKS_MAX:
+                del self.forks[next(iter(self.forks))]
 
     # --- Packets ----------------------------------------------------------------------------------
 

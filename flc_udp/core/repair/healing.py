@@ -3,8 +3,9 @@
     rotten (the reader met it) ─▶ pull ─▶ replay or pieces ─▶ the right hash ─▶ written anew
 
 Rules. The hash that a block must have is known from the hash chain of its log, so it does not
-matter who sends it, and what else anybody sends for it is ignored. One peer is asked at a time, and
-the next one after a pause. While no peer has it, peers are asked more and more rarely.
+matter who sends it, and what else anybody sends for it is ignored. A block of which it is not known
+waits until the next one of its log is healed. One peer is asked at a time, and the next one after a
+pause. While no peer has it, peers are asked more and more rarely.
 """
 
 from collections.abc import Iterable, Sequence
@@ -56,8 +57,10 @@ class Healing:
     def found(self, blocks: list[RottenBlock], now: Micros) -> None:
         """The reader met these."""
         for block in blocks:
-            if block.dot in self.rotten:
-                self.rotten[block.dot] = block  # Its proof may be known only now.
+            if (known := self.rotten.get(block.dot)) is not None:
+                self.rotten[block.dot] = block
+                if block.proof != known.proof:  # Only now anybody's copy can be told from others.
+                    self._go_on(now)
             elif len(self.rotten) < ROTTEN_MAX:
                 self.rotten[block.dot] = block
                 self._out.append(BlockRotten(block.dot, block.last))
@@ -74,7 +77,9 @@ class Healing:
         self.wake_at = NEVER if not self.rotten else now + self._pause_us
         self._pause_us = min(2 * self._pause_us, PAUSE_MOST_US)
         live = self._members.live()
-        to_ask = [block for dot, block in self.rotten.items() if dot not in self._came]
+        # What has no proof yet would only take the place of what has one.
+        provable = (block for block in self.rotten.values() if block.proof)
+        to_ask = [block for block in provable if block.dot not in self._came]
         if not to_ask or not live:
             return
         # Each round of the peers begins with another one. Else, where there are more blocks than

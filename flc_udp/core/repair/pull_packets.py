@@ -33,6 +33,10 @@ PIECE_SPANS_MAX = 24
 SPANS_PER_LOG = 4
 """A pull names at most this many gaps of a log. The others are asked for when these are filled."""
 
+WANTS_PER_PULL = LOGS_PER_PULL * (SPANS_PER_LOG + 1)
+"""A pull never has more wants: the gaps of each log, and the missing pieces of its first message.
+"""
+
 LOG_BYTES = (SPANS_PER_LOG + 1) * WANT_BYTES + 2 * PIECE_SPANS_MAX * PIECE_NUMBER_BYTES
 """The wants of one log take at most this much, if pieces of its first message are missing."""
 

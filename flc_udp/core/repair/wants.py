@@ -54,6 +54,11 @@ DOUBTED_US = 60 * SECOND_US
 DOUBTED_MAX = 1_024
 """At most this many members are doubted at once."""
 
+VAIN_MAX = 2 * FAILURES_MAX
+"""After so many pulls in a row that brought nothing of what a member was the first to tell of, all
+that it tells of is given up, however much that is. An honest one may be taken for that while its
+answers are lost. So each digest of it is worth one more pull, which brings back what is true."""
+
 WANTS_MAX = 65_536
 """At most this many logs are wanted at once."""
 
@@ -130,6 +135,9 @@ class Wants:
         """Logs of which no reachable member keeps what is wanted."""
         self._doubted: dict[NodeId, int] = {}
         """Until when a member is believed little."""
+        self._vain: Counter[NodeId] = Counter()
+        """How many pulls in a row brought nothing of what this member was the first to tell of."""
+        self._given_up: list[LogId] = []
         self._look_at: int = NEVER
         """When to try again what is ready and could not be asked for."""
 
@@ -162,6 +170,8 @@ class Wants:
         self, log: LogId, upper: int, teller: NodeId, due_at: int, *, by_digest: bool = False
     ) -> None:
         """`teller` holds `log` up to `upper`. What is still missing at `due_at` is asked for."""
+        if by_digest and self._vain[teller] >= VAIN_MAX:
+            self._vain[teller] = VAIN_MAX - 1
         if self._doubted.get(teller, 0) > due_at and (missing := self._gaps(log, upper)):
             upper = min(upper, missing.first + REPAIR_MESSAGES_MAX - 1)
         wanted = self._wanted.get(log)
@@ -244,6 +254,9 @@ class Wants:
             wanted = self._wanted[log]
             missing = self._count(log, wanted)
             if not missing:
+                continue
+            if self._is_made_up(wanted):
+                self._give_up(log, wanted, now)
                 continue
             to_ask = wanted.still_to_ask(live)
             if live and not to_ask:
@@ -332,6 +345,12 @@ class Wants:
         pull = self.pulls.pop(nonce)
         gained = [log for log in pull.logs if self._gained(log, self._wanted[log])]
         self._note_floors(pull, doubt, brought=pull.has_pieces or bool(gained))
+        told = {self._wanted[log].boldest for log in pull.logs}
+        true = told if pull.has_pieces else {self._wanted[log].boldest for log in gained}
+        for teller in sorted(told):
+            self._vain[teller] = 0 if teller in true else self._vain[teller] + 1
+        while len(self._vain) > DOUBTED_MAX:
+            del self._vain[next(iter(self._vain))]
         for log in pull.logs:
             self._settle(
                 log,
@@ -478,11 +497,25 @@ class Wants:
             wanted.fail(peer)
             self._tally(wanted, wanted.missing, is_backed=False)
             if wanted.failures >= FAILURES_MAX:
-                self._drops[Drop.WANT_GIVEN_UP] += 1
-                self._doubt(wanted.boldest, now)
-                self._drop(log, wanted)
+                self._give_up(log, wanted, now)
             else:
                 self._wait(log, wanted, now + wanted.pause_us(self._repair_timeout_us))
+
+    def _is_made_up(self, wanted: WantedLog) -> bool:
+        """Whether a member was the first to tell of it of whose claims nothing came for long."""
+        is_only_claimed = wanted.floors is None and not wanted.is_backed
+        return is_only_claimed and self._vain[wanted.boldest] >= VAIN_MAX
+
+    def _give_up(self, log: LogId, wanted: WantedLog, now: Micros) -> None:
+        self._drops[Drop.WANT_GIVEN_UP] += 1
+        self._doubt(wanted.boldest, now)
+        self._drop(log, wanted)
+        self._given_up.append(log)
+
+    def take_given_up(self) -> list[LogId]:
+        """The logs that nobody is asked for any more, though something of them is missing."""
+        logs, self._given_up = self._given_up, []
+        return logs
 
     def _doubt(self, peer: NodeId, now: Micros) -> None:
         self._doubted[peer] = now + DOUBTED_US

@@ -9,7 +9,7 @@ its reader has room. So a follower costs a few numbers, however far behind it is
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from itertools import chain, islice
 from typing import NamedTuple, Protocol
@@ -59,6 +59,7 @@ class NewLines:
 
     def __init__(self, deliver: Deliver) -> None:
         self.first, self.last = deliver.position, deliver.last
+        self.size_bytes = sum(len(block.encoded) for block in deliver.blocks)
         self.logs = {block.log for block in deliver.blocks}
         self._blocks = deliver.blocks
         self._rooms = {None, *(block.room for block in deliver.blocks)}
@@ -96,6 +97,13 @@ class Outlet(Protocol):
     def is_full(self) -> bool:
         """Whether the reader at the other end does not keep up, or has gone."""
 
+    @property
+    def share_bytes(self) -> int:
+        """How much the reader may leave unread. More than that it is not given at once."""
+
+    def read_soon(self, read: Callable[[], None]) -> None:
+        """Call this when it is this connection's turn to read from the log."""
+
     def failed(self, follow: "Follow", error: Exception) -> None:
         """This follow came to something that nobody expected: it is over."""
 
@@ -129,17 +137,23 @@ class Follow:
         return max(self.ground.shown - self.position, 0)
 
     def pump(self) -> None:
-        """Read on from the log, a page in each turn of the loop, while the outlet has room."""
+        """Read on from the log, a page in each turn, while the outlet has room."""
         if self.is_pumping or self.outlet.is_full:
             return  # Where it is full, it pumps again when it has room.
-        loop = asyncio.get_running_loop()
+        self.is_pumping = True
+        self.outlet.read_soon(self._read_on)
+
+    def _read_on(self) -> None:
+        """It is its turn. A follow that has ended meanwhile has an outlet that is full."""
+        self.is_pumping = False
+        if self.outlet.is_full:
+            return
         try:
-            self.is_pumping = self._read_page()
-            if self.is_pumping:
-                loop.call_soon(self._pump_again)
+            if self._read_page():
+                self.pump()
         except StoreFailed:
             self.is_pumping = True
-            loop.call_later(READ_AGAIN_S, self._pump_again)
+            asyncio.get_running_loop().call_later(READ_AGAIN_S, self._pump_again)
         except Exception as error:  # noqa: BLE001  # a follow fails alone
             self.outlet.failed(self, error)
         self.outlet.flush_soon()
@@ -170,7 +184,8 @@ class Follow:
             self.outlet.failed(self, error)
 
     def _show(self, new: NewLines) -> None:
-        if self.position < new.first - 1 or new.last < new.first or self.outlet.is_full:
+        is_behind = self.position < new.first - 1 or new.last < new.first
+        if is_behind or self.outlet.is_full or new.size_bytes > self.outlet.share_bytes:
             self.pump()
             return
         own = self.outlet.own

@@ -1,12 +1,13 @@
 """What clients have sent and the node still holds: lines, parts of lines, says without an answer.
 
 Rules. All clients share one budget, so many of them cost no more than a few. While there is room in
-it a line may be as long as LINE_BYTES_MAX. When it is used up, long lines are refused, and a client
-whose own says take its share of it is not read. Clients that come, say much and go without waiting
-for answers are refused at a multiple of it.
+it a line may be as long as LINE_BYTES_MAX, if it is text and not a multitude of values. When it is
+used up, long lines are refused, and a client whose own says take their share of it is not read.
+Clients that come, say much and go without waiting for answers are refused at a multiple of it.
 """
 
 from flc_udp.daemon.control.requests import LINE_BYTES_MAX
+from flc_udp.daemon.control.values import VALUES_MAX, ValueCount
 from flc_udp.model.errors import FlcError
 
 HELD_BYTES_MAX = 32 << 20
@@ -56,6 +57,7 @@ class PartialLine:
     def __init__(self, held: Held) -> None:
         self._held = held
         self._parts: list[bytes] = []
+        self._values = ValueCount()
         self._kept_bytes = 0
         self.size_bytes = 0
         """The length of what has come, also of what was not kept."""
@@ -75,6 +77,11 @@ class PartialLine:
             self.drop()
             self._refusal = self._held.refusal("a line is long")
         else:
+            self._values.add(part)
+            if self._values.count > VALUES_MAX:
+                self.drop()
+                self._refusal = FlcError("a line has too many values", f"{VALUES_MAX} are allowed")
+                return
             self._parts.append(part)
             self._kept_bytes += len(part)
             self._held.used_bytes += len(part)
@@ -83,7 +90,7 @@ class PartialLine:
         """Give the line, and begin another one; raises FlcError."""
         line, refusal = b"".join(self._parts), self._refusal
         self.drop()
-        self.size_bytes, self._refusal = 0, None
+        self.size_bytes, self._refusal, self._values = 0, None, ValueCount()
         if refusal is not None:
             raise refusal
         return line

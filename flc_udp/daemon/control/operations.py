@@ -1,42 +1,41 @@
 """What can be asked on the control socket besides say and follow: answers, and lists of items.
 
 A list is an iterator of records. The last has the key `end` and closes it with what else it has.
+Who reads it takes turns with others (`lists`), so between two records anything may have happened.
 """
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from functools import partial
 
 from flc_udp import __version__
 from flc_udp.core.facts import Facts, MemberFacts
+from flc_udp.daemon.control.lists import Pause
+from flc_udp.daemon.control.reads import SLICE_S
 from flc_udp.daemon.control.requests import number_of, room_of, wall_ms_of
 from flc_udp.daemon.control.why import why
 from flc_udp.daemon.ground import LoopGround
-from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.keys import Begun, Keys
 from flc_udp.daemon.records import clock_record, member_record
 from flc_udp.daemon.watch.status import Status
 from flc_udp.model.clocks import STAMP_WALL_SHIFT, wall_of
 from flc_udp.model.dots import Dot, parse_dot
 from flc_udp.model.errors import FlcError
-from flc_udp.model.message import Message
 from flc_udp.model.past import Past
-from flc_udp.model.visible import some_of
+from flc_udp.model.visible import brief, some_of
 from flc_udp.store.log import Reader
 from flc_udp.wire.message_json import Record, message_record, rfc3339
 from flc_udp.wire.ring import find
 from flc_udp.wire.rows import State
 
-SLICE_S = 0.005
-"""A list holds the loop for this long. Then other work has a turn, so no probe waits for history.
-"""
-
 LOG_LINES = 20
 """The log shows this many messages unless it is asked for others."""
 
 Answering = Callable[[Record], Record]
-Listing = Callable[[Record], AsyncIterator[Record]]
+Listing = Callable[[Record, Pause], AsyncIterator[Record]]
 
 
 @dataclass(eq=False)
@@ -63,7 +62,7 @@ class Operations:
             "log": self._log,
             "rooms": self._rooms,
             "members": self._members,
-            "why": lambda request: why(self.reader, request),
+            "why": lambda request, pause: why(self.reader, request, pause),
             "keys": self._do_keys,
         }
 
@@ -138,7 +137,7 @@ class Operations:
 
     # --- Lists --------------------------------------------------------------------------------
 
-    async def _rooms(self, _request: Record) -> AsyncIterator[Record]:
+    async def _rooms(self, _request: Record, _pause: Pause) -> AsyncIterator[Record]:
         for row in self.reader.rooms():
             yield {
                 "room": row.room,
@@ -149,17 +148,32 @@ class Operations:
             }
         yield {"end": True}
 
-    async def _members(self, _request: Record) -> AsyncIterator[Record]:
-        members, wall = self.ground.node.facts().members, self.ground.wall()
-        for member in members:
-            yield member_record(member, wall, is_self=member is members[0])
+    async def _members(self, _request: Record, _pause: Pause) -> AsyncIterator[Record]:
+        node, wall = self.ground.node, self.ground.wall()
+        me, *others = node.facts().members
+        ids = [member.row.id for member in others]  # There may be thousands of members.
+        del others
+        yield member_record(me, wall, is_self=True)
+        for member in filter(None, map(node.member, ids)):
+            yield member_record(member, wall, is_self=False)
         yield {"end": True}
 
-    async def _do_keys(self, request: Record) -> AsyncIterator[Record]:
-        """The ring, after the change that is asked for, and who was last heard under which key."""
+    def keys_listing(self, request: Record) -> Callable[[Pause], AsyncIterator[Record]]:
+        """Begin the change of keys that is asked for; its list comes later. Raises FlcError.
+
+        The change is made even if the client goes away meanwhile.
+        """
         if not request.get("force"):
             self._check_unused(request.get("remove"))
-        about = await self.keys.change(request)
+        return partial(self._list_keys, self.keys.begin(request))
+
+    async def _do_keys(self, request: Record, pause: Pause) -> AsyncIterator[Record]:
+        async for item in self.keys_listing(request)(pause):
+            yield item
+
+    async def _list_keys(self, begun: Begun, _pause: Pause) -> AsyncIterator[Record]:
+        """The ring, after the change that was begun, and who was last heard under which key."""
+        about = await self.keys.outcome(begun)
         node = self.ground.node
         live = node.live_rows()
         for key in self.keys.ring.keys:
@@ -184,7 +198,7 @@ class Operations:
                 "this one; `--force` cuts them off",
             )
 
-    async def _log(self, request: Record) -> AsyncIterator[Record]:
+    async def _log(self, request: Record, pause: Pause) -> AsyncIterator[Record]:
         room = room_of(request)
         since = wall_ms_of(request.get("since"))
         n = number_of("n", request.get("n", LOG_LINES if since is None else 0))
@@ -192,11 +206,12 @@ class Operations:
         wanted = partial(
             self.reader.history, room, last=n or None, since_wall_ms=since, up_to=last_position
         )
+        left_out: Counter[str] = Counter()
         past = Past() if request.get("clock") else None
         if past is not None and (n or since is not None) and (first := next(wanted(), None)):
-            await self._walk_to(past, room, first[1].dot)
+            await self._walk_to(past, room, first[1].dot, pause)
         floor = self._floor_within(room, n, since)
-        async for position, message in _in_slices(wanted()):
+        for position, message in wanted(left_out=left_out):
             if floor is not None and message.stamp >= floor:
                 yield {"floor": rfc3339(wall_of(floor))}
                 floor = None
@@ -206,32 +221,25 @@ class Operations:
             if request.get("positions"):
                 record["position"] = position
             yield record
-        yield {"end": True, "position": last_position}
+        yield {"end": True, "position": last_position, **left_out}
 
     def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
         """The floor, if a listing of the log reaches down to it."""
         floor = self.reader.floor()
         if not floor or (since is not None and since << STAMP_WALL_SHIFT > floor):
             return None
-        held = sum(row.messages for row in self.reader.rooms() if room in (None, row.room))
-        return floor if not n or n >= held else None
+        return floor if not n or n >= self.reader.held(room) else None
 
-    async def _walk_to(self, past: Past, room: str | None, first: Dot) -> None:
+    async def _walk_to(self, past: Past, room: str | None, first: Dot, pause: Pause) -> None:
         """Pass over everything before the lines that are asked for: their clocks depend on it."""
-        async for _, message in _in_slices(self.reader.history(room)):
+        over_s = time.monotonic() + SLICE_S
+        for _, message in self.reader.history(room):
             if message.dot == first:
                 return
             past.pass_over(message)
-
-
-async def _in_slices(rows: Iterable[tuple[int, Message]]) -> AsyncIterator[tuple[int, Message]]:
-    """The rows. After each SLICE_S other work has the loop: a message may take 3 ms."""
-    over_at = time.monotonic() + SLICE_S
-    for row in rows:
-        yield row
-        if time.monotonic() >= over_at:
-            await asyncio.sleep(0)
-            over_at = time.monotonic() + SLICE_S
+            if time.monotonic() >= over_s:
+                await pause()
+                over_s = time.monotonic() + SLICE_S
 
 
 def _member_of(facts: Facts, wanted: object) -> MemberFacts:
@@ -240,11 +248,11 @@ def _member_of(facts: Facts, wanted: object) -> MemberFacts:
     found = [m for m in members if m.row.id.hex() == wanted]
     found = found or [m for m in members if m.row.name == wanted]
     if not found:
-        raise FlcError(f"no member {wanted!r}", "see `flc members`")
+        raise FlcError(f"no member {brief(wanted)}", "see `flc members`")
     if len(found) > 1:
         ids = ", ".join(member.row.id.hex() for member in found)
         raise FlcError(
-            f"{len(found)} members are called {wanted!r}", f"give one of their ids: {ids}"
+            f"{len(found)} members are called {brief(wanted)}", f"give one of their ids: {ids}"
         )
     return found[0]
 

@@ -6,12 +6,14 @@ How an answer is made a line, and how an error is told, stands at the end.
 
 import base64
 import datetime as dt
+import sqlite3
 from collections.abc import Sequence
 
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.json_lines import compact, read_json
 from flc_udp.model.labels import check_label
+from flc_udp.model.visible import brief
 from flc_udp.waist.ports import Once
 from flc_udp.waist.says import WaitFor
 from flc_udp.wire.message_json import Record
@@ -30,7 +32,7 @@ ONCE_LIMIT = 1 << 63
 NUMBER_LIMIT = 1 << 62
 
 BODIES_A_SAY = 16_384
-"""One say has at most this many messages, so that one turn can take them all."""
+"""One say has at most this many messages. A turn takes a part of them."""
 
 EXAMPLE = 'a request is one line: {"op":"status"}'
 SINCE = "a time with its zone is allowed, as 2026-01-31T12:00:00Z"
@@ -53,7 +55,7 @@ def room_of(request: Record) -> str | None:
     if room is None:
         return None
     if not isinstance(room, str):
-        raise FlcError(f"room is {room!r}", "a text is allowed")
+        raise FlcError(f"room is {brief(room)}", "a text is allowed")
     check_label("room", room)
     return room
 
@@ -61,7 +63,7 @@ def room_of(request: Record) -> str | None:
 def number_of(name: str, value: object) -> int:
     """A whole number from 0."""
     if type(value) is not int or not 0 <= value < NUMBER_LIMIT:
-        raise FlcError(f"{name} is {value!r}", "a whole number from 0 is allowed")
+        raise FlcError(f"{name} is {brief(value)}", "a whole number from 0 is allowed")
     return value
 
 
@@ -72,9 +74,9 @@ def wall_ms_of(text: object) -> int | None:
     try:
         moment = dt.datetime.fromisoformat(str(text))
     except ValueError as error:
-        raise FlcError(f"since is {text!r}", SINCE) from error
+        raise FlcError(f"since is {brief(text)}", SINCE) from error
     if moment.tzinfo is None:
-        raise FlcError(f"since is {text!r} without a zone", SINCE)
+        raise FlcError(f"since is {brief(text)} without a zone", SINCE)
     return max(int(moment.timestamp() * 1_000), 0)
 
 
@@ -112,7 +114,7 @@ def timeout_s_of(timeout: object) -> float:
             if 0 <= seconds <= TIMEOUT_S_MAX:  # NaN is not in this range.
                 return float(seconds)
     hint = f"a number of seconds up to {TIMEOUT_S_MAX} is allowed"
-    raise FlcError(f"timeout is {timeout!r}", hint)
+    raise FlcError(f"timeout is {brief(timeout)}", hint)
 
 
 def wait_of(wait: object) -> WaitFor | None:
@@ -122,7 +124,7 @@ def wait_of(wait: object) -> WaitFor | None:
             return wait
         case int(count) if type(count) is int and count >= 0:
             return count
-    raise FlcError(f"wait is {wait!r}", "a number of other nodes is allowed, or all")
+    raise FlcError(f"wait is {brief(wait)}", "a number of other nodes is allowed, or all")
 
 
 def once_of(once: object, count: int) -> Once | None:
@@ -137,7 +139,7 @@ def once_of(once: object, count: int) -> Once | None:
             return client, n
         case _:
             hint = "a client's name and a rising number from 1 are allowed"
-            raise FlcError(f"once is {once!r}", hint)
+            raise FlcError(f"once is {brief(once)}", hint)
 
 
 # --- Answers --------------------------------------------------------------------------------------
@@ -157,5 +159,7 @@ def tagged(record: Record, tag: bytes) -> bytes:
 def told(error: FlcError | StoreFailed) -> Record:
     """What a client is told of an error: of StoreFailed, that the log cannot be read."""
     if isinstance(error, StoreFailed):
-        error = FlcError(f"the log cannot be read: {error}", "look at the disk; see `flc status`")
+        is_disk = isinstance(error.__cause__, sqlite3.OperationalError)
+        hint = "look at the disk" if is_disk else "`flc fsck` tells what is damaged"
+        error = FlcError(f"the log cannot be read: {error}", f"{hint}; see `flc status`")
     return {"error": str(error), "hint": error.hint}

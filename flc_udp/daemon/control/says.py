@@ -3,7 +3,8 @@
 What is said once, and who waits for whom, is decided by `waist.says`.
 """
 
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 from flc_udp.daemon.control.follow import Outlet
@@ -21,6 +22,7 @@ from flc_udp.model.dots import LogId, NodeId
 from flc_udp.model.errors import FlcError, StoreFailed
 from flc_udp.model.labels import check_label
 from flc_udp.model.units import SECOND_US
+from flc_udp.model.visible import brief
 from flc_udp.store.log import Reader
 from flc_udp.waist.says import Say, Says
 from flc_udp.waist.waits import WaitEnded
@@ -49,7 +51,7 @@ class SayRequest(Say):
         if not isinstance(room, str):
             raise FlcError("a say needs a room", '{"op":"say","room":"ops","body":"hi"}')
         if not isinstance(author, str):
-            raise FlcError(f"as is {author!r}", "a text is allowed: who speaks")
+            raise FlcError(f"as is {brief(author)}", "a text is allowed: who speaks")
         check_label("room", room)
         check_label("author", author)
         requested, self.is_many = bodies_of(request)
@@ -138,6 +140,36 @@ class SayRequests(Says):
         say.size_bytes = self.held.take_say(line_bytes)
         self.begin(say)
         return say
+
+
+class WaitingSays:
+    """The says of one connection that are not answered yet, in the order of their answers."""
+
+    def __init__(self) -> None:
+        self.messages = self.size_bytes = 0
+        """How many messages they have, and what they take in memory."""
+        self._says: deque[SayRequest | RefusedSay] = deque()
+
+    def __bool__(self) -> bool:
+        return bool(self._says)
+
+    def add(self, say: SayRequest | RefusedSay) -> None:
+        """Answer it after the others."""
+        self._says.append(say)
+        self.messages += len(say.requested)
+        self.size_bytes += say.size_bytes
+
+    def answers(self) -> Iterator[bytes]:
+        """The answers whose turn it is. Those that are given are forgotten."""
+        while self._says and (answer := self._says[0].answer) is not None:
+            say = self._says.popleft()
+            self.messages -= len(say.requested)
+            self.size_bytes -= say.size_bytes
+            yield answer
+
+    def requests(self) -> list[SayRequest]:
+        """Those that were not refused at once."""
+        return [say for say in self._says if isinstance(say, SayRequest)]
 
 
 def _partly(errors: dict[int, FlcError | StoreFailed], count: int) -> Record:

@@ -13,7 +13,10 @@ TURN_S = 0.008
 """The loop does lines for this long, of all clients together: hundreds of says."""
 
 SHARE_S = 0.002
-"""Where several clients wait, each has this much of it at a time."""
+"""Where several clients wait, each has this much of it at a time,"""
+
+SHARE_S_LEAST = 0.0005
+"""or this much where they are many: a client with one line waits for a share of each other."""
 
 
 class WithLines(Protocol):
@@ -51,11 +54,12 @@ class Turns:
 
     def _turn(self) -> None:
         over_s = time.monotonic() + TURN_S
+        share_s = max(min(SHARE_S, TURN_S / max(len(self._clients), 1)), SHARE_S_LEAST)
         while self._clients and not self._is_over and (now_s := time.monotonic()) < over_s:
             client = next(iter(self._clients))
             del self._clients[client]
             try:
-                client.do_lines(min(now_s + SHARE_S, over_s))
+                client.do_lines(min(now_s + share_s, over_s))
             except Exception as error:  # noqa: BLE001  # a client fails alone
                 self._failed("a client", error)
                 client.abort()

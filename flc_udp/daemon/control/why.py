@@ -16,11 +16,11 @@ derives every clock on a forward pass, because it needs all of them. In a room o
 takes 2 ms a message, and this walk takes 10 µs.) The loop has its turn after each page.
 """
 
-import asyncio
 from collections.abc import AsyncIterator
 from itertools import takewhile
 from typing import NamedTuple
 
+from flc_udp.daemon.control.lists import Pause
 from flc_udp.daemon.records import clock_record
 from flc_udp.model.clocks import Order, VectorClock
 from flc_udp.model.dots import Dot, LogId, parse_dot
@@ -40,7 +40,7 @@ class Placed(NamedTuple):
     position: int
 
 
-async def why(reader: Reader, request: Record) -> AsyncIterator[Record]:
+async def why(reader: Reader, request: Record, pause: Pause) -> AsyncIterator[Record]:
     """Answer `{"op":"why","dot":…,"other":…}` by a list without items, whose end is the answer.
 
     For one dot: `message`, `previous` (the dot before it in its log, or null), `causes` (dot, room,
@@ -50,34 +50,34 @@ async def why(reader: Reader, request: Record) -> AsyncIterator[Record]:
     """
     dot, other = request.get("dot"), request.get("other")
     if other is None:
-        record = await _alone(reader, _find(reader, dot))
+        record = await _alone(reader, _find(reader, dot), pause)
     else:
-        record = await _together(reader, _find(reader, dot), _find(reader, other))
+        record = await _together(reader, _find(reader, dot), _find(reader, other), pause)
     yield {"end": True, **record}
 
 
-async def order(reader: Reader, one: Placed, other: Placed) -> Order:
+async def order(reader: Reader, one: Placed, other: Placed, pause: Pause) -> Order:
     """How one message stands to another."""
     if one.position == other.position:
         return Order.EQUAL
     earlier, later = sorted((one, other), key=lambda placed: placed.position)
     log, seq = earlier.message.dot
-    async for reach in _walk(reader, later, stop=earlier.position):
+    async for reach in _walk(reader, later, pause, stop=earlier.position):
         if reach.get(log, 0) >= seq:
             return Order.BEFORE if earlier is one else Order.AFTER
     return Order.CONCURRENT
 
 
-async def clock_of(reader: Reader, placed: Placed) -> VectorClock:
+async def clock_of(reader: Reader, placed: Placed, pause: Pause) -> VectorClock:
     """A message's vector clock: the last message of the room in each log that it comes after."""
     seqs: dict[LogId, int] = {}
-    async for reach in _walk(reader, placed, room=placed.message.room):
+    async for reach in _walk(reader, placed, pause, room=placed.message.room):
         seqs = reach
     return VectorClock(seqs)
 
 
 async def _walk(
-    reader: Reader, placed: Placed, stop: int = 0, room: str | None = None
+    reader: Reader, placed: Placed, pause: Pause, *, stop: int = 0, room: str | None = None
 ) -> AsyncIterator[dict[LogId, int]]:
     """{log: the last seq that the message comes after}, itself included; yielded after each page.
 
@@ -94,7 +94,7 @@ async def _walk(
                     reach[log] = max(reach.get(log, 0), seq)
         end = start
         yield reach
-        await asyncio.sleep(0)
+        await pause()
 
 
 def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Message]:
@@ -108,25 +108,25 @@ def _page(reader: Reader, start: int, end: int, room: str | None) -> list[Messag
     return page
 
 
-async def _alone(reader: Reader, placed: Placed) -> Record:
+async def _alone(reader: Reader, placed: Placed, pause: Pause) -> Record:
     message = placed.message
     causes = []
     for at, dot in enumerate(message.causes, 1):
         causes.append(_brief(_find(reader, str(dot)).message))
         if at % MESSAGES_A_TURN == 0:
-            await asyncio.sleep(0)
+            await pause()
     previous = Dot(message.log, message.seq - 1)
     return {
         "message": message_record(message),
         "previous": str(previous) if previous.seq else None,
         "causes": causes,
-        "clock": clock_record(await clock_of(reader, placed)),
+        "clock": clock_record(await clock_of(reader, placed, pause)),
     }
 
 
-async def _together(reader: Reader, one: Placed, other: Placed) -> Record:
+async def _together(reader: Reader, one: Placed, other: Placed, pause: Pause) -> Record:
     return {
-        "order": (await order(reader, one, other)).value,
+        "order": (await order(reader, one, other, pause)).value,
         "same_room": one.message.room == other.message.room,
         "message": _brief(one.message),
         "other": _brief(other.message),

@@ -43,7 +43,7 @@ class NewMessages:
         position, message = next(messages_of(page, self._position))
         self.passed_over += position - self._position - 1
         self._position = position
-        return run_for_message(message, is_own=message.log == self._ground.node.log)
+        return run_for_message(message, is_own=self._ground.node.is_own(message.log))
 
 
 class ChangedMembers:

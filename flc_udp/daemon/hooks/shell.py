@@ -3,8 +3,8 @@
 Rules. A process is started in a thread, because starting one may take long. Its end is seen by a
 file descriptor that the loop watches (pidfd_open(2)). Until the process is reaped here, no other
 process can have its number, so a kill meets the right group. Its standard input is a file in
-memory, so a command that does not read it holds nobody up. Of what it writes, the beginning goes to
-the node's standard error as far as that takes it at once, and the rest is only counted.
+memory, so a command that does not read it holds nobody up. Of what it writes, the first lines go to
+the node's standard error as far as that takes them at once, and the rest is only counted.
 """
 
 import asyncio
@@ -12,19 +12,26 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from enum import StrEnum
 from typing import NamedTuple
 
 from flc_udp.daemon import stderr
+from flc_udp.daemon.notices import HookOutput
 
 OUTPUT_BYTES = 65_536
-"""So much of what one command writes goes to the node's standard error."""
+"""About so much of what one command writes goes to the node's standard error."""
 
 OUTPUT_BYTES_A_MINUTE = 4 << 20
 """And so much of what all commands write. A command may run for each message."""
+
+LINE_BYTES = 2_048
+"""A line that is longer is passed on as several."""
+
+LINE_BYTES_LEAST = 128
+"""A shorter line counts like one of so many bytes: each takes a moment of the loop."""
 
 READ_BYTES, READ_PAUSE_S = 65_536, 0.01
 """Beyond that so much is read and dropped at a time, and then nothing for this time: a command that
@@ -54,14 +61,13 @@ class Ended(NamedTuple):
 class Output:
     """What one command writes, with all that it started, until the last of them has closed it."""
 
-    def __init__(
-        self, fd: int, ended: Callable[["Output"], None], take: Callable[[bytes, int], int]
-    ) -> None:
-        """`take` passes on the beginning of what was written, and tells how much that is."""
+    def __init__(self, fd: int, shell: "Shell") -> None:
         self._fd = fd
         self._loop = asyncio.get_running_loop()
-        self._ended, self._pass_on = ended, take
-        self._passed = self._dropped = 0
+        self._shell = shell
+        self._line = b""
+        """What has come of a line that has not ended."""
+        self._left_bytes, self._dropped_bytes = OUTPUT_BYTES, 0
         os.set_blocking(fd, False)
         self._loop.add_reader(fd, self._read)
 
@@ -74,14 +80,32 @@ class Output:
             self.close()
             return
         self._take(data)
-        if self._dropped:
+        if self._dropped_bytes:
             self._loop.remove_reader(self._fd)
             self._loop.call_later(READ_PAUSE_S, self._read_on)
 
     def _take(self, data: bytes) -> None:
-        passed = self._pass_on(data, OUTPUT_BYTES - self._passed)
-        self._passed += passed
-        self._dropped += len(data) - passed
+        """Pass on each line that has ended, until there is one that is not taken."""
+        data, at = self._line + data, 0
+        while not self._dropped_bytes:
+            end = data.find(b"\n", at, at + LINE_BYTES) + 1 or at + LINE_BYTES
+            if end > len(data):
+                self._line = data[at:]
+                return
+            self._pass_on(data[at:end])
+            at = end
+        self._drop(len(data) - at)
+        self._line = b""
+
+    def _pass_on(self, line: bytes) -> None:
+        cost_bytes = self._shell.pass_on(line, self._left_bytes)
+        self._left_bytes -= cost_bytes
+        if not cost_bytes:
+            self._drop(len(line))
+
+    def _drop(self, size_bytes: int) -> None:
+        self._dropped_bytes += size_bytes
+        self._shell.dropped_bytes += size_bytes
 
     def _read_on(self) -> None:
         if self._fd >= 0:
@@ -89,15 +113,19 @@ class Output:
 
     def close(self) -> None:
         """Read no more of it."""
-        if self._fd >= 0:
-            self._loop.remove_reader(self._fd)
-            with suppress(BlockingIOError):
-                self._take(os.read(self._fd, READ_BYTES))
-            os.close(self._fd)
-            self._fd = -1
-            if self._dropped:
-                stderr.write(b"\n... %d bytes more of a command's output\n" % self._dropped)
-            self._ended(self)
+        if self._fd < 0:
+            return
+        self._loop.remove_reader(self._fd)
+        with suppress(BlockingIOError):
+            self._take(os.read(self._fd, READ_BYTES))
+        os.close(self._fd)
+        self._fd = -1
+        if self._line:
+            self._pass_on(self._line)
+        if self._dropped_bytes:
+            more = f"... {self._dropped_bytes} bytes more of a command's output"
+            stderr.tell_output(HookOutput(more))
+        self._shell.outputs.pop(self, None)
 
 
 class Shell:
@@ -106,10 +134,11 @@ class Shell:
     def __init__(self) -> None:
         self._starter = ThreadPoolExecutor(1, thread_name_prefix="flc-shell")
         self._running: dict[subprocess.Popen[bytes], None] = {}
-        self._outputs: dict[Output, None] = {}
+        self.outputs: dict[Output, None] = {}
+        """Those that are read."""
         self._is_closed = False
-        self._minute_s, self._minute_bytes = time.monotonic(), 0
-        """When the present minute began, and what was passed on in it."""
+        self._minute_s, self._left_bytes = time.monotonic(), OUTPUT_BYTES_A_MINUTE
+        """When the present minute began, and how much may still be passed on in it."""
         self.dropped_bytes = 0
         """What commands wrote and was not passed on."""
 
@@ -125,9 +154,9 @@ class Shell:
         except (OSError, ValueError) as error:  # ValueError: a zero byte in the command.
             return Ended(How.NOT_STARTED, f"cannot be started: {error}")
         self._running[process] = None
-        self._outputs[Output(output, self._outputs.pop, self._take)] = None
-        if len(self._outputs) > OUTPUTS_MAX:
-            next(iter(self._outputs)).close()
+        self.outputs[Output(output, self)] = None
+        if len(self.outputs) > OUTPUTS_MAX:
+            next(iter(self.outputs)).close()
         if self._is_closed:
             _kill(process)
         try:
@@ -135,15 +164,21 @@ class Shell:
         finally:
             del self._running[process]
 
-    def _take(self, data: bytes, most: int) -> int:
-        """Pass on the beginning of what a command wrote, `most` bytes at most; tell how many."""
+    def pass_on(self, line: bytes, most_bytes: int) -> int:
+        """Put a line into the node's log if its command and this minute have room for it.
+
+        Return what it costs of that room: 0 if it was not taken.
+        """
         now_s = time.monotonic()
         if now_s >= self._minute_s + 60.0:
-            self._minute_s, self._minute_bytes = now_s, 0
-        passed = stderr.write(data[: min(most, OUTPUT_BYTES_A_MINUTE - self._minute_bytes)])
-        self._minute_bytes += passed
-        self.dropped_bytes += len(data) - passed
-        return passed
+            self._minute_s, self._left_bytes = now_s, OUTPUT_BYTES_A_MINUTE
+        if min(most_bytes, self._left_bytes) < LINE_BYTES_LEAST:
+            return 0
+        text = line.removesuffix(b"\n").decode(errors="backslashreplace")
+        written_bytes = stderr.tell_output(HookOutput(text))
+        cost_bytes = max(written_bytes, LINE_BYTES_LEAST) if written_bytes else 0
+        self._left_bytes -= cost_bytes
+        return cost_bytes
 
     def kill(self) -> None:
         """Kill what runs and what is about to run, with everything that it started."""
@@ -153,7 +188,7 @@ class Shell:
 
     def close(self) -> None:
         """Start nothing any more."""
-        for output in tuple(self._outputs):
+        for output in tuple(self.outputs):
             output.close()
         self._starter.shutdown(wait=False, cancel_futures=True)
 

@@ -24,7 +24,8 @@ class Code(Enum):
     LOG_NOT_WRITABLE = (
         "the log cannot be written: {why}",
         (
-            "look at the disk and the kernel's log: dmesg, df. "
+            "look at the disk and the kernel's log: dmesg, df. On a full disk do not restart it: a "
+            "start has to write. "
             "It goes on by itself once a write works; if not, `flc fsck`"
         ),
     )
@@ -41,7 +42,7 @@ class Code(Enum):
         "`fuser flc.db` in the data directory tells which: end it, or let it read on",
     )
     FILE_MISSING = (
-        "a file of the log is not where it was: {why}",
+        "a file of the log is not as it was: {why}",
         "until then posts are refused. What this node alone holds is gone when it ends",
     )
     DISK_SLOW = (
@@ -49,7 +50,7 @@ class Code(Enum):
         "look at what else uses the disk: iostat, dmesg, smartctl. `flc doctor` measures it",
     )
     QUEUE_FULL = (
-        "says wait: for {seconds:.0f} s a client is not read because so many of its says do",
+        "a client is not read for {seconds:.0f} s: too many of its says wait for their answers",
         (
             "`queues` in `flc status --json` tells what they wait for: `uncommitted` for the disk, "
             "`wanted` and `inbox` for what others said, else for peers that do not keep up"
@@ -59,11 +60,15 @@ class Code(Enum):
         "the data directory cannot be looked at: {why}",
         "mount it or mend its rights, then restart",
     )
+    START_REFUSED = (
+        "the next start would be refused: {why}",
+        "mend it while the node runs: `flc doctor` says how",
+    )
     DISK_NEARLY_FULL = (
         "{free_mb:.1f} MB of disk are free: posts are refused",
         (
-            "make room, or set retention_age_s or retention_bytes and send SIGHUP. "
-            "Reading and the others go on meanwhile"
+            "make room, or set retention_age_s or retention_bytes and send SIGHUP. Do not restart "
+            "it on a full disk: a start has to write. Reading and the others go on meanwhile"
         ),
     )
     LOG_ROTTEN = (
@@ -72,6 +77,10 @@ class Code(Enum):
             "they are fetched anew from members that have them; whoever follows waits a minute for "
             "each, and then passes over it. Look at the disk: dmesg, smartctl"
         ),
+    )
+    CLOCK_UNUSABLE = (
+        "the clock shows a time before 1970 or after 2199: posts are refused",
+        "set the clock of the machine: `timedatectl`. Then posts are taken again at once",
     )
     CLOCK_DOUBTED = (
         "the clock was far from when messages arrived: their age counts from this start",
@@ -88,7 +97,7 @@ class Code(Enum):
         ),
     )
     LOG_FORKED = (
-        "a log was forked: two messages with one name",
+        "a log was forked: two messages with the name {dot}",
         (
             "keep the databases; `log_forked` in the node's log names the dot: `flc why DOT` on "
             "each node"
@@ -100,6 +109,13 @@ class Code(Enum):
             "well (a busy machine, a slow disk, a bad link?)"
         ),
         "`flc doctor` here: CPU, disk, receive buffer. Others do not suffer",
+    )
+    LATE_ALONE = (
+        (
+            "this node takes its turns late, or its disk is slow: local health {score} of "
+            "{score_max}, 0 is well"
+        ),
+        "`flc doctor` here: CPU and disk",
     )
     KEY_UNKNOWN = (
         "datagrams under a key or cluster name that this node does not have come from {who}",

@@ -7,14 +7,17 @@ from dataclasses import dataclass, field
 
 from flc_udp import __version__
 from flc_udp.config import Settings
-from flc_udp.core.facts import Facts, HealthFacts
+from flc_udp.core.facts import CarriedRoom, Facts, HealthFacts
+from flc_udp.core.offences import Offence
 from flc_udp.daemon.ground import LoopGround
 from flc_udp.daemon.keys import Keys
+from flc_udp.daemon.next_start import obstacle
 from flc_udp.daemon.records import plain
 from flc_udp.daemon.watch.peers import peers_record
 from flc_udp.daemon.watch.reasons import Code, Reason
 from flc_udp.model.address import Address
 from flc_udp.model.clocks import wall_of
+from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, StoreFailed
 from flc_udp.model.units import SECOND_US, Micros
 from flc_udp.model.visible import some_of, visible
@@ -27,11 +30,21 @@ from flc_udp.wire.rows import MemberRow, State
 WAL_BYTES_MOST = 40 << 20
 """Without a reader that holds on to an old state the WAL is folded in long before this size."""
 
-OF_OTHERS = (Code.KEY_UNKNOWN, Code.KEY_NOT_SHARED, Code.SEAL_BROKEN)
+READY_ALL_THE_SAME = (
+    Code.KEY_UNKNOWN,
+    Code.KEY_NOT_SHARED,
+    Code.SEAL_BROKEN,
+    Code.START_REFUSED,
+)
 """These reasons wake people, and send nobody elsewhere: else one member without a key, or anybody
-who forges datagrams, would take the others out of their balancer."""
+who forges datagrams, would take the others out of their balancer. And a node whose next start would
+fail serves well until then."""
 SLOW_S = 2.0
 """A commit that takes so long is a reason, and so is a client that is not read for so long."""
+
+FORK_TOLD_US = 60 * SECOND_US
+"""A new fork is a reason for so long. What follows from it is that both sides go on, each with its
+own, so it wakes somebody once."""
 
 TOLD_S = 600.0
 """A read that failed is a reason for so long: most of a damaged log is read rarely."""
@@ -76,6 +89,7 @@ class Status:
         disk, kept = self._disk(), self._read(lambda: self.reader.counts()[0])
         # After these: a read that failed is among them.
         reasons, repair = self.reasons(facts), facts.repair
+        names = {member.row.id: member.row.name for member in facts.members}
         return {
             "healthy": not reasons,
             "reasons": [reason.text for reason in reasons],
@@ -106,6 +120,8 @@ class Status:
             "queues": node.queued(),
             **{key: tell() for key, tell in self.more.items()},
             "drops": plain(self.drops()),
+            "offenders": [_offender(offence, names) for offence in facts.offences],
+            "carried": [_carried(room) for room in facts.carried],
             "strangers": list(map(str, node.strangers())),
             "failures": dict(self.ground.failures.counts),
             "disk": disk,
@@ -115,7 +131,9 @@ class Status:
     def unready(self) -> list[Reason]:
         """Why nobody should be sent here now. Empty: this node is as good as any."""
         facts = self.ground.node.facts()
-        reasons = [reason for reason in self.reasons(facts) if reason.code not in OF_OTHERS]
+        reasons = [
+            reason for reason in self.reasons(facts) if reason.code not in READY_ALL_THE_SAME
+        ]
         if facts.catching_up:
             reasons.append(Code.CATCHING_UP.because(to_go=facts.repair.to_go))
         if facts.is_leaving:
@@ -162,6 +180,8 @@ class Status:
             wal_bytes = self.directory.file_bytes().get("wal", 0)
             if wal_bytes > WAL_BYTES_MOST:
                 yield Code.WAL_PINNED.because(wal_mb=wal_bytes / 1e6)
+            if (refusal := obstacle(self.directory.path)) is not None:
+                yield Code.START_REFUSED.because(why=refusal)
             if failing is None and (missing := self.ground.missing()) is not None:
                 yield Code.FILE_MISSING.because(why=missing)
         except OSError as error:
@@ -178,14 +198,18 @@ class Status:
 
     def _own_reasons(self, facts: Facts) -> Iterator[Reason]:
         node, health = self.ground.node, facts.health
+        if not node.clock_is_usable:
+            yield Code.CLOCK_UNUSABLE.because()
         if self.settings.retention_age_s and not node.knows_ages:
             yield Code.CLOCK_DOUBTED.because()
         if node.hearing.seals_break(self.ground.now()):
             yield Code.SEAL_BROKEN.because()
-        if node.drops()[Drop.FORKED_LOG]:
-            yield Code.LOG_FORKED.because()
+        lately = [dot for dot, us in facts.repair.forks_for_us.items() if us < FORK_TOLD_US]
+        if lately:
+            yield Code.LOG_FORKED.because(dot=lately[-1])
         if health.score and 2 * health.score >= health.score_max:
-            yield Code.LOCAL_HEALTH.because(score=health.score, score_max=health.score_max)
+            code = Code.LOCAL_HEALTH if facts.others else Code.LATE_ALONE
+            yield code.because(score=health.score, score_max=health.score_max)
 
     def _key_reasons(self) -> Iterator[Reason]:
         names = {key.id: key.name for key in self.keys.ring.keys}
@@ -267,4 +291,28 @@ def _health(health: HealthFacts) -> Record:
         "multiplier": health.multiplier,
         "counts": plain(health.counts),
         "last_s_ago": {change.value: round(ago_us / 1e6, 1) for change, ago_us in last},
+    }
+
+
+def _offender(offence: Offence, names: Mapping[NodeId, str]) -> Record:
+    """A node that did what no sound node does."""
+    return {
+        "id": offence.node.hex(),
+        "name": names.get(offence.node),
+        "address": None if offence.address is None else str(offence.address),
+        "what": offence.what,
+        "times": offence.times,
+        "ago_s": round(offence.ago_us / SECOND_US, 1),
+    }
+
+
+def _carried(room: CarriedRoom) -> Record:
+    """A room whose stamps were carried far ahead, and by whom."""
+    origin = room.origin
+    return {
+        "room": room.room,
+        "stamps_at": rfc3339(wall_of(room.stamp)),
+        "id": None if origin is None else origin.node.hex(),
+        "name": None if origin is None else origin.name,
+        "log": room.log.hex(),
     }

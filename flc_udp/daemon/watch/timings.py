@@ -6,6 +6,7 @@ may never fall.
 """
 
 from bisect import bisect_left
+from collections.abc import Callable
 from itertools import accumulate
 
 from flc_udp.model.dots import LogId
@@ -48,14 +49,14 @@ class Timings:
         self.from_the_future = 0
         """Samples with a negative age: the author's clock is ahead of this node's."""
 
-    def arrived(self, batch: Batch, own: LogId, wall_ms: Millis) -> None:
+    def arrived(self, batch: Batch, is_own: Callable[[LogId], bool], wall_ms: Millis) -> None:
         """A batch is durable: note the age of one message of another node, at either end of it.
 
         A node decides its own posts last in a turn, and commits them first after a pause. So if
         neither end is a message of another node, there is seldom one between.
         """
         for block in (batch.blocks[0], batch.blocks[-1]):
-            if block.log != own:
+            if not is_own(block.log):
                 age_ms = wall_ms - block.wall
                 self.from_the_future += age_ms < 0
                 self.age.note(max(age_ms, 0) / 1_000)

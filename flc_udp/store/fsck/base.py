@@ -24,6 +24,8 @@ SELECT_CLOCKS = """
 """
 SELECT_ARRIVALS = "SELECT position, wall_ms, least_stamp FROM arrival ORDER BY position"
 
+SELECT_LAST = "SELECT ifnull(max(position), 0) FROM room WHERE typeof(position) = 'integer'"
+
 
 class FoundBase:
     """The floor and the base as the tables tell them."""
@@ -116,10 +118,15 @@ class FoundBase:
 
 def _arrivals(connection: sqlite3.Connection) -> Iterator[Finding]:
     before = (0, -1)
+    (last,) = connection.execute(SELECT_LAST).fetchone()
     for position, wall_ms, least in connection.execute(SELECT_ARRIVALS):
         are_counts = _is_count(wall_ms) and _is_count(least)
         if not are_counts or position <= before[0] or wall_ms <= before[1]:
             problem = f"what stands from position {position} on is said to have come at {wall_ms!r}"
+            yield Finding("floor", problem)
+            return
+        if position > last:
+            problem = f"something is said to have come at position {position}, the last is {last}"
             yield Finding("floor", problem)
             return
         before = (position, wall_ms)

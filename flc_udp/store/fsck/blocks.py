@@ -8,7 +8,8 @@ Memory grows with logs and rooms, not with messages.
 
 A member may name a cause that is of another room, or whose stamp is not below its own. No node can
 refuse that: a node that has pruned the cause cannot see it, and all nodes have to take the same. So
-it is counted, and no finding: the bytes are as they were said.
+it is counted, and no finding: the bytes are as they were said. So it is with a cause on a branch of
+a forked log that was refused here, of which the table of forks tells.
 
 A block that is held may be in the base, too: the base of another node, which was taken, may reach
 further than what was pruned here. The base's frontier has moved past such a block already.
@@ -36,6 +37,7 @@ SELECT_BLOCKS = """
         LEFT JOIN room ON room.no = room_no AND typeof(room.name) = 'text'
     ORDER BY block.position
 """
+SELECT_FORKS = "SELECT log, seq FROM fork WHERE typeof(log) = 'blob' AND typeof(seq) = 'integer'"
 COLUMNS = ("log", "seq", "count", "stamp", "room", "hash")
 
 UNREAD = b""
@@ -65,10 +67,13 @@ class Walk:
         self.messages = 0
         self.causes = 0
         self.odd_causes = 0
-        """How many of them are of another room, as far as is known, or have no lower stamp."""
+        """How many of them are of another room, as far as is known, have no lower stamp, or are on
+        a branch that was refused."""
         self.waiting = 0
         """How many blocks have no bytes: a repair found them rotten, and other nodes are asked."""
         self._connection = connection
+        self._refused: dict[LogId, int] = {}
+        """Up to where the other branch of a forked log was refused here."""
         self._greatest: dict[LogId, int] = {}
         """The greatest stamp of each log, which is not its head's if its stamps do not rise."""
         self._position = 0
@@ -80,6 +85,7 @@ class Walk:
         """What is wrong with the base, then with each block."""
         yield from self.base.read(self._connection)
         self._begin_from_base()
+        self._refused = dict(self._connection.execute(SELECT_FORKS))
         for position, *told, encoded in self._connection.execute(SELECT_BLOCKS):
             block = self._read(position, told, encoded)
             if block is not None:
@@ -141,7 +147,9 @@ class Walk:
     def _check_causes(self, block: Block) -> None:
         self.causes += len(block.causes)
         for dot in block.causes:
-            if self.heads.get(dot.log, NO_HEAD).seq < dot.seq:
+            if self.heads.get(dot.log, NO_HEAD).seq < dot.seq <= self._refused.get(dot.log, 0):
+                self.odd_causes += 1
+            elif self.heads.get(dot.log, NO_HEAD).seq < dot.seq:
                 self._note("cause", f"its cause {dot} does not stand before it", block)
             elif self._is_odd(block, dot):
                 self.odd_causes += 1

@@ -8,13 +8,11 @@ Then comes each block (`blocks`). Then come the rows of the tables, against what
 the messages. A fault is told where it shows, and again where something else that is held does not
 fit with it.
 
+Last come the sums of rows (`sums`), for what nothing else tells.
+
 These things cannot be seen here:
-- another fact of the node's own or another remembered peer (`node`, `peer`) that could have been;
-- in `once`, another client's name, and another number or dot that could have been as well;
+- a whole row of `node`, `once`, `past_client`, `peer` or `arrival` that is missing;
 - two messages that changed places, if neither comes after the other nor ends its room;
-- of pruned messages, what nothing that is held follows from: a log's last stamp, who was an edge,
-  and at which of the free positions a message stood;
-- when what is held arrived;
 - a log's missing end, if all that told of it is missing, too, as in an older copy of the file;
 - bytes that no row uses, and the versions and counters in SQLite's own header.
 """
@@ -28,17 +26,18 @@ from pathlib import Path
 from flc_udp.config import ONCE_REMEMBERED
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD
-from flc_udp.store.connections import UNREADABLE
+from flc_udp.store.connections import UNREADABLE, header_problem
 from flc_udp.store.fsck.blocks import Walk
 from flc_udp.store.fsck.findings import UNKNOWN, Finding, difference
 from flc_udp.store.once import PAIR
 from flc_udp.store.sanity import is_fact, is_peer
 from flc_udp.store.schema import migrate
+from flc_udp.store.sums import changed_rows, know_sums
 from flc_udp.store.wal import find_damage, wal_of
 
 CHECKS = (
     *("file", "message", "position", "log", "chain", "cause", "stamp", "floor"),
-    *("head", "room", "clock", "once", "node"),
+    *("head", "room", "clock", "once", "node", "sum"),
 )
 """What a finding's `check` may be, in the order in which they are told."""
 
@@ -57,10 +56,8 @@ SELECT_CLOCKS = """
     FROM clock LEFT JOIN log ON log.no = log_no LEFT JOIN room ON room.no = room_no
 """
 SELECT_LAST_POSITION = "SELECT max(position) FROM room WHERE typeof(position) = 'integer'"
-SELECT_ENDED_BY_PRUNED = """
-    SELECT name, position FROM room
-    WHERE typeof(position) = 'integer'
-        AND NOT EXISTS (SELECT 1 FROM block WHERE block.position = room.position)
+SELECT_PRUNED_ENDS = """
+    SELECT name, base_position FROM room WHERE typeof(base_position) = 'integer'
 """
 
 Expected = dict[tuple[LogId | None, str | None], tuple[object, ...]]
@@ -82,6 +79,7 @@ class Fsck:
         """Whether everything was looked at, and not only what came before a torn page."""
         self._is_walkable = True
         self._connection = connection
+        know_sums(connection)
 
     def findings(self) -> Iterator[Finding]:
         """All that is wrong, as soon as it is found."""
@@ -95,6 +93,7 @@ class Fsck:
             yield from self._clock_rows()
             yield from self._once_rows()
             yield from self._own_rows()
+            yield from self._sums()
             self.is_complete = True
         except (OSError, *UNREADABLE) as error:
             yield Finding("file", f"cannot be read any further: {error}")
@@ -103,6 +102,8 @@ class Fsck:
         (_, _, path), *_ = self._connection.execute("PRAGMA database_list")
         if path and (damage := find_damage(Path(path))):
             yield Finding("file", f"{wal_of(Path(path)).name} {damage.words}")
+        if path and not Path(f"{path}-shm").exists() and (problem := header_problem(Path(path))):
+            yield Finding("file", problem)
         found, promised = _schema(self._connection), _promised_schema()
         for name in sorted(found.keys() | promised.keys(), key=str):
             if found.get(name) != promised.get(name):
@@ -129,11 +130,9 @@ class Fsck:
 
     def _room_rows(self) -> Iterator[Finding]:
         rooms, held, pruned = self.walk.rooms, self.walk.messages, self.walk.base.count
-        if pruned:
-            # If its last position is not held, the room's last message may have been pruned.
-            for name, position in self._connection.execute(SELECT_ENDED_BY_PRUNED):
-                if name in rooms:
-                    rooms[name].position = max(rooms[name].position, position)
+        for name, position in self._connection.execute(SELECT_PRUNED_ENDS):
+            if name in rooms:  # Its last message may have been pruned.
+                rooms[name].position = max(rooms[name].position, position)
         expected: Expected = {
             (None, name): (room.messages, room.stamp, room.position) for name, room in rooms.items()
         }
@@ -190,6 +189,11 @@ class Fsck:
             self.rows["node"] += 1
             if not is_peer(*row):
                 yield Finding("node", f"no remembered member can be {row!r}")
+
+    def _sums(self) -> Iterator[Finding]:
+        for table, count in changed_rows(self._connection).items():
+            verb = "row has" if count == 1 else "rows have"
+            yield Finding("sum", f"{count} {verb} changed on the disk in the table {table}")
 
 
 def _could_be_said(walk: Walk, said: object) -> bool:

@@ -16,12 +16,8 @@ from flc_udp.config import HASH_BYTES, STAMP_LIMIT
 from flc_udp.model.block import NO_PARENT, Origin
 from flc_udp.model.dots import LogId
 from flc_udp.model.history import NO_HEAD, BaseLog, BaseRoom, Head
-from flc_udp.store.repair.tables import is_count, is_log, is_name, salvaged
+from flc_udp.store.repair.tables import is_count, is_log, is_name, summed
 
-SELECT_LOGS = """
-    SELECT id, node, name, seq, hash, stamp, base_seq, base_hash, base_stamp, no FROM log
-"""
-SELECT_CLOCKS = "SELECT room_no, log_no, seq, edge_stamp, base_seq, base_edge_stamp FROM clock"
 SELECT_BY_PARENT = (
     "SELECT first - 1, parent, stamp FROM scratch.chosen WHERE log = ? AND parent = ?"
 )
@@ -51,12 +47,15 @@ class Told:
         self._ends: dict[LogId, Head] = {}
         self._firsts: list[int] = []
         """The stamps of those blocks that follow the base."""
-        for _, *row, no in salvaged(old, SELECT_LOGS, "no"):
+        for (no, _, *told), _, head in summed(old, "log", "no", "seq, hash, stamp"):
             if no in logs:
-                self._take_log(logs[no], row)
-        for room_no, log_no, *row in salvaged(old, SELECT_CLOCKS, "room_no, log_no"):
+                self._take_log(logs[no], [*told[:2], *head, *told[2:]])
+        of_clock = summed(old, "clock", "room_no, log_no", "seq, edge_stamp")
+        for (room_no, log_no, seq, edge), is_sound, (last, last_edge) in of_clock:
             if log_no in logs and room_no in rooms:
-                self.clocks[logs[log_no]][rooms[room_no]] = ClockRow(*row)
+                base_seq = seq if is_sound or seq != 0 else None
+                row = ClockRow(last, last_edge, base_seq, edge)
+                self.clocks[logs[log_no]][rooms[room_no]] = row
 
     def _take_log(self, log: LogId, row: Sequence[Any]) -> None:
         node, name, *numbers = row
@@ -82,12 +81,16 @@ class Told:
         head, room = self._base_head(log, limit, rooms)
         if head is None:
             return None
+        for room, row in self.clocks[log].items():
+            if room not in rooms and is_count(row.seq) and 0 < row.seq <= head.seq:
+                rooms[room] = row._replace(base_seq=row.seq)  # Its last one there was pruned.
         rooms = rooms or {room: ClockRow(None, None, head.seq, None)}
         told = [_base_room(room, row, head, limit) for room, row in rooms.items()]
         if all(room.seq != head.seq for room in told):
             # One of them ends the log's base. The one that ends last is taken for it.
             *told, last = sorted(told, key=lambda room: room.seq)
-            told.append(last._replace(seq=head.seq))
+            edge = None if last.edge is None else head.stamp
+            told.append(last._replace(seq=head.seq, edge=edge))
         return BaseLog(log, head, self.origins.get(log), tuple(sorted(told)))
 
     def _follower(self, condition: str, log: LogId, value: object) -> Any:  # noqa: ANN401  # a row

@@ -14,12 +14,12 @@ from flc_udp.model.history import NO_HEAD, BaseLog
 from flc_udp.model.units import Millis
 from flc_udp.store.base import adopt
 from flc_udp.store.repair.base import Told
-from flc_udp.store.repair.keep import INSERT_FACT, facts, keep_arrivals, keep_node, keep_once
+from flc_udp.store.repair.keep import facts, keep_arrivals, keep_node, keep_once
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.proof import choose
 from flc_udp.store.repair.rebuild import Lost, Rebuild
 from flc_udp.store.repair.tables import find_blocks, is_count, is_whole, salvaged
-from flc_udp.store.writer_memory import WriterMemory
+from flc_udp.store.writer_memory import SAVE_FACT, WriterMemory
 
 UNREAD = "it cannot be read, and nothing proves what it was"
 
@@ -58,13 +58,13 @@ def fill(old: sqlite3.Connection, new: sqlite3.Connection, pages: Pages) -> Fill
         adopt(WriterMemory(new), floor, base)
         pruned = _pruned(new, known.get("pruned"), rooms) if base else 0
         version = known.get("base", 0)
-        below = known.get("pruned_below", floor)
+        below = known.get("pruned_below")
         counts = {
             "pruned_below": below if is_count(below) else 0,
             "pruned": pruned,
             "base": version + 1 if is_count(version) else 1,
         }
-        new.executemany(INSERT_FACT, counts.items())
+        new.executemany(SAVE_FACT, counts.items())
     rebuild = Rebuild(WriterMemory(new), pages, told, base, pruned)
     rebuild.write()
     rebuild.end(_last_room(base, rooms))

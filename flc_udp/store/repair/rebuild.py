@@ -26,7 +26,13 @@ SELECT_CHOSEN = """
     FROM scratch.chosen WINDOW of_log AS (PARTITION BY log ORDER BY last) ORDER BY position
 """
 FORGET_EDGE = "UPDATE clock SET edge_stamp = NULL WHERE room_no = ? AND log_no = ?"
-END_ROOM = "UPDATE room SET position = ? WHERE name = ?"
+GIVE_EDGES = """
+    UPDATE clock SET base_edge_stamp = (SELECT base_stamp FROM log WHERE no = log_no)
+    WHERE base_seq > 0
+        AND room_no NOT IN (SELECT room_no FROM clock WHERE base_edge_stamp IS NOT NULL)
+"""
+"""A base that only causes tell of has an edge where it ends. It is no edge of the whole room."""
+END_ROOM = "UPDATE room SET position = ?1, base_position = ?1 WHERE name = ?2"
 WAITING = "its bytes have changed on the disk: the other members are asked for them"
 
 BATCH_BLOCKS = 512
@@ -92,6 +98,7 @@ class Rebuild:
             while late:
                 late.extend(self._offer(late.popleft(), is_late=True))
         self._flush()
+        self._memory.connection.execute(GIVE_EDGES)
         for room, stamp in self._waiting_stamps.items():
             for log, edge in self._memory.rooms[room].frontier.items():
                 if edge.stamp < stamp:

@@ -25,8 +25,15 @@ from typing import NamedTuple
 
 from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
-from flc_udp.store.connections import IMMUTABLE, PRIVATE, UNREADABLE, connect, snapshot
-from flc_udp.store.directory import FULL_HINT, DataDirectory, flush_directory
+from flc_udp.store.connections import (
+    IMMUTABLE,
+    PRIVATE,
+    UNREADABLE,
+    connect,
+    header_problem,
+    snapshot,
+)
+from flc_udp.store.directory import DataDirectory, flush_directory
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.queries import atomic, pragma
@@ -34,12 +41,16 @@ from flc_udp.store.repair.fill import Filled, fill
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
-from flc_udp.store.wal import find_damage, fold_in, wal_of
+from flc_udp.store.wal import find_committed, find_damage, fold_in, wal_of
+from flc_udp.store.way_out import FULL_HINT
 
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""
 
 COPY = "before-repair-%Y%m%dT%H%M%S.%fZ"
+
+IN_WAL_MODE = b"\2\2"
+"""Stands in the first page from byte 18 on."""
 
 SELECT_SCHEMA = "SELECT name, rootpage, sql FROM sqlite_schema"
 
@@ -57,7 +68,9 @@ def needs_repair(path: Path) -> bool:
         with snapshot(path) as connection:
             check = Fsck(connection)
             count = sum(1 for _ in check.findings())
-            return count > check.walk.waiting
+            if count > check.walk.waiting:
+                return True
+        return header_problem(path) is not None
     except FlcError:
         return True
 
@@ -136,7 +149,7 @@ def _is_first_page_sound(path: Path, *, has_wal: bool) -> bool:
     """
     with closing(_fresh()) as fresh:
         promised = set(fresh.execute(SELECT_SCHEMA))
-    wal = wal_of(path)
+    wal, is_written = wal_of(path), header_problem(path) is None
     way = PRIVATE if has_wal and wal.exists() and wal.stat().st_size else IMMUTABLE
     try:
         with closing(connect(path, way)) as connection:
@@ -148,7 +161,8 @@ def _is_first_page_sound(path: Path, *, has_wal: bool) -> bool:
                 return True
             # Each migration changes the schema. So this is ours, whatever the header says.
             with suppress(FlcError):
-                return found == promised and check_ours(connection, str(path)) > 0
+                is_ours = found == promised and check_ours(connection, str(path)) > 0
+                return is_ours and is_written
             return False
     except UNREADABLE:
         return False
@@ -168,7 +182,7 @@ def _write_first_page(path: Path) -> None:
         page = bytearray(fresh.serialize()[:page_bytes])
     with path.open("r+b") as file:
         file.truncate(pages * page_bytes)  # SQLite reads none that ends before its tables begin.
-        page[18:20] = b"\2\2"  # A WAL that is there counts.
+        page[18:20] = IN_WAL_MODE  # A WAL that is there counts.
         page[28:32] = pages.to_bytes(4)
         file.write(page)
         file.flush()
@@ -176,11 +190,38 @@ def _write_first_page(path: Path) -> None:
 
 
 def _fold(path: Path) -> None:
-    """Make the file whole without a WAL, so that its name alone is to be exchanged."""
+    """Make the file whole without a WAL, so that its name alone is to be exchanged.
+
+    SQLite folds nothing into a file that is far shorter than the WAL or its own first page says, as
+    a disk may leave it that lost what it had synced. The missing pages are empty then. And it reads
+    no WAL if the first page is of the time before there was one.
+    """
+    try:
+        is_done = _fold_by_sqlite(path)
+    except sqlite3.OperationalError:
+        raise  # Somebody else has it open, or the disk fails.
+    except sqlite3.DatabaseError:
+        is_done = _fold_by_hand(path)
+    if not is_done:
+        raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
+
+
+def _fold_by_sqlite(path: Path) -> bool:
+    """Let SQLite do it. False: somebody else keeps it from that."""
     with closing(connect(path, "mode=rw")) as connection:
         connection.execute("PRAGMA journal_mode = DELETE").fetchone()
-    if wal_of(path).exists():
-        raise FlcError(f"the WAL of {path} cannot be folded in", "end what else reads the file")
+    if not wal_of(path).exists():
+        return True
+    with path.open("rb") as file:
+        mode = file.read(20)[18:]
+    return mode != IN_WAL_MODE and _fold_by_hand(path)
+
+
+def _fold_by_hand(path: Path) -> bool:
+    if (committed := find_committed(path)) is not None:
+        fold_in(path, committed)
+    _write_first_page(path)
+    return _fold_by_sqlite(path)
 
 
 # --- The new database -----------------------------------------------------------------------------

@@ -6,8 +6,8 @@ is told by the rows of blocks that are sound, and only then by the tables.
 """
 
 import sqlite3
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
+from typing import Any, NamedTuple
 
 from flc_udp.model.block import decode
 from flc_udp.model.dots import LogId
@@ -15,6 +15,7 @@ from flc_udp.model.errors import Malformed
 from flc_udp.model.labels import is_label
 from flc_udp.store.connections import UNREADABLE
 from flc_udp.store.repair.pages import Pages
+from flc_udp.store.sums import SUMMED, set_right
 
 # `own` is the hash of the bytes, and `told` the one in the row. A row without `own` stands for a
 # block of which only the indexes tell.
@@ -52,6 +53,28 @@ def salvaged(old: sqlite3.Connection, select: str, order: str) -> Iterator[tuple
         except UNREADABLE:
             continue
         return
+
+
+class SummedRow(NamedTuple):
+    """A row of a table that has sums."""
+
+    columns: Sequence[Any]
+    """Those that its sum is over."""
+    is_sound: bool
+    """Whether they are as they were written, as far as the sum tells."""
+    others: Sequence[Any]
+
+
+def summed(
+    old: sqlite3.Connection, table: str, order: str, others: str = "NULL"
+) -> Iterator[SummedRow]:
+    """The rows that can be read. A bit that has changed in one is set right."""
+    names = SUMMED[table]
+    width = names.count(",") + 1
+    for row in salvaged(old, f"SELECT {names}, checksum, {others} FROM {table}", order):  # noqa: S608  # ours
+        columns, checksum, *rest = row[:width], *row[width:]
+        right = set_right(old, table, columns, checksum)
+        yield SummedRow(columns if right is None else right, right is not None, rest)
 
 
 def is_whole(old: sqlite3.Connection, table: str) -> bool:

@@ -27,6 +27,7 @@ from flc_udp.cli.keep.imports import BATCH_MESSAGES, Import
 from flc_udp.model.block import Block, hash_of
 from flc_udp.model.errors import FlcError
 from flc_udp.model.json_lines import compact
+from flc_udp.store.connections import connect
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
@@ -553,7 +554,7 @@ def data(tmp_path: Path) -> Path:
 @pytest.fixture
 def export(data: Path, tmp_path: Path) -> bytes:
     """An export of it, which stands in the file `export`."""
-    with closing(sqlite3.connect(data / "flc.db")) as connection:
+    with closing(connect(data / "flc.db", "mode=ro")) as connection:
         export = exported(connection)
     (tmp_path / "export").write_bytes(export)
     return export

@@ -13,6 +13,7 @@ from flc_udp.cli.keep.fsck import FINDINGS_SHOWN
 from flc_udp.model.dots import Dot
 from flc_udp.store.fsck.database import CHECKS
 from flc_udp.store.log import Log
+from flc_udp.store.sums import keep_sums
 from tests.cli.fake import Flc
 from tests.model.stories import Story, variant
 
@@ -31,6 +32,7 @@ def data(tmp_path: Path) -> Path:
 def spoil(data: Path, sql: str) -> None:
     """Change the database."""
     with closing(sqlite3.connect(data / "flc.db", isolation_level=None)) as connection:
+        keep_sums(connection)
         connection.execute(sql)
 
 
@@ -108,7 +110,7 @@ async def test_beside_a_running_node(flc: Flc, data: Path) -> None:
 
 async def test_findings_for_people(flc: Flc, data: Path) -> None:
     """A line each with what it is about, and in the end what to do."""
-    spoil(data, "INSERT INTO room VALUES (9, 'l' || char(27), 0, 0, 0)")
+    spoil(data, "INSERT INTO room VALUES (9, 'l' || char(27), 0, 0, 0, 0, NULL)")
     spoil(data, "UPDATE log SET stamp = 5 WHERE no = 1")
     log = Story(STEPS).said[0].log.hex()
     ended = await flc("fsck", "--data", str(data))

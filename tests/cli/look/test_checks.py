@@ -23,6 +23,7 @@ from flc_udp.cli.look.checks.peer import FAMILIES, NOTHING
 from flc_udp.cli.look.checks.verdict import Verdict, fail, verdict_text
 from flc_udp.cli.wire.ping import Visitor, VisitorAnswer, address_of
 from flc_udp.daemon.loop import choose
+from flc_udp.store.locks import Holder
 from flc_udp.wire import codec
 from flc_udp.wire.packets import Ack, Nack, Ping
 from flc_udp.wire.seal import SESSION_BYTES, Seal, keyring
@@ -52,12 +53,6 @@ nas:/home /home nfs4 rw 0 0
 /dev/vdb /home/ann ext4 rw 0 0
 tmpfs /run tmpfs rw 0 0
 //nas/a\\040b /mnt/a\\040b cifs rw 0 0
-"""
-LOCKS = """\
-1: POSIX  ADVISORY  WRITE 27463 fe:00:2253383 0 EOF
-2: FLOCK  ADVISORY  WRITE 27463 fe:00:2253384 0 EOF
-2: -> FLOCK  ADVISORY  WRITE 27464 fe:00:2253384 0 EOF
-3: FLOCK  ADVISORY  READ 27465 fe:00:2253385 0 EOF
 """
 NOW = datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC)
 ME = os.getuid()
@@ -299,36 +294,22 @@ def test_a_directory_that_is_not_there(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("inode", "written", "held"),
+    ("held_by", "problem", "has_socket", "level"),
     [
-        (2253384, 27463, 27463),
-        (2253384, 27464, None),
-        (2253383, 27463, None),
-        (2253385, 27465, None),
-        (1, 27463, None),
-    ],
-)
-def test_a_lock_is_held_by_who_is_written_in_it(inode: int, written: int, held: int | None) -> None:
-    """If the kernel says so too; who merely waits for it does not hold it."""
-    assert directory.lock_holder(LOCKS, inode, written) == held
-
-
-@pytest.mark.parametrize(
-    ("process", "problem", "has_socket", "level"),
-    [
-        (7, "", True, "ok"),
+        (Holder(7, is_node=True), "", True, "ok"),
         (None, "", True, "ok"),
-        (7, "no daemon answers", True, "fail"),
-        (7, "no daemon answers", False, "fail"),
+        (Holder(7, is_node=True), "no daemon answers", True, "fail"),
+        (Holder(7, is_node=True), "no daemon answers", False, "fail"),
+        (Holder(7, is_node=False), "no daemon answers", False, "fail"),
         (None, "no daemon answers", True, "warn"),
         (None, "no daemon answers", False, "ok"),
     ],
 )
 def test_lock_and_socket_are_held_against_each_other(
-    process: int | None, problem: str, has_socket: bool, level: str
+    held_by: Holder | None, problem: str, has_socket: bool, level: str
 ) -> None:
-    """A lock without an answer, and a socket without a lock, are told apart."""
-    assert directory.holder(process, problem, has_socket=has_socket).level == level
+    """A lock without an answer, that of a stranger, and a socket without a lock are told apart."""
+    assert directory.holder(held_by, problem, has_socket=has_socket).level == level
 
 
 # --- The node -------------------------------------------------------------------------------------
@@ -415,6 +396,16 @@ def test_what_comes_from_the_future_shows_a_clock(
     assert found in (None, verdict.found)
 
 
+@pytest.mark.parametrize("year", [1938, 2200, 2261])
+def test_a_clock_at_which_nothing_is_said_fails(year: int) -> None:
+    """A node refuses each say at such a time: nobody may believe that all is well."""
+    verdict = node.clocks([member(incarnation=1)], None, NOW.replace(year=year))
+
+    assert verdict.level == "fail"
+    assert f"{year}-01-02" in verdict.found
+    assert "timedatectl" in str(verdict.advice)
+
+
 # --- The peer -------------------------------------------------------------------------------------
 
 
@@ -476,7 +467,7 @@ def test_a_full_ping_is_nearly_as_large_as_a_datagram_may_be(host: str) -> None:
             for size in (60, 1_200, 1_355, 1_356, 1_357):
                 assert probe.ping(0, peer.filling(size)) is None
                 datagram = target.recv(65_535)
-                payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram)
+                payload = Seal(ring, bytes(SESSION_BYTES)).open(datagram).payload
                 _, packets, _ = codec.read(payload)
                 assert size - 6 < len(payload) <= size
                 assert isinstance(packets[0], Ping)
@@ -536,7 +527,7 @@ def _answer_small(target: socket.socket, ring: Any, ended: threading.Event) -> N
             datagram, source = target.recvfrom(65_535)
         except TimeoutError:
             continue
-        _, packets, _ = codec.read(seal.open(datagram))
+        _, packets, _ = codec.read(seal.open(datagram).payload)
         if len(datagram) < 200 and isinstance(packets[0], Ping):
             wall = time.time_ns() // 1_000_000
             ack = Ack(packets[0].nonce, bytes(8), bytes(8), catching_up=False, held=0, wall=wall)

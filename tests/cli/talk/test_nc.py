@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import pty
@@ -21,7 +22,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from flc_udp.cli import pipes
-from flc_udp.cli.talk.nc import GROUP_LINES, groups
+from flc_udp.cli.commands import command_parser
+from flc_udp.cli.talk.nc import GROUP_LINES, Conversation, groups
 from flc_udp.cli.talk.reconnecting_client import ReconnectingClient
 from flc_udp.client import BodiesRefusedError, Client
 from flc_udp.config import BODY_BYTES_MAX, SHARED_BYTES_MAX
@@ -70,6 +72,40 @@ async def test_only_what_others_say_is_printed(daemon: FakeDaemon, spawn: Spawn)
 
     assert out == b"plain\ntwo\nlines \x1b[31m\n\xff\x00\n\n"
     assert (process.returncode, err) == (0, b"")
+
+
+@pytest.mark.parametrize("breaks_later", [False, True])
+async def test_a_reader_that_goes_while_something_is_printed(
+    daemon: FakeDaemon, monkeypatch: pytest.MonkeyPatch, *, breaks_later: bool
+) -> None:
+    """It may be seen before the print meets the broken pipe: nobody hears of that any more."""
+    printing, gone = asyncio.Event(), asyncio.Event()
+
+    async def print_bytes(_: bytes) -> None:
+        printing.set()
+        await gone.wait()
+        raise BrokenPipeError
+
+    async def reader_gone(_: int) -> None:
+        await printing.wait()
+        if not breaks_later:
+            gone.set()
+        raise BrokenPipeError
+
+    monkeypatch.setattr(pipes, "print_bytes", print_bytes)
+    monkeypatch.setattr(pipes, "reader_gone", reader_gone)
+    problems: list[dict[str, object]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, told: problems.append(told))
+    daemon.hear("ben", "hi", room="ops")
+    args = command_parser("nc").read(["-d", "--from", "0", "ops"])
+    with pytest.raises(BrokenPipeError):
+        await Conversation(await Client.connect(daemon.data / "control.sock"), args).run()
+    gone.set()
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    gc.collect()
+
+    assert problems == []
 
 
 async def test_other_rooms_are_not_printed(daemon: FakeDaemon, spawn: Spawn) -> None:

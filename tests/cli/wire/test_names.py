@@ -36,7 +36,7 @@ def port() -> Iterator[int]:
                     datagram, source = sock.recvfrom(2_000)
                     if not datagram:
                         return
-                    _, packets, _ = codec.read(seal.open(datagram))
+                    _, packets, _ = codec.read(seal.open(datagram).payload)
                     pings = [packet for packet in packets if isinstance(packet, Ping)]
                     acks = [Ack(p.nonce, ROOT, ROOT, catching_up=False, held=0) for p in pings]
                     sock.sendto(seal.close(payload_of(NODE, acks)), source)

@@ -172,7 +172,8 @@ class Alone:
         self.out = shared.out
         self.liveness = Membership(shared, rows[0], 0)
         self.rows = rows[1:]
-        self.hear(*self.rows)
+        for row in self.rows:
+            self.hear(row)  # From itself.
 
     def hear(self, *rows: MemberRow, now: int = 0) -> None:
         """Claims come in."""
@@ -273,7 +274,7 @@ class TestTimeouts:
     def stranger(self, talk: Talk) -> MemberRow:
         """Ann hears of somebody she never probed, who is silent."""
         row = alive_row(b"stranger", 1, Address("10.0.0.99", 1), "zoe", 1)
-        talk["ann"].hear(talk["bob"], Update((row,)))
+        talk["ann"].replica.receive([Update((row,))], row.id, row.address, talk.wall, talk.now)
         return row
 
     def test_a_stranger_is_given_the_usual_time(self) -> None:

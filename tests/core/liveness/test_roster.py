@@ -13,8 +13,18 @@ from flc_udp.core.liveness.roster import ROWS_MOST
 from flc_udp.core.shared import Shared
 from flc_udp.core.standing import Standing
 from flc_udp.model.address import Address
+from flc_udp.model.units import NEVER
 from flc_udp.wire.codec import read
-from flc_udp.wire.packets import Ack, Join, MemberDigest, MemberRanges, Members, Packet, Update
+from flc_udp.wire.packets import (
+    Ack,
+    Join,
+    MemberDigest,
+    MemberRanges,
+    Members,
+    Packet,
+    Ping,
+    Update,
+)
 from flc_udp.wire.packing import pack
 from flc_udp.wire.rows import MemberRow, State
 
@@ -50,6 +60,7 @@ class Peer:
             self.liveness.members.apply(row, 0)
         self.liveness.members.news.clear()
         self.sizes: list[int] = []
+        self.asked_at = 0
 
     @property
     def root(self) -> bytes:
@@ -77,6 +88,21 @@ class Peer:
         node, source = sender.liveness.members.me.row.id, sender.liveness.members.me.row.address
         for packet in packets:
             self.liveness.receive(packet, node, source, 0, now)
+        self.answer_all()
+
+    def answer_all(self) -> None:
+        """Everybody of whom it was told answers it at once."""
+        claims = self.liveness.claims
+        while claims.hearsay.wake_at < NEVER:
+            self.asked_at += SECOND // 10
+            before = len(self.out)
+            claims.ask(self.asked_at)
+            pings, self.out[before:] = self.out[before:], []
+            told = {t.row.address: node for node, (_, t) in claims.hearsay._asked.items()}  # noqa: SLF001
+            for send in pings:
+                assert isinstance(send, Send)
+                assert isinstance(send.packets[0], Ping)
+                claims.answered(send.packets[0].nonce, told[send.to[0]], self.asked_at)
 
 
 def talk(asker: Peer, answerer: Peer, now: int = 0) -> int:
@@ -184,7 +210,7 @@ def test_who_was_unknown_is_no_news_and_what_changed_is() -> None:
     newcomer, seed = Peer(1, known[:1]), Peer(2, known)
     knows(newcomer, seed)
     newcomer.liveness.members.news.clear()
-    seed.liveness.members.apply(known[0]._replace(state=State.LEFT), 0)
+    seed.liveness.members.apply(known[0]._replace(state=State.DEAD), 0)
     talk(newcomer, seed)
 
     assert [known[0].id] == [row.id for row in newcomer.liveness.members.take_news()]

@@ -531,6 +531,6 @@ def test_the_pulls_that_were_given_up_are_not_remembered_for_ever() -> None:
     nonce, _ = puller.ask()[ANN]
     for number in range(4 * LATE_MAX):
         puller.sleep()
-        puller.wants.add(log(2 + number), 5, ANN, puller.now)
+        puller.wants.add(log(2 + number), 5, number.to_bytes(8, "big"), puller.now)
         puller.ask()
     assert puller.wants.heard(nonce, ANN, puller.now) is None

@@ -10,7 +10,7 @@ import pytest
 
 from flc_udp.daemon.control import turns as turns_module
 from flc_udp.daemon.control.held import Held, SentLines
-from flc_udp.daemon.control.server import OUTPUT_BYTES_HIGH
+from flc_udp.daemon.control.output import OUTPUT_BYTES_HIGH
 from flc_udp.daemon.control.turns import SHARE_S, TURN_S, Turns
 from tests.daemon.cluster import Cluster, Node
 from tests.daemon.process import until

@@ -44,6 +44,10 @@ async def wire(ann: Node, wires: list[Wire]) -> Wire:
     return await Wire.to(ann, wires)
 
 
+async def pause() -> None:
+    """Nobody else wants a turn."""
+
+
 async def log(wire: Wire, **request: object) -> list[Record]:
     """The messages that a log shows, with their positions; by default all."""
     await wire.send({"op": "log", "n": 0, "positions": True} | request)
@@ -217,7 +221,7 @@ async def test_a_walk_reads_each_block_once_a_page(monkeypatch: pytest.MonkeyPat
         log = Log.over(disk)
         log.append(blocks)
         *_, last = blocks[-1].messages()
-        assert await clock_of(log.reader(), Placed(last, last.seq)) == {last.log: last.seq}
+        assert await clock_of(log.reader(), Placed(last, last.seq), pause) == {last.log: last.seq}
     assert len(decoded) <= 2 * last.seq // page
 
 

@@ -54,6 +54,24 @@ async def test_each_new_message_is_told_as_the_log_prints_it(
     assert ann.logged("hook_failed") == []
 
 
+async def test_in_a_log_for_machines_each_line_is_an_object(cluster: Cluster) -> None:
+    """Also at a level that leaves out what the node itself tells."""
+    command = r"printf 'one\033[2J\n{\ntwo'; echo err >&2; true #"
+    ann = cluster.node("--on-message", command, "--log-format", "json", "--log-level", "error")
+    await ann.start()
+    await ann.control.say("ops", "hi")
+
+    async def are_told() -> bool:
+        return len(ann.logged("hook_output")) == 3  # as many as it writes
+
+    await until("its lines are in the log", are_told)
+    told = [(line["line"], line["node"]) for line in ann.logged("hook_output")]
+    assert told == [("one\x1b[2J", ann.name), ("{", ann.name), ("twoerr", ann.name)]
+    raw = ann.log.read_bytes().splitlines()
+    assert [json.loads(line)["event"] for line in raw] == ["hook_output"] * 3
+    assert b"\x1b" not in b"".join(raw)
+
+
 async def test_the_environment_says_the_same(cluster: Cluster, tmp_path: Path) -> None:
     """Values as they are, whatever is in them; the command is never made of them."""
     out = tmp_path / "out"

@@ -9,7 +9,7 @@ import pytest
 
 from flc_udp.daemon import stderr
 from flc_udp.daemon.hooks import shell as shell_module
-from flc_udp.daemon.hooks.shell import OUTPUT_BYTES, Ended, How, Shell
+from flc_udp.daemon.hooks.shell import LINE_BYTES, OUTPUT_BYTES, Ended, How, Shell
 from tests.daemon.process import have, lines, runs, until
 
 LONG = b"x" * (1 << 20)
@@ -109,35 +109,51 @@ async def test_what_it_writes_is_passed_on(written: bytearray) -> None:
     shell.close()
 
 
-@pytest.mark.parametrize("size", [OUTPUT_BYTES, OUTPUT_BYTES + 1, 5_000_000])
-async def test_of_much_the_beginning_is_passed_on(written: bytearray, size: int) -> None:
+@pytest.mark.parametrize("lines", [512, 513, 500_000])
+async def test_of_much_the_beginning_is_passed_on(written: bytearray, lines: int) -> None:
     """The rest is counted, and the command is not held up for long."""
     shell = Shell()
-    ended = await shell.run(f"head -c {size} /dev/zero; exit 3", PATH, b"", 60)
+    line = "x" * 127 + "\n"
+    ended = await shell.run(f"yes {line.strip()} | head -n {lines}; exit 3", PATH, b"", 60)
     assert ended == Ended(How.FAILED, "exit code 3")
-    more = b"\n... %d bytes more of a command's output\n" % (size - OUTPUT_BYTES)
-    whole = bytes(OUTPUT_BYTES) + more * (size > OUTPUT_BYTES)
-    await until("all came", lambda: _is(written, whole))
-    assert shell.dropped_bytes == size - OUTPUT_BYTES
+    dropped_bytes = (lines - 512) * 128
+    more = f"... {dropped_bytes} bytes more of a command's output\n" if dropped_bytes else ""
+    await until("all came", lambda: _is(written, (line * 512 + more).encode()))
+    assert shell.dropped_bytes == dropped_bytes
+
+
+async def test_a_line_is_passed_on_in_pieces(written: bytearray) -> None:
+    """No line is kept whole that may be without end, and none is lost that has no end."""
+    shell = Shell()
+    await shell.run("head -c 5000 /dev/zero | tr '\\0' x", PATH, b"", 60)
+    pieces = [b"x" * LINE_BYTES, b"x" * LINE_BYTES, b"x" * (5_000 - 2 * LINE_BYTES)]
+    await until("all came", lambda: _is(written, b"\n".join(pieces) + b"\n"))
+
+
+async def test_what_drives_a_terminal_is_shown(written: bytearray) -> None:
+    """A command may print what others said."""
+    await Shell().run(r"printf '\033[2J\351\n'", PATH, b"", 60)
+    await until("all came", lambda: _is(written, "\u241b[2J\\xe9\n".encode()))
 
 
 async def test_of_many_commands_little_is_passed_on(
     written: bytearray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each of them may write as much as one; in a minute all together may write less."""
-    monkeypatch.setattr(shell_module, "OUTPUT_BYTES_A_MINUTE", 100_000)
+    monkeypatch.setattr(shell_module, "OUTPUT_BYTES_A_MINUTE", 1_000 * 128)
     shell = Shell()
     for _ in range(3):
-        await shell.run("head -c 60000 /dev/zero", PATH, b"", 60)
-    await until("all came", lambda: _has_dropped(shell, 80_000))  # In pieces of any length.
-    assert written.count(0) == 100_000
+        await shell.run("yes | head -n 400", PATH, b"", 60)
+    await until("all came", lambda: _is_at_end(written, b" 400 bytes more of a command's output\n"))
+    assert written.count(b"y\n") == 1_000
+    assert shell.dropped_bytes == 400
 
 
 async def test_of_endless_output_little_is_passed_on(written: bytearray) -> None:
     """The command is killed when its time is over."""
     assert (await Shell().run("exec yes", PATH, b"", 0.5)).how is How.TIMED_OUT
     await until("its end is told", lambda: _is_at_end(written, b"of a command's output\n"))
-    assert len(written) < OUTPUT_BYTES + 100
+    assert written.count(b"y\n") == OUTPUT_BYTES // 128
 
 
 async def test_a_shell_that_closes_drops_nothing_that_came(written: bytearray) -> None:
@@ -146,10 +162,6 @@ async def test_a_shell_that_closes_drops_nothing_that_came(written: bytearray) -
     await shell.run("echo here; sleep 30 &", PATH, b"", 60)
     shell.close()
     assert written == b"here\n"
-
-
-async def _has_dropped(shell: Shell, size_bytes: int) -> bool:
-    return shell.dropped_bytes == size_bytes
 
 
 async def _is(written: bytearray, wanted: bytes) -> bool:

@@ -43,7 +43,8 @@ received_bytes sent_bytes stalls web_connections_pushed_out
 """
 GAUGES = """
 build_info catching_up control_connections control_connections_blocked control_connections_paused
-control_held_bytes control_unread_bytes data_readable database_bytes database_used_bytes
+control_held_bytes control_lists control_reads_waiting control_unread_bytes data_readable
+database_bytes database_used_bytes
 disk_free_bytes
 floor_timestamp_seconds follower_lag_messages_max followers followers_lagging healthy
 blocks_rotten holdback_bytes hooks_running hooks_waiting keys leaving
@@ -373,14 +374,15 @@ def test_the_age_of_a_batch_is_that_of_one_message_of_others() -> None:
     story = Story()
     own, other = story.say("ann"), story.say("ben")
     timings = Timings()
+    is_own = own.log.__eq__
 
-    timings.arrived(Batch((own,), ()), own.log, own.wall)
+    timings.arrived(Batch((own,), ()), is_own, own.wall)
     assert timings.age.cumulative()[-1] == 0
 
-    timings.arrived(Batch((own, other), ()), own.log, other.wall + 2_000)
+    timings.arrived(Batch((own, other), ()), is_own, other.wall + 2_000)
     assert (timings.age.cumulative()[-1], timings.age.total) == (1, 2.0)
 
-    timings.arrived(Batch((other, own), ()), own.log, other.wall - 1)
+    timings.arrived(Batch((other, own), ()), is_own, other.wall - 1)
     assert (timings.age.total, timings.from_the_future) == (2.0, 1)
 
 

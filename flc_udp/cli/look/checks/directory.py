@@ -4,7 +4,6 @@ The checks take no lock, because that would stop a node that starts at the same 
 """
 
 import os
-import pwd
 import stat
 from collections.abc import Iterator
 from contextlib import suppress
@@ -12,17 +11,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 from flc_udp.cli.connect import SOCKET
-from flc_udp.cli.look.checks.machine import read
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
-from flc_udp.store.rights import DIRECTORY_MODE, FILE_MODE, GROUPS_DIRECTORY_MODE, OTHERS
+from flc_udp.model.errors import FlcError
+from flc_udp.store.locks import Holder
+from flc_udp.store.rights import (
+    DIRECTORY_MODE,
+    FILE_MODE,
+    GROUPS_DIRECTORY_MODE,
+    OTHERS,
+    OWN_FILES,
+    user_text,
+)
 
 DIRECTORY, FILES, HOLDER = "data directory", "its files", "its lock"
+NEXT_START = "next start"
 ROOT = 0
 KEYS = "keys"
-OWN = ("flc.db", "flc.db-wal", "flc.db-shm", KEYS, "lock", SOCKET)
+OWN = (*OWN_FILES, SOCKET)
 """The files of a node. Other files in the directory are not checked."""
-
-LOCKS = Path("/proc/locks")
 
 
 class Entry(NamedTuple):
@@ -62,9 +68,9 @@ def entry(path: Path) -> Entry:
 
 def rights(found: Entry, user: int) -> Verdict:
     """Judge the directory: only its owner may enter, because it holds keys and messages."""
-    owner = _name(found.owner)
+    owner = user_text(found.owner)
     if user not in (found.owner, ROOT):
-        problem = f"{found.path} belongs to {owner}, and you are {_name(user)}"
+        problem = f"{found.path} belongs to {owner}, and you are {user_text(user)}"
         return fail(DIRECTORY, problem, f"run flc as {owner}, or chown it")
     # A group may pass to the socket (--control-group).
     if found.mode & OTHERS and found.mode != GROUPS_DIRECTORY_MODE:
@@ -76,7 +82,7 @@ def rights(found: Entry, user: int) -> Verdict:
 def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
     """Judge the files. In a directory that is closed to others only the mode of the keys counts."""
     if foreign := [found.path for found in inside if found.owner != above.owner]:
-        owner, paths = _name(above.owner), " ".join(foreign)
+        owner, paths = user_text(above.owner), " ".join(foreign)
         found = f"these belong to another user than their directory: {', '.join(foreign)}"
         return fail(FILES, found, f"chown {owner} {paths}: did a node run as another user once?")
     # A group may use the socket (--control-group).
@@ -88,38 +94,20 @@ def rights_inside(inside: list[Entry], above: Entry) -> Verdict:
     return ok(FILES, f"only their owner can use these {len(inside)}")
 
 
-def holder_of(path: Path) -> int | None:
-    """Return the process that holds the directory, as far as /proc tells it."""
-    lock = path / "lock"
-    try:
-        return lock_holder(read(LOCKS), lock.stat().st_ino, int(read(lock).strip() or 0))
-    except (OSError, ValueError):
-        return None
-
-
-def lock_holder(locks: str, inode: int, written: int) -> int | None:
-    """Return `written`, the process named in a lock file, if it still holds a lock on that file.
-
-    `locks` is the text of /proc/locks. The device is not compared, because on btrfs it differs
-    there from the one in stat(2).
-    """
-    for fields in map(str.split, locks.splitlines()):
-        is_lock = fields[1:4] == ["FLOCK", "ADVISORY", "WRITE"]
-        if is_lock and int(fields[4]) == written and fields[5].rpartition(":")[2] == str(inode):
-            return written
-    return None
-
-
-def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
-    """Compare the process that holds the lock with the control socket.
+def holder(held_by: Holder | None, problem: str, *, has_socket: bool) -> Verdict:
+    """Compare the process that holds the directory with the control socket.
 
     `problem` says why nobody answers there, and is empty if somebody does.
     """
     if not problem:
-        return ok(HOLDER, f"held by a running node{f', process {process}' if process else ''}")
-    if process is not None:
-        advice = f"is it stopped or starting? ps -o stat,etime,args {process}; see its log"
-        return fail(HOLDER, f"process {process} holds it, but {problem}", advice)
+        return ok(HOLDER, f"held by a running node{f', {held_by}' if held_by else ''}")
+    if held_by is not None and not held_by.is_node:
+        found = f"{held_by} has locked the directory and is no node, so none can start there"
+        advice = "end it; a directory of mode 0700 can be locked by nobody else"
+        return fail(HOLDER, found, advice)
+    if held_by is not None:
+        advice = f"is it stopped or starting? ps -o stat,etime,args {held_by.process}; see its log"
+        return fail(HOLDER, f"{held_by} holds it, but {problem}", advice)
     if has_socket:
         found = f"nobody holds it, but there is an old {SOCKET}: the node did not end in order"
         says = "its log or the kernel's (out of memory?) says why"
@@ -127,8 +115,8 @@ def holder(process: int | None, problem: str, *, has_socket: bool) -> Verdict:
     return ok(HOLDER, "nobody holds it")
 
 
-def _name(user: int) -> str:
-    try:
-        return pwd.getpwuid(user).pw_name
-    except KeyError:
-        return str(user)
+def next_start(obstacle: FlcError | None) -> Verdict:
+    """Say whether a start would take what lies there. A running node does not meet it."""
+    if obstacle is not None:
+        return fail(NEXT_START, f"it would be refused: {obstacle}", obstacle.hint)
+    return ok(NEXT_START, "its files and its ring of keys are as a node needs them")

@@ -11,6 +11,7 @@ from flc_udp import __version__
 from flc_udp.cli.look.checks.verdict import Verdict, fail, ok, warn
 from flc_udp.cli.text import duration_text, rfc3339
 from flc_udp.client import Record
+from flc_udp.model.clocks import is_usable
 
 NODE, VERSION, HEARS, HEARD, CLOCK = "node", "version", "hears others", "is heard", "clocks"
 
@@ -97,8 +98,13 @@ def clocks(members: Sequence[Record], newest: Record | None, now: datetime) -> V
     """Report what comes from the future: stamps and incarnations begin at the wall clock.
 
     This finds a clock that is ahead. A clock that is behind only makes its messages look old, and
-    only `flc doctor HOST:PORT` finds it.
+    only `flc doctor HOST:PORT` finds it. At a time that makes no stamps nothing is said at all.
     """
+    if not is_usable(int(now.timestamp() * 1_000)):
+        found = (
+            f"this machine's clock says {rfc3339(now)}: before 1970 and after 2199 nothing is said"
+        )
+        return fail(CLOCK, found, "set the clock: timedatectl")
     ahead = [
         f"{member['name']} started {duration_text(ahead_s)} from now"
         for member in members
