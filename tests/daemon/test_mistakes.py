@@ -153,7 +153,7 @@ NODES = [
     Mistake("run --data {strange} --bind 127.0.0.1:0", REFUSED, "another program", "--data"),
     Mistake("run --data {garbage} --bind 127.0.0.1:0", REFUSED, "no usable", "flc backup"),
     Mistake("run --data {torn} --bind 127.0.0.1:0", REFUSED, "torn/flc.db", "flc fsck"),
-    Mistake("run --data {dir_as_db} --bind 127.0.0.1:0", REFUSED, "is a directory", "--data"),
+    Mistake("run --data {dir_as_db} --bind 127.0.0.1:0", REFUSED, "is a directory", "move it away"),
     Mistake("run --data {bad_ring} --bind 127.0.0.1:0", REFUSED, "bad_ring/keys", "flc keygen"),
     # Keys.
     Mistake(f"{RUN} --key-file {{home}}/none.key", REFUSED, "No such file", "flc keygen"),
@@ -527,7 +527,7 @@ async def test_a_place_that_is_anothers(cluster: Cluster) -> None:
         Mistake("run --data {home}/kept/x --bind 127.0.0.1:0", REFUSED, denied, "--data"),
         Mistake("run --data {home}/read_only --bind 127.0.0.1:0", REFUSED, denied, "--data"),
         Mistake("run --data {home}/locked --bind 127.0.0.1:0", REFUSED, denied, "--data"),
-        Mistake("run --data {home}/log --bind 127.0.0.1:0", REFUSED, "flc.db", "chmod", "--data"),
+        Mistake("run --data {home}/log --bind 127.0.0.1:0", REFUSED, "flc.db", "chmod"),
         Mistake(f"{RUN} --bind 127.0.0.1:53", REFUSED, denied, "below 1024"),
         Mistake("fsck --data {home}/kept", REFUSED, denied, "--data"),
         Mistake("backup {home}/read_only/x.db --data {ann}", REFUSED, denied, "directory"),
