@@ -171,9 +171,9 @@ class Log(Queries):
     def heal(self, rows: Sequence[PlacedBlock]) -> None:
         """Write blocks in the places of those that have changed on the disk.
 
-        A block that was deleted after it was asked for has no row any more, and is left out. Without
-        any blocks, set rows of small tables right. Raises StoreFailed, also if that cannot be, and
-        then no block is changed.
+        A block that was deleted after it was asked for has no row any more, and is left out.
+        Without any blocks, set rows of small tables right. Raises StoreFailed, also if that cannot
+        be, and then no block is changed.
         """
         if not rows or not all(stands(self, *row) for row in rows):
             left = self._mend_rows()
