@@ -60,13 +60,14 @@ class ProvedSessions:
     def __len__(self) -> int:
         return len(self._sessions)
 
-    def heard(self, session: bytes, proved: Proved, now: Micros) -> None:
-        """A datagram of this session was taken."""
+    def heard(self, session: bytes, proved: Proved, address: Address, now: Micros) -> None:
+        """A datagram of this session was taken, from this address of it."""
         proved.heard_at = now
+        self._at[address] = proved.node
         self._sessions.move_to_end(session)
 
     def node_at(self, address: Address) -> NodeId | None:
-        """Who has proved this address last."""
+        """Who has proved this address last, or was heard from there since."""
         return self._at.get(address)
 
     def counter_of(self, session: bytes) -> int:

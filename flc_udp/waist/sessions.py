@@ -21,7 +21,8 @@ about liveness, it goes out again with the hello.
 A datagram for one node names its receiver, and others refuse it (`wire/seal`). Only kinds that many
 read may go without. The receiver of a cookie is the session that drew it. This node's own session
 is renewed each day, long before its counter could end, with another id, and when a datagram of it
-comes that it never sent: then another process is a copy of this one.
+comes that it never sent: then another process is a copy of this one. Whoever names another receiver
+is asked for a cookie, and so learns from the proof who is here.
 """
 
 from collections import Counter, OrderedDict
@@ -67,7 +68,8 @@ HEARD_US = SECOND_US
 """Which session was silent for the longest time is known to the second."""
 
 ASKS = bytes(HASH_BYTES)
-"""A hello with this MAC asks for a cookie."""
+ASKS_FOR_COOKIE = Hello(ASKS, bytes(32))
+"""A hello with this MAC asks for a cookie, and with this padding it is long enough to draw one."""
 
 PADDING_BYTES = 14
 """A cookie is padded so that the answer to it, which may have a cookie besides a hello, is no
@@ -170,7 +172,7 @@ class Sessions:
         payload = unseal(cipher or self._cipher_of(proved, header, source, now), header, datagram)
         window.mark(counter)
         if now - proved.heard_at > HEARD_US:
-            self._proved.heard(session, proved, now)
+            self._proved.heard(session, proved, source, now)
         receiver = b""
         if payload[0] == FOR_ONE:
             receiver, payload = payload[1:FOR_ONE_BYTES], payload[FOR_ONE_BYTES:]
@@ -178,14 +180,28 @@ class Sessions:
         if sender != proved.node:
             raise Malformed(Drop.SENDER_NOT_OF_SESSION)
         if receiver != self._receiver:
-            if packets and isinstance(packets[0], Cookie):
-                opened = Opened(payload, receiver, header[KEY_ID_AT:SESSION_AT], session, counter)
-                self._answer_cookie(packets[0], opened, source, now, is_proved=True)
-                del packets[0]
-                receiver = b""
-            if receiver or not FOR_MANY_KINDS.issuperset(map(type, packets)):
-                raise Malformed(Drop.RECEIVER_OTHER)
+            opened = Opened(payload, receiver, header[KEY_ID_AT:SESSION_AT], session, counter)
+            self._take_if_for_many(packets, opened, source, now)
         return sender, packets, unknown
+
+    def _take_if_for_many(
+        self, packets: list[Packet], opened: Opened, source: Address, now: Micros
+    ) -> None:
+        """Raise Malformed if packets that do not name this node are not what many may read.
+
+        Then their sender takes this node for another one: a hello, which many may read, sets that
+        right. A cookie names the session that drew it; it is answered, and taken out.
+        """
+        is_named = bool(opened.receiver)
+        if packets and isinstance(packets[0], Cookie):
+            self._answer_cookie(packets[0], opened, source, now, is_proved=True)
+            del packets[0]
+            is_named = False
+        is_for_one = not FOR_MANY_KINDS.issuperset(map(type, packets))
+        if is_for_one and self._greetings.take(now):
+            self._answers.append(Answer(source, (ASKS_FOR_COOKIE,), b""))
+        if is_named or is_for_one:
+            raise Malformed(Drop.RECEIVER_OTHER)
 
     def _cipher_of(self, proved: Proved, header: bytes, source: Address, now: Micros) -> AESGCM:
         key_id = header[KEY_ID_AT:SESSION_AT]

@@ -338,6 +338,44 @@ def test_a_datagram_for_one_means_nothing_to_another() -> None:
     assert cid.drops[Drop.RECEIVER_OTHER] == 2
 
 
+def test_who_is_another_node_now_is_known_as_that_though_it_says_nothing_by_itself() -> None:
+    """Bob took another id, and another session. Ann, who speaks to the former bob, learns it."""
+    net, ann, bob = met()
+    bob.node = NodeId(b"anew-bob")
+    bob.sessions.is_now(bob.node)
+    bob.sessions.renew(net.now)
+    bob.taken.clear()
+    for nonce in range(2):
+        ann.send(ping(nonce), to=[bob])
+        net.carry()
+
+    assert bob.drops[Drop.RECEIVER_OTHER] == 1
+    assert bob.taken == [ping(1)]
+
+
+def test_an_address_is_of_who_was_heard_there_last() -> None:
+    """Cid was at bob's address for a moment, and bob, in a session that ann knows, is back."""
+    net, ann, bob = met()
+    ann.send(ping(1), to=[bob])
+    net.carry()
+    bob.send(ping(2), to=[ann])
+    net.carry()
+    cid = Party(net, "cid")
+    cid.address, net.parties[bob.address] = bob.address, cid
+    cid.send(Prune(), to=[ann])
+    cid.send(ping(3), to=[ann])
+    net.carry()
+    net.parties[bob.address] = bob
+    net.wait(2)
+    bob.send(ping(4), to=[ann])
+    net.carry()
+    bob.taken.clear()
+    ann.send(ping(5), to=[bob])
+    net.carry()
+
+    assert ping(5) in bob.taken
+
+
 def test_only_what_many_read_may_name_nobody() -> None:
     """A probe without a receiver is refused, though its sender is proved."""
     _, ann, bob = met()
