@@ -22,7 +22,7 @@ DROPS = {
     Drop.PULL_TOO_MANY: "pulls more than any node names",
     Drop.REPLY_BUDGET: "asks in loops",
     Drop.INCARNATION_AHEAD: "tells incarnations beyond every clock",
-    Drop.FLOOR_BEYOND_CLOCKS: "tells floors far ahead of the clock",
+    Drop.FLOOR_BEYOND_CLOCKS: "tells floors beyond every clock",
     Drop.BASE_OF_NO_USE: "gives bases that cannot be",
     Drop.BROKEN_CHAIN: "sends blocks that do not follow those before them",
     Drop.HOLDBACK_OVERFLOW: "sends more that waits for causes than there is room for",

@@ -5,10 +5,11 @@ highest of theirs, so that one clock that is set far ahead does not carry all ro
 of the last minute or two count, so a member that has gone soon counts no more. Who hears nobody
 goes by his own wall.
 
-A floor, and what is deleted, follow no stamp that is more than two days ahead of the cluster's
-clock. That is the wall that half of the members show or have passed, or this node's own, if that is
-later: so one that tells a false wall moves nothing, and one whose own clock is far behind believes
-the others.
+What this node deletes follows no stamp that is more than two days ahead of the cluster's clock.
+That is the wall that half of the members show or have passed, or this node's own, if that is later:
+so one that tells a false wall moves nothing, and one whose own clock is far behind believes the
+others. A floor that others tell is not judged by it, because their clocks may have been wrong when
+they deleted; it deletes nothing here.
 """
 
 from flc_udp.config import CLOCK_STAMP_LIMIT, LEAD_MS_MAX
@@ -53,7 +54,7 @@ class PeerWalls:
         return Millis(min(wall, max(told) + now // MS_US + LEAD_MS_MOST)) if told else wall
 
     def stamp_limit(self, now: Micros) -> int:
-        """A stamp that is further ahead than any that a floor may follow."""
+        """The stamp from which on nothing is deleted."""
         self._turn(now)
         told = sorted((self._before | self._told).values())
         middle = told[(len(told) - 1) // 2] + now // MS_US if told else 0

@@ -359,10 +359,20 @@ class Follower:
         for dot in self.arrived:
             self.arrived[dot] -= by_us
 
-    def outlasted(self, age_us: int, now: Micros) -> None:
-        """Nothing arrives any more, and nothing that is as old as this may be left."""
+    def outlasted(self, age_us: int, stamp_limit: int, now: Micros) -> None:
+        """Nothing arrives any more, and nothing that is as old as this may be left below a stamp.
+
+        What is above it is far ahead of the clock, and so is all that comes after it in its log.
+        """
         young = now - age_us
-        old = next((dot for dot in self.kept if self.arrived[dot] < young), None)
+        old = next(
+            (
+                dot
+                for dot in self.kept
+                if self.arrived[dot] < young and self._minted[dot].message.stamp < stamp_limit
+            ),
+            None,
+        )
         self._demand(old is None, "is kept for longer than it should be", old)
 
     def has_kept(self, dot: Dot, since: int) -> bool:

@@ -128,7 +128,8 @@ class Machine(HeapGround):
     def outlast(self, age_s: int) -> None:
         """Nothing is left that is so old. 0 is no limit."""
         if age_s:
-            self.follower.outlasted(age_s * SECOND_US, self.now())
+            limit = self.node.stamp_limit() if self.node else 0
+            self.follower.outlasted(age_s * SECOND_US, limit, self.now())
 
     def soundness(self) -> dict[Dot, bool]:
         """{last message: whether it is as it was said} of all blocks on the disk."""

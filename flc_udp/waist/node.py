@@ -349,8 +349,7 @@ class Node:
             self._ground.adopt(self._adopt.floor, self._adopt.base)
         limits = self._pruning.take_due(now, self._ages.time(now))
         if limits is not None:
-            stamp_limit = self._replica.stamp_limit(self._ground.wall(), now)
-            self._ground.retain(*limits, stamp_limit)
+            self._ground.retain(*limits, self.stamp_limit())
 
     def _tell_rotten(self, now: Micros) -> None:
         rotten, crooked = self._reader.take_rotten()
@@ -525,6 +524,10 @@ class Node:
     def catching_up(self) -> bool:
         """Whether so much is missing that nobody should be sent here to read."""
         return self._replica.catching_up
+
+    def stamp_limit(self) -> int:
+        """The stamp from which on nothing is deleted, because it is far ahead of the clock."""
+        return self._replica.stamp_limit(self._ground.wall(), self._ground.now())
 
     @property
     def log(self) -> LogId:

@@ -12,7 +12,7 @@ may just have been overtaken on its way.
 
 from collections.abc import Collection
 
-from flc_udp.config import CATCHING_UP_MESSAGES, STAMP_LIMIT
+from flc_udp.config import CATCHING_UP_MESSAGES, CLOCK_STAMP_LIMIT, STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import StreamReplay
 from flc_udp.core.liveness.members import MemberTable
@@ -57,7 +57,6 @@ class AntiEntropy(CoreMachine):
         self._links = links
         self._causal = causal
         self._members = members
-        self._walls = shared.walls
         self._helpers: list[NodeId] = []
         """Members that are asked by catch-up, besides those that told of a log."""
         self._ended: dict[LogId, bool] = {}
@@ -221,7 +220,7 @@ class AntiEntropy(CoreMachine):
 
         An answer with an impossible floor is none, so its sender counts as silent.
         """
-        if end.floor > self._walls.stamp_limit(now):
+        if end.floor > CLOCK_STAMP_LIMIT:
             self._drops[Drop.FLOOR_BEYOND_CLOCKS] += 1
             return
         window = self.catch_up.ended(end, sender, now)

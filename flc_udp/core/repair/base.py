@@ -17,6 +17,7 @@ from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass, field
 
+from flc_udp.config import CLOCK_STAMP_LIMIT
 from flc_udp.core.causal import Causal
 from flc_udp.core.effects import Adopt
 from flc_udp.core.liveness.members import MemberTable
@@ -142,7 +143,6 @@ class Adoption(CoreMachine):
         self._causal = causal
         self._wants = wants
         self._members = members
-        self._walls = shared.walls
         self._given_up: list[LogId] = []
         """The logs for which the base is taken."""
         self._refused: Counter[NodeId] = Counter()
@@ -188,22 +188,20 @@ class Adoption(CoreMachine):
         live = self._members.live_by_id()
         if not self._wants.needs_base(self._given_up, live, now):
             return
-        if adopt is not None and self._is_of_use(adopt, now):
+        if adopt is not None and self._is_of_use(adopt):
             self._out += [HistoryTruncated(adopt.floor, sender), adopt]
         else:
             self._refuse(sender)
             self.wake(live, now)
 
-    def _is_of_use(self, adopt: Adopt, now: Micros) -> bool:
+    def _is_of_use(self, adopt: Adopt) -> bool:
         """Whether a base brings something that was asked for, and nothing that cannot be.
 
         Nobody else can be ahead in a log of this run: the next post would fork it.
         """
         heads = self._causal.head
         ahead = {row.log for row in adopt.base if row.head.seq > heads(row.log).seq}
-        is_possible = adopt.floor <= self._walls.stamp_limit(now) and ahead.isdisjoint(
-            self._standing.own
-        )
+        is_possible = adopt.floor <= CLOCK_STAMP_LIMIT and ahead.isdisjoint(self._standing.own)
         return is_possible and not ahead.isdisjoint(self._given_up)
 
     def _refuse(self, peer: NodeId) -> None:
