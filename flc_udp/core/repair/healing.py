@@ -5,7 +5,7 @@
 Rules. The hash that a block must have is known from the hash chain of its log, so it does not
 matter who sends it, and what else anybody sends for it is ignored. A block of which it is not known
 waits until the next one of its log is healed. One peer is asked at a time, and the next one after a
-pause. While no peer has it, peers are asked more and more rarely.
+pause. While none of them has it, each round of all peers is slower than the one before.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,8 +27,7 @@ ROTTEN_MAX = 4_096
 """At most this many blocks are healed at a time. The reader meets the others again."""
 
 PAUSE_FIRST_US, PAUSE_MOST_US = SECOND_US, 30 * SECOND_US
-"""The pause until the next peer is asked doubles from the first to the second of these."""
-
+"""The pause until the next peer is asked. It doubles with each round of all peers."""
 
 PIECES_PAUSE_US = SECOND_US // 4
 """When so long no more pieces of a block came, the rest is asked for."""
@@ -75,17 +74,19 @@ class Healing:
         if now < self.wake_at:
             return
         self.wake_at = NEVER if not self.rotten else now + self._pause_us
-        self._pause_us = min(2 * self._pause_us, PAUSE_MOST_US)
         live = self._members.live()
         # What has no proof yet would only take the place of what has one.
         provable = (block for block in self.rotten.values() if block.proof)
         to_ask = [block for block in provable if block.dot not in self._came]
         if not to_ask or not live:
+            self._pause_longer()
             return
         # Each round of the peers begins with another one. Else, where there are more blocks than
         # one pull names, some would meet some of the peers only.
         peer = live[(self._asked + self._asked // len(live)) % len(live)]
         self._asked += 1
+        if self._asked % len(live) == 0:
+            self._pause_longer()
         for block in to_ask[:LOGS_PER_PULL]:
             self.rotten[block.dot] = self.rotten.pop(block.dot)
         missing = [(b.log, Spans([(b.first, b.last)])) for b in to_ask[:LOGS_PER_PULL]]
@@ -93,6 +94,9 @@ class Healing:
         self._nonce = self._random.getrandbits(64)
         pull = Pull(self._nonce, self._credit_bytes, False, 0, STAMP_LIMIT, tuple(wants))
         self._out.send(peer.row.address, pull)
+
+    def _pause_longer(self) -> None:
+        self._pause_us = min(2 * self._pause_us, PAUSE_MOST_US)
 
     # --- The network ------------------------------------------------------------------------------
 
