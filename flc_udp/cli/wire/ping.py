@@ -40,10 +40,6 @@ PATIENCE_S = 1.5
 """A visitor waits this long for the answer to its last ping."""
 
 
-ASKS_FOR_COOKIE = Hello(bytes(HASH_BYTES), bytes(32))
-"""A node that does not know this session answers with a cookie, and any other not at all."""
-
-
 class VisitorAnswer(NamedTuple):
     """An ack, the node that sent it, the address it came from, and the round trip."""
 

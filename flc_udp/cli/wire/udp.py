@@ -25,7 +25,8 @@ from flc_udp.cli.wire import datagram_lines, hexdump, ping
 from flc_udp.model.address import NO_HOST, Address, split_host_port
 from flc_udp.model.errors import FlcError
 from flc_udp.model.visible import visible
-from flc_udp.wire.packets import Cookie, Hello, Packet, Ping
+from flc_udp.waist.sessions import ASKS_FOR_COOKIE, COOKIE_BYTES
+from flc_udp.wire.packets import Cookie, Hello, Packet
 from flc_udp.wire.seal import Seal, receiver_of
 
 ARRIVED_MAX = 4_096
@@ -251,11 +252,11 @@ class UdpSession(asyncio.DatagramProtocol):
         self._sent += 1
         self._last = packets
         for way in self._ways:
-            far, is_ping = self._far_end(way), any(isinstance(each, Ping) for each in packets)
-            if far not in self._receivers and not is_ping:
-                # What is typed may be too short to draw a cookie.
+            far = self._far_end(way)
+            if far not in self._receivers:
                 self._receivers[far] = b""
-                self._send_over(way, [ping.ASKS_FOR_COOKIE])
+                if len(datagram_lines.seal_packets(packets, self._seal)) < COOKIE_BYTES:
+                    self._send_over(way, [ASKS_FOR_COOKIE])  # They are too short to draw one.
             self._send_over(way, packets)
 
     def _send_over(self, way: asyncio.DatagramTransport, packets: Sequence[Packet]) -> None:
