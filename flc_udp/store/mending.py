@@ -7,6 +7,7 @@ All else stays as it is, and its sum with it, so that nobody takes it for sound.
 
 import sqlite3
 import time
+from contextlib import suppress
 
 from flc_udp.model.units import Millis
 from flc_udp.store.queries import atomic
@@ -18,14 +19,21 @@ MENDED = tuple(SUMMED.keys() - {"past_client"})
 
 
 def mend_rows(connection: sqlite3.Connection) -> dict[str, int]:
-    """Set right what can be; return {table: how many rows of it are left that cannot be}."""
-    changed = changed_rows(connection, MENDED)
+    """Set right what can be; return {table: how many rows of it are left that cannot be}.
+
+    A table that cannot be read is left to whoever needs it: some of them are mere conveniences.
+    """
+    changed: dict[str, int] = {}
+    for table in MENDED:
+        with suppress(sqlite3.DatabaseError):
+            changed |= changed_rows(connection, (table,))
     if not changed:
         return {}
     with atomic(connection):
         for table in changed:
             _set_right(connection, table)
-        connection.execute(f"DELETE FROM peer WHERE NOT {IS_SOUND['peer']}")  # noqa: S608  # ours
+        if "peer" in changed:
+            connection.execute(f"DELETE FROM peer WHERE NOT {IS_SOUND['peer']}")  # noqa: S608  # ours
         if "arrival" in changed:
             now = Millis(time.time_ns() // 1_000_000)
             keep_arrivals(connection, connection, lambda position: position, now)

@@ -221,6 +221,8 @@ class Operations:
             if request.get("positions"):
                 record["position"] = position
             yield record
+        if left_out:
+            self.ground.turn_soon()  # It asks others for them, and status tells.
         yield {"end": True, "position": last_position, **left_out}
 
     def _floor_within(self, room: str | None, n: int, since: int | None) -> int | None:
