@@ -20,23 +20,23 @@ from flc_udp.model.notices import Notice
 from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.network import Faults
 from flc_udp.sim.world import World
-from flc_udp.waist import node, pruning, scrub
+from flc_udp.waist import node, pruning, scrub, sessions
 from flc_udp.waist.notices import StoodStill
 from flc_udp.wire.rows import State
 
 
 @pytest.mark.parametrize(("nodes", "limit_ms"), [(5, 3_000), (10, 3_000), (60, 5_500)])
 def test_a_crash_is_known_to_all_soon(nodes: int, limit_ms: int) -> None:
-    """The median of three crashes; between the first and the last to know are milliseconds."""
+    """The median of five crashes; between the first and the last to know are milliseconds."""
     times = []
-    for seed in range(3):
+    for seed in range(5):
         with grown(nodes, seed) as world:
             first, last = detect(world, list(world.machines)[-1])
             times.append(last)
 
             assert last - first < 200
 
-    assert sorted(times)[1] <= limit_ms
+    assert sorted(times)[2] <= limit_ms
 
 
 def test_a_quiet_cluster_costs_a_node_the_same_at_any_size() -> None:
@@ -249,7 +249,10 @@ YEAR_S = 365 * 86_400
 
 
 def restart_one_by_one(world: World) -> None:
-    """Each is seen alive by all within a second of its start, at its first word about itself."""
+    """Each is seen alive by all within a second of its start, at its first word about itself.
+
+    What it says before it has proved its new session is repaired as any loss.
+    """
     refuted: list[Notice] = []
     world.listeners.append(
         lambda _number, notice: refuted.append(notice) if type(notice) is Refuted else None
@@ -264,6 +267,7 @@ def restart_one_by_one(world: World) -> None:
 
         assert [world.view(other) for other in world.machines] == [alive] * len(alive)
         assert isinstance(said.answer, Dot)
+        world.run(2_000)
         assert {world.history(other, "ops")[-1] for other in world.machines} == {f"{name} is back"}
     assert refuted == []
 
@@ -279,6 +283,7 @@ def test_peers_that_restart_after_a_year_are_accepted_at_once(
         (pruning, "LOOK_PAUSE_MAX_US"),
     ):
         monkeypatch.setattr(module, name, 86_400 * SECOND_US)
+    monkeypatch.setattr(sessions, "RENEWED_US", 30 * 86_400 * SECOND_US)  # They meet once a day.
     daily = dict.fromkeys(
         ("probe_interval_ms", "rejoin_interval_ms", "exchange_interval_ms", "exchange_backoff_ms"),
         86_400_000,

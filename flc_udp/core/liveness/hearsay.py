@@ -1,7 +1,7 @@
 """Hearsay: members that only others tell of. Each is an address to ask, until it answers itself.
 
     a peer tells of a member ─▶ ping to its address ── its ack ─▶ it is in the member table
-                                       └── silent twice ─▶ forgotten
+                                       └── silent each time ─▶ forgotten
 
 Rules. Only who was heard directly is in the table, is probed, linked to, counted, waited for and
 told of to others. So members that somebody makes up cost a ping or two each, and spread no further.
@@ -22,10 +22,12 @@ ASKED_AT_ONCE = 32
 
 ASK_PAUSE_US = 100 * MS_US
 
-ANSWER_US = 1_000 * MS_US
-"""An address that has not answered after this time is asked once more, and then forgotten."""
+ANSWER_US = 700 * MS_US
+"""An address that has not answered after this time is asked once more."""
 
-TRIES = 2
+TRIES = 4
+"""An address that never answered is asked so often, and then forgotten. Who it is proves itself
+first, so up to four datagrams have to arrive for an answer."""
 
 WAITING_MAX = 1_024
 """At most this many wait that one address tells of, and at most this many addresses tell."""
