@@ -154,13 +154,15 @@ class Daemon:
         buffer_bytes = sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF)
         ground.buffer_bytes = buffer_bytes // 2
         # All that can be refused comes first, and the ring is written last of that.
-        listening = self.directory.bind_control()
-        node, remembered = self._born(address), remembered_addresses(self.log, ground)
-        self.keys.save()
-        # The node first: whoever missed it may send to it the moment its socket is read.
-        ground.start(node)
-        await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
-        await self._control.listen(listening)
+        with ExitStack() as on_failure:
+            listening = on_failure.enter_context(self.directory.bind_control())
+            node, remembered = self._born(address), remembered_addresses(self.log, ground)
+            self.keys.save()
+            # The node first: whoever missed it may send to it the moment its socket is read.
+            ground.start(node)
+            await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
+            await self._control.listen(listening)
+            on_failure.pop_all()
         self._keeping = asyncio.create_task(
             keep_socket(self.directory, self._control, ground.failures)
         )
