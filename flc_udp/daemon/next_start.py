@@ -1,7 +1,8 @@
 """What lies in a data directory and would keep the next start from running.
 
 A running node has its files open and its ring in memory, so it is well whatever becomes of their
-names. Rules. Nothing is made or changed here. A look costs a few calls of the system.
+names. Rules. Nothing is made or changed here. At a running node a look costs a few calls of the
+system.
 """
 
 import stat
@@ -10,16 +11,23 @@ from pathlib import Path
 
 from flc_udp.model.errors import FlcError
 from flc_udp.store.directory import CONTROL, DATABASE, KEYS, LOCK
+from flc_udp.store.files import DatabaseFiles
+from flc_udp.store.wal import check_wal
 from flc_udp.wire.ring import read_ring
 
 PLAIN = (LOCK, DATABASE, f"{DATABASE}-life")
 """These are plain files, and no links."""
 
 
-def obstacle(directory: Path) -> FlcError | None:
-    """Why a start would be refused here, as far as the files themselves tell."""
+def obstacle(directory: Path, *, is_down: bool = False) -> FlcError | None:
+    """Why a start would be refused here, as far as the files themselves tell.
+
+    The WAL is read only if no node runs here: this takes as long as a start does with it.
+    """
     try:
         check_files(directory)
+        if is_down:
+            check_wal(directory / DATABASE)
         if (directory / KEYS).exists():
             read_ring(directory / KEYS)
     except FlcError as error:
@@ -34,6 +42,7 @@ def check_files(directory: Path) -> None:
     for name in PLAIN:
         with suppress(FileNotFoundError):
             _check_plain(directory / name)
+    DatabaseFiles(directory / DATABASE).check_presence()
     control = directory / CONTROL
     if control.is_dir() and not control.is_symlink():
         raise FlcError(

@@ -18,7 +18,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.schema import AUTO_VACUUM, MIGRATIONS, check_ours, migrate
 from flc_udp.store.sums import know_sums
-from flc_udp.store.wal import check_wal
+from flc_udp.store.wal import check_wal, find_cut, wal_of
 from flc_udp.store.way_out import way_out
 
 LIBRARY_LEAST = (3, 33)
@@ -172,6 +172,8 @@ def snapshot(path: Path, *, also_damaged: bool = False) -> Iterator[sqlite3.Conn
     ways, before = _look(path)
     if not also_damaged:
         check_wal(path)
+    elif find_cut(path) is not None:  # What proves it is left as it is.
+        ways = [PRIVATE if wal_of(path).exists() else IMMUTABLE]
     hint = "be a user who may read it, or copy it and its -wal to where you may write"
     with refusing(path, hint):
         connection = _open(path, ways)

@@ -86,6 +86,7 @@ class DatabaseFiles:
                 "two nodes could write one database: move the file itself here, or name its own "
                 "directory with --data",
             )
+        self.check_presence()
         if not path.exists():
             # For its owner alone, whatever the umask is. SQLite gives the WAL the same rights.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
@@ -109,12 +110,25 @@ class DatabaseFiles:
                 "which is not on it",
                 f"mount the whole directory {path.parent}",
             )
-        if found.st_size == 0 and self._life.exists():
-            raise FlcError(
-                f"{path} is empty, and it held a log before",
-                f"put a backup in its place; to begin an empty log, remove {self._life}",
-            )
         self._check_life()
+
+    def check_presence(self) -> None:
+        """Raise FlcError if the database is missing or empty, and what lies beside it is not.
+
+        SQLite would make an empty database, and delete the WAL with all that was committed last.
+        """
+        with suppress(FileNotFoundError):
+            if self.path.stat().st_size:
+                return
+        beside = [name for name in (self._life, self.wal) if _has_content(name)]
+        if beside:
+            state = "is empty" if self.path.exists() else "is missing"
+            names = " and ".join(map(str, beside))
+            raise FlcError(
+                f"{self.path} {state}, and it held a log before: {beside[0].name} is of that",
+                "put it back; a backup goes into an empty directory; to begin an empty log here, "
+                f"move {names} away",
+            )
 
     def _check_life(self) -> None:
         lives = self._lives()
@@ -122,8 +136,8 @@ class DatabaseFiles:
             if self.wal.stat().st_size and lives and self._life_in_database() not in (*lives, None):
                 raise FlcError(
                     f"{self.path} was replaced, and {self.wal.name} belongs to the one before",
-                    f"to go on from the file that is there now, remove {self.wal}; to go on from "
-                    "the one before, put that back",
+                    f"to go on from the file that is there now, remove {self.wal} and {self._index}"
+                    "; to go on from the one before, put that back",
                 )
 
     def _lives(self) -> list[str]:
@@ -277,6 +291,10 @@ def _overwritten(operation: str, path: Path) -> StoreFailed:
         f"{path} was overwritten under the running node: stop it, and `flc fsck --repair` keeps "
         "what can be kept; others give the rest, and a backup belongs in an empty directory",
     )
+
+
+def _has_content(name: Path) -> bool:
+    return name.is_file() and name.stat().st_size > 0
 
 
 def _sum_of(lives: str) -> str:

@@ -15,6 +15,11 @@ What stood there earlier, and was written over in part, has other salts or other
 A single bit that flipped is found by the sums, and set right unless another bit would explain them
 as well. Otherwise the page is taken as it is: what has changed in it is the database's damage then.
 
+A killed process leaves the WAL's index, too, which tells how many frames were committed. SQLite
+makes it anew from what is there. So before that, it proves that a WAL was cut short or deleted
+since. What is older than the machine's last start proves nothing, because a power cut may have left
+any of it.
+
 Of the last transaction there is no such proof. It counts as committed if a single bit explains all
 that is wrong with it: no power cut leaves that. If more has changed in it, it is taken for what a
 power cut left.
@@ -23,6 +28,7 @@ power cut left.
 import os
 import struct
 import sys
+import time
 from array import array
 from collections.abc import Iterator
 from contextlib import suppress
@@ -37,6 +43,10 @@ from flc_udp.model.errors import FlcError
 from flc_udp.store.way_out import way_out
 
 HEADER, FRAME = struct.Struct(">LLL4x8sLL"), struct.Struct(">LL8sLL")
+INDEX, INDEX_HEADER = struct.Struct("=48s48sI"), struct.Struct("=12x?3xII8x8s8x")
+"""How the WAL's index begins: its header twice, and how many frames are folded in; and the header:
+whether it was written, the committed frames, the pages of the database, and the salts."""
+
 SUMMED_HEADER_BYTES, SUMMED_FRAME = 24, struct.Struct(">LL")
 """The sums are over so much of the header, and over the beginning and the page of each frame."""
 
@@ -77,10 +87,19 @@ class Damage(NamedTuple):
     """So many frames has the WAL up to the last commit that is proven."""
     pages: int
     """So many pages has the database then."""
+    lost: int = 0
+    """So many frames that were committed are not there any more."""
 
     @property
     def words(self) -> str:
         """What is to be said of the WAL."""
+        if self.lost:
+            are = (
+                "frame that was committed is"
+                if self.lost == 1
+                else "frames that were committed are"
+            )
+            return f"was cut short or deleted: {self.lost} {are} gone"
         if not self.commits:
             return "cannot be folded in: the database is cut short, and lacks pages"
         verb = "commit in it is" if self.commits == 1 else "commits in it are"
@@ -93,7 +112,7 @@ class Wal:
     def __init__(self, file: int) -> None:
         self._file = file
         header = os.pread(file, HEADER.size, 0).ljust(HEADER.size, b"\0")
-        magic, version, self.page_bytes, self._salts, *told = HEADER.unpack(header)
+        magic, version, self.page_bytes, self.salts, *told = HEADER.unpack(header)
         self._order: Literal["big", "little"] = sys.byteorder
         if magic in (MAGIC, MAGIC + 1):
             self._order = "big" if magic & 1 else "little"
@@ -103,7 +122,7 @@ class Wal:
         if not self.is_sound:
             self.page_bytes = PAGE_BYTES
             first = [FRAME.unpack_from(raw)[2] for raw in islice(self._raw(), 3)]
-            self._salts = mode(first or [b""])
+            self.salts = mode(first or [b""])
 
     def _raw(self) -> Iterator[bytes]:
         size = FRAME.size + self.page_bytes
@@ -115,14 +134,14 @@ class Wal:
     def told(self) -> list[int]:
         """What each frame with the salts of this WAL says of the pages of the database."""
         numbers = [FRAME.unpack_from(raw) for raw in self._raw()]
-        return [pages for _, pages, salts, *_ in numbers if salts == self._salts]
+        return [pages for _, pages, salts, *_ in numbers if salts == self.salts]
 
     def frames(self) -> Iterator[Frame]:
         """All frames, also what is left of earlier transactions."""
         starts, is_sound = self._starts, True
         for raw in self._raw():
             page, pages, salts, *told = FRAME.unpack_from(raw)
-            stored, is_ours = (told[0], told[1]), salts == self._salts
+            stored, is_ours = (told[0], told[1]), salts == self.salts
             summed = raw[: SUMMED_FRAME.size] + raw[FRAME.size :]
             # Of those that are left over only the first can be one of ours with wrong salts.
             found = [self._sums(summed, start) for start in starts] if is_ours or is_sound else []
@@ -140,7 +159,7 @@ class Wal:
 
     def _is_bit_of_head(self, salts: bytes, stored: Sums, found: list[Sums]) -> bool:
         """Whether nothing is wrong with a frame but one bit of its salts or its sums."""
-        other_salts = int.from_bytes(salts) ^ int.from_bytes(self._salts)
+        other_salts = int.from_bytes(salts) ^ int.from_bytes(self.salts)
         return any(
             sum(map(int.bit_count, (other_salts, low ^ stored[0], high ^ stored[1]))) == 1
             for low, high in found
@@ -265,18 +284,59 @@ def _committed(wal: Wal) -> Damage | None:
     return committed
 
 
-def check_wal(database: Path) -> None:
-    """Raise FlcError if SQLite would lose what is committed in a database's WAL."""
+def find_cut(database: Path) -> Damage | None:
+    """What the WAL's index proves to be gone from a database's WAL; raises OSError.
+
+    Nobody in this process may have the database open: closing a file of it drops the locks on it.
+    """
+    found = _cut(database)
+    return found and _cut(database)  # A node that writes meanwhile makes the two differ.
+
+
+def _cut(database: Path) -> Damage | None:
+    index = database.with_name(f"{database.name}-shm")
     try:
-        damage = find_damage(database)
+        with index.open("rb") as file:
+            raw, written_s = file.read(INDEX.size), os.fstat(file.fileno()).st_mtime
+    except FileNotFoundError:
+        return None
+    if len(raw) < INDEX.size:
+        return None
+    header, again, folded_in = INDEX.unpack(raw)
+    is_whole, frames, pages, salts = INDEX_HEADER.unpack(header)
+    if header != again or not is_whole or frames <= folded_in:
+        return None
+    try:
+        with wal_of(database).open("rb") as file:
+            wal, size_bytes = Wal(file.fileno()), os.fstat(file.fileno()).st_size
+    except FileNotFoundError:
+        wal, size_bytes = None, 0
+    if wal is not None and size_bytes >= HEADER.size:
+        held = (size_bytes - HEADER.size) // (FRAME.size + wal.page_bytes)
+        is_of_it = wal.salts == salts
+    else:
+        held, is_of_it = 0, written_s > time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    if not is_of_it or held >= frames:
+        return None
+    return Damage(0, held, pages, frames - held)
+
+
+def check_wal(database: Path) -> None:
+    """Raise FlcError if SQLite would lose what is committed in a database's WAL.
+
+    Nobody in this process has the database open.
+    """
+    try:
+        damage = find_damage(database) or find_cut(database)
     except OSError as error:
         problem = f"{wal_of(database)} cannot be read: {error.strerror}"
         raise FlcError(problem, way_out(database.absolute().parent, error)) from error
     if damage is not None:
-        raise FlcError(
-            f"{wal_of(database)} {damage.words}",
-            f"`flc fsck --repair --data {database.parent}` reads them, after a copy",
-        )
+        repair = f"`flc fsck --repair --data {database.parent}`"
+        hint = f"{repair} reads them, after a copy"
+        if damage.lost:
+            hint = f"put it back; else {repair} keeps what is there, and members give the rest"
+        raise FlcError(f"{wal_of(database)} {damage.words}", hint)
 
 
 def wal_of(database: Path) -> Path:

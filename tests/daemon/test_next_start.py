@@ -35,6 +35,7 @@ def garbage(path: Path) -> None:
     ("name", "spoil"),
     [
         ("flc.db", a_link),
+        ("flc.db", Path.unlink),
         ("flc.db-life", a_directory),
         ("lock", a_directory),
         ("lock", a_link),
@@ -77,6 +78,19 @@ async def test_what_a_start_takes(cluster: Cluster) -> None:
     assert (await ann.ask("status"))["healthy"]
     ann.kill9()
     assert next_start(await ann.flc("doctor", "--json"))["level"] == "ok"
+
+
+async def test_a_wal_that_a_start_would_refuse(cluster: Cluster) -> None:
+    """The doctor of a node that is down says what the start says."""
+    ann = cluster.node()
+    await ann.start()
+    await ann.control.say("ops", "hi")
+    ann.kill9()
+    (ann.data / "flc.db-wal").unlink()
+    found = next_start(await ann.flc("doctor", "--json"))
+    refused = await run_flc("run", "--data", str(ann.data), "--bind", "127.0.0.1:0")
+    assert_refused(refused, "was cut short or deleted")
+    assert found["found"].removeprefix("it would be refused: ") in refused.err
 
 
 def next_start(doctor: Ended) -> dict[str, str]:

@@ -113,11 +113,12 @@ class TestTogether:
         with pytest.raises(FlcError, match="was replaced") as refused:
             Log.open(place / "flc.db")
         assert {path.name: path.read_bytes() for path in place.iterdir()} == found
-        assert str(place / "flc.db-wal") in refused.value.hint
         back = shutil.copytree(place, place.with_name("back"))
         (back / "before").replace(back / "flc.db")
         assert held(back) == 2
-        (place / "flc.db-wal").unlink()
+        for name in ("flc.db-wal", "flc.db-shm"):
+            assert str(place / name) in refused.value.hint
+            (place / name).unlink()
         assert held(place) in (1, 2)
 
     def test_a_backup_in_an_empty_directory_is_taken(self, home: Path, running: Log) -> None:
@@ -240,15 +241,33 @@ class TestOthersNames:
             Log.open(place / "flc.db")
         assert str(place) in refused.value.hint
 
-    def test_an_emptied_file_is_no_new_log(self, home: Path, running: Log) -> None:
-        """A redirection to the wrong file has emptied it. Without any history it may be empty."""
+    @pytest.mark.parametrize("state", ["is empty", "is missing"])
+    def test_a_file_that_is_gone_is_no_new_log(self, home: Path, running: Log, state: str) -> None:
+        """Emptied by a redirection, or deleted, after a kill or not; what is beside it stays."""
+        place = killed(home, home.with_name("killed"))
         running.close()
-        (home / "flc.db").write_bytes(b"")
-        with pytest.raises(FlcError, match="is empty") as refused:
-            Log.open(home / "flc.db")
-        assert "flc.db-life" in refused.value.hint
-        (home / "flc.db-life").unlink()
-        assert held(home) == 0
+        for path, beside in ((home, ["life"]), (place, ["life", "wal"])):
+            (path / "flc.db").unlink()
+            if state == "is empty":
+                (path / "flc.db").touch()
+            found = {name.name: name.read_bytes() for name in path.iterdir()}
+            with pytest.raises(FlcError, match=state) as refused:
+                Log.open(path / "flc.db")
+            assert {name.name: name.read_bytes() for name in path.iterdir()} == found
+            for name in beside:
+                assert str(path / f"flc.db-{name}") in refused.value.hint
+                (path / f"flc.db-{name}").unlink()
+            (path / "flc.db-shm").unlink(missing_ok=True)
+            assert held(path) == 0
+
+    def test_a_wal_without_its_database_is_kept(self, home: Path, running: Log) -> None:
+        """Also where nothing else tells of a life."""
+        assert running.load().heads
+        place = killed(home, home.with_name("killed"))
+        for name in ("flc.db", "flc.db-life", "flc.db-shm"):
+            (place / name).unlink()
+        with pytest.raises(FlcError, match=r"is missing.*flc\.db-wal"):
+            Log.open(place / "flc.db")
 
 
 class TestWhileItRuns:

@@ -22,7 +22,7 @@ from flc_udp.store.files import INDEX_HEADER
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.repair.fill import Filled
-from flc_udp.store.wal import find_damage, wal_of
+from flc_udp.store.wal import find_cut, find_damage, wal_of
 from tests.model.stories import ROOMS, Story
 from tests.store.conftest import Authors
 from tests.store.flips import Dump, check, dump, flip, mend
@@ -244,11 +244,74 @@ def test_what_power_cuts_leave(crashed: Crashed, tmp_path: Path, seed: int) -> N
 
 @pytest.mark.parametrize("seed", range(10))
 def test_a_wal_that_was_cut_short(crashed: Crashed, tmp_path: Path, seed: int) -> None:
-    """What is behind the cut proves nothing any more."""
+    """After a kill the index tells how much was there, also to whoever asks again; all are told."""
     path = crashed.copy(tmp_path / "cut")
-    os.truncate(wal_of(path), random.Random(seed).randrange(crashed.ends[-1]))
-    assert find_damage(path) is None
+    cut(path, random.Random(seed).randrange(crashed.ends[-1]) if seed else None)
+    for _ in range(2):
+        assert "was cut short or deleted" in refused(path)
+        found = find_cut(path)
+        with snapshot(path, also_damaged=True) as connection:
+            first, *_ = Fsck(connection, found).findings()
+        assert (first.check, first.problem.split(":")[0]) == (
+            "file",
+            "flc.db-wal was cut short or deleted",
+        )
+    with pytest.raises(FlcError, match="was cut short"):
+        back_up(path, tmp_path / "backup", replace=False)
+    filled = mend(path)
+    assert "was cut short or deleted" in filled.forgotten[-1]
+    assert set(dump(path)["block"]) < set(crashed.kept["block"])
+    assert not list(path.parent.glob("flc.db-[sw]*"))
+    assert blocks(path) < len(crashed.kept["block"])
+
+
+def cut(path: Path, size_bytes: int | None) -> None:
+    """Leave so much of a WAL. None: delete it."""
+    if size_bytes is None:
+        wal_of(path).unlink()
+    else:
+        os.truncate(wal_of(path), size_bytes)
+
+
+@pytest.mark.parametrize("size_bytes", [None, 0, 9_000])
+def test_what_a_power_cut_left_of_an_index_proves_nothing(
+    crashed: Crashed, tmp_path: Path, size_bytes: int | None
+) -> None:
+    """It is older than the machine's start, or of another WAL, torn, or not there at all."""
+    path = crashed.copy(tmp_path / "cut")
+    cut(path, size_bytes)
+    index = path.with_name("flc.db-shm")
+    content = bytearray(index.read_bytes())
+    content[14] ^= 1
+    index.write_bytes(content)  # Its two headers differ.
+    assert find_cut(path) is None
+    index.write_bytes(content[:90])
+    assert find_cut(path) is None
+    content[62] ^= 1
+    if size_bytes:
+        content[32] ^= 1
+        content[80] ^= 1
+    index.write_bytes(content)
+    os.utime(index, (5, 5))
+    assert find_cut(path) is None
+    index.unlink()
+    assert find_cut(path) is None
     Log.open(path).close()
+
+
+def test_a_wal_that_is_folded_in_may_go(log: Log, authors: Authors, tmp_path: Path) -> None:
+    """The index tells how many of the frames are in the database."""
+    log.append([authors.say("ann")])
+    left = shutil.copytree(tmp_path, tmp_path.with_name("before"))
+    assert cut_away(left) is not None
+    log.connection.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchone()
+    assert cut_away(shutil.copytree(tmp_path, tmp_path.with_name("after"))) is None
+
+
+def cut_away(place: Path) -> object:
+    """What the index says when the WAL is gone."""
+    wal_of(place / "flc.db").unlink()
+    return find_cut(place / "flc.db")
 
 
 @pytest.mark.parametrize("moment", [0, 1, 4, 20])

@@ -20,6 +20,7 @@ from flc_udp.store.connections import snapshot
 from flc_udp.store.directory import DATABASE, default_directory
 from flc_udp.store.fsck.database import CHECKS, Fsck
 from flc_udp.store.fsck.findings import Finding
+from flc_udp.store.wal import find_cut
 from flc_udp.wire.message_json import rfc3339
 
 FINDINGS_SHOWN = 5
@@ -41,8 +42,9 @@ def fsck(args: argparse.Namespace) -> None:
     path = Path(args.data or default_directory()) / DATABASE
     counts: Counter[str] = Counter()
     shown: list[Record] = []
+    cut = find_cut(path)
     with snapshot(path, also_damaged=True) as connection:
-        check = Fsck(connection)
+        check = Fsck(connection, cut)
         for finding in check.findings():
             counts[finding.check] += 1
             record = finding_record(finding)

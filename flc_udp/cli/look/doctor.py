@@ -76,7 +76,7 @@ def verdicts(args: argparse.Namespace) -> Iterator[Verdict]:
         has_socket = os.path.lexists(data / SOCKET)
         yield directory.holder(holder_of(data), met.problem, has_socket=has_socket)
         if os.access(data, os.W_OK):  # Others may not read all of it.
-            yield directory.next_start(obstacle(data))
+            yield directory.next_start(obstacle(data, is_down=met.status is None))
         yield from machine.disk(data, here.disk_free_bytes_min)
     if met.status is not None:
         yield from node.node(met.status, met.members, met.newest, datetime.now(UTC))

@@ -33,7 +33,7 @@ from flc_udp.store.once import PAIR
 from flc_udp.store.sanity import is_fact, is_peer
 from flc_udp.store.schema import migrate
 from flc_udp.store.sums import changed_rows, know_sums
-from flc_udp.store.wal import find_damage, wal_of
+from flc_udp.store.wal import Damage, find_damage, wal_of
 
 CHECKS = (
     *("file", "message", "position", "log", "chain", "cause", "stamp", "floor"),
@@ -70,7 +70,9 @@ Schema = dict[object, tuple[object, ...]]
 class Fsck:
     """The checks of the database behind a connection, which is in a read transaction."""
 
-    def __init__(self, connection: sqlite3.Connection) -> None:
+    def __init__(self, connection: sqlite3.Connection, cut: Damage | None = None) -> None:
+        """`cut` is what `find_cut` found before the database was opened."""
+        self._cut = cut
         self.walk = Walk(connection)
         """The pass over the messages, as far as it has come."""
         self.rows = dict.fromkeys(("head", "room", "clock", "once", "node"), 0)
@@ -100,7 +102,7 @@ class Fsck:
 
     def _file(self) -> Iterator[Finding]:
         (_, _, path), *_ = self._connection.execute("PRAGMA database_list")
-        if path and (damage := find_damage(Path(path))):
+        if path and (damage := find_damage(Path(path)) or self._cut):
             yield Finding("file", f"{wal_of(Path(path)).name} {damage.words}")
         if path and not Path(f"{path}-shm").exists() and (problem := header_problem(Path(path))):
             yield Finding("file", problem)

@@ -41,7 +41,7 @@ from flc_udp.store.repair.fill import Filled, fill
 from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
-from flc_udp.store.wal import find_committed, find_damage, fold_in, wal_of
+from flc_udp.store.wal import find_committed, find_cut, find_damage, fold_in, wal_of
 from flc_udp.store.way_out import FULL_HINT
 
 WORK = "repair.part"
@@ -82,7 +82,7 @@ def repair(directory: DataDirectory) -> Repaired:
     files.check_before_opening()
     with _removed_afterwards(work):
         try:
-            damage = find_damage(path)
+            damage, cut = find_damage(path), find_cut(path)
             is_readable = _is_first_page_sound(path, has_wal=damage is None)
             copy = _copy(directory, work)
         except OSError as error:
@@ -100,6 +100,9 @@ def repair(directory: DataDirectory) -> Repaired:
                 _write_first_page(path)
             _fold(path)
             filled = _rebuild(path, work / path.name)
+            if cut is not None:
+                told = f"{wal_of(path).name} {cut.words}: nothing names the messages in them"
+                filled = filled._replace(forgotten=[*filled.forgotten, told])
         except (OSError, *UNREADABLE) as error:
             raise FlcError(f"{path} could not be repaired: {error}", hint) from error
         (work / path.name).replace(path)
