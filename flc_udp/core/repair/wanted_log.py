@@ -29,10 +29,10 @@ FAILURES_QUICK = 8
 """This many of them are each followed by another pull at once. At 25% loss 44 of 100 pulls fail, so
 one want in 700 is still waiting after eight of them. Among a thousand nodes there always is one."""
 
-ENOUGH = 14
+ENOUGH = 20
 """A member with this much doubt in a row counts as one that has nothing. The pauses between pulls
-grow, so silence alone takes four seconds for it. A member that died is known to be dead by then,
-and is asked no more."""
+grow, so silence alone takes seconds for it, and at 40% loss one member in 7,000 is wronged. One
+that died is known to be dead by then, and is asked no more."""
 
 
 @dataclass(slots=True)
