@@ -17,7 +17,7 @@ minted again.
 """
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from random import Random
 
 from flc_udp.config import Settings
@@ -408,6 +408,10 @@ class Replica:
     def is_own(self, log: LogId) -> bool:
         """Whether a log is one of this run, which goes on."""
         return log in self._standing.own
+
+    def addresses(self) -> Iterator[Address]:
+        """The addresses of all members, also of those that are dead."""
+        return (member.row.address for member in self._members)
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""

@@ -30,6 +30,7 @@ from flc_udp.model.notices import Notice
 from flc_udp.model.units import Micros, Millis
 from flc_udp.store.directory import DataDirectory
 from flc_udp.store.log import Log, Retained
+from flc_udp.waist.flood import Door
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, PeerRow
 
@@ -159,6 +160,10 @@ class LoopGround:
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""
         self.datagrams.send(datagram, to)
+
+    def narrow(self, door: Door | None) -> None:
+        """Let the kernel drop what does not pass."""
+        self.datagrams.narrow(door)
 
     def free_bytes(self) -> int:
         """Free space of the data directory's file system; 0 if it cannot be looked at."""

@@ -160,6 +160,7 @@ class Daemon:
             self.keys.save()
             # The node first: whoever missed it may send to it the moment its socket is read.
             ground.start(node)
+            ground.datagrams.bound = sock
             await loop.create_datagram_endpoint(lambda: ground.datagrams, sock=sock)
             await self._control.listen(listening)
             on_failure.pop_all()

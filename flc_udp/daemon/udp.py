@@ -13,8 +13,10 @@ from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple, cast
 
 from flc_udp.daemon.lookup import look_up_soon
+from flc_udp.daemon.socket_filter import narrow
 from flc_udp.model.address import NO_HOST, Address, fold, split_host_port
 from flc_udp.model.errors import FlcError
+from flc_udp.waist.flood import Door
 
 RECEIVE_BUFFER_BYTES = 8 << 20
 """The receive buffer to ask for. The kernel grants at most rmem_max. Datagrams that arrive while
@@ -70,6 +72,10 @@ class Datagrams(asyncio.DatagramProtocol):
         self._maps_v4 = False
         """Whether the socket is IPv6, and writes an IPv4 address as one of IPv6."""
         self._transport: asyncio.DatagramTransport | None = None
+        self.bound: socket.socket | None = None
+        """The socket itself, of which the loop has a copy."""
+        self.is_filtered = False
+        """Whether the kernel drops what a door lets not pass."""
         self.errors = 0
         """Datagrams that the kernel did not send, or refused later."""
 
@@ -96,6 +102,11 @@ class Datagrams(asyncio.DatagramProtocol):
             self._transport.sendto(datagram, (host, to.port, *_scope(host)))
         except (OSError, ValueError):
             self.errors += 1
+
+    def narrow(self, door: Door | None) -> None:
+        """Let the kernel drop what does not pass a door. None: nothing."""
+        if self.bound is not None:
+            self.is_filtered = narrow(self.bound, door)
 
     def kernel_buffer(self) -> KernelBuffer | None:
         """How full the receive buffer is, and what it lost. None once the socket is closed.

@@ -24,6 +24,7 @@ from flc_udp.sim.bounds import Bounds
 from flc_udp.sim.disk import OPERATIONS, WALL_STRETCH, Disk, Fate, Result, by_position
 from flc_udp.sim.stage import Stage
 from flc_udp.sim.violation import Violation
+from flc_udp.waist.flood import Door
 from flc_udp.waist.node import Node
 from flc_udp.waist.ports import Batch, PeerRow
 from flc_udp.waist.pruning import APART_MAX_MS
@@ -212,6 +213,9 @@ class HeapGround:
         if self.ages_ms is not None and ages_ms > self.ages_ms:
             self.follower.aged((ages_ms - self.ages_ms) * MS_US)
         self.ages_ms = ages_ms
+
+    def narrow(self, door: Door | None) -> None:
+        """Read everything all the same: a simulated machine has no such door."""
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram."""

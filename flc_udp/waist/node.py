@@ -14,9 +14,10 @@ Both run this same file.
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
+from itertools import chain
 from random import Random
 from typing import NamedTuple, assert_never
 
@@ -43,11 +44,14 @@ from flc_udp.model.notices import Notice
 from flc_udp.model.tags import parse_tags
 from flc_udp.model.units import EPOCH, MS_US, SECOND_US, Micros, Millis
 from flc_udp.waist.commits import Commits
+from flc_udp.waist.flood import Flood
 from flc_udp.waist.inbox import Inbox
 from flc_udp.waist.notices import (
     BaseFailed,
     BlockHealed,
     ClockUnusable,
+    Flooded,
+    FloodEnded,
     HealingFailed,
     RetentionFailed,
     StoodStill,
@@ -109,6 +113,7 @@ class Node:
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
         self._sessions = Sessions(seal, me.id, ground.fresh_bytes, self._drops, now)
         self._inbox = Inbox(self._sessions, self._drops, self.counts)
+        self.flood = Flood(self._drops, now)
         self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
@@ -205,6 +210,8 @@ class Node:
                 self._drops[Drop.DATAGRAM_FAILED] += 1
                 self._ground.failed("a datagram", error)
         self._note_reading(is_late=is_late, is_news=is_news)
+        if now >= self.flood.wake_at:
+            self._look_at_flood(now)
         if self._has_posts:
             self._take_posts(wall, now)
         self._commits.wake(now)
@@ -228,6 +235,21 @@ class Node:
         was_usable, self.clock_is_usable = self.clock_is_usable, is_usable(wall)
         if was_usable and not self.clock_is_usable:
             self._ground.tell(ClockUnusable(wall))
+
+    def _look_at_flood(self, now: Micros) -> None:
+        was = self.flood.door
+
+        def known() -> Iterator[Address]:
+            return chain(self._sessions.addresses(), self._replica.addresses())
+
+        if not self.flood.look(self._sessions.key_ids, known, now):
+            return
+        door = self.flood.door
+        self._ground.narrow(door)
+        if door is None:
+            self._ground.tell(FloodEnded())
+        elif was is None or (was.addresses is None) != (door.addresses is None):
+            self._ground.tell(Flooded(self.flood.a_second, door.addresses is not None))
 
     def _note_reading(self, *, is_late: bool, is_news: bool) -> None:
         """Note up to which moment everything was read that came in.

@@ -51,6 +51,18 @@ class StoodStill(Notice, level=Level.WARNING):
     ms: Millis
 
 
+class Flooded(Notice, level=Level.WARNING):
+    """Many datagrams come that are from nobody. The kernel is asked to drop most of them."""
+
+    a_second: int
+    only_members: bool
+    """Whether also what is under this node's keys is dropped, unless a member sends it."""
+
+
+class FloodEnded(Notice):
+    """All datagrams are read again."""
+
+
 class BlockHealed(Notice):
     """A block that had changed on the disk was written anew."""
 

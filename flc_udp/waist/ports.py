@@ -17,6 +17,7 @@ from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog, History, PlacedBlock, RottenBlock
 from flc_udp.model.notices import Notice
 from flc_udp.model.units import EPOCH, Micros, Millis
+from flc_udp.waist.flood import Door
 
 Once = tuple[str, int]
 """(client, n): a say that is repeated under the same pair is not said again."""
@@ -208,6 +209,12 @@ class Ground(Protocol):
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Send one datagram. It may be lost."""
+
+    def narrow(self, door: Door | None) -> None:
+        """Drop what does not pass this door before the node has to read it, as far as can be.
+
+        None: nothing is dropped any more.
+        """
 
     def commit(self, batch: Batch, *, at_once: bool) -> None:
         """Start one commit. It ends in `Node.committed` or `Node.commit_failed`.

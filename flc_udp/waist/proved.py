@@ -7,7 +7,7 @@ nothing.
 """
 
 from collections import OrderedDict
-from collections.abc import Container
+from collections.abc import Container, Iterator
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
@@ -65,6 +65,11 @@ class ProvedSessions:
         proved.heard_at = now
         self._at[address] = proved.node
         self._sessions.move_to_end(session)
+
+    def addresses(self) -> Iterator[Address]:
+        """The addresses that are proved, those of the session that was heard last first."""
+        for proved in reversed(self._sessions.values()):
+            yield from proved.addresses
 
     def node_at(self, address: Address) -> NodeId | None:
         """Who has proved this address last, or was heard from there since."""

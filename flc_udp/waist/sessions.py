@@ -26,7 +26,7 @@ is asked for a cookie, and so learns from the proof who is here.
 """
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from hashlib import blake2b
 from hmac import compare_digest
 from typing import NamedTuple
@@ -142,6 +142,15 @@ class Sessions:
 
     def __len__(self) -> int:
         return len(self._proved)
+
+    def addresses(self) -> Iterator[Address]:
+        """The addresses that are proved, those that were heard last first."""
+        return self._proved.addresses()
+
+    @property
+    def key_ids(self) -> Iterable[bytes]:
+        """The ids of the cluster's keys that this node has."""
+        return self._seal.keys
 
     def is_now(self, me: NodeId) -> None:
         """This node has this id from now on."""

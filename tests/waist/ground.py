@@ -18,6 +18,7 @@ from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.errors import FlcError
 from flc_udp.model.history import BaseLog
 from flc_udp.model.notices import Notice
+from flc_udp.waist.flood import Door
 from flc_udp.waist.ports import Batch, Once, PeerRow, Post
 
 RUNS = count()
@@ -79,6 +80,7 @@ class ListGround:
         self.free = 1 << 40
         self.buffer_bytes = BUFFER_BYTES
         self.sent: list[tuple[bytes, Address]] = []
+        self.doors: list[Door | None] = []
         self.commits: list[Batch] = []
         """Commits under way; a test takes them out as they end."""
         self.at_once: list[bool] = []
@@ -108,6 +110,10 @@ class ListGround:
     def fresh_bytes(self, count: int) -> bytes:
         """The same for each test."""
         return self._random.randbytes(count)
+
+    def narrow(self, door: Door | None) -> None:
+        """Add the door to the list."""
+        self.doors.append(door)
 
     def transmit(self, datagram: bytes, to: Address) -> None:
         """Add a datagram to the list."""

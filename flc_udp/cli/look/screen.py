@@ -77,6 +77,8 @@ def _notes(record: Record) -> Iterator[str]:
     members, peers = record.get("members", {}), record.get("peers", {})
     if record.get("catching_up"):
         yield "catching up"
+    if flood := record.get("flood"):
+        yield f"a flood: {flood['datagrams_a_second']} datagrams a second are from nobody"
     for state in ("dead", "suspect"):
         if count := members.get(state):
             yield f"{text.count_text(count, 'member')} {state}"

@@ -43,6 +43,8 @@ GAUGES = {
     "local_health_score": "How little this node trusts its own view of others. 0 is well.",
     "local_health_score_max": "The worst local health there can be. Half of it is unhealthy.",
     "catching_up": "1 while so much is missing that nobody should be sent here to read.",
+    "flood_datagrams_per_second": "What comes from nobody. While the kernel drops it: an estimate.",
+    "flood_filter": "1 while the kernel is asked to drop most of that.",
     "leaving": "1 once this node was told to leave.",
     "messages": "Messages that this node durably knows, with those it has pruned.",
     "logs": "Logs: runs of nodes that posted.",
@@ -115,15 +117,17 @@ class NodeCollector(Collector):
         yield from self._directory_figures()
 
     def _gauges(self, facts: Facts, clients: Mapping[str, int]) -> dict[str, float]:
-        status, peers = self.status, peer_sums(facts)
+        status, peers, node = self.status, peer_sums(facts), self.status.ground.node
         return {
             "uptime_seconds": status.uptime_s,
             "healthy": not status.reasons(facts),
             "keys": len(status.keys.ring.keys),
-            "sessions": status.ground.node.sessions,
+            "sessions": node.sessions,
             "local_health_score": facts.health.score,
             "local_health_score_max": facts.health.score_max,
             "catching_up": facts.catching_up,
+            "flood_datagrams_per_second": node.flood.a_second,
+            "flood_filter": status.ground.datagrams.is_filtered,
             "leaving": facts.is_leaving,
             "messages": facts.messages,
             "logs": facts.logs,
@@ -132,7 +136,7 @@ class NodeCollector(Collector):
             "holdback_bytes": facts.repair.holdback_bytes,
             "pieces_bytes": facts.repair.pieces_bytes,
             "blocks_rotten": len(facts.repair.rotten),
-            "log_writable": status.ground.node.failing is None,
+            "log_writable": node.failing is None,
             "control_connections": clients["connections"],
             "control_connections_blocked": clients["blocked"],
             "control_connections_paused": clients["paused"],
@@ -220,7 +224,10 @@ class NodeCollector(Collector):
             what = "Bytes of datagrams that the node has not taken yet."
             yield _gauge("receive_buffer_used_bytes", what, buffer.used)
         if buffer.drops is not None:
-            what = "Datagrams that the system dropped, mostly because this buffer was full."
+            what = (
+                "Datagrams that the system dropped: this buffer was full, or there is a flood and "
+                "they are from nobody."
+            )
             yield _counter("receive_buffer_drops", what, buffer.drops)
 
     def _directory_figures(self) -> list[Metric]:

@@ -99,6 +99,7 @@ class Status:
             "peers": peers_record(facts),
             "health": _health(facts.health),
             "stood_still": _pause(node.last_pause, self.ground.now()),
+            "flood": self._flood_record(),
             "messages": facts.messages,
             "logs": facts.logs,
             "rooms": facts.rooms,
@@ -232,6 +233,17 @@ class Status:
             yield Code.NO_SEED_ANSWERS.because(seeds=", ".join(self.settings.join))
 
     # --- Parts of the record ----------------------------------------------------------------------
+
+    def _flood_record(self) -> Record | None:
+        """What comes from nobody, and what of it the kernel drops. None: there is no flood."""
+        flood = self.ground.node.flood
+        if flood.door is None:
+            return None
+        return {
+            "datagrams_a_second": flood.a_second,
+            "only_members": flood.door.addresses is not None,
+            "kernel_drops": self.ground.datagrams.is_filtered,
+        }
 
     def _node_record(self, me: MemberRow) -> Record:
         return {

@@ -24,7 +24,10 @@ EVENT_LOOP = "uvloop"
 BUFFER, DROPS = "receive buffer", "kernel drops"
 RMEM_MAX = Path("/proc/sys/net/core/rmem_max")
 NET = Path("/proc/net")
-DROPPED = "the machine is busy or the buffer small; the node pulls what was lost, which costs time"
+DROPPED = (
+    "the machine is busy, the buffer small, or there is a flood (see flc status); the node pulls "
+    "what was lost, which costs time"
+)
 
 SYNC, FREE, SYSTEM = "disk sync", "free space", "file system"
 SYNCS = 5

@@ -1,0 +1,109 @@
+"""A flood from strangers: what the kernel is to drop before this node has to read it.
+
+    datagrams a second that are from nobody     what is read
+    ───────────────────────────────────────     ────────────────────────────────────────────
+    few                                         all
+    many, of other versions or keys             what is under this node's keys, and a sample
+    many, also under this node's keys           of that what members send, and a sample
+
+A datagram that is refused costs this node about ten microseconds all the same, because it has to
+be read. A filter of the kernel refuses it for a tenth of that. Who has not the key can write the
+version, the id of a key and even a session that he has seen into his datagrams. He can also write
+any source address, but networks seldom let that pass.
+
+Rules. The door is narrowed only while many datagrams come that are from nobody. One of `SAMPLE` is
+read all the same. So newcomers get in, if slowly, an address that sends under an unknown key is
+still told, and the sample tells when the flood has ended. Members are known by their addresses,
+because one that starts again has another session.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import NamedTuple
+
+from flc_udp.model.address import Address
+from flc_udp.model.errors import Drop
+from flc_udp.model.units import SECOND_US, Micros
+
+LOOK_US = SECOND_US
+
+MANY = 1_000
+"""More datagrams a second than this from nobody are a flood. They take about a hundredth of a core,
+and no mistake of an operator sends so many."""
+
+ENDED_LOOKS = 10
+"""The flood has ended when so many looks in a row found fewer."""
+
+SAMPLE = 64
+"""One in so many of the datagrams that the kernel would drop is read."""
+
+ADDRESSES_MAX = 512
+"""What is sent from at most so many addresses is read. A filter has at most 4,096 steps."""
+
+OF_OTHERS = (Drop.DATAGRAM_SIZE, Drop.WIRE_VERSION_UNKNOWN, Drop.KEY_UNKNOWN)
+"""What is dropped for the first bytes of a datagram."""
+
+OF_NOBODY = (
+    *(Drop.SEAL_BROKEN, Drop.SESSIONS_TOO_MANY, Drop.UNPROVED, Drop.REPLAYED),
+    *(Drop.HELLO_NOT_GOOD, Drop.COOKIE_NOT_DRAWN),
+)
+"""What is dropped though its first bytes are those of this cluster."""
+
+
+class Door(NamedTuple):
+    """What is read; of all else, one in SAMPLE."""
+
+    key_ids: tuple[bytes, ...]
+    """What is sealed under these keys, in this wire version."""
+    addresses: tuple[Address, ...] | None
+    """And is sent from these addresses. None: from any."""
+
+
+class Flood:
+    """Watches what comes from nobody, and says how wide the door is."""
+
+    def __init__(self, drops: Counter[Drop], now: Micros) -> None:
+        self.a_second = 0
+        """So many datagrams from nobody came in the last second, read or not. It is an estimate
+        while there is a flood."""
+        self.door: Door | None = None
+        """None: all is read."""
+        self._drops = drops
+        self._others, self._nobodys = self._counts()
+        self._looked_at = now
+        self._quiet_looks = 0
+
+    @property
+    def wake_at(self) -> int:
+        """When the next look is due."""
+        return self._looked_at + LOOK_US
+
+    def look(
+        self, key_ids: Iterable[bytes], addresses: Callable[[], Iterable[Address]], now: Micros
+    ) -> bool:
+        """Look what came since the last look. Return whether the door is another one now."""
+        if now < self.wake_at:
+            return False
+        others, nobodys = self._counts()
+        seconds = max((now - self._looked_at) / SECOND_US, 1)
+        stretch = SAMPLE if self.door else 1
+        other_rate = (others - self._others) * stretch / seconds
+        nobody_rate = (nobodys - self._nobodys) / seconds
+        before = self.door
+        if before is not None and before.addresses is not None:
+            nobody_rate *= SAMPLE
+        self._others, self._nobodys, self._looked_at = others, nobodys, now
+        self.a_second = round(other_rate + nobody_rate)
+        self._quiet_looks = 0 if self.a_second > MANY else self._quiet_looks + 1
+        if self._quiet_looks >= ENDED_LOOKS:
+            self.door = None
+        elif before is not None or self.a_second > MANY:
+            is_near = nobody_rate > MANY or (before is not None and before.addresses is not None)
+            known = tuple(islice(dict.fromkeys(addresses()), ADDRESSES_MAX)) if is_near else None
+            self.door = Door(tuple(key_ids), known)
+        return self.door != before
+
+    def _counts(self) -> tuple[int, int]:
+        drops = self._drops
+        return sum(drops[drop] for drop in OF_OTHERS), sum(drops[drop] for drop in OF_NOBODY)
