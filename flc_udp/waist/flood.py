@@ -100,8 +100,8 @@ class Flood:
             self.door = None
         elif before is not None or self.a_second > MANY:
             is_near = nobody_rate > MANY or (before is not None and before.addresses is not None)
-            known = tuple(islice(dict.fromkeys(addresses()), ADDRESSES_MAX)) if is_near else None
-            self.door = Door(tuple(key_ids), known)
+            known = islice(dict.fromkeys(addresses()), ADDRESSES_MAX) if is_near else None
+            self.door = Door(tuple(key_ids), None if known is None else tuple(sorted(known)))
         return self.door != before
 
     def _counts(self) -> tuple[int, int]:
