@@ -100,6 +100,15 @@ def test_one_version_of_each_package_is_locked() -> None:
     assert {package for package, found in versions.items() if len(found) > 1} == set()
 
 
+def test_actions_are_named_by_commit() -> None:
+    """A tag could be moved; the version stands beside, for people."""
+    workflows = sorted((ROOT / ".github" / "workflows").glob("*.yml"))
+    used = re.findall(r"uses: *(.*)", "\n".join(path.read_text("utf-8") for path in workflows))
+
+    assert used
+    assert [one for one in used if not re.fullmatch(r"[\w/-]+@[0-9a-f]{40} # v[\d.]+", one)] == []
+
+
 def test_the_base_image_is_named_by_digest() -> None:
     """The same one in both stages."""
     text = (ROOT / "scripts" / "Containerfile").read_text("utf-8")
