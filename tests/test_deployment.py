@@ -141,13 +141,16 @@ def test_the_image_runs_a_node_that_is_nobody() -> None:
 
 
 def test_the_image_is_made_of_what_is_there() -> None:
-    """What is copied from the checkout exists, and the versions installed are those tested."""
+    """What is copied from the checkout exists, and the files installed are those locked."""
     copied = [rest.split()[:-1] for name, rest in instructions() if name == "COPY"]
     sources = [word for words in copied for word in words if not words[0].startswith("--from")]
 
     assert sources
     assert [word for word in sources if not (SCRIPTS.parent / word).exists()] == []
-    assert any("--constraint scripts/constraints.txt" in rest for _, rest in instructions())
+    runs = " && ".join(rest for name, rest in instructions() if name == "RUN")
+    installs = [words for words in runs.split(" && ") if "pip install" in words]
+    assert any("locked/run.txt" in words for words in installs)
+    assert [w for w in installs if "--require-hashes" not in w and "--no-deps" not in w] == []
 
 
 # --- Kubernetes -------------------------------------------------------------------------------

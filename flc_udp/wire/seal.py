@@ -3,8 +3,16 @@
     version 1 | key id 4 | session 16 | counter 8 | sealed payload … | tag 16
 
 The numbers are lengths in bytes. A *session* is 16 random bytes that a process makes when it
-starts, makes anew now and then (`waist/sessions`), and never stores. The session's key is
-HKDF-SHA256 (RFC 5869) of the cluster key, with the session as salt and the cluster's name as info.
+starts, makes anew now and then (`waist/sessions`), and never stores. Numbers are big-endian, and
+texts are UTF-8. To the byte:
+
+    key     HKDF-SHA256 (RFC 5869) of the cluster key, 32 bytes long;
+            salt: the session, info: "flc-udp 1 " and the cluster's name
+    nonce   four bytes 00, and the counter, which begins at 1
+    aad     the header, which is the first 29 bytes of the datagram
+    key id  BLAKE2b of the cluster's name, 4 bytes long;
+            key: the cluster key, person: "flc-udp key id"
+
 The nonce is the counter, so no pair of key and nonce ever repeats. The header is authenticated
 together with the payload.
 
@@ -16,8 +24,9 @@ The keys of a running node may change (`flc keys`). The session stays, and its c
 session has a different key under each cluster key, so it may be used under several of them. When
 the node goes back to a key that it used before, the counter is higher, so no nonce repeats.
 
-An *open* cluster uses the same code, with a key that is made of the cluster's name alone. Such a
-key keeps clusters apart, and authenticates nobody.
+An *open* cluster uses the same code, with a key that is made of the cluster's name alone: BLAKE2b
+of the name, 32 bytes long, person "flc-udp open". Such a key keeps clusters apart, and
+authenticates nobody.
 """
 
 import base64

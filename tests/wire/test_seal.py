@@ -1,7 +1,11 @@
 import base64
+from hashlib import blake2b
 from pathlib import Path
 
 import pytest
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.kdf.hkdf import HKDF
 from hypothesis import given
 from hypothesis import settings as examples
 from hypothesis import strategies as st
@@ -63,6 +67,25 @@ class TestOpening:
             assert len(payload) + SEAL_BYTES == len(datagram)
             assert (SESSION, counter) == header(datagram)
             assert payload == other.open(datagram).payload == one.open(datagram).payload
+
+    def test_another_program_can_open_it(self) -> None:
+        """By what the docstring of the module says to the byte, and nothing of its code."""
+        name = "Käse"
+        datagram = sealer(KEY, cluster=name, session=SESSION).close(b"payload")
+        head, sealed = datagram[:29], datagram[29:]
+        info = b"flc-udp 1 K\xc3\xa4se"
+        key = HKDF(SHA256(), 32, salt=head[5:21], info=info).derive(KEY)
+        key_id = blake2b(name.encode(), digest_size=4, key=KEY, person=b"flc-udp key id").digest()
+
+        assert b"\1" + key_id + SESSION + bytes(7) + b"\1" == head
+        assert AESGCM(key).decrypt(bytes(4) + head[21:], sealed, head) == b"payload"
+
+    def test_an_open_datagram_is_opened_by_the_name(self) -> None:
+        """The open key is made of the cluster's name alone, as the docstring says."""
+        key = blake2b(b"flc", digest_size=32, person=b"flc-udp open").digest()
+        datagram = sealer(session=SESSION).close(b"payload")
+
+        assert sealer(key).open(datagram).payload == b"payload"
 
     def test_what_is_sealed_cannot_be_read(self) -> None:
         """The payload does not stand in the datagram, and equal ones differ."""
