@@ -298,7 +298,7 @@ def _cut(database: Path) -> Damage | None:
     try:
         with index.open("rb") as file:
             raw, written_s = file.read(INDEX.size), os.fstat(file.fileno()).st_mtime
-    except FileNotFoundError:
+    except (FileNotFoundError, PermissionError):  # Nobody who may not read it opens the database.
         return None
     if len(raw) < INDEX.size:
         return None

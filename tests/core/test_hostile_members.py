@@ -40,6 +40,7 @@ from flc_udp.model.units import MS_US, SECOND_US
 from flc_udp.sim.world import World
 from flc_udp.waist import hearing, sent, sessions
 from flc_udp.waist.node import Node
+from flc_udp.waist.notices import Flooded
 from flc_udp.waist.ports import Batch
 from flc_udp.wire import codec
 from flc_udp.wire.packets import (
@@ -262,7 +263,7 @@ def picture(stand: Stand) -> dict[str, object]:
         "facts": node.facts(),
         "tables": tables(node),
         "sent": stand.sent,
-        "told": stand.told,
+        "told": stand.told - Counter({Flooded: stand.told[Flooded]}),  # That much came.
         "saved": (stand.selves, stand.peers),
         "wake at": node.wake_at,
     }
