@@ -5,7 +5,7 @@ address is that of whoever sent it here, who may only have passed it on. It is b
 offence is forgotten some time after its last repetition, when the node has long stopped.
 """
 
-from collections.abc import Mapping
+from collections import Counter
 from typing import NamedTuple
 
 from flc_udp.model.address import Address
@@ -41,24 +41,44 @@ class Offence(NamedTuple):
     ago_us: int
 
 
+class Drops(Counter[Drop]):
+    """Counts of drops, which tell at once whether any was counted since."""
+
+    changes = 0
+
+    def __setitem__(self, drop: Drop, count: int) -> None:
+        """Count it."""
+        self.changes += 1
+        super().__setitem__(drop, count)
+
+
 class Offences:
     """The latest offences."""
 
-    def __init__(self, drops: Mapping[Drop, int]) -> None:
+    def __init__(self, drops: Drops) -> None:
         self._drops = drops
+        self._counts = [0] * len(DROPS)
+        self._changes = 0
         self._found: dict[tuple[NodeId, Address | None, str], tuple[int, Micros]] = {}
 
-    def counts(self) -> list[int]:
-        """How often each of the drops came that are offences."""
-        return [self._drops[drop] for drop in DROPS]
+    def begin(self) -> None:
+        """What is dropped from here on is dropped for a datagram."""
+        if self._changes != self._drops.changes:
+            self._count()
 
-    def compare(
-        self, before: list[int], node: NodeId, address: Address | None, now: Micros
-    ) -> None:
-        """What has come since was of this node, which sends from that address."""
-        for what, was, count in zip(DROPS.values(), before, self.counts(), strict=True):
+    def end(self, node: NodeId, address: Address | None, now: Micros) -> None:
+        """The datagram was of this node, which sends from that address."""
+        if self._changes == self._drops.changes:
+            return
+        before = self._counts
+        self._count()
+        for what, was, count in zip(DROPS.values(), before, self._counts, strict=True):
             if count > was:
                 self.note(node, address, what, now, count - was)
+
+    def _count(self) -> None:
+        self._changes = self._drops.changes
+        self._counts = [self._drops[drop] for drop in DROPS]
 
     def note(
         self, node: NodeId, address: Address | None, what: str, now: Micros, count: int = 1

@@ -191,7 +191,7 @@ class Replica:
             self._membership.receive_own(packets, source, now)
             return
         out, offences = self._shared.out, self._shared.offences
-        counts = offences.counts()
+        offences.begin()
         for packet in packets:
             if not self._budget.allows(source, packet, now):
                 self._shared.drops[Drop.REPLY_BUDGET] += 1
@@ -200,7 +200,7 @@ class Replica:
             self._receive(packet, sender, source, wall, now)
             if len(out) > before:
                 self._budget.drew(source, packet, out[before:], now)
-        offences.compare(counts, sender, source, now)
+        offences.end(sender, source, now)
 
     def _receive(  # noqa: C901, PLR0912  # which machine hears of what, on one screen
         self, packet: Packet, sender: NodeId, source: Address, wall: Millis, now: Micros

@@ -1,15 +1,13 @@
 """What all machines of one Replica share, so that each of them is handed one thing."""
 
-from collections import Counter
 from dataclasses import dataclass, field
 from random import Random
 
 from flc_udp.config import Settings
 from flc_udp.core.effects import Outbox
-from flc_udp.core.offences import Offences
+from flc_udp.core.offences import Drops, Offences
 from flc_udp.core.peer_walls import PeerWalls
 from flc_udp.core.standing import Standing
-from flc_udp.model.errors import Drop
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +22,7 @@ class Shared:
     """Where the effects of all decisions go."""
     walls: PeerWalls = field(default_factory=PeerWalls)
     """What members told of their clocks."""
-    drops: Counter[Drop] = field(default_factory=Counter)
+    drops: Drops = field(default_factory=Drops)
     """What was not taken, by reason."""
     offences: Offences = field(init=False)
     """Who did what no sound node does."""

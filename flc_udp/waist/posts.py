@@ -136,8 +136,9 @@ class Posts:
         What may not be said is refused. False: it was so much that another step goes on.
         """
         refused, size_bytes = 0, sum(map(len, self._packed))
+        room, author = first.room, first.author
         for post in self._admitted:
-            if (post.room, post.author) != (first.room, first.author):
+            if post.room != room or post.author != author:
                 break
             while post.looked < len(post.bodies):
                 if size_bytes > SHARED_BYTES_MAX or refused == STEP_REFUSED:
@@ -157,13 +158,19 @@ class Posts:
 
     def _share_out(self, block: Block) -> None:
         """Give the messages of a block to the posts whose they are."""
-        seq = block.first
-        while seq <= block.last:
-            post = self._admitted[0]
+        seq, log, last, admitted = block.first, block.log, block.last, self._admitted
+        while seq <= last:
+            post = admitted[0]
+            if len(post.places) == 1 == len(post.bodies):  # It is so with most of them.
+                post.log, post.low, post.high, post.durable = log, seq, seq, seq - 1
+                post.taken = 1
+                self._taken.append(admitted.popleft())
+                seq += 1
+                continue
             if post.places and not post.taken:
-                post.log, post.low, post.durable = block.log, seq, seq - 1
+                post.log, post.low, post.durable = log, seq, seq - 1
                 self._taken.append(post)
-            count = min(len(post.places) - post.taken, block.last - seq + 1)
+            count = min(len(post.places) - post.taken, last - seq + 1)
             post.taken += count
             seq += count
             if count:
