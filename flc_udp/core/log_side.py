@@ -112,6 +112,9 @@ class LogSide(CoreMachine):
         """
         least = max(wall << STAMP_WALL_SHIFT, frontier)
         most = min(least + (LEAD_MS_MAX << STAMP_WALL_SHIFT), CLOCK_STAMP_LIMIT - 2)
+        last = self._standing.own.get(self._standing.log, most + 1)
+        if len(self._standing.own) == 1 and last <= most:
+            return self._standing.log
         fitting = [(at, log) for log, at in self._standing.own.items() if at <= most]
         return max(fitting)[1] if fitting else LogId(self._random.randbytes(ID_BYTES))
 
