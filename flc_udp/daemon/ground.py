@@ -251,7 +251,7 @@ class LoopGround:
         node, blocks = self.node, [row.block for row in rows]
         self._write(
             partial(self._log.heal, rows),
-            lambda _: node.healed(blocks),
+            lambda healed: node.healed(healed, [one for one in blocks if one not in healed]),
             partial(node.healing_failed, blocks),
         )
 
@@ -261,7 +261,12 @@ class LoopGround:
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members, after what is being written."""
-        self._write_later(partial(self._log.save_peers, rows))
+
+        def failed(reason: str) -> None:
+            self.tell(WriteFailed(reason))
+            self.node.peers_not_saved()
+
+        self._write(partial(self._log.save_peers, rows), lambda _: None, failed)
 
     def _write_later(self, write: Callable[[], None]) -> None:
         """Do a small write. That it failed is told, and nothing more."""

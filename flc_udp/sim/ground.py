@@ -258,13 +258,19 @@ class HeapGround:
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
         """Remember these members."""
-        self._save(self.log.save_peers, rows)
+        if not self._save(self.log.save_peers, rows):
+            self._later(self._heap.now + MS_US, self._peers_not_saved)
 
-    def _save(self, save: Callable[..., None], *what: object) -> None:
+    def _peers_not_saved(self) -> None:
+        self.running.peers_not_saved()
+
+    def _save(self, save: Callable[..., None], *what: object) -> bool:
+        """Return whether it was saved."""
         if self.disk.save_fails(self._network.faults):
             self._trace("F", f"fails to {save.__name__}")
-        else:
-            save(*what)
+            return False
+        save(*what)
+        return True
 
     def try_disk(self) -> None:
         """Write a little, soon."""
@@ -400,10 +406,10 @@ class HeapGround:
         blocks = [row.block for row in rows]
         if isinstance(ended, StoreFailed):
             return partial(self.running.healing_failed, blocks, str(ended))
-        if blocks:
-            self._trace("H", f"heals {', '.join(str(block.dot) for block in blocks)}")
-        self.follower.healed([Dot(block.log, block.last) for block in blocks], self.now())
-        return partial(self.running.healed, blocks)
+        if ended:
+            self._trace("H", f"heals {', '.join(str(block.dot) for block in ended)}")
+        self.follower.healed([Dot(block.log, block.last) for block in ended], self.now())
+        return partial(self.running.healed, ended, [one for one in blocks if one not in ended])
 
     def _adopt(self, floor: int, base: Sequence[BaseLog], fate: Fate) -> TellNode:
         history = self._attempt("adopt", fate, partial(self.log.adopt, floor, base))

@@ -168,8 +168,8 @@ class Log(Queries):
         self._memory = joined
         return history
 
-    def heal(self, rows: Sequence[PlacedBlock]) -> None:
-        """Write blocks in the places of those that have changed on the disk.
+    def heal(self, rows: Sequence[PlacedBlock]) -> list[Block]:
+        """Write blocks in the places of those that have changed on the disk; return these.
 
         A block that was deleted after it was asked for has no row any more, and is left out.
         Without any blocks, set rows of small tables right. Raises StoreFailed, also if that cannot
@@ -199,6 +199,7 @@ class Log(Queries):
             for position, block in rows:
                 if not stands(self, position, block):
                     raise StoreFailed("heal", f"the row of {block.dot} cannot be set right")
+        return [block for _, block in rows]
 
     def _is_written(self, position: int, block: Block) -> bool:
         return bool(self.value(SELECT_WRITTEN, (position, block.encoded, block.hash)))

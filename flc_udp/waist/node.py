@@ -395,6 +395,10 @@ class Node:
             if rows:
                 self._ground.save_peers([(row.id, row.name, str(row.address)) for row in rows])
 
+    def peers_not_saved(self) -> None:
+        """The members could not be written down: it is tried again after a pause."""
+        self._peers.not_written()
+
     # --- How a commit ended -----------------------------------------------------------------------
 
     def committed(self, batch: Batch, first_position: int) -> None:
@@ -479,11 +483,14 @@ class Node:
         self._pruning.done(now, more=more)
         self._carry_out(now)
 
-    def healed(self, blocks: Sequence[Block]) -> None:
-        """These blocks were written anew. The one before each may wait for the proof it gives."""
+    def healed(self, blocks: Sequence[Block], gone: Sequence[Block] = ()) -> None:
+        """These blocks were written anew. The one before each may wait for the proof it gives.
+
+        Those that are `gone` were deleted meanwhile.
+        """
         now = self._ground.now()
         self.counts["blocks healed"] += len(blocks)
-        self._replica.healed(blocks)
+        self._replica.healed([*blocks, *gone])
         for block in blocks:
             self._ground.tell(BlockHealed(block.dot))
             with suppress(StoreFailed):

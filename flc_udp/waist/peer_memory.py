@@ -32,3 +32,7 @@ class PeerMemory:
         if is_due:
             self._changed, self._next = False, Micros(now + PAUSE_US)
         return is_due
+
+    def not_written(self) -> None:
+        """The last writing failed."""
+        self._changed = True

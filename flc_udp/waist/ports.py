@@ -257,7 +257,10 @@ class Ground(Protocol):
         """Remember this node's id and incarnation for the next start, soon."""
 
     def save_peers(self, rows: Sequence[PeerRow]) -> None:
-        """Remember these members for the next start, soon."""
+        """Remember these members for the next start, soon.
+
+        If that fails it ends in `Node.peers_not_saved`.
+        """
 
     def free_bytes(self) -> int:
         """Free space where the log lives."""

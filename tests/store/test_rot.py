@@ -141,7 +141,7 @@ def test_what_was_deleted_meanwhile_is_not_healed(log: Log, authors: Authors) ->
     base = BaseLog(gone.log, end, None, (BaseRoom("lobby", 2, end.stamp),))
     log.connection.execute("UPDATE block SET encoded = x'00'")
     log.adopt(end.stamp + 1, [base])
-    log.heal([PlacedBlock(1, gone), PlacedBlock(2, kept)])
+    assert log.heal([PlacedBlock(1, gone), PlacedBlock(2, kept)]) == [kept]
     reader = log.reader()
     assert (reader.block(gone.dot), reader.block(kept.dot)) == (None, kept.encoded)
     assert list(Fsck(log.connection).findings()) == []

@@ -17,6 +17,7 @@ from flc_udp.core.notices import (
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot
 from flc_udp.model.notices import Notice
+from flc_udp.model.units import Micros
 from flc_udp.waist import node
 from flc_udp.waist.notices import CommitFailed
 from flc_udp.waist.peer_memory import PAUSE_US, PeerMemory
@@ -178,3 +179,14 @@ def test_who_stops_writes_what_it_knows() -> None:
     ann.node.stop()
 
     assert [len(rows) for rows in ann.peers] == [1, 3]
+
+
+def test_what_could_not_be_written_is_written_later() -> None:
+    """After the pause, though nobody has come alive since."""
+    memory = PeerMemory(Micros(0))
+    memory.heard(MemberAlive(*WHO))
+    assert memory.is_due(Micros(1))
+    memory.not_written()
+    assert not memory.is_due(Micros(PAUSE_US))
+    assert memory.is_due(Micros(PAUSE_US + 1))
+    assert not memory.is_due(Micros(9 * PAUSE_US))
