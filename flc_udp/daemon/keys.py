@@ -15,6 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from flc_udp.config import Settings
+from flc_udp.daemon.dumps import hide_memory
 from flc_udp.daemon.notices import KeyFileOutdated, KeysChanged
 from flc_udp.daemon.stderr import tell
 from flc_udp.model.errors import FlcError
@@ -50,6 +51,8 @@ class Keys:
 
     def seal(self, session: bytes) -> Seal:
         """A seal that uses the ring, and follows each change of it."""
+        if any(self.ring.sources):
+            hide_memory()
         self._seal = Seal(self.ring, session)
         return self._seal
 
@@ -127,6 +130,7 @@ class Keys:
                 return error
             if ring != self.ring:
                 self.ring = ring
+                hide_memory()
                 self._seal.rekey(ring)
                 self._tell(change, ring, name)
             return name
