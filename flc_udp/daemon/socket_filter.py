@@ -15,7 +15,7 @@ from ipaddress import ip_address
 
 from flc_udp.config import WIRE_VERSION
 from flc_udp.model.address import Address
-from flc_udp.waist.flood import SAMPLE, Door
+from flc_udp.waist.flood import Door
 from flc_udp.wire.seal import KEY_ID_AT
 
 ATTACH, DETACH = 26, 27
@@ -69,7 +69,7 @@ def program(door: Door) -> list[Step]:
     """The filter for this door. The first of the addresses are in it, as many as there is room."""
     sample: list[Step] = [
         (LOAD_WORD, 0, 0, RANDOM_AT),
-        (IF_ANY_BIT, 0, 1, SAMPLE - 1),
+        (IF_ANY_BIT, 0, 1, door.sample - 1),
         (RETURN, 0, 0, 0),
         (RETURN, 0, 0, KEEP_ALL),
     ]

@@ -11,10 +11,12 @@ be read. A filter of the kernel refuses it for a tenth of that. Who has not the 
 version, the id of a key and even a session that he has seen into his datagrams. He can also write
 any source address, but networks seldom let that pass.
 
-Rules. The door is narrowed only while many datagrams come that are from nobody. One of `SAMPLE` is
-read all the same. So newcomers get in, if slowly, an address that sends under an unknown key is
-still told, and the sample tells when the flood has ended. Members are known by their addresses,
-because one that starts again has another session.
+Rules. The door is narrowed only while many datagrams come that are from nobody. Some hundreds of
+them a second are read all the same, as a sample. So newcomers get in, if slowly, an address that
+sends under an unknown key is still told, and the sample tells when the flood has ended. Members are
+known by their addresses, because one that starts again has another session. Whoever draws a cookie
+may answer it: he is let in until the next look, but not again within a minute, because a recording
+draws cookies, too.
 """
 
 from collections import Counter
@@ -35,11 +37,15 @@ and no mistake of an operator sends so many."""
 ENDED_LOOKS = 10
 """The flood has ended when so many looks in a row found fewer."""
 
-SAMPLE = 64
-"""One in so many of the datagrams that the kernel would drop is read."""
+SAMPLE_A_SECOND, SAMPLE_MOST = 500, 1_024
+"""Of the datagrams that the kernel drops at most so many a second are read, one in a power of two,
+and no fewer than one in so many."""
 
 ADDRESSES_MAX = 512
 """What is sent from at most so many addresses is read. A filter has at most 4,096 steps."""
+
+AWAITED_MAX, AWAITED_US = 256, 60 * SECOND_US
+"""So many that drew a cookie are remembered, for so long."""
 
 OF_OTHERS = (Drop.DATAGRAM_SIZE, Drop.WIRE_VERSION_UNKNOWN, Drop.KEY_UNKNOWN)
 """What is dropped for the first bytes of a datagram."""
@@ -52,12 +58,14 @@ OF_NOBODY = (
 
 
 class Door(NamedTuple):
-    """What is read; of all else, one in SAMPLE."""
+    """What is read; of all else, one in `sample`."""
 
     key_ids: tuple[bytes, ...]
     """What is sealed under these keys, in this wire version."""
     addresses: tuple[Address, ...] | None
     """And is sent from these addresses. None: from any."""
+    sample: int
+    """A power of two."""
 
 
 class Flood:
@@ -73,6 +81,8 @@ class Flood:
         self._others, self._nobodys = self._counts()
         self._looked_at = now
         self._quiet_looks = 0
+        self._awaited: dict[Address, Micros] = {}
+        """Who drew a cookie, and when."""
 
     @property
     def wake_at(self) -> int:
@@ -87,12 +97,12 @@ class Flood:
             return False
         others, nobodys = self._counts()
         seconds = max((now - self._looked_at) / SECOND_US, 1)
-        stretch = SAMPLE if self.door else 1
+        before = self.door
+        stretch = before.sample if before else 1
         other_rate = (others - self._others) * stretch / seconds
         nobody_rate = (nobodys - self._nobodys) / seconds
-        before = self.door
         if before is not None and before.addresses is not None:
-            nobody_rate *= SAMPLE
+            nobody_rate *= before.sample
         self._others, self._nobodys, self._looked_at = others, nobodys, now
         self.a_second = round(other_rate + nobody_rate)
         self._quiet_looks = 0 if self.a_second > MANY else self._quiet_looks + 1
@@ -101,8 +111,37 @@ class Flood:
         elif before is not None or self.a_second > MANY:
             is_near = nobody_rate > MANY or (before is not None and before.addresses is not None)
             known = islice(dict.fromkeys(addresses()), ADDRESSES_MAX) if is_near else None
-            self.door = Door(tuple(key_ids), None if known is None else tuple(sorted(known)))
+            kept = None if known is None else tuple(sorted(known))
+            self.door = Door(tuple(key_ids), kept, self._sample())
         return self.door != before
+
+    def _sample(self) -> int:
+        """One in so many is enough to see of what comes."""
+        sample = 2
+        while sample < SAMPLE_MOST and self.a_second > sample * SAMPLE_A_SECOND:
+            sample *= 2
+        if self.door is None:
+            return sample
+        # Chance lets a sample swing, and a pause is no end: it changes when it is far off.
+        before, is_pause = self.door.sample, self.a_second <= MANY
+        return before if is_pause or sample in (before, before // 2) else sample
+
+    def await_answers(self, drew: Iterable[Address], now: Micros) -> bool:
+        """These drew a cookie. Return whether the door is another one now, so that they get in."""
+        if self.door is None or self.door.addresses is None:
+            return False
+        known = set(self.door.addresses)
+        late = [address for address, at in self._awaited.items() if now - at > AWAITED_US]
+        for address in late:
+            del self._awaited[address]
+        fresh = [at for at in dict.fromkeys(drew) if at not in known and at not in self._awaited]
+        fresh = fresh[: AWAITED_MAX - len(self._awaited)]
+        if not fresh:
+            return False
+        self._awaited |= dict.fromkeys(fresh, now)
+        # They stand in front, because a filter may have no room for all.
+        self.door = self.door._replace(addresses=(*fresh, *self.door.addresses))
+        return True
 
     def _counts(self) -> tuple[int, int]:
         drops = self._drops

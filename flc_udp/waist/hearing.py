@@ -3,8 +3,9 @@
 Rules. A datagram under a key that this node does not have authenticates nobody: anybody can send
 one, from any address that he writes into it. So only an address that goes on sending counts, what
 is kept is bounded, and a member that is well by its other datagrams is never doubted for it. The
-same holds for a datagram whose key is right and whose seal is broken, so several within a minute
-are worth telling, for a while.
+same holds for a datagram whose seal is broken, so it is counted and no more. But where several come
+within a minute in the session of a member and from its address, something is wrong with that member
+or with the way from it, and that is worth telling, for a while.
 """
 
 from collections import deque
@@ -69,7 +70,7 @@ class Hearing:
             del self._strangers[next(iter(self._strangers))]
 
     def seal_broken(self, now: Micros) -> None:
-        """A datagram came under a key of this node, and its seal was broken."""
+        """A datagram came in the session of a member, from its address, and its seal was broken."""
         self._broken.append(now)
         if len(self._broken) == ENOUGH and now - self._broken[0] <= BROKEN_US:
             self._broken_until = now + LASTS_US

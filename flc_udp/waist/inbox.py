@@ -98,7 +98,7 @@ class Inbox:
             self._drops[error.reason] += 1
             if error.reason is Drop.KEY_UNKNOWN:
                 self.hearing.not_opened(source, now)
-            elif error.reason is Drop.SEAL_BROKEN:
+            elif error.reason is Drop.SEAL_BROKEN and self._sessions.is_proved(datagram, source):
                 self.hearing.seal_broken(now)
             return None
         if unknown:

@@ -312,6 +312,8 @@ class Node:
     def _carry_out(self, now: Micros) -> None:
         """Commit, send, show: the one order, whatever order it was decided in."""
         shows: list[Deliver] = []
+        if self.flood.await_answers(self._sessions.drew_cookies(), now):
+            self._ground.narrow(self.flood.door)
         self._transmit(self._sessions.answers(self._payload_bytes_max))
         for effect in self._replica.end_turn(now):
             self._do(effect, shows)

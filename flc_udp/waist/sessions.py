@@ -147,6 +147,11 @@ class Sessions:
         """The addresses that are proved, those that were heard last first."""
         return self._proved.addresses()
 
+    def is_proved(self, datagram: bytes, source: Address) -> bool:
+        """Whether its header is of a session that has proved itself from there."""
+        proved = self._proved.get(datagram[SESSION_AT:COUNTER_AT])
+        return proved is not None and source in proved.addresses
+
     @property
     def key_ids(self) -> Iterable[bytes]:
         """The ids of the cluster's keys that this node has."""
@@ -346,6 +351,10 @@ class Sessions:
         for address in to:
             receiver = receiver_of(self._proved.node_at(address) or b"")
             yield from self._sealed((address,), packets, receiver, payload_bytes_max)
+
+    def drew_cookies(self) -> Iterator[Address]:
+        """Who is to be sent a cookie now, and has not been proved."""
+        return (to for to, (first, *_), _ in self._answers if isinstance(first, Cookie))
 
     def answers(self, payload_bytes_max: int) -> Iterator[tuple[bytes, tuple[Address, ...]]]:
         """Seal the cookies and hellos that are to be sent now, as `sealed` does."""

@@ -12,11 +12,11 @@ import pytest
 from flc_udp.config import WIRE_VERSION
 from flc_udp.daemon.socket_filter import STEPS_MAX, narrow, program
 from flc_udp.model.address import Address
-from flc_udp.waist.flood import ADDRESSES_MAX, SAMPLE, Door
+from flc_udp.waist.flood import ADDRESSES_MAX, Door
 
 KEYS = (b"key1", b"key2")
 OURS = bytes((WIRE_VERSION,))
-TIMES = 2_000
+TIMES, SAMPLE = 2_000, 64
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has this filter")
 
@@ -67,7 +67,7 @@ def is_sample(came: int) -> bool:
 def test_what_is_under_our_keys_passes(stack: ExitStack, key: bytes) -> None:
     """Whoever sends it; of other versions, of other keys and of junk a sample does."""
     ends = Ends("127.0.0.1", stack)
-    assert narrow(ends.door, Door(KEYS, None))
+    assert narrow(ends.door, Door(KEYS, None, SAMPLE))
     assert ends.passed(ends.stranger, OURS + key + b"session") == TIMES
     for other in (b"\xff" + key + b"session", OURS + b"kez1session", b"\xff" * 60):
         assert is_sample(ends.passed(ends.stranger, other))
@@ -84,7 +84,7 @@ def test_what_members_send_passes(stack: ExitStack, host: str, wildcard: str) ->
     address, ours = ends.address, OURS + KEYS[0] + b"session"
     other = Address("10.0.0.1", address.port)
     for addresses in ((address,), (other, Address("fe80::1", 7), address), (address, other)):
-        assert narrow(ends.door, Door(KEYS, addresses))
+        assert narrow(ends.door, Door(KEYS, addresses, SAMPLE))
         assert ends.passed(ends.known, ours) == TIMES
         assert is_sample(ends.passed(ends.stranger, ours))
         assert is_sample(ends.passed(ends.known, OURS + b"other"))
@@ -95,7 +95,7 @@ def test_what_members_send_passes(stack: ExitStack, host: str, wildcard: str) ->
 def test_a_socket_of_both_families_knows_members_of_either(stack: ExitStack) -> None:
     """IPv4 comes to it in IPv4's own headers."""
     ends = Ends("127.0.0.1", stack, wildcard="::")
-    assert narrow(ends.door, Door(KEYS, (Address("::1", 5), ends.address)))
+    assert narrow(ends.door, Door(KEYS, (Address("::1", 5), ends.address), SAMPLE))
     assert ends.passed(ends.known, OURS + KEYS[0]) == TIMES
     assert is_sample(ends.passed(ends.stranger, OURS + KEYS[0]))
 
@@ -105,7 +105,7 @@ def test_of_many_members_the_first_are_in_it(stack: ExitStack, host: str) -> Non
     """The kernel takes the program, whatever the addresses are."""
     ends = Ends("127.0.0.1", stack)
     many = [Address(host.format(n >> 6, n & 63), 7352) for n in range(ADDRESSES_MAX - 1)]
-    door = Door(KEYS, (ends.address, *many))
+    door = Door(KEYS, (ends.address, *many), SAMPLE)
     assert len(program(door)) <= STEPS_MAX
     assert narrow(ends.door, door)
     assert ends.passed(ends.known, OURS + KEYS[0]) == TIMES
@@ -116,4 +116,4 @@ def test_what_the_kernel_does_not_take_is_said(stack: ExitStack) -> None:
     ends = Ends("127.0.0.1", stack)
     assert not narrow(ends.door, None)
     ends.door.close()
-    assert not narrow(ends.door, Door(KEYS, None))
+    assert not narrow(ends.door, Door(KEYS, None, SAMPLE))

@@ -9,11 +9,21 @@ import pytest
 from flc_udp.model.address import Address
 from flc_udp.model.errors import Drop
 from flc_udp.model.units import SECOND_US, Micros
-from flc_udp.waist.flood import ADDRESSES_MAX, ENDED_LOOKS, MANY, SAMPLE, Door, Flood
+from flc_udp.waist.flood import (
+    ADDRESSES_MAX,
+    AWAITED_MAX,
+    AWAITED_US,
+    ENDED_LOOKS,
+    MANY,
+    SAMPLE_MOST,
+    Door,
+    Flood,
+)
 
 KEYS = (b"key1",)
 MEMBERS = [Address("10.0.0.1", 7352), Address("10.0.0.2", 7352)]
-OTHERS, NOBODYS = Drop.KEY_UNKNOWN, Drop.REPLAYED
+SAMPLE = 64
+"""Of thirty thousand a second."""
 
 
 class Watch:
@@ -54,7 +64,7 @@ def test_what_is_of_other_clusters_is_kept_out_by_its_first_bytes(name: str) -> 
     """Whoever has the key still gets in."""
     watch = Watch()
     assert watch.second(**{name: 30_000})
-    assert watch.flood.door == Door(KEYS, None)
+    assert watch.flood.door == Door(KEYS, None, SAMPLE)
     assert not watch.second(**{name: 30_000 // SAMPLE})
     assert watch.flood.a_second == 30_000 // SAMPLE * SAMPLE
 
@@ -64,10 +74,10 @@ def test_what_looks_like_ours_is_kept_out_by_where_it_is_from(name: str) -> None
     """Only members' addresses are read then, and others are learned while it lasts."""
     watch = Watch()
     assert watch.second(**{name: 30_000})
-    assert watch.flood.door == Door(KEYS, tuple(MEMBERS))
+    assert watch.flood.door == Door(KEYS, tuple(MEMBERS), SAMPLE)
     watch.members.append(Address("10.0.0.3", 7352))
     assert watch.second(**{name: 500})
-    assert watch.flood.door == Door(KEYS, tuple(watch.members))
+    assert watch.flood.door == Door(KEYS, tuple(watch.members), SAMPLE)
     assert not watch.second(**{name: 500})
 
 
@@ -76,7 +86,7 @@ def test_a_flood_that_changes_its_kind_is_followed() -> None:
     watch = Watch()
     watch.second(KEY_UNKNOWN=30_000)
     assert watch.second(KEY_UNKNOWN=10, REPLAYED=30_000)
-    assert watch.flood.door == Door(KEYS, tuple(MEMBERS))
+    assert watch.flood.door == Door(KEYS, tuple(MEMBERS), SAMPLE)
 
 
 @pytest.mark.parametrize("name", ["KEY_UNKNOWN", "REPLAYED"])
@@ -108,3 +118,54 @@ def test_of_many_members_some_are_known() -> None:
     door = watch.flood.door
     assert door is not None
     assert door.addresses == tuple(watch.members[:ADDRESSES_MAX])
+
+
+def test_who_draws_a_cookie_may_answer_it() -> None:
+    """Until the next look, which knows those that have proved themselves; once in a minute."""
+    watch = Watch()
+    new, other = Address("10.0.0.9", 1), Address("10.0.0.9", 2)
+    assert not watch.flood.await_answers([new], watch.now)  # All is read.
+    watch.second(REPLAYED=30_000)
+    assert not watch.flood.await_answers(MEMBERS, watch.now)
+    assert watch.flood.await_answers([new, new, MEMBERS[0]], watch.now)
+    assert watch.flood.door == Door(KEYS, (new, *MEMBERS), SAMPLE)
+    assert watch.flood.await_answers([other], watch.now)
+    assert watch.second(REPLAYED=500)
+    assert watch.flood.door == Door(KEYS, tuple(MEMBERS), SAMPLE)
+    assert not watch.flood.await_answers([new], watch.now)
+    for _ in range(AWAITED_US // SECOND_US):
+        watch.second(REPLAYED=500)
+    assert watch.flood.await_answers([new], watch.now)
+
+
+def test_of_many_that_draw_cookies_few_are_let_in() -> None:
+    """And more only when others are forgotten."""
+    watch = Watch()
+    watch.second(REPLAYED=30_000)
+    many = [Address("10.0.1.1", port) for port in range(1, 3 * AWAITED_MAX)]
+    assert watch.flood.await_answers(many, watch.now)
+    assert not watch.flood.await_answers(many, watch.now)
+    door = watch.flood.door
+    assert door is not None
+    assert door.addresses == (*many[:AWAITED_MAX], *MEMBERS)
+
+
+def test_junk_alone_keeps_nobody_out_who_has_the_key() -> None:
+    """So nobody is to be let in."""
+    watch = Watch()
+    watch.second(KEY_UNKNOWN=30_000)
+    assert not watch.flood.await_answers([Address("10.0.0.9", 1)], watch.now)
+
+
+@pytest.mark.parametrize(
+    ("count", "sample"), [(1_001, 4), (2_001, 8), (30_000, 64), (100_000, 256), (9_000_000, 1_024)]
+)
+def test_of_more_less_is_read(count: int, sample: int) -> None:
+    """Some hundreds a second; a little more or less is chance and changes nothing."""
+    assert sample <= SAMPLE_MOST
+    watch = Watch()
+    watch.second(REPLAYED=count)
+    assert watch.flood.door == Door(KEYS, tuple(MEMBERS), sample)
+    for part in (1.0, 0.6, 1.0):
+        watch.second(REPLAYED=round(part * count / sample))
+        assert watch.flood.door == Door(KEYS, tuple(MEMBERS), sample)

@@ -551,3 +551,13 @@ def test_a_copy_of_this_process_makes_it_take_another_session() -> None:
     ann.sessions.wake(net.now)
     assert ann.seal.session != session
     assert ann.drops[Drop.OWN_DATAGRAM] == 3
+
+
+def test_whose_seals_break_is_known_by_session_and_address() -> None:
+    """Only there is something wrong with a member; anybody else can write what he has seen."""
+    net, ann, bob = met()
+    ann.send(ping(1), to=[bob])
+    ((datagram, source, _),) = net.way
+    assert bob.sessions.is_proved(datagram, source)
+    assert not bob.sessions.is_proved(datagram, Address("10.0.0.66", 7352))
+    assert not bob.sessions.is_proved(datagram[:5] + bytes(16) + datagram[21:], source)

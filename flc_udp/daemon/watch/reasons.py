@@ -90,7 +90,7 @@ class Code(Enum):
         ),
     )
     SEAL_BROKEN = (
-        "datagrams of this key and cluster do not open: is a peer misbehaving?",
+        "datagrams in the sessions of members do not open: is one of them misbehaving?",
         (
             "it goes three minutes after the last of them. If drops by `seal broken` rise on, find "
             "the sender with tcpdump, block it and change the key"
