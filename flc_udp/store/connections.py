@@ -169,6 +169,7 @@ def snapshot(path: Path, *, also_damaged: bool = False) -> Iterator[sqlite3.Conn
     FlcError, too, if a node was started meanwhile: then what was read is not of one moment.
     """
     path = path.absolute().resolve()  # SQLite puts the WAL beside the file, not beside a link to it
+    DatabaseFiles(path).check_presence()
     ways, before = _look(path)
     if not also_damaged:
         check_wal(path)

@@ -74,10 +74,11 @@ class DatabaseFiles:
         self._life_at = slice(0)
         """Where in the database the number of its life is: in which page."""
 
-    def check_before_opening(self) -> None:
+    def check_before_opening(self, *, make: bool = True) -> None:
         """Raise FlcError if what lies there is no database that this node may write to.
 
-        A missing file is made. Raises OSError if it cannot be.
+        A missing file is made, if asked for. Raises OSError if that cannot be, or if one cannot be
+        read.
         """
         path = self.path
         if path.is_symlink():
@@ -88,6 +89,8 @@ class DatabaseFiles:
             )
         self.check_presence()
         if not path.exists():
+            if not make:
+                return
             # For its owner alone, whatever the umask is. SQLite gives the WAL the same rights.
             os.close(os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, FILE_MODE))
             return
@@ -117,10 +120,14 @@ class DatabaseFiles:
 
         SQLite would make an empty database, and delete the WAL with all that was committed last.
         """
-        with suppress(FileNotFoundError):
+        try:
             if self.path.stat().st_size:
                 return
-        beside = [name for name in (self._life, self.wal) if _has_content(name)]
+        except PermissionError:  # Whoever opens it is told.
+            return
+        except FileNotFoundError:
+            pass
+        beside = [name for name in (self._life, self.wal, self._index) if _has_content(name)]
         if beside:
             state = "is empty" if self.path.exists() else "is missing"
             names = " and ".join(map(str, beside))
@@ -136,8 +143,10 @@ class DatabaseFiles:
             if self.wal.stat().st_size and lives and self._life_in_database() not in (*lives, None):
                 raise FlcError(
                     f"{self.path} was replaced, and {self.wal.name} belongs to the one before",
-                    f"to go on from the file that is there now, remove {self.wal} and {self._index}"
-                    "; to go on from the one before, put that back",
+                    f"to go on from the one before, put that back; from the one that is there now: "
+                    f"move {self.wal} and {self._index} away, and keep them, because what was "
+                    f"committed last is in them; if only {self._life.name} is of another "
+                    f"database, move that away instead",
                 )
 
     def _lives(self) -> list[str]:
@@ -161,6 +170,8 @@ class DatabaseFiles:
                     return None
                 return _life_in(connection)
         except sqlite3.OperationalError:
+            # It has none, unless it cannot be read at all: then this raises OSError.
+            self.path.open("rb").close()
             return ""
         except sqlite3.DatabaseError:
             return None

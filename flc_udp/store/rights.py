@@ -89,3 +89,23 @@ def give(path: Path, group: int, mode: int) -> None:
         path.chmod(mode & ~OTHERS)
         os.chown(path, -1, group)
     path.chmod(mode)
+
+
+def check_plain(path: Path) -> None:
+    """Raise FlcError if something else than a plain file has this name, or a link."""
+    try:
+        mode = path.lstat().st_mode
+    except (FileNotFoundError, PermissionError):  # Whoever opens it is told.
+        return
+    if stat.S_ISLNK(mode):
+        raise FlcError(
+            f"{path} is a link to {path.resolve()}",
+            "two nodes could use one file: move the file itself here, or name its own directory "
+            "with --data",
+        )
+    if not stat.S_ISREG(mode):
+        kind = "a directory" if stat.S_ISDIR(mode) else "no plain file"
+        raise FlcError(
+            f"{path} is {kind}, and the node has a file of that name",
+            "move it away, and the file back if it was moved: see `ls -l` there",
+        )

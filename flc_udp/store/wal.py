@@ -17,8 +17,8 @@ as well. Otherwise the page is taken as it is: what has changed in it is the dat
 
 A killed process leaves the WAL's index, too, which tells how many frames were committed. SQLite
 makes it anew from what is there. So before that, it proves that a WAL was cut short or deleted
-since. What is older than the machine's last start proves nothing, because a power cut may have left
-any of it.
+since, or overwritten. An index of another WAL that is older than the machine's last start proves
+nothing, because a power cut may have left it.
 
 Of the last transaction there is no such proof. It counts as committed if a single bit explains all
 that is wrong with it: no power cut leaves that. If more has changed in it, it is taken for what a
@@ -33,13 +33,14 @@ from array import array
 from collections.abc import Iterator
 from contextlib import suppress
 from functools import cache, partial
-from itertools import islice, takewhile
+from itertools import islice, pairwise, takewhile
 from operator import attrgetter, eq
 from pathlib import Path
 from statistics import mode
 from typing import BinaryIO, Literal, NamedTuple
 
 from flc_udp.model.errors import FlcError
+from flc_udp.store.rights import check_plain
 from flc_udp.store.way_out import way_out
 
 HEADER, FRAME = struct.Struct(">LLL4x8sLL"), struct.Struct(">LL8sLL")
@@ -94,12 +95,8 @@ class Damage(NamedTuple):
     def words(self) -> str:
         """What is to be said of the WAL."""
         if self.lost:
-            are = (
-                "frame that was committed is"
-                if self.lost == 1
-                else "frames that were committed are"
-            )
-            return f"was cut short or deleted: {self.lost} {are} gone"
+            verb = "committed frame of it is" if self.lost == 1 else "committed frames of it are"
+            return f"was cut short, deleted or overwritten: {self.lost} {verb} gone"
         if not self.commits:
             return "cannot be folded in: the database is cut short, and lacks pages"
         verb = "commit in it is" if self.commits == 1 else "commits in it are"
@@ -121,8 +118,22 @@ class Wal:
         self._starts = [stored] if self.is_sound else [stored, found]
         if not self.is_sound:
             self.page_bytes = PAGE_BYTES
-            first = [FRAME.unpack_from(raw)[2] for raw in islice(self._raw(), 3)]
-            self.salts = mode(first or [b""])
+            self.salts = self._first_salts()
+
+    def _first_salts(self) -> bytes:
+        """The salts of the first two frames of which one follows from the other.
+
+        A WAL is written from its beginning, so those of an earlier one stand behind.
+        """
+        for one, two in pairwise(self._raw()):
+            _, _, salts, *before = FRAME.unpack_from(one)
+            _, _, its, *told = FRAME.unpack_from(two)
+            if salts == its != bytes(8):
+                summed = two[: SUMMED_FRAME.size] + two[FRAME.size :]
+                if self._sums(summed, (before[0], before[1])) == (told[0], told[1]):
+                    return bytes(salts)
+        first = [bytes(FRAME.unpack_from(raw)[2]) for raw in islice(self._raw(), 3)]
+        return mode(first or [b""])
 
     def _raw(self) -> Iterator[bytes]:
         size = FRAME.size + self.page_bytes
@@ -225,7 +236,11 @@ def _is_plausible(page: int, pages: int) -> bool:
 
 
 def find_damage(database: Path) -> Damage | None:
-    """What SQLite will not read of a database's WAL, though it was committed; raises OSError."""
+    """What SQLite will not read of a database's WAL, though it was committed.
+
+    Raises OSError, and FlcError if there is something else in its place.
+    """
+    check_plain(wal_of(database))
     with suppress(FileNotFoundError), wal_of(database).open("rb") as file:
         before = os.fstat(file.fileno())
         # Twice, because what is written within a tick of the clock does not show in the time.
@@ -243,14 +258,14 @@ def _found(database: Path, wal: int) -> Damage | None:
 
 def _lacking(wal: Wal, size_bytes: int) -> Damage | None:
     """What was committed, if the database lacks pages that it has then: its disk lost them."""
-    told = wal.told()  # This is quick, and nearly always enough.
-    if size_bytes // wal.page_bytes + len(told) >= max(told, default=0):
+    held = size_bytes // wal.page_bytes
+    if held >= max(wal.told(), default=0):  # This is quick, and nearly always enough.
         return None
     committed = _committed(wal)
     if committed is None:
         return None
-    pages = size_bytes // wal.page_bytes + committed.frames
-    return committed if pages < committed.pages else None
+    brought = {frame.places[0] for frame in islice(wal.frames(), committed.frames)}
+    return None if brought.issuperset(range(held + 1, committed.pages + 1)) else committed
 
 
 def _damage(wal: Wal) -> Damage | None:
@@ -289,14 +304,15 @@ def find_cut(database: Path) -> Damage | None:
 
     Nobody in this process may have the database open: closing a file of it drops the locks on it.
     """
+    check_plain(wal_of(database))
+    check_plain(_index_of(database))
     found = _cut(database)
     return found and _cut(database)  # A node that writes meanwhile makes the two differ.
 
 
 def _cut(database: Path) -> Damage | None:
-    index = database.with_name(f"{database.name}-shm")
     try:
-        with index.open("rb") as file:
+        with _index_of(database).open("rb") as file:
             raw, written_s = file.read(INDEX.size), os.fstat(file.fileno()).st_mtime
     except (FileNotFoundError, PermissionError):  # Nobody who may not read it opens the database.
         return None
@@ -308,15 +324,17 @@ def _cut(database: Path) -> Damage | None:
         return None
     try:
         with wal_of(database).open("rb") as file:
-            wal, size_bytes = Wal(file.fileno()), os.fstat(file.fileno()).st_size
+            wal = Wal(file.fileno())
+            is_of_it = wal.is_sound and wal.salts == salts
+            committed = _committed(wal) if is_of_it else None
+            held = committed.frames if committed else 0
+    except PermissionError:
+        return None
     except FileNotFoundError:
-        wal, size_bytes = None, 0
-    if wal is not None and size_bytes >= HEADER.size:
-        held = (size_bytes - HEADER.size) // (FRAME.size + wal.page_bytes)
-        is_of_it = wal.salts == salts
-    else:
-        held, is_of_it = 0, written_s > time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
-    if not is_of_it or held >= frames:
+        held, is_of_it = 0, False
+    # Else it may be what a power cut left of an earlier index.
+    is_of_now = written_s > time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    if held >= frames or not (is_of_it or is_of_now):
         return None
     return Damage(0, held, pages, frames - held)
 
@@ -329,7 +347,7 @@ def check_wal(database: Path) -> None:
     try:
         damage = find_damage(database) or find_cut(database)
     except OSError as error:
-        problem = f"{wal_of(database)} cannot be read: {error.strerror}"
+        problem = f"{error.filename or wal_of(database)} cannot be read: {error.strerror}"
         raise FlcError(problem, way_out(database.absolute().parent, error)) from error
     if damage is not None:
         repair = f"`flc fsck --repair --data {database.parent}`"
@@ -342,6 +360,10 @@ def check_wal(database: Path) -> None:
 def wal_of(database: Path) -> Path:
     """The WAL of a database."""
     return database.with_name(f"{database.name}-wal")
+
+
+def _index_of(database: Path) -> Path:
+    return database.with_name(f"{database.name}-shm")
 
 
 def fold_in(database: Path, damage: Damage) -> None:

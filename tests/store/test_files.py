@@ -260,6 +260,24 @@ class TestOthersNames:
             (path / "flc.db-shm").unlink(missing_ok=True)
             assert held(path) == 0
 
+    def test_one_that_cannot_be_read_was_not_replaced(
+        self, home: Path, running: Log, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Nobody is told to move its WAL away."""
+        assert running.load().heads
+        place = killed(home, home.with_name("killed"))
+
+        def refuse(*_: object, **_how: object) -> None:
+            raise sqlite3.OperationalError("unable to open database file")
+
+        def deny(*_: object, **_how: object) -> None:
+            raise PermissionError(13, "Permission denied")
+
+        monkeypatch.setattr(files.sqlite3, "connect", refuse)
+        monkeypatch.setattr(Path, "open", deny)
+        with pytest.raises(FlcError, match="Permission denied"):
+            Log.open(place / "flc.db")
+
     def test_a_wal_without_its_database_is_kept(self, home: Path, running: Log) -> None:
         """Also where nothing else tells of a life."""
         assert running.load().heads

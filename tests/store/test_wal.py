@@ -6,6 +6,7 @@ import os
 import random
 import shutil
 import sqlite3
+from collections.abc import Callable
 from contextlib import closing
 from itertools import count
 from pathlib import Path
@@ -22,7 +23,7 @@ from flc_udp.store.files import INDEX_HEADER
 from flc_udp.store.fsck.database import Fsck
 from flc_udp.store.log import Log
 from flc_udp.store.repair.fill import Filled
-from flc_udp.store.wal import find_cut, find_damage, wal_of
+from flc_udp.store.wal import check_wal, find_cut, find_damage, wal_of
 from tests.model.stories import ROOMS, Story
 from tests.store.conftest import Authors
 from tests.store.flips import Dump, check, dump, flip, mend
@@ -46,6 +47,12 @@ class Crashed(NamedTuple):
         """A copy, to be spoilt."""
         shutil.copytree(self.path.parent, to)
         return to / "flc.db"
+
+    def cut_off(self, to: Path) -> Path:
+        """A copy as a power cut leaves it: the index tells nothing of what was not synced."""
+        path = self.copy(to)
+        path.with_name("flc.db-shm").unlink()
+        return path
 
 
 def end_of_wal(path: Path) -> int:
@@ -225,7 +232,7 @@ def test_what_power_cuts_leave(crashed: Crashed, tmp_path: Path, seed: int) -> N
 
     So it is if that start is cut off, too, where its transaction stands over the remains.
     """
-    path, chance = crashed.copy(tmp_path / "cut"), random.Random(seed)
+    path, chance = crashed.cut_off(tmp_path / "cut"), random.Random(seed)
     wal = wal_of(path)
     wal.write_bytes(torn(chance, crashed.before, wal.read_bytes(), crashed.ends[-2]))
     shutil.copytree(path.parent, tmp_path / "once")
@@ -237,6 +244,7 @@ def test_what_power_cuts_leave(crashed: Crashed, tmp_path: Path, seed: int) -> N
             "INSERT INTO node (key, value) VALUES ('more', zeroblob(?))", (seed % 4 * 5_000,)
         )
         shutil.copytree(path.parent, twice.parent)
+    twice.with_name("flc.db-shm").unlink()
     wal_of(twice).write_bytes(torn(chance, old, wal_of(twice).read_bytes(), end))
     held = len(crashed.kept["block"]) - (end < crashed.ends[-1])
     assert [blocks(tmp_path / "once" / "flc.db"), blocks(twice)] == [held, held]
@@ -248,21 +256,72 @@ def test_a_wal_that_was_cut_short(crashed: Crashed, tmp_path: Path, seed: int) -
     path = crashed.copy(tmp_path / "cut")
     cut(path, random.Random(seed).randrange(crashed.ends[-1]) if seed else None)
     for _ in range(2):
-        assert "was cut short or deleted" in refused(path)
+        assert "was cut short, deleted or overwritten" in refused(path)
         found = find_cut(path)
         with snapshot(path, also_damaged=True) as connection:
             first, *_ = Fsck(connection, found).findings()
         assert (first.check, first.problem.split(":")[0]) == (
             "file",
-            "flc.db-wal was cut short or deleted",
+            "flc.db-wal was cut short, deleted or overwritten",
         )
     with pytest.raises(FlcError, match="was cut short"):
         back_up(path, tmp_path / "backup", replace=False)
     filled = mend(path)
-    assert "was cut short or deleted" in filled.forgotten[-1]
+    assert "was cut short, deleted or overwritten" in filled.forgotten[-1]
     assert set(dump(path)["block"]) < set(crashed.kept["block"])
     assert not list(path.parent.glob("flc.db-[sw]*"))
     assert blocks(path) < len(crashed.kept["block"])
+
+
+@pytest.mark.parametrize("size_bytes", [512, 4_096, 8_192, 16_384])
+@pytest.mark.parametrize("has_index", [False, True])
+def test_a_wal_whose_beginning_is_wiped(
+    crashed: Crashed, tmp_path: Path, size_bytes: int, *, has_index: bool
+) -> None:
+    """What stands behind proves that more was there, whatever of it is left at the beginning."""
+    path = (crashed.copy if has_index else crashed.cut_off)(tmp_path / "bad")
+    with wal_of(path).open("r+b") as file:
+        file.write(bytes(size_bytes))
+    assert "has changed on the disk" in refused(path)
+    assert blocks_left(path) > 0
+
+
+@pytest.mark.parametrize("commits", [1, 5, 20, 24])
+def test_a_wal_whose_end_is_wiped(crashed: Crashed, tmp_path: Path, commits: int) -> None:
+    """It has its length, and the index proves what was there."""
+    path, end = crashed.copy(tmp_path / "bad"), crashed.ends[-1 - commits]
+    with wal_of(path).open("r+b") as file:
+        file.seek(end)
+        file.write(bytes(crashed.ends[-1] - end))
+    assert "was cut short, deleted or overwritten" in refused(path)
+    assert blocks_left(path) == len(crashed.kept["block"]) - commits
+
+
+def test_an_earlier_wal_in_its_place(crashed: Crashed, tmp_path: Path) -> None:
+    """Of another time or another node."""
+    path = crashed.copy(tmp_path / "bad")
+    other = crash(tmp_path, commits=5, earlier=2)
+    shutil.copy(wal_of(other.path), wal_of(path))
+    assert "was cut short, deleted or overwritten" in refused(path)
+
+
+@pytest.mark.parametrize("name", ["flc.db-wal", "flc.db-shm"])
+@pytest.mark.parametrize("make", [Path.mkdir, os.mkfifo])
+def test_something_else_in_its_place(
+    crashed: Crashed, tmp_path: Path, name: str, make: Callable[[Path], None]
+) -> None:
+    """It is named, and nobody waits for it."""
+    path = crashed.copy(tmp_path / "bad")
+    path.with_name(name).unlink()
+    make(path.with_name(name))
+    with pytest.raises(FlcError, match=name):
+        check_wal(path)
+
+
+def blocks_left(path: Path) -> int:
+    """How many a repair leaves."""
+    mend(path)
+    return blocks(path)
 
 
 def cut(path: Path, size_bytes: int | None) -> None:

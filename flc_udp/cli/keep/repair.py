@@ -17,6 +17,7 @@ from flc_udp.model.dots import Dot
 from flc_udp.model.errors import FlcError
 from flc_udp.model.visible import visible
 from flc_udp.store.directory import DATABASE, DataDirectory, default_directory
+from flc_udp.store.files import DatabaseFiles
 from flc_udp.store.repair.fill import Filled
 from flc_udp.store.repair.rebuild import Lost
 from flc_udp.store.repair.repair import needs_repair, repair
@@ -25,6 +26,7 @@ from flc_udp.store.repair.repair import needs_repair, repair
 def mend(args: argparse.Namespace) -> None:
     """Repair what is damaged; raises FlcError if that cannot be, or if blocks are waited for."""
     path = Path(args.data or default_directory())
+    DatabaseFiles(path / DATABASE).check_presence()
     if not (path / DATABASE).is_file():
         hint = "name a node's data directory with --data; to begin anew: flc run --join"
         raise FlcError(f"there is no log at {path / DATABASE}", hint)

@@ -42,7 +42,7 @@ from flc_udp.store.repair.pages import Pages
 from flc_udp.store.repair.tables import text_or_bytes
 from flc_udp.store.schema import check_ours, migrate
 from flc_udp.store.wal import find_committed, find_cut, find_damage, fold_in, wal_of
-from flc_udp.store.way_out import FULL_HINT
+from flc_udp.store.way_out import FULL_HINT, way_out
 
 WORK = "repair.part"
 """The directory of what is not finished. Whoever repairs next removes it."""
@@ -83,11 +83,13 @@ def repair(directory: DataDirectory) -> Repaired:
     with _removed_afterwards(work):
         try:
             damage, cut = find_damage(path), find_cut(path)
+            if damage and cut and damage.frames >= cut.frames + cut.lost:
+                cut = None  # All of it can be read.
             is_readable = _is_first_page_sound(path, has_wal=damage is None)
             copy = _copy(directory, work)
         except OSError as error:
             problem = f"{path} cannot be copied, and was not changed: {error.strerror}"
-            raise FlcError(problem, FULL_HINT) from error
+            raise FlcError(problem, way_out(path.parent, error)) from error
         hint = (
             f"what is there was copied to {copy}, and nothing else was changed; to begin anew, "
             f"move {path.parent} aside and start with --join"
