@@ -410,8 +410,9 @@ class Replica:
         return log in self._standing.own
 
     def addresses(self) -> Iterator[Address]:
-        """The addresses of all members, also of those that are dead."""
-        return (member.row.address for member in self._members)
+        """The addresses of all members, those that live first."""
+        for is_live in (True, False):
+            yield from (m.row.address for m in self._members if m.is_live == is_live)
 
     def live_rows(self) -> list[MemberRow]:
         """The rows of the other members that are alive or suspect."""

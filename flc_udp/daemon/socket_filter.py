@@ -6,11 +6,11 @@ his own. Linux alone has it here: elsewhere all is read.
 """
 
 import array
-import errno
 import socket
 import struct
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from ipaddress import ip_address
 
 from flc_udp.config import WIRE_VERSION
@@ -35,8 +35,11 @@ IP_AT, RANDOM_AT = 0xFFF00000, 0xFFFFF000 + 56
 SOURCE_AT = {4: IP_AT + 12, 6: IP_AT + 8}
 KEEP_ALL = 0xFFFFFFFF
 
-STEPS_MAX, STEPS_BETWEEN = 4_096, 10
-"""The kernel takes no longer program. Between its parts there are so many steps at most."""
+STEPS_MAX = 4_096
+"""The kernel takes no longer program."""
+
+BRANCH_MAX = 250
+"""A comparison goes over at most 255 steps."""
 
 Step = tuple[int, int, int, int]
 """A code, how many steps to go over if a comparison holds and if not, and a number."""
@@ -46,35 +49,45 @@ def narrow(sock: socket.socket, door: Door | None) -> bool:
     """Let the kernel drop what does not pass, or nothing any more; return whether it does so."""
     if sys.platform != "linux":
         return False
-    try:
-        if door is None:
+    if door is None:
+        with suppress(OSError):  # No filter was there.
             sock.setsockopt(socket.SOL_SOCKET, DETACH, 0)
-            return False
-        _attach(sock, program(door))
-    except OSError as error:
-        if error.errno == errno.ENOMEM and door is not None and door.addresses:
-            # Filters are options of a socket, of which it has few kB (net.core.optmem_max).
-            return narrow(sock, door._replace(addresses=door.addresses[: len(door.addresses) // 2]))
-        return False  # A sandbox forbids it, or no filter was there.
-    return True
+        return False
+    ways = [program(door._replace(addresses=None))]
+    if door.addresses is not None:
+        ways = [_by_ports(door, door.addresses), by_hosts(door, door.addresses), *ways]
+    for steps in ways:
+        # Filters are options of a socket, of which it has few kB (net.core.optmem_max). Nobody who
+        # is known is kept out: where there is no room for all, less is compared.
+        if len(steps) <= STEPS_MAX:
+            with suppress(OSError):  # There is no room, or a sandbox forbids it.
+                attach(sock, steps)
+                return True
+    return False
 
 
-def _attach(sock: socket.socket, steps: list[Step]) -> None:
+def attach(sock: socket.socket, steps: list[Step]) -> None:
+    """Set a filter; raises OSError."""
     code = array.array("B", b"".join(STEP.pack(*step) for step in steps))
     place, _ = code.buffer_info()
     sock.setsockopt(socket.SOL_SOCKET, ATTACH, PROGRAM.pack(len(steps), place))
 
 
 def program(door: Door) -> list[Step]:
-    """The filter for this door. The first of the addresses are in it, as many as there is room."""
+    """The filter for this door, by address and port."""
+    if door.addresses is None:
+        return _framed(door, [(RETURN, 0, 0, KEEP_ALL)])
+    return _by_ports(door, door.addresses)
+
+
+def _framed(door: Door, known: list[Step]) -> list[Step]:
+    """A filter that looks whether the sender is `known` if version and key are right."""
     sample: list[Step] = [
         (LOAD_WORD, 0, 0, RANDOM_AT),
         (IF_ANY_BIT, 0, 1, door.sample - 1),
         (RETURN, 0, 0, 0),
         (RETURN, 0, 0, KEEP_ALL),
     ]
-    room = STEPS_MAX - len(sample) - len(door.key_ids) - STEPS_BETWEEN
-    known = [(RETURN, 0, 0, KEEP_ALL)] if door.addresses is None else _known(door.addresses, room)
     keys: list[Step] = [(LOAD_WORD, 0, 0, UDP_HEADER_BYTES + KEY_ID_AT)]
     for left, key_id in zip(range(len(door.key_ids), 0, -1), door.key_ids, strict=True):
         keys.append((IF_EQUAL, left, 0, int.from_bytes(key_id, "big")))
@@ -87,25 +100,50 @@ def program(door: Door) -> list[Step]:
     return [*version, *keys, *known, *sample]
 
 
-def _known(addresses: Iterable[Address], room: int) -> list[Step]:
-    """Keep what is from one of these addresses, else go on."""
+def _by_ports(door: Door, addresses: Iterable[Address]) -> list[Step]:
     ways: dict[int, list[Step]] = {4: [], 6: []}
     for address in addresses:
         host = ip_address(address.host)
-        steps = _is_from(host.packed, SOURCE_AT[host.version], address.port)
-        room -= len(steps)
-        if room < 0:
-            break
-        ways[host.version] += steps
+        ways[host.version] += _is_from(host.packed, SOURCE_AT[host.version], address.port)
+    return _framed(door, _of_either(ways[4], ways[6]))
+
+
+def by_hosts(door: Door, addresses: Iterable[Address]) -> list[Step]:
+    """By the last four bytes of the host alone, which is a step for each."""
+    hosts: dict[int, dict[int, None]] = {4: {}, 6: {}}
+    for address in addresses:
+        host = ip_address(address.host)
+        hosts[host.version][int.from_bytes(host.packed[-4:], "big")] = None
+    last_v6 = SOURCE_AT[6] + 12
+    return _framed(
+        door, _of_either(_is_one_of(SOURCE_AT[4], hosts[4]), _is_one_of(last_v6, hosts[6]))
+    )
+
+
+def _of_either(v4: list[Step], v6: list[Step]) -> list[Step]:
+    """Keep what these steps keep of either version of IP, else go on."""
     return [
         (LOAD_BYTE, 0, 0, IP_AT),
         (AND, 0, 0, 0xF0),
-        (IF_EQUAL, 1, 0, 0x40),  # The version of IP.
-        (JUMP, 0, 0, len(ways[4]) + 1),
-        *ways[4],
-        (JUMP, 0, 0, len(ways[6])),
-        *ways[6],
+        (IF_EQUAL, 1, 0, 0x40),
+        (JUMP, 0, 0, len(v4) + 1),
+        *v4,
+        (JUMP, 0, 0, len(v6)),
+        *v6,
     ]
+
+
+def _parts(words: list[int]) -> Iterator[list[int]]:
+    for at in range(0, len(words), BRANCH_MAX):
+        yield words[at : at + BRANCH_MAX]
+
+
+def _is_one_of(at: int, words: Iterable[int]) -> list[Step]:
+    steps: list[Step] = [(LOAD_WORD, 0, 0, at)]
+    for part in _parts(list(words)):
+        steps += [(IF_EQUAL, len(part) - n, 0, word) for n, word in enumerate(part)]
+        steps += [(JUMP, 0, 0, 1), (RETURN, 0, 0, KEEP_ALL)]
+    return steps
 
 
 def _is_from(source: bytes, at: int, port: int) -> list[Step]:

@@ -52,7 +52,7 @@ OF_OTHERS = (Drop.DATAGRAM_SIZE, Drop.WIRE_VERSION_UNKNOWN, Drop.KEY_UNKNOWN)
 
 OF_NOBODY = (
     *(Drop.SEAL_BROKEN, Drop.SESSIONS_TOO_MANY, Drop.UNPROVED, Drop.REPLAYED),
-    *(Drop.HELLO_NOT_GOOD, Drop.COOKIE_NOT_DRAWN),
+    *(Drop.HELLO_NOT_GOOD, Drop.COOKIE_NOT_DRAWN, Drop.OWN_DATAGRAM, Drop.RECEIVER_OTHER),
 )
 """What is dropped though its first bytes are those of this cluster."""
 
@@ -81,6 +81,10 @@ class Flood:
         self._others, self._nobodys = self._counts()
         self._looked_at = now
         self._quiet_looks = 0
+        self._known: frozenset[Address] = frozenset()
+        """From where all is read, while the door is narrow."""
+        self._spared = 0
+        """So much was dropped that came from there."""
         self._awaited: dict[Address, Micros] = {}
         """Who drew a cookie, and when."""
 
@@ -102,7 +106,9 @@ class Flood:
         other_rate = (others - self._others) * stretch / seconds
         nobody_rate = (nobodys - self._nobodys) / seconds
         if before is not None and before.addresses is not None:
-            nobody_rate *= before.sample
+            # What came from these addresses was read in full.
+            spared, self._spared = self._spared / seconds, 0
+            nobody_rate = max(nobody_rate - spared, 0) * before.sample + spared
         self._others, self._nobodys, self._looked_at = others, nobodys, now
         self.a_second = round(other_rate + nobody_rate)
         self._quiet_looks = 0 if self.a_second > MANY else self._quiet_looks + 1
@@ -111,8 +117,9 @@ class Flood:
         elif before is not None or self.a_second > MANY:
             is_near = nobody_rate > MANY or (before is not None and before.addresses is not None)
             known = islice(dict.fromkeys(addresses()), ADDRESSES_MAX) if is_near else None
-            kept = None if known is None else tuple(sorted(known))
+            kept = None if known is None else tuple(known)
             self.door = Door(tuple(key_ids), kept, self._sample())
+        self._known = frozenset(self.door.addresses or () if self.door else ())
         return self.door != before
 
     def _sample(self) -> int:
@@ -125,6 +132,11 @@ class Flood:
         # Chance lets a sample swing, and a pause is no end: it changes when it is far off.
         before, is_pause = self.door.sample, self.a_second <= MANY
         return before if is_pause or sample in (before, before // 2) else sample
+
+    def dropped(self, drop: Drop, source: Address) -> None:
+        """This was dropped, and came from there."""
+        if source in self._known and drop in OF_NOBODY:
+            self._spared += 1
 
     def await_answers(self, drew: Iterable[Address], now: Micros) -> bool:
         """These drew a cookie. Return whether the door is another one now, so that they get in."""

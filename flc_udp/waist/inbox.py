@@ -14,6 +14,7 @@ from flc_udp.model.address import Address
 from flc_udp.model.dots import NodeId
 from flc_udp.model.errors import Drop, Malformed
 from flc_udp.model.units import Micros
+from flc_udp.waist.flood import Flood
 from flc_udp.waist.hearing import Hearing
 from flc_udp.waist.sessions import Sessions
 from flc_udp.wire.packets import LIVENESS_KINDS, Packet
@@ -47,8 +48,11 @@ class Received(NamedTuple):
 class Inbox:
     """The datagrams that wait to be taken."""
 
-    def __init__(self, sessions: Sessions, drops: Counter[Drop], counts: Counter[str]) -> None:
+    def __init__(
+        self, sessions: Sessions, drops: Counter[Drop], counts: Counter[str], flood: Flood
+    ) -> None:
         self.hearing = Hearing()
+        self.flood = flood
         self._sessions = sessions
         self._drops = drops
         self._counts = counts
@@ -96,6 +100,7 @@ class Inbox:
             sender, packets, unknown = self._sessions.receive(datagram, source, now)
         except Malformed as error:
             self._drops[error.reason] += 1
+            self.flood.dropped(error.reason, source)
             if error.reason is Drop.KEY_UNKNOWN:
                 self.hearing.not_opened(source, now)
             elif error.reason is Drop.SEAL_BROKEN and self._sessions.is_proved(datagram, source):

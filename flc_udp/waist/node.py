@@ -112,8 +112,8 @@ class Node:
         self._ground = ground
         self._payload_bytes_max = settings.packet_bytes_max - SEAL_BYTES
         self._sessions = Sessions(seal, me.id, ground.fresh_bytes, self._drops, now)
-        self._inbox = Inbox(self._sessions, self._drops, self.counts)
         self.flood = Flood(self._drops, now)
+        self._inbox = Inbox(self._sessions, self._drops, self.counts, self.flood)
         self.hearing = self._inbox.hearing
         self._posts = Posts(settings, now)
         self._commits = Commits(settings, ground, self._drops)
@@ -240,7 +240,7 @@ class Node:
         was = self.flood.door
 
         def known() -> Iterator[Address]:
-            return chain(self._sessions.addresses(), self._replica.addresses())
+            return chain(self._replica.addresses(), sorted(self._sessions.addresses()))
 
         if not self.flood.look(self._sessions.key_ids, known, now):
             return

@@ -67,9 +67,10 @@ class ProvedSessions:
         self._sessions.move_to_end(session)
 
     def addresses(self) -> Iterator[Address]:
-        """The addresses that are proved, those of the session that was heard last first."""
+        """The addresses that nodes have proved, those of the session that was heard last first."""
         for proved in reversed(self._sessions.values()):
-            yield from proved.addresses
+            if proved.node != VISITOR:
+                yield from proved.addresses
 
     def node_at(self, address: Address) -> NodeId | None:
         """Who has proved this address last, or was heard from there since."""

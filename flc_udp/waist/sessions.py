@@ -68,8 +68,14 @@ HEARD_US = SECOND_US
 """Which session was silent for the longest time is known to the second."""
 
 ASKS = bytes(HASH_BYTES)
-ASKS_FOR_COOKIE = Hello(ASKS, bytes(32))
+ASKS_FOR_COOKIE = Hello(ASKS, bytes(24))
 """A hello with this MAC asks for a cookie, and with this padding it is long enough to draw one."""
+
+ASK_BYTES = 96
+"""Such a hello is not longer. What is shorter does not draw it."""
+
+ASKED_MAX = 1_024
+"""When so many addresses were asked for a cookie last is remembered."""
 
 PADDING_BYTES = 14
 """A cookie is padded so that the answer to it, which may have a cookie besides a hello, is no
@@ -83,7 +89,11 @@ DERIVED_BURST = 1_000
 """The keys of so many unknown sessions are derived. Each takes 10 µs."""
 
 DERIVED_A_SOURCE = 16
-"""So many of them a second may come from one address."""
+"""So many of them a second may come from one address, unless this node speaks to it."""
+
+DERIVED_OF_KNOWN = 5_000
+"""So many a second for all addresses that this node speaks to. Anybody can write these into his
+datagrams, and a member that starts again must get through between them."""
 
 SOURCES_MAX = 4_096
 """The keys of sessions from so many addresses are derived in one second."""
@@ -130,10 +140,10 @@ class Sessions:
         self._greetings, self._cookies, self._cookies_of_strangers = (
             TokenBucket(COOKIES_A_SECOND, COOKIES_A_SECOND, now) for _ in range(3)
         )
-        self._derived, self._derived_of_strangers = (
-            TokenBucket(DERIVED_A_SECOND, DERIVED_BURST, now) for _ in range(2)
-        )
+        self._derived = TokenBucket(DERIVED_OF_KNOWN, DERIVED_OF_KNOWN, now)
+        self._derived_of_strangers = TokenBucket(DERIVED_A_SECOND, DERIVED_BURST, now)
         self._derived_from: Counter[Address] = Counter()
+        self._asked: dict[Address, Micros] = {}
         self._derived_in = 0
         """The second that `derived_from` is about."""
         self._turns_at = now + TURN_US
@@ -183,7 +193,7 @@ class Sessions:
         if counter <= window.top and not window.is_new(counter):
             raise Malformed(Drop.REPLAYED, COUNTER_AT)
         cipher = proved.ciphers.get(header[KEY_ID_AT:SESSION_AT])
-        payload = unseal(cipher or self._cipher_of(proved, header, source, now), header, datagram)
+        payload = unseal(cipher or self._cipher_of(proved, header), header, datagram)
         window.mark(counter)
         if now - proved.heard_at > HEARD_US:
             self._proved.heard(session, proved, source, now)
@@ -195,11 +205,11 @@ class Sessions:
             raise Malformed(Drop.SENDER_NOT_OF_SESSION)
         if receiver != self._receiver:
             opened = Opened(payload, receiver, header[KEY_ID_AT:SESSION_AT], session, counter)
-            self._take_if_for_many(packets, opened, source, now)
+            self._take_if_for_many(packets, opened, source, len(datagram), now)
         return sender, packets, unknown
 
     def _take_if_for_many(
-        self, packets: list[Packet], opened: Opened, source: Address, now: Micros
+        self, packets: list[Packet], opened: Opened, source: Address, size_bytes: int, now: Micros
     ) -> None:
         """Raise Malformed if packets that do not name this node are not what many may read.
 
@@ -212,17 +222,29 @@ class Sessions:
             del packets[0]
             is_named = False
         is_for_one = not FOR_MANY_KINDS.issuperset(map(type, packets))
-        if is_for_one and self._greetings.take(now):
+        if is_for_one and size_bytes >= ASK_BYTES and self._may_ask(source, now):
             self._answers.append(Answer(source, (ASKS_FOR_COOKIE,), b""))
         if is_named or is_for_one:
             raise Malformed(Drop.RECEIVER_OTHER)
 
-    def _cipher_of(self, proved: Proved, header: bytes, source: Address, now: Micros) -> AESGCM:
+    def _may_ask(self, source: Address, now: Micros) -> bool:
+        """Whether this address may be asked for a cookie: once a second."""
+        if now - self._asked.get(source, now - SECOND_US) < SECOND_US:
+            return False
+        self._asked.pop(source, None)
+        self._asked[source] = now
+        if len(self._asked) > ASKED_MAX:
+            del self._asked[next(iter(self._asked))]
+        return True
+
+    def _cipher_of(self, proved: Proved, header: bytes) -> AESGCM:
         key_id = header[KEY_ID_AT:SESSION_AT]
         cipher = proved.ciphers.get(key_id)
-        if cipher is None:  # Its cluster key was changed.
-            session = header[SESSION_AT:COUNTER_AT]
-            cipher = proved.ciphers[key_id] = self._derive(key_id, session, source, now)
+        if cipher is None:  # Its cluster key was changed. There are no more keys than in the ring.
+            if key_id not in self._seal.keys:
+                raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
+            cipher = self._seal.cipher_of(key_id, header[SESSION_AT:COUNTER_AT])
+            proved.ciphers[key_id] = cipher
         return cipher
 
     def _meet(
@@ -255,7 +277,7 @@ class Sessions:
             return self._open_unproved(datagram, header[KEY_ID_AT:SESSION_AT], session, source, now)
         if not proved.window.is_new(int.from_bytes(header[COUNTER_AT:], "big")):
             raise Malformed(Drop.REPLAYED, COUNTER_AT)
-        return opened_of(self._cipher_of(proved, header, source, now), datagram)
+        return opened_of(self._cipher_of(proved, header), datagram)
 
     def _open_unproved(
         self, datagram: bytes, key_id: bytes, session: bytes, source: Address, now: Micros
@@ -269,18 +291,23 @@ class Sessions:
         return opened
 
     def _derive(self, key_id: bytes, session: bytes, source: Address, now: Micros) -> AESGCM:
+        if key_id not in self._seal.keys:
+            raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
+        may = self._derived.take(now) if source in self._sent else self._may_derive(source, now)
+        if not may:
+            raise Malformed(Drop.SESSIONS_TOO_MANY, SESSION_AT)
+        return self._seal.cipher_of(key_id, session)
+
+    def _may_derive(self, source: Address, now: Micros) -> bool:
+        """Whether the key of one more session is derived for a stranger."""
         if now // SECOND_US != self._derived_in:
             self._derived_in = now // SECOND_US
             self._derived_from.clear()
-        if key_id not in self._seal.keys:
-            raise Malformed(Drop.KEY_UNKNOWN, KEY_ID_AT)
         used = self._derived_from[source]
-        budget = self._derived if source in self._sent else self._derived_of_strangers
-        is_too_many = used >= DERIVED_A_SOURCE or len(self._derived_from) > SOURCES_MAX
-        if is_too_many or not budget.take(now):
-            raise Malformed(Drop.SESSIONS_TOO_MANY, SESSION_AT)
+        if used >= DERIVED_A_SOURCE or len(self._derived_from) > SOURCES_MAX:
+            return False
         self._derived_from[source] = used + 1
-        return self._seal.cipher_of(key_id, session)
+        return self._derived_of_strangers.take(now)
 
     def _refuse_own(self, datagram: bytes) -> None:
         """A datagram of this node's own session came. It was sent by it, or by a copy of it."""
@@ -310,9 +337,10 @@ class Sessions:
     ) -> None:
         seal, again = self._seal, None
         # The counters of a former session of this node say nothing about the present one.
-        if opened.receiver == receiver_of(seal.session) and self._greetings.take(now):
+        if opened.receiver == receiver_of(seal.session):
             again = self._sent.answer(cookie.counter, source, seal.counter)
-        if again is None:
+        # A recorded cookie that is due no more takes nothing from the budget.
+        if again is None or not self._greetings.take(now):
             self._drops[Drop.COOKIE_NOT_DRAWN] += 1
             return
         own = () if is_proved else (self._cookie(opened, source, now),)

@@ -10,7 +10,8 @@ from contextlib import ExitStack
 import pytest
 
 from flc_udp.config import WIRE_VERSION
-from flc_udp.daemon.socket_filter import STEPS_MAX, narrow, program
+from flc_udp.daemon import socket_filter
+from flc_udp.daemon.socket_filter import BRANCH_MAX, attach, by_hosts, narrow
 from flc_udp.model.address import Address
 from flc_udp.waist.flood import ADDRESSES_MAX, Door
 
@@ -101,14 +102,40 @@ def test_a_socket_of_both_families_knows_members_of_either(stack: ExitStack) -> 
 
 
 @pytest.mark.parametrize("host", ["10.1.{}.{}", "fe80::{}:{}"])
-def test_of_many_members_the_first_are_in_it(stack: ExitStack, host: str) -> None:
-    """The kernel takes the program, whatever the addresses are."""
+def test_of_many_members_none_is_kept_out(stack: ExitStack, host: str) -> None:
+    """Where a filter has no room for all, it looks at hosts alone."""
     ends = Ends("127.0.0.1", stack)
     many = [Address(host.format(n >> 6, n & 63), 7352) for n in range(ADDRESSES_MAX - 1)]
-    door = Door(KEYS, (ends.address, *many), SAMPLE)
-    assert len(program(door)) <= STEPS_MAX
-    assert narrow(ends.door, door)
+    assert narrow(ends.door, Door(KEYS, (*many, ends.address), SAMPLE))
     assert ends.passed(ends.known, OURS + KEYS[0]) == TIMES
+    assert is_sample(ends.passed(ends.known, OURS + b"other"))
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("before", [0, 1, BRANCH_MAX - 1, BRANCH_MAX, 2 * BRANCH_MAX + 3])
+def test_a_filter_of_hosts_knows_each_of_them(stack: ExitStack, host: str, before: int) -> None:
+    """Wherever in the list it stands; and nobody else."""
+    ends = Ends(host, stack)
+    others = [Address(f"10.1.{n >> 6}.{n & 63}", 1) for n in range(before)]
+    others += [Address(f"fe80::f{n >> 6}:{n & 63}", 1) for n in range(before)]
+    attach(ends.door, by_hosts(Door(KEYS, (), SAMPLE), [*others, ends.address]))
+    assert ends.passed(ends.known, OURS + KEYS[1]) == TIMES
+    attach(ends.door, by_hosts(Door(KEYS, (), SAMPLE), others))
+    assert is_sample(ends.passed(ends.known, OURS + KEYS[1]))
+
+
+@pytest.mark.parametrize(("room", "passes"), [(3_000, False), (700, True), (20, True)])
+def test_with_less_room_less_is_compared(
+    stack: ExitStack, monkeypatch: pytest.MonkeyPatch, room: int, *, passes: bool
+) -> None:
+    """A stranger of a member's host gets in then; in no case a member is kept out."""
+    monkeypatch.setattr(socket_filter, "STEPS_MAX", room)
+    ends = Ends("127.0.0.1", stack)
+    many = [Address(f"10.1.{n >> 6}.{n & 63}", 7352) for n in range(500)]
+    assert narrow(ends.door, Door(KEYS, (*many, ends.address), SAMPLE))
+    assert ends.passed(ends.known, OURS + KEYS[0]) == TIMES
+    assert (ends.passed(ends.stranger, OURS + KEYS[0]) == TIMES) is passes
+    assert is_sample(ends.passed(ends.known, b"junk" * 20))
 
 
 def test_what_the_kernel_does_not_take_is_said(stack: ExitStack) -> None:

@@ -169,3 +169,25 @@ def test_of_more_less_is_read(count: int, sample: int) -> None:
     for part in (1.0, 0.6, 1.0):
         watch.second(REPLAYED=round(part * count / sample))
         assert watch.flood.door == Door(KEYS, tuple(MEMBERS), sample)
+
+
+def test_what_comes_from_known_addresses_is_counted_once() -> None:
+    """It is read in full, so the sample tells nothing of it: else a door would stay for ever."""
+    watch = Watch()
+    watch.second(REPLAYED=30_000)
+    for second in range(ENDED_LOOKS):
+        for _ in range(100):
+            watch.flood.dropped(Drop.REPLAYED, MEMBERS[0])
+            watch.flood.dropped(Drop.REPLAYED, Address("10.0.0.9", 1))
+            watch.flood.dropped(Drop.INBOX_FULL, MEMBERS[0])
+        is_other = watch.second(REPLAYED=100)
+        assert watch.flood.a_second == 100
+        assert is_other == (second == ENDED_LOOKS - 1)
+    assert watch.flood.door is None
+
+
+@pytest.mark.parametrize("name", ["OWN_DATAGRAM", "RECEIVER_OTHER"])
+def test_what_this_node_and_others_have_sent_floods_too(name: str) -> None:
+    """When somebody sends it again and again."""
+    watch = Watch()
+    assert watch.second(**{name: 30_000})

@@ -7,6 +7,7 @@ import pytest
 from flc_udp.model.address import Address
 from flc_udp.model.dots import Dot, NodeId
 from flc_udp.model.units import Micros
+from flc_udp.waist.flood import Flood
 from flc_udp.waist.inbox import BLOCKS_A_TURN, INBOX_BYTES_MAX, INBOX_MAX, Inbox, Received
 from flc_udp.wire.packets import Have, Nack, Packet, Ping, Prune, Replay, ReplayEnd
 from flc_udp.wire.packing import pack
@@ -25,7 +26,7 @@ class Box:
     def __init__(self) -> None:
         self.drops: Counter[str] = Counter()
         sessions = Credulous(Seal(RING, b"r" * 16), ANN, bytes, self.drops, Micros(0))
-        self.inbox = Inbox(sessions, self.drops, Counter())
+        self.inbox = Inbox(sessions, self.drops, Counter(), Flood(self.drops, Micros(0)))
         self._seal = Seal(RING, b"s" * 16)
 
     def send(self, *packets: Packet, sender: bytes = b"bob-----") -> None:

@@ -561,3 +561,69 @@ def test_whose_seals_break_is_known_by_session_and_address() -> None:
     assert bob.sessions.is_proved(datagram, source)
     assert not bob.sessions.is_proved(datagram, Address("10.0.0.66", 7352))
     assert not bob.sessions.is_proved(datagram[:5] + bytes(16) + datagram[21:], source)
+
+
+def test_garbage_from_a_members_address_keeps_it_not_out() -> None:
+    """It starts again while somebody writes its address into a thousand datagrams a second."""
+    net, ann, bob = met()
+    head = ann.seal.close(b"")[:5]
+    for address, at in ((ann.address, bob), (bob.address, ann)):
+        for _ in range(1_000):
+            at.receive(head + net.random.randbytes(60), address)
+    ann.start()
+    ann.send(ping(1), to=[bob])
+    net.carry()
+    assert bob.taken == [ping(1)]
+
+
+def test_a_change_of_keys_is_followed_through_garbage() -> None:
+    """Keys of sessions that are proved cost one derivation each, whatever else comes."""
+    net, ann, bob = met()
+    for party in (ann, bob):
+        party.seal.rekey(keyring((KEY, OTHER_KEY), "flc"))
+        party.sessions.wake(net.now)
+    for _ in range(6_000):
+        bob.receive(ann.seal.close(b"")[:5] + net.random.randbytes(60), ann.address)
+    ann.seal.rekey(keyring((OTHER_KEY, KEY), "flc"))
+    ann.send(ping(1), to=[bob])
+    net.carry()
+    assert bob.taken == [ping(1)]
+
+
+def test_what_is_short_draws_no_longer_hello_and_none_often() -> None:
+    """A datagram for another, from somebody who is proved."""
+    net, ann, bob = met()
+    cid = Party(net, "cid")
+    ann.send(ping(2), to=[cid])
+    net.carry()
+    ann.send(Prune(), to=[bob])
+    for nonce in range(3):
+        ann.send(ping(nonce), to=[bob])
+    datagrams = [datagram for datagram, *_ in net.way]
+    net.way.clear()
+    drawn = []
+    for datagram in datagrams:
+        cid.receive(datagram, ann.address)
+        drawn.append([len(answer) for answer, *_ in net.way])
+        net.way.clear()
+    assert [len(answers) for answers in drawn] == [0, 1, 0, 0]
+    assert drawn[1][0] <= sessions_module.ASK_BYTES <= len(datagrams[1])
+
+
+def test_a_recorded_cookie_takes_nothing_from_the_budget_of_hellos() -> None:
+    """It is due no more, and whoever starts again gets its cookies answered."""
+    net, ann, bob = met()
+    ann.start()
+    ann.send(ping(1), to=[bob])
+    net.carry()
+    cookies = [
+        found for found in net.recorded if found[2] == ann.address and found[1] == bob.address
+    ]
+    for _ in range(3_000):
+        for datagram, source, _to in cookies:
+            ann.receive(datagram, source)
+    bob.start()
+    bob.taken.clear()
+    ann.send(ping(2), to=[bob])
+    net.carry()
+    assert ping(2) in bob.taken
