@@ -116,7 +116,7 @@ class Operations:
         row = _member_of(node.facts(), request.get("member")).row
         if not node.forget(row.id):
             raise FlcError(
-                f"{row.name} is {row.state.name.lower()}, which is nothing to forget",
+                f"{row.name} is {row.state.name.lower()}, so it cannot be forgotten",
                 "only a suspect or dead member is forgotten; one that lives leaves by `flc leave`",
             )
         self.ground.turn_soon()
