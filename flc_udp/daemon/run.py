@@ -325,7 +325,8 @@ def _check_exposure(settings: Settings, ring: Keyring, bound: Address) -> None:
         )
     raise FlcError(
         f"{bound} is not loopback and there is no key: anybody could read and write",
-        "make a key with `flc keygen > FILE; chmod 600 FILE` and give --key-file FILE, or say --insecure",
+        "make a key with `flc keygen > FILE; chmod 600 FILE` and give --key-file FILE, or say "
+        "--insecure",
     )
 
 
