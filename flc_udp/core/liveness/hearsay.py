@@ -29,6 +29,13 @@ TRIES = 4
 """An address that never answered is asked so often, and then forgotten. Who it is proves itself
 first, so up to four datagrams have to arrive for an answer."""
 
+SILENT_MANY = 32
+"""Members die, and who has not heard of it tells of them. Nobody who means well tells of so many.
+"""
+
+TELLERS_MAX = 256
+"""How many silent members each of so many tellers told of is remembered."""
+
 WAITING_MAX = 1_024
 """At most this many wait that one address tells of, and at most this many addresses tell."""
 
@@ -55,6 +62,8 @@ class Hearsay(CoreMachine):
         """By the addresses that told of them, those first whose turn it is."""
         self._asked: dict[NodeId, tuple[int, HeardOf]] = {}
         """Those that were asked, in the order in which they were, and the nonces of their pings."""
+        self._silent: dict[tuple[NodeId, Address], int] = {}
+        """Of how many silent members each teller told."""
         self._next_at = 0
 
     def __len__(self) -> int:
@@ -95,7 +104,7 @@ class Hearsay(CoreMachine):
             if told.tries < TRIES:
                 due.append(told)
             else:
-                self._offences.note(*told.by, "tells of members that do not answer", Micros(now))
+                self._note_silent(told, now)
         while self._waiting and len(due) < ASKED_AT_ONCE:
             source, waiting = next(iter(self._waiting.items()))
             due.append(waiting.pop(next(iter(waiting))))
@@ -103,6 +112,15 @@ class Hearsay(CoreMachine):
             if waiting:
                 self._waiting[source] = waiting  # The next of its rows comes after all others'.
         return [(self._ask(told, now), told.row.address) for told in due]
+
+    def _note_silent(self, told: HeardOf, now: Micros) -> None:
+        count = self._silent.pop(told.by, 0) + 1
+        self._silent[told.by] = count
+        if len(self._silent) > TELLERS_MAX:
+            del self._silent[next(iter(self._silent))]
+        if count >= SILENT_MANY:
+            new = count if count == SILENT_MANY else 1
+            self._offences.note(*told.by, "tells of members that do not answer", now, new)
 
     def _ask(self, told: HeardOf, now: Micros) -> int:
         nonce = self._random.getrandbits(64) or 1

@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 
 from flc_udp.config import INCARNATION_LIMIT, STAMP_LIMIT
+from flc_udp.core.liveness.hearsay import SILENT_MANY
 from flc_udp.core.offences import REMEMBERED_US
 from flc_udp.model.dots import BEGINNING, LogId
 from flc_udp.wire.packets import Digest, Pull, Update
@@ -29,7 +30,9 @@ ACTS: dict[str, Callable[[Party], None]] = {
     "tells incarnations beyond every clock": lambda ann: say(
         ann, Update((member(1, incarnation=INCARNATION_LIMIT - 1),))
     ),
-    "tells of members that do not answer": lambda ann: say(ann, Update((member(1),))),
+    "tells of members that do not answer": lambda ann: say(
+        ann, *(Update((member(n),)) for n in range(SILENT_MANY))
+    ),
     "sends blocks that do not follow those before them": lambda ann: push(
         ann, first := forge(), forge(after=first._replace(hash=b"no hash!"))
     ),
@@ -48,6 +51,19 @@ def test_who_did_it_is_told_for_some_minutes(what: str) -> None:
     assert {o.node for o in talk["ann"].facts.offences} == {EVE}
     talk.run(REMEMBERED_US // 1_000)
     assert talk["ann"].facts.offences == ()
+
+
+def test_who_tells_of_a_few_that_have_died_is_not_named() -> None:
+    """He may not have heard of it."""
+    talk = Talk("ann", "bob")
+    talk.meet()
+    say(talk["ann"], *(Update((member(n),)) for n in range(SILENT_MANY - 1)))
+    talk.run(5_000)
+    assert talk["ann"].facts.offences == ()
+    say(talk["ann"], Update((member(SILENT_MANY),)))
+    talk.run(5_000)
+    (offence,) = talk["ann"].facts.offences
+    assert (offence.node, offence.times) == (EVE, SILENT_MANY)
 
 
 def test_a_loop_is_told() -> None:
