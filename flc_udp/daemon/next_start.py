@@ -34,7 +34,9 @@ def obstacle(directory: Path, *, is_down: bool = False) -> FlcError | None:
         return error
     except OSError as error:
         if is_down:
-            return FlcError(f"{error.filename}: {error.strerror}", way_out(directory, error))
+            return FlcError(
+                f"{error.filename or directory}: {error.strerror}", way_out(directory, error)
+            )
         return None  # Other looks at the directory tell that.
     return None
 

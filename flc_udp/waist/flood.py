@@ -21,7 +21,6 @@ draws cookies, too.
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from itertools import islice
 from typing import NamedTuple
 
 from flc_udp.model.address import Address
@@ -41,8 +40,9 @@ SAMPLE_A_SECOND, SAMPLE_MOST = 500, 1_024
 """Of the datagrams that the kernel drops at most so many a second are read, one in a power of two,
 and no fewer than one in so many."""
 
-ADDRESSES_MAX = 512
-"""What is sent from at most so many addresses is read. A filter has at most 4,096 steps."""
+ADDRESSES_MAX = 3_500
+"""A filter has room for so many hosts. Where there are more members the door is not narrowed by
+addresses, because that would keep some of them out."""
 
 AWAITED_MAX, AWAITED_US = 256, 60 * SECOND_US
 """So many that drew a cookie are remembered, for so long."""
@@ -116,8 +116,8 @@ class Flood:
             self.door = None
         elif before is not None or self.a_second > MANY:
             is_near = nobody_rate > MANY or (before is not None and before.addresses is not None)
-            known = islice(dict.fromkeys(addresses()), ADDRESSES_MAX) if is_near else None
-            kept = None if known is None else tuple(known)
+            known = tuple(dict.fromkeys(addresses())) if is_near else ()
+            kept = known if 0 < len(known) <= ADDRESSES_MAX else None
             self.door = Door(tuple(key_ids), kept, self._sample())
         self._known = frozenset(self.door.addresses or () if self.door else ())
         return self.door != before
@@ -142,18 +142,18 @@ class Flood:
         """These drew a cookie. Return whether the door is another one now, so that they get in."""
         if self.door is None or self.door.addresses is None:
             return False
-        known = set(self.door.addresses)
+        unknown = [address for address in dict.fromkeys(drew) if address not in self._known]
+        if not unknown:
+            return False
         late = [address for address, at in self._awaited.items() if now - at > AWAITED_US]
         for address in late:
             del self._awaited[address]
-        fresh = [at for at in dict.fromkeys(drew) if at not in known and at not in self._awaited]
+        fresh = [address for address in unknown if address not in self._awaited]
         fresh = fresh[: AWAITED_MAX - len(self._awaited)]
-        if not fresh:
-            return False
         self._awaited |= dict.fromkeys(fresh, now)
-        # They stand in front, because a filter may have no room for all.
-        self.door = self.door._replace(addresses=(*fresh, *self.door.addresses))
-        return True
+        self._known |= frozenset(fresh)
+        self.door = self.door._replace(addresses=(*self.door.addresses, *fresh))
+        return bool(fresh)
 
     def _counts(self) -> tuple[int, int]:
         drops = self._drops

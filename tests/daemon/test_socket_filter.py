@@ -101,11 +101,12 @@ def test_a_socket_of_both_families_knows_members_of_either(stack: ExitStack) -> 
     assert is_sample(ends.passed(ends.stranger, OURS + KEYS[0]))
 
 
+@pytest.mark.parametrize("count", [512, ADDRESSES_MAX])
 @pytest.mark.parametrize("host", ["10.1.{}.{}", "fe80::{}:{}"])
-def test_of_many_members_none_is_kept_out(stack: ExitStack, host: str) -> None:
+def test_of_many_members_none_is_kept_out(stack: ExitStack, host: str, count: int) -> None:
     """Where a filter has no room for all, it looks at hosts alone."""
     ends = Ends("127.0.0.1", stack)
-    many = [Address(host.format(n >> 6, n & 63), 7352) for n in range(ADDRESSES_MAX - 1)]
+    many = [Address(host.format(n >> 6, n & 63), 7352) for n in range(count - 1)]
     assert narrow(ends.door, Door(KEYS, (*many, ends.address), SAMPLE))
     assert ends.passed(ends.known, OURS + KEYS[0]) == TIMES
     assert is_sample(ends.passed(ends.known, OURS + b"other"))

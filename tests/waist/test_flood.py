@@ -110,14 +110,15 @@ def test_a_late_look_counts_a_second_and_not_a_minute() -> None:
     assert not watch.flood.look(KEYS, list, watch.now)  # No second has passed.
 
 
-def test_of_many_members_some_are_known() -> None:
-    """As many as a filter holds, without repetition."""
+def test_of_too_many_members_none_is_kept_out() -> None:
+    """As many as a filter holds are known, without repetition. Of more only the key is asked."""
     watch = Watch()
-    watch.members = [Address("10.0.0.1", port) for port in range(1, 2_000)] * 2
+    watch.members = [Address("10.0.0.1", port) for port in range(1, ADDRESSES_MAX + 1)] * 2
     watch.second(REPLAYED=30_000)
-    door = watch.flood.door
-    assert door is not None
-    assert door.addresses == tuple(watch.members[:ADDRESSES_MAX])
+    assert watch.flood.door == Door(KEYS, tuple(watch.members[:ADDRESSES_MAX]), SAMPLE)
+    watch.members.append(Address("10.0.0.2", 1))
+    watch.second(REPLAYED=500)
+    assert watch.flood.door == Door(KEYS, None, SAMPLE)
 
 
 def test_who_draws_a_cookie_may_answer_it() -> None:
@@ -128,7 +129,7 @@ def test_who_draws_a_cookie_may_answer_it() -> None:
     watch.second(REPLAYED=30_000)
     assert not watch.flood.await_answers(MEMBERS, watch.now)
     assert watch.flood.await_answers([new, new, MEMBERS[0]], watch.now)
-    assert watch.flood.door == Door(KEYS, (new, *MEMBERS), SAMPLE)
+    assert watch.flood.door == Door(KEYS, (*MEMBERS, new), SAMPLE)
     assert watch.flood.await_answers([other], watch.now)
     assert watch.second(REPLAYED=500)
     assert watch.flood.door == Door(KEYS, tuple(MEMBERS), SAMPLE)
@@ -147,7 +148,7 @@ def test_of_many_that_draw_cookies_few_are_let_in() -> None:
     assert not watch.flood.await_answers(many, watch.now)
     door = watch.flood.door
     assert door is not None
-    assert door.addresses == (*many[:AWAITED_MAX], *MEMBERS)
+    assert door.addresses == (*MEMBERS, *many[:AWAITED_MAX])
 
 
 def test_junk_alone_keeps_nobody_out_who_has_the_key() -> None:

@@ -4,7 +4,7 @@
                                        └── silent each time ─▶ forgotten
 
 Rules. Only who was heard directly is in the table, is probed, linked to, counted, waited for and
-told of to others. So members that somebody makes up cost a ping or two each, and spread no further.
+told of to others. So members that somebody makes up cost a few pings each, and spread no further.
 Those who tell are heard in turn, by their addresses, so that one that tells of thousands delays
 nobody else's newcomers. How many are asked in a time, and how many wait, is bounded.
 """
